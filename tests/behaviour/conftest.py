@@ -1,0 +1,214 @@
+"""What every behaviour test uses: the program under test, a lock of its own, processes that never outlive the test.
+
+The program is $ME_ONLY (default: build/me-only of this tree); test programs in C are in $ME_ONLY_TEST_PROGRAMS
+(default: build/tests/programs). Tests wait for events with wait_for(), never for time.
+"""
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("ME_ONLY_BUILD", os.path.join(ROOT, "build"))
+ME_ONLY = os.path.abspath(os.environ.get("ME_ONLY", os.path.join(BUILD, "me-only")))
+PROGRAMS = os.path.abspath(os.environ.get("ME_ONLY_TEST_PROGRAMS", os.path.join(BUILD, "tests", "programs")))
+DEADLINE = 60  # seconds after which an event that did not happen fails the test; generous on purpose
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "root: needs root (other users, namespaces, limits); run in the root pass only")
+    config.addinivalue_line("markers", "static: needs the static program (no /proc, chroot, tiny limits)")
+    # Orphans of a test come to us instead of to process 1, so that they can be found and ended.
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Deselect, never skip: what a pass cannot run is not counted in that pass, and the root pass runs everything."""
+    unfit = set()
+    if os.geteuid() != 0:
+        unfit.add("root")
+    if os.environ.get("ME_ONLY_DYNAMIC"):
+        unfit.add("static")
+    out = [i for i in items if any(i.get_closest_marker(m) for m in unfit)]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [i for i in items if i not in out]
+
+
+def wait_for(predicate, what, timeout=DEADLINE):
+    """Return predicate()'s first true value; fail the test if it does not come."""
+    end = time.monotonic() + timeout
+    pause = 0.001
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > end:
+            pytest.fail(f"did not happen within {timeout} s: {what}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+def address(name, suffix=b""):
+    """The abstract address of the host lock NAME (at most 77 bytes long: longer names use a digest)."""
+    name = name if isinstance(name, bytes) else os.fsencode(name)
+    return b"\0me-only:" + name + suffix
+
+
+def is_bound(addr):
+    """Whether the kernel says that the address is in use. Binds it for an instant if it is not: for quiet moments only."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        try:
+            s.bind(addr)
+        except OSError:
+            return True
+        return False
+
+
+def is_listed(addr):
+    """Whether /proc/net/unix has the address; unlike is_bound() it disturbs nobody."""
+    shown = addr.replace(b"\0", b"@")
+    with open("/proc/net/unix", "rb") as f:
+        return any(line.rstrip(b"\n").endswith(b" " + shown) for line in f)
+
+
+def children_of(pid):
+    """All living descendants of PID, zombies left out, parents first."""
+    kids = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as f:
+                    state, ppid = f.read().rsplit(b")", 1)[1].split()[:2]
+            except OSError:
+                continue
+            kids.setdefault(int(ppid), []).append((int(entry), state))
+    found, todo = [], [pid]
+    while todo:
+        for kid, state in kids.get(todo.pop(0), []):
+            todo.append(kid)
+            if state != b"Z":
+                found.append(kid)
+    return found
+
+
+def process_state(pid):
+    """The state letter of PID in /proc (S, T, Z, ...), or None when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            return f.read().rsplit(b")", 1)[1].split()[0].decode()
+    except OSError:
+        return None
+
+
+def end_all():
+    """End and reap every descendant of this worker."""
+    left = children_of(os.getpid())
+    while children_of(os.getpid()):
+        for pid in children_of(os.getpid()):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        reap()
+    reap()
+    return left
+
+
+def reap():
+    """Reap orphans that came to us as their subreaper."""
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                return
+        except ChildProcessError:
+            return
+
+
+@pytest.fixture
+def lock():
+    """A lock name that no other test has."""
+    return "/test/" + uuid.uuid4().hex[:20]
+
+
+@pytest.fixture
+def start(request):
+    """start(ARGUMENT...) starts any program; at the end of the test it and all of its descendants are ended."""
+    started = []
+
+    def start_(*argv, **kw):
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        kw.setdefault("stdout", subprocess.PIPE)
+        kw.setdefault("stderr", subprocess.PIPE)
+        p = subprocess.Popen(argv, **kw)
+        started.append(p)
+        return p
+
+    yield start_
+    for p in started:
+        for stream in (p.stdin, p.stdout, p.stderr):
+            if stream:
+                try:
+                    stream.close()
+                except OSError:
+                    pass
+    # Popen objects reap their own child first, so that end_all() does not take their status away.
+    for p in started:
+        if p.poll() is None:
+            p.kill()
+            p.wait()
+    end_all()
+
+
+@pytest.fixture
+def me_only(start):
+    """me_only(ARGUMENT...) starts the program under test."""
+    return lambda *argv, **kw: start(ME_ONLY, *argv, **kw)
+
+
+@pytest.fixture
+def run():
+    """run(ARGUMENT...) runs the program under test to its end: a CompletedProcess with bytes in .stdout and .stderr."""
+
+    def run_(*argv, **kw):
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        kw.setdefault("timeout", DEADLINE)
+        return subprocess.run([ME_ONLY, *argv], stdout=kw.pop("stdout", subprocess.PIPE),
+                              stderr=kw.pop("stderr", subprocess.PIPE), **kw)
+
+    yield run_
+    end_all()
+
+
+@pytest.fixture
+def hold(me_only, start):
+    """hold(LOCK, OPTION...) starts a holder whose job waits for its standard input to end; returns once the job runs.
+
+    The result is the me-only process; .job is the pid of its command. release(holder) ends the job in an orderly way.
+    """
+
+    def hold_(name, *options, **kw):
+        p = me_only(*options, name, "sh", "-c", "echo $$; exec cat >/dev/null", stdin=subprocess.PIPE, **kw)
+        line = p.stdout.readline()
+        assert line, f"the holder did not start: {p.stderr.read()!r}"
+        p.job = int(line)
+        return p
+
+    return hold_
+
+
+def release(holder):
+    """Let the job of hold() end, and return the exit status of its me-only."""
+    holder.stdin.close()
+    return holder.wait(DEADLINE)
+
+
+sys.modules.setdefault("me_only_tests", sys.modules[__name__])
