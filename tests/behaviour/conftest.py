@@ -22,6 +22,9 @@ DEADLINE = 60  # seconds after which an event that did not happen fails the test
 
 PR_SET_CHILD_SUBREAPER = 36
 
+# Every way to hold a lock: parametrizes a test with the options of each as "form".
+forms = pytest.mark.parametrize("form", [(), ("-F",), ("-o",)], ids=["default", "no-fork", "close"])
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "root: needs root (other users, namespaces, limits); run in the root pass only")
@@ -209,6 +212,32 @@ def release(holder):
     """Let the job of hold() end, and return the exit status of its me-only."""
     holder.stdin.close()
     return holder.wait(DEADLINE)
+
+
+def program(name):
+    """The path of a test program in C."""
+    return os.path.join(PROGRAMS, name)
+
+
+def refusal(run, *argv):
+    """Ask for a held lock (options, then its name): the message; fails if the answer is not 4 or the command ran."""
+    r = run(*argv, "echo", "ran")
+    assert (r.returncode, r.stdout) == (4, b""), r
+    return r.stderr.decode()
+
+
+@pytest.fixture
+def call():
+    """call(PROGRAM, ARGUMENT...) runs any program to its end, as run() does with the one under test."""
+
+    def call_(*argv, **kw):
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        kw.setdefault("timeout", DEADLINE)
+        return subprocess.run(argv, stdout=kw.pop("stdout", subprocess.PIPE),
+                              stderr=kw.pop("stderr", subprocess.PIPE), **kw)
+
+    yield call_
+    end_all()
 
 
 sys.modules.setdefault("me_only_tests", sys.modules[__name__])
