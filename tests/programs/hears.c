@@ -1,0 +1,43 @@
+/* hears [FILE]: a job that says which signals it gets.
+ *
+ * It writes "pid N" and then the number of every signal, each on a line, to standard output or, since a terminal may go
+ * away, to FILE. It never ends by itself nor by a signal that can be blocked, except SIGRTMAX: that ends it with 0.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static void say(int fd, const char *format, int number)
+{
+	char line[32];
+	int length = snprintf(line, sizeof line, format, number);
+
+	if (write(fd, line, length) != length)
+		_exit(98);
+}
+
+int main(int argc, char **argv)
+{
+	int out = STDOUT_FILENO, number;
+	sigset_t all;
+
+	if (argc > 1 && (out = open(argv[1], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) < 0)
+		return 98;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	/* An ignored signal would be reported too while it is blocked; what is ignored must stay unheard. */
+	for (int s = 1; s <= SIGRTMAX; s++) {
+		struct sigaction now;
+		if (sigaction(s, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+			sigdelset(&all, s);
+	}
+	say(out, "pid %d\n", getpid());
+	for (;;) {
+		number = sigwaitinfo(&all, NULL);
+		if (number == SIGRTMAX)
+			return 0;
+		if (number > 0)
+			say(out, "%d\n", number);
+	}
+}
