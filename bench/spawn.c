@@ -1,0 +1,92 @@
+/*
+ * usage: spawn ROUNDS {EVERY COMMAND [ARGUMENT]... ;}...
+ *
+ * Measures each command from just before its start to just after its end, ROUNDS times, or in every EVERYth round.
+ * The commands take turns, in a new order in each round, so that whatever else the machine does hits all of them.
+ * Prints one line a measurement: the command's index, nanoseconds, page faults.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common.h"
+
+enum { COMMANDS_MAX = 32, WARM_UP = 5 };
+
+struct sample {
+    int command;
+    int64_t ns;
+    long faults;
+};
+
+static struct sample measure(char ***commands, int which)
+{
+    struct sample sample = {.command = which};
+    struct rusage usage;
+    char **argv = commands[which] + 1;
+    int64_t begin = now();
+
+    finish(start(argv, -1), argv[0], &usage);
+    sample.ns = now() - begin;
+    sample.faults = usage.ru_minflt + usage.ru_majflt;
+    return sample;
+}
+
+/* A new order, the same in every run of this program. */
+static void shuffle(int *order, int count)
+{
+    static uint32_t state = 2463534242;
+
+    for (int i = count - 1; i > 0; i--) {
+        int j, other;
+
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        j = (int)(state % (uint32_t)(i + 1));
+        other = order[i];
+        order[i] = order[j];
+        order[j] = other;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    char **commands[COMMANDS_MAX];
+    int order[COMMANDS_MAX], every[COMMANDS_MAX];
+    int count, rounds;
+    size_t taken = 0;
+    struct sample *samples;
+
+    rounds = argc > 2 ? atoi(argv[1]) : 0;
+    count = argc > 2 ? commands_split(argv + 2, commands, COMMANDS_MAX) : 0;
+    if (rounds < 1 || count < 1) {
+        fputs("usage: spawn ROUNDS {EVERY COMMAND [ARGUMENT]... ;}...\n", stderr);
+        return 2;
+    }
+    for (int i = 0; i < count; i++) {
+        order[i] = i;
+        every[i] = atoi(commands[i][0]);
+    }
+    /* Kept in memory and printed at the end: output would wake its reader in the middle of a measurement. */
+    samples = calloc((size_t)rounds * (size_t)count, sizeof *samples);
+    if (!samples)
+        die("memory");
+    for (int round = -WARM_UP; round < rounds; round++) {
+        shuffle(order, count);
+        for (int i = 0; i < count; i++) {
+            struct sample sample;
+
+            if (every[order[i]] < 1 || (round > -WARM_UP && round % every[order[i]] != 0))
+                continue;
+            sample = measure(commands, order[i]);
+            if (round >= 0)
+                samples[taken++] = sample;
+        }
+    }
+    for (size_t i = 0; i < taken; i++)
+        printf("%d %lld %ld\n", samples[i].command, (long long)samples[i].ns, samples[i].faults);
+    free(samples);
+    return fflush(stdout) == 0 ? 0 : 1;
+}
