@@ -5,6 +5,7 @@ The program is $ME_ONLY (default: build/me-only of this tree); test programs in 
 """
 import ctypes
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -13,6 +14,8 @@ import time
 import uuid
 
 import pytest
+
+from terminal import Terminal
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("ME_ONLY_BUILD", os.path.join(ROOT, "build"))
@@ -83,6 +86,24 @@ def is_listed(addr):
         return any(line.rstrip(b"\n").endswith(b" " + shown) for line in f)
 
 
+def queue_of(name):
+    """The address of the queue in which this user waits for the lock NAME."""
+    return address(name, b"\0queue\0%d" % os.geteuid())
+
+
+def waiters_of(name):
+    """How many of this user wait for NAME: the front's listening socket and one connection to it for each of the others."""
+    shown = b" " + queue_of(name).replace(b"\0", b"@") + b"\n"
+    with open("/proc/net/unix", "rb") as f:
+        return f.read().count(shown)
+
+
+def processor_time(pid):
+    """Seconds for which PID has had a processor, exact to the nanosecond."""
+    with open(f"/proc/{pid}/schedstat") as f:
+        return int(f.read().split()[0]) / 1e9
+
+
 def children_of(pid):
     """All living descendants of PID, zombies left out, parents first."""
     kids = {}
@@ -110,6 +131,20 @@ def process_state(pid):
             return f.read().rsplit(b")", 1)[1].split()[0].decode()
     except OSError:
         return None
+
+
+def read_line(stream):
+    """The next line of a pipe from which nothing else reads, or what there is before its end."""
+    end = time.monotonic() + DEADLINE
+    line = b""
+    while not line.endswith(b"\n"):
+        if not select.select([stream], [], [], max(0, end - time.monotonic()))[0]:
+            pytest.fail(f"no line within {DEADLINE} s, only {line!r}")
+        byte = os.read(stream.fileno(), 1)
+        if not byte:
+            break
+        line += byte
+    return line
 
 
 def end_all():
@@ -238,6 +273,29 @@ def call():
 
     yield call_
     end_all()
+
+
+@pytest.fixture
+def terminal(start):
+    """terminal(PROGRAM, ARGUMENT...) starts a program as the leader of a terminal's session."""
+    opened = []
+
+    def terminal_(*argv, **kw):
+        opened.append(Terminal(start, *argv, **kw))
+        return opened[-1]
+
+    yield terminal_
+    for t in opened:
+        t.hang_up()
+
+
+@pytest.fixture
+def bash(terminal):
+    """A terminal with an interactive bash that shows its prompt."""
+    env = dict(os.environ, PS1="ready> ", PS2="", HISTFILE="/dev/null", TERM="dumb", INPUTRC="/dev/null")
+    t = terminal("bash", "--norc", "--noprofile", "--noediting", "-i", env=env)
+    t.wait_for("ready> ")
+    return t
 
 
 sys.modules.setdefault("me_only_tests", sys.modules[__name__])
