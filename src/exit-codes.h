@@ -1,0 +1,12 @@
+/* The exit statuses of our own; everything else is the command's. --exit-base is added to them. */
+#ifndef EXIT_CODES_H
+#define EXIT_CODES_H
+
+enum exit_code {
+	EXIT_COMMAND = 1,	/* the command cannot be found or run */
+	EXIT_USAGE = 2,		/* wrong usage */
+	EXIT_THIRD_PARTY = 3,	/* the third party failed; nothing was run */
+	EXIT_HELD = 4,		/* not the only instance */
+};
+
+#endif

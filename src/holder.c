@@ -1,0 +1,131 @@
+#include "holder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "number.h"
+#include "process.h"
+
+#define COMMAND_SHOWN 2048
+#define OVERFLOW_UID 65534	/* the kernel's default; it can be set in fs/kernel.overflowuid, which nobody does */
+
+/* The first number after the first two of /proc/self/uid_map's only line: how many users this namespace can name. */
+static bool namespace_names_all_users(void)
+{
+	static const char all[] = "4294967295\n";
+	char map[64];
+	int fd = open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return false;
+	n = read(fd, map, sizeof map);
+	close(fd);
+	return n > (ssize_t)sizeof all - 1 && !memcmp(map + n - (sizeof all - 1), all, sizeof all - 1);
+}
+
+/* In a user namespace that does not map everybody, all the others look like this one user. */
+static bool is_certain(uid_t uid)
+{
+	return uid != OVERFLOW_UID || namespace_names_all_users();
+}
+
+bool holder_is_self(uid_t uid)
+{
+	return uid == geteuid() && is_certain(uid);
+}
+
+bool holder_is_trusted(uid_t uid)
+{
+	return uid == 0 || holder_is_self(uid);
+}
+
+/* If the line of /etc/passwd is UID's adds the name in it to LINE. */
+static bool add_name_from(struct line *line, const char *entry, size_t length, const char *uid)
+{
+	const char *end = entry + length, *name_end = memchr(entry, ':', length), *at;
+
+	if (!name_end)
+		return false;
+	at = memchr(name_end + 1, ':', (size_t)(end - name_end) - 1);
+	if (!at || (size_t)(end - ++at) <= strlen(uid) || memcmp(at, uid, strlen(uid)) || at[strlen(uid)] != ':')
+		return false;
+	line_escape(line, entry, (size_t)(name_end - entry), 64);
+	return true;
+}
+
+/* Adds the user's name, or its number where /etc/passwd has none. Not getpwuid(3): it would bring stdio and malloc in. */
+static void add_user(struct line *line, uid_t uid)
+{
+	char text[4096], number[NUMBER_TEXT_SIZE], *newline;
+	size_t have = 0;
+	ssize_t n;
+	bool found = false;
+	int fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+
+	number_format(uid, number);
+	while (fd >= 0 && !found && have < sizeof text && (n = read(fd, text + have, sizeof text - have)) > 0) {
+		char *entry = text;
+
+		have += (size_t)n;
+		while (!found && (newline = memchr(entry, '\n', have))) {
+			found = add_name_from(line, entry, (size_t)(newline - entry), number);
+			have -= (size_t)(newline + 1 - entry);
+			entry = newline + 1;
+		}
+		memmove(text, entry, have);
+	}
+	if (fd >= 0)
+		close(fd);
+	if (!found) {
+		line_add(line, "uid ");
+		line_add(line, number);
+	}
+}
+
+static void add_command(struct line *line, const struct holder *holder)
+{
+	char command[COMMAND_SHOWN];
+	bool whole = geteuid() == 0 || (holder->uid_known && holder_is_self(holder->uid));
+	size_t length = process_command(holder->pid, whole, command, sizeof command);
+
+	if (length == 0)
+		return;
+	line_add(line, ": ");
+	line_escape(line, command, length, COMMAND_SHOWN);
+}
+
+void holder_describe(const struct holder *holder, struct line *line)
+{
+	bool stranger = holder->uid_known && !holder_is_trusted(holder->uid);
+
+	if (holder->pid == 0) {
+		line_add(line, "held, by whom is hidden (");
+		line_add(line, holder->hidden);
+		if (stranger) {
+			line_add(line, "; the user is ");
+			add_user(line, holder->uid);
+			line_add(line, ", neither this user nor root");
+		}
+		line_add(line, ")");
+		return;
+	}
+	line_add(line, "held by pid ");
+	line_number(line, (uint64_t)holder->pid);
+	if (holder->uid_known) {
+		line_add(line, " (");
+		add_user(line, holder->uid);
+		line_add(line, stranger ? ", neither this user nor root)" : ")");
+	}
+	if (holder->heir)
+		line_add(line, ", left running by a command that has ended,");
+	if (holder->held >= 0) {
+		line_add(line, holder->at_most ? " for at most " : " for ");
+		line_duration(line, holder->held);
+	}
+	add_command(line, holder);
+	if (holder->heir)
+		line_add(line, " (with -o the lock ends with the command)");
+}

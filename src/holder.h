@@ -1,0 +1,30 @@
+/* Who holds a lock: what can be seen of it, and the words for it. */
+#ifndef HOLDER_H
+#define HOLDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "message.h"
+
+struct holder {
+	pid_t pid;		/* 0: hidden */
+	uid_t uid;		/* valid if uid_known, also when the pid is hidden */
+	bool uid_known;
+	bool heir;		/* inherited the lock from a command that has ended */
+	int64_t held;		/* for how long, ns; -1: unknown */
+	bool at_most;		/* held is only the age of the process */
+	const char *hidden;	/* why the pid is hidden */
+};
+
+/* Whether UID can be this user or root and nobody else: never the number that the kernel shows for users it cannot name here. */
+bool holder_is_trusted(uid_t uid);
+
+/* Whether UID is this process's effective user, with the same care. */
+bool holder_is_self(uid_t uid);
+
+/* "held by pid 4242 (root) for 2h13m: /usr/local/bin/backup.sh --full" */
+void holder_describe(const struct holder *holder, struct line *line);
+
+#endif

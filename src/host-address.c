@@ -1,0 +1,67 @@
+#include "host-address.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "number.h"
+#include "sha256.h"
+
+#define LONGEST_PLAIN 77
+#define BEGINNING 44
+#define DIGEST_BYTES 16
+
+static char *begin(struct host_address *address, char separator)
+{
+	char *out = address->un.sun_path;
+
+	address->un.sun_family = AF_UNIX;
+	*out++ = 0;
+	out = (char *)memcpy(out, "me-only", 7) + 7;
+	*out++ = separator;
+	return out;
+}
+
+static void finish(struct host_address *address, const char *end)
+{
+	address->length = (socklen_t)(end - (const char *)&address->un);
+}
+
+static void shortened(struct host_address *address, const char *name, size_t length)
+{
+	static const char hex[] = "0123456789abcdef";
+	uint8_t digest[SHA256_SIZE];
+	char *out = begin(address, '#');
+
+	sha256(name, length, digest);
+	out = (char *)memcpy(out, name, BEGINNING) + BEGINNING;
+	*out++ = '#';
+	for (int i = 0; i < DIGEST_BYTES; i++) {
+		*out++ = hex[digest[i] >> 4];
+		*out++ = hex[digest[i] & 15];
+	}
+	finish(address, out);
+}
+
+void host_address(struct host_address *address, const char *name)
+{
+	size_t length = strlen(name);
+	char *out;
+
+	if (length > LONGEST_PLAIN) {
+		shortened(address, name, length);
+		return;
+	}
+	out = begin(address, ':');
+	finish(address, (char *)memcpy(out, name, length) + length);
+}
+
+void host_address_suffixed(struct host_address *address, const struct host_address *lock, const char *kind, uint64_t n)
+{
+	char *out;
+
+	memcpy(address, lock, sizeof *address);
+	out = (char *)&address->un + address->length;
+	*out++ = 0;
+	out = stpcpy(out, kind) + 1;	/* with its NUL */
+	finish(address, number_format(n, out));
+}

@@ -1,0 +1,361 @@
+/*
+ * The runner.
+ *
+ * All signals are blocked before the command is started and read from a signalfd: nothing can end us while it runs. The command
+ * gets back exactly the mask and the dispositions that we were started with. Whatever fails is found before the command starts,
+ * or has a way to go on without: once it runs, nothing makes us leave it.
+ *
+ * The mask is set by the raw system call: musl's sigprocmask() leaves signals 32 to 34 out, and they would be lost to the
+ * command. SIGCHLD is set to its default, because of a child whose parent ignores it no status is kept.
+ */
+#include "job.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "deadline.h"
+#include "exec.h"
+#include "exit-codes.h"
+#include "keeper.h"
+#include "message.h"
+#include "story.h"
+
+/* Short jobs pay nothing for a keeper. */
+#define KEEPER_AFTER (1 * NS_PER_S)
+
+#define SIGNALS 64	/* the kernel's _NSIG on all machines but MIPS, where it is 128 */
+
+/* A signal set as the kernel has it. */
+struct kernel_sigset {
+	unsigned long bits[_NSIG > 65 ? 128 / (8 * sizeof(long)) : SIGNALS / (8 * sizeof(long))];
+};
+
+struct job {
+	struct lock *lock;
+	const struct options *options;
+	struct kernel_sigset mask;	/* as we were started */
+	bool child_signal_ignored;	/* as we were started */
+	int signals;			/* the signalfd */
+	pid_t command;
+	int64_t since;			/* when the command was started */
+	pid_t keeper;			/* 0: none */
+	int64_t keeper_due;		/* DEADLINE_NEVER: there is one, or it cannot be */
+	int status;			/* as wait(2) gives it */
+	bool ended;
+};
+
+static int set_mask(const struct kernel_sigset *set, struct kernel_sigset *before)
+{
+	return syscall(SYS_rt_sigprocmask, SIG_SETMASK, set, before, sizeof *set) ? -errno : 0;
+}
+
+/* --- the environment of the command -------------------------------------------------------------------------------------- */
+
+/* Variables of a lock. Those that we inherited are another's. */
+static bool is_lock_variable(const char *entry)
+{
+	static const char *const names[] = { "LOCK=", "SLOT=", "TOKEN=" };
+
+	if (memcmp(entry, "ME_ONLY_", strnlen(entry, 8)) != 0 || strlen(entry) < 8)
+		return false;
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (!strncmp(entry + 8, names[i], strlen(names[i])))
+			return true;
+	return false;
+}
+
+static size_t environment_size(void)
+{
+	size_t n = 0;
+
+	while (environ[n])
+		n++;
+	return n + 2;
+}
+
+/* Fills NEW, of environment_size() places, with our environment and the variable OWN. */
+static void environment_make(char **new, char *own)
+{
+	for (char **entry = environ; *entry; entry++)
+		if (!is_lock_variable(*entry))
+			*new++ = *entry;
+	*new++ = own;
+	*new = NULL;
+}
+
+/* Executes the command. Returns the exit status after it has said what failed. */
+static int execute(const struct lock *lock, const struct options *options)
+{
+	static const char variable[] = "ME_ONLY_LOCK=";
+	char own[sizeof variable + strlen(lock->spec)], *environment[environment_size()];
+	int r;
+
+	strcpy(stpcpy(own, variable), lock->spec);
+	environment_make(environment, own);
+	r = exec_command(options->command, environment);
+	exec_explain(options->command, -r);
+	return options_status(options, EXIT_COMMAND);
+}
+
+/* --- starting -------------------------------------------------------------------------------------------------------------- */
+
+static int pass_and_execute(struct lock *lock, const struct options *options)
+{
+	int r = lock->engine->pass(lock, !options->close);
+
+	if (r) {
+		message(lock->spec, lock->failed, -r);
+		return options_status(options, EXIT_THIRD_PARTY);
+	}
+	return execute(lock, options);
+}
+
+int job_become(struct lock *lock, const struct options *options)
+{
+	lock->engine->leave_line(lock);
+	story(options, lock, "becoming the command");
+	return pass_and_execute(lock, options);
+}
+
+/* In the new process, with everything but the lock as it was when we were started. Ends by the status for what failed. */
+_Noreturn static void become_command(struct job *job)
+{
+	if (job->child_signal_ignored)
+		signal(SIGCHLD, SIG_IGN);
+	set_mask(&job->mask, NULL);
+	_exit(pass_and_execute(job->lock, job->options));
+}
+
+static int cannot_start(const struct job *job, int error)
+{
+	message(job->options->command[0], "cannot be run: cannot start a process", error);
+	return options_status(job->options, EXIT_COMMAND);
+}
+
+/* Blocks all signals and opens the signalfd. Returns 0 or a negative errno. */
+static int prepare(struct job *job)
+{
+	struct kernel_sigset all;
+	struct sigaction old = { .sa_handler = SIG_DFL };
+	int r;
+
+	memset(&all, 0xff, sizeof all);
+	r = set_mask(&all, &job->mask);
+	if (r == 0 && sigaction(SIGCHLD, &(struct sigaction){ .sa_handler = SIG_DFL }, &old))
+		r = -errno;
+	job->child_signal_ignored = old.sa_handler == SIG_IGN;
+	if (r)
+		return r;
+	job->signals = (int)syscall(SYS_signalfd4, -1, &all, sizeof all, SFD_CLOEXEC | SFD_NONBLOCK);
+	return job->signals < 0 ? -errno : 0;
+}
+
+/* Starts the command. The new process shares our memory until it executes it: nothing is copied. Returns 0 or a negative errno. */
+static int start(struct job *job)
+{
+	pid_t pid = vfork();	// NOLINT(clang-analyzer-security.insecureAPI.vfork): its speed is what it is for
+
+	if (pid == 0)
+		become_command(job);
+	if (pid < 0)
+		return -errno;
+	job->command = pid;
+	return 0;
+}
+
+/*
+ * -o: the command does not hold the lock, so it must not start before its keeper is there. It waits at a gate, a pipe: a byte
+ * opens it, and if we die before, its end does not. Returns 0, or a negative errno after which nothing was started.
+ */
+static int start_with_keeper(struct job *job)
+{
+	int gate[2], r = 0;
+	char byte = 0;
+
+	if (pipe2(gate, O_CLOEXEC))
+		return -errno;
+	job->command = fork();
+	if (job->command == 0) {
+		close(gate[1]);
+		if (read(gate[0], &byte, 1) != 1)
+			_exit(options_status(job->options, EXIT_COMMAND));
+		become_command(job);
+	}
+	if (job->command < 0)
+		r = -errno;
+	close(gate[0]);
+	if (r == 0) {
+		job->keeper = keeper_start(job->lock->fd, job->command);
+		if (job->keeper < 0)
+			r = job->keeper;
+	}
+	if (r == 0 && write(gate[1], &byte, 1) != 1)
+		r = -errno;
+	close(gate[1]);
+	if (r && job->command > 0)
+		waitpid(job->command, NULL, 0);
+	if (r && job->keeper > 0)
+		keeper_end(job->keeper);
+	return r;
+}
+
+/* --- signals --------------------------------------------------------------------------------------------------------------- */
+
+/* What a terminal sends to the whole group in its foreground, the command among it. */
+static bool is_from_terminal(const struct signalfd_siginfo *info)
+{
+	if (info->ssi_code != SI_KERNEL)
+		return false;
+	switch (info->ssi_signo) {
+	case SIGINT:
+	case SIGQUIT:
+	case SIGTSTP:
+	case SIGTTIN:
+	case SIGTTOU:
+	case SIGWINCH:
+		return true;
+	case SIGHUP:
+	case SIGCONT:
+		/* A hang-up goes to the leader of the session alone: then nobody but us can tell the command. */
+		return getsid(0) != getpid();
+	default:
+		return false;
+	}
+}
+
+/* Does to ourselves what the blocked signal does by default, or by what the caller has set. */
+static void take_signal(const struct job *job, int number)
+{
+	struct kernel_sigset none = { { 0 } }, before;
+
+	(void)job;
+	kill(getpid(), number);
+	set_mask(&none, &before);	/* stops here; SIGCONT goes on */
+	set_mask(&before, NULL);
+}
+
+static void handle_signal(const struct job *job, const struct signalfd_siginfo *info)
+{
+	int number = (int)info->ssi_signo;
+
+	/* SIGPIPE and the like that we have sent ourselves are nobody's. */
+	if (info->ssi_code <= 0 && info->ssi_pid == (uint32_t)getpid())
+		return;
+	if (!is_from_terminal(info))
+		kill(job->command, number);
+	if (number == SIGTSTP || number == SIGTTIN || number == SIGTTOU)
+		take_signal(job, number);
+}
+
+/* Reaps whoever has ended: the command, the keeper, and (as process 1) orphans. */
+static void reap(struct job *job)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == job->command) {
+			job->status = status;
+			job->ended = true;
+		} else if (pid == job->keeper) {
+			job->keeper = 0;
+			job->keeper_due = deadline_in(KEEPER_AFTER);
+		}
+	}
+}
+
+static void read_signals(struct job *job)
+{
+	struct signalfd_siginfo info;
+
+	while (!job->ended && read(job->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+		if (info.ssi_signo == SIGCHLD)
+			reap(job);
+		else
+			handle_signal(job, &info);
+	}
+}
+
+/* --- running --------------------------------------------------------------------------------------------------------------- */
+
+static void start_keeper(struct job *job)
+{
+	pid_t keeper = keeper_start(job->lock->fd, job->command);
+
+	if (keeper > 0)
+		job->keeper = keeper;
+	/* Out of processes or descriptors: again later. Without pidfds (before Linux 5.3): never. */
+	job->keeper_due = keeper > 0 || keeper == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
+}
+
+static void run(struct job *job)
+{
+	struct lock *lock = job->lock;
+
+	while (!job->ended) {
+		struct pollfd fds[] = { { .fd = job->signals, .events = POLLIN }, { .fd = lock->watched, .events = POLLIN } };
+
+		if (deadline_now() >= job->keeper_due)
+			start_keeper(job);
+		if (poll(fds, 2, deadline_poll_timeout(job->keeper_due)) < 0)
+			continue;
+		if (fds[0].revents)
+			read_signals(job);
+		if (fds[1].revents && !job->ended)
+			lock->engine->serve(lock, job->command, job->since);
+	}
+}
+
+/* Ends this process by the signal that ended the command. Returns where that cannot be: as process 1. */
+static void die_by(int number)
+{
+	struct kernel_sigset none = { { 0 } };
+	char zeros[64] = { 0 };		/* a kernel's struct sigaction with SIG_DFL, no flags and no mask, whatever its layout */
+
+	/* The command has left its core file. A core handler behind a pipe does not look at the limit, but at this. */
+	setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 });
+	prctl(PR_SET_DUMPABLE, 0);
+	/* The raw call again: musl's refuses the signals that it uses itself. */
+	syscall(SYS_rt_sigaction, number, zeros, NULL, sizeof none);
+	kill(getpid(), number);
+	set_mask(&none, NULL);
+}
+
+static int finish(struct job *job)
+{
+	if (job->keeper > 0)
+		keeper_end(job->keeper);
+	job->lock->engine->release(job->lock);
+	story_end(job->options, job->lock, job->status, deadline_now() - job->since);
+	if (WIFSIGNALED(job->status)) {
+		die_by(WTERMSIG(job->status));
+		return 128 + WTERMSIG(job->status);
+	}
+	return WEXITSTATUS(job->status);
+}
+
+int job_run(struct lock *lock, const struct options *options)
+{
+	struct job job = { .lock = lock, .options = options };
+	int r = prepare(&job);
+
+	if (r == 0)
+		r = options->close ? start_with_keeper(&job) : start(&job);
+	if (r)
+		return cannot_start(&job, -r);
+	job.since = deadline_now();
+	job.keeper_due = options->close ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
+	lock->engine->leave_line(lock);
+	story_start(options, lock, job.command);
+	run(&job);
+	return finish(&job);
+}

@@ -1,0 +1,64 @@
+#include "keeper.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Closes all descriptors but A and B. */
+static void close_others(int a, int b)
+{
+	unsigned low = (unsigned)(a < b ? a : b), high = (unsigned)(a < b ? b : a);
+	bool closed = true;
+
+	if (low > 0)
+		closed = syscall(SYS_close_range, 0U, low - 1, 0) == 0;
+	if (high > low + 1)
+		closed &= syscall(SYS_close_range, low + 1, high - 1, 0) == 0;
+	closed &= syscall(SYS_close_range, high + 1, ~0U, 0) == 0;
+	/* Before Linux 5.9. */
+	for (long fd = 0; !closed && fd < sysconf(_SC_OPEN_MAX); fd++)
+		if (fd != a && fd != b)
+			close((int)fd);
+}
+
+_Noreturn static void keep(int lock, int command)
+{
+	struct pollfd ended = { .fd = command, .events = POLLIN };
+
+	setsid();
+	close_others(lock, command);
+	/* Nor does it hold a directory that somebody wants to unmount. */
+	if (chdir("/"))
+		_exit(1);
+	prctl(PR_SET_NAME, KEEPER_NAME);
+	while (poll(&ended, 1, -1) < 0 && errno == EINTR)
+		;
+	_exit(0);
+}
+
+pid_t keeper_start(int lock, pid_t command)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, command, 0), kept;
+	pid_t keeper;
+
+	if (pidfd < 0)
+		return -errno;
+	keeper = fork();
+	if (keeper == 0)
+		keep(lock, pidfd);
+	kept = errno;
+	close(pidfd);
+	return keeper < 0 ? -kept : keeper;
+}
+
+void keeper_end(pid_t keeper)
+{
+	kill(keeper, SIGKILL);
+	while (waitpid(keeper, NULL, 0) < 0 && errno == EINTR)
+		;
+}

@@ -1,0 +1,33 @@
+/* What the two halves of the host engine, lock-host.c and host-queue.c, share. */
+#ifndef LOCK_HOST_H
+#define LOCK_HOST_H
+
+#include "host-address.h"
+#include "lock.h"
+
+/* A new close-on-exec, non-blocking socket of the engine's type, never one of descriptors 0 to 2. Or a negative errno. */
+int host_socket(void);
+
+/* Binds FD to ADDRESS and listens. Returns 0, -EADDRINUSE (FD can be used again), or another errno with lock->failed. */
+int host_bind(struct lock *lock, int fd, const struct host_address *address);
+
+/* A new socket that is connected to ADDRESS, or a negative errno: -ECONNREFUSED (nobody listens), -EAGAIN (backlog full) ... Never blocks. */
+int host_connect(const struct host_address *address);
+
+/* host_connect() with the peer's credentials on every message that comes. */
+int host_connect_passcred(const struct host_address *address);
+
+/* Whether FD is a listening socket of the engine's type that is bound to ADDRESS. */
+bool host_is_listener(int fd, const struct host_address *address);
+
+/* Whether the caller itself runs under the lock at ADDRESS, which the kernel says is in use. */
+bool host_is_reentry(const struct host_address *address);
+
+/* Waits for the lock in line (host-queue.c). As lock_engine.take(). */
+int host_wait(struct lock *lock, const struct host_address *address, int64_t deadline, lock_wait_begins *begins,
+	      const struct options *options);
+
+/* As lock_engine.leave_line(). */
+void host_leave_line(struct lock *lock);
+
+#endif

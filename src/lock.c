@@ -1,0 +1,42 @@
+#include "lock.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+static const struct lock_engine *const engines[] = { &lock_host };
+
+/* How many bytes of SPEC look like an engine's prefix, [a-z][a-z0-9+-]* before a colon; 0 if it has none. */
+static size_t prefix_length(const char *spec)
+{
+	size_t length = strspn(spec, "abcdefghijklmnopqrstuvwxyz0123456789+-");
+
+	return spec[0] >= 'a' && spec[0] <= 'z' && spec[length] == ':' ? length : 0;
+}
+
+static const struct lock_engine *find_engine(const char *prefix, size_t length)
+{
+	for (size_t i = 0; i < sizeof engines / sizeof *engines; i++)
+		if (strlen(engines[i]->prefix) == length && !memcmp(engines[i]->prefix, prefix, length))
+			return engines[i];
+	return NULL;
+}
+
+int lock_open(struct lock *lock, const char *spec, struct usage_error *error)
+{
+	size_t length = prefix_length(spec);
+
+	*lock = (struct lock){ .engine = &lock_host, .spec = spec, .name = spec, .fd = -1, .watched = -1, .line = { -1, -1 } };
+	if (length > 0) {
+		lock->engine = find_engine(spec, length);
+		lock->name = spec + length + 1;
+	}
+	/* A typing error must not become a lock that nobody else takes. */
+	if (!lock->engine)
+		*error = (struct usage_error){ "no such kind of lock:", spec, " (for a lock of this host with that name write 'host:' before it)" };
+	else if (!*lock->name)
+		*error = (struct usage_error){ "the name of the lock is empty", NULL, "" };
+	else
+		return 0;
+	return -EINVAL;
+}

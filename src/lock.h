@@ -1,0 +1,67 @@
+/*
+ * THE interface of locks. A held lock is an open descriptor, whatever third party keeps it; engines are rows of one table.
+ * Whoever uses a lock knows no more of engines than this file says.
+ */
+#ifndef LOCK_H
+#define LOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "holder.h"
+#include "options.h"
+
+struct lock_engine;
+
+struct lock {
+	const struct lock_engine *engine;
+	const char *spec;	/* as the user wrote it */
+	const char *name;	/* without the engine's prefix */
+	int fd;			/* what holding it is: open as long as it is held; -1 before. Close-on-exec */
+	int watched;		/* to be polled while it is held: POLLIN calls for engine->serve(); -1: nothing to do. May change then */
+	int line[2];		/* descriptors that keep the line of waiters behind us; -1: none. engine->leave_line() closes them */
+	const char *failed;	/* after an error that is none of the documented ones: what could not be done */
+};
+
+/* Called once when a wait begins; tells whom we wait for if somebody wants to know. */
+typedef void lock_wait_begins(const struct lock *lock, const struct options *options);
+
+struct lock_engine {
+	const char *prefix;	/* "host": the part of LOCK before the colon */
+
+	/*
+	 * Takes the lock, waiting until DEADLINE (0: not at all) if it is held. Returns 0; -EBUSY: it is held; -ETIMEDOUT: it was
+	 * held until DEADLINE; -EDEADLK: the caller itself runs under it; or another negative errno with lock->failed.
+	 * Never called for a lock that was taken.
+	 */
+	int (*take)(struct lock *lock, int64_t deadline, lock_wait_begins *begins, const struct options *options);
+
+	/* Lets the next waiter come to the front. To be called once the command has started, or just before we become it. */
+	void (*leave_line)(struct lock *lock);
+
+	/* Passes the lock to a process that is about to become JOB, in that process: its own descriptor becomes one that exec keeps
+	   (INHERIT), or JOB is only named as the holder. Returns 0, or a negative errno with lock->failed. */
+	int (*pass)(struct lock *lock, bool inherit);
+
+	/* Serves those who ask: lock->watched is readable. JOB is the command's pid; SINCE when it was started (CLOCK_MONOTONIC, ns). */
+	void (*serve)(struct lock *lock, pid_t job, int64_t since);
+
+	/* Gives our part of the lock back. */
+	void (*release)(struct lock *lock);
+
+	/* Whether the caller runs under the lock: 1, 0, or a negative errno with lock->failed. Only proof counts. */
+	int (*is_ours)(struct lock *lock);
+
+	/* Says whose the lock is without disturbing the holder. Returns 0 or a negative errno. */
+	int (*find_owner)(const struct lock *lock, uid_t *uid);
+
+	/* Says who holds the lock, as far as that can be seen. */
+	void (*find_holder)(const struct lock *lock, struct holder *holder);
+};
+
+/* Finds the engine for SPEC and fills LOCK in. Returns 0, or -EINVAL and what is wrong in ERROR. Nothing is locked. */
+int lock_open(struct lock *lock, const char *spec, struct usage_error *error);
+
+extern const struct lock_engine lock_host;
+
+#endif

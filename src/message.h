@@ -1,0 +1,45 @@
+/*
+ * Messages: one line each on standard error, beginning "me-only: ".
+ *
+ * A line is put together piece by piece in a buffer of its own and written at once, so that lines of several processes
+ * do not mix. No stdio: it costs memory and pages in a program that is started for every job.
+ */
+#ifndef MESSAGE_H
+#define MESSAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a pipe takes in one piece (PIPE_BUF). What does not fit is left out. */
+#define LINE_SIZE 4096
+
+struct line {
+	size_t length;
+	char text[LINE_SIZE];
+};
+
+/* Begins a line with "me-only: ". */
+void line_begin(struct line *line);
+
+/* Adds TEXT of our own as it is. */
+void line_add(struct line *line, const char *text);
+
+/* Adds N in decimal. */
+void line_number(struct line *line, uint64_t n);
+
+/* Adds NS nanoseconds in the form of duration_format(). */
+void line_duration(struct line *line, int64_t ns);
+
+/*
+ * Adds N bytes that others chose, so that they stay on one line and cannot reach the terminal: control characters (C0, DEL,
+ * C1), bidirectional marks and what is not UTF-8 become \xNN, a backslash becomes \\. Ends with "..." after MAX bytes of output.
+ */
+void line_escape(struct line *line, const char *bytes, size_t n, size_t max);
+
+/* Ends the line and writes it. Never ends the process (SIGPIPE) and keeps errno. */
+void line_end(struct line *line);
+
+/* A whole line: "me-only: SUBJECT: TEXT", and ": " and what ERROR means behind it unless ERROR is 0. SUBJECT is escaped. */
+void message(const char *subject, const char *text, int error);
+
+#endif

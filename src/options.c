@@ -1,0 +1,192 @@
+#include "options.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "deadline.h"
+#include "duration.h"
+#include "exit-codes.h"
+#include "number.h"
+
+#define MAX_EXIT_BASE 250	/* 250 + 5 is the last status there is */
+
+enum { ID_EXIT_BASE = 1, ID_HELD, ID_HELP, ID_VERSION };
+
+const struct option_row option_rows[] = {
+	{ 'w', 'w', "wait", "DURATION",
+	  "wait at most DURATION for the lock, first come, first served;\n'inf': as long as it takes" },
+	{ 'n', 'n', "nonblock", NULL, "do not wait (the default)" },
+	{ 'F', 'F', "no-fork", NULL, "become COMMAND instead of starting it" },
+	{ 'o', 'o', "close", NULL, "do not pass the lock to COMMAND: it ends when COMMAND ends,\nwhatever COMMAND left running" },
+	{ 'E', 'E', "conflict-exit-code", "N", "exit with N (0 to 255) instead of 4 when the lock is held" },
+	{ 0, ID_EXIT_BASE, "exit-base", "N", "our own statuses become N+1 to N+5 (N: 0 to 250)" },
+	{ 'q', 'q', "quiet", NULL, "say nothing when the lock is held (by this user or root)" },
+	{ 'v', 'v', "verbose", NULL, "say what happens, with times" },
+	{ 0, ID_HELD, "held", NULL, "exit 0 if the caller already runs under LOCK, else 1" },
+	{ 0, ID_HELP, "help", NULL, "show this help" },
+	{ 0, ID_VERSION, "version", NULL, "show the version" },
+	{ 0, 0, NULL, NULL, NULL },
+};
+
+static int wrong(struct usage_error *error, const char *text, const char *subject, const char *hint)
+{
+	*error = (struct usage_error){ .text = text, .subject = subject, .hint = hint };
+	return -EINVAL;
+}
+
+/* Takes one option in; ARGUMENT is NULL for those that have none. */
+static int apply(struct options *options, char id, const char *argument, struct usage_error *error)
+{
+	unsigned n;
+
+	switch (id) {
+	case 'w':
+		if (duration_parse(argument, &options->wait))
+			return wrong(error, "not a duration:", argument, " (a number and ms, s, m, h or d, or inf)");
+		options->wait_given = true;
+		return 0;
+	case 'n':
+		options->nonblock = true;
+		return 0;
+	case 'F':
+		options->no_fork = true;
+		return 0;
+	case 'o':
+		options->close = true;
+		return 0;
+	case 'E':
+		if (number_parse(argument, 255, &n))
+			return wrong(error, "not an exit status (0 to 255):", argument, "");
+		options->conflict_status = (int)n;
+		return 0;
+	case ID_EXIT_BASE:
+		if (number_parse(argument, MAX_EXIT_BASE, &n))
+			return wrong(error, "not a base for exit statuses (0 to 250):", argument, "");
+		options->exit_base = n;
+		return 0;
+	case 'q':
+		options->quiet = true;
+		return 0;
+	case 'v':
+		options->verbose = true;
+		return 0;
+	case ID_HELD:
+		options->mode = MODE_HELD;
+		return 0;
+	case ID_HELP:
+		options->mode = MODE_HELP;
+		return 0;
+	default:
+		options->mode = MODE_VERSION;
+		return 0;
+	}
+}
+
+static const struct option_row *find_letter(char letter)
+{
+	for (const struct option_row *row = option_rows; row->name; row++)
+		if (row->letter && row->letter == letter)
+			return row;
+	return NULL;
+}
+
+static const struct option_row *find_name(const char *name, size_t length)
+{
+	for (const struct option_row *row = option_rows; row->name; row++)
+		if (strlen(row->name) == length && !memcmp(row->name, name, length))
+			return row;
+	return NULL;
+}
+
+/* "--name", "--name=argument" or "--name argument" at **ARGV; moves it to the last argument that it used. */
+static int parse_long(char ***argv, struct options *options, struct usage_error *error)
+{
+	const char *option = **argv, *name = option + 2;
+	size_t length = strcspn(name, "=");
+	const struct option_row *row = find_name(name, length);
+	const char *argument = name[length] ? name + length + 1 : NULL;
+
+	if (!row)
+		return wrong(error, "unknown option", option, "");
+	if (!row->argument && argument)
+		return wrong(error, "an option that takes no argument has one:", option, "");
+	if (row->argument && !argument) {
+		if (!(*argv)[1])
+			return wrong(error, "an argument is missing after", option, "");
+		argument = *++*argv;
+	}
+	return apply(options, row->id, argument, error);
+}
+
+/* "-abc", "-wARGUMENT" or "-w ARGUMENT" at **ARGV; moves it to the last argument that it used. */
+static int parse_short(char ***argv, struct options *options, struct usage_error *error)
+{
+	const char *option = **argv;
+
+	for (const char *letter = option + 1; *letter; letter++) {
+		const struct option_row *row = find_letter(*letter);
+		const char *argument = NULL;
+		int r;
+
+		if (!row)
+			return wrong(error, "unknown option", option, "");
+		if (row->argument) {
+			argument = letter[1] ? letter + 1 : (*argv)[1];
+			if (!argument)
+				return wrong(error, "an argument is missing after", option, "");
+			if (!letter[1])
+				++*argv;
+		}
+		r = apply(options, row->id, argument, error);
+		if (r || row->argument)
+			return r;
+	}
+	return 0;
+}
+
+/* What no single option can see: combinations, and whether LOCK and COMMAND are there. */
+static int check(char **rest, struct options *options, struct usage_error *error)
+{
+	if (options->mode == MODE_HELP || options->mode == MODE_VERSION)
+		return 0;
+	if (!*rest)
+		return wrong(error, "no LOCK given", NULL, "");
+	options->lock = *rest++;
+	if (options->mode == MODE_HELD)
+		return *rest ? wrong(error, "--held takes a LOCK and no command:", *rest, "") : 0;
+	if (!*rest)
+		return wrong(error, "no COMMAND given for the lock", options->lock, "");
+	options->command = rest;
+	if (options->nonblock && options->wait_given)
+		return wrong(error, "-n and -w contradict each other: leave one out", NULL, "");
+	if (options->no_fork && options->close)
+		return wrong(error, "-F and -o contradict each other: with -F the command itself is all that holds the lock; leave one out",
+			     NULL, "");
+	return 0;
+}
+
+int options_parse(char **argv, struct options *options, struct usage_error *error)
+{
+	*options = (struct options){ .mode = MODE_RUN, .conflict_status = -1 };
+	if (!*argv)
+		return wrong(error, "no LOCK given", NULL, "");
+	while (*++argv && argv[0][0] == '-' && argv[0][1]) {
+		int r;
+
+		if (!strcmp(*argv, "--")) {
+			argv++;
+			break;
+		}
+		r = argv[0][1] == '-' ? parse_long(&argv, options, error) : parse_short(&argv, options, error);
+		if (r)
+			return r;
+	}
+	return check(argv, options, error);
+}
+
+int options_status(const struct options *options, int code)
+{
+	if (code == EXIT_HELD && options->conflict_status >= 0)
+		return options->conflict_status;
+	return (int)options->exit_base + code;
+}

@@ -1,0 +1,242 @@
+#include "process.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "deadline.h"
+#include "number.h"
+
+#define PATH_SIZE 64	/* "/proc/PID/task/..." with any number is shorter */
+
+/* A process that is deeper than this below its ancestors is taken to have no more of them. */
+#define DEEPEST 10000
+
+/* "/proc/PID/FILE". */
+static const char *path_of(char path[PATH_SIZE], pid_t pid, const char *file)
+{
+	char *out = number_format((uint64_t)pid, stpcpy(path, "/proc/"));
+
+	*out++ = '/';
+	strcpy(out, file);
+	return path;
+}
+
+/* Reads at most SIZE bytes of /proc/PID/FILE. Returns how many, or a negative errno. */
+static ssize_t read_file(pid_t pid, const char *file, char *bytes, size_t size)
+{
+	char path[PATH_SIZE];
+	int fd = open(path_of(path, pid, file), O_RDONLY | O_CLOEXEC);
+	ssize_t n, r;
+
+	if (fd < 0)
+		return -errno;
+	for (n = 0; (size_t)n < size; n += r) {
+		r = read(fd, bytes + n, size - (size_t)n);
+		if (r <= 0)
+			break;
+	}
+	r = errno;
+	close(fd);
+	return n > 0 ? n : -r;
+}
+
+/* The number at the beginning of TEXT, and where it ends. */
+static uint64_t number_at(const char *text, const char **end)
+{
+	uint64_t n = 0;
+
+	while (*text >= '0' && *text <= '9')
+		n = n * 10 + (uint64_t)(*text++ - '0');
+	*end = text;
+	return n;
+}
+
+/* Field N of /proc/PID/stat (3 is the state, which stands first in TEXT); "" if there is none. */
+static const char *stat_field(const char *text, int n)
+{
+	for (; n > 3 && *text; n--) {
+		text += strcspn(text, " ");
+		text += strspn(text, " ");
+	}
+	return text;
+}
+
+static int64_t age_of(uint64_t start_ticks)
+{
+	struct timespec now;
+	int64_t start = (int64_t)(start_ticks * (uint64_t)(NS_PER_S / sysconf(_SC_CLK_TCK)));
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec - start;
+}
+
+int process_read(pid_t pid, struct process *process)
+{
+	char text[1024];
+	const char *fields, *end;
+	ssize_t n = read_file(pid, "stat", text, sizeof text - 1);
+
+	if (n < 0)
+		return (int)n;
+	text[n] = 0;
+	/* The name before the fields may have anything in it, parentheses too. */
+	fields = strrchr(text, ')');
+	if (!fields || fields[1] != ' ')
+		return -EIO;
+	fields += 2;
+	process->state = *fields;
+	process->parent = (pid_t)number_at(stat_field(fields, 4), &end);
+	process->age = age_of(number_at(stat_field(fields, 22), &end));
+	return 0;
+}
+
+bool process_is_stopped(pid_t pid)
+{
+	struct process process;
+
+	return pid > 0 && process_read(pid, &process) == 0 && (process.state == 'T' || process.state == 't');
+}
+
+bool process_is_ancestor(pid_t ancestor)
+{
+	pid_t pid = getpid();
+	struct process process;
+
+	if (ancestor <= 0)
+		return false;
+	if (ancestor == pid || ancestor == getppid())
+		return true;
+	for (int depth = 0; pid > 0 && depth < DEEPEST; depth++) {
+		if (pid == ancestor)
+			return true;
+		if (process_read(pid, &process))
+			return false;
+		pid = process.parent;
+	}
+	return false;
+}
+
+/* The numbers that are names in a directory of /proc, without opendir(3), which would bring malloc in. */
+struct numbers {
+	int fd;
+	long at, end;
+	_Alignas(uint64_t) char entries[2048];
+};
+
+/* As the kernel writes it; 64-bit inode numbers on every machine. */
+struct kernel_dirent {
+	uint64_t inode;
+	int64_t offset;
+	unsigned short length;
+	unsigned char type;
+	char name[];
+};
+
+static int numbers_open(struct numbers *numbers, const char *path)
+{
+	numbers->at = numbers->end = 0;
+	numbers->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return numbers->fd < 0 ? -errno : 0;
+}
+
+/* The next number, or -1 at the end. */
+static int64_t numbers_next(struct numbers *numbers)
+{
+	for (;;) {
+		const struct kernel_dirent *entry;
+		const char *end;
+		uint64_t n;
+
+		if (numbers->at >= numbers->end) {
+			numbers->at = 0;
+			numbers->end = syscall(SYS_getdents64, numbers->fd, numbers->entries, sizeof numbers->entries);
+			if (numbers->end <= 0)
+				return -1;
+		}
+		entry = (const struct kernel_dirent *)(numbers->entries + numbers->at);
+		numbers->at += entry->length;
+		n = number_at(entry->name, &end);
+		if (end > entry->name && *end == 0)
+			return (int64_t)n;
+	}
+}
+
+bool process_has_socket(pid_t pid, uint32_t inode)
+{
+	char path[PATH_SIZE], wanted[PATH_SIZE], seen[PATH_SIZE];
+	struct numbers fds;
+	size_t length = (size_t)(stpcpy(number_format(inode, stpcpy(wanted, "socket:[")), "]") - wanted);
+	bool found = false;
+	int64_t fd;
+
+	if (numbers_open(&fds, path_of(path, pid, "fd")))
+		return false;
+	while (!found && (fd = numbers_next(&fds)) >= 0) {
+		number_format((uint64_t)fd, path);
+		found = readlinkat(fds.fd, path, seen, sizeof seen) == (ssize_t)length && !memcmp(seen, wanted, length);
+	}
+	close(fds.fd);
+	return found;
+}
+
+/* Whether PID runs the same program file as this process. */
+static bool is_me_only(pid_t pid)
+{
+	char path[PATH_SIZE];
+	struct stat own, other;
+
+	return stat("/proc/self/exe", &own) == 0 && stat(path_of(path, pid, "exe"), &other) == 0 && own.st_dev == other.st_dev &&
+	       own.st_ino == other.st_ino;
+}
+
+pid_t process_find_socket(uint32_t inode)
+{
+	struct numbers pids;
+	pid_t found = 0;
+	int64_t pid;
+
+	if (numbers_open(&pids, "/proc"))
+		return 0;
+	while ((pid = numbers_next(&pids)) > 0) {
+		if (pid == getpid() || !process_has_socket((pid_t)pid, inode))
+			continue;
+		found = (pid_t)pid;
+		if (!is_me_only(found))
+			break;
+	}
+	close(pids.fd);
+	return found;
+}
+
+int process_user(pid_t pid, uid_t *uid)
+{
+	char path[PATH_SIZE];
+	struct stat status;
+
+	if (stat(path_of(path, pid, "."), &status))
+		return -errno;
+	*uid = status.st_uid;
+	return 0;
+}
+
+size_t process_command(pid_t pid, bool whole, char *text, size_t size)
+{
+	ssize_t n = whole ? read_file(pid, "cmdline", text, size) : 0;
+
+	if (n <= 0) {
+		n = read_file(pid, "comm", text, size);
+		return n <= 0 ? 0 : (size_t)n - (text[n - 1] == '\n');
+	}
+	while (n > 0 && text[n - 1] == 0)
+		n--;
+	for (ssize_t i = 0; i < n; i++)
+		if (text[i] == 0)
+			text[i] = ' ';
+	return (size_t)n;
+}

@@ -1,0 +1,43 @@
+/* What /proc tells of processes. Everything here may fail: /proc can be missing or hide others' processes. */
+#ifndef PROCESS_H
+#define PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct process {
+	char state;		/* R, S, T (stopped), Z ... */
+	pid_t parent;
+	int64_t age;		/* nanoseconds since it was started; exec does not change it */
+};
+
+/* Reads /proc/PID/stat. Returns 0 or a negative errno. */
+int process_read(pid_t pid, struct process *process);
+
+/* Whether PID is known to be stopped by a signal or a debugger. */
+bool process_is_stopped(pid_t pid);
+
+/* Whether ANCESTOR is this process or one that it descends from, as far as can be seen. */
+bool process_is_ancestor(pid_t ancestor);
+
+/* Whether PID is seen to have the socket INODE open. */
+bool process_has_socket(pid_t pid, uint32_t inode);
+
+/*
+ * Finds a process that has the socket INODE open and is no me-only (unless there is no other). This process is left out.
+ * Returns its pid, 0 if none was seen.
+ */
+pid_t process_find_socket(uint32_t inode);
+
+/* The user that PID runs as. Returns 0 or a negative errno. */
+int process_user(pid_t pid, uid_t *uid);
+
+/*
+ * Reads PID's command line with blanks for the NULs between its arguments, or (WHOLE is false) the program's name alone.
+ * Returns its length, 0 if it cannot be seen.
+ */
+size_t process_command(pid_t pid, bool whole, char *text, size_t size);
+
+#endif

@@ -1,0 +1,17 @@
+/* --verbose: the story of a run, one line for each step, with the time. */
+#ifndef STORY_H
+#define STORY_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lock.h"
+#include "options.h"
+
+/* Each says nothing without --verbose. */
+void story(const struct options *options, const struct lock *lock, const char *what);
+void story_held(const struct options *options, const struct lock *lock, int64_t waited);
+void story_start(const struct options *options, const struct lock *lock, pid_t command);
+void story_end(const struct options *options, const struct lock *lock, int status, int64_t ran);
+
+#endif
