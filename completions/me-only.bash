@@ -1,0 +1,66 @@
+# Completion of me-only for bash: options, then the locks that are held now, then the command's own completion.
+# shellcheck shell=bash
+
+# The names of the locks that are held on this host, as LOCK has to be written; those with unusual characters are left out.
+_me_only_locks() {
+    sed -n -e 's|^[^ ]* [^ ]* [^ ]* 00010000 .* @me-only:\([[:alnum:]_./:%+,-]*\)$|\1|' -e T \
+        -e 's|^[a-z][a-z0-9+-]*:|host:&|' -e p /proc/net/unix 2>/dev/null
+}
+
+_me_only() {
+    local cur words cword i=1 raw=0 argument='' command=1 joined
+    # Options and names with = and : are one word here, though not in COMP_WORDS.
+    _get_comp_words_by_ref -n =: cur words cword || return
+
+    # Walk over the options, up to LOCK.
+    while ((i < cword)); do
+        argument=''
+        case ${words[i]} in
+            --)
+                ((i++))
+                break
+                ;;
+            --wait | --conflict-exit-code | --exit-base) argument=${words[i]} ;;
+            --held) command='' ;;
+            --*) ;;
+            -*[wE])
+                # In -wE the E is the argument of -w.
+                [[ ${words[i]%?} == *[wE]* ]] || argument=-${words[i]: -1}
+                ;;
+            -?*) ;;
+            *) break ;;
+        esac
+        ((i++))
+        if [[ $argument ]]; then
+            ((i == cword)) && break
+            ((i++))
+            argument=''
+        fi
+    done
+
+    if [[ $argument ]]; then
+        case $argument in
+            -w | --wait) mapfile -t COMPREPLY < <(compgen -W 'inf 10s 1m 10m 1h' -- "$cur") ;;
+        esac
+    elif ((i < cword)); then
+        [[ $command ]] || return
+        # Hand over behind LOCK, which may be several of the words in COMP_WORDS.
+        for ((; i >= 0; i--)); do
+            joined=''
+            while [[ $joined != "${words[0]}" ]] && ((raw < COMP_CWORD)); do
+                joined+=${COMP_WORDS[raw++]}
+            done
+            words=("${words[@]:1}")
+        done
+        _command_offset "$raw"
+    elif [[ $cur == --wait=* && ${words[i - 1]} != -- ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'inf 10s 1m 10m 1h' -- "${cur#*=}")
+    elif [[ $cur == -* && ${words[i - 1]} != -- ]]; then
+        mapfile -t COMPREPLY < <(compgen -W '-w --wait= -n --nonblock -F --no-fork -o --close
+            -E --conflict-exit-code= --exit-base= -q --quiet -v --verbose --held --help --version' -- "$cur")
+        [[ ${COMPREPLY-} == *= ]] && compopt -o nospace
+    else
+        mapfile -t COMPREPLY < <(compgen -W "$(_me_only_locks)" -- "$cur")
+        __ltrim_colon_completions "$cur"
+    fi
+} && complete -F _me_only me-only
