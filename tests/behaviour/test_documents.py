@@ -1,0 +1,425 @@
+"""The documents say what the program does: the recipes of the README are run, and all lists of options are compared."""
+import configparser
+import os
+import re
+import shutil
+import stat
+import subprocess
+
+import pytest
+
+from conftest import DEADLINE, ME_ONLY, ROOT, address, is_bound, wait_for
+
+# The contract, in short. The help, the manual page, the README and the completions are compared with it.
+OPTIONS = {"-w": "DURATION", "--wait": "DURATION", "-n": None, "--nonblock": None, "-F": None, "--no-fork": None,
+           "-o": None, "--close": None, "-E": "N", "--conflict-exit-code": "N", "--exit-base": "N", "-q": None,
+           "--quiet": None, "-v": None, "--verbose": None, "--held": None, "--help": None, "--version": None}
+STATUSES = {1, 2, 3, 4}
+VARIABLES = {"ME_ONLY_LOCK"}
+NOT_YET = ["--who", "--list", "--replace", "--slots", "--shared", "--queue", "--kill-after", "--ttl", "--hold-for", "--json",
+           "--complain-after", "ME_ONLY_SLOT", "ME_ONLY_TOKEN", "ME_ONLY_EXEC_PATH", "ETCDCTL"]
+VERSION = "1.0.0"
+
+OPTION = re.compile(r"(?<![-\w/.@])--?[a-zA-Z][-a-z]*\b")
+
+
+def read(*path):
+    with open(os.path.join(ROOT, *path), encoding="utf-8") as f:
+        return f.read()
+
+
+def recipe(name):
+    """The block of the README that is marked with <!-- recipe: NAME -->."""
+    found = re.findall(rf"<!-- recipe: {name} -->\n```\w+\n(.*?)```\n", read("README.md"), re.S)
+    assert len(found) == 1, f"one recipe named {name}"
+    return found[0]
+
+
+def manual_text():
+    text = subprocess.run(["mandoc", "-T", "utf8", "-O", "width=1000", os.path.join(ROOT, "man", "me-only.1")],
+                          capture_output=True, check=True, timeout=DEADLINE, text=True).stdout
+    return re.sub(".\b", "", text).replace("\u00a0", " ")
+
+
+def manual(section):
+    """The plain text of one section of the manual page."""
+    return re.search(rf"^{section}\n(.*?)(?=^\S)", manual_text(), re.M | re.S)[1]
+
+
+# --- lists that must agree ---
+
+def test_options_in_the_help(run):
+    text = run("--help").stdout.decode()
+    rows = [line for line in text.split("\n") if re.match(r"  (-\w, |    )--", line)]
+    shown = {}
+    for row in rows:
+        letter, name, argument = re.match(r"  (?:(-\w), |    )(--[a-z-]+)(?:=(\w+))?(?=\s)", row).groups()
+        shown[name] = argument
+        if letter:
+            shown[letter] = argument
+    assert shown == OPTIONS
+
+
+def test_options_in_the_manual():
+    tags = re.findall(r"^ {5}(-.*)$", manual("DESCRIPTION"), re.M)
+    shown = {}
+    for tag in tags:
+        # A short tag has its text on the same line.
+        for form in re.split(", (?=-)", tag.split("  ")[0]):
+            option, argument = re.match(r"(--?[a-zA-Z-]+)[ =]?(duration|status|number)?$", form).groups()
+            shown[option] = argument
+    assert shown.keys() == OPTIONS.keys()
+    assert {o for o in shown if shown[o]} == {o for o in OPTIONS if OPTIONS[o]}
+    synopsis = manual("SYNOPSIS")
+    for option in OPTIONS:
+        letters = re.search(r"\[-(\w+)\]", synopsis)[1]
+        known_by_letter = {"--nonblock": "n", "--no-fork": "F", "--close": "o", "--quiet": "q", "--verbose": "v", "--wait": "w",
+                           "--conflict-exit-code": "E"}
+        short = option if len(option) == 2 else "-" + known_by_letter.get(option, "")
+        assert short[1:] and short[1:] in letters or option in synopsis or f"[{short} " in synopsis, option
+
+
+def test_options_in_the_readme():
+    table = read("README.md").split("## Options\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.split("\n") if re.match(r"\| `-", line)]
+    assert {o for row in rows for o in OPTION.findall(row)} == set(OPTIONS)
+
+
+@pytest.mark.parametrize("path", ["README.md", "NEWS.md", "SECURITY.md", "man/me-only.1"])
+def test_no_other_option_is_mentioned(path):
+    """An option in a document is one of ours, or one of a program that an example calls."""
+    others = {"--full", "--ff-only", "-C", "-xl", "--prefix", "-c", "-eq", "-eu", "-TERM"}
+    text = manual_text().replace("[-Fnoqv]", "") if path.startswith("man/") else read(path)
+    assert set(OPTION.findall(text)) - set(OPTIONS) - others == set()
+
+
+@pytest.mark.parametrize("path", ["README.md", "NEWS.md", "SECURITY.md", "man/me-only.1", "completions/me-only.bash",
+                                  "completions/_me-only", "completions/me-only.fish"])
+def test_nothing_is_promised_that_is_not_there(path):
+    text = read(path).replace("Fl -", "--").replace("\\-", "-")
+    assert not [word for word in NOT_YET if word in text]
+
+
+def test_an_option_that_is_not_there_is_refused(run, lock):
+    for word in NOT_YET:
+        if word.startswith("--"):
+            assert run(word, lock, "true").returncode == 2
+
+
+def test_statuses(run):
+    in_help = {int(n) for n in re.findall(r"^  (\d+)  ", run("--help").stdout.decode(), re.M)}
+    in_manual = {int(n) for n in re.findall(r"^ +(\d+)  ", manual("EXIT STATUS"), re.M)}
+    in_readme = {int(n) for n in re.findall(r"^\| (\d+) \|", read("README.md"), re.M)}
+    assert in_help == in_manual == in_readme == STATUSES
+
+
+def test_variables(run, lock):
+    in_help = set(re.findall(r"ME_ONLY_\w+", run("--help").stdout.decode()))
+    in_manual = set(re.findall(r"ME_ONLY_\w+", manual("ENVIRONMENT")))
+    before = {"PATH": os.environ["PATH"], "HOME": "/"}
+    seen = dict(line.split("=", 1) for line in run(lock, "env", env=before).stdout.decode().splitlines())
+    assert {name: value for name, value in seen.items() if name not in before} == {"ME_ONLY_LOCK": lock}
+    assert in_help == in_manual == VARIABLES
+
+
+def test_version(run):
+    assert run("--version").stdout.decode() == f"me-only {VERSION}\n"
+    assert re.search(r"^## (\S+)$", read("NEWS.md"), re.M)[1] == VERSION
+    assert f"version: '{VERSION}'" in read("meson.build")
+
+
+def test_messages_in_the_manual(run, hold, lock):
+    """The wording of the manual's messages is the program's."""
+    text = manual("DIAGNOSTICS")
+    hold(lock)
+    for options, begin in (((), "held by pid "), (("-w", "0.01"), "gave up after ")):
+        said = run(*options, lock, "true").stderr.decode()
+        assert begin in said and f"LOCK: {begin}" in text
+    assert "COMMAND: not found" in text and run(lock + "2", "/nonexistent").stderr.endswith(b": not found\n")
+    assert "COMMAND: cannot be run: REASON" in text and b": cannot be run: " in run(lock + "3", "/").stderr
+    assert "try 'me-only --help'" in text.replace("‘", "'").replace("’", "'")
+    assert run("--no-such").stderr.endswith(b"; try 'me-only --help'\n")
+
+
+def test_manual_is_clean():
+    out = subprocess.run(["mandoc", "-T", "lint", "-W", "all", os.path.join(ROOT, "man", "me-only.1")],
+                         capture_output=True, timeout=DEADLINE, text=True).stdout
+    # Which other manual pages are installed is not ours.
+    assert [line for line in out.splitlines() if "referenced manual not found" not in line] == []
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "NEWS.md", "docs/design.md"])
+def test_links_within_the_tree(path):
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", read(path)):
+        if not link.startswith(("http:", "https:")):
+            assert os.path.exists(os.path.join(ROOT, os.path.dirname(path), link)), link
+
+
+def test_scripts_are_clean():
+    for options, path in (([], "examples/my-pid.sh"), (["--shell=bash"], "completions/me-only.bash")):
+        subprocess.run(["shellcheck", *options, os.path.join(ROOT, path)], check=True, timeout=DEADLINE)
+    for name in re.findall(r"<!-- recipe: ([\w-]+) -->\n```sh\n", read("README.md")):
+        text = recipe(name)
+        p = subprocess.run(["shellcheck", "--shell=sh", "--exclude=SC2312", "-"], input=text, text=True, capture_output=True,
+                           timeout=DEADLINE)
+        assert p.returncode == 0, f"{name}: {p.stdout}"
+
+
+@pytest.mark.root
+def test_digest_in_the_design(start):
+    """Who writes a second implementation can trust the example."""
+    letter, times, digest = re.search(r"\| `(.)`, (\d+) times \| `(\w+)` \|", read("docs", "design.md")).groups()
+    name = letter * int(times)
+    p = start("unshare", "--net", ME_ONLY, name, "cat", "/proc/net/unix")
+    out, err = p.communicate(timeout=DEADLINE)
+    assert p.returncode == 0, err
+    assert f" @me-only#{name[:44]}#{digest}\n".encode() in out
+
+
+def test_example_is_executable():
+    assert os.stat(os.path.join(ROOT, "examples", "my-pid.sh")).st_mode & stat.S_IXOTH
+
+
+# --- the recipes, run ---
+
+# What a recipe's job does: it says when it runs, and ends when it is told to, or after "sleep".
+JOB = """#!/bin/sh
+echo "$0 $*: begin" >>"$LOG"
+while [ -e "$BLOCK" ]; do sleep 0.01; done
+echo "$0 $*: end" >>"$LOG"
+exit "${JOB_STATUS:-0}"
+"""
+
+
+class Place:
+    """A folder with the programs that the recipes name, and names of our own for their paths and locks."""
+
+    def __init__(self, path, lock, start):
+        self.path, self.lock, self.start = path, lock, start
+        self.log, self.block, self.bin = path / "log", path / "block", path / "bin"
+        self.bin.mkdir()
+        self.log.touch()
+        os.symlink(ME_ONLY, self.bin / "me-only")
+        for name in ("backup.sh", "sync.sh", "git", "systemctl", "make"):
+            self.program(name, JOB)
+        self.env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "LOG": str(self.log), "BLOCK": str(self.block)}
+
+    def program(self, name, text):
+        path = self.bin / name
+        path.write_text(text)
+        path.chmod(0o755)
+        return str(path)
+
+    def ours(self, text, *locks):
+        """The recipe with our lock instead of its own, and our programs instead of those in /usr/local/bin."""
+        for name in locks:
+            assert name in text
+            text = text.replace(name, self.lock)
+        return text.replace("/usr/local/bin/", f"{self.bin}/")
+
+    def shell(self, shell, text, **env):
+        return self.start(*([shell, "-f"] if shell == "zsh" else [shell]), "-c", text, env={**self.env, **env})
+
+    def lines(self):
+        return [re.sub(r"\S*/", "", line) for line in self.log.read_text().splitlines()]
+
+    def running(self):
+        wait_for(self.lines, "the job runs")
+
+
+@pytest.fixture
+def place(tmp_path, lock, start):
+    return Place(tmp_path, lock, start)
+
+
+def ended(p):
+    out, err = p.communicate(timeout=DEADLINE)
+    return p.returncode, out.decode(), err.decode()
+
+
+SHELLS = ["dash", "bash", "zsh"]
+
+
+def test_cron(place):
+    line = recipe("cron").rstrip("\n")
+    fields = re.fullmatch(r"(?:[-*/,\d]+\s+){5}(\S.*)", line)
+    command = place.ours(fields[1], "/tmp/sync")
+    assert "%" not in command, "cron ends the line there"
+    place.block.touch()
+    # As cron does it: /bin/sh, a short PATH, output is mail.
+    first = place.shell("/bin/sh", command, PATH="/usr/bin:/bin")
+    place.running()
+    assert ended(place.shell("/bin/sh", command, PATH="/usr/bin:/bin")) == (4, "", ""), "no mail"
+    status, out, err = ended(place.shell("/bin/sh", command.replace(" -q ", " "), PATH="/usr/bin:/bin"))
+    assert (status, out) == (4, "") and "held by pid" in err, "mail"
+    place.block.unlink()
+    assert ended(first) == (0, "", "")
+    assert place.lines() == ["sync.sh --full: begin", "sync.sh --full: end"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_self_locking(shell, place):
+    body = place.ours(recipe("self-locking"), "/tmp/backup")
+    script = place.program("self", f"#!/usr/bin/env {shell}\n{body}" + JOB.split("\n", 1)[1])
+    place.block.touch()
+    first = place.start(script, "a b", "", "c", env=place.env)
+    place.running()
+    status, out, err = ended(place.start(script, env=place.env))
+    assert (status, out) == (4, "") and "held by pid" in err
+    # The script is killed in the middle of a step: the step has the lock until it ends.
+    assert is_bound(address(place.lock))
+    place.block.unlink()
+    assert ended(first) == (0, "", "")
+    assert place.lines() == ["self a b  c: begin", "self a b  c: end"], "its arguments are kept, and it ran once"
+    assert ended(place.start(script, env={**place.env, "JOB_STATUS": "7"})) == (7, "", ""), "its status is kept"
+    assert not is_bound(address(place.lock))
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_self_locking_killed_in_a_step(shell, place):
+    body = place.ours(recipe("self-locking"), "/tmp/backup")
+    script = place.program("self", f"#!/usr/bin/env {shell}\n{body}{place.bin}/backup.sh\necho after\n")
+    place.block.touch()
+    first = place.start(script, env=place.env)
+    place.running()
+    step = place.start(ME_ONLY, place.lock, "true").stderr.read().decode()
+    os.kill(int(re.search(r"held by pid (\d+) ", step)[1]), 9)
+    assert first.wait(DEADLINE) == -9
+    status, out, err = ended(place.start(script, env=place.env))
+    assert status == 4 and "backup.sh" in err and "left running" in err
+    place.block.unlink()
+    wait_for(lambda: not is_bound(address(place.lock)), "the step has ended")
+    assert place.lines() == ["backup.sh : begin", "backup.sh : end"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_or_stop(shell, place):
+    text = place.ours(recipe("or-stop"), "/tmp/backup") + "echo after\n"
+    assert ended(place.shell(shell, text)) == (0, "after\n", "")
+    assert ended(place.shell(shell, text, JOB_STATUS="9")) == (1, "", "ERROR: no backup\n")
+    place.block.touch()
+    first = place.shell(shell, text)
+    wait_for(lambda: len(place.lines()) == 5, "the job runs")
+    status, out, err = ended(place.shell(shell, text))
+    assert (status, out) == (1, "") and re.fullmatch(r"me-only: .*held by.*\nERROR: no backup\n", err)
+    place.block.unlink()
+    assert ended(first) == (0, "after\n", "")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("options", ["", "set -eu\n"])
+def test_status(shell, options, place):
+    text = options + place.ours(recipe("status"), "/tmp/backup") + "echo after\n"
+    assert ended(place.shell(shell, text)) == (0, "done\nafter\n", "")
+    assert ended(place.shell(shell, text, JOB_STATUS="9")) == (1, "", "failed with status 9\n")
+    place.block.touch()
+    first = place.shell(shell, text)
+    wait_for(lambda: len(place.lines()) == 5, "the job runs")
+    status, out, err = ended(place.shell(shell, text))
+    assert (status, out) == (0, "another one is at it\nafter\n") and "held by pid" in err
+    place.block.unlink()
+    assert ended(first)[0] == 0
+
+
+def test_deploy(place):
+    script = place.program("deploy", place.ours(recipe("deploy"), "/srv/shop"))
+    place.block.touch()
+    first = place.start(script, env=place.env)
+    place.running()
+    second = place.start(script, env=place.env)
+    queue = address(place.lock, b"\0queue\0" + str(os.geteuid()).encode())
+    wait_for(lambda: b"@" + queue[1:].replace(b"\0", b"@") in open("/proc/net/unix", "rb").read(), "the second one waits")
+    place.block.unlink()
+    assert ended(first)[0] == 0 and ended(second)[0] == 0
+    name = place.lock.rsplit("/", 1)[1]
+    once = [f"{name} pull --ff-only: begin", f"{name} pull --ff-only: end", "systemctl restart shop: begin", "systemctl restart shop: end"]
+    assert [re.sub(r"^git -C ", "", line) for line in place.lines()] == once * 2
+
+
+def test_wait_with_a_limit(place):
+    text = recipe("wait")
+    assert " -w 30s " in text
+    text = place.ours(text, "/tmp/report")
+    assert ended(place.shell("dash", text)) == (0, "", "")
+    place.block.touch()
+    first = place.shell("dash", text)
+    wait_for(lambda: len(place.lines()) == 3, "the job runs")
+    status, out, err = ended(place.shell("dash", text.replace("30s", "0.3s")))
+    assert (status, out) == (0, "") and re.fullmatch(r"me-only: \S+: gave up after \S+: held by .*\nno report this time\n", err)
+    place.block.unlink()
+    assert ended(first) == (0, "", "")
+    assert place.lines() == ["make report: begin", "make report: end"] * 2
+
+
+def test_timeout(place):
+    text = place.ours(recipe("timeout"), "/tmp/backup")
+    assert ended(place.shell("dash", text))[0] == 0
+    place.block.touch()
+    assert ended(place.shell("dash", text.replace("2h", "0.2")))[0] == 124, "as timeout says it"
+    wait_for(lambda: not is_bound(address(place.lock)), "the lock is free, since the job was ended")
+    assert place.lines() == ["backup.sh : begin", "backup.sh : end", "backup.sh : begin"]
+
+
+def test_who(place, hold):
+    text = place.ours(recipe("who"), "/tmp/backup")
+    assert ended(place.shell("dash", text)) == (0, "nobody\n", "")
+    holder = hold(place.lock)
+    status, out, err = ended(place.shell("dash", text))
+    assert (status, out) == (4, "") and f"held by pid {holder.job} " in err and ": cat" in err
+
+
+def test_list(place, hold):
+    hold(place.lock)
+    status, out, _ = ended(place.shell("dash", recipe("list")))
+    assert status == 0 and any(f"@me-only:{place.lock}" in line.split() for line in out.splitlines())
+
+
+# --- the units of systemd ---
+
+SERVICE_KEYS = {"Type", "ExecStart", "SuccessExitStatus", "KillMode"}
+
+
+def unit(name):
+    parser = configparser.RawConfigParser(strict=True, delimiters=("=",), comment_prefixes=("#", ";"))
+    parser.optionxform = str
+    parser.read_string(recipe(name))
+    return parser
+
+
+def test_service(place):
+    service = unit("service")
+    assert service.sections() == ["Unit", "Service"]
+    assert set(service["Service"]) == SERVICE_KEYS
+    assert service["Service"]["SuccessExitStatus"] == "4"
+    assert service["Service"]["KillMode"] == "mixed"
+    assert service["Service"]["Type"] == "oneshot"
+    # What it starts is started as systemd does it: without a shell, split at blanks, an absolute path.
+    words = place.ours(service["Service"]["ExecStart"], "/tmp/backup").split()
+    assert os.path.isabs(words[0])
+    place.block.touch()
+    first = place.start(*words, env=place.env)
+    place.running()
+    assert ended(place.start(*words, env=place.env))[0] == int(service["Service"]["SuccessExitStatus"])
+    # KillMode=mixed: the signal goes to me-only alone, and the job gets it.
+    first.terminate()
+    assert ended(first)[0] == -15
+    wait_for(lambda: not is_bound(address(place.lock)), "the job has ended too")
+
+
+def test_timer():
+    timer = unit("timer")
+    assert timer.sections() == ["Unit", "Timer", "Install"]
+    assert set(timer["Timer"]) == {"OnCalendar"}
+    assert timer["Install"]["WantedBy"] == "timers.target"
+
+
+def test_units_as_systemd_sees_them(place):
+    """systemd's own reading of the units, where it is installed; it need not run."""
+    assert recipe("service").startswith("# /etc/systemd/system/backup.service\n")
+    assert recipe("timer").startswith("# /etc/systemd/system/backup.timer\n"), "the timer starts the service of its name"
+    if not shutil.which("systemd-analyze"):
+        return
+    (place.path / "backup.service").write_text(place.ours(recipe("service")))
+    (place.path / "backup.timer").write_text(recipe("timer"))
+    p = place.start("systemd-analyze", "verify", "--man=no", place.path / "backup.service", place.path / "backup.timer")
+    assert ended(p) == (0, "", "")
