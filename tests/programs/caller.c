@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void need(int happened, const char *what)
@@ -27,6 +28,16 @@ static void need(int happened, const char *what)
 static void block(uint64_t signals)
 {
 	need(syscall(SYS_rt_sigprocmask, SIG_BLOCK, &signals, NULL, sizeof signals) == 0, "caller: rt_sigprocmask");
+}
+
+/* Has the signal sent by another process: one that a process sends to itself is not meant for others. */
+static void make_pending(int number)
+{
+	pid_t child = fork();
+
+	if (child == 0)
+		_exit(kill(getppid(), number) == 0 ? 0 : 1);
+	need(child > 0 && waitpid(child, NULL, 0) == child, "caller: fork");
 }
 
 static void ignore(int number)
@@ -57,7 +68,7 @@ int main(int count, char **arguments)
 			need(ioctl(STDIN_FILENO, TIOCSCTTY, 0) == 0, "caller: TIOCSCTTY");
 		else if (option == 'p') {
 			block(UINT64_C(1) << (number - 1));
-			need(kill(getpid(), number) == 0, "caller: kill");
+			make_pending(number);
 		} else
 			return 111;
 	}
