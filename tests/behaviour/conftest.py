@@ -6,10 +6,12 @@ The program is $ME_ONLY (default: build/me-only of this tree); test programs in 
 import ctypes
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 
@@ -282,6 +284,15 @@ def call():
 
     yield call_
     end_all()
+
+
+@pytest.fixture
+def public_me_only():
+    """The path of a copy of the program that every user can reach and run."""
+    folder = tempfile.mkdtemp(prefix="me-only-test-")
+    os.chmod(folder, 0o755)
+    yield shutil.copy(ME_ONLY, folder)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
