@@ -1,0 +1,586 @@
+"""Waiting: first come, first served, whatever happens to those who wait; at no cost; ended by time or by a signal."""
+import os
+import random
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, is_listed, process_state,
+                      processor_time, queue_of, read_line, release, wait_for, waiters_of)
+
+WITNESS = os.path.join(PROGRAMS, "witness")
+# A sanitized program takes some megabytes and milliseconds more each.
+DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
+MANY = 300 if DYNAMIC else 2000
+FORMS = [[], ["-F"], ["-o"]]
+
+
+class Crowd:
+    """Waiters in a known order. Each one's job writes its number to one pipe, and fails if it does not run alone."""
+
+    def __init__(self, lock, scratch):
+        self.lock = lock
+        self.scratch = str(scratch)
+        self.reader, self.writer = os.pipe()
+        self.waiters = []
+        self.got = b""
+
+    def join(self, count, wait="inf", options=()):
+        """Start more of them, each one after the one before has its place."""
+        for _ in range(count):
+            number = len(self.waiters)
+            argv = [ME_ONLY, *options, "-w", wait, self.lock, WITNESS, self.scratch, "0", str(number)]
+            self.waiters.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.writer))
+            wait_for(lambda: waiters_of(self.lock) > number, f"waiter {number} has its place")
+
+    def end(self, number, how=signal.SIGKILL):
+        self.waiters[number].send_signal(how)
+        return self.waiters[number].wait(DEADLINE)
+
+    def stop(self, *numbers):
+        for n in numbers:
+            self.waiters[n].send_signal(signal.SIGSTOP)
+        for n in numbers:
+            wait_for(lambda: process_state(self.waiters[n].pid) == "T", f"waiter {n} is stopped")
+
+    def resume(self, *numbers):
+        for n in numbers:
+            self.waiters[n].send_signal(signal.SIGCONT)
+
+    def read(self):
+        """The numbers that have been written so far."""
+        os.set_blocking(self.reader, False)
+        try:
+            while True:
+                self.got += os.read(self.reader, 65536)
+        except BlockingIOError:
+            return [int(n) for n in self.got.split(b"\n")[:-1]]
+
+    def wait_for_more(self):
+        """The numbers, once there is one more."""
+        if not select.select([self.reader], [], [], DEADLINE)[0]:
+            pytest.fail(f"no other waiter has run after: {self.got[-30:]}")
+        return self.read()
+
+    def wait_for(self, count):
+        """The numbers, once there are so many."""
+        wait_for(lambda: len(self.read()) >= count, f"{count} waiters have run")
+        return self.read()
+
+    def statuses(self, numbers=None):
+        return {self.waiters[n].wait(DEADLINE) for n in (range(len(self.waiters)) if numbers is None else numbers)}
+
+    def close(self):
+        for w in self.waiters:
+            if w.poll() is None:
+                w.kill()
+        for w in self.waiters:
+            w.wait()
+        os.close(self.reader)
+        os.close(self.writer)
+
+
+@pytest.fixture
+def crowd(lock, tmp_path, start):  # start: it ends the jobs that outlive their waiters
+    c = Crowd(lock, tmp_path / "witness")
+    yield c
+    c.close()
+
+
+def nothing_is_left(lock):
+    return not is_bound(address(lock)) and not is_bound(queue_of(lock))
+
+
+# ---- the order ----
+
+
+def test_many_waiters_pass_in_the_order_in_which_they_came(hold, lock, crowd):
+    holder = hold(lock)
+    for n in range(MANY):
+        crowd.join(1, options=FORMS[n % 3])
+    assert crowd.read() == []
+    release(holder)
+    assert crowd.statuses() == {0}
+    assert crowd.read() == list(range(MANY))
+    assert nothing_is_left(lock)
+
+
+def test_the_order_holds_when_a_third_of_many_waiters_is_lost(hold, lock, crowd):
+    """Of nine, one is killed before its turn, one when it is at the front, one is stopped and one has no time left."""
+    holder = hold(lock)
+    killed, killed_in_front, stopped, timed_out = (set(range(n, MANY, 9)) for n in (4, 5, 7, 8))
+    for n in range(MANY):
+        crowd.join(1, options=FORMS[n % 3], wait="500ms" if n in timed_out else "inf")
+    crowd.stop(*stopped)
+    for n in killed:
+        crowd.end(n)
+    assert crowd.statuses(timed_out) == {4}
+    release(holder)
+    left = [n for n in range(MANY) if n not in killed | stopped | timed_out]
+    # Who is killed when his turn is near is at the front, or is about to be, or has just got the lock.
+    struck = set()
+    while len(struck | set(crowd.wait_for_more())) < len(left):
+        near = max(crowd.read()) + 6
+        for n in [n for n in killed_in_front - struck if n <= near]:
+            crowd.waiters[n].kill()
+            struck.add(n)
+    ran = crowd.read()
+    assert ran == sorted(ran)
+    assert set(left) - struck <= set(ran) <= set(left)
+    assert struck
+    crowd.resume(*stopped)
+    assert crowd.statuses(stopped) == {0}
+    assert sorted(set(crowd.read()) - set(ran)) == sorted(stopped)
+    assert wait_for(lambda: nothing_is_left(lock), "all is free")
+
+
+def test_the_front_is_killed_again_and_again(hold, lock, crowd):
+    holder = hold(lock)
+    crowd.join(40)
+    for n in range(20):
+        crowd.end(n)
+    release(holder)
+    assert crowd.statuses(range(20, 40)) == {0}
+    assert crowd.read() == list(range(20, 40))
+
+
+def test_the_front_is_killed_while_the_next_one_is_far_behind(hold, lock, crowd):
+    """The one that the front had chosen has gone too, so that it chooses again."""
+    holder = hold(lock)
+    crowd.join(40)
+    for n in (*range(1, 19), 0):
+        crowd.end(n)
+    release(holder)
+    assert crowd.statuses(range(19, 40)) == {0}
+    assert crowd.read() == list(range(19, 40))
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+def test_nobody_is_lost_when_the_front_and_the_second_go_at_once(hold, lock, crowd, by):
+    holder = hold(lock)
+    crowd.join(20)
+    for n in range(0, 8, 2):
+        # Stopped, the second cannot become the front in between.
+        crowd.stop(n, n + 1)
+        for gone in (n, n + 1):
+            crowd.waiters[gone].send_signal(by)
+        crowd.resume(n, n + 1)
+        assert crowd.statuses((n, n + 1)) == {-by}
+    release(holder)
+    assert crowd.statuses(range(8, 20)) == {0}
+    assert sorted(crowd.read()) == list(range(8, 20))
+    assert nothing_is_left(lock)
+
+
+def test_the_front_runs_out_of_time_and_the_next_one_follows(hold, lock, crowd):
+    holder = hold(lock)
+    crowd.join(1, wait="300ms")
+    crowd.join(1, wait="10m")
+    crowd.join(3)
+    assert crowd.waiters[0].wait(DEADLINE) == 4
+    release(holder)
+    assert crowd.statuses(range(1, 5)) == {0}
+    assert crowd.read() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("who", [(0,), (1,), (0, 1), (0, 1, 2), (1, 2, 4), (0, 2)], ids=str)
+def test_a_stopped_waiter_holds_nobody_up_for_long(hold, lock, crowd, who):
+    holder = hold(lock)
+    crowd.join(6)
+    crowd.stop(*who)
+    release(holder)
+    others = [n for n in range(6) if n not in who]
+    assert sorted(crowd.wait_for(len(others))) == others
+    assert crowd.statuses(others) == {0}
+    assert not is_bound(address(lock))
+    crowd.resume(*who)
+    assert crowd.statuses(who) == {0}
+    assert nothing_is_left(lock)
+
+
+def test_a_waiter_that_was_stopped_for_a_while_still_gets_its_turn(hold, lock, crowd):
+    holder = hold(lock)
+    crowd.join(4)
+    crowd.stop(0, 1, 2, 3)
+    crowd.resume(0, 1, 2, 3)
+    release(holder)
+    assert crowd.statuses() == {0}
+    assert sorted(crowd.read()) == [0, 1, 2, 3]
+
+
+def test_whoever_comes_does_not_overtake_those_who_wait(hold, lock, crowd):
+    """A try without -w may meet a free instant, a waiter must not."""
+    holder = hold(lock)
+    crowd.join(30)
+    release(holder)
+    crowd.wait_for(1)
+    late = len(crowd.waiters)
+    for _ in range(10):
+        argv = [ME_ONLY, "-w", "inf", lock, WITNESS, crowd.scratch, "0", str(len(crowd.waiters))]
+        crowd.waiters.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=crowd.writer))
+    assert crowd.statuses() == {0}
+    ran = crowd.read()
+    assert sorted(ran) == list(range(40))
+    assert [n for n in ran if n < late] == list(range(late))
+
+
+def test_the_queue_is_gone_when_the_last_waiter_has_the_lock(hold, me_only, lock):
+    holder = hold(lock)
+    p = me_only("-w", "inf", lock, "sh", "-c", "echo up; exec cat", stdin=subprocess.PIPE)
+    wait_for(lambda: waiters_of(lock) == 1, "it waits")
+    release(holder)
+    assert read_line(p.stdout) == b"up\n"
+    assert is_listed(address(lock)) and not is_listed(queue_of(lock))
+    p.stdin.close()
+    assert p.wait(DEADLINE) == 0
+
+
+def test_a_job_does_not_see_that_it_waited(hold, me_only, lock, run):
+    """Neither the queue nor a connection of it is left to the job, whatever became of the waiter."""
+    look = ("sh", "-c", "ls -l /proc/$$/fd | grep -c socket")
+    for options in FORMS:
+        plain = run(*options, lock, *look).stdout
+        holder = hold(lock)
+        waiters = []
+        for n in range(3):
+            waiters.append(me_only(*options, "-w", "inf", lock, *look))
+            wait_for(lambda: waiters_of(lock) > n, "it waits")
+        release(holder)
+        assert [w.communicate(timeout=DEADLINE)[0] for w in waiters] == [plain] * 3
+
+
+# ---- behind all kinds of holders ----
+
+
+def gets_it_when(me_only, lock, free, options=("-w", "inf")):
+    """A waiter waits, does not get the lock, and gets it once free() has been called; returns the waiter."""
+    p = me_only(*options, lock, "echo", "mine")
+    wait_for(lambda: waiters_of(lock), "it waits")
+    wait_for(lambda: process_state(p.pid) == "S", "it sleeps")
+    assert p.poll() is None
+    free()
+    assert p.communicate(timeout=DEADLINE)[0] == b"mine\n"
+    assert p.returncode == 0
+    return p
+
+
+@pytest.mark.parametrize("theirs", FORMS, ids=lambda o: " ".join(o) or "default")
+@pytest.mark.parametrize("ours", FORMS, ids=lambda o: " ".join(o) or "default")
+def test_behind_each_form(hold, me_only, lock, theirs, ours):
+    holder = hold(lock, *theirs)
+    gets_it_when(me_only, lock, lambda: release(holder), ["-w", "inf", *ours])
+
+
+@pytest.mark.parametrize("options", [[], ["-o"]], ids=["default", "-o"])
+def test_behind_a_wrapper_that_was_killed_before(hold, me_only, lock, options):
+    holder = hold(lock, *options)
+    holder.kill()
+    holder.wait()
+    gets_it_when(me_only, lock, holder.stdin.close)
+
+
+@pytest.mark.parametrize("options", [[], ["-o"]], ids=["default", "-o"])
+def test_behind_a_wrapper_that_is_killed_meanwhile(hold, me_only, lock, options):
+    """The front's connection hangs up although the name stays bound: it goes on waiting, and does not spin."""
+    holder = hold(lock, *options)
+    p = me_only("-w", "inf", lock, "echo", "mine")
+    wait_for(lambda: waiters_of(lock), "it waits")
+    holder.kill()
+    holder.wait()
+    before = processor_time(p.pid)
+    # The time that is measured is the time that this one waits.
+    assert me_only("-w", "2s", lock, "true").wait(DEADLINE) == 4
+    assert processor_time(p.pid) - before < 0.05
+    holder.stdin.close()
+    assert p.communicate(timeout=DEADLINE)[0] == b"mine\n"
+    assert p.returncode == 0
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_behind_a_child_that_inherited_the_lock(me_only, lock, when):
+    """The command ends, and what it left running keeps the lock."""
+    holder = me_only(lock, "sh", "-c", "exec 3<&0; cat <&3 >/dev/null & echo up; [ $0 = before ] || read line", when,
+                     stdin=subprocess.PIPE)
+    assert read_line(holder.stdout) == b"up\n"
+
+    def free():
+        if when == "meanwhile":
+            # A line for the command, which ends then; all the rest for its child.
+            holder.stdin.write(b"\n")
+            holder.stdin.flush()
+            assert holder.wait(DEADLINE) == 0
+        holder.stdin.close()
+
+    if when == "before":
+        assert holder.wait(DEADLINE) == 0
+    gets_it_when(me_only, lock, free)
+
+
+STRANGER = """import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.bind(bytes.fromhex(sys.argv[1]))
+if int(sys.argv[2]):
+    s.listen()
+print("bound", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["listening", "not listening"])
+def test_behind_a_socket_of_a_stranger(me_only, start, lock, listens):
+    stranger = start(sys.executable, "-c", STRANGER, address(lock).hex(), str(int(listens)), stdin=subprocess.PIPE)
+    assert read_line(stranger.stdout) == b"bound\n"
+    gets_it_when(me_only, lock, stranger.stdin.close)
+
+
+def test_behind_a_stopped_me_only(hold, me_only, lock):
+    holder = hold(lock)
+    os.kill(holder.pid, signal.SIGSTOP)
+    wait_for(lambda: process_state(holder.pid) == "T", "the holder is stopped")
+
+    def free():
+        holder.stdin.close()
+        wait_for(lambda: process_state(holder.job) in ("Z", None), "the job has ended")
+        os.kill(holder.pid, signal.SIGCONT)
+
+    gets_it_when(me_only, lock, free)
+
+
+# ---- how long ----
+
+
+@pytest.mark.parametrize("duration, shown, seconds", [
+    ("0.3", "300ms", 0.3), ("300ms", "300ms", 0.3), ("0.3s", "300ms", 0.3), ("0.005m", "300ms", 0.3), (".3", "300ms", 0.3),
+    ("1", "1.0s", 1), ("1.0s", "1.0s", 1)])
+def test_a_time_limit(hold, run, lock, duration, shown, seconds):
+    holder = hold(lock)
+    began = time.monotonic()
+    p = run("-w", duration, lock, "true")
+    assert time.monotonic() - began >= seconds
+    assert p.returncode == 4
+    assert p.stderr.decode().startswith(f"me-only: {lock}: gave up after {shown}: held by pid {holder.job} (")
+    assert p.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("form", [["-w0.2"], ["--wait=0.2"], ["--wait", "0.2"], ["-qw", "0.2"], ["-Fw0.2"],
+                                  ["-ow", "200ms"]], ids=" ".join)
+def test_the_ways_to_write_it(hold, run, lock, form):
+    hold(lock)
+    assert run(*form, lock, "true").returncode == 4
+
+
+def test_no_time_at_all_is_a_try(hold, run, lock):
+    assert run("-w", "0", lock, "echo", "ran").stdout == b"ran\n"
+    hold(lock)
+    assert run("-w", "0", lock, "true").returncode == 4
+
+
+@pytest.mark.parametrize("duration", ["1m", "inf", "1.5h", "30d", "100000d"])
+def test_a_long_wait_ends_with_the_lock(hold, me_only, lock, duration):
+    """30 days are more milliseconds than an int has."""
+    holder = hold(lock)
+    p = gets_it_when(me_only, lock, lambda: release(holder), ["-w", duration])
+    assert p.returncode == 0
+
+
+@pytest.mark.parametrize("duration", ["", "x", "-1", "1x", "1 s", " 1", "1s ", "s", ".", "1..2", "nan", "infinity", "+inf",
+                                      "-inf", "1,5", "0x10", "1sm", "1\n", "\u0661"])
+def test_what_is_no_duration_is_wrong_usage(run, lock, duration):
+    p = run("-w", duration, lock, "echo", "ran")
+    assert (p.returncode, p.stdout) == (2, b"")
+    assert p.stderr.startswith(b"me-only: ") and p.stderr.endswith(b"; try 'me-only --help'\n")
+
+
+def test_the_argument_is_never_taken_for_the_lock(hold, run, lock):
+    """flock's form: a wait of ten seconds for LOCK, not a lock called 10."""
+    p = run("-w", "10", lock, "sh", "-c", "cat /proc/net/unix")
+    assert p.returncode == 0
+    shown = b" " + address(lock).replace(b"\0", b"@") + b"\n"
+    assert shown in p.stdout
+    assert b" @me-only:10\n" not in p.stdout
+    assert run("-w", lock, "true").returncode == 2
+
+
+def test_a_conflict_status_of_ones_own_after_waiting(hold, run, lock):
+    hold(lock)
+    assert run("-E", "75", "-w", "0.1", lock, "true").returncode == 75
+    assert run("--exit-base=90", "-w", "0.1", lock, "true").returncode == 94
+
+
+def test_a_free_lock_is_not_waited_for(run, lock):
+    p = run("-w", "inf", "-v", lock, "echo", "ran")
+    assert p.stdout == b"ran\n"
+    assert b"waiting" not in p.stderr
+
+
+# ---- interrupted ----
+
+DEADLY = [getattr(signal, "SIG" + n) for n in
+          # A sanitizer has plans of its own for the signals of faults.
+          ("HUP INT QUIT TRAP USR1 USR2 PIPE ALRM TERM XCPU XFSZ VTALRM PROF IO PWR SYS".split()
+           + ([] if DYNAMIC else "ILL ABRT BUS FPE SEGV".split()))]
+HARMLESS = [signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["front", "second", "third"])
+def test_each_signal_that_ends_a_process_ends_a_waiter_at_once(hold, me_only, start, lock, place, tmp_path):
+    holder = hold(lock)
+    ahead = []
+    for n in range(place):
+        ahead.append(me_only("-w", "inf", lock, "true"))
+        wait_for(lambda: waiters_of(lock) > n, "it waits")
+    for number in DEADLY + [34, 40, signal.SIGRTMAX]:
+        before = waiters_of(lock)
+        p = start("prlimit", "--core=0", ME_ONLY, "-w", "inf", lock, "echo", "ran", cwd=tmp_path)
+        wait_for(lambda: waiters_of(lock) > before and process_state(p.pid) == "S", "it waits")
+        for harmless in HARMLESS:
+            os.kill(p.pid, harmless)
+        os.kill(p.pid, number)
+        assert p.wait(DEADLINE) == -number
+        assert p.stdout.read() == b""
+        # The front lets go of its second at once, and of those behind when they become the second.
+        wait_for(lambda: waiters_of(lock) == before or place == 2, "its place is free")
+    release(holder)
+    assert [p.wait(DEADLINE) for p in ahead] == [0] * place
+
+
+def test_harmless_signals_do_not_end_a_waiter(hold, me_only, lock):
+    holder = hold(lock)
+
+    def free():
+        release(holder)
+
+    p = me_only("-w", "inf", lock, "echo", "mine")
+    wait_for(lambda: waiters_of(lock), "it waits")
+    for _ in range(50):
+        for number in HARMLESS:
+            os.kill(p.pid, number)
+    assert p.poll() is None
+    free()
+    assert p.communicate(timeout=DEADLINE)[0] == b"mine\n"
+
+
+def test_what_the_caller_ignores_does_not_end_a_waiter(start, hold, lock):
+    holder = hold(lock)
+    p = start("sh", "-c", "trap '' INT HUP TERM; exec \"$@\"", "sh", ME_ONLY, "-w", "inf", lock, "echo", "mine")
+    wait_for(lambda: waiters_of(lock), "it waits")
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        os.kill(p.pid, number)
+    release(holder)
+    assert p.communicate(timeout=DEADLINE)[0] == b"mine\n"
+    assert p.returncode == 0
+
+
+def test_a_signal_in_the_hand_over_never_leaves_the_lock_taken(hold, me_only, lock, run):
+    """It ends the waiter or the job, and both end the waiter by the signal."""
+    for _ in range(60):
+        holder = hold(lock)
+        p = me_only("-w", "inf", lock, "sleep", "1000")
+        wait_for(lambda: waiters_of(lock), "it waits")
+        release(holder)
+        moment = time.monotonic() + random.random() * 0.002
+        while time.monotonic() < moment:
+            pass
+        p.terminate()
+        assert p.wait(DEADLINE) == -signal.SIGTERM
+        assert not is_listed(address(lock)) and not is_listed(queue_of(lock))
+
+
+def test_an_interrupt_at_the_terminal_ends_a_waiter(bash, hold, lock):
+    hold(lock)
+    bash.enter(f"{ME_ONLY} -w inf {lock} echo ran")
+    bash.wait_for("waiting for pid")
+    bash.type("\x03")
+    bash.wait_for("ready> ")
+    bash.enter("echo status $?")
+    bash.wait_for("status 130")
+
+
+def test_a_waiter_is_stopped_at_the_terminal_and_comes_back(bash, hold, lock):
+    holder = hold(lock)
+    bash.enter(f"{ME_ONLY} -w inf {lock} echo ran")
+    bash.wait_for("waiting for pid")
+    pid = children_of(bash.process.pid)[0]
+    bash.type("\x1a")
+    bash.wait_for("Stopped[^$]*ready> ")
+    assert process_state(pid) == "T"
+    bash.enter("fg")
+    wait_for(lambda: process_state(pid) == "S", "it waits again")
+    release(holder)
+    bash.wait_for("\nran")
+    bash.wait_for("ready> ")
+
+
+# ---- the cost ----
+
+
+def test_two_hundred_waiters_take_no_processor_time(hold, me_only, lock, crowd):
+    holder = hold(lock)
+    crowd.join(200)
+    pids = [w.pid for w in crowd.waiters]
+    before = [processor_time(p) for p in [holder.pid] + pids]
+    # The time that is measured is the time that this one waits: it stands behind all others.
+    assert me_only("-w", "5s", lock, "true").wait(DEADLINE) == 4
+    used = [processor_time(p) - b for p, b in zip([holder.pid] + pids, before)]
+    slow = 10 if DYNAMIC else 1
+    assert used[0] < 0.02 * slow, "the holder"
+    assert used[1] < 0.02 * slow, "the front"
+    assert max(used[2:]) < 0.005 * slow, "one that waits"
+    assert sum(used) < 0.1 * slow
+    release(holder)
+    assert crowd.statuses() == {0}
+
+
+# ---- what it says ----
+
+def waiting_line(lock, holder):
+    """The job of hold() is a shell that becomes cat."""
+    return rf"me-only: {lock}: waiting for pid {holder.job} \([^)]+\), which has held it for \d\S*: (cat|sh [^\n]*)"
+
+
+def test_on_a_terminal_it_says_for_whom(terminal, hold, lock):
+    holder = hold(lock)
+    t = terminal(ME_ONLY, "-w", "inf", lock, "echo", "ran")
+    t.wait_for(waiting_line(lock, holder))
+    release(holder)
+    t.wait_for("ran")
+    assert t.process.wait(DEADLINE) == 0
+
+
+def test_elsewhere_it_says_nothing(hold, me_only, lock):
+    holder = hold(lock)
+    p = me_only("-w", "inf", lock, "true")
+    wait_for(lambda: waiters_of(lock), "it waits")
+    release(holder)
+    assert p.communicate(timeout=DEADLINE) == (b"", b"")
+
+
+def test_verbose_says_for_whom_it_waits_and_when_it_has_the_lock(hold, me_only, lock):
+    holder = hold(lock)
+    p = me_only("-v", "-w", "inf", lock, "sh", "-c", "echo job >&2")
+    first = read_line(p.stderr).decode()
+    assert re.fullmatch(waiting_line(lock, holder), first.rstrip("\n"))
+    release(holder)
+    rest = p.communicate(timeout=DEADLINE)[1].decode().splitlines()
+    assert p.returncode == 0
+    before, after = rest[:rest.index("job")], rest[rest.index("job") + 1:]
+    assert any(f"{lock}: have the lock after " in line for line in before)
+    assert all(line.startswith("me-only: ") for line in before + after)
+
+
+def test_the_one_behind_waits_for_the_holder_too(hold, me_only, lock, crowd):
+    holder = hold(lock)
+    crowd.join(2)
+    p = me_only("-v", "-w", "inf", lock, "true")
+    assert re.fullmatch(waiting_line(lock, holder), read_line(p.stderr).decode().rstrip("\n"))
+
+
+def test_quiet_says_nothing_when_it_gives_up(hold, run, lock):
+    hold(lock)
+    p = run("-q", "-w", "0.1", lock, "true")
+    assert (p.returncode, p.stderr) == (4, b"")
