@@ -299,7 +299,7 @@ def test_children_that_we_were_started_with_are_not_the_command(call, lock, tmp_
     assert len(children_of(os.getpid())) == 1
 
 
-def test_a_waiter_that_was_stopped_meanwhile_still_has_the_right_status(me_only, lock):
+def test_what_happened_while_we_were_stopped_has_the_right_status(me_only, lock):
     """The command ends while we are stopped: its status is not lost."""
     p = me_only(lock, "sh", "-c", "echo $$; read x; exit 7", stdin=subprocess.PIPE)
     job = int(p.stdout.readline())
@@ -309,3 +309,17 @@ def test_a_waiter_that_was_stopped_meanwhile_still_has_the_right_status(me_only,
     wait_for(lambda: process_state(job) == "Z", "the job has ended")
     os.kill(p.pid, signal.SIGCONT)
     assert p.wait(DEADLINE) == 7
+
+
+def test_signals_that_come_too_late_do_not_change_the_status(me_only, lock):
+    """The command has ended by one signal; another, for us, which we have not looked at yet, must not take its place."""
+    for late, deadly in ((35, 40), (signal.SIGTSTP, signal.SIGIO), (signal.SIGTERM, signal.SIGPWR)):
+        p = me_only(lock, "sh", "-c", "echo $$; exec sleep 1000")
+        job = int(p.stdout.readline())
+        os.kill(p.pid, signal.SIGSTOP)
+        wait_for(lambda: process_state(p.pid) == "T", "me-only is stopped")
+        os.kill(job, deadly)
+        wait_for(lambda: process_state(job) == "Z", "the job has ended")
+        os.kill(p.pid, late)
+        os.kill(p.pid, signal.SIGCONT)
+        assert p.wait(DEADLINE) == -deadly

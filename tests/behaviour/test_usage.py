@@ -1,0 +1,334 @@
+"""Options: what they mean, what is refused before any lock is taken, and what is said when the lock is held."""
+import os
+import pwd
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import DEADLINE, ME_ONLY, address, forms, is_bound, process_state, refusal, release, wait_for
+
+OPTIONS = ["--wait", "--nonblock", "--no-fork", "--close", "--conflict-exit-code", "--exit-base", "--quiet", "--verbose",
+           "--held", "--help", "--version"]
+LETTERS = ["-w", "-n", "-F", "-o", "-E", "-q", "-v"]
+
+# What makes no sense, without LOCK and COMMAND behind it.
+WRONG_OPTIONS = [
+    ["-Z"], ["--unknown"], ["-qZ"], ["---"], ["-é"],
+    ["--wai=1"], ["--HELP"], ["-W", "1"], ["--no-fork=yes"], ["--quiet="], ["--help=x"], ["--held="],
+    ["-w", ""], ["-w", "x"], ["-w", "-1"], ["-w", "+1"], ["-w", "1y"], ["-w", "1 s"], ["-w", " 1"], ["-w", "1 "], ["-w", "nan"],
+    ["-w", "0x10"], ["-w", "1e3"], ["-w", "."], ["-w", "1..2"], ["-w", "1.2.3"], ["-w", "5ss"], ["-w", "ms"], ["-w", "1h2m"],
+    ["-w", "1,5"], ["-w", "INF"], ["-w", "infinity"], ["-w", "1S"], ["-w", "1m\n"], ["-w", "-inf"], ["--wait="], ["--wait=x"],
+    ["-E", ""], ["-E", "x"], ["-E", "-1"], ["-E", "+1"], ["-E", "256"], ["-E", "1.5"], ["-E", " 1"], ["-E", "1 "],
+    ["-E", "0x1"], ["-E", "99999999999999999999"], ["-E", "4294967296"], ["-E", "18446744073709551617"],
+    ["--conflict-exit-code="], ["--conflict-exit-code=256"],
+    ["--exit-base="], ["--exit-base=x"], ["--exit-base=-1"], ["--exit-base=251"], ["--exit-base=4294967296"],
+    ["-n", "-w", "1"], ["-w", "inf", "-n"], ["--nonblock", "--wait=0"], ["-nw1"],
+    ["-F", "-o"], ["-oF"], ["--no-fork", "--close"], ["-o", "-q", "-F"],
+    ["-s"], ["--shared"], ["--ttl=10"], ["--hold-for=10"],
+]
+
+# Command lines that end too early.
+INCOMPLETE = [[], ["--"], ["-q"], ["-F"], ["-w"], ["-q", "-w"], ["--wait"], ["-E"], ["--exit-base"], ["-w", "1"],
+              ["LOCK"], ["--", "LOCK"], ["-w", "1", "LOCK"], ["-q", "--", "LOCK"]]
+
+
+def user():
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def assert_usage_error(r, status=2):
+    assert (r.returncode, r.stdout) == (status, b""), r
+    assert re.fullmatch(r"me-only: [^\n]+; try 'me-only --help'\n", r.stderr.decode()), r.stderr
+
+
+# --- usage errors ---
+
+@pytest.mark.parametrize("options", WRONG_OPTIONS, ids=lambda words: " ".join(words) or "''")
+def test_wrong_options(run, lock, options):
+    assert_usage_error(run(*options, lock, "echo", "ran"))
+
+
+@pytest.mark.parametrize("words", INCOMPLETE, ids=lambda words: " ".join(words) or "nothing")
+def test_incomplete_command_lines(run, words):
+    assert_usage_error(run(*words))
+
+
+def test_nothing_at_all_not_even_a_name_of_ours(call):
+    """execve() with no arguments: what a careless caller can do. Some kernels put an empty one there."""
+    script = ("import ctypes, sys; none = (ctypes.c_char_p * 1)(None); "
+              "ctypes.CDLL(None).execve(sys.argv[1].encode(), none, none)")
+    assert_usage_error(call(sys.executable, "-c", script, ME_ONLY))
+
+
+def test_the_message_says_what_is_wrong(run, lock):
+    for options, word in [(["--bogus"], "--bogus"), (["-qZ"], "Z"), (["-w", "5parsecs"], "5parsecs"), (["-E", "300"], "300"),
+                          (["--exit-base=300"], "300"), (["-n", "-w", "1"], "-n"), (["-n", "-w", "1"], "-w"),
+                          (["-F", "-o"], "-F"), (["-F", "-o"], "-o")]:
+        assert word in run(*options, lock, "true").stderr.decode()
+
+
+@forms
+def test_usage_errors_come_before_the_lock(run, hold, lock, form):
+    """A wrong command line is 2 even where the lock is held: it would be wrong another time too."""
+    hold(lock)
+    assert_usage_error(run(*form, lock))
+    assert_usage_error(run(*form, "--bogus", lock, "true"))
+    assert_usage_error(run(*form, "--exit-base=100", "-n", "-w", "1", lock, "true"), 102)
+
+
+@pytest.mark.static
+@pytest.mark.parametrize("words", [["-n", "-w", "1", "LOCK", "true"], ["-F", "-o", "LOCK", "true"], ["LOCK"], ["-w", "x", "LOCK", "true"],
+                                   ["", "true"], ["etdc:x", "true"], ["--held", "LOCK", "true"], ["--help"], ["--version"]],
+                         ids=" ".join)
+def test_no_socket_is_made_for_a_wrong_command_line(call, lock, tmp_path, words):
+    trace = tmp_path / "trace"
+    call("strace", "-o", trace, "-e", "trace=network,clone,fork,vfork", ME_ONLY, *[lock if w == "LOCK" else w for w in words])
+    assert re.fullmatch(r"\+\+\+ exited with [02] \+\+\+\n", trace.read_text())
+
+
+# --- where options end ---
+
+def test_everything_after_the_lock_is_the_commands(run, lock):
+    words = ["-w", "10", "--help", "--", "-F", "-o", "--version", "-E"]
+    assert run(lock, "printf", "%s\n", *words).stdout.decode().split() == words
+    assert run("--", lock, "printf", "%s\n", *words).stdout.decode().split() == words
+    assert run("-q", "--", lock, "echo", "--").stdout == b"--\n"
+
+
+def test_two_dashes_after_the_lock_are_the_command(run, lock):
+    r = run(lock, "--", "true")
+    assert (r.returncode, r.stderr) == (1, b"me-only: --: not found\n")
+
+
+def test_the_argument_of_wait_is_required(hold, run, lock):
+    """-w 10 LOCK COMMAND never takes "10" for the lock."""
+    assert run("-w", "10", lock, "printenv", "ME_ONLY_LOCK").stdout == lock.encode() + b"\n"
+    assert run("--wait", "10", lock, "printenv", "ME_ONLY_LOCK").stdout == lock.encode() + b"\n"
+    assert_usage_error(run("-w", lock, "10", "true"))
+
+
+def test_a_dash_alone_is_a_name(run):
+    assert run("-w", "60", "-", "printenv", "ME_ONLY_LOCK").stdout == b"-\n"
+
+
+@pytest.mark.parametrize("options", [
+    ["-n"], ["--nonblock"], ["-q"], ["--quiet"], ["-F"], ["--no-fork"], ["-o"], ["--close"], ["-nq"], ["-qF"], ["-qo"],
+    ["-w0"], ["-w", "0"], ["-w1"], ["-w", "0.5"], ["-w", ".5"], ["-w", "5."], ["-w1ms"], ["-w", "1m"], ["-w", "2h"], ["-w", "3d"],
+    ["-w", "inf"], ["-winf"], ["--wait=inf"], ["--wait", "inf"], ["--wait=99999999999999999999999d"], ["-qw1"], ["-Fw1"],
+    ["-w", "0.0000000000000000000000001"], ["-w", "00001"], ["-w", "1", "-w", "2"], ["-q", "-q"], ["-F", "-F"],
+    ["-E0"], ["-E", "0"], ["-E255"], ["-E", "255"], ["--conflict-exit-code=9"], ["--conflict-exit-code", "9"], ["-E", "007"],
+    ["--exit-base=0"], ["--exit-base", "0"], ["--exit-base=250"], ["-nqFE9"], ["--"]], ids=" ".join)
+def test_options_that_make_sense(run, lock, options):
+    r = run(*options, lock, "echo", "ran")
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
+
+
+# --- help and version ---
+
+def test_help(run):
+    r = run("--help")
+    assert (r.returncode, r.stderr) == (0, b"")
+    text = r.stdout.decode()
+    for word in OPTIONS + LETTERS:
+        assert re.search(rf"(^|\s){re.escape(word)}([\s,=]|$)", text, re.MULTILINE), word
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) == set(OPTIONS)
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_version(run):
+    r = run("--version")
+    assert (r.returncode, r.stderr) == (0, b"")
+    assert re.fullmatch(rb"me-only \d+\.\d+\.\d+\n", r.stdout)
+
+
+def test_help_and_version_need_nothing_else(run, hold, lock):
+    hold(lock)
+    for option in ("--help", "--version"):
+        assert run(option, lock, "true").returncode == 0
+        assert run("-q", option).returncode == 0
+
+
+def test_help_that_cannot_be_written_fails(run):
+    for option in ("--help", "--version"):
+        with open("/dev/full", "wb") as full:
+            assert run(option, stdout=full).returncode != 0
+
+
+# --- held: the status ---
+
+@forms
+def test_held_is_4(hold, run, lock, form):
+    hold(lock)
+    r = run(*form, lock, "echo", "ran")
+    assert (r.returncode, r.stdout) == (4, b"")
+
+
+@forms
+@pytest.mark.parametrize("wait", [[], ["-n"], ["-w", "0"], ["-w", "0.01"]], ids=" ".join)
+def test_the_conflict_status_can_be_chosen(hold, run, lock, form, wait):
+    hold(lock)
+    for n in (0, 1, 4, 75, 255):
+        assert run(*form, *wait, "-E", str(n), lock, "true").returncode == n
+        assert run(*form, *wait, "-E", str(n), "--exit-base=100", lock, "true").returncode == n
+
+
+def test_exit_base_moves_our_own_statuses(hold, run, lock):
+    hold(lock)
+    for base in (0, 1, 100, 250):
+        assert run(f"--exit-base={base}", lock, "true").returncode == base + 4
+        assert run(f"--exit-base={base}", "-w", "0.01", lock, "true").returncode == base + 4
+        assert run(f"--exit-base={base}", lock + "/free", "/nowhere/at/all").returncode == base + 1
+        assert_usage_error(run(f"--exit-base={base}", "--bogus", lock, "true"), base + 2)
+
+
+def test_the_conflict_status_is_for_conflicts_alone(run, lock):
+    assert run("-E", "9", lock, "/nowhere/at/all").returncode == 1
+    assert_usage_error(run("-E", "9", lock))
+    assert run("-E", "9", lock, "sh", "-c", "exit 4").returncode == 4
+
+
+# --- held: the message ---
+
+AGE = r"(\d+ms|\d+(\.\d)?s|\d+m(\d+s)?|\d+h(\d+m)?|\d+d(\d+h)?)"
+
+
+@pytest.fixture
+def sleeper(start, lock):
+    """sleeper(OPTION...) holds the lock with the command "sleep 1000"; the result is its pid."""
+
+    def sleeper_(*options):
+        p = start(ME_ONLY, *options, lock, "sh", "-c", "echo $$; exec sleep 1000")
+        job = int(p.stdout.readline())
+        wait_for(lambda: open(f"/proc/{job}/cmdline").read() == "sleep\0001000\0", "the job sleeps")
+        return job
+
+    return sleeper_
+
+
+@pytest.mark.parametrize("form, age", [((), f"for {AGE}"), (("-o",), f"for {AGE}"), (("-F",), f"for at most {AGE}")],
+                         ids=["default", "close", "no-fork"])
+def test_the_message_names_lock_pid_user_age_and_command(sleeper, run, lock, form, age):
+    pid = sleeper(*form)
+    message = refusal(run, lock)
+    assert re.fullmatch(rf"me-only: {lock}: held by pid {pid} \({user()}\) {age}: sleep 1000\n", message), message
+
+
+@pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
+def test_the_age_is_that_of_the_lock_not_of_the_process(start, hold, run, lock, form):
+    """The holder has waited before: that time does not count."""
+    first = hold(lock)
+    p = start(ME_ONLY, *form, "-w", "inf", lock, "sh", "-c", "echo $$; exec sleep 1000")
+    wait_for(lambda: age_of(p.pid) > 0.5, "it has waited for a while")
+    released = time.monotonic()
+    assert release(first) == 0
+    assert p.stdout.readline()
+    running = time.monotonic()
+    wait_for(lambda: time.monotonic() - running > 0.2, "the lock has an age")
+    low = time.monotonic() - running
+    value, unit = re.search(r" for ([0-9.]+)(ms|s): ", refusal(run, lock)).groups()
+    high = time.monotonic() - released
+    assert low - 0.1 < float(value) / (1000 if unit == "ms" else 1) < high
+
+
+def age_of(pid):
+    """Seconds since the process was started."""
+    with open(f"/proc/{pid}/stat") as f:
+        started = int(f.read().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+    with open("/proc/uptime") as f:
+        return float(f.read().split()[0]) - started
+
+
+@forms
+def test_giving_up_says_so(sleeper, run, lock, form):
+    pid = sleeper(*form)
+    for duration, shown in (("0.3", "300ms"), ("300ms", "300ms"), ("0.05", "50ms")):
+        message = refusal(run, "-w", duration, lock)
+        assert re.fullmatch(rf"me-only: {lock}: gave up after {shown}: held by pid {pid} \({user()}\) [^\n]*: sleep 1000\n",
+                            message), message
+
+
+def test_the_lock_is_named_as_given(sleeper, run, lock):
+    sleeper()
+    assert refusal(run, "host:" + lock).startswith(f"me-only: host:{lock}: held by pid ")
+
+
+@forms
+def test_quiet_says_nothing_when_the_lock_is_held(hold, run, lock, form):
+    hold(lock, *form)
+    for quiet in (["-q"], ["--quiet"], ["-q", "-w", "0.01"], ["-q", "-n"], ["-q", "-E", "9"]):
+        r = run(*quiet, lock, "echo", "ran")
+        assert (r.returncode, r.stdout, r.stderr) == (9 if "-E" in quiet else 4, b"", b"")
+
+
+@pytest.mark.root
+def test_quiet_is_quiet_about_root_too(hold, call, public_me_only, lock):
+    holder = hold(lock)
+    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", public_me_only]
+    r = call(*other, "-q", lock, "true")
+    assert (r.returncode, r.stderr) == (4, b"")
+    message = call(*other, lock, "true").stderr.decode()
+    assert re.fullmatch(rf"me-only: {lock}: held by pid {holder.job} \(root\) for {AGE}: cat\n", message), message
+
+
+def test_quiet_is_not_about_other_failures(run, lock):
+    assert_usage_error(run("-q", "--bogus", lock, "true"))
+    assert run("-q", lock, "/nowhere/at/all").stderr == b"me-only: /nowhere/at/all: not found\n"
+
+
+def test_without_a_conflict_nothing_is_said(run, lock):
+    for options in ([], ["-w", "1"], ["-F"], ["-o"], ["-q"]):
+        assert run(*options, lock, "true").stderr == b""
+
+
+@forms
+def test_verbose_says_what_happens_on_lines_of_its_own(run, lock, form):
+    r = run("-v", *form, lock, "echo", "ran")
+    assert (r.returncode, r.stdout) == (0, b"ran\n")
+    lines = r.stderr.decode().splitlines()
+    assert lines and all(re.fullmatch(rf"me-only: [^\n]*{lock}: [^\n]+", line) for line in lines), lines
+
+
+def test_a_holder_that_listens_to_nobody_is_hidden(start, run, lock):
+    p = start(sys.executable, "-c", "import socket, sys\n"
+              "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(b'\\0me-only:' + sys.argv[1].encode())\n"
+              "print(flush=True); sys.stdin.read()", lock, stdin=subprocess.PIPE)
+    assert p.stdout.readline()
+    message = refusal(run, lock)
+    assert re.match(rf"me-only: {lock}: held(, by whom is hidden \([^\n]+\)| by pid {p.pid} \()", message), message
+    assert message.count("\n") == 1
+
+
+def test_a_holder_that_is_no_me_only_is_named(start, run, lock):
+    p = start(sys.executable, "-c", "import socket, sys\n"
+              "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(b'\\0me-only:' + sys.argv[1].encode())\n"
+              "s.listen(); print(flush=True); sys.stdin.read()", lock, stdin=subprocess.PIPE)
+    assert p.stdout.readline()
+    message = refusal(run, lock)
+    assert re.match(rf"me-only: {lock}: held by pid {p.pid} \({user()}\) for at most {AGE}: \S*python3 -c import", message), message
+
+
+def test_a_stopped_holder_is_named_without_its_help(hold, run, lock):
+    holder = hold(lock)
+    os.kill(holder.pid, signal.SIGSTOP)
+    wait_for(lambda: process_state(holder.pid) == "T", "the holder is stopped")
+    message = refusal(run, lock)
+    assert re.match(rf"me-only: {lock}: held by pid {holder.job} \({user()}\) for at most {AGE}: ", message), message
+    os.kill(holder.pid, signal.SIGCONT)
+    assert release(holder) == 0
+    assert not is_bound(address(lock))
+
+
+def test_many_refused_tries_cost_the_holder_nothing_that_lasts(hold, run, lock):
+    holder = hold(lock)
+    before = len(os.listdir(f"/proc/{holder.pid}/fd"))
+    for _ in range(200):
+        refusal(run, lock)
+    wait_for(lambda: len(os.listdir(f"/proc/{holder.pid}/fd")) <= before + 1, "the connections of those who left are closed")
+    assert release(holder) == 0
