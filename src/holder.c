@@ -97,22 +97,27 @@ static void add_command(struct line *line, const struct holder *holder)
 	line_escape(line, command, length, COMMAND_SHOWN);
 }
 
-void holder_describe(const struct holder *holder, struct line *line)
+static void describe_hidden(const struct holder *holder, bool stranger, bool waiting, struct line *line)
+{
+	line_add(line, waiting ? "waiting for a holder that is hidden (" : "held, by whom is hidden (");
+	line_add(line, holder->hidden);
+	if (stranger) {
+		line_add(line, "; the user is ");
+		add_user(line, holder->uid);
+		line_add(line, ", neither this user nor root");
+	}
+	line_add(line, ")");
+}
+
+void holder_describe(const struct holder *holder, bool waiting, struct line *line)
 {
 	bool stranger = holder->uid_known && !holder_is_trusted(holder->uid);
 
 	if (holder->pid == 0) {
-		line_add(line, "held, by whom is hidden (");
-		line_add(line, holder->hidden);
-		if (stranger) {
-			line_add(line, "; the user is ");
-			add_user(line, holder->uid);
-			line_add(line, ", neither this user nor root");
-		}
-		line_add(line, ")");
+		describe_hidden(holder, stranger, waiting, line);
 		return;
 	}
-	line_add(line, "held by pid ");
+	line_add(line, waiting ? "waiting for pid " : "held by pid ");
 	line_number(line, (uint64_t)holder->pid);
 	if (holder->uid_known) {
 		line_add(line, " (");
@@ -122,7 +127,9 @@ void holder_describe(const struct holder *holder, struct line *line)
 	if (holder->heir)
 		line_add(line, ", left running by a command that has ended,");
 	if (holder->held >= 0) {
-		line_add(line, holder->at_most ? " for at most " : " for ");
+		line_add(line, waiting ? ", which has held it for " : " for ");
+		if (holder->at_most)
+			line_add(line, "at most ");
 		line_duration(line, holder->held);
 	}
 	add_command(line, holder);

@@ -24,7 +24,10 @@ bool holder_is_trusted(uid_t uid);
 /* Whether UID is this process's effective user, with the same care. */
 bool holder_is_self(uid_t uid);
 
-/* "held by pid 4242 (root) for 2h13m: /usr/local/bin/backup.sh --full" */
-void holder_describe(const struct holder *holder, struct line *line);
+/*
+ * "held by pid 4242 (root) for 2h13m: /usr/local/bin/backup.sh --full", or where WAITING
+ * "waiting for pid 4242 (root), which has held it for 2h13m: /usr/local/bin/backup.sh --full".
+ */
+void holder_describe(const struct holder *holder, bool waiting, struct line *line);
 
 #endif

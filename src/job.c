@@ -11,6 +11,7 @@
 #include "job.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -210,10 +211,13 @@ static int start_with_keeper(struct job *job)
 
 /* --- signals --------------------------------------------------------------------------------------------------------------- */
 
-/* What a terminal sends to the whole group in its foreground, the command among it. */
-static bool is_from_terminal(const struct signalfd_siginfo *info)
+/*
+ * Whether the command has got this signal too: a terminal sends to the whole group in its foreground, the command among it
+ * unless it has gone to a group of its own, as timeout(1) does.
+ */
+static bool has_reached_command(const struct job *job, const struct signalfd_siginfo *info)
 {
-	if (info->ssi_code != SI_KERNEL)
+	if (info->ssi_code != SI_KERNEL || getpgid(job->command) != getpgrp())
 		return false;
 	switch (info->ssi_signo) {
 	case SIGINT:
@@ -232,15 +236,16 @@ static bool is_from_terminal(const struct signalfd_siginfo *info)
 	}
 }
 
-/* Does to ourselves what the blocked signal does by default, or by what the caller has set. */
-static void take_signal(const struct job *job, int number)
+/* Stops us as the blocked signal NUMBER does, unless the caller has it ignored. All others stay blocked: they wait for the signalfd. */
+static void stop_by(int number)
 {
-	struct kernel_sigset none = { { 0 } }, before;
+	struct kernel_sigset others, all;
 
-	(void)job;
+	memset(&others, 0xff, sizeof others);
+	others.bits[(size_t)(number - 1) / (8 * sizeof(long))] &= ~(1UL << ((size_t)(number - 1) % (8 * sizeof(long))));
 	kill(getpid(), number);
-	set_mask(&none, &before);	/* stops here; SIGCONT goes on */
-	set_mask(&before, NULL);
+	set_mask(&others, &all);	/* stops here, until SIGCONT */
+	set_mask(&all, NULL);
 }
 
 static void handle_signal(const struct job *job, const struct signalfd_siginfo *info)
@@ -250,10 +255,10 @@ static void handle_signal(const struct job *job, const struct signalfd_siginfo *
 	/* SIGPIPE and the like that we have sent ourselves are nobody's. */
 	if (info->ssi_code <= 0 && info->ssi_pid == (uint32_t)getpid())
 		return;
-	if (!is_from_terminal(info))
+	if (!has_reached_command(job, info))
 		kill(job->command, number);
 	if (number == SIGTSTP || number == SIGTTIN || number == SIGTTOU)
-		take_signal(job, number);
+		stop_by(number);
 }
 
 /* Reaps whoever has ended: the command, the keeper, and (as process 1) orphans. */

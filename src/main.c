@@ -79,8 +79,7 @@ static void tell_whom_we_wait_for(const struct lock *lock, const struct options 
 		return;
 	lock->engine->find_holder(lock, &holder);
 	begin(&line, lock);
-	line_add(&line, "waiting: ");
-	holder_describe(&holder, &line);
+	holder_describe(&holder, true, &line);
 	line_end(&line);
 }
 
@@ -92,16 +91,28 @@ static int is_silent(const struct lock *lock, const struct options *options)
 	return options->quiet && lock->engine->find_owner(lock, &owner) == 0 && holder_is_trusted(owner);
 }
 
+/* A job asks for a lock that it holds. That is a mistake in a script, so neither --quiet nor --conflict-exit-code hide it. */
+static int refused_to_ourselves(const struct lock *lock, const struct options *options)
+{
+	struct holder holder;
+	struct line line;
+
+	lock->engine->find_holder(lock, &holder);
+	begin(&line, lock);
+	line_add(&line, "this job already holds it: ");
+	holder_describe(&holder, false, &line);
+	line_end(&line);
+	return (int)options->exit_base + EXIT_HELD;
+}
+
 /* ERROR is what lock->engine->take() has returned. */
 static int refused(const struct lock *lock, const struct options *options, int error)
 {
 	struct holder holder;
 	struct line line;
 
-	if (error == -EDEADLK) {
-		message(lock->spec, "this job already holds it", 0);
-		return (int)options->exit_base + EXIT_HELD;
-	}
+	if (error == -EDEADLK)
+		return refused_to_ourselves(lock, options);
 	if (is_silent(lock, options))
 		return options_status(options, EXIT_HELD);
 	lock->engine->find_holder(lock, &holder);
@@ -113,7 +124,7 @@ static int refused(const struct lock *lock, const struct options *options, int e
 		line_duration(&line, options->wait);
 		line_add(&line, ": ");
 	}
-	holder_describe(&holder, &line);
+	holder_describe(&holder, false, &line);
 	line_end(&line);
 	return options_status(options, EXIT_HELD);
 }
