@@ -146,7 +146,7 @@ KINDS = ["no such name", "no such path", "no name", "not executable", "directory
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_command_that_cannot_be_run_is_1_with_the_reason_and_leaves_nothing_locked(run, lock, tmp_path, kind, form):
     command, reason = unrunnable(kind, tmp_path)
-    r = run(*form, lock, command, "argument")
+    r = run(*form, lock, command, "argument", env={**os.environ, "PATH": "/nowhere:/bin"})
     assert not is_bound(address(lock))
     assert not has_children()
     text = r.stderr.decode()
@@ -244,6 +244,15 @@ def test_path_that_is_unset_or_has_an_empty_part(run, lock, tmp_path, form):
         assert (r.returncode, r.stdout) == (0, b"here\n")
     r = run(*form, lock, "here", cwd=tmp_path, env={**bare, "PATH": "/nowhere"})
     assert (r.returncode, r.stderr) == (1, b"me-only: here: not found\n")
+
+
+@pytest.mark.root
+@forms
+def test_a_folder_in_path_that_cannot_be_searched_does_not_hide_that_nothing_was_found(call, lock, tmp_path, public_me_only, form):
+    tmp_path.chmod(0o700)
+    r = call("setpriv", "--reuid=65534", "--clear-groups", public_me_only, *form, lock, "me-only-no-such-command",
+             env={**os.environ, "PATH": f"{tmp_path}:/bin"})
+    assert (r.returncode, r.stderr) == (1, b"me-only: me-only-no-such-command: not found\n")
 
 
 # --- 3: the third party failed ---

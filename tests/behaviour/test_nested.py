@@ -82,7 +82,7 @@ def test_the_message_says_who(run, lock, form):
     r = run(*form, lock, "sh", "-c", script, lock, ME_ONLY)
     pid = int(r.stdout)
     message = r.stderr.decode()
-    assert re.fullmatch(rf"me-only: {lock}: this job already holds it: pid {pid} \({user()}\)[^\n]*\n", message), message
+    assert re.fullmatch(rf"me-only: {lock}: this job already holds it: held by pid {pid} \({user()}\)[^\n]*\n", message), message
 
 
 @forms
@@ -257,7 +257,7 @@ def test_held_does_not_disturb_the_lock(hold, run, lock, form):
     holder = hold(lock, *form)
     for _ in range(20):
         assert run("--held", lock).returncode == 1
-    assert process_state(holder.job) == "S"
+    assert process_state(holder.job) not in (None, "Z")
     refusal(run, lock)
     assert release(holder) == 0
 

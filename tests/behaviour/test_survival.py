@@ -276,7 +276,7 @@ def test_with_o_the_lock_ends_with_the_command(run, lock):
     r = run("-o", lock, *LEAVE_A_CHILD)
     assert r.returncode == 0
     assert not is_bound(address(lock))
-    assert process_state(int(r.stdout)) == "S"
+    assert process_state(int(r.stdout)) not in (None, "Z")
     assert run("-o", lock, "true").returncode == 0
 
 

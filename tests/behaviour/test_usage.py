@@ -103,7 +103,7 @@ def test_everything_after_the_lock_is_the_commands(run, lock):
 
 
 def test_two_dashes_after_the_lock_are_the_command(run, lock):
-    r = run(lock, "--", "true")
+    r = run(lock, "--", "true", env={**os.environ, "PATH": "/bin"})
     assert (r.returncode, r.stderr) == (1, b"me-only: --: not found\n")
 
 
