@@ -1,0 +1,84 @@
+#include <errno.h>
+
+#include "deadline.h"
+#include "exit-codes.h"
+#include "options.h"
+#include "tap.h"
+
+#define PARSE(...) options_parse((char *[]){ (char *)"me-only", __VA_ARGS__, NULL }, &options, &error)
+#define S(text) ((char *)(text))
+
+static struct options options;
+static struct usage_error error;
+
+static void plain(void)
+{
+	ok(PARSE(S("L"), S("cmd"), S("-x"), S("--wait=1")) == 0, "LOCK COMMAND ARGUMENTS");
+	ok(options.mode == MODE_RUN && options.wait == 0 && !options.wait_given && options.conflict_status == -1, "nothing else is set");
+	is(options.lock, "L", "LOCK");
+	is(options.command[0], "cmd", "COMMAND");
+	is(options.command[1], "-x", "options end at LOCK");
+	is(options.command[2], "--wait=1", "all of them");
+	ok(!options.command[3], "the command ends with NULL");
+	ok(PARSE(S("--"), S("-L"), S("cmd")) == 0, "-- ends the options");
+	is(options.lock, "-L", "a LOCK may begin with a dash behind --");
+	ok(PARSE(S("-"), S("cmd")) == 0, "a dash alone");
+	is(options.lock, "-", "is a LOCK");
+	ok(PARSE(S("L"), S("--")) == 0, "-- behind LOCK");
+	is(options.command[0], "--", "is the command");
+}
+
+static void forms(void)
+{
+	ok(PARSE(S("-w"), S("10"), S("L"), S("cmd")) == 0 && options.wait == 10 * NS_PER_S, "-w 10");
+	is(options.lock, "L", "the 10 is not the lock");
+	ok(PARSE(S("-w10"), S("L"), S("cmd")) == 0 && options.wait == 10 * NS_PER_S, "-w10");
+	ok(PARSE(S("--wait"), S("1m"), S("L"), S("cmd")) == 0 && options.wait == 60 * NS_PER_S, "--wait 1m");
+	ok(PARSE(S("--wait=inf"), S("L"), S("cmd")) == 0 && options.wait == DEADLINE_NEVER, "--wait=inf");
+	ok(PARSE(S("-ovqw5"), S("L"), S("cmd")) == 0 && options.close && options.verbose && options.quiet && options.wait == 5 * NS_PER_S, "-ovqw5");
+	ok(PARSE(S("-Fn"), S("L"), S("cmd")) == 0 && options.no_fork && options.nonblock, "-Fn");
+	ok(PARSE(S("-E0"), S("--exit-base"), S("250"), S("L"), S("cmd")) == 0, "-E0 --exit-base 250");
+	ok(options_status(&options, EXIT_HELD) == 0 && options_status(&options, EXIT_USAGE) == 252, "which status they make");
+	ok(PARSE(S("--conflict-exit-code=255"), S("L"), S("cmd")) == 0 && options_status(&options, EXIT_HELD) == 255, "--conflict-exit-code=255");
+	ok(PARSE(S("--held"), S("L")) == 0 && options.mode == MODE_HELD, "--held L");
+	ok(PARSE(S("--help")) == 0 && options.mode == MODE_HELP, "--help");
+	ok(PARSE(S("--version"), S("whatever")) == 0 && options.mode == MODE_VERSION, "--version");
+}
+
+static void refuses(int result, const char *subject, const char *what)
+{
+	ok(result == -EINVAL, "%s", what);
+	ok(subject ? error.subject && !strcmp(error.subject, subject) : !error.subject, "names what is wrong");
+}
+
+static void errors(void)
+{
+	ok(options_parse((char *[]){ NULL }, &options, &error) == -EINVAL, "not even a program name");
+	ok(options_parse((char *[]){ S("me-only"), NULL }, &options, &error) == -EINVAL, "nothing");
+	refuses(PARSE(S("L")), "L", "no command");
+	refuses(PARSE(S("--held")), NULL, "--held without a lock");
+	refuses(PARSE(S("--held"), S("L"), S("cmd")), "cmd", "--held with a command");
+	refuses(PARSE(S("-x"), S("L"), S("cmd")), "-x", "an unknown letter");
+	refuses(PARSE(S("-nx"), S("L"), S("cmd")), "-nx", "an unknown letter among others");
+	refuses(PARSE(S("--wai=1"), S("L"), S("cmd")), "--wai=1", "no abbreviations");
+	refuses(PARSE(S("--held=1"), S("L")), "--held=1", "an argument too many");
+	refuses(PARSE(S("-w")), "-w", "an argument too few");
+	refuses(PARSE(S("--wait")), "--wait", "an argument too few, long form");
+	refuses(PARSE(S("-w"), S("L"), S("cmd")), "L", "a lock is no duration");
+	refuses(PARSE(S("--wait="), S("L"), S("cmd")), "", "an empty duration");
+	refuses(PARSE(S("-E"), S("256"), S("L"), S("cmd")), "256", "a status too high");
+	refuses(PARSE(S("-E"), S("-1"), S("L"), S("cmd")), "-1", "a negative status");
+	refuses(PARSE(S("-E"), S("0x1"), S("L"), S("cmd")), "0x1", "no decimal status");
+	refuses(PARSE(S("--exit-base=251"), S("L"), S("cmd")), "251", "a base too high");
+	refuses(PARSE(S("-nw1"), S("L"), S("cmd")), NULL, "-n and -w");
+	refuses(PARSE(S("-Fo"), S("L"), S("cmd")), NULL, "-F and -o");
+	ok(PARSE(S("--exit-base=7"), S("-x")) == -EINVAL && options_status(&options, EXIT_USAGE) == 9, "the base counts for usage errors behind it");
+}
+
+int main(void)
+{
+	plain();
+	forms();
+	errors();
+	return tap_done();
+}
