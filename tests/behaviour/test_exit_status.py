@@ -125,6 +125,14 @@ def unrunnable(kind, folder):
         return str(folder), "cannot be run: .*([Pp]ermission denied|directory)"
     if kind == "missing interpreter":
         return executable(folder / "lost", "#!/no/such/interpreter\n"), "cannot be run: .*interpreter"
+    if kind == "interpreter with a carriage return":
+        return executable(folder / "lost", "#!/bin/sh\r\n"), r"cannot be run: .*interpreter .*/bin/sh\\x0d"
+    if kind == "missing loader":
+        with open(program("die"), "rb") as f:
+            binary = re.sub(rb"\0/lib(?=[^\0]*/ld-)", b"\0/bil", f.read())
+        (folder / "lost").write_bytes(binary)
+        (folder / "lost").chmod(0o755)
+        return str(folder / "lost"), "cannot be run: .*(interpreter|loader)"
     if kind == "interpreter that is a directory":
         return executable(folder / "lost", f"#!{folder}\n"), "cannot be run: ."
     if kind == "below a file":
@@ -139,7 +147,8 @@ def unrunnable(kind, folder):
 
 
 KINDS = ["no such name", "no such path", "no name", "not executable", "directory", "missing interpreter",
-         "interpreter that is a directory", "below a file", "link to itself", "long name", "long path"]
+         "interpreter with a carriage return", "missing loader", "interpreter that is a directory", "below a file",
+         "link to itself", "long name", "long path"]
 
 
 @forms
@@ -152,6 +161,7 @@ def test_a_command_that_cannot_be_run_is_1_with_the_reason_and_leaves_nothing_lo
     text = r.stderr.decode()
     assert (r.returncode, r.stdout) == (1, b"")
     assert re.fullmatch(rf"me-only: [^\n]*: {reason}[^\n]*\n", text), text
+    assert "  " not in text
     if len(command) < 1000:
         assert text.startswith(f"me-only: {command or chr(39) * 2}: ")
 
