@@ -14,8 +14,10 @@
  *     and the hang-up makes the second the front. A front that has no second as it leaves gives the copy unasked.
  *  7. After every wait the bind is the only truth; everything else is only about order. If front and second die at once, the
  *     queue socket is closed and all waiters hear it and start again, in any order. If they are stopped, nothing tells: so a
- *     waiter in line looks now and then whether the name is free, and takes it when it is free twice in a row. A name that cannot
- *     be connected to (it does not listen, its backlog is full, policy forbids it) is tried with a growing pause.
+ *     waiter in line looks now and then whether the name is free, and takes it when it stays free: the second at once if it sees
+ *     that the front is stopped, others after some seconds. Between two jobs of a line that moves the name is free as well, but
+ *     not for long. A name that cannot be connected to (it does not listen, its backlog is full, policy forbids it) is tried with
+ *     a growing pause.
  *  8. Only the same effective user is trusted with the queue. A waiter that finds its queue taken by a stranger, full, or
  *     forbidden waits ALONE: on the lock's name only. A descriptor that comes is checked for what it must be. So whatever is sent
  *     to a waiter, it can lose its place in line, and nothing else.
@@ -37,8 +39,10 @@
 /* Waiters further behind look ever less often, up to this: thousands of them must cost nothing. */
 #define LONGEST_LOOK (5 * NS_PER_S)
 
-/* A name that was seen free must still be free after this. */
-#define SECOND_LOOK (NS_PER_S / 5)
+/* A name that was seen free is looked at so often, and must stay free for so long before somebody in line takes it. */
+#define FREE_LOOK (NS_PER_S / 20)
+#define FREE_LIMIT_STOPPED (NS_PER_S / 5)
+#define FREE_LIMIT (5 * NS_PER_S / 2)
 
 /* The growing pause where no hang-up can be waited for. */
 #define SHORTEST_PAUSE (1 * NS_PER_MS)
@@ -73,7 +77,8 @@ struct waiter {
 	int64_t pause;		/* the last one; 0: the next is not needed or the shortest */
 	int64_t look;		/* when to try the name, or to join the queue, at the latest */
 	int64_t look_interval;
-	bool seen_free;
+	int64_t free_since;	/* since when the name was seen free; 0: it was in use */
+	pid_t front;		/* who made us the second */
 };
 
 static void close_fd(int *fd)
@@ -81,6 +86,11 @@ static void close_fd(int *fd)
 	if (*fd >= 0)
 		close(*fd);
 	*fd = -1;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
 }
 
 static bool is_front(const struct waiter *w)
@@ -125,11 +135,14 @@ static void take_descriptors(const struct cmsghdr *part, int *copy)
 	}
 }
 
-/*
- * Reads one message, and into COPY the descriptor that came with it, or -1. WORD_NONE if it was not sent by this user or is
- * none of ours. Returns 0; -EAGAIN: there is none; -EPIPE: the other end has gone.
- */
-static int receive_word(int fd, enum word *word, int *copy)
+struct heard {
+	enum word word;		/* WORD_NONE if it was not sent by this user or is none of ours */
+	int copy;		/* the descriptor that came with it, which is now the caller's, or -1 */
+	pid_t sender;
+};
+
+/* Reads one message. Returns 0; -EAGAIN: there is none; -EPIPE: the other end has gone. */
+static int receive_word(int fd, struct heard *heard)
 {
 	char byte = 0;
 	struct iovec part = { &byte, 1 };
@@ -138,11 +151,14 @@ static int receive_word(int fd, enum word *word, int *copy)
 		char space[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
 	} control;
 	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
-	ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	bool own = false;
+	ssize_t n;
 
-	*copy = -1;
-	*word = WORD_NONE;
+	/* The other end closed without having read our last word: that is told first, once, and then what it had sent before. */
+	do
+		n = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == ECONNRESET);
+	*heard = (struct heard){ .copy = -1 };
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? -EAGAIN : -EPIPE;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
@@ -151,18 +167,19 @@ static int receive_word(int fd, enum word *word, int *copy)
 		if (c->cmsg_level != SOL_SOCKET)
 			continue;
 		if (c->cmsg_type == SCM_RIGHTS)
-			take_descriptors(c, copy);
+			take_descriptors(c, &heard->copy);
 		if (c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len >= CMSG_LEN(sizeof sender)) {
 			memcpy(&sender, CMSG_DATA(c), sizeof sender);
 			own = holder_is_self(sender.uid);
+			heard->sender = sender.pid;
 		}
 	}
 	/* The end of the connection and an empty message look alike; neither is of use. */
 	if (n == 0 || !own || (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC))) {
-		close_fd(copy);
+		close_fd(&heard->copy);
 		return n == 0 ? -EPIPE : 0;
 	}
-	*word = (enum word)byte;
+	heard->word = (enum word)byte;
 	return 0;
 }
 
@@ -228,13 +245,13 @@ static void give_copy(struct waiter *w)
 /* Something came from the second, or it hung up. */
 static void hear_behind(struct waiter *w)
 {
-	enum word word;
-	int copy, r = receive_word(w->behind, &word, &copy);
+	struct heard heard;
+	int r = receive_word(w->behind, &heard);
 
-	close_fd(&copy);
+	close_fd(&heard.copy);
 	if (r == -EPIPE)
 		close_fd(&w->behind);
-	else if (r == 0 && word == ANSWER && !w->behind_has_copy)
+	else if (r == 0 && heard.word == ANSWER && !w->behind_has_copy)
 		give_copy(w);
 }
 
@@ -334,18 +351,22 @@ static int bind_name(struct waiter *w)
 	return host_bind(w->lock, w->candidate, w->name);
 }
 
-/* Connects to the name, so that the hang-up tells when it is free; where that cannot be, sets a time to try again. */
-static void watch_name(struct waiter *w)
+/*
+ * Connects to the name, so that the hang-up tells when it is free; where that cannot be, sets a time to try again.
+ * Returns 0 or a negative errno.
+ */
+static int watch_name(struct waiter *w)
 {
 	int fd = host_connect(w->name);
 
 	if (fd < 0) {
 		rest(w);
-		return;
+		return fd;
 	}
 	w->watch = fd;
 	w->watched_since = deadline_now();
 	w->look = w->watched_since + LOOK;
+	return 0;
 }
 
 /* The name may be free. If the hang-ups come fast while it stays bound, the next connection waits for a pause. */
@@ -363,44 +384,64 @@ static void hear_name(struct waiter *w)
  */
 static int try_name(struct waiter *w)
 {
-	int r = bind_name(w);
+	int r;
 
-	if (r != -EADDRINUSE)
-		return r;
-	if (w->watch >= 0)
-		w->look = deadline_now() + LOOK;
-	else if (w->pause && w->look == 0)
-		rest(w);	/* hung up on just now, and it is not the first time: pause, then come here again */
-	else
-		watch_name(w);
+	/* Again when nobody listened there: it has become free, or is only being looked at. */
+	for (int tries = 0; tries < 4; tries++) {
+		r = bind_name(w);
+		if (r != -EADDRINUSE)
+			return r;
+		if (w->watch >= 0) {
+			w->look = deadline_now() + LOOK;
+			break;
+		}
+		if (w->pause && w->look == 0) {
+			rest(w);	/* hung up on just now, and it is not the first time: come here again after a pause */
+			break;
+		}
+		if (watch_name(w) != -ECONNREFUSED)
+			break;
+	}
 	if (w->watch >= 0 && !w->pause)
 		w->pause = SHORTEST_PAUSE / 2;
 	return -EAGAIN;
 }
 
+/* Whether nobody has the name, without taking it. */
+static bool name_is_free(const struct waiter *w)
+{
+	int fd = host_connect(w->name);
+
+	if (fd >= 0)
+		close(fd);
+	return fd == -ECONNREFUSED;
+}
+
 /*
- * Somebody in line looks whether the name is free and stays so although the front should have taken it: then the front is
- * stopped. Between two jobs of a queue that moves it is free for an instant too; therefore twice.
+ * Somebody in line looks whether the front takes the name when it is free. Binding tells that at no cost as long as it is in
+ * use; once it was seen free, connecting tells without being in the front's way.
  * Returns 0 when the name is ours, -EAGAIN, or what failed.
  */
 static int look_past_front(struct waiter *w)
 {
-	int r = bind_name(w);
-	bool was_seen_free = w->seen_free;
+	int64_t now = deadline_now(), limit = w->queue >= 0 && process_is_stopped(w->front) ? FREE_LIMIT_STOPPED : FREE_LIMIT;
+	int r;
 
-	if (r && r != -EADDRINUSE)
-		return r;
-	w->seen_free = r == 0;
-	if (r == 0 && was_seen_free)
-		return 0;
-	if (r == 0) {
-		w->look = deadline_now() + SECOND_LOOK;
-		r = renew_candidate(w);
-		return r ? r : -EAGAIN;
+	if (w->free_since && !name_is_free(w))
+		w->free_since = 0;
+	else if (!w->free_since || now - w->free_since >= limit) {
+		r = bind_name(w);
+		if (r == 0 && w->free_since)
+			return 0;
+		if (r && r != -EADDRINUSE)
+			return r;
+		w->free_since = r == 0 ? now : 0;
+		if (r == 0 && (r = renew_candidate(w)))
+			return r;
 	}
-	if (w->queue < 0)
-		w->look_interval = w->look_interval * 2 > LONGEST_LOOK ? LONGEST_LOOK : w->look_interval * 2;
-	w->look = deadline_now() + w->look_interval;
+	if (!w->free_since && w->queue < 0)
+		w->look_interval = earlier(w->look_interval * 2, LONGEST_LOOK);
+	w->look = now + (w->free_since ? FREE_LOOK : w->look_interval);
 	return -EAGAIN;
 }
 
@@ -413,24 +454,25 @@ static void become_front(struct waiter *w)
 	if (listen(w->queue, INT_MAX))
 		close_fd(&w->queue);
 	w->pause = w->look = 0;
-	w->seen_free = false;
+	w->free_since = 0;
 }
 
 /* The front said something, or has gone: then we are the front, or there is no queue any more. */
 static void hear_ahead(struct waiter *w)
 {
-	enum word word;
-	int copy, r;
+	struct heard heard;
+	int r;
 
-	while ((r = receive_word(w->ahead, &word, &copy)) == 0) {
-		if (word == ASK)
+	while ((r = receive_word(w->ahead, &heard)) == 0) {
+		if (heard.word == ASK)
 			send_word(w->ahead, ANSWER, -1);
-		if (word == GIVE && w->queue < 0 && copy >= 0 && host_is_listener(copy, &w->queue_name)) {
-			w->queue = copy;
+		if (heard.word == GIVE && w->queue < 0 && heard.copy >= 0 && host_is_listener(heard.copy, &w->queue_name)) {
+			w->queue = heard.copy;
+			w->front = heard.sender;
 			w->look_interval = LOOK;
 			w->look = deadline_now() + LOOK;
 		} else {
-			close_fd(&copy);
+			close_fd(&heard.copy);
 		}
 	}
 	if (r == -EAGAIN)
@@ -444,11 +486,6 @@ static void hear_ahead(struct waiter *w)
 }
 
 /* --- the loop ---------------------------------------------------------------------------------------------------------------- */
-
-static int64_t earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
 
 /* Does what is due. Returns 0 when the lock is ours, -EAGAIN, or what failed. */
 static int act(struct waiter *w)
