@@ -70,7 +70,7 @@ int duration_parse(const char *text, int64_t *ns)
 	if (wholes + parts == 0)
 		return -EINVAL;
 	for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
-		if (strcmp(end, units[i].suffix))
+		if (strcmp(end, units[i].suffix) != 0)
 			continue;
 		*ns = times(units[i].ns, whole, wholes);
 		if (__builtin_add_overflow(*ns, fraction(units[i].ns, part, parts), ns))

@@ -35,12 +35,10 @@ static int try_exec(const char *path, char *const command[], char *const environ
 /* Puts "DIRECTORY/NAME" of the first entry of *SEARCH into PATH and moves on. Returns false at the end of *SEARCH. */
 static bool next_candidate(const char **search, const char *name, char path[PATH_MAX])
 {
-	size_t length;
-
 	while (*search) {
 		const char *directory = *search;
+		size_t length = strcspn(directory, ":");
 
-		length = strcspn(directory, ":");
 		*search = directory[length] ? directory + length + 1 : NULL;
 		if (length + 1 + strlen(name) >= PATH_MAX)
 			continue;
@@ -64,12 +62,13 @@ int exec_command(char *const command[], char *const environment[])
 {
 	const char *search = search_path();
 	char path[PATH_MAX];
-	int error = -ENOENT, r;
+	int error = -ENOENT;
 
 	if (strchr(command[0], '/'))
 		return try_exec(command[0], command, environment);
 	while (*command[0] && next_candidate(&search, command[0], path)) {
-		r = try_exec(path, command, environment);
+		int r = try_exec(path, command, environment);
+
 		if (r == -EACCES)
 			error = r;	/* unless a later one can be run */
 		else if (r != -ENOENT && r != -ENOTDIR && r != -ESTALE && r != -ENODEV && r != -ETIMEDOUT)
@@ -142,7 +141,7 @@ void exec_explain(char *const command[], int error)
 		/* The file is there, so what is missing is what would run it. */
 		line_add(&line, "its interpreter ");
 		if (!add_interpreter(&line, path))
-			line_add(&line, "(the loader that it names) ");
+			line_add(&line, "(the loader that it names)");
 		line_add(&line, " is missing");
 	} else {
 		line_add(&line, strerror(error));

@@ -50,7 +50,7 @@ static bool add_name_from(struct line *line, const char *entry, size_t length, c
 	if (!name_end)
 		return false;
 	at = memchr(name_end + 1, ':', (size_t)(end - name_end) - 1);
-	if (!at || (size_t)(end - ++at) <= strlen(uid) || memcmp(at, uid, strlen(uid)) || at[strlen(uid)] != ':')
+	if (!at || (size_t)(end - ++at) <= strlen(uid) || memcmp(at, uid, strlen(uid)) != 0 || at[strlen(uid)] != ':')
 		return false;
 	line_escape(line, entry, (size_t)(name_end - entry), 64);
 	return true;

@@ -52,7 +52,8 @@ void host_address(struct host_address *address, const char *name)
 		return;
 	}
 	out = begin(address, ':');
-	finish(address, (char *)memcpy(out, name, length) + length);
+	memcpy(out, name, length);	// NOLINT(bugprone-not-null-terminated-result): an address has a length instead
+	finish(address, out + length);
 }
 
 void host_address_suffixed(struct host_address *address, const struct host_address *lock, const char *kind, uint64_t n)

@@ -109,14 +109,14 @@ static int send_word(int fd, enum word word, int copy)
 		struct cmsghdr align;
 		char space[CMSG_SPACE(sizeof copy)];
 	} control = { .align = { .cmsg_len = CMSG_LEN(sizeof copy), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1 };
 
 	if (copy >= 0) {
-		message.msg_control = &control;
-		message.msg_controllen = sizeof control;
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof control;
 		memcpy(CMSG_DATA(&control.align), &copy, sizeof copy);
 	}
-	return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+	return sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
 /* Keeps the first of the descriptors in PART, if COPY has none yet, and closes all others. */
@@ -150,18 +150,18 @@ static int receive_word(int fd, struct heard *heard)
 		struct cmsghdr align;
 		char space[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
 	} control;
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
 	bool own = false;
 	ssize_t n;
 
 	/* The other end closed without having read our last word: that is told first, once, and then what it had sent before. */
 	do
-		n = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == ECONNRESET);
 	*heard = (struct heard){ .copy = -1 };
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? -EAGAIN : -EPIPE;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
 		struct ucred sender;
 
 		if (c->cmsg_level != SOL_SOCKET)
@@ -175,7 +175,7 @@ static int receive_word(int fd, struct heard *heard)
 		}
 	}
 	/* The end of the connection and an empty message look alike; neither is of use. */
-	if (n == 0 || !own || (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC))) {
+	if (n == 0 || !own || (msg.msg_flags & (MSG_CTRUNC | MSG_TRUNC))) {
 		close_fd(&heard->copy);
 		return n == 0 ? -EPIPE : 0;
 	}
@@ -384,11 +384,10 @@ static void hear_name(struct waiter *w)
  */
 static int try_name(struct waiter *w)
 {
-	int r;
-
 	/* Again when nobody listened there: it has become free, or is only being looked at. */
 	for (int tries = 0; tries < 4; tries++) {
-		r = bind_name(w);
+		int r = bind_name(w);
+
 		if (r != -EADDRINUSE)
 			return r;
 		if (w->watch >= 0) {
@@ -544,10 +543,10 @@ static int begin_wait(struct waiter *w, lock_wait_begins *begins, const struct o
 static int wait_in_line(struct waiter *w, lock_wait_begins *begins, const struct options *options)
 {
 	bool begun = false;
-	int r;
 
 	for (;;) {
-		r = act(w);
+		int r = act(w);
+
 		if (r != -EAGAIN)
 			return r;
 		if (!begun && (is_front(w) || w->ahead >= 0 || w->alone)) {

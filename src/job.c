@@ -64,12 +64,13 @@ static int set_mask(const struct kernel_sigset *set, struct kernel_sigset *befor
 /* Variables of a lock. Those that we inherited are another's. */
 static bool is_lock_variable(const char *entry)
 {
+	static const char prefix[] = "ME_ONLY_";
 	static const char *const names[] = { "LOCK=", "SLOT=", "TOKEN=" };
 
-	if (memcmp(entry, "ME_ONLY_", strnlen(entry, 8)) != 0 || strlen(entry) < 8)
+	if (strncmp(entry, prefix, sizeof prefix - 1) != 0)
 		return false;
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (!strncmp(entry + 8, names[i], strlen(names[i])))
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (!strncmp(entry + sizeof prefix - 1, names[i], strlen(names[i])))
 			return true;
 	return false;
 }
@@ -131,7 +132,7 @@ int job_become(struct lock *lock, const struct options *options)
 _Noreturn static void become_command(struct job *job)
 {
 	if (job->child_signal_ignored)
-		signal(SIGCHLD, SIG_IGN);
+		(void)signal(SIGCHLD, SIG_IGN);
 	set_mask(&job->mask, NULL);
 	_exit(pass_and_execute(job->lock, job->options));
 }

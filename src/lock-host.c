@@ -306,11 +306,11 @@ static void greet(int fd, const struct lock *lock, pid_t job, int64_t since)
 {
 	struct greeting greeting = { .held = deadline_now() - since, .job = (uint32_t)job, .name_length = (uint32_t)strlen(lock->name) };
 	struct iovec parts[] = { { &greeting, sizeof greeting }, { (void *)(uintptr_t)lock->name, greeting.name_length } };
-	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+	struct msghdr greets = { .msg_iov = parts, .msg_iovlen = 2 };
 
 	memcpy(greeting.magic, greeting_magic, sizeof greeting.magic);
 	/* Fails when the other end has gone, or a name is too long for one message: then nobody is greeted. */
-	(void)sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)sendmsg(fd, &greets, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 /* Takes one connection in. Returns whether there can be more. */
@@ -378,7 +378,7 @@ static int64_t read_greeting(int fd)
 	if (poll(&answer, 1, GREETING_MS) <= 0)
 		return -1;
 	if (recv(fd, &greeting, sizeof greeting, MSG_DONTWAIT) != sizeof greeting ||
-	    memcmp(greeting.magic, greeting_magic, sizeof greeting.magic) || greeting.held < 0)
+	    memcmp(greeting.magic, greeting_magic, sizeof greeting.magic) != 0 || greeting.held < 0)
 		return -1;
 	return greeting.held;
 }

@@ -16,7 +16,7 @@ static size_t prefix_length(const char *spec)
 
 static const struct lock_engine *find_engine(const char *prefix, size_t length)
 {
-	for (size_t i = 0; i < sizeof engines / sizeof *engines; i++)
+	for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++)
 		if (strlen(engines[i]->prefix) == length && !memcmp(engines[i]->prefix, prefix, length))
 			return engines[i];
 	return NULL;

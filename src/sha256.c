@@ -35,7 +35,7 @@ static void compress(uint32_t state[8], const uint8_t block[BLOCK])
 	uint32_t w[64], v[8];
 
 	for (int i = 0; i < 16; i++)
-		w[i] = load(block + 4 * i);
+		w[i] = load(block + 4 * (size_t)i);
 	for (int i = 16; i < 64; i++) {
 		uint32_t a = w[i - 15], b = w[i - 2];
 
@@ -74,5 +74,5 @@ void sha256(const void *data, size_t size, uint8_t digest[SHA256_SIZE])
 	for (size_t i = 0; i < padded; i += BLOCK)
 		compress(state, tail + i);
 	for (int i = 0; i < 8; i++)
-		store(state[i], digest + 4 * i);
+		store(state[i], digest + 4 * (size_t)i);
 }
