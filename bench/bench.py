@@ -225,19 +225,19 @@ def asleep(pid):
 
 
 def measure_memory(bench):
-    """Tool name: {process name: sizes}, for what each tool keeps beside the job."""
+    """Tool name: {process: sizes}, for what each tool keeps beside the job: "parent" is the process that was started."""
     progress("memory of what waits for the job")
     found = {}
     for tool in bench.tools[2:]:
         with Held(bench, tool) as held:
-            found[tool.name] = {name: memory(pid) for pid, name in held.others().items()}
+            found[tool.name] = {"parent" if pid == held.process.pid else name: memory(pid) for pid, name in held.others().items()}
             if tool.name == "me-only":
                 keeper = wait_for(held.keeper, "the keeper of a job that has run for a second")
                 wait_for(lambda: all(map(asleep, held.others())), "quiet after the keeper's start")
-                found["me-only, after 1 s"] = {"me-only": memory(held.process.pid), KEEPER: memory(keeper)}
+                found["me-only, after 1 s"] = {"parent": memory(held.process.pid), KEEPER: memory(keeper)}
                 waiter = subprocess.Popen([bench.me_only, "-winf", bench.lock(tool), bench.program("noop")], env=bench.env)
                 wait_for(lambda: asleep(waiter.pid), "a waiter that waits")
-                found["me-only, waiting for the lock"] = {"me-only": memory(waiter.pid)}
+                found["me-only, waiting for the lock"] = {"waiter": memory(waiter.pid)}
         if tool.name == "me-only":
             waiter.wait(DEADLINE)
     return found
@@ -344,10 +344,10 @@ def targets(result, start):
         ratio, low, high = overhead_ratio(start, name, peer)
         add(f"overhead of {name}, of {peer}'s", ratio, limit, note=f"parts of the run: {low:.2f} to {high:.2f}")
     sizes = result["memory"]
-    for text, value in (("me-only, waiting for its job", sizes["me-only"]["me-only"]),
-                        ("the same after 1 s", sizes["me-only, after 1 s"]["me-only"]),
+    for text, value in (("me-only, waiting for its job", sizes["me-only"]["parent"]),
+                        ("the same after 1 s", sizes["me-only, after 1 s"]["parent"]),
                         ("its keeper", sizes["me-only, after 1 s"][KEEPER]),
-                        ("me-only -o, waiting for its job", sizes["me-only -o"]["me-only"]),
+                        ("me-only -o, waiting for its job", sizes["me-only -o"]["parent"]),
                         ("its keeper", sizes["me-only -o"][KEEPER])):
         add(f"resident: {text}", value["rss"], 72, "kB", note=f"proportional {value['pss']} kB")
     add("text of the program", result["text"] / 1024, 44, "kB")
@@ -465,11 +465,11 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer rounds: shows that it works, not how fast it is")
     parser.add_argument("--json", metavar="FILE", default=os.path.join(ROOT, "build", "bench.json"))
     parser.add_argument("--svg", metavar="FILE", default=os.path.join(ROOT, "build", "bench.svg"))
-    parser.add_argument("--me-only", metavar="FILE", default=os.environ.get("ME_ONLY", os.path.join(ROOT, "build", "me-only")))
     parser.add_argument("--programs", metavar="DIRECTORY", required=True, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    me_only = os.environ.get("ME_ONLY", os.path.join(ROOT, "build", "me-only"))
     with tempfile.TemporaryDirectory(prefix="me-only-bench-") as directory:
-        bench = Bench(os.path.abspath(args.me_only), args.programs, QUICK if args.quick else FULL, directory)
+        bench = Bench(os.path.abspath(me_only), args.programs, QUICK if args.quick else FULL, directory)
         result = measure(bench)
     print_report(result)
     right = print_calls(result)

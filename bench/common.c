@@ -106,10 +106,13 @@ void wait_asleep(pid_t pid)
     int asleep = 0;
 
     while (asleep < 5) {
+        char state;
+
         sleep_until(now() + 1000000);
-        asleep = process_state(pid) == 'S' ? asleep + 1 : 0;
-        if (now() > deadline) {
-            errno = ETIMEDOUT;
+        state = process_state(pid);
+        asleep = state == 'S' ? asleep + 1 : 0;
+        if (state == 'Z' || now() > deadline) {
+            errno = state == 'Z' ? ECHILD : ETIMEDOUT;
             die("a waiter that goes to sleep");
         }
     }
@@ -172,9 +175,12 @@ struct holder holder_start(char **command, char *const *stamp, int slot, int num
     holder.release = ends[1];
     close(ends[0]);
     while (mine->start == 0) {
+        char state;
+
         sleep_until(now() + 100000);
-        if (now() > deadline) {
-            errno = ETIMEDOUT;
+        state = process_state(holder.pid);
+        if (state == 'Z' || now() > deadline) {
+            errno = state == 'Z' ? ECHILD : ETIMEDOUT;
             die("a holder's job that starts");
         }
     }
