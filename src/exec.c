@@ -124,7 +124,8 @@ void exec_explain(char *const command[], int error)
 
 	find_file(command[0], path);
 	exists = *path && stat(path, &status) == 0;
-	if ((error == ENOENT || error == ENOTDIR) && !exists) {
+	/* EACCES can also come from a directory in PATH that cannot be searched. */
+	if (!exists && (error == ENOENT || error == ENOTDIR || (error == EACCES && !strchr(command[0], '/')))) {
 		message(command[0], "not found", 0);
 		return;
 	}

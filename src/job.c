@@ -59,6 +59,18 @@ static int set_mask(const struct kernel_sigset *set, struct kernel_sigset *befor
 	return syscall(SYS_rt_sigprocmask, SIG_SETMASK, set, before, sizeof *set) ? -errno : 0;
 }
 
+/* Lets one signal through; all others stay blocked, and wait for the signalfd. */
+static void unblock_for_a_moment(int number)
+{
+	const size_t bits = 8 * sizeof(long), at = (size_t)(number - 1);
+	struct kernel_sigset others, all;
+
+	memset(&others, 0xff, sizeof others);
+	others.bits[at / bits] &= ~(1UL << (at % bits));
+	set_mask(&others, &all);
+	set_mask(&all, NULL);
+}
+
 /* --- the environment of the command -------------------------------------------------------------------------------------- */
 
 /* Variables of a lock. Those that we inherited are another's. */
@@ -237,16 +249,11 @@ static bool has_reached_command(const struct job *job, const struct signalfd_sig
 	}
 }
 
-/* Stops us as the blocked signal NUMBER does, unless the caller has it ignored. All others stay blocked: they wait for the signalfd. */
+/* Stops us as the blocked signal NUMBER does, unless the caller has it ignored. */
 static void stop_by(int number)
 {
-	struct kernel_sigset others, all;
-
-	memset(&others, 0xff, sizeof others);
-	others.bits[(size_t)(number - 1) / (8 * sizeof(long))] &= ~(1UL << ((size_t)(number - 1) % (8 * sizeof(long))));
 	kill(getpid(), number);
-	set_mask(&others, &all);	/* stops here, until SIGCONT */
-	set_mask(&all, NULL);
+	unblock_for_a_moment(number);	/* stops here, until SIGCONT */
 }
 
 static void handle_signal(const struct job *job, const struct signalfd_siginfo *info)
@@ -324,16 +331,16 @@ static void run(struct job *job)
 /* Ends this process by the signal that ended the command. Returns where that cannot be: as process 1. */
 static void die_by(int number)
 {
-	struct kernel_sigset none = { { 0 } };
 	char zeros[64] = { 0 };		/* a kernel's struct sigaction with SIG_DFL, no flags and no mask, whatever its layout */
 
 	/* The command has left its core file. A core handler behind a pipe does not look at the limit, but at this. */
 	setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 });
 	prctl(PR_SET_DUMPABLE, 0);
 	/* The raw call again: musl's refuses the signals that it uses itself. */
-	syscall(SYS_rt_sigaction, number, zeros, NULL, sizeof none);
+	syscall(SYS_rt_sigaction, number, zeros, NULL, sizeof(struct kernel_sigset));
 	kill(getpid(), number);
-	set_mask(&none, NULL);
+	/* Nothing else that is pending may end us first. */
+	unblock_for_a_moment(number);
 }
 
 static int finish(struct job *job)

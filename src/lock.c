@@ -33,9 +33,9 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error)
 	}
 	/* A typing error must not become a lock that nobody else takes. */
 	if (!lock->engine)
-		*error = (struct usage_error){ "no such kind of lock:", spec, " (for a lock of this host with that name write 'host:' before it)" };
+		*error = (struct usage_error){ "no such kind of lock:", spec, "; for a lock of this host with that name write host:", true };
 	else if (!*lock->name)
-		*error = (struct usage_error){ "the name of the lock is empty", NULL, "" };
+		*error = (struct usage_error){ "the name of the lock is empty", NULL, "", false };
 	else
 		return 0;
 	return -EINVAL;

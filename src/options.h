@@ -28,6 +28,7 @@ struct usage_error {
 	const char *text;
 	const char *subject;
 	const char *hint;
+	bool hint_subject;	/* HINT ends in a word that SUBJECT belongs behind */
 };
 
 /*
