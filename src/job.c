@@ -122,31 +122,39 @@ static int execute(const struct lock *lock, const struct options *options)
 
 /* --- starting -------------------------------------------------------------------------------------------------------------- */
 
-static int pass_and_execute(struct lock *lock, const struct options *options)
+/* Passes the lock to the command that this process is about to become. Returns 0, or the exit status after it has said what failed. */
+static int pass(struct lock *lock, const struct options *options)
 {
 	int r = lock->engine->pass(lock, !options->close);
 
-	if (r) {
-		message(lock->spec, lock->failed, -r);
-		return options_status(options, EXIT_THIRD_PARTY);
-	}
-	return execute(lock, options);
+	if (r == 0)
+		return 0;
+	message(lock->spec, lock->failed, -r);
+	return options_status(options, EXIT_THIRD_PARTY);
 }
 
 int job_become(struct lock *lock, const struct options *options)
 {
+	int r;
+
 	lock->engine->leave_line(lock);
 	story(options, lock, "becoming the command");
-	return pass_and_execute(lock, options);
+	r = pass(lock, options);
+	return r ? r : execute(lock, options);
 }
 
 /* In the new process, with everything but the lock as it was when we were started. Ends by the status for what failed. */
 _Noreturn static void become_command(struct job *job)
 {
+	int r = pass(job->lock, job->options);
+
+	if (r)
+		_exit(r);
 	if (job->child_signal_ignored)
 		(void)signal(SIGCHLD, SIG_IGN);
+	/* Last: a stop before the exec would stop us too, who wait for it in vfork, and nobody would see us stopped. */
 	set_mask(&job->mask, NULL);
-	_exit(pass_and_execute(job->lock, job->options));
+	_exit(execute(job->lock, job->options));
 }
 
 static int cannot_start(const struct job *job, int error)
