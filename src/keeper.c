@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 static void close_others(int a, int b)
 {
 	unsigned low = (unsigned)(a < b ? a : b), high = (unsigned)(a < b ? b : a);
+	struct rlimit limit;
 	bool closed = true;
 
 	if (low > 0)
@@ -21,9 +23,10 @@ static void close_others(int a, int b)
 		closed &= syscall(SYS_close_range, low + 1, high - 1, 0) == 0;
 	closed &= syscall(SYS_close_range, high + 1, ~0U, 0) == 0;
 	/* Before Linux 5.9. */
-	for (long fd = 0; !closed && fd < sysconf(_SC_OPEN_MAX); fd++)
-		if (fd != a && fd != b)
-			close((int)fd);
+	if (!closed && getrlimit(RLIMIT_NOFILE, &limit) == 0)
+		for (int fd = 0; (rlim_t)fd < limit.rlim_cur; fd++)
+			if (fd != a && fd != b)
+				close(fd);
 }
 
 _Noreturn static void keep(int lock, int command)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -70,7 +71,7 @@ static const char *stat_field(const char *text, int n)
 static int64_t age_of(uint64_t start_ticks)
 {
 	struct timespec now;
-	int64_t start = (int64_t)(start_ticks * (uint64_t)(NS_PER_S / sysconf(_SC_CLK_TCK)));
+	int64_t start = (int64_t)(start_ticks * (uint64_t)(NS_PER_S / (int64_t)getauxval(AT_CLKTCK)));
 
 	clock_gettime(CLOCK_BOOTTIME, &now);
 	return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec - start;
