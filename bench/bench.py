@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -291,21 +292,25 @@ def measure_herd(bench):
 # System calls
 
 
+LETS_GO = ("vfork", "clone", "write")  # by one of these a parent lets the command go; with a keeper it writes to a gate
+
+
 def calls_until_exec(bench, tool):
-    """Names of the system calls from the tool's start to the job's exec, in order: of the process that was started and of
-    the one that becomes the job. What a process beside them does (a keeper) is not on the way."""
+    """Names of the system calls from the tool's start to the job's exec: of the process that was started, until it lets the
+    command go, then of the one that becomes the command. What other processes do (a keeper) is not on the way."""
     trace = os.path.join(bench.directory, "trace")
     job = bench.program("noop")
     subprocess.run(["strace", "-f", "-q", "-o", trace, *bench.command(tool, tool.start), job], env=bench.env, check=True)
-    calls = []
     with open(trace, encoding="utf-8", errors="replace") as f:
-        for line in f:
-            call = re.match(r"(\d+) +(\w+)\((.*)", line)
-            if call:
-                calls.append(call.groups())
+        calls = [call.groups() for call in (re.match(r"(\d+) +(\w+)\((.*)", line) for line in f) if call]
     end = next(i for i, (_, name, rest) in enumerate(calls) if name == "execve" and rest.startswith(f'"{job}"'))
-    on_the_way = {calls[0][0], calls[end][0]}
-    return [name for pid, name, _ in calls[1:end + 1] if pid in on_the_way]
+    parent, command = calls[0][0], calls[end][0]
+    of_command = [name for pid, name, _ in calls[1:end + 1] if pid == command]
+    if parent == command:
+        return of_command
+    of_parent = [name for pid, name, _ in calls[1:end] if pid == parent]
+    last = max((i for i, name in enumerate(of_parent) if name in LETS_GO), default=len(of_parent))
+    return of_parent[:last + 1] + of_command
 
 
 def documented_calls():
@@ -374,10 +379,29 @@ def machine():
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
         model = re.search(r"^model name\s*: (.*)$", f.read(), re.M)
     return {"kernel": platform.release(), "processor": model.group(1) if model else platform.machine(),
-            "processors": os.cpu_count(), "load": os.getloadavg()[0], "date": time.strftime("%Y-%m-%d")}
+            "processors": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
+
+
+class Others:
+    """What share of the processors everybody else uses meanwhile."""
+
+    def __init__(self):
+        self.busy, self.total, self.own = self.read()
+
+    @staticmethod
+    def read():
+        with open("/proc/stat", encoding="ascii") as f:
+            ticks = [int(word) for word in f.readline().split()[1:9]]
+        own = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(ticks) - ticks[3] - ticks[4], sum(ticks), own * os.sysconf("SC_CLK_TCK")
+
+    def share(self):
+        busy, total, own = self.read()
+        return max(0, busy - self.busy - (own - self.own)) / (total - self.total)
 
 
 def measure(bench):
+    others = Others()
     start = measure_start(bench)
     result = {
         "machine": machine(),
@@ -390,6 +414,7 @@ def measure(bench):
         "herd": measure_herd(bench),
         "calls": measure_calls(bench),
     }
+    result["machine"]["others"] = round(others.share(), 3)
     result["targets"] = [t._asdict() for t in targets(result, start)]
     return result
 
@@ -450,7 +475,8 @@ def print_calls(result):
 
 def print_report(result):
     m = result["machine"]
-    print(f"{m['date']}, Linux {m['kernel']}, {m['processors']} × {m['processor']}, load {m['load']:.2f} at the start\n")
+    print(f"{m['date']}, Linux {m['kernel']}, {m['processors']} × {m['processor']}")
+    print(f"{m['others']:.0%} of the processors' time went to others meanwhile\n")
     print_tools(result)
     print_targets(result)
 
