@@ -305,17 +305,29 @@ def test_a_caller_that_ignores_or_blocks_the_end_of_children(call, lock, how, fo
     assert call(*under, "/nowhere/at/all").returncode == 1
 
 
+# A shell that becomes us by exec leaves us its background children: one has ended, one ends when it reads a line from the
+# fifo, one stays.
+WITH_CHILDREN = """(exit 3) & sh -c 'read line; exit 5' <"$FIFO" & export CHILD=$!; sleep 1000 >/dev/null 2>&1 & exec "$@" """
+
+
+@pytest.fixture
+def call_with_children(call, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    return lambda *argv: call("sh", "-c", WITH_CHILDREN, "sh", *argv, env={**os.environ, "FIFO": str(tmp_path / "fifo")})
+
+
 @forms
-def test_children_that_we_were_started_with_are_not_the_command(call, lock, tmp_path, form):
-    """A shell that becomes us by exec leaves us its background children: one ended, one ending, one that stays."""
-    gate = str(tmp_path / "gate")
-    os.mkfifo(gate)
-    script = f'''(exit 3) & sh -c "read x; exit 5" <"$1" & sleep 1000 >/dev/null 2>&1 &
-                 shift; exec "$@"'''
-    command = f'echo >{gate}; exit 7'
-    r = call("sh", "-c", script, "sh", gate, ME_ONLY, *form, lock, "sh", "-c", command)
+def test_children_that_we_were_started_with_are_not_the_command(call_with_children, lock, form):
+    r = call_with_children(ME_ONLY, *form, lock, "sh", "-c", 'echo >"$FIFO"; exit 7')
     assert r.returncode == 7
-    assert len(children_of(os.getpid())) == 1
+    wait_for(lambda: [process_state(p) for p in children_of(os.getpid())] == ["S"], "the third child, and nobody else, is left")
+
+
+@pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
+def test_the_end_of_such_a_child_is_not_the_end_of_the_command(call_with_children, lock, form):
+    """It is reaped, and the command runs on."""
+    r = call_with_children(ME_ONLY, *form, lock, "sh", "-c", 'echo >"$FIFO"; while kill -0 $CHILD 2>&-; do :; done; exit 7')
+    assert r.returncode == 7
 
 
 def test_what_happened_while_we_were_stopped_has_the_right_status(me_only, lock):
