@@ -129,7 +129,7 @@ static int pass(struct lock *lock, const struct options *options)
 
 	if (r == 0)
 		return 0;
-	message(lock->spec, lock->failed, -r);
+	message_failure(lock->spec, lock->failed, -r);
 	return options_status(options, EXIT_THIRD_PARTY);
 }
 
@@ -159,7 +159,7 @@ _Noreturn static void become_command(struct job *job)
 
 static int cannot_start(const struct job *job, int error)
 {
-	message(job->options->command[0], "cannot be run: cannot start a process", error);
+	message_failure(job->options->command[0], "cannot be run: cannot start a process", error);
 	return options_status(job->options, EXIT_COMMAND);
 }
 

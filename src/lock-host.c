@@ -369,18 +369,23 @@ static void host_release(struct lock *lock)
 	syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0);
 }
 
-/* Waits for the greeting of the holder at the other end of FD. Returns for how long it has held the lock, or -1. */
-static int64_t read_greeting(int fd)
+/* Waits for the greeting of the holder at the other end of FD and fills HOLDER in with it. Returns whether one came. */
+static bool read_greeting(int fd, struct holder *holder)
 {
 	struct pollfd answer = { .fd = fd, .events = POLLIN };
 	struct greeting greeting;
+	struct process job;
 
 	if (poll(&answer, 1, GREETING_MS) <= 0)
-		return -1;
+		return false;
 	if (recv(fd, &greeting, sizeof greeting, MSG_DONTWAIT) != sizeof greeting ||
 	    memcmp(greeting.magic, greeting_magic, sizeof greeting.magic) != 0 || greeting.held < 0)
-		return -1;
-	return greeting.held;
+		return false;
+	holder->held = greeting.held;
+	/* We came before the command had listened: then the pid was that of the me-only that was about to start it. */
+	if (process_read((pid_t)greeting.job, &job) == 0 && job.parent == holder->pid)
+		holder->pid = (pid_t)greeting.job;
+	return true;
 }
 
 /* Who has the socket when the process that listened last is gone or cannot be asked. */
@@ -431,9 +436,7 @@ static void find_by_address(const struct host_address *address, struct holder *h
 	} else {
 		holder->pid = peer.cred.pid;
 		/* Only this user's and root's word counts; the kernel's word on the age of the process is never less. */
-		if (holder_is_trusted(peer.cred.uid))
-			holder->held = read_greeting(fd);
-		if (holder->held < 0 && process_read(holder->pid, &process) == 0) {
+		if (!(holder_is_trusted(peer.cred.uid) && read_greeting(fd, holder)) && process_read(holder->pid, &process) == 0) {
 			holder->held = process.age;
 			holder->at_most = true;
 		}

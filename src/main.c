@@ -60,7 +60,7 @@ static int usage(const struct options *options, const struct usage_error *error)
 
 static int third_party_failed(const struct lock *lock, const struct options *options, int error)
 {
-	message(lock->spec, lock->failed, error);
+	message_failure(lock->spec, lock->failed, error);
 	return options_status(options, EXIT_THIRD_PARTY);
 }
 

@@ -138,20 +138,52 @@ void line_end(struct line *line)
 	errno = kept;
 }
 
+static void begin(struct line *line, const char *subject, const char *text, int error)
+{
+	line_begin(line);
+	if (*subject)
+		line_escape(line, subject, strlen(subject), SUBJECT_SHOWN);
+	else
+		line_add(line, "''");
+	line_add(line, ": ");
+	line_add(line, text);
+	if (error) {
+		line_add(line, ": ");
+		line_add(line, strerror(error));
+	}
+}
+
 void message(const char *subject, const char *text, int error)
 {
 	struct line line;
 
-	line_begin(&line);
-	if (*subject)
-		line_escape(&line, subject, strlen(subject), SUBJECT_SHOWN);
-	else
-		line_add(&line, "''");
-	line_add(&line, ": ");
-	line_add(&line, text);
-	if (error) {
-		line_add(&line, ": ");
-		line_add(&line, strerror(error));
+	begin(&line, subject, text, error);
+	line_end(&line);
+}
+
+static const char *advice(int error)
+{
+	switch (error) {
+	case EMFILE:
+		return " (the limit is ulimit -n)";
+	case ENFILE:
+		return " (the limit is fs.file-max)";
+	case EAGAIN:
+		return " (the limit is ulimit -u, or pids.max of the cgroup)";
+	case EACCES:
+	case EPERM:
+	case EAFNOSUPPORT:
+		return " (a policy forbids it: AppArmor, SELinux, seccomp, or RestrictAddressFamilies= of a service)";
+	default:
+		return "";
 	}
+}
+
+void message_failure(const char *subject, const char *text, int error)
+{
+	struct line line;
+
+	begin(&line, subject, text, error);
+	line_add(&line, advice(error));
 	line_end(&line);
 }

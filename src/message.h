@@ -42,4 +42,7 @@ void line_end(struct line *line);
 /* A whole line: "me-only: SUBJECT: TEXT", and ": " and what ERROR means behind it unless ERROR is 0. SUBJECT is escaped. */
 void message(const char *subject, const char *text, int error);
 
+/* The same, with what to do about ERROR behind it where that is known. For system calls of ours that failed. */
+void message_failure(const char *subject, const char *text, int error);
+
 #endif
