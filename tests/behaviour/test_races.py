@@ -93,7 +93,7 @@ def test_of_many_that_wait_in_the_same_instant_each_runs_alone(start, lock, scra
 
 def test_a_storm_of_short_runs(storm):
     runs = 1000 if DYNAMIC else 5000
-    for p in [storm(runs, 2), storm(runs, 2)]:
+    for p in [storm(runs, 3), storm(runs, 3)]:
         text = finish(p)
         assert overlaps(p.scratch) == []
         assert p.returncode == 0, text
@@ -109,7 +109,7 @@ def test_a_storm_of_runs_long_enough_for_keepers(storm):
 
 
 def test_the_witness_catches_a_program_that_does_not_lock(storm, start, lock, scratch, no_lock):
-    p = storm(300, 2, no_lock)
+    p = storm(300, 3, no_lock)
     text = finish(p)
     assert p.returncode == 1, text
     assert "ran beside" in "".join(overlaps(p.scratch))

@@ -1,7 +1,8 @@
 /* storm RUNS SEED MILLISECONDS PROGRAM LOCK WITNESS FILE: many runs of PROGRAM on one LOCK, harmed at random.
  *
- * Each run is PROGRAM [OPTION]... LOCK WITNESS FILE MS, in one of several forms. A third of them meet a harm at a random
- * moment: SIGKILL, SIGTERM or a short stop of the process that we started, of the job that runs then, or of the keeper.
+ * Each run is PROGRAM [OPTION]... LOCK WITNESS FILE MS, in one of several forms. All the while, at random moments, harm
+ * is done: SIGKILL, SIGTERM or a short stop to any run, or a signal to the process, the job or the keeper of the one that
+ * has the lock then.
  * Storm fails (status 1, with one line for each reason) when a run that nobody harmed ends with anything else than it
  * should, when anything is left at the end, when the lock is not free then, or when it does not come to an end.
  * Overlaps are the witness's to find: it writes them to FILE.
@@ -45,20 +46,18 @@ static const struct form {
 	{ { "-ow", "20ms", NULL }, 1, 0 },
 };
 
-enum target { NOBODY, PARENT, JOB, KEEPER };
+enum target { ANYONE, HOLDER, JOB, KEEPER, TARGETS };
 
 static struct run {
 	pid_t pid; /* 0: this place is empty */
 	const struct form *form;
-	enum target target; /* of the harm that is still to come */
-	int signal;
-	double when;      /* of that harm, in seconds of now() */
-	int harmed;       /* anything was done to it: its end may be a signal */
-	int half_killed;  /* its parent or its keeper was killed */
+	double stopped_until; /* 0: it is not stopped */
+	int harmed;           /* anything was done to it: its end may be a signal */
+	int half_killed;      /* its process or its keeper was killed */
 } runs[WIDTH_MAX];
 
 static const char *program, *lock_name, *witness, *file_name;
-static int file, failures, ran, held, ended_by_signal, harms[KEEPER + 1];
+static int file, failures, ran, held, ended_by_signal, harms[TARGETS];
 static long longest_ms;
 
 static double now(void)
@@ -85,16 +84,6 @@ __attribute__((format(printf, 1, 2))) static void fail(const char *format, ...)
 }
 
 /* ---- starting ---- */
-
-static void plan_harm(struct run *run)
-{
-	static const enum target targets[] = { PARENT, PARENT, PARENT, JOB, JOB, KEEPER };
-	static const int signals[] = { SIGKILL, SIGKILL, SIGTERM, SIGTERM, SIGSTOP };
-
-	run->target = chance(3) ? targets[random() % 6] : NOBODY;
-	run->signal = signals[random() % 5];
-	run->when = now() + random() % (long)(longest_ms * 2000 + 4000) / 1e6;
-}
 
 static void start_run(struct run *run)
 {
@@ -124,7 +113,6 @@ static void start_run(struct run *run)
 		perror("vfork");
 		exit(2);
 	}
-	plan_harm(run);
 }
 
 /* ---- harming ---- */
@@ -165,18 +153,32 @@ static pid_t job_now(void)
 	return lock.l_pid;
 }
 
+/* The run to which a job belongs, as long as the run's process lives. */
+static struct run *owner_of(pid_t job)
+{
+	return run_of(job) ? run_of(job) : run_of(parent_of(job));
+}
+
 /* A child of the run's process that is not the job. */
+static int is_keeper(pid_t pid, const struct run *run)
+{
+	return pid > 0 && parent_of(pid) == run->pid && pid != job_now();
+}
+
 static pid_t keeper_of(const struct run *run)
 {
-	DIR *proc = opendir("/proc");
+	DIR *proc;
 	struct dirent *entry;
-	pid_t job = job_now(), keeper = 0;
+	pid_t keeper = 0;
 
-	while (proc && !keeper && (entry = readdir(proc))) {
-		pid_t pid = atoi(entry->d_name);
-		if (pid > 0 && pid != job && parent_of(pid) == run->pid)
-			keeper = pid;
-	}
+	/* With -o it is started right after the job, and both may live for a millisecond only. */
+	for (pid_t pid = run->pid + 1; pid < run->pid + 20; pid++)
+		if (is_keeper(pid, run))
+			return pid;
+	proc = opendir("/proc");
+	while (proc && !keeper && (entry = readdir(proc)))
+		if (is_keeper(atoi(entry->d_name), run))
+			keeper = atoi(entry->d_name);
 	if (proc)
 		closedir(proc);
 	return keeper;
@@ -195,61 +197,70 @@ static int harm_other(pid_t pid, int signal, int still)
 	return sent;
 }
 
-static void harm_parent(struct run *run)
+static int harm_process(struct run *run, int signal)
 {
-	if (run->form->closes && run->signal == SIGKILL) {
-		if (run->half_killed)
-			return;
-		run->half_killed = 1;
-	}
-	if (kill(run->pid, run->signal) < 0)
-		return;
+	if (run->form->closes && signal == SIGKILL && run->half_killed)
+		return 0;
+	if (kill(run->pid, signal) < 0)
+		return 0;
 	run->harmed = 1;
-	harms[PARENT]++;
-	if (run->signal == SIGSTOP) {
-		run->target = PARENT;
-		run->signal = SIGCONT;
-		run->when = now() + random() % 30000 / 1e6;
-	}
+	if (signal == SIGKILL)
+		run->half_killed = 1;
+	if (signal == SIGSTOP)
+		run->stopped_until = now() + random() % 30000 / 1e6;
+	return 1;
 }
 
-static void harm_job(int signal)
+static int harm_job(pid_t job, int signal)
 {
-	pid_t job = job_now(), parent = parent_of(job);
-	struct run *owner = run_of(job) ? run_of(job) : run_of(parent);
+	struct run *owner = owner_of(job);
 
-	if (signal == SIGSTOP || job <= 0)
-		return;
 	if (owner)
 		owner->harmed = 1;
-	harms[JOB] += harm_other(job, signal, 1);
+	return harm_other(job, signal, 1);
 }
 
-static void harm_keeper(struct run *run)
+static int harm_keeper(struct run *run)
 {
 	pid_t keeper;
 
 	if (run->half_killed && run->form->closes)
-		return;
+		return 0;
 	keeper = keeper_of(run);
 	if (!keeper)
-		return;
+		return 0;
 	/* It may have been the job after all, a moment before its record lock. */
 	run->harmed = run->half_killed = 1;
-	harms[KEEPER] += harm_other(keeper, SIGKILL, parent_of(keeper) == run->pid);
+	return harm_other(keeper, SIGKILL, parent_of(keeper) == run->pid);
 }
 
-static void harm(struct run *run)
+static void harm(void)
 {
-	enum target target = run->target;
+	static const int signals[] = { SIGKILL, SIGKILL, SIGTERM, SIGTERM, SIGSTOP };
+	enum target target = random() % TARGETS;
+	int signal = signals[random() % 5], done = 0;
+	struct run *any = &runs[random() % WIDTH_MAX], *owner;
+	pid_t job = job_now();
 
-	run->target = NOBODY;
-	if (target == PARENT)
-		harm_parent(run);
-	else if (target == JOB)
-		harm_job(run->signal);
-	else if (target == KEEPER)
-		harm_keeper(run);
+	owner = owner_of(job);
+	if (target == ANYONE && any->pid)
+		done = harm_process(any, signal);
+	else if (target == HOLDER && owner)
+		done = harm_process(owner, signal);
+	else if (target == JOB && job > 0 && signal != SIGSTOP)
+		done = harm_job(job, signal);
+	else if (target == KEEPER && owner)
+		done = harm_keeper(owner);
+	harms[target] += done;
+}
+
+static void end_stops(void)
+{
+	for (struct run *run = runs; run < runs + WIDTH_MAX; run++)
+		if (run->pid && run->stopped_until > 0 && run->stopped_until <= now()) {
+			kill(run->pid, SIGCONT);
+			run->stopped_until = 0;
+		}
 }
 
 /* ---- ending ---- */
@@ -285,10 +296,16 @@ static int reap(void)
 	return pid == 0;
 }
 
+/* Waits for a child's end, a stop's end or the time of the next harm, whatever is first. */
 static void wait_until(double when)
 {
 	sigset_t child;
-	double seconds = when - now();
+	double seconds;
+
+	for (const struct run *run = runs; run < runs + WIDTH_MAX; run++)
+		if (run->pid && run->stopped_until > 0 && run->stopped_until < when)
+			when = run->stopped_until;
+	seconds = when - now();
 
 	if (seconds <= 0)
 		return;
@@ -319,7 +336,7 @@ static void check_all_free(void)
 
 int main(int argc, char **argv)
 {
-	double limit = now() + TIME_LIMIT;
+	double limit = now() + TIME_LIMIT, next_harm = now();
 	int to_start, width = WIDTH_MAX, children = 1;
 	sigset_t child;
 
@@ -340,23 +357,22 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	while ((to_start > 0 || children) && failures < 10) {
-		double next = now() + 1;
-		for (int i = 0; i < WIDTH_MAX; i++) {
-			if (!runs[i].pid && to_start > 0 && i < width) {
-				start_run(&runs[i]);
+		for (struct run *run = runs; run < runs + width; run++)
+			if (!run->pid && to_start > 0) {
+				start_run(run);
 				to_start--;
-				/* Few at once meet a free lock, many a queue: both are wanted. */
-				if (chance(100))
-					width = 1 << random() % 5;
 			}
-			if (runs[i].pid && runs[i].target != NOBODY && runs[i].when <= now())
-				harm(&runs[i]);
-			if (runs[i].pid && runs[i].target != NOBODY && runs[i].when < next)
-				next = runs[i].when;
+		/* Few at once meet a free lock, many a queue: both are wanted. */
+		if (chance(100))
+			width = 1 << random() % 5;
+		if (now() >= next_harm) {
+			harm();
+			next_harm = now() + random() % (longest_ms * 1000 + 3000) / 1e6;
 		}
+		end_stops();
 		children = reap();
 		if (children)
-			wait_until(next);
+			wait_until(next_harm);
 		if (now() > limit) {
 			fail("not at an end after %d s", TIME_LIMIT);
 			break;
@@ -367,7 +383,7 @@ int main(int argc, char **argv)
 			kill(runs[i].pid, SIGKILL);
 	if (!failures)
 		check_all_free();
-	printf("%d ran, %d found it held, %d ended by a signal; harmed: %d parents, %d jobs, %d keepers\n", ran, held,
-	       ended_by_signal, harms[PARENT], harms[JOB], harms[KEEPER]);
+	printf("%d ran, %d found it held, %d ended by a signal; harmed: %d of any, %d holders, %d jobs, %d keepers\n",
+	       ran, held, ended_by_signal, harms[ANYONE], harms[HOLDER], harms[JOB], harms[KEEPER]);
 	return failures > 0;
 }
