@@ -100,21 +100,22 @@ static char process_state(pid_t pid)
     return end ? end[2] : '?';
 }
 
-void wait_asleep(pid_t pid)
+void wait_asleep(pid_t pid, int looks)
 {
     int64_t deadline = now() + DEADLINE_S * (int64_t)1000000000;
     int asleep = 0;
 
-    while (asleep < 5) {
-        char state;
+    for (;;) {
+        char state = process_state(pid);
 
-        sleep_until(now() + 1000000);
-        state = process_state(pid);
         asleep = state == 'S' ? asleep + 1 : 0;
+        if (asleep >= looks)
+            return;
         if (state == 'Z' || now() > deadline) {
             errno = state == 'Z' ? ECHILD : ETIMEDOUT;
             die("a waiter that goes to sleep");
         }
+        sleep_until(now() + 1000000);
     }
 }
 

@@ -31,8 +31,11 @@ pid_t start(char **argv, int input);
 /* Waits for the end of a process, which must be exit status 0; `usage` may be NULL. */
 void finish(pid_t pid, const char *name, struct rusage *usage);
 
-/* Waits until the process sleeps and keeps sleeping: it has got as far as it can without somebody else. */
-void wait_asleep(pid_t pid);
+/*
+ * Waits until the process sleeps, and still does so when it is looked at again a millisecond later, `looks` times in all:
+ * it has got as far as it can without somebody else.
+ */
+void wait_asleep(pid_t pid, int looks);
 
 /* Makes the file of stamps, all zero, and maps it. */
 struct stamp *stamps_create(const char *path, int count);

@@ -58,7 +58,7 @@ static struct pair pair_start(char ***commands, int command, int number)
     memset(&stamps[2 * number], 0, 2 * sizeof *stamps);
     pair.holder = holder_start(commands[command], stamp, 2 * number, number, stamps);
     pair.waiter = start_stamped(commands[command], stamp, 2 * number + 1, number, -1);
-    wait_asleep(pair.waiter);
+    wait_asleep(pair.waiter, 5);
     return pair;
 }
 

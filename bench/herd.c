@@ -1,8 +1,8 @@
 /*
  * usage: herd WAITERS GAP_US STAMP FILE COMMAND [ARGUMENT]...
  *
- * Starts a holder, then WAITERS waiters for the same lock, one every GAP_US microseconds; when the last one sleeps the
- * holder is released. STAMP is the job of all of them (stamp.c), FILE is where jobs note their times.
+ * Starts a holder, then WAITERS waiters for the same lock, one every GAP_US microseconds, or when the one before sleeps;
+ * when the last one sleeps the holder is released. STAMP is the job of all of them (stamp.c), FILE is where jobs note their times.
  * Prints two numbers a waiter, in the order in which they were started: the first and the last moment of its job,
  * in nanoseconds since the holder's job ended.
  */
@@ -34,9 +34,12 @@ int main(int argc, char **argv)
     begin = now();
     for (int i = 0; i < waiters; i++) {
         sleep_until(begin + (int64_t)i * gap_us * 1000);
+        /* On a busy machine it may not have come to the lock yet: then the next one would be there first. */
+        if (i > 0)
+            wait_asleep(pids[i - 1], 1);
         pids[i] = start_stamped(argv + 5, argv + 3, i + 1, 0, -1);
     }
-    wait_asleep(pids[waiters - 1]);
+    wait_asleep(pids[waiters - 1], 5);
     holder_release(&holder);
     for (int i = waiters - 1; i >= 0; i--) /* the last first: the others then end without waking us */
         finish(pids[i], argv[5], NULL);
