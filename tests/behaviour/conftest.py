@@ -5,6 +5,7 @@ The program is $ME_ONLY (default: build/me-only of this tree); test programs in 
 """
 import ctypes
 import os
+import pwd
 import select
 import shutil
 import signal
@@ -258,6 +259,14 @@ def release(holder):
     """Let the job of hold() end, and return the exit status of its me-only."""
     holder.stdin.close()
     return holder.wait(DEADLINE)
+
+
+def user():
+    """This user as messages name it: the number where it has no name."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def program(name):

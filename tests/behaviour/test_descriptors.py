@@ -108,7 +108,7 @@ def test_the_one_more_is_the_lock(hold, lock):
 
 # --- messages go to standard error or nowhere ---
 
-# Holds the name given, as no me-only does: it sees what is written to the connections of those who ask, and shows it in the end.
+# Holds the name given, as no me-only does: it sees what is written to the connections of those who ask, and shows it.
 STRANGER = """
 import os, socket, sys
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -258,7 +258,7 @@ def test_path_that_is_unset_or_has_an_empty_part(run, lock, tmp_path, form):
 
 @pytest.mark.root
 @forms
-def test_a_folder_in_path_that_cannot_be_searched_does_not_hide_that_nothing_was_found(call, lock, tmp_path, public_me_only, form):
+def test_a_folder_in_path_that_cannot_be_searched_hides_nothing(call, lock, tmp_path, public_me_only, form):
     tmp_path.chmod(0o700)
     r = call("setpriv", "--reuid=65534", "--clear-groups", public_me_only, *form, lock, "me-only-no-such-command",
              env={**os.environ, "PATH": f"{tmp_path}:/bin"})

@@ -1,6 +1,5 @@
 """A job that asks for a lock which it already holds is told so at once, and never waits for itself (rule 14)."""
 import os
-import pwd
 import re
 import signal
 import subprocess
@@ -8,7 +7,7 @@ import subprocess
 import pytest
 
 from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, is_bound, process_state, program, refusal, release,
-                      wait_for)
+                      user, wait_for)
 
 CLOSING = [program("caller"), "-C", "3"]
 
@@ -45,13 +44,6 @@ asking = pytest.mark.parametrize("ask", [(), ("-w", "inf"), ("-F",), ("-w", "inf
                                  ids=["now", "waiting", "no-fork", "waiting, close"])
 
 
-def user():
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
-
-
 def assert_told_so(r, lock, status=4):
     """The inner me-only's answer, which is the whole outcome of the outer one."""
     assert (r.returncode, r.stdout) == (status, b""), r
@@ -80,9 +72,9 @@ def test_so_is_one_by_way_of_another_user(run, lock, public_me_only, form, ask, 
 def test_the_message_says_who(run, lock, form):
     script = 'echo $$; "$@" "$0" true; exit $?'
     r = run(*form, lock, "sh", "-c", script, lock, ME_ONLY)
-    pid = int(r.stdout)
+    whom = rf"held by pid {int(r.stdout)} \({user()}\)"
     message = r.stderr.decode()
-    assert re.fullmatch(rf"me-only: {lock}: this job already holds it: held by pid {pid} \({user()}\)[^\n]*\n", message), message
+    assert re.fullmatch(rf"me-only: {lock}: this job already holds it: {whom}[^\n]*\n", message), message
 
 
 @forms

@@ -1,6 +1,5 @@
 """Options: what they mean, what is refused before any lock is taken, and what is said when the lock is held."""
 import os
-import pwd
 import re
 import signal
 import subprocess
@@ -9,7 +8,7 @@ import time
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, address, forms, is_bound, process_state, refusal, release, wait_for
+from conftest import ME_ONLY, address, forms, is_bound, process_state, refusal, release, user, wait_for
 
 OPTIONS = ["--wait", "--nonblock", "--no-fork", "--close", "--conflict-exit-code", "--exit-base", "--quiet", "--verbose",
            "--held", "--help", "--version"]
@@ -34,13 +33,6 @@ WRONG_OPTIONS = [
 # Command lines that end too early.
 INCOMPLETE = [[], ["--"], ["-q"], ["-F"], ["-w"], ["-q", "-w"], ["--wait"], ["-E"], ["--exit-base"], ["-w", "1"],
               ["LOCK"], ["--", "LOCK"], ["-w", "1", "LOCK"], ["-q", "--", "LOCK"]]
-
-
-def user():
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 def assert_usage_error(r, status=2):
@@ -84,9 +76,9 @@ def test_usage_errors_come_before_the_lock(run, hold, lock, form):
 
 
 @pytest.mark.static
-@pytest.mark.parametrize("words", [["-n", "-w", "1", "LOCK", "true"], ["-F", "-o", "LOCK", "true"], ["LOCK"], ["-w", "x", "LOCK", "true"],
-                                   ["", "true"], ["etdc:x", "true"], ["--held", "LOCK", "true"], ["--help"], ["--version"]],
-                         ids=" ".join)
+@pytest.mark.parametrize("words", [["-n", "-w", "1", "LOCK", "true"], ["-F", "-o", "LOCK", "true"], ["-w", "x", "LOCK", "true"],
+                                   ["LOCK"], ["", "true"], ["etdc:x", "true"], ["--held", "LOCK", "true"], ["--help"],
+                                   ["--version"]], ids=" ".join)
 def test_no_socket_is_made_for_a_wrong_command_line(call, lock, tmp_path, words):
     trace = tmp_path / "trace"
     call("strace", "-o", trace, "-e", "trace=network,clone,fork,vfork", ME_ONLY, *[lock if w == "LOCK" else w for w in words])
@@ -120,9 +112,10 @@ def test_a_dash_alone_is_a_name(run):
 
 @pytest.mark.parametrize("options", [
     ["-n"], ["--nonblock"], ["-q"], ["--quiet"], ["-F"], ["--no-fork"], ["-o"], ["--close"], ["-nq"], ["-qF"], ["-qo"],
-    ["-w0"], ["-w", "0"], ["-w1"], ["-w", "0.5"], ["-w", ".5"], ["-w", "5."], ["-w1ms"], ["-w", "1m"], ["-w", "2h"], ["-w", "3d"],
+    ["-w0"], ["-w", "0"], ["-w1"], ["-w", "0.5"], ["-w", ".5"], ["-w", "5."], ["-w1ms"], ["-w", "1m"], ["-w", "2h"],
+    ["-w", "3d"], ["-w", "0.0000000000000000000000001"],
     ["-w", "inf"], ["-winf"], ["--wait=inf"], ["--wait", "inf"], ["--wait=99999999999999999999999d"], ["-qw1"], ["-Fw1"],
-    ["-w", "0.0000000000000000000000001"], ["-w", "00001"], ["-w", "1", "-w", "2"], ["-q", "-q"], ["-F", "-F"],
+    ["-w", "00001"], ["-w", "1", "-w", "2"], ["-q", "-q"], ["-F", "-F"],
     ["-E0"], ["-E", "0"], ["-E255"], ["-E", "255"], ["--conflict-exit-code=9"], ["--conflict-exit-code", "9"], ["-E", "007"],
     ["--exit-base=0"], ["--exit-base", "0"], ["--exit-base=250"], ["-nqFE9"], ["--"]], ids=" ".join)
 def test_options_that_make_sense(run, lock, options):
@@ -311,7 +304,8 @@ def test_a_holder_that_is_no_me_only_is_named(start, run, lock):
               "s.listen(); print(flush=True); sys.stdin.read()", lock, stdin=subprocess.PIPE)
     assert p.stdout.readline()
     message = refusal(run, lock)
-    assert re.match(rf"me-only: {lock}: held by pid {p.pid} \({user()}\) for at most {AGE}: \S*python3 -c import", message), message
+    whom = rf"held by pid {p.pid} \({user()}\)"
+    assert re.match(rf"me-only: {lock}: {whom} for at most {AGE}: \S*python3 -c import", message), message
 
 
 def test_a_stopped_holder_is_named_without_its_help(hold, run, lock):
