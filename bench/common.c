@@ -3,7 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +16,30 @@ enum { ARGUMENTS_MAX = 64, DEADLINE_S = 60 };
 
 void die(const char *what)
 {
-    fprintf(stderr, "bench: %s: %s\n", what, strerror(errno));
+    (void)fprintf(stderr, "bench: %s: %s\n", what, strerror(errno));
     exit(1);
+}
+
+void usage(const char *text)
+{
+    (void)fprintf(stderr, "usage: %s\n", text);
+    exit(2);
+}
+
+void blame(const char *command, const char *what)
+{
+    (void)fprintf(stderr, "bench: %s: %s\n", command, what);
+    exit(1);
+}
+
+int number(const char *text, int least)
+{
+    char *end;
+    long value = strtol(text, &end, 10);
+
+    if (end == text || *end || value < least || value > INT_MAX)
+        blame(text, "not a number that makes sense");
+    return (int)value;
 }
 
 int64_t now(void)
@@ -74,10 +96,8 @@ void finish(pid_t pid, const char *name, struct rusage *usage)
 
     if (wait4(pid, &status, 0, usage) != pid)
         die("wait4");
-    if (status != 0) {
-        fprintf(stderr, "bench: %s: wait status 0x%x instead of 0\n", name, status);
-        exit(1);
-    }
+    if (status != 0)
+        blame(name, WIFSIGNALED(status) ? "ended by a signal" : "exit status is not 0");
 }
 
 static char process_state(pid_t pid)
@@ -87,7 +107,7 @@ static char process_state(pid_t pid)
     int fd;
     char *end;
 
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd == -1)
         die(path);
@@ -97,7 +117,7 @@ static char process_state(pid_t pid)
     close(fd);
     text[length] = '\0';
     end = strrchr(text, ')'); /* the name before it may hold anything */
-    return end ? end[2] : '?';
+    return (char)(end ? end[2] : '?');
 }
 
 void wait_asleep(pid_t pid, int looks)
@@ -148,12 +168,12 @@ pid_t start_stamped(char **command, char *const *stamp, int slot, int number, in
         }
         argv[n] = *command;
         if (length > 0 && (*command)[length - 1] == '@') {
-            snprintf(numbered, sizeof numbered, "%.*s%d", (int)length - 1, *command, number);
+            (void)snprintf(numbered, sizeof numbered, "%.*s%d", (int)length - 1, *command, number);
             argv[n] = numbered;
         }
         n++;
     }
-    snprintf(slot_text, sizeof slot_text, "%d", slot);
+    (void)snprintf(slot_text, sizeof slot_text, "%d", slot);
     argv[n++] = stamp[0];
     argv[n++] = stamp[1];
     argv[n++] = slot_text;

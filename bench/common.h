@@ -14,6 +14,15 @@ struct stamp {
 /* Says what failed, with errno, and exits with 1: a benchmark that goes on after an error measures nothing. */
 __attribute__((noreturn)) void die(const char *what);
 
+/* Says how a program is used, and exits with 2. */
+__attribute__((noreturn)) void usage(const char *text);
+
+/* Says what a command did wrong, and exits with 1. */
+__attribute__((noreturn)) void blame(const char *command, const char *what);
+
+/* A decimal number, at least `least`; anything else ends the program. */
+int number(const char *text, int least);
+
 int64_t now(void);
 
 /* Sleeps until the given time of now(). */

@@ -26,7 +26,17 @@ struct pair {
 };
 
 static char *const *stamp;   /* STAMP FILE, as they were given */
-static struct stamp *stamps; /* two a pair: holder, waiter; and one for the bare job */
+static struct stamp *stamps; /* two a pair, the holder's and the waiter's; and one for the bare job */
+
+static int slot_of_holder(const struct pair *pair)
+{
+    return 2 * pair->number;
+}
+
+static int slot_of_waiter(const struct pair *pair)
+{
+    return 2 * pair->number + 1;
+}
 
 /* A pause as long as a waiter's way to sleep takes: a processor that was idle is slower than one that was not. */
 static void idle(void)
@@ -55,9 +65,9 @@ static struct pair pair_start(char ***commands, int command, int number)
 
     if (is_bare(commands[command][0]))
         return pair;
-    memset(&stamps[2 * number], 0, 2 * sizeof *stamps);
-    pair.holder = holder_start(commands[command], stamp, 2 * number, number, stamps);
-    pair.waiter = start_stamped(commands[command], stamp, 2 * number + 1, number, -1);
+    stamps[slot_of_holder(&pair)].start = 0;
+    pair.holder = holder_start(commands[command], stamp, slot_of_holder(&pair), number, stamps);
+    pair.waiter = start_stamped(commands[command], stamp, slot_of_waiter(&pair), number, -1);
     wait_asleep(pair.waiter, 5);
     return pair;
 }
@@ -76,11 +86,9 @@ static void pair_release(struct pair *pair, char ***commands)
     /* The waiter first: nothing then wakes us between the two jobs. */
     finish(pair->waiter, name, NULL);
     finish(pair->holder.pid, name, NULL);
-    gap = stamps[2 * pair->number + 1].start - stamps[2 * pair->number].end;
-    if (gap <= 0) {
-        fprintf(stderr, "bench: %s: the second job started before the first had ended\n", name);
-        exit(1);
-    }
+    gap = stamps[slot_of_waiter(pair)].start - stamps[slot_of_holder(pair)].end;
+    if (gap <= 0)
+        blame(name, "the second job started before the first had ended");
     printf("%d %lld\n", pair->command, (long long)gap);
 }
 
@@ -106,12 +114,10 @@ int main(int argc, char **argv)
     char **commands[COMMANDS_MAX];
     int rounds, held_ms, count;
 
-    if (argc < 6) {
-        fputs("usage: handover ROUNDS HELD_MS STAMP FILE {COMMAND [ARGUMENT]... ;}...\n", stderr);
-        return 2;
-    }
-    rounds = atoi(argv[1]);
-    held_ms = atoi(argv[2]);
+    if (argc < 6)
+        usage("handover ROUNDS HELD_MS STAMP FILE {COMMAND [ARGUMENT]... ;}...");
+    rounds = number(argv[1], 1);
+    held_ms = number(argv[2], 0);
     stamp = argv + 3;
     stamps = stamps_create(argv[4], BARE_SLOT + 1);
     count = commands_split(argv + 5, commands, COMMANDS_MAX);

@@ -2,7 +2,8 @@
  * usage: herd WAITERS GAP_US STAMP FILE COMMAND [ARGUMENT]...
  *
  * Starts a holder, then WAITERS waiters for the same lock, one every GAP_US microseconds, or when the one before sleeps;
- * when the last one sleeps the holder is released. STAMP is the job of all of them (stamp.c), FILE is where jobs note their times.
+ * when the last one sleeps the holder is released. STAMP is the job of all of them (stamp.c), FILE is where jobs note
+ * their times.
  * Prints two numbers a waiter, in the order in which they were started: the first and the last moment of its job,
  * in nanoseconds since the holder's job ended.
  */
@@ -20,12 +21,10 @@ int main(int argc, char **argv)
     struct holder holder;
     pid_t *pids;
 
-    waiters = argc > 5 ? atoi(argv[1]) : 0;
-    gap_us = argc > 5 ? atoi(argv[2]) : 0;
-    if (waiters < 1 || gap_us < 0) {
-        fputs("usage: herd WAITERS GAP_US STAMP FILE COMMAND [ARGUMENT]...\n", stderr);
-        return 2;
-    }
+    if (argc < 6)
+        usage("herd WAITERS GAP_US STAMP FILE COMMAND [ARGUMENT]...");
+    waiters = number(argv[1], 1);
+    gap_us = number(argv[2], 0);
     pids = calloc((size_t)waiters, sizeof *pids);
     if (!pids)
         die("memory");

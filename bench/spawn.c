@@ -23,13 +23,13 @@ struct sample {
 static struct sample measure(char ***commands, int which)
 {
     struct sample sample = {.command = which};
-    struct rusage usage;
+    struct rusage used;
     char **argv = commands[which] + 1;
     int64_t begin = now();
 
-    finish(start(argv, -1), argv[0], &usage);
+    finish(start(argv, -1), argv[0], &used);
     sample.ns = now() - begin;
-    sample.faults = usage.ru_minflt + usage.ru_majflt;
+    sample.faults = used.ru_minflt + used.ru_majflt;
     return sample;
 }
 
@@ -54,20 +54,18 @@ static void shuffle(int *order, int count)
 int main(int argc, char **argv)
 {
     char **commands[COMMANDS_MAX];
-    int order[COMMANDS_MAX], every[COMMANDS_MAX];
+    int order[COMMANDS_MAX] = {0}, every[COMMANDS_MAX] = {0};
     int count, rounds;
     size_t taken = 0;
     struct sample *samples;
 
-    rounds = argc > 2 ? atoi(argv[1]) : 0;
-    count = argc > 2 ? commands_split(argv + 2, commands, COMMANDS_MAX) : 0;
-    if (rounds < 1 || count < 1) {
-        fputs("usage: spawn ROUNDS {EVERY COMMAND [ARGUMENT]... ;}...\n", stderr);
-        return 2;
-    }
+    if (argc < 4)
+        usage("spawn ROUNDS {EVERY COMMAND [ARGUMENT]... ;}...");
+    rounds = number(argv[1], 1);
+    count = commands_split(argv + 2, commands, COMMANDS_MAX);
     for (int i = 0; i < count; i++) {
         order[i] = i;
-        every[i] = atoi(commands[i][0]);
+        every[i] = number(commands[i][0], 1);
     }
     /* Kept in memory and printed at the end: output would wake its reader in the middle of a measurement. */
     samples = calloc((size_t)rounds * (size_t)count, sizeof *samples);
@@ -78,7 +76,7 @@ int main(int argc, char **argv)
         for (int i = 0; i < count; i++) {
             struct sample sample;
 
-            if (every[order[i]] < 1 || (round > -WARM_UP && round % every[order[i]] != 0))
+            if (round > -WARM_UP && round % every[order[i]] != 0)
                 continue;
             sample = measure(commands, order[i]);
             if (round >= 0)
