@@ -7,6 +7,7 @@ A line on standard input makes it close the address but keep its connections; th
 Tests give its text to python with -c: it also runs as users who cannot read this file.
 """
 import array
+import itertools
 import os
 import random
 import resource
@@ -55,10 +56,12 @@ def descriptors(count):
     return way
 
 
-def give(make):
-    """Ask as the front of a queue does, and give it a descriptor that is not the queue."""
+def give(*makers):
+    """Ask as the front of a queue does, and give what is not the queue: to each connection the next of them."""
+    turn = itertools.cycle(makers)
+
     def way(peer):
-        thing = make()
+        thing = next(turn)()
         send(peer, b"?")
         send(peer, b"=", thing.fileno())
         send(peer, b"=", thing.fileno(), thing.fileno())
@@ -85,11 +88,8 @@ def way_of(name, listener, data):
         "one descriptor": descriptors(1),
         "many descriptors": descriptors(253),
         "itself": give(lambda: socket.socket(fileno=os.dup(listener.fileno()))),
-        "another address": give(bound_elsewhere),
-        "unbound": give(new),
-        "stream": give(lambda: new(socket.SOCK_STREAM)),
-        "datagram": give(lambda: new(socket.SOCK_DGRAM)),
-        "file": give(lambda: open("/dev/null")),
+        "wrong descriptors": give(bound_elsewhere, new, lambda: new(socket.SOCK_STREAM), lambda: new(socket.SOCK_DGRAM),
+                                  lambda: open("/dev/null")),
         "replay": lambda peer: send(peer, data),
     }[name]
 
