@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, PROGRAMS, is_bound, address, queue_of
+from conftest import DEADLINE, ME_ONLY, PROGRAMS, address, is_bound, queue_of, read_line
 
 RUSH, STORM, WITNESS = (os.path.join(PROGRAMS, name) for name in ("rush", "storm", "witness"))
 DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
@@ -82,8 +82,8 @@ def test_of_many_that_wait_in_the_same_instant_each_runs_alone(start, lock, scra
     gate, opener = os.pipe()
     for _ in range(100):
         # Held at the gate until all are there.
-        waiters.append(start("sh", "-c", 'read line; exec "$@"', "sh", ME_ONLY, "-w", "inf", lock, WITNESS, str(scratch), "0",
-                             stdin=gate))
+        waiters.append(start("sh", "-c", 'read line; exec "$@"', "sh", ME_ONLY, "-w", "inf", lock, WITNESS, str(scratch),
+                             "0", stdin=gate))
     os.close(gate)
     os.close(opener)
     assert {p.wait(DEADLINE) for p in waiters} == {0}
@@ -101,7 +101,7 @@ def test_a_storm_of_short_runs(storm):
 
 def test_a_storm_of_runs_long_enough_for_keepers(storm):
     """A keeper of the default form comes after a second: these jobs take up to one and a half."""
-    storms = [storm(40, 1500) for _ in range(8)]
+    storms = [storm(30, 1500) for _ in range(8)]
     for p in storms:
         text = finish(p)
         assert overlaps(p.scratch) == []
@@ -122,7 +122,7 @@ def test_the_witness_catches_a_program_that_does_not_lock(storm, start, lock, sc
 def test_the_storm_notices_a_lock_that_is_not_free_at_the_end(storm, tmp_path, start, lock):
     """A stranger holds the name: no run gets it, and it is bound when all is over."""
     holder = start(ME_ONLY, f"{lock}/0", "sh", "-c", "echo up; exec sleep 1000")
-    assert holder.stdout.readline() == b"up\n"
+    assert read_line(holder.stdout) == b"up\n"
     path = tmp_path / "never-waits"
     path.write_text(NO_LOCK.replace('shift\nexec "$@"', f'exec {ME_ONLY} "$@"'))
     path.chmod(stat.S_IRWXU)

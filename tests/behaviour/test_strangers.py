@@ -280,14 +280,13 @@ def test_a_queue_that_a_stranger_made_up(stranger, hold, me_only, lock, undistur
 
 
 @users
-@pytest.mark.parametrize("way", ["words", "itself"])
-def test_nobody_is_lost_in_a_queue_that_a_stranger_made_up(stranger, hold, me_only, lock, user, way):
+def test_nobody_is_lost_in_a_queue_that_a_stranger_made_up(stranger, hold, me_only, lock, user):
     holder = hold(lock)
-    stranger(queue_of(lock), way, user)
-    waiters = [me_only("-w", "inf", lock, "echo", "mine") for _ in range(3)]
+    stranger(queue_of(lock), "words", user)
+    waiters = [me_only("-w", "inf", lock, "echo", "mine") for _ in range(2)]
     release(holder)
     began = time.monotonic()
-    assert [p.communicate(timeout=DEADLINE)[0] for p in waiters] == [b"mine\n"] * 3
+    assert [p.communicate(timeout=DEADLINE)[0] for p in waiters] == [b"mine\n"] * 2
     assert time.monotonic() - began < (SOON if user else LATER)
 
 
@@ -305,7 +304,7 @@ def test_the_queue_is_used_again_when_the_stranger_has_left_it(stranger, hold, m
 
 
 @users
-@pytest.mark.parametrize("count, way", [(200, "mute"), (200, "words")] + [(1, way) for way in (
+@pytest.mark.parametrize("count, way", [(200, "words")] + [(1, way) for way in (
     "mute", "early", "shut", "garbage", "words", "one descriptor", "many descriptors", "itself")])
 def test_a_stranger_in_our_line_holds_nobody_up(stranger, hold, me_only, lock, undisturbed, user, count, way):
     """It stands between the front and those who come later, and is never given the queue if it is another user's."""

@@ -258,7 +258,9 @@ def test_the_queue_is_gone_when_the_last_waiter_has_the_lock(hold, me_only, lock
     wait_for(lambda: waiters_of(lock) == 1, "it waits")
     release(holder)
     assert read_line(p.stdout) == b"up\n"
-    assert is_listed(address(lock)) and not is_listed(queue_of(lock))
+    # It starts its command first, and then leaves the queue.
+    wait_for(lambda: not is_listed(queue_of(lock)), "the queue is gone")
+    assert is_listed(address(lock))
     p.stdin.close()
     assert p.wait(DEADLINE) == 0
 
