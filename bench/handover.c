@@ -94,12 +94,13 @@ static void pair_release(struct pair *pair, char ***commands)
 
 static void batch_measure(char ***commands, int count, int size, int64_t held)
 {
+    static int turn; /* another one is the first in each round: nobody always comes after the same other */
     struct pair pairs[PAIRS_MAX];
     int started = 0;
 
-    for (int i = 0; i < size; i++) {
+    for (int i = 0; i < size; i++, turn++) {
         for (int c = 0; c < count; c++) {
-            pairs[started] = pair_start(commands, c, started);
+            pairs[started] = pair_start(commands, (c + turn) % count, started);
             started++;
         }
     }
