@@ -8,14 +8,16 @@
  *     the bind decides.
  *  6. The front binds the lock; while it cannot, it stays connected to it and waits for the hang-up that the kernel sends when
  *     the last descriptor of the name is closed. It also tries once a second: a stranger may close the name and keep the
- *     connection. If the hang-up comes while the name stays bound, it pauses and does not spin. Meanwhile it keeps a SECOND: the
- *     oldest live connection of the queue, asked "?" and, on its "!", given a copy of the queue socket with "=". Who has gone,
- *     is stopped or does not answer is passed over. When the front ends, for whatever reason, its end of that connection closes,
- *     and the hang-up makes the second the front. A front that has no second as it leaves gives the copy unasked.
- *  7. After every wait the bind is the only truth; everything else is only about order. If front and second die at once, the
+ *     connection. If the hang-up comes while the name stays bound, it pauses and does not spin. Meanwhile it keeps two HEIRS,
+ *     the SECOND and the THIRD: the oldest live connections of the queue. Both are given a copy of the queue socket, and a link
+ *     (a socket pair) to each other. Who hears the hang-up of all that are before it is the front. So whoever of the three ends,
+ *     for whatever reason and at whatever moment, the queue socket stays open and its order known: with one heir alone, a front
+ *     killed in its first instant would take the queue with it. An heir that has gone or is stopped is replaced, the stopped one
+ *     told so; a waiter that is stopped is passed over. A front that has no heir as it leaves gives the queue to the oldest.
+ *  7. After every wait the bind is the only truth; everything else is only about order. If front and heirs die at once, the
  *     queue socket is closed and all waiters hear it and start again, in any order. If they are stopped, nothing tells: so a
- *     waiter in line looks now and then whether the name is free, and takes it when it stays free: the second at once if it sees
- *     that the front is stopped, others after some seconds. Between two jobs of a line that moves the name is free as well, but
+ *     waiter in line looks now and then whether the name is free, and takes it when it stays free: an heir soon if it sees
+ *     that all before it are stopped, others after some seconds. Between two jobs of a line that moves the name is free as well, but
  *     not for long. A name that cannot be connected to (it does not listen, its backlog is full, policy forbids it) is tried with
  *     a growing pause.
  *  8. Only the same effective user is trusted with the queue. A waiter that finds its queue taken by a stranger, full, or
@@ -33,7 +35,7 @@
 #include "lock-host.h"
 #include "process.h"
 
-/* The front's look at the name, and the second's at a front that does not move. */
+/* The front's look at the name and at its heirs, and an heir's at a front that does not move. */
 #define LOOK (1 * NS_PER_S)
 
 /* Waiters further behind look ever less often, up to this: thousands of them must cost nothing. */
@@ -48,15 +50,23 @@
 #define SHORTEST_PAUSE (1 * NS_PER_MS)
 #define LONGEST_PAUSE (NS_PER_S / 4)
 
-/* A waiter that was asked to be the second: when it is looked at again whether it is stopped, and when it is passed over. */
-#define ANSWER_CHECK (10 * NS_PER_MS)
-#define ANSWER_LIMIT (5 * NS_PER_S)
-#define ANSWER_LIMIT_UNSEEN (NS_PER_S / 2)
-
 /* So often a full or silent queue is tried before waiting alone. */
 #define JOIN_TRIES 8
 
-enum word { WORD_NONE = 0, ASK = '?', ANSWER = '!', GIVE = '=' };
+#define HEIRS 2
+
+enum word {
+	WORD_NONE = 0,
+	GIVE = '=',	/* with the queue socket, and for the third a link to the second, whose pid the number is: you are an heir */
+	FOLLOW = '+',	/* with a link to the third, or with its pid as the number: it comes behind you */
+	DISMISS = '-',	/* you are stopped, and no heir any more */
+};
+
+/* A connection to another waiter, and its pid where that is known (else 0). */
+struct link {
+	int fd;
+	pid_t pid;
+};
 
 struct waiter {
 	struct lock *lock;
@@ -66,19 +76,15 @@ struct waiter {
 	int candidate;		/* the socket that is to be bound to the name */
 	int watch;		/* connection to the name; hang-up: it may be free */
 	int64_t watched_since;
-	int queue;		/* the queue socket: we are the front, or the second */
-	int ahead;		/* our connection into the queue; hang-up: it is our turn, or the queue is gone */
-	int behind;		/* the connection of whom we make the second */
-	pid_t behind_pid;
-	bool behind_has_copy;
-	int64_t behind_asked, behind_check;
+	int queue;		/* the queue socket: we are the front, or an heir */
+	struct link ahead[2];	/* hang-up of both: it is our turn, or the queue is gone. [0] is our connection into the queue */
+	struct link heirs[HEIRS];	/* who comes behind us. The front has two; the second has one, the third */
 	bool alone;
 	int joins;		/* tries to join the queue so far */
 	int64_t pause;		/* the last one; 0: the next is not needed or the shortest */
 	int64_t look;		/* when to try the name, or to join the queue, at the latest */
 	int64_t look_interval;
 	int64_t free_since;	/* since when the name was seen free; 0: it was in use */
-	pid_t front;		/* who made us the second */
 };
 
 static void close_fd(int *fd)
@@ -93,34 +99,53 @@ static int64_t earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-static bool is_front(const struct waiter *w)
+static bool is_in_line(const struct waiter *w)
 {
-	return w->queue >= 0 && w->ahead < 0;
+	return w->ahead[0].fd >= 0 || w->ahead[1].fd >= 0;
 }
 
-/* --- messages between front and second --------------------------------------------------------------------------------- */
-
-/* Sends WORD, with a copy of the descriptor COPY unless that is -1. Returns 0 or a negative errno. */
-static int send_word(int fd, enum word word, int copy)
+static bool is_front(const struct waiter *w)
 {
-	char byte = (char)word;
-	struct iovec part = { &byte, 1 };
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(sizeof copy)];
-	} control = { .align = { .cmsg_len = CMSG_LEN(sizeof copy), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	return w->queue >= 0 && !is_in_line(w);
+}
+
+/* --- messages between front and heirs ------------------------------------------------------------------------------------ */
+
+struct words {
+	int32_t word;
+	int32_t number;
+};
+
+union descriptors {
+	struct cmsghdr align;
+	char space[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(2 * sizeof(int))];
+};
+
+/* Sends WORD and NUMBER with copies of the N descriptors FDS, at most two. Returns 0 or a negative errno. */
+static int send_word(int fd, enum word word, pid_t number, const int fds[], size_t n)
+{
+	struct words words = { .word = (int32_t)word, .number = number };
+	struct iovec part = { &words, sizeof words };
+	union descriptors control = { .align = { .cmsg_len = CMSG_LEN(n * sizeof *fds), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
 	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1 };
 
-	if (copy >= 0) {
+	if (n > 0) {
 		msg.msg_control = &control;
-		msg.msg_controllen = sizeof control;
-		memcpy(CMSG_DATA(&control.align), &copy, sizeof copy);
+		msg.msg_controllen = CMSG_SPACE(n * sizeof *fds);
+		memcpy(CMSG_DATA(&control.align), fds, n * sizeof *fds);
 	}
 	return sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
-/* Keeps the first of the descriptors in PART, if COPY has none yet, and closes all others. */
-static void take_descriptors(const struct cmsghdr *part, int *copy)
+struct heard {
+	enum word word;		/* WORD_NONE if it was not sent by this user or is none of ours */
+	pid_t number;
+	pid_t sender;
+	int fds[2];		/* the descriptors that came with it, which are now the caller's, or -1 */
+};
+
+/* Keeps the first two descriptors in PART and closes all others. */
+static void take_descriptors(const struct cmsghdr *part, int fds[2])
 {
 	const unsigned char *at = CMSG_DATA(part), *end = (const unsigned char *)part + part->cmsg_len;
 
@@ -128,37 +153,30 @@ static void take_descriptors(const struct cmsghdr *part, int *copy)
 		int fd;
 
 		memcpy(&fd, at, sizeof fd);
-		if (*copy < 0)
-			*copy = fd;
+		if (fds[0] < 0)
+			fds[0] = fd;
+		else if (fds[1] < 0)
+			fds[1] = fd;
 		else
 			close(fd);
 	}
 }
 
-struct heard {
-	enum word word;		/* WORD_NONE if it was not sent by this user or is none of ours */
-	int copy;		/* the descriptor that came with it, which is now the caller's, or -1 */
-	pid_t sender;
-};
-
 /* Reads one message. Returns 0; -EAGAIN: there is none; -EPIPE: the other end has gone. */
 static int receive_word(int fd, struct heard *heard)
 {
-	char byte = 0;
-	struct iovec part = { &byte, 1 };
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
-	} control;
+	struct words words = { 0 };
+	struct iovec part = { &words, sizeof words };
+	union descriptors control;
 	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
 	bool own = false;
 	ssize_t n;
 
-	/* The other end closed without having read our last word: that is told first, once, and then what it had sent before. */
+	/* If the other end closed without having read what we sent, that is told first, once, and then what it had sent before. */
 	do
 		n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == ECONNRESET);
-	*heard = (struct heard){ .copy = -1 };
+	*heard = (struct heard){ .fds = { -1, -1 } };
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? -EAGAIN : -EPIPE;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
@@ -167,20 +185,19 @@ static int receive_word(int fd, struct heard *heard)
 		if (c->cmsg_level != SOL_SOCKET)
 			continue;
 		if (c->cmsg_type == SCM_RIGHTS)
-			take_descriptors(c, &heard->copy);
+			take_descriptors(c, heard->fds);
 		if (c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len >= CMSG_LEN(sizeof sender)) {
 			memcpy(&sender, CMSG_DATA(c), sizeof sender);
 			own = holder_is_self(sender.uid);
 			heard->sender = sender.pid;
 		}
 	}
-	/* The end of the connection and an empty message look alike; neither is of use. */
-	if (n == 0 || !own || (msg.msg_flags & (MSG_CTRUNC | MSG_TRUNC))) {
-		close_fd(&heard->copy);
-		return n == 0 ? -EPIPE : 0;
+	if (own && n == sizeof words && !(msg.msg_flags & (MSG_CTRUNC | MSG_TRUNC))) {
+		heard->word = (enum word)words.word;
+		heard->number = words.number;
 	}
-	heard->word = (enum word)byte;
-	return 0;
+	/* The end of the connection and an empty message look alike; neither is of use. */
+	return n == 0 ? -EPIPE : 0;
 }
 
 /* Whether the process at the other end of FD is this user's; its pid into PID unless that is NULL. */
@@ -203,69 +220,121 @@ static bool has_hung_up(int fd)
 	return poll(&p, 1, 0) > 0;
 }
 
-/* --- the second ---------------------------------------------------------------------------------------------------------- */
+/* --- the heirs ------------------------------------------------------------------------------------------------------------- */
 
-/* Takes the oldest live connection out of the queue. Returns whether there is one. */
-static bool accept_behind(struct waiter *w)
+/*
+ * Takes the oldest live connection out of the queue. Returns whether there is one. Who has been taken out and is not given the
+ * queue before we end has lost its place: nothing that takes time is to be done between the two.
+ */
+static bool next_in_queue(const struct waiter *w, struct link *next)
 {
 	for (;;) {
-		w->behind = accept4(w->queue, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (w->behind < 0 && (errno == EINTR || errno == ECONNABORTED))
+		next->fd = accept4(w->queue, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (next->fd < 0 && (errno == EINTR || errno == ECONNABORTED))
 			continue;
-		if (w->behind < 0)
+		if (next->fd < 0)
 			return false;
-		w->behind_has_copy = false;
-		if (!has_hung_up(w->behind) && is_own_peer(w->behind, &w->behind_pid) && !process_is_stopped(w->behind_pid))
+		if (is_own_peer(next->fd, &next->pid))
 			return true;
-		close_fd(&w->behind);
+		close_fd(&next->fd);
 	}
 }
 
-/* Asks the oldest waiter whether it is alive. */
-static void ask_behind(struct waiter *w)
+/* An heir has gone, or is not wanted any more: who comes behind it moves up. */
+static void drop_heir(struct waiter *w, int i)
 {
-	while (accept_behind(w)) {
-		if (send_word(w->behind, ASK, -1) == 0) {
-			w->behind_asked = deadline_now();
-			w->behind_check = w->behind_asked + ANSWER_CHECK;
-			return;
+	close_fd(&w->heirs[i].fd);
+	if (i == 0) {
+		w->heirs[0] = w->heirs[1];
+		w->heirs[1].fd = -1;
+	}
+}
+
+/* Two ends of a connection between the second and the third, on which messages carry credentials. Returns 0 or a negative errno. */
+static int make_link(int ends[2])
+{
+	const int on = 1;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends))
+		return -errno;
+	for (int i = 0; i < 2; i++)
+		if (setsockopt(ends[i], SOL_SOCKET, SO_PASSCRED, &on, sizeof on)) {
+			int kept = errno;
+
+			close(ends[0]);
+			close(ends[1]);
+			return -kept;
 		}
-		close_fd(&w->behind);
+	return 0;
+}
+
+/* An heir that is stopped would stop all others when its turn comes. */
+static void dismiss_stopped_heirs(struct waiter *w)
+{
+	for (int i = HEIRS - 1; i >= 0; i--)
+		if (w->heirs[i].fd >= 0 && process_is_stopped(w->heirs[i].pid)) {
+			send_word(w->heirs[i].fd, DISMISS, 0, NULL, 0);
+			drop_heir(w, i);
+		}
+}
+
+static void close_both(int ends[2])
+{
+	close_fd(&ends[0]);
+	close_fd(&ends[1]);
+}
+
+/*
+ * Links the second, if there is one, to the third that is to be: ENDS[1] is for the third. The second must have its end first:
+ * if we died between, the third would hear the hang-up of us and of the link, and be a front beside the second.
+ * Returns 0 or a negative errno.
+ */
+static int link_second(struct waiter *w, int ends[2])
+{
+	int r;
+
+	if (w->heirs[0].fd < 0)
+		return 0;
+	r = make_link(ends);
+	if (r)
+		return r;
+	if (send_word(w->heirs[0].fd, FOLLOW, 0, &ends[0], 1)) {
+		drop_heir(w, 0);
+		close_both(ends);
 	}
+	return 0;
 }
 
-static void give_copy(struct waiter *w)
+/* Appoints the oldest in the queue, if it lives. Returns whether there was anybody. */
+static bool appoint_next(struct waiter *w)
 {
-	if (send_word(w->behind, GIVE, w->queue) == 0)
-		w->behind_has_copy = true;
-	else
-		close_fd(&w->behind);
+	struct pollfd waiting = { .fd = w->queue, .events = POLLIN };
+	int ends[2] = { -1, -1 }, given[2];
+	struct link next;
+	bool found, appointed;
+
+	if (poll(&waiting, 1, 0) <= 0 || link_second(w, ends))
+		return false;
+	given[0] = w->queue;
+	given[1] = ends[1];
+	found = next_in_queue(w, &next);
+	appointed = found && send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0;
+	if (appointed && !has_hung_up(next.fd)) {
+		w->heirs[ends[1] < 0 ? 0 : 1] = next;
+		if (ends[1] >= 0)
+			send_word(w->heirs[0].fd, FOLLOW, next.pid, NULL, 0);
+	} else if (found) {
+		close(next.fd);
+	}
+	close_both(ends);
+	return found;
 }
 
-/* Something came from the second, or it hung up. */
-static void hear_behind(struct waiter *w)
+/* The front sees to it that it has as many heirs as there are waiters for, none of them stopped. */
+static void appoint_heirs(struct waiter *w)
 {
-	struct heard heard;
-	int r = receive_word(w->behind, &heard);
-
-	close_fd(&heard.copy);
-	if (r == -EPIPE)
-		close_fd(&w->behind);
-	else if (r == 0 && heard.word == ANSWER && !w->behind_has_copy)
-		give_copy(w);
-}
-
-/* The second was asked a while ago and has not answered: who is stopped is passed over, who is only slow is not. */
-static void check_behind(struct waiter *w)
-{
-	struct process process;
-	int64_t now = deadline_now(), waited = now - w->behind_asked;
-	bool seen = process_read(w->behind_pid, &process) == 0;
-
-	if (waited >= ANSWER_LIMIT || (!seen && waited >= ANSWER_LIMIT_UNSEEN) || (seen && process_is_stopped(w->behind_pid)))
-		close_fd(&w->behind);
-	else
-		w->behind_check = now + ANSWER_CHECK + waited / 2;
+	while (w->heirs[HEIRS - 1].fd < 0 && appoint_next(w))
+		dismiss_stopped_heirs(w);
 }
 
 /* --- joining the queue ----------------------------------------------------------------------------------------------------- */
@@ -315,8 +384,8 @@ static void join(struct waiter *w)
 	}
 	r = w->queue == -EADDRINUSE ? host_connect_passcred(&w->queue_name) : w->queue;
 	w->queue = -1;
-	if (r >= 0 && is_own_peer(r, NULL)) {
-		w->ahead = r;
+	if (r >= 0 && is_own_peer(r, &w->ahead[0].pid)) {
+		w->ahead[0].fd = r;
 		w->pause = 0;
 		w->joins = 0;
 		w->look_interval = LOOK;
@@ -416,6 +485,14 @@ static bool name_is_free(const struct waiter *w)
 	return fd == -ECONNREFUSED;
 }
 
+static bool all_ahead_are_stopped(const struct waiter *w)
+{
+	for (int i = 0; i < 2; i++)
+		if (w->ahead[i].fd >= 0 && !process_is_stopped(w->ahead[i].pid))
+			return false;
+	return true;
+}
+
 /*
  * Somebody in line looks whether the front takes the name when it is free. Binding tells that at no cost as long as it is in
  * use; once it was seen free, connecting tells without being in the front's way.
@@ -423,7 +500,7 @@ static bool name_is_free(const struct waiter *w)
  */
 static int look_past_front(struct waiter *w)
 {
-	int64_t now = deadline_now(), limit = w->queue >= 0 && process_is_stopped(w->front) ? FREE_LIMIT_STOPPED : FREE_LIMIT;
+	int64_t now = deadline_now(), limit = w->queue >= 0 && all_ahead_are_stopped(w) ? FREE_LIMIT_STOPPED : FREE_LIMIT;
 	int r;
 
 	if (w->free_since && !name_is_free(w))
@@ -448,7 +525,6 @@ static int look_past_front(struct waiter *w)
 
 static void become_front(struct waiter *w)
 {
-	close_fd(&w->ahead);
 	/* From now on we are the one whom SO_PEERCRED of the queue names. */
 	if (listen(w->queue, INT_MAX))
 		close_fd(&w->queue);
@@ -456,32 +532,60 @@ static void become_front(struct waiter *w)
 	w->free_since = 0;
 }
 
-/* The front said something, or has gone: then we are the front, or there is no queue any more. */
-static void hear_ahead(struct waiter *w)
+/* Out of the line: to join it again, as the last. */
+static void lose_place(struct waiter *w)
+{
+	close_fd(&w->queue);
+	for (int i = 0; i < 2; i++) {
+		close_fd(&w->ahead[i].fd);
+		close_fd(&w->heirs[i].fd);
+	}
+	w->look = 0;
+}
+
+/* Takes from HEARD what it says, and the descriptors that belong to it. */
+static void obey(struct waiter *w, struct heard *heard)
+{
+	if (heard->word == GIVE && w->queue < 0 && heard->fds[0] >= 0 && host_is_listener(heard->fds[0], &w->queue_name)) {
+		w->queue = heard->fds[0];
+		w->ahead[0].pid = heard->sender;
+		w->ahead[1] = (struct link){ heard->fds[1], heard->number };
+		w->look_interval = LOOK;
+		w->look = deadline_now() + LOOK;
+		heard->fds[0] = heard->fds[1] = -1;
+	} else if (heard->word == FOLLOW && w->queue >= 0 && heard->fds[0] >= 0) {
+		close_fd(&w->heirs[0].fd);
+		w->heirs[0] = (struct link){ heard->fds[0], 0 };
+		heard->fds[0] = -1;
+	} else if (heard->word == FOLLOW) {
+		w->heirs[0].pid = heard->number;
+	}
+}
+
+/* Somebody before us said something, or has gone. */
+static void hear_ahead(struct waiter *w, int i)
 {
 	struct heard heard;
 	int r;
 
-	while ((r = receive_word(w->ahead, &heard)) == 0) {
-		if (heard.word == ASK)
-			send_word(w->ahead, ANSWER, -1);
-		if (heard.word == GIVE && w->queue < 0 && heard.copy >= 0 && host_is_listener(heard.copy, &w->queue_name)) {
-			w->queue = heard.copy;
-			w->front = heard.sender;
-			w->look_interval = LOOK;
-			w->look = deadline_now() + LOOK;
-		} else {
-			close_fd(&heard.copy);
+	while ((r = receive_word(w->ahead[i].fd, &heard)) == 0) {
+		obey(w, &heard);
+		close_fd(&heard.fds[0]);
+		close_fd(&heard.fds[1]);
+		if (heard.word == DISMISS) {
+			lose_place(w);
+			return;
 		}
 	}
 	if (r == -EAGAIN)
 		return;
-	if (w->queue >= 0) {
-		become_front(w);
+	close_fd(&w->ahead[i].fd);
+	if (is_in_line(w))
 		return;
-	}
-	close_fd(&w->ahead);
-	w->look = 0;
+	if (w->queue >= 0)
+		become_front(w);
+	else
+		lose_place(w);
 }
 
 /* --- the loop ---------------------------------------------------------------------------------------------------------------- */
@@ -492,42 +596,45 @@ static int act(struct waiter *w)
 	/* At the deadline the name is tried once more. */
 	bool due = deadline_now() >= earlier(w->look, w->deadline);
 
-	if (w->behind >= 0 && !w->behind_has_copy && deadline_now() >= w->behind_check)
-		check_behind(w);
-	if (w->queue < 0 && w->ahead < 0 && !w->alone && due) {
+	if (w->queue < 0 && !is_in_line(w) && !w->alone && due) {
 		join(w);
 		due = deadline_now() >= earlier(w->look, w->deadline);
 	}
-	if (is_front(w) && w->behind < 0)
-		ask_behind(w);
+	if (is_front(w) && due)
+		dismiss_stopped_heirs(w);
+	if (is_front(w))
+		appoint_heirs(w);
 	if (!due)
 		return -EAGAIN;
 	if (is_front(w) || w->alone)
 		return try_name(w);
-	return w->ahead >= 0 ? look_past_front(w) : -EAGAIN;
+	return is_in_line(w) ? look_past_front(w) : -EAGAIN;
 }
 
 /* Sleeps until somebody says something or something is due. Returns 0 or a negative errno. */
 static int listen_around(struct waiter *w)
 {
-	struct pollfd fds[] = {
-		{ .fd = w->watch },
-		{ .fd = w->ahead, .events = POLLIN },
-		{ .fd = w->behind, .events = POLLIN },
-		{ .fd = is_front(w) && w->behind < 0 ? w->queue : -1, .events = POLLIN },
+	enum { WATCH, AHEAD, HEIR = AHEAD + 2, QUEUE = HEIR + HEIRS, COUNT };
+	struct pollfd fds[COUNT] = {
+		[WATCH] = { .fd = w->watch },
+		[AHEAD] = { .fd = w->ahead[0].fd, .events = POLLIN },
+		[AHEAD + 1] = { .fd = w->ahead[1].fd, .events = POLLIN },
+		[HEIR] = { .fd = w->heirs[0].fd },
+		[HEIR + 1] = { .fd = w->heirs[1].fd },
+		[QUEUE] = { .fd = is_front(w) && w->heirs[HEIRS - 1].fd < 0 ? w->queue : -1, .events = POLLIN },
 	};
-	int64_t until = earlier(w->deadline, w->look);
 
-	if (w->behind >= 0 && !w->behind_has_copy)
-		until = earlier(until, w->behind_check);
-	if (poll(fds, sizeof fds / sizeof *fds, deadline_poll_timeout(until)) < 0)
+	if (poll(fds, COUNT, deadline_poll_timeout(earlier(w->deadline, w->look))) < 0)
 		return errno == EINTR ? 0 : -errno;
-	if (fds[0].revents)
+	if (fds[WATCH].revents)
 		hear_name(w);
-	if (fds[1].revents)
-		hear_ahead(w);
-	if (fds[2].revents)
-		hear_behind(w);
+	/* The last first: the others move up. */
+	for (int i = HEIRS - 1; i >= 0; i--)
+		if (fds[HEIR + i].revents)
+			drop_heir(w, i);
+	for (int i = 1; i >= 0; i--)
+		if (fds[AHEAD + i].revents && w->ahead[i].fd >= 0)
+			hear_ahead(w, i);
 	return 0;
 }
 
@@ -549,7 +656,7 @@ static int wait_in_line(struct waiter *w, lock_wait_begins *begins, const struct
 
 		if (r != -EAGAIN)
 			return r;
-		if (!begun && (is_front(w) || w->ahead >= 0 || w->alone)) {
+		if (!begun && (is_front(w) || is_in_line(w) || w->alone)) {
 			begun = true;
 			r = begin_wait(w, begins, options);
 			if (r)
@@ -565,51 +672,48 @@ static int wait_in_line(struct waiter *w, lock_wait_begins *begins, const struct
 	}
 }
 
-/* Leaves the line so that the next one comes to the front: the second, or whoever is the oldest in the queue. */
+/* Leaves the line: when all that we have of it is closed, the second is the front, or whoever is the oldest in the queue. */
 static void leave(struct waiter *w)
 {
-	if (w->queue >= 0) {
-		while ((w->behind >= 0 && !has_hung_up(w->behind)) || (close_fd(&w->behind), accept_behind(w))) {
-			if (!w->behind_has_copy)
-				give_copy(w);
-			if (w->behind >= 0 && w->behind_has_copy)
-				break;
-		}
-	}
-	close_fd(&w->queue);
-	close_fd(&w->behind);
+	for (int i = HEIRS - 1; i >= 0; i--)
+		if (w->heirs[i].fd >= 0 && has_hung_up(w->heirs[i].fd))
+			drop_heir(w, i);
+	while (w->queue >= 0 && w->heirs[0].fd < 0 && appoint_next(w))
+		dismiss_stopped_heirs(w);
+	lose_place(w);
 }
 
 void host_leave_line(struct lock *lock)
 {
-	/* What had no copy when the lock was taken has been given one then. */
-	struct waiter w = { .queue = lock->line[0], .behind = lock->line[1], .behind_has_copy = true };
+	struct waiter w = { .queue = lock->line[0], .ahead = { { -1, 0 }, { -1, 0 } },
+			    .heirs = { { lock->line[1], 0 }, { lock->line[2], 0 } } };
 
-	leave(&w);
-	lock->line[0] = lock->line[1] = -1;
+	if (w.queue >= 0)
+		leave(&w);
+	lock->line[0] = lock->line[1] = lock->line[2] = -1;
 }
 
 int host_wait(struct lock *lock, const struct host_address *address, int64_t deadline, lock_wait_begins *begins,
 	      const struct options *options)
 {
-	struct waiter w = { .lock = lock, .name = address, .deadline = deadline, .candidate = -1, .watch = -1,
-			    .queue = -1, .ahead = -1, .behind = -1 };
+	struct waiter w = { .lock = lock, .name = address, .deadline = deadline, .candidate = -1, .watch = -1, .queue = -1,
+			    .ahead = { { -1, 0 }, { -1, 0 } }, .heirs = { { -1, 0 }, { -1, 0 } } };
 	int r = renew_candidate(&w);
 
 	host_address_suffixed(&w.queue_name, address, "queue", geteuid());
 	if (r == 0)
 		r = wait_in_line(&w, begins, options);
 	close_fd(&w.watch);
-	close_fd(&w.ahead);
-	if (r == 0) {
-		if (w.behind >= 0 && !w.behind_has_copy)
-			give_copy(&w);
-		lock->fd = lock->watched = w.candidate;
-		lock->line[0] = w.queue;
-		lock->line[1] = w.behind;
-		return 0;
+	if (r) {
+		leave(&w);
+		close_fd(&w.candidate);
+		return r;
 	}
-	leave(&w);
-	close_fd(&w.candidate);
-	return r;
+	lock->fd = lock->watched = w.candidate;
+	for (int i = 0; i < 2; i++)
+		close_fd(&w.ahead[i].fd);
+	lock->line[0] = w.queue;
+	for (int i = 0; i < HEIRS; i++)
+		lock->line[1 + i] = w.heirs[i].fd;
+	return 0;
 }

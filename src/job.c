@@ -195,8 +195,8 @@ static int start(struct job *job)
 }
 
 /*
- * -o: the command does not hold the lock, so it must not start before its keeper is there. It waits at a gate, a pipe: a byte
- * opens it, and if we die before, its end does not. Returns 0, or a negative errno after which nothing was started.
+ * -o: the command does not hold the lock, so it must not start before its keeper is there. It waits at a gate, a pipe: the
+ * keeper's byte opens it, and if keeper and we die before, the pipe's end does not. Returns 0, or a negative errno after which nothing was started.
  */
 static int start_with_keeper(struct job *job)
 {
@@ -216,17 +216,13 @@ static int start_with_keeper(struct job *job)
 		r = -errno;
 	close(gate[0]);
 	if (r == 0) {
-		job->keeper = keeper_start(job->lock->fd, job->command);
+		job->keeper = keeper_start(job->lock->fd, job->command, gate[1]);
 		if (job->keeper < 0)
 			r = job->keeper;
 	}
-	if (r == 0 && write(gate[1], &byte, 1) != 1)
-		r = -errno;
 	close(gate[1]);
 	if (r && job->command > 0)
 		waitpid(job->command, NULL, 0);
-	if (r && job->keeper > 0)
-		keeper_end(job->keeper);
 	return r;
 }
 
@@ -310,7 +306,7 @@ static void read_signals(struct job *job)
 
 static void start_keeper(struct job *job)
 {
-	pid_t keeper = keeper_start(job->lock->fd, job->command);
+	pid_t keeper = keeper_start(job->lock->fd, job->command, -1);
 
 	if (keeper > 0)
 		job->keeper = keeper;

@@ -29,22 +29,23 @@ static void close_others(int a, int b)
 				close(fd);
 }
 
-_Noreturn static void keep(int lock, int command)
+_Noreturn static void keep(int lock, int command, int ready)
 {
 	struct pollfd ended = { .fd = command, .events = POLLIN };
 
 	setsid();
-	close_others(lock, command);
-	/* Nor does it hold a directory that somebody wants to unmount. */
-	if (chdir("/"))
-		_exit(1);
 	prctl(PR_SET_NAME, KEEPER_NAME);
+	/* Nor does it hold a directory that somebody wants to unmount. */
+	(void)!chdir("/");
+	if (ready >= 0 && write(ready, "", 1) != 1)
+		_exit(1);
+	close_others(lock, command);
 	while (poll(&ended, 1, -1) < 0 && errno == EINTR)
 		;
 	_exit(0);
 }
 
-pid_t keeper_start(int lock, pid_t command)
+pid_t keeper_start(int lock, pid_t command, int ready)
 {
 	int pidfd = (int)syscall(SYS_pidfd_open, command, 0), kept;
 	pid_t keeper;
@@ -53,7 +54,7 @@ pid_t keeper_start(int lock, pid_t command)
 		return -errno;
 	keeper = fork();
 	if (keeper == 0)
-		keep(lock, pidfd);
+		keep(lock, pidfd, ready);
 	kept = errno;
 	close(pidfd);
 	return keeper < 0 ? -kept : keeper;

@@ -16,9 +16,10 @@
 
 /*
  * Starts a keeper of the descriptor LOCK for COMMAND, a child of ours that has not been reaped. All signals must be blocked.
- * Returns its pid, or a negative errno: -ENOSYS before Linux 5.3.
+ * When it is in its own session it writes a byte to READY, unless that is -1. Returns its pid, or a negative errno: -ENOSYS
+ * before Linux 5.3.
  */
-pid_t keeper_start(int lock, pid_t command);
+pid_t keeper_start(int lock, pid_t command, int ready);
 
 /* Ends and reaps the keeper. */
 void keeper_end(pid_t keeper);

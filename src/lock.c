@@ -26,7 +26,7 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error)
 {
 	size_t length = prefix_length(spec);
 
-	*lock = (struct lock){ .engine = &lock_host, .spec = spec, .name = spec, .fd = -1, .watched = -1, .line = { -1, -1 } };
+	*lock = (struct lock){ .engine = &lock_host, .spec = spec, .name = spec, .fd = -1, .watched = -1, .line = { -1, -1, -1 } };
 	if (length > 0) {
 		lock->engine = find_engine(spec, length);
 		lock->name = spec + length + 1;

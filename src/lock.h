@@ -19,7 +19,7 @@ struct lock {
 	const char *name;	/* without the engine's prefix */
 	int fd;			/* what holding it is: open as long as it is held; -1 before. Close-on-exec */
 	int watched;		/* to be polled while it is held: POLLIN calls for engine->serve(); -1: nothing to do. May change then */
-	int line[2];		/* descriptors that keep the line of waiters behind us; -1: none. engine->leave_line() closes them */
+	int line[3];		/* descriptors that keep the line of waiters behind us; -1: none. engine->leave_line() closes them */
 	const char *failed;	/* after an error that is none of the documented ones: what could not be done */
 };
 

@@ -42,14 +42,18 @@ static void compress(uint32_t state[8], const uint8_t block[BLOCK])
 		w[i] = w[i - 16] + (rotate(a, 7) ^ rotate(a, 18) ^ a >> 3) + w[i - 7] + (rotate(b, 17) ^ rotate(b, 19) ^ b >> 10);
 	}
 	memcpy(v, state, sizeof v);
-	for (int i = 0; i < 64; i++) {
-		uint32_t e = v[4], a = v[0];
-		uint32_t one = v[7] + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & v[5]) ^ (~e & v[6])) + constants[i] + w[i];
-		uint32_t two = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
+	for (unsigned i = 0; i < 64; i++) {
+		/* The eight words move on by one place each time: instead, we count from another one. */
+		uint32_t *at[8];
 
-		memmove(v + 1, v, 7 * sizeof *v);
-		v[4] += one;
-		v[0] = one + two;
+		for (unsigned k = 0; k < 8; k++)
+			at[k] = &v[(k - i) % 8];
+		uint32_t a = *at[0], b = *at[1], c = *at[2], e = *at[4];
+		uint32_t one = *at[7] + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & *at[5]) ^ (~e & *at[6])) + constants[i] + w[i];
+		uint32_t two = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+
+		*at[3] += one;
+		*at[7] = one + two;
 	}
 	for (int i = 0; i < 8; i++)
 		state[i] += v[i];
