@@ -292,12 +292,21 @@ def measure_herd(bench):
 # System calls
 
 
-LETS_GO = ("vfork", "clone", "write")  # by one of these a parent lets the command go; with a keeper it writes to a gate
+STARTS = ("fork", "vfork", "clone", "clone3")
+
+
+def calls_on_the_way(names, process, parent, command):
+    """Of the names of one process' calls before the job's exec, those that the exec has to wait for: a parent's until it has
+    started the last process, a keeper's until it has opened the gate, the command's all. The others are made beside it."""
+    if process == command:
+        return names
+    last = [i for i, name in enumerate(names) if name in (STARTS if process == parent else ("write",))]
+    return names[:last[-1] + 1] if last else []
 
 
 def calls_until_exec(bench, tool):
-    """Names of the system calls from the tool's start to the job's exec: of the process that was started, until it lets the
-    command go, then of the one that becomes the command. What other processes do (a keeper) is not on the way."""
+    """Names of the system calls from the tool's start to the job's exec, process by process: the one that was started,
+    helpers, the one that becomes the command."""
     trace = os.path.join(bench.directory, "trace")
     job = bench.program("noop")
     subprocess.run(["strace", "-f", "-q", "-o", trace, *bench.command(tool, tool.start), job], env=bench.env, check=True)
@@ -305,12 +314,12 @@ def calls_until_exec(bench, tool):
         calls = [call.groups() for call in (re.match(r"(\d+) +(\w+)\((.*)", line) for line in f) if call]
     end = next(i for i, (_, name, rest) in enumerate(calls) if name == "execve" and rest.startswith(f'"{job}"'))
     parent, command = calls[0][0], calls[end][0]
-    of_command = [name for pid, name, _ in calls[1:end + 1] if pid == command]
-    if parent == command:
-        return of_command
-    of_parent = [name for pid, name, _ in calls[1:end] if pid == parent]
-    last = max((i for i, name in enumerate(of_parent) if name in LETS_GO), default=len(of_parent))
-    return of_parent[:last + 1] + of_command
+    processes = dict.fromkeys(pid for pid, _, _ in calls[:end])
+    found = []
+    for process in [p for p in processes if p != command] + [command]:
+        names = [name for pid, name, _ in calls[1:end + 1] if pid == process]
+        found += calls_on_the_way(names, process, parent, command)
+    return found
 
 
 def documented_calls():
