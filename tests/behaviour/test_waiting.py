@@ -329,20 +329,23 @@ def test_behind_a_wrapper_that_is_killed_meanwhile(hold, me_only, lock, options)
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
 def test_behind_a_child_that_inherited_the_lock(me_only, lock, when):
     """The command ends, and what it left running keeps the lock."""
-    holder = me_only(lock, "sh", "-c", "exec 3<&0; cat <&3 >/dev/null & echo up; [ $0 = before ] || read line", when,
-                     stdin=subprocess.PIPE)
+    end_of_child, opener = os.pipe()
+    holder = me_only(lock, "bash", "-c", "cat <&$0 >/dev/null & echo up; read line; :", str(end_of_child),
+                     stdin=subprocess.PIPE, pass_fds=[end_of_child])
+    os.close(end_of_child)
     assert read_line(holder.stdout) == b"up\n"
+
+    def end_command():
+        holder.stdin.close()
+        assert holder.wait(DEADLINE) == 0
 
     def free():
         if when == "meanwhile":
-            # A line for the command, which ends then; all the rest for its child.
-            holder.stdin.write(b"\n")
-            holder.stdin.flush()
-            assert holder.wait(DEADLINE) == 0
-        holder.stdin.close()
+            end_command()
+        os.close(opener)
 
     if when == "before":
-        assert holder.wait(DEADLINE) == 0
+        end_command()
     gets_it_when(me_only, lock, free)
 
 
