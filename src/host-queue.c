@@ -269,13 +269,12 @@ static int make_link(int ends[2])
 }
 
 /* An heir that is stopped would stop all others when its turn comes. */
-static void dismiss_stopped_heirs(struct waiter *w)
+static void dismiss_if_stopped(struct waiter *w, int i)
 {
-	for (int i = HEIRS - 1; i >= 0; i--)
-		if (w->heirs[i].fd >= 0 && process_is_stopped(w->heirs[i].pid)) {
-			send_word(w->heirs[i].fd, DISMISS, 0, NULL, 0);
-			drop_heir(w, i);
-		}
+	if (w->heirs[i].fd < 0 || !process_is_stopped(w->heirs[i].pid))
+		return;
+	send_word(w->heirs[i].fd, DISMISS, 0, NULL, 0);
+	drop_heir(w, i);
 }
 
 static void close_both(int ends[2])
@@ -334,7 +333,7 @@ static bool appoint_next(struct waiter *w)
 static void appoint_heirs(struct waiter *w)
 {
 	while (w->heirs[HEIRS - 1].fd < 0 && appoint_next(w))
-		dismiss_stopped_heirs(w);
+		dismiss_if_stopped(w, w->heirs[1].fd >= 0);
 }
 
 /* --- joining the queue ----------------------------------------------------------------------------------------------------- */
@@ -595,20 +594,23 @@ static int act(struct waiter *w)
 {
 	/* At the deadline the name is tried once more. */
 	bool due = deadline_now() >= earlier(w->look, w->deadline);
+	int r = -EAGAIN;
 
 	if (w->queue < 0 && !is_in_line(w) && !w->alone && due) {
 		join(w);
 		due = deadline_now() >= earlier(w->look, w->deadline);
 	}
-	if (is_front(w) && due)
-		dismiss_stopped_heirs(w);
-	if (is_front(w))
+	if (due && (is_front(w) || w->alone))
+		r = try_name(w);
+	else if (due && is_in_line(w))
+		r = look_past_front(w);
+	/* The heirs come after the name: who gets it sees to them when its command has started. */
+	if (r == -EAGAIN && is_front(w)) {
+		for (int i = HEIRS - 1; due && i >= 0; i--)
+			dismiss_if_stopped(w, i);
 		appoint_heirs(w);
-	if (!due)
-		return -EAGAIN;
-	if (is_front(w) || w->alone)
-		return try_name(w);
-	return is_in_line(w) ? look_past_front(w) : -EAGAIN;
+	}
+	return r;
 }
 
 /* Sleeps until somebody says something or something is due. Returns 0 or a negative errno. */
@@ -672,14 +674,14 @@ static int wait_in_line(struct waiter *w, lock_wait_begins *begins, const struct
 	}
 }
 
-/* Leaves the line: when all that we have of it is closed, the second is the front, or whoever is the oldest in the queue. */
+/* Leaves the line: when all that we have of it is closed, the second is the front. */
 static void leave(struct waiter *w)
 {
 	for (int i = HEIRS - 1; i >= 0; i--)
 		if (w->heirs[i].fd >= 0 && has_hung_up(w->heirs[i].fd))
 			drop_heir(w, i);
-	while (w->queue >= 0 && w->heirs[0].fd < 0 && appoint_next(w))
-		dismiss_stopped_heirs(w);
+	if (w->queue >= 0)
+		appoint_heirs(w);
 	lose_place(w);
 }
 

@@ -101,7 +101,7 @@ bool process_is_stopped(pid_t pid)
 {
 	struct process process;
 
-	return pid > 0 && process_read(pid, &process) == 0 && (process.state == 'T' || process.state == 't');
+	return pid > 0 && process_read(pid, &process) == 0 && process.state == 'T';
 }
 
 bool process_is_ancestor(pid_t ancestor)

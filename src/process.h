@@ -16,7 +16,7 @@ struct process {
 /* Reads /proc/PID/stat. Returns 0 or a negative errno. */
 int process_read(pid_t pid, struct process *process);
 
-/* Whether PID is known to be stopped by a signal or a debugger. */
+/* Whether PID is known to be stopped by a signal. (Under a debugger the state is 't': with strace(1) only for an instant.) */
 bool process_is_stopped(pid_t pid);
 
 /* Whether ANCESTOR is this process or one that it descends from, as far as can be seen. */
