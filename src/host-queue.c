@@ -50,8 +50,11 @@
 #define SHORTEST_PAUSE (1 * NS_PER_MS)
 #define LONGEST_PAUSE (NS_PER_S / 4)
 
-/* So often a full or silent queue is tried before waiting alone. */
+/* So often in quick succession a full or silent queue is tried, or one that does not keep us, before waiting alone. */
 #define JOIN_TRIES 8
+
+/* More in one piece nobody has to say to an heir: who goes on talks to a waiter that does other things, too. */
+#define MOST_WORDS 16
 
 #define HEIRS 2
 
@@ -80,7 +83,8 @@ struct waiter {
 	struct link ahead[2];	/* hang-up of both: it is our turn, or the queue is gone. [0] is our connection into the queue */
 	struct link heirs[HEIRS];	/* who comes behind us. The front has two; the second has one, the third */
 	bool alone;
-	int joins;		/* tries to join the queue so far */
+	int joins;		/* tries to join the queue in quick succession */
+	int64_t joined;		/* when the last one was */
 	int64_t pause;		/* the last one; 0: the next is not needed or the shortest */
 	int64_t look;		/* when to try the name, or to join the queue, at the latest */
 	int64_t look_interval;
@@ -196,8 +200,12 @@ static int receive_word(int fd, struct heard *heard)
 		heard->word = (enum word)words.word;
 		heard->number = words.number;
 	}
+	if (n > 0)
+		return 0;
 	/* The end of the connection and an empty message look alike; neither is of use. */
-	return n == 0 ? -EPIPE : 0;
+	close_fd(&heard->fds[0]);
+	close_fd(&heard->fds[1]);
+	return -EPIPE;
 }
 
 /* Whether the process at the other end of FD is this user's; its pid into PID unless that is NULL. */
@@ -374,25 +382,26 @@ static void join(struct waiter *w)
 {
 	int r;
 
-	w->joins++;
+	if (w->joins++ >= JOIN_TRIES) {
+		go_alone(w);
+		return;
+	}
+	w->joined = deadline_now();
 	w->queue = found_queue(w);
 	if (w->queue >= 0) {
 		w->pause = w->look = 0;
-		w->joins = 0;
 		return;
 	}
 	r = w->queue == -EADDRINUSE ? host_connect_passcred(&w->queue_name) : w->queue;
 	w->queue = -1;
 	if (r >= 0 && is_own_peer(r, &w->ahead[0].pid)) {
 		w->ahead[0].fd = r;
-		w->pause = 0;
-		w->joins = 0;
 		w->look_interval = LOOK;
 		w->look = deadline_now() + LOOK;
 		return;
 	}
 	/* Between bind and listen, as it ends, or full: again after a while. A stranger's, or forbidden: never. */
-	if ((r == -ECONNREFUSED || r == -EAGAIN) && w->joins < JOIN_TRIES) {
+	if (r == -ECONNREFUSED || r == -EAGAIN) {
 		rest(w);
 		return;
 	}
@@ -531,15 +540,26 @@ static void become_front(struct waiter *w)
 	w->free_since = 0;
 }
 
-/* Out of the line: to join it again, as the last. */
-static void lose_place(struct waiter *w)
+/* Closes all that we have of the line. */
+static void quit_line(struct waiter *w)
 {
 	close_fd(&w->queue);
 	for (int i = 0; i < 2; i++) {
 		close_fd(&w->ahead[i].fd);
 		close_fd(&w->heirs[i].fd);
 	}
-	w->look = 0;
+}
+
+/* Out of the line: to join it again, as the last. If that happens again and again something is wrong with the queue. */
+static void lose_place(struct waiter *w)
+{
+	quit_line(w);
+	if (deadline_now() - w->joined > LONGEST_PAUSE) {
+		w->joins = 0;
+		w->pause = w->look = 0;
+	} else {
+		rest(w);
+	}
 }
 
 /* Takes from HEARD what it says, and the descriptors that belong to it. */
@@ -565,9 +585,9 @@ static void obey(struct waiter *w, struct heard *heard)
 static void hear_ahead(struct waiter *w, int i)
 {
 	struct heard heard;
-	int r;
+	int r = 0;
 
-	while ((r = receive_word(w->ahead[i].fd, &heard)) == 0) {
+	for (int n = 0; n < MOST_WORDS && (r = receive_word(w->ahead[i].fd, &heard)) == 0; n++) {
 		obey(w, &heard);
 		close_fd(&heard.fds[0]);
 		close_fd(&heard.fds[1]);
@@ -576,7 +596,7 @@ static void hear_ahead(struct waiter *w, int i)
 			return;
 		}
 	}
-	if (r == -EAGAIN)
+	if (r != -EPIPE)
 		return;
 	close_fd(&w->ahead[i].fd);
 	if (is_in_line(w))
@@ -613,11 +633,16 @@ static int act(struct waiter *w)
 	return r;
 }
 
-/* Sleeps until somebody says something or something is due. Returns 0 or a negative errno. */
-static int listen_around(struct waiter *w)
+/* What a waiter listens to. */
+enum { WATCH, AHEAD, HEIR = AHEAD + 2, QUEUE = HEIR + HEIRS, WAITER_FDS };
+
+/*
+ * Polls those of the descriptors that are open: poll(2) takes no more entries than the limit of descriptors, which can be as
+ * low as what we need. Fills READY in and returns what poll(2) does.
+ */
+static int poll_open(struct pollfd fds[WAITER_FDS], bool ready[WAITER_FDS], const struct waiter *w)
 {
-	enum { WATCH, AHEAD, HEIR = AHEAD + 2, QUEUE = HEIR + HEIRS, COUNT };
-	struct pollfd fds[COUNT] = {
+	const struct pollfd all[WAITER_FDS] = {
 		[WATCH] = { .fd = w->watch },
 		[AHEAD] = { .fd = w->ahead[0].fd, .events = POLLIN },
 		[AHEAD + 1] = { .fd = w->ahead[1].fd, .events = POLLIN },
@@ -625,17 +650,35 @@ static int listen_around(struct waiter *w)
 		[HEIR + 1] = { .fd = w->heirs[1].fd },
 		[QUEUE] = { .fd = is_front(w) && w->heirs[HEIRS - 1].fd < 0 ? w->queue : -1, .events = POLLIN },
 	};
+	nfds_t n = 0;
+	int r;
 
-	if (poll(fds, COUNT, deadline_poll_timeout(earlier(w->deadline, w->look))) < 0)
+	for (int i = 0; i < WAITER_FDS; i++)
+		if (all[i].fd >= 0)
+			fds[n++] = all[i];
+	r = poll(fds, n, deadline_poll_timeout(earlier(w->deadline, w->look)));
+	n = 0;
+	for (int i = 0; i < WAITER_FDS; i++)
+		ready[i] = all[i].fd >= 0 && fds[n++].revents && r > 0;
+	return r;
+}
+
+/* Sleeps until somebody says something or something is due. Returns 0 or a negative errno. */
+static int listen_around(struct waiter *w)
+{
+	struct pollfd fds[WAITER_FDS];
+	bool ready[WAITER_FDS];
+
+	if (poll_open(fds, ready, w) < 0)
 		return errno == EINTR ? 0 : -errno;
-	if (fds[WATCH].revents)
+	if (ready[WATCH])
 		hear_name(w);
 	/* The last first: the others move up. */
 	for (int i = HEIRS - 1; i >= 0; i--)
-		if (fds[HEIR + i].revents)
+		if (ready[HEIR + i])
 			drop_heir(w, i);
 	for (int i = 1; i >= 0; i--)
-		if (fds[AHEAD + i].revents && w->ahead[i].fd >= 0)
+		if (ready[AHEAD + i] && w->ahead[i].fd >= 0)
 			hear_ahead(w, i);
 	return 0;
 }
@@ -682,7 +725,7 @@ static void leave(struct waiter *w)
 			drop_heir(w, i);
 	if (w->queue >= 0)
 		appoint_heirs(w);
-	lose_place(w);
+	quit_line(w);
 }
 
 void host_leave_line(struct lock *lock)

@@ -49,6 +49,7 @@ struct job {
 	pid_t command;
 	int64_t since;			/* when the command was started */
 	pid_t keeper;			/* 0: none */
+	int command_fd, own_fd;		/* pidfds of the command and of this process; -1 before there was a keeper */
 	int64_t keeper_due;		/* DEADLINE_NEVER: there is one, or it cannot be */
 	int status;			/* as wait(2) gives it */
 	bool ended;
@@ -125,7 +126,7 @@ static int execute(const struct lock *lock, const struct options *options)
 /* Passes the lock to the command that this process is about to become. Returns 0, or the exit status after it has said what failed. */
 static int pass(struct lock *lock, const struct options *options)
 {
-	int r = lock->engine->pass(lock, !options->close);
+	int r = lock->engine->pass(lock, !options->close, !options->no_fork);
 
 	if (r == 0)
 		return 0;
@@ -194,6 +195,33 @@ static int start(struct job *job)
 	return 0;
 }
 
+static int open_pidfd(int *fd, pid_t pid)
+{
+	if (*fd < 0)
+		*fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	return *fd < 0 ? -errno : 0;
+}
+
+/* Returns 0 or a negative errno: -ENOSYS before Linux 5.3. */
+static int start_keeper(struct job *job, int ready)
+{
+	struct keeper_start start = { .lock = job->lock->fd, .ready = ready };
+	int r = open_pidfd(&job->command_fd, job->command);
+	pid_t keeper;
+
+	if (r == 0)
+		r = open_pidfd(&job->own_fd, getpid());
+	if (r)
+		return r;
+	start.command = job->command_fd;
+	start.parent = job->own_fd;
+	keeper = keeper_start(&start);
+	if (keeper < 0)
+		return keeper;
+	job->keeper = keeper;
+	return 0;
+}
+
 /*
  * -o: the command does not hold the lock, so it must not start before its keeper is there. It waits at a gate, a pipe: the
  * keeper's byte opens it, and if keeper and we die before, the pipe's end does not. Returns 0, or a negative errno after which nothing was started.
@@ -205,7 +233,7 @@ static int start_with_keeper(struct job *job)
 
 	if (pipe2(gate, O_CLOEXEC))
 		return -errno;
-	job->command = fork();
+	job->command = _Fork();
 	if (job->command == 0) {
 		close(gate[1]);
 		if (read(gate[0], &byte, 1) != 1)
@@ -215,11 +243,8 @@ static int start_with_keeper(struct job *job)
 	if (job->command < 0)
 		r = -errno;
 	close(gate[0]);
-	if (r == 0) {
-		job->keeper = keeper_start(job->lock->fd, job->command, gate[1]);
-		if (job->keeper < 0)
-			r = job->keeper;
-	}
+	if (r == 0)
+		r = start_keeper(job, gate[1]);
 	close(gate[1]);
 	if (r && job->command > 0)
 		waitpid(job->command, NULL, 0);
@@ -304,16 +329,6 @@ static void read_signals(struct job *job)
 
 /* --- running --------------------------------------------------------------------------------------------------------------- */
 
-static void start_keeper(struct job *job)
-{
-	pid_t keeper = keeper_start(job->lock->fd, job->command, -1);
-
-	if (keeper > 0)
-		job->keeper = keeper;
-	/* Out of processes or descriptors: again later. Without pidfds (before Linux 5.3): never. */
-	job->keeper_due = keeper > 0 || keeper == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
-}
-
 static void run(struct job *job)
 {
 	struct lock *lock = job->lock;
@@ -321,8 +336,12 @@ static void run(struct job *job)
 	while (!job->ended) {
 		struct pollfd fds[] = { { .fd = job->signals, .events = POLLIN }, { .fd = lock->watched, .events = POLLIN } };
 
-		if (deadline_now() >= job->keeper_due)
-			start_keeper(job);
+		if (deadline_now() >= job->keeper_due) {
+			int r = start_keeper(job, -1);
+
+			/* Out of processes or descriptors: again later. Without pidfds (before Linux 5.3): never. */
+			job->keeper_due = r == 0 || r == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
+		}
 		if (poll(fds, 2, deadline_poll_timeout(job->keeper_due)) < 0)
 			continue;
 		if (fds[0].revents)
@@ -349,9 +368,12 @@ static void die_by(int number)
 
 static int finish(struct job *job)
 {
-	if (job->keeper > 0)
+	/* With -o the keeper has a descriptor of its own. Else it shares ours: the lock is free when we close it. */
+	if (job->keeper > 0 && job->options->close)
 		keeper_end(job->keeper);
 	job->lock->engine->release(job->lock);
+	if (job->keeper > 0 && !job->options->close)
+		keeper_end(job->keeper);
 	story_end(job->options, job->lock, job->status, deadline_now() - job->since);
 	if (WIFSIGNALED(job->status)) {
 		die_by(WTERMSIG(job->status));
@@ -362,7 +384,7 @@ static int finish(struct job *job)
 
 int job_run(struct lock *lock, const struct options *options)
 {
-	struct job job = { .lock = lock, .options = options };
+	struct job job = { .lock = lock, .options = options, .command_fd = -1, .own_fd = -1 };
 	int r = prepare(&job);
 
 	if (r == 0)

@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -29,35 +31,38 @@ static void close_others(int a, int b)
 				close(fd);
 }
 
-_Noreturn static void keep(int lock, int command, int ready)
+static int keep(void *argument)
 {
-	struct pollfd ended = { .fd = command, .events = POLLIN };
+	const struct keeper_start *start = argument;
+	struct pollfd ended[] = { { .fd = start->command, .events = POLLIN }, { .fd = start->parent, .events = POLLIN } };
 
 	setsid();
 	prctl(PR_SET_NAME, KEEPER_NAME);
 	/* Nor does it hold a directory that somebody wants to unmount. */
 	(void)!chdir("/");
-	if (ready >= 0 && write(ready, "", 1) != 1)
-		_exit(1);
-	close_others(lock, command);
-	while (poll(&ended, 1, -1) < 0 && errno == EINTR)
-		;
-	_exit(0);
+	if (start->ready >= 0) {
+		if (write(start->ready, "", 1) != 1)
+			_exit(1);
+		close_others(start->lock, start->command);
+		ended[1].fd = -1;
+	}
+	for (;;) {
+		if (poll(ended, 2, -1) < 0)
+			continue;
+		if (ended[0].revents)
+			_exit(0);
+		/* The table that we shared is ours alone now. */
+		close_others(start->lock, start->command);
+		ended[1].fd = -1;
+	}
 }
 
-pid_t keeper_start(int lock, pid_t command, int ready)
+pid_t keeper_start(const struct keeper_start *start)
 {
-	int pidfd = (int)syscall(SYS_pidfd_open, command, 0), kept;
-	pid_t keeper;
+	_Alignas(16) char stack[4096];	/* the keeper has a copy of our memory: this is where its own stack begins in it */
+	pid_t keeper = clone(keep, stack + sizeof stack, SIGCHLD | (start->ready < 0 ? CLONE_FILES : 0), (void *)(uintptr_t)start);
 
-	if (pidfd < 0)
-		return -errno;
-	keeper = fork();
-	if (keeper == 0)
-		keep(lock, pidfd, ready);
-	kept = errno;
-	close(pidfd);
-	return keeper < 0 ? -kept : keeper;
+	return keeper < 0 ? -errno : keeper;
 }
 
 void keeper_end(pid_t keeper)

@@ -277,14 +277,14 @@ static int host_take(struct lock *lock, int64_t deadline, lock_wait_begins *begi
 	return host_is_reentry(&address) ? -EDEADLK : -EBUSY;
 }
 
-static int host_pass(struct lock *lock, bool inherit)
+static int host_pass(struct lock *lock, bool inherit, bool new)
 {
 	lock->failed = "cannot pass the lock to the command";
 	/* The duplicate is inherited, the original is closed by exec: one system call. */
 	if (inherit && fcntl(lock->fd, F_DUPFD, PASSED_FD) < 0 && fcntl(lock->fd, F_DUPFD, SCRIPTS_FD) < 0 && fcntl(lock->fd, F_SETFD, 0) < 0)
 		return -errno;
 	/* SO_PEERCRED names whoever has listened last: from now on the command. */
-	return listen(lock->fd, INT_MAX) ? -errno : 0;
+	return new && listen(lock->fd, INT_MAX) ? -errno : 0;
 }
 
 /* Rule 9. The first connection costs an epoll instance; before, the listener itself is watched. */

@@ -39,9 +39,12 @@ struct lock_engine {
 	/* Lets the next waiter come to the front. To be called once the command has started, or just before we become it. */
 	void (*leave_line)(struct lock *lock);
 
-	/* Passes the lock to a process that is about to become JOB, in that process: its own descriptor becomes one that exec keeps
-	   (INHERIT), or JOB is only named as the holder. Returns 0, or a negative errno with lock->failed. */
-	int (*pass)(struct lock *lock, bool inherit);
+	/*
+	 * Passes the lock to the command, in the process that is about to become it: with INHERIT a descriptor of it stays open
+	 * in exec; in a NEW process, not the one that took the lock, the command is from now on named as the holder.
+	 * Returns 0, or a negative errno with lock->failed.
+	 */
+	int (*pass)(struct lock *lock, bool inherit, bool new);
 
 	/* Serves those who ask: lock->watched is readable. JOB is the command's pid; SINCE when it was started (CLOCK_MONOTONIC, ns). */
 	void (*serve)(struct lock *lock, pid_t job, int64_t since);
