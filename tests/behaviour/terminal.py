@@ -49,6 +49,10 @@ class Terminal:
     def resize(self, rows, columns):
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
+    def foreground(self):
+        """The process group that gets what is typed."""
+        return os.tcgetpgrp(self.master)
+
     def hang_up(self):
         if self.master >= 0:
             os.close(self.master)

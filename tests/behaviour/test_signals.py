@@ -459,10 +459,13 @@ def test_an_interactive_shell_as_the_job_has_its_own_job_control(bash, lock):
     bash.wait_for("inner> ")
     bash.enter("sh -c 'echo up; exec sleep 1000'")
     bash.wait_for("up")
+    job = bash.foreground()
     bash.type("\x1a")
     bash.wait_for("Stopped[^$]*inner> ")
     bash.enter("fg")
     bash.wait_for("sleep")
+    # The shell shows the command before it lets it have the terminal again.
+    wait_for(lambda: bash.foreground() == job and process_state(job) == "S", "the job is in the foreground again")
     bash.type("\x03")
     bash.wait_for("inner> ")
     bash.enter("echo status $?")
