@@ -13,6 +13,7 @@ import random
 import resource
 import select
 import socket
+import struct
 import sys
 
 
@@ -31,7 +32,11 @@ def send(peer, data, *descriptors):
 
 
 def say(text):
-    os.write(1, (text + "\n").encode())
+    """Nobody may read all of it, and a full pipe must not tame us."""
+    try:
+        os.write(1, (text + "\n").encode())
+    except BlockingIOError:
+        pass
 
 
 def garbage(peer):
@@ -41,30 +46,38 @@ def garbage(peer):
         pass
 
 
+def word(letter, number=1):
+    """What waiters say to each other: a word, which is a letter, and a number."""
+    return struct.pack("=ii", ord(letter), number)
+
+
+WORDS = [word(letter) for letter in "=+-?!\0"] + [b"=", b"+-", word("=") + b"=", b""]
+
+
 def words(peer):
     for _ in range(20):
-        for word in b"?!=\0 ":
-            send(peer, bytes([word]))
+        for each in WORDS:
+            send(peer, each)
 
 
 def descriptors(count):
     def way(peer):
         with open("/dev/null") as f:
-            for word in (b"?", b"=", b"!", b"", b"hello"):
-                for _ in range(20):
-                    send(peer, word, *[f.fileno()] * count)
+            for each in WORDS * 10:
+                send(peer, each, *[f.fileno()] * count)
     return way
 
 
 def give(*makers):
-    """Ask as the front of a queue does, and give what is not the queue: to each connection the next of them."""
+    """Give the queue to an heir, as its front does, but what is not the queue: to each connection the next of them."""
     turn = itertools.cycle(makers)
 
     def way(peer):
         thing = next(turn)()
-        send(peer, b"?")
-        send(peer, b"=", thing.fileno())
-        send(peer, b"=", thing.fileno(), thing.fileno())
+        send(peer, word("="), thing.fileno())
+        send(peer, word("="), thing.fileno(), thing.fileno())
+        send(peer, word("+"), thing.fileno())
+        send(peer, word("+", os.getpid()))
         thing.close()
     return way
 
@@ -81,6 +94,7 @@ def way_of(name, listener, data):
     return {
         "unheard": None, "deaf": None, "full": None,
         "mute": lambda peer: None,
+        "thief": lambda peer: None,
         "early": lambda peer: peer.close(),
         "shut": lambda peer: peer.shutdown(socket.SHUT_RDWR),
         "garbage": garbage,
@@ -95,15 +109,29 @@ def way_of(name, listener, data):
 
 
 def received(peer):
-    """How many descriptors came; -1 when the peer has gone."""
+    """The descriptors that came; None when the peer has gone."""
     try:
         data, rights, _, _ = peer.recvmsg(65536, socket.CMSG_SPACE(4 * 253))
     except BlockingIOError:
-        return 0
+        return []
     except OSError:
-        return -1
-    count = sum(len(r[2]) // 4 for r in rights)
-    return count if data or count else -1
+        return None
+    got = array.array("i")
+    for level, kind, content in rights:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            got.frombytes(content[:len(content) // 4 * 4])
+    return list(got) if data or got else None
+
+
+def rob(queue, stolen):
+    """Take everybody out of a queue that was given to us."""
+    try:
+        s = socket.socket(fileno=os.dup(queue))
+        s.setblocking(False)
+        while True:
+            stolen.append(s.accept()[0])
+    except OSError:
+        pass
 
 
 def serve(listener, way):
@@ -126,10 +154,10 @@ def serve(listener, way):
                     if peer.fileno() >= 0:
                         peers.append(peer)
             else:
-                count = received(r)
-                if count > 0:
-                    say(f"got {count}")
-                elif count < 0:
+                got = received(r)
+                if got:
+                    say(f"got {len(got)}")
+                elif got is None:
                     peers.remove(r)
 
 
@@ -152,7 +180,7 @@ def hold(address, name, data):
 
 def connect(address, name, count):
     """Come as one who waits, or who asks who holds it, `count` times."""
-    peers = []
+    peers, stolen = [], []
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     for _ in range(count):
         peer = new()
@@ -177,15 +205,16 @@ def connect(address, name, count):
             if fd == 0:
                 return
             got = received(by_number[fd])
-            if got > 0:
-                say(f"got {got}")
-                if name == "words":
-                    send(by_number[fd], b"!")
-            elif got < 0:
+            if got:
+                say(f"got {len(got)}")
+                if name == "thief":
+                    rob(got[0], stolen)
+            elif got is None:
                 poll.unregister(fd)
 
 
 def main():
+    os.set_blocking(1, False)
     address, name = bytes.fromhex(sys.argv[1]), sys.argv[2]
     if name.startswith("connect "):
         _, count, how = name.split(" ", 2)

@@ -305,7 +305,7 @@ def test_the_queue_is_used_again_when_the_stranger_has_left_it(stranger, hold, m
 
 @users
 @pytest.mark.parametrize("count, way", [(200, "words")] + [(1, way) for way in (
-    "mute", "early", "shut", "garbage", "words", "one descriptor", "many descriptors", "itself")])
+    "mute", "early", "shut", "garbage", "words", "thief", "one descriptor", "many descriptors", "itself")])
 def test_a_stranger_in_our_line_holds_nobody_up(stranger, hold, me_only, lock, undisturbed, user, count, way):
     """It stands between the front and those who come later, and is never given the queue if it is another user's."""
     holder = hold(lock)
