@@ -2,6 +2,7 @@
 import os
 import random
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -183,20 +184,44 @@ def test_the_front_is_killed_while_the_next_one_is_far_behind(hold, lock, crowd)
     assert crowd.read() == list(range(19, 40))
 
 
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
-def test_nobody_is_lost_when_the_front_and_the_second_go_at_once(hold, lock, crowd, by):
+def test_a_front_that_is_killed_at_any_moment_takes_nobodys_place(hold, lock, crowd):
+    """While the line moves as fast as it can: each victim has just become the front, or is about to, or runs already."""
     holder = hold(lock)
-    crowd.join(20)
-    for n in range(0, 8, 2):
-        # Stopped, the second cannot become the front in between.
-        crowd.stop(n, n + 1)
-        for gone in (n, n + 1):
-            crowd.waiters[gone].send_signal(by)
-        crowd.resume(n, n + 1)
-        assert crowd.statuses((n, n + 1)) == {-by}
+    count = MANY // 2
+    for n in range(count):
+        crowd.join(1, options=FORMS[n % 3])
     release(holder)
-    assert crowd.statuses(range(8, 20)) == {0}
-    assert sorted(crowd.read()) == list(range(8, 20))
+    victims = set(range(5, count, 9))
+    struck = set()
+    while len(struck | set(crowd.read())) < count:
+        if not select.select([crowd.reader], [], [], DEADLINE)[0]:
+            lost = {n: crowd.waiters[n].poll() for n in set(range(count)) - struck - set(crowd.read())}
+            pytest.fail(f"these have not run, but have a status of {lost}")
+        near = max(crowd.read(), default=0) + 3
+        for n in [n for n in victims - struck if n <= near]:
+            crowd.waiters[n].kill()
+            struck.add(n)
+    ran = crowd.read()
+    assert struck and set(ran) >= set(range(count)) - struck
+    assert ran == sorted(ran)
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+@pytest.mark.parametrize("count", [2, 3], ids=["two", "three"])
+def test_nobody_is_lost_when_those_next_in_line_go_at_once(hold, lock, crowd, by, count):
+    holder = hold(lock)
+    crowd.join(24)
+    for n in range(0, 12, count):
+        # Stopped, none of them can do anything about the others.
+        gone = range(n, n + count)
+        crowd.stop(*gone)
+        for each in gone:
+            crowd.waiters[each].send_signal(by)
+        crowd.resume(*gone)
+        assert crowd.statuses(gone) == {-by}
+    release(holder)
+    assert crowd.statuses(range(12, 24)) == {0}
+    assert sorted(crowd.read()) == list(range(12, 24))
     assert nothing_is_left(lock)
 
 
