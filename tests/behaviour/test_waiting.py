@@ -1,4 +1,5 @@
 """Waiting: first come, first served, whatever happens to those who wait; at no cost; ended by time or by a signal."""
+import hashlib
 import os
 import random
 import re
@@ -30,6 +31,15 @@ def open_files(pid):
         except FileNotFoundError:
             pass  # closed meanwhile
     return found
+
+
+def queue_socket(lock):
+    """The socket that the front and its heirs have, as a link in /proc shows it; None if nobody waits."""
+    shown = b" " + queue_of(lock).replace(b"\0", b"@") + b"\n"
+    with open("/proc/net/unix", "rb") as f:
+        sockets = [line.split() for line in f if line.endswith(shown)]
+    listening = [s[6] for s in sockets if int(s[3], 16) & 0x10000]
+    return b"socket:[%s]" % listening[0] if listening else None
 
 
 class Crowd:
@@ -78,19 +88,11 @@ class Crowd:
         except BlockingIOError:
             return [int(n) for n in self.got.split(b"\n")[:-1]]
 
-    def queue_socket(self):
-        """The queue's socket, as a link in /proc shows it. It is the same as long as the line has not been lost."""
-        if not self.queue:
-            shown = b" " + queue_of(self.lock).replace(b"\0", b"@") + b"\n"
-            with open("/proc/net/unix", "rb") as f:
-                sockets = [line.split() for line in f if line.endswith(shown)]
-            self.queue = [b"socket:[%s]" % s[6] for s in sockets if int(s[3], 16) & 0x10000][0]
-        return self.queue
-
     def wait_for_second(self, number):
         """Wait until this one is the second: it has a copy of the queue's socket then."""
-        queue = self.queue_socket()
-        wait_for(lambda: queue in open_files(self.waiters[number].pid), f"waiter {number} is the second")
+        # It is the same socket as long as the line has not been lost.
+        self.queue = self.queue or queue_socket(self.lock)
+        wait_for(lambda: self.queue in open_files(self.waiters[number].pid), f"waiter {number} is the second")
 
     def wait_for(self, count):
         """The numbers, once there are so many."""
@@ -304,6 +306,25 @@ def test_a_job_does_not_see_that_it_waited(hold, me_only, lock, run):
         assert [w.communicate(timeout=DEADLINE)[0] for w in waiters] == [plain] * 3
 
 
+def test_a_name_too_long_for_an_address_has_a_line_too(hold, me_only, lock):
+    """Names that differ only behind the end of the address do not wait for each other."""
+    name, other = (lock + "/long" * 1000 + end for end in ("1", "2"))
+    shown = f"@me-only#{name[:44]}#{hashlib.sha256(name.encode()).hexdigest()[:32]}@queue@{os.geteuid()}\n"
+
+    def waiting():
+        with open("/proc/net/unix", encoding="utf-8", errors="replace") as f:
+            return f.read().count(shown)
+
+    holder, hold_other = hold(name), hold(other)
+    waiters = []
+    for n in range(5):
+        waiters.append(me_only("-w", "inf", name, "echo", "mine"))
+        wait_for(lambda: waiting() > n, "it waits")
+    release(holder)
+    assert [p.communicate(timeout=DEADLINE)[0] for p in waiters] == [b"mine\n"] * 5
+    assert hold_other.poll() is None
+
+
 # ---- behind all kinds of holders ----
 
 
@@ -480,7 +501,7 @@ DEADLY = [getattr(signal, "SIG" + n) for n in
 HARMLESS = [signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH]
 
 
-@pytest.mark.parametrize("place", [0, 1, 2], ids=["front", "second", "third"])
+@pytest.mark.parametrize("place", [0, 1, 2, 3], ids=["front", "second", "third", "behind"])
 def test_each_signal_that_ends_a_process_ends_a_waiter_at_once(hold, me_only, start, lock, place, tmp_path):
     holder = hold(lock)
     ahead = []
@@ -490,14 +511,15 @@ def test_each_signal_that_ends_a_process_ends_a_waiter_at_once(hold, me_only, st
     for number in DEADLY + [34, 40, signal.SIGRTMAX]:
         before = waiters_of(lock)
         p = start("prlimit", "--core=0", ME_ONLY, "-w", "inf", lock, "echo", "ran", cwd=tmp_path)
-        wait_for(lambda: waiters_of(lock) > before and process_state(p.pid) == "S", "it waits")
+        if place < 3:
+            wait_for(lambda: queue_socket(lock) in open_files(p.pid), "it waits as one of the first three")
+        else:
+            wait_for(lambda: waiters_of(lock) > before, "it waits behind them, as those before it did")
         for harmless in HARMLESS:
             os.kill(p.pid, harmless)
         os.kill(p.pid, number)
         assert p.wait(DEADLINE) == -number
         assert p.stdout.read() == b""
-        # The front lets go of its second at once, and of those behind when they become the second.
-        wait_for(lambda: waiters_of(lock) == before or place == 2, "its place is free")
     release(holder)
     assert [p.wait(DEADLINE) for p in ahead] == [0] * place
 
