@@ -28,6 +28,7 @@
 #include "exit-codes.h"
 #include "keeper.h"
 #include "message.h"
+#include "process.h"
 #include "story.h"
 
 /* Short jobs pay nothing for a keeper. */
@@ -46,6 +47,7 @@ struct job {
 	struct kernel_sigset mask;	/* as we were started */
 	bool child_signal_ignored;	/* as we were started */
 	int signals;			/* the signalfd */
+	int gate[2];			/* -o: the pipe at which the command waits for its keeper */
 	pid_t command;
 	int64_t since;			/* when the command was started */
 	pid_t keeper;			/* 0: none */
@@ -53,6 +55,7 @@ struct job {
 	int64_t keeper_due;		/* DEADLINE_NEVER: there is one, or it cannot be */
 	int status;			/* as wait(2) gives it */
 	bool ended;
+	bool lost;			/* ended, but how is not known */
 };
 
 static int set_mask(const struct kernel_sigset *set, struct kernel_sigset *before)
@@ -164,22 +167,25 @@ static int cannot_start(const struct job *job, int error)
 	return options_status(job->options, EXIT_COMMAND);
 }
 
-/* Blocks all signals and opens the signalfd. Returns 0 or a negative errno. */
+/*
+ * Opens the signalfd and blocks all signals, that last of all: a signal that the terminal sends before there is a command ends
+ * or stops us, and it is not ours to pass on. Returns 0 or a negative errno.
+ */
 static int prepare(struct job *job)
 {
 	struct kernel_sigset all;
 	struct sigaction old = { .sa_handler = SIG_DFL };
-	int r;
 
 	memset(&all, 0xff, sizeof all);
-	r = set_mask(&all, &job->mask);
-	if (r == 0 && sigaction(SIGCHLD, &(struct sigaction){ .sa_handler = SIG_DFL }, &old))
-		r = -errno;
-	job->child_signal_ignored = old.sa_handler == SIG_IGN;
-	if (r)
-		return r;
 	job->signals = (int)syscall(SYS_signalfd4, -1, &all, sizeof all, SFD_CLOEXEC | SFD_NONBLOCK);
-	return job->signals < 0 ? -errno : 0;
+	if (job->signals < 0)
+		return -errno;
+	if (job->options->close && pipe2(job->gate, O_CLOEXEC))
+		return -errno;
+	if (sigaction(SIGCHLD, &(struct sigaction){ .sa_handler = SIG_DFL }, &old))
+		return -errno;
+	job->child_signal_ignored = old.sa_handler == SIG_IGN;
+	return set_mask(&all, &job->mask);
 }
 
 /* Starts the command. The new process shares our memory until it executes it: nothing is copied. Returns 0 or a negative errno. */
@@ -222,32 +228,45 @@ static int start_keeper(struct job *job, int ready)
 	return 0;
 }
 
+/* The command's process with -o: waits at the gate, which its keeper opens. */
+static int wait_at_gate(void *argument)
+{
+	struct job *job = argument;
+	char byte;
+	ssize_t n;
+
+	close(job->gate[1]);
+	do
+		n = read(job->gate[0], &byte, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		become_command(job);
+	message(job->options->command[0], "cannot be run: the keeper of the lock has not started", n < 0 ? errno : 0);
+	_exit(options_status(job->options, EXIT_COMMAND));
+}
+
 /*
  * -o: the command does not hold the lock, so it must not start before its keeper is there. It waits at a gate, a pipe: the
- * keeper's byte opens it, and if keeper and we die before, the pipe's end does not. Returns 0, or a negative errno after which nothing was started.
+ * keeper's byte opens it, and if keeper and we die before, the pipe's end does not. Returns 0, or a negative errno after which
+ * nothing was started.
  */
 static int start_with_keeper(struct job *job)
 {
-	int gate[2], r = 0;
-	char byte = 0;
+	int r = 0;
 
-	if (pipe2(gate, O_CLOEXEC))
-		return -errno;
-	job->command = _Fork();
-	if (job->command == 0) {
-		close(gate[1]);
-		if (read(gate[0], &byte, 1) != 1)
-			_exit(options_status(job->options, EXIT_COMMAND));
-		become_command(job);
-	}
+	job->command = process_clone(wait_at_gate, job, 0);
 	if (job->command < 0)
-		r = -errno;
-	close(gate[0]);
-	if (r == 0)
-		r = start_keeper(job, gate[1]);
-	close(gate[1]);
-	if (r && job->command > 0)
-		waitpid(job->command, NULL, 0);
+		r = job->command;
+	close(job->gate[0]);
+	if (r == 0) {
+		r = start_keeper(job, job->gate[1]);
+		/* Killed, so that only we say why. */
+		if (r) {
+			kill(job->command, SIGKILL);
+			waitpid(job->command, NULL, 0);
+		}
+	}
+	close(job->gate[1]);
 	return r;
 }
 
@@ -304,14 +323,19 @@ static void reap(struct job *job)
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0 || (pid < 0 && errno == EINTR)) {
 		if (pid == job->command) {
 			job->status = status;
 			job->ended = true;
-		} else if (pid == job->keeper) {
+		} else if (pid > 0 && pid == job->keeper) {
 			job->keeper = 0;
 			job->keeper_due = deadline_in(KEEPER_AFTER);
 		}
+	}
+	/* No children, and the command was not among them. It cannot be, but waiting for ever would be worse. */
+	if (pid < 0 && errno == ECHILD && !job->ended) {
+		job->ended = true;
+		job->lost = waitpid(job->command, &job->status, WNOHANG) != job->command;
 	}
 }
 
@@ -374,6 +398,10 @@ static int finish(struct job *job)
 	job->lock->engine->release(job->lock);
 	if (job->keeper > 0 && !job->options->close)
 		keeper_end(job->keeper);
+	if (job->lost) {
+		message(job->options->command[0], "has ended, how cannot be known", ECHILD);
+		return options_status(job->options, EXIT_THIRD_PARTY);
+	}
 	story_end(job->options, job->lock, job->status, deadline_now() - job->since);
 	if (WIFSIGNALED(job->status)) {
 		die_by(WTERMSIG(job->status));

@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "process.h"
+
 /* Closes all descriptors but A and B. */
 static void close_others(int a, int b)
 {
@@ -34,6 +36,7 @@ static void close_others(int a, int b)
 static int keep(void *argument)
 {
 	const struct keeper_start *start = argument;
+	ssize_t n;
 	struct pollfd ended[] = { { .fd = start->command, .events = POLLIN }, { .fd = start->parent, .events = POLLIN } };
 
 	setsid();
@@ -41,7 +44,9 @@ static int keep(void *argument)
 	/* Nor does it hold a directory that somebody wants to unmount. */
 	(void)!chdir("/");
 	if (start->ready >= 0) {
-		if (write(start->ready, "", 1) != 1)
+		while ((n = write(start->ready, "", 1)) < 0 && errno == EINTR)
+			;
+		if (n != 1)
 			_exit(1);
 		close_others(start->lock, start->command);
 		ended[1].fd = -1;
@@ -59,10 +64,7 @@ static int keep(void *argument)
 
 pid_t keeper_start(const struct keeper_start *start)
 {
-	_Alignas(16) char stack[4096];	/* the keeper has a copy of our memory: this is where its own stack begins in it */
-	pid_t keeper = clone(keep, stack + sizeof stack, SIGCHLD | (start->ready < 0 ? CLONE_FILES : 0), (void *)(uintptr_t)start);
-
-	return keeper < 0 ? -errno : keeper;
+	return process_clone(keep, (void *)(uintptr_t)start, start->ready < 0 ? CLONE_FILES : 0);
 }
 
 void keeper_end(pid_t keeper)

@@ -461,7 +461,10 @@ def test_a_deadly_signal_at_each_call(trial, options, number):
 def test_a_typed_signal_before_the_command(trial, options, number):
     """What strace sends comes from the kernel, as what is typed at a terminal does: a command that is not there yet has not got it."""
     own = [c for c, _ in next(iter(clean_calls(trial, options).values()))]
-    last = next(i for i, c in enumerate(own) if c.name in ("fork", "vfork", "clone", "clone3"))
+    # Signals are blocked by the very last call before the start. What is typed in that instant nobody can tell from what is
+    # typed when the command is there.
+    last = next(i for i, c in enumerate(own) if c.name in ("fork", "vfork", "clone", "clone3")) - 1
+    assert own[last].name == "rt_sigprocmask"
 
     def work(fault):
         t = trial()
