@@ -388,11 +388,15 @@ static bool read_greeting(int fd, struct holder *holder)
 	return true;
 }
 
-/* Who has the socket when the process that listened last is gone or cannot be asked. */
-static void find_heir(const struct host_address *address, struct holder *holder)
+/*
+ * Who has the socket when the process that listened last is gone or cannot be asked. That is an heir of its command, or a
+ * me-only: one that is about to let go, or a keeper.
+ */
+static void find_heir(const struct host_address *address, bool peer_is_dead, struct holder *holder)
 {
 	struct socket_entry entry;
 	struct process process;
+	bool own_kind;
 	int r = socket_table_find(address, &entry);
 
 	if (r) {
@@ -403,11 +407,12 @@ static void find_heir(const struct host_address *address, struct holder *holder)
 		holder->uid = entry.uid;
 		holder->uid_known = true;
 	}
-	holder->pid = process_find_socket(entry.inode);
+	holder->pid = process_find_socket(entry.inode, &own_kind);
 	if (holder->pid == 0) {
 		holder->hidden = "its process cannot be seen";
 		return;
 	}
+	holder->heir = peer_is_dead && !own_kind;
 	holder->uid_known = process_user(holder->pid, &holder->uid) == 0;
 	holder->held = process_read(holder->pid, &process) == 0 ? process.age : -1;
 	holder->at_most = true;
@@ -423,7 +428,7 @@ static void find_by_address(const struct host_address *address, struct holder *h
 	if (fd < 0 || read_peer(fd, &peer)) {
 		if (fd >= 0)
 			close(fd);
-		find_heir(address, holder);
+		find_heir(address, false, holder);
 		return;
 	}
 	holder->uid = peer.cred.uid;
@@ -431,8 +436,7 @@ static void find_by_address(const struct host_address *address, struct holder *h
 	if (peer.cred.pid == 0) {
 		holder->hidden = "its process is in another pid namespace";
 	} else if (peer.life == PEER_DEAD || (peer.life == PEER_UNKNOWN && !is_proved_holder(address, peer.cred.pid))) {
-		find_heir(address, holder);
-		holder->heir = holder->pid != 0;
+		find_heir(address, true, holder);
 	} else {
 		holder->pid = peer.cred.pid;
 		/* Only this user's and root's word counts; the kernel's word on the age of the process is never less. */

@@ -198,19 +198,21 @@ static bool is_me_only(pid_t pid)
 	       own.st_ino == other.st_ino;
 }
 
-pid_t process_find_socket(uint32_t inode)
+pid_t process_find_socket(uint32_t inode, bool *own_kind)
 {
 	struct numbers pids;
 	pid_t found = 0;
 	int64_t pid;
 
+	*own_kind = false;
 	if (numbers_open(&pids, "/proc"))
 		return 0;
 	while ((pid = numbers_next(&pids)) > 0) {
 		if (pid == getpid() || !process_has_socket((pid_t)pid, inode))
 			continue;
 		found = (pid_t)pid;
-		if (!is_me_only(found))
+		*own_kind = is_me_only(found);
+		if (!*own_kind)
 			break;
 	}
 	close(pids.fd);

@@ -26,10 +26,10 @@ bool process_is_ancestor(pid_t ancestor);
 bool process_has_socket(pid_t pid, uint32_t inode);
 
 /*
- * Finds a process that has the socket INODE open and is no me-only (unless there is no other). This process is left out.
- * Returns its pid, 0 if none was seen.
+ * Finds a process that has the socket INODE open, this one left out: one that is no me-only, unless there is no other.
+ * Returns its pid, and in OWN_KIND whether it is a me-only; 0 if none was seen.
  */
-pid_t process_find_socket(uint32_t inode);
+pid_t process_find_socket(uint32_t inode, bool *own_kind);
 
 /* The user that PID runs as. Returns 0 or a negative errno. */
 int process_user(pid_t pid, uid_t *uid);
