@@ -125,7 +125,7 @@ void holder_describe(const struct holder *holder, bool waiting, struct line *lin
 		line_add(line, stranger ? ", neither this user nor root)" : ")");
 	}
 	if (holder->heir)
-		line_add(line, ", left running by a command that has ended,");
+		line_add(line, waiting ? ", left running by a command that has ended" : ", left running by a command that has ended,");
 	if (holder->held >= 0) {
 		line_add(line, waiting ? ", which has held it for " : " for ");
 		if (holder->at_most)

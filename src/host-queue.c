@@ -83,6 +83,7 @@ struct waiter {
 	struct link ahead[2];	/* hang-up of both: it is our turn, or the queue is gone. [0] is our connection into the queue */
 	struct link heirs[HEIRS];	/* who comes behind us. The front has two; the second has one, the third */
 	bool alone;
+	bool deaf;		/* no descriptors for heirs: not before the next look */
 	int joins;		/* tries to join the queue in quick succession */
 	int64_t joined;		/* when the last one was */
 	int64_t pause;		/* the last one; 0: the next is not needed or the shortest */
@@ -320,11 +321,16 @@ static bool appoint_next(struct waiter *w)
 	struct link next;
 	bool found, appointed;
 
-	if (poll(&waiting, 1, 0) <= 0 || link_second(w, ends))
+	if (poll(&waiting, 1, 0) <= 0)
+		return false;
+	/* If there are no descriptors left, try again later: the queue stays readable. */
+	w->deaf = link_second(w, ends) != 0;
+	if (w->deaf)
 		return false;
 	given[0] = w->queue;
 	given[1] = ends[1];
 	found = next_in_queue(w, &next);
+	w->deaf = !found && errno != EAGAIN;
 	appointed = found && send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0;
 	if (appointed && !has_hung_up(next.fd)) {
 		w->heirs[ends[1] < 0 ? 0 : 1] = next;
@@ -648,7 +654,7 @@ static int poll_open(struct pollfd fds[WAITER_FDS], bool ready[WAITER_FDS], cons
 		[AHEAD + 1] = { .fd = w->ahead[1].fd, .events = POLLIN },
 		[HEIR] = { .fd = w->heirs[0].fd },
 		[HEIR + 1] = { .fd = w->heirs[1].fd },
-		[QUEUE] = { .fd = is_front(w) && w->heirs[HEIRS - 1].fd < 0 ? w->queue : -1, .events = POLLIN },
+		[QUEUE] = { .fd = is_front(w) && w->heirs[HEIRS - 1].fd < 0 && !w->deaf ? w->queue : -1, .events = POLLIN },
 	};
 	nfds_t n = 0;
 	int r;

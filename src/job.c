@@ -52,6 +52,7 @@ struct job {
 	int64_t since;			/* when the command was started */
 	pid_t keeper;			/* 0: none */
 	int command_fd, own_fd;		/* pidfds of the command and of this process; -1 before there was a keeper */
+	bool keeper_missed;		/* it could not be started the last time */
 	int64_t keeper_due;		/* DEADLINE_NEVER: there is one, or it cannot be */
 	int status;			/* as wait(2) gives it */
 	bool ended;
@@ -363,7 +364,10 @@ static void run(struct job *job)
 		if (deadline_now() >= job->keeper_due) {
 			int r = start_keeper(job, -1);
 
-			/* Out of processes or descriptors: again later. Without pidfds (before Linux 5.3): never. */
+			/* Out of processes: again later. Without pidfds (before Linux 5.3): never. */
+			if (r && !job->keeper_missed)
+				story(job->options, lock, "cannot start the keeper: if me-only is killed by SIGKILL, the command alone has the lock");
+			job->keeper_missed = r != 0;
 			job->keeper_due = r == 0 || r == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
 		}
 		if (poll(fds, 2, deadline_poll_timeout(job->keeper_due)) < 0)

@@ -51,6 +51,9 @@
 /* Where an inherited socket of ours can be: it was put on the first free descriptor from 60. */
 #define INHERITED_FD_MAX 1024
 
+/* The audience leaves so many descriptors free. */
+#define KEPT_FDS 8
+
 /* How long a holder may take to greet before it is taken for one that does not. */
 #define GREETING_MS 200
 
@@ -174,17 +177,13 @@ static bool is_of_this_namespace(int fd)
 static bool has_inherited(const struct host_address *address)
 {
 	struct pollfd fds[INHERITED_FD_MAX];
-	struct rlimit limit = { .rlim_cur = INHERITED_FD_MAX };
-	nfds_t n;
 
-	/* One poll tells which descriptors are open; it takes no more of them than the limit allows. */
-	getrlimit(RLIMIT_NOFILE, &limit);
-	n = limit.rlim_cur < INHERITED_FD_MAX ? (nfds_t)limit.rlim_cur : INHERITED_FD_MAX;
-	for (nfds_t i = 0; i < n; i++)
-		fds[i] = (struct pollfd){ .fd = (int)i };
-	poll(fds, n, 0);
-	for (nfds_t i = 0; i < n; i++)
-		if (!(fds[i].revents & POLLNVAL) && host_is_listener((int)i, address) && is_of_this_namespace((int)i))
+	for (int i = 0; i < INHERITED_FD_MAX; i++)
+		fds[i] = (struct pollfd){ .fd = i };
+	/* One poll tells which descriptors are open. If a lower limit forbids that, descriptors above it can still be: all are tried. */
+	poll(fds, INHERITED_FD_MAX, 0);
+	for (int i = 0; i < INHERITED_FD_MAX; i++)
+		if (!(fds[i].revents & POLLNVAL) && host_is_listener(i, address) && is_of_this_namespace(i))
 			return true;
 	return false;
 }
@@ -245,12 +244,33 @@ bool host_is_reentry(const struct host_address *address)
 	return has_inherited(address) || descends_from_holder(address);
 }
 
+/* Whether the lock at ADDRESS is this user's or root's. */
+static bool is_trusted_owner(const struct host_address *address)
+{
+	struct socket_entry entry;
+	struct peer peer;
+	int fd, r;
+
+	if (socket_table_find(address, &entry) == 0 && entry.uid != SOCKET_UID_UNKNOWN)
+		return holder_is_trusted(entry.uid);
+	fd = host_connect(address);
+	if (fd < 0)
+		return false;
+	r = read_peer(fd, &peer);
+	close(fd);
+	return r == 0 && holder_is_trusted(peer.cred.uid);
+}
+
+/*
+ * Who is told "yes" runs without taking the lock. So a stranger must not be able to hand it down: not to what he starts with
+ * more rights than he has himself, by sudo for instance.
+ */
 static int host_is_ours(struct lock *lock)
 {
 	struct host_address address;
 
 	host_address(&address, lock->name);
-	return host_is_reentry(&address);
+	return host_is_reentry(&address) && is_trusted_owner(&address);
 }
 
 static int host_take(struct lock *lock, int64_t deadline, lock_wait_begins *begins, const struct options *options)
@@ -313,17 +333,28 @@ static void greet(int fd, const struct lock *lock, pid_t job, int64_t since)
 	(void)sendmsg(fd, &greets, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+/* Whether so few descriptors are left behind FD that the audience must have no more of them: a keeper needs some. */
+static bool is_near_limit(int fd)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_NOFILE, &limit) || (rlim_t)fd + KEPT_FDS >= limit.rlim_cur;
+}
+
 /* Takes one connection in. Returns whether there can be more. */
 static bool admit(struct lock *lock, pid_t job, int64_t since)
 {
 	struct epoll_event gone = { .events = 0 };	/* hang-up is always told; data are never looked at */
 	int fd = accept4(lock->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (fd < 0) {
-		/* No descriptors left (or no memory): look away until one of the audience has gone. */
-		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			epoll_ctl(lock->watched, EPOLL_CTL_DEL, lock->fd, NULL);
-		return errno == EINTR || errno == ECONNABORTED;
+	if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
+		return errno != EAGAIN;
+	/* No descriptors left, or no memory: look away until one of the audience has gone. */
+	if (fd < 0 || is_near_limit(fd)) {
+		epoll_ctl(lock->watched, EPOLL_CTL_DEL, lock->fd, NULL);
+		if (fd >= 0)
+			close(fd);
+		return false;
 	}
 	greet(fd, lock, job, since);
 	gone.data.fd = fd;
@@ -354,6 +385,11 @@ static void host_serve(struct lock *lock, pid_t job, int64_t since)
 	for (int i = 0; i < n; i++) {
 		if (events[i].data.fd != lock->fd) {
 			dismiss(lock, events[i].data.fd);
+			continue;
+		}
+		/* Somebody who has inherited it has shut it down: nobody can connect any more, and that would be told for ever. */
+		if (events[i].events & EPOLLHUP) {
+			epoll_ctl(lock->watched, EPOLL_CTL_DEL, lock->fd, NULL);
 			continue;
 		}
 		/* A few at a time: a flood must not keep us from the command. */
@@ -388,6 +424,8 @@ static bool read_greeting(int fd, struct holder *holder)
 	return true;
 }
 
+static const char just_let_go[] = "it has just let go";
+
 /*
  * Who has the socket when the process that listened last is gone or cannot be asked. That is an heir of its command, or a
  * me-only: one that is about to let go, or a keeper.
@@ -400,7 +438,9 @@ static void find_heir(const struct host_address *address, bool peer_is_dead, str
 	int r = socket_table_find(address, &entry);
 
 	if (r) {
-		holder->hidden = r == -ENOENT ? "it has just let go" : "the kernel does not show its table of sockets";
+		holder->hidden = r == -ENOENT ? just_let_go :
+				 r == -EMFILE ? "there is no descriptor left to look for it" :
+						"the kernel does not show its table of sockets";
 		return;
 	}
 	if (entry.uid != SOCKET_UID_UNKNOWN && !holder->uid_known) {
@@ -412,9 +452,14 @@ static void find_heir(const struct host_address *address, bool peer_is_dead, str
 		holder->hidden = "its process cannot be seen";
 		return;
 	}
+	if (process_read(holder->pid, &process)) {
+		holder->pid = 0;
+		holder->hidden = just_let_go;
+		return;
+	}
 	holder->heir = peer_is_dead && !own_kind;
 	holder->uid_known = process_user(holder->pid, &holder->uid) == 0;
-	holder->held = process_read(holder->pid, &process) == 0 ? process.age : -1;
+	holder->held = process.age;
 	holder->at_most = true;
 }
 

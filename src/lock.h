@@ -55,7 +55,7 @@ struct lock_engine {
 	/* Whether the caller runs under the lock: 1, 0, or a negative errno with lock->failed. Only proof counts. */
 	int (*is_ours)(struct lock *lock);
 
-	/* Says whose the lock is without disturbing the holder. Returns 0 or a negative errno. */
+	/* Says whose the lock is without disturbing the holder. Returns 0 or a negative errno: -ENOENT if it is free now. */
 	int (*find_owner)(const struct lock *lock, uid_t *uid);
 
 	/* Says who holds the lock, as far as that can be seen. */

@@ -24,6 +24,7 @@
  * From here to the command's exec nothing is done that is not needed: this program is started for every job of a host.
  */
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -85,12 +86,16 @@ static void tell_whom_we_wait_for(const struct lock *lock, const struct options 
 	line_end(&line);
 }
 
-/* With --quiet only a holder who is neither this user nor root is worth a line. Asks without disturbing the holder. */
-static int is_silent(const struct lock *lock, const struct options *options)
+/* With --quiet only a holder who is neither this user nor root is worth a line, nor one who has gone. Disturbs nobody. */
+static bool is_silent(const struct lock *lock, const struct options *options)
 {
 	uid_t owner;
+	int r;
 
-	return options->quiet && lock->engine->find_owner(lock, &owner) == 0 && holder_is_trusted(owner);
+	if (!options->quiet)
+		return false;
+	r = lock->engine->find_owner(lock, &owner);
+	return r == -ENOENT || (r == 0 && holder_is_trusted(owner));
 }
 
 /* A job asks for a lock that it holds. That is a mistake in a script, so neither --quiet nor --conflict-exit-code hide it. */

@@ -152,8 +152,11 @@ static int check(char **rest, struct options *options, struct usage_error *error
 	if (!*rest)
 		return wrong(error, "no LOCK given", NULL, "");
 	options->lock = *rest++;
-	if (options->mode == MODE_HELD)
+	if (options->mode == MODE_HELD) {
+		if (options->wait_given || options->nonblock || options->no_fork || options->close || options->conflict_status >= 0)
+			return wrong(error, "--held runs nothing: leave -w, -n, -F, -o and -E out", NULL, "");
 		return *rest ? wrong(error, "--held takes a LOCK and no command:", *rest, "") : 0;
+	}
 	if (!*rest)
 		return wrong(error, "no COMMAND given for the lock", options->lock, "");
 	options->command = rest;
