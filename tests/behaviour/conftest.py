@@ -130,6 +130,15 @@ def children_of(pid):
     return found
 
 
+def name_of(pid):
+    """The name of PID's program, or None when it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm") as f:
+            return f.read().rstrip("\n")
+    except OSError:
+        return None
+
+
 def process_state(pid):
     """The state letter of PID in /proc (S, T, Z, ...), or None when it is gone."""
     try:
@@ -250,6 +259,7 @@ def hold(me_only, start):
         line = p.stdout.readline()
         assert line, f"the holder did not start: {p.stderr.read()!r}"
         p.job = int(line)
+        wait_for(lambda: name_of(p.job) == "cat", "the job is what it will be")
         return p
 
     return hold_

@@ -271,3 +271,63 @@ def test_a_script_that_locks_itself(start, run, lock, tmp_path, shell):
     p.stdin.close()
     assert p.wait(DEADLINE) == 1  # what "read" says at the end of the input
     assert not is_bound(address(lock))
+
+
+# ---- whose lock it is ----
+
+# Takes the lock as the user argv[1], gets its rights back, and asks: as under a stranger's sudo. argv[2]: whether the socket is inherited.
+HANDED_DOWN = """
+import os, socket, subprocess, sys
+os.seteuid(int(sys.argv[1]))
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.bind(b"\\0me-only:" + os.fsencode(sys.argv[3]))
+s.listen()
+os.seteuid(0)
+s.set_inheritable(True)
+sys.exit(subprocess.run(sys.argv[4:], close_fds=sys.argv[2] == "closed").returncode)
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("descriptor", ["inherited", "closed"])
+@pytest.mark.parametrize("owner, answer", [("0", 0), ("4321", 1)], ids=["root's", "a stranger's"])
+def test_a_stranger_cannot_hand_his_lock_down(start, lock, descriptor, owner, answer):
+    """Who is told that it runs under the lock runs: so only this user's locks and root's count. To refuse, all count."""
+    def asked(*argv):
+        p = start("/usr/bin/python3", "-c", HANDED_DOWN, owner, descriptor, lock, ME_ONLY, *argv)
+        _, err = p.communicate(timeout=DEADLINE)
+        return p.returncode, err
+
+    assert asked("--held", lock) == (answer, b"")
+    status, err = asked("-w", "inf", lock, "true")
+    assert status == 4 and b": this job already holds it: " in err
+
+
+# Has a listening socket from a process that has ended, as descriptor 60, and becomes argv[2:] with a lower limit.
+LEFT_OVER = """
+import os, resource, socket, sys
+ours, theirs = socket.socketpair()
+if os.fork() == 0:
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.bind(b"\\0me-only:" + os.fsencode(sys.argv[1]))
+    s.listen()
+    socket.send_fds(theirs, [b"x"], [s.fileno()])
+    os._exit(0)
+_, [fd], _, _ = socket.recv_fds(ours, 1, 1)
+os.wait()
+os.dup2(fd, 60, inheritable=True)
+os.close(fd)
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.static
+def test_a_descriptor_above_a_lowered_limit_is_seen(start, lock):
+    def asked(*argv):
+        p = start("/usr/bin/python3", "-c", LEFT_OVER, lock, ME_ONLY, *argv)
+        _, err = p.communicate(timeout=DEADLINE)
+        return p.returncode, err
+
+    assert asked("--held", lock) == (0, b"")
+    assert asked("-w", "inf", lock, "true")[0] == 4

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -10,7 +11,7 @@ import tempfile
 
 import pytest
 
-from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, has_children, is_bound, process_state, program,
+from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, has_children, is_bound, process_state, processor_time, program,
                       refusal, release, user, wait_for)
 
 # A job that says that it runs, and ends when its standard input does; and one that closes what it inherited first.
@@ -397,3 +398,36 @@ def test_back_to_back_runs_that_have_a_keeper(start, lock):
         out, err = loop.communicate(timeout=DEADLINE)
         assert (loop.returncode, out, err) == (0, b"", b"")
         assert not is_bound(address(f"{lock}/{i}"))
+
+
+def test_a_crowd_that_asks_leaves_descriptors_for_the_keeper(begin, run, lock):
+    """More connections than me-only has descriptors for: the keeper comes all the same."""
+    p = begin(lock, *CLOSING_JOB, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80)))
+    crowd = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(120)]
+    for s in crowd:
+        s.connect(address(lock))
+    keeper_of(p.pid)
+    kill_wrapper(p)
+    for s in crowd:
+        s.close()
+    assert_held_until_the_job_ends(p, run, lock)
+
+
+# The job shuts the lock's socket down, so that nobody can connect to it any more.
+SHUTTING_JOB = """
+import os, socket, sys
+s = socket.socket(fileno=60)
+s.shutdown(socket.SHUT_RDWR)
+s.detach()
+print(os.getpid(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_lock_that_was_shut_down_costs_nothing_and_is_held(begin, me_only, lock):
+    p = begin(lock, "/usr/bin/python3", "-c", SHUTTING_JOB)
+    before = processor_time(p.pid)
+    # The time that is measured is the time that this one waits.
+    assert me_only("-w", "1s", lock, "true").wait(DEADLINE) == 4
+    assert processor_time(p.pid) - before < 0.1
+    assert release(p) == 0

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from conftest import ME_ONLY, address, forms, is_bound, process_state, refusal, release, user, wait_for
+from conftest import DEADLINE, ME_ONLY, address, forms, is_bound, process_state, refusal, release, user, wait_for
 
 OPTIONS = ["--wait", "--nonblock", "--no-fork", "--close", "--conflict-exit-code", "--exit-base", "--quiet", "--verbose",
            "--held", "--help", "--version"]
@@ -326,3 +326,18 @@ def test_many_refused_tries_cost_the_holder_nothing_that_lasts(hold, run, lock):
         refusal(run, lock)
     wait_for(lambda: len(os.listdir(f"/proc/{holder.pid}/fd")) <= before + 1, "the connections of those who left are closed")
     assert release(holder) == 0
+
+
+@pytest.mark.parametrize("options", [["-w", "1"], ["-n"], ["-F"], ["-o"], ["-E", "5"]], ids=lambda o: o[0])
+def test_held_takes_no_option_that_says_how_to_run(run, lock, options):
+    r = run("--held", *options, lock)
+    assert r.returncode == 2
+    assert r.stderr.startswith(b"me-only: --held runs nothing: ")
+
+
+def test_quiet_says_nothing_about_who_has_just_let_go(start, lock):
+    for _ in range(60):
+        crowd = [start(ME_ONLY, "-q", lock, "true") for _ in range(3)]
+        for p in crowd:
+            _, err = p.communicate(timeout=DEADLINE)
+            assert (p.returncode in (0, 4), err) == (True, b"")

@@ -3,6 +3,7 @@ import hashlib
 import os
 import random
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -659,3 +660,19 @@ def test_quiet_says_nothing_when_it_gives_up(hold, run, lock):
     hold(lock)
     p = run("-q", "-w", "0.1", lock, "true")
     assert (p.returncode, p.stderr) == (4, b"")
+
+
+@pytest.mark.static
+@pytest.mark.parametrize("limit", [5, 6, 7])
+def test_a_front_without_descriptors_for_heirs_does_not_spin(hold, me_only, lock, limit):
+    holder = hold(lock)
+    front = me_only("-w", "inf", lock, "true", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
+    wait_for(lambda: waiters_of(lock) >= 1, "the front waits")
+    second = me_only("-w", "inf", lock, "true")
+    wait_for(lambda: waiters_of(lock) >= 2, "the second waits")
+    before = processor_time(front.pid)
+    assert me_only("-w", "1s", lock, "true").wait(DEADLINE) == 4
+    assert processor_time(front.pid) - before < 0.1
+    assert release(holder) == 0
+    assert second.wait(DEADLINE) == 0
+    front.wait(DEADLINE)
