@@ -41,10 +41,13 @@
 /* Waiters further behind look ever less often, up to this: thousands of them must cost nothing. */
 #define LONGEST_LOOK (5 * NS_PER_S)
 
-/* A name that was seen free is looked at so often, and must stay free for so long before somebody in line takes it. */
+/*
+ * A name that was seen free is looked at so often, and must be free so many times in a row before somebody in line takes it:
+ * counted, not timed, since on a busy machine a waiter can be kept from looking for as long as all the others run.
+ */
 #define FREE_LOOK (NS_PER_S / 20)
-#define FREE_LIMIT_STOPPED (NS_PER_S / 5)
-#define FREE_LIMIT (5 * NS_PER_S / 2)
+#define FREE_LOOKS_STOPPED 4
+#define FREE_LOOKS 50
 
 /* The growing pause where no hang-up can be waited for. */
 #define SHORTEST_PAUSE (1 * NS_PER_MS)
@@ -89,7 +92,7 @@ struct waiter {
 	int64_t pause;		/* the last one; 0: the next is not needed or the shortest */
 	int64_t look;		/* when to try the name, or to join the queue, at the latest */
 	int64_t look_interval;
-	int64_t free_since;	/* since when the name was seen free; 0: it was in use */
+	int seen_free;		/* how many times in a row the name was seen free */
 };
 
 static void close_fd(int *fd)
@@ -514,24 +517,24 @@ static bool all_ahead_are_stopped(const struct waiter *w)
  */
 static int look_past_front(struct waiter *w)
 {
-	int64_t now = deadline_now(), limit = w->queue >= 0 && all_ahead_are_stopped(w) ? FREE_LIMIT_STOPPED : FREE_LIMIT;
+	int limit = w->queue >= 0 && all_ahead_are_stopped(w) ? FREE_LOOKS_STOPPED : FREE_LOOKS;
 	int r;
 
-	if (w->free_since && !name_is_free(w))
-		w->free_since = 0;
-	else if (!w->free_since || now - w->free_since >= limit) {
+	if (w->seen_free > 0 && w->seen_free < limit) {
+		w->seen_free = name_is_free(w) ? w->seen_free + 1 : 0;
+	} else {
 		r = bind_name(w);
-		if (r == 0 && w->free_since)
+		if (r == 0 && w->seen_free > 0)
 			return 0;
 		if (r && r != -EADDRINUSE)
 			return r;
-		w->free_since = r == 0 ? now : 0;
+		w->seen_free = r == 0;
 		if (r == 0 && (r = renew_candidate(w)))
 			return r;
 	}
-	if (!w->free_since && w->queue < 0)
+	if (!w->seen_free && w->queue < 0)
 		w->look_interval = earlier(w->look_interval * 2, LONGEST_LOOK);
-	w->look = now + (w->free_since ? FREE_LOOK : w->look_interval);
+	w->look = deadline_now() + (w->seen_free ? FREE_LOOK : w->look_interval);
 	return -EAGAIN;
 }
 
@@ -543,7 +546,7 @@ static void become_front(struct waiter *w)
 	if (listen(w->queue, INT_MAX))
 		close_fd(&w->queue);
 	w->pause = w->look = 0;
-	w->free_since = 0;
+	w->seen_free = 0;
 }
 
 /* Closes all that we have of the line. */

@@ -35,8 +35,9 @@ forms = pytest.mark.parametrize("form", [(), ("-F",), ("-o",)], ids=["default", 
 def pytest_configure(config):
     config.addinivalue_line("markers", "root: needs root (other users, namespaces, limits); run in the root pass only")
     config.addinivalue_line("markers", "static: needs the static program (no /proc, chroot, tiny limits)")
-    # A sanitizer sets handlers and limits of its own, and the command would inherit that instead of the caller's.
-    for flag in ("handle_segv=0", "handle_sigbus=0", "handle_sigfpe=0", "handle_sigill=0", "disable_coredump=0"):
+    # A sanitizer sets handlers and limits of its own, and the command would inherit that instead of the caller's. Looking
+    # for leaks takes a process and ptrace, which tests forbid; the program never allocates.
+    for flag in ("handle_segv=0", "handle_sigbus=0", "handle_sigfpe=0", "handle_sigill=0", "disable_coredump=0", "detect_leaks=0"):
         os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":" + flag
     # Orphans of a test come to us instead of to process 1, so that they can be found and ended.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
