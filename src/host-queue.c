@@ -66,6 +66,7 @@ enum word {
 	GIVE = '=',	/* with the queue socket, and for the third a link to the second, whose pid the number is: you are an heir */
 	FOLLOW = '+',	/* with a link to the third, or with its pid as the number: it comes behind you */
 	DISMISS = '-',	/* you are stopped, and no heir any more */
+	CLOSE_UP = '^',	/* the second was dismissed: do not wait for its hang-up */
 };
 
 /* A connection to another waiter, and its pid where that is known (else 0). */
@@ -287,6 +288,9 @@ static void dismiss_if_stopped(struct waiter *w, int i)
 		return;
 	send_word(w->heirs[i].fd, DISMISS, 0, NULL, 0);
 	drop_heir(w, i);
+	/* The stopped one keeps its end of the link open. */
+	if (i == 0 && w->heirs[0].fd >= 0)
+		send_word(w->heirs[0].fd, CLOSE_UP, 0, NULL, 0);
 }
 
 static void close_both(int ends[2])
@@ -309,10 +313,14 @@ static int link_second(struct waiter *w, int ends[2])
 	r = make_link(ends);
 	if (r)
 		return r;
-	if (send_word(w->heirs[0].fd, FOLLOW, 0, &ends[0], 1)) {
-		drop_heir(w, 0);
-		close_both(ends);
-	}
+	r = send_word(w->heirs[0].fd, FOLLOW, 0, &ends[0], 1);
+	if (r == 0)
+		return 0;
+	close_both(ends);
+	/* Only who has gone is dropped: who is dropped and lives would be a front beside us. */
+	if (r != -EPIPE && r != -ECONNRESET && r != -ENOTCONN)
+		return r;
+	drop_heir(w, 0);
 	return 0;
 }
 
@@ -322,7 +330,7 @@ static bool appoint_next(struct waiter *w)
 	struct pollfd waiting = { .fd = w->queue, .events = POLLIN };
 	int ends[2] = { -1, -1 }, given[2];
 	struct link next;
-	bool found, appointed;
+	bool found = false, appointed = false;
 
 	if (poll(&waiting, 1, 0) <= 0)
 		return false;
@@ -332,18 +340,20 @@ static bool appoint_next(struct waiter *w)
 		return false;
 	given[0] = w->queue;
 	given[1] = ends[1];
-	found = next_in_queue(w, &next);
+	/* The dead are passed over with the same link: a FOLLOW for each of them would fill the second's socket. */
+	while (!appointed && (found = next_in_queue(w, &next))) {
+		appointed = send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 && !has_hung_up(next.fd);
+		if (!appointed)
+			close(next.fd);
+	}
 	w->deaf = !found && errno != EAGAIN;
-	appointed = found && send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0;
-	if (appointed && !has_hung_up(next.fd)) {
+	if (appointed) {
 		w->heirs[ends[1] < 0 ? 0 : 1] = next;
 		if (ends[1] >= 0)
 			send_word(w->heirs[0].fd, FOLLOW, next.pid, NULL, 0);
-	} else if (found) {
-		close(next.fd);
 	}
 	close_both(ends);
-	return found;
+	return appointed;
 }
 
 /* The front sees to it that it has as many heirs as there are waiters for, none of them stopped. */
@@ -587,6 +597,8 @@ static void obey(struct waiter *w, struct heard *heard)
 		heard->fds[0] = -1;
 	} else if (heard->word == FOLLOW) {
 		w->heirs[0].pid = heard->number;
+	} else if (heard->word == CLOSE_UP && w->ahead[0].fd >= 0) {
+		close_fd(&w->ahead[1].fd);
 	}
 }
 
@@ -732,7 +744,11 @@ static void leave(struct waiter *w)
 	for (int i = HEIRS - 1; i >= 0; i--)
 		if (w->heirs[i].fd >= 0 && has_hung_up(w->heirs[i].fd))
 			drop_heir(w, i);
-	if (w->queue >= 0)
+	/* While somebody before us lives, it sees to the heirs: two that appoint would make two fronts. */
+	for (int i = 0; i < 2; i++)
+		if (w->ahead[i].fd >= 0 && has_hung_up(w->ahead[i].fd))
+			close_fd(&w->ahead[i].fd);
+	if (is_front(w))
 		appoint_heirs(w);
 	quit_line(w);
 }

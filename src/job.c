@@ -157,7 +157,10 @@ _Noreturn static void become_command(struct job *job)
 		_exit(r);
 	if (job->child_signal_ignored)
 		(void)signal(SIGCHLD, SIG_IGN);
-	/* Last: a stop before the exec would stop us too, who wait for it in vfork, and nobody would see us stopped. */
+	/*
+	 * Last: a stop that comes between vfork and exec stops this process here, and us, who wait for it in vfork, where nobody
+	 * sees us stopped. SIGCONT ends that. The time for it is short, with a long PATH on slow disks a little longer.
+	 */
 	set_mask(&job->mask, NULL);
 	_exit(execute(job->lock, job->options));
 }

@@ -52,7 +52,7 @@ static int usage(const struct options *options, const struct usage_error *error)
 		line_add(&line, "'");
 	}
 	line_add(&line, error->hint);
-	if (error->hint_subject)
+	if (error->hint_subject && error->subject)
 		line_escape(&line, error->subject, strlen(error->subject), LOCK_SHOWN);
 	line_add(&line, "; try 'me-only --help'");
 	line_end(&line);

@@ -676,3 +676,42 @@ def test_a_front_without_descriptors_for_heirs_does_not_spin(hold, me_only, lock
     assert release(holder) == 0
     assert second.wait(DEADLINE) == 0
     front.wait(DEADLINE)
+
+
+@pytest.mark.parametrize("who", [1, 2], ids=["second", "third"])
+def test_an_heir_that_runs_out_of_time_leaves_the_others_in_order(hold, lock, crowd, who):
+    holder = hold(lock)
+    for n in range(6):
+        crowd.join(1, wait="3s" if n == who else "inf")
+    assert crowd.waiters[who].wait(DEADLINE) == 4
+    release(holder)
+    left = [n for n in range(6) if n != who]
+    assert crowd.statuses(left) == {0}
+    assert crowd.read() == left
+
+
+def sockets_of(pid):
+    """What /proc/PID/fd shows for the sockets that PID has open."""
+    links = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            links.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except OSError:
+            pass
+    return {link for link in links if link.startswith("socket:")}
+
+
+def test_the_third_does_not_wait_for_a_second_that_is_stopped(hold, lock, crowd):
+    """The front replaces a second that is stopped, and the third is told: the line does not stand still at the stopped one."""
+    holder = hold(lock)
+    crowd.join(5)
+    front, fourth = crowd.waiters[0].pid, crowd.waiters[3].pid
+    crowd.stop(1)
+    # All heirs have the front's queue socket; the fourth becomes one in the place of the second.
+    wait_for(lambda: sockets_of(front) & sockets_of(fourth), "the second was replaced")
+    release(holder)
+    left = [0, 2, 3, 4]
+    assert crowd.statuses(left) == {0}
+    assert crowd.read() == left
+    crowd.resume(1)
+    assert crowd.statuses([1]) == {0}
