@@ -54,7 +54,7 @@
 #define LONGEST_PAUSE (NS_PER_S / 4)
 
 /* So often in quick succession a full or silent queue is tried, or one that does not keep us, before waiting alone. */
-#define JOIN_TRIES 8
+#define JOIN_TRIES 10
 
 /* More in one piece nobody has to say to an heir: who goes on talks to a waiter that does other things, too. */
 #define MOST_WORDS 16
