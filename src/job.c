@@ -388,7 +388,7 @@ static void die_by(int number)
 	char zeros[64] = { 0 };		/* a kernel's struct sigaction with SIG_DFL, no flags and no mask, whatever its layout */
 
 	/* The command has left its core file. A core handler behind a pipe does not look at the limit, but at this. */
-	setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 });
+	prlimit(0, RLIMIT_CORE, &(struct rlimit){ 0 }, NULL);	/* not setrlimit(): musl's brings in what only threads need */
 	prctl(PR_SET_DUMPABLE, 0);
 	/* The raw call again: musl's refuses the signals that it uses itself. */
 	syscall(SYS_rt_sigaction, number, zeros, NULL, sizeof(struct kernel_sigset));
