@@ -1,14 +1,28 @@
 #include "deadline.h"
 
 #include <limits.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
+
+#ifdef SYS_clock_gettime64	/* machines with 32 bits */
+#define SYS_CLOCK SYS_clock_gettime64
+#else
+#define SYS_CLOCK SYS_clock_gettime
+#endif
+
+int64_t clock_now(int clock)
+{
+	int64_t now[2];		/* seconds and nanoseconds */
+
+	/* The raw call. It is as fast as finding the vDSO's, for somebody who asks only a few times, and libc's is 850 bytes. */
+	syscall(SYS_CLOCK, clock, now);
+	return now[0] * NS_PER_S + now[1];
+}
 
 int64_t deadline_now(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+	return clock_now(CLOCK_MONOTONIC);
 }
 
 int64_t deadline_in(int64_t duration)

@@ -8,6 +8,9 @@
 #define NS_PER_S 1000000000LL
 #define DEADLINE_NEVER INT64_MAX
 
+/* Nanoseconds of CLOCK, one of clock_gettime(2). */
+int64_t clock_now(int clock);
+
 /* Nanoseconds of CLOCK_MONOTONIC, on which all deadlines are. */
 int64_t deadline_now(void);
 

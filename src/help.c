@@ -57,7 +57,8 @@ int help_print(void)
 {
 	char row_text[512];
 	int r = print("Usage: me-only [OPTION]... LOCK COMMAND [ARGUMENT]...\n"
-		      "       me-only --held LOCK\n"
+		      "       me-only --held | --who LOCK\n"
+		      "       me-only --list\n"
 		      "       me-only --help | --version\n"
 		      "Run COMMAND as the only instance: whoever asks for LOCK while COMMAND runs is refused.\n"
 		      "The kernel takes the lock back when the last process that has it is gone.\n"

@@ -34,12 +34,10 @@
 #include <unistd.h>
 
 #include "deadline.h"
+#include "host-holder.h"
 #include "process.h"
 #include "socket-table.h"
 
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
 #endif
@@ -53,19 +51,6 @@
 
 /* The audience leaves so many descriptors free. */
 #define KEPT_FDS 8
-
-/* How long a holder may take to greet before it is taken for one that does not. */
-#define GREETING_MS 200
-
-static const char greeting_magic[8] = "me-only1";
-
-/* What a holder says to who connects; the whole name of the lock follows. All in the order of the machine's bytes. */
-struct greeting {
-	char magic[8];
-	int64_t held;		/* nanoseconds */
-	uint32_t job;		/* pid of the command, in the holder's pid namespace */
-	uint32_t name_length;
-};
 
 /*
  * Moves FD away from standard input, output and error, which were closed when we were started, and fills their places, so that
@@ -188,55 +173,19 @@ static bool has_inherited(const struct host_address *address)
 	return false;
 }
 
-/* The credentials of who listened last at the other end of FD, and whether that very process still lives. */
-struct peer {
-	struct ucred cred;
-	enum { PEER_DEAD, PEER_ALIVE, PEER_UNKNOWN } life;
-};
-
-static int read_peer(int fd, struct peer *peer)
-{
-	socklen_t size = sizeof peer->cred;
-	struct pollfd ended = { .fd = -1, .events = POLLIN };
-
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer->cred, &size))
-		return -errno;
-	size = sizeof ended.fd;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &ended.fd, &size)) {
-		/* Before Linux 6.5 there is no such option; later these say that the process is gone. */
-		peer->life = errno == ESRCH || errno == ENODATA || errno == EINVAL ? PEER_DEAD : PEER_UNKNOWN;
-		return 0;
-	}
-	peer->life = poll(&ended, 1, 0) == 0 ? PEER_ALIVE : PEER_DEAD;
-	close(ended.fd);
-	return 0;
-}
-
-/* Whether PID, or the process that started it (a wrapper), is seen to have the lock's socket. */
-static bool is_proved_holder(const struct host_address *address, pid_t pid)
-{
-	struct socket_entry entry;
-	struct process process;
-
-	if (socket_table_find(address, &entry))
-		return false;
-	return process_has_socket(pid, entry.inode) ||
-	       (process_read(pid, &process) == 0 && process_has_socket(process.parent, entry.inode));
-}
-
 /* Rule 14, second half: whether the holder is an ancestor of ours. Its number alone is no proof: it can have been used again. */
 static bool descends_from_holder(const struct host_address *address)
 {
-	struct peer peer;
+	struct host_peer peer;
 	int fd = host_connect(address), r;
 
 	if (fd < 0)
 		return false;
-	r = read_peer(fd, &peer);
+	r = host_peer_read(fd, &peer);
 	close(fd);
 	if (r || peer.life == PEER_DEAD || !process_is_ancestor(peer.cred.pid))
 		return false;
-	return peer.life == PEER_ALIVE || is_proved_holder(address, peer.cred.pid);
+	return peer.life == PEER_ALIVE || host_is_proved_holder(address, peer.cred.pid);
 }
 
 bool host_is_reentry(const struct host_address *address)
@@ -248,7 +197,7 @@ bool host_is_reentry(const struct host_address *address)
 static bool is_trusted_owner(const struct host_address *address)
 {
 	struct socket_entry entry;
-	struct peer peer;
+	struct host_peer peer;
 	int fd, r;
 
 	if (socket_table_find(address, &entry) == 0 && entry.uid != SOCKET_UID_UNKNOWN)
@@ -256,7 +205,7 @@ static bool is_trusted_owner(const struct host_address *address)
 	fd = host_connect(address);
 	if (fd < 0)
 		return false;
-	r = read_peer(fd, &peer);
+	r = host_peer_read(fd, &peer);
 	close(fd);
 	return r == 0 && holder_is_trusted(peer.cred.uid);
 }
@@ -324,11 +273,11 @@ static int audience_open(struct lock *lock)
 
 static void greet(int fd, const struct lock *lock, pid_t job, int64_t since)
 {
-	struct greeting greeting = { .held = deadline_now() - since, .job = (uint32_t)job, .name_length = (uint32_t)strlen(lock->name) };
+	struct host_greeting greeting = { .held = deadline_now() - since, .job = (uint32_t)job, .name_length = (uint32_t)strlen(lock->name) };
 	struct iovec parts[] = { { &greeting, sizeof greeting }, { (void *)(uintptr_t)lock->name, greeting.name_length } };
 	struct msghdr greets = { .msg_iov = parts, .msg_iovlen = 2 };
 
-	memcpy(greeting.magic, greeting_magic, sizeof greeting.magic);
+	memcpy(greeting.magic, HOST_GREETING_MAGIC, sizeof greeting.magic);
 	/* Fails when the other end has gone, or a name is too long for one message: then nobody is greeted. */
 	(void)sendmsg(fd, &greets, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
@@ -405,94 +354,6 @@ static void host_release(struct lock *lock)
 	syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0);
 }
 
-/* Waits for the greeting of the holder at the other end of FD and fills HOLDER in with it. Returns whether one came. */
-static bool read_greeting(int fd, struct holder *holder)
-{
-	struct pollfd answer = { .fd = fd, .events = POLLIN };
-	struct greeting greeting;
-	struct process job;
-
-	if (poll(&answer, 1, GREETING_MS) <= 0)
-		return false;
-	if (recv(fd, &greeting, sizeof greeting, MSG_DONTWAIT) != sizeof greeting ||
-	    memcmp(greeting.magic, greeting_magic, sizeof greeting.magic) != 0 || greeting.held < 0)
-		return false;
-	holder->held = greeting.held;
-	/* We came before the command had listened: then the pid was that of the me-only that was about to start it. */
-	if (process_read((pid_t)greeting.job, &job) == 0 && job.parent == holder->pid)
-		holder->pid = (pid_t)greeting.job;
-	return true;
-}
-
-static const char just_let_go[] = "it has just let go";
-
-/*
- * Who has the socket when the process that listened last is gone or cannot be asked. That is an heir of its command, or a
- * me-only: one that is about to let go, or a keeper.
- */
-static void find_heir(const struct host_address *address, bool peer_is_dead, struct holder *holder)
-{
-	struct socket_entry entry;
-	struct process process;
-	bool own_kind;
-	int r = socket_table_find(address, &entry);
-
-	if (r) {
-		holder->hidden = r == -ENOENT ? just_let_go :
-				 r == -EMFILE ? "there is no descriptor left to look for it" :
-						"the kernel does not show its table of sockets";
-		return;
-	}
-	if (entry.uid != SOCKET_UID_UNKNOWN && !holder->uid_known) {
-		holder->uid = entry.uid;
-		holder->uid_known = true;
-	}
-	holder->pid = process_find_socket(entry.inode, &own_kind);
-	if (holder->pid == 0) {
-		holder->hidden = "its process cannot be seen";
-		return;
-	}
-	if (process_read(holder->pid, &process)) {
-		holder->pid = 0;
-		holder->hidden = just_let_go;
-		return;
-	}
-	holder->heir = peer_is_dead && !own_kind;
-	holder->uid_known = process_user(holder->pid, &holder->uid) == 0;
-	holder->held = process.age;
-	holder->at_most = true;
-}
-
-static void find_by_address(const struct host_address *address, struct holder *holder)
-{
-	struct process process;
-	struct peer peer;
-	int fd = host_connect(address);
-
-	*holder = (struct holder){ .held = -1 };
-	if (fd < 0 || read_peer(fd, &peer)) {
-		if (fd >= 0)
-			close(fd);
-		find_heir(address, false, holder);
-		return;
-	}
-	holder->uid = peer.cred.uid;
-	holder->uid_known = true;
-	if (peer.cred.pid == 0) {
-		holder->hidden = "its process is in another pid namespace";
-	} else if (peer.life == PEER_DEAD || (peer.life == PEER_UNKNOWN && !is_proved_holder(address, peer.cred.pid))) {
-		find_heir(address, true, holder);
-	} else {
-		holder->pid = peer.cred.pid;
-		/* Only this user's and root's word counts; the kernel's word on the age of the process is never less. */
-		if (!(holder_is_trusted(peer.cred.uid) && read_greeting(fd, holder)) && process_read(holder->pid, &process) == 0) {
-			holder->held = process.age;
-			holder->at_most = true;
-		}
-	}
-	close(fd);
-}
-
 static int host_find_owner(const struct lock *lock, uid_t *uid)
 {
 	struct host_address address;
@@ -505,12 +366,12 @@ static int host_find_owner(const struct lock *lock, uid_t *uid)
 	return r == 0 && entry.uid == SOCKET_UID_UNKNOWN ? -ENODATA : r;
 }
 
-static void host_find_holder(const struct lock *lock, struct holder *holder)
+static void find_holder(const struct lock *lock, struct holder *holder)
 {
 	struct host_address address;
 
 	host_address(&address, lock->name);
-	find_by_address(&address, holder);
+	host_find_holder(&address, holder);
 }
 
 const struct lock_engine lock_host = {
@@ -522,5 +383,5 @@ const struct lock_engine lock_host = {
 	.release = host_release,
 	.is_ours = host_is_ours,
 	.find_owner = host_find_owner,
-	.find_holder = host_find_holder,
+	.find_holder = find_holder,
 };

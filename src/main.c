@@ -7,10 +7,12 @@
  *   options.c        the command line; help.c prints it
  *     duration.c       "1.5h" and back
  *     number.c         decimal numbers
+ *   helper.c         --who and --list are a program of their own: list/main.c
  *   lock.c           LOCK's engine; lock.h is THE interface of locks
  *   lock-host.c      the host engine: an abstract socket name
  *     host-address.c   NAME as a socket address; sha256.c for long ones
  *     host-queue.c     waiting, first come, first served
+ *     host-holder.c    who holds a name, as the kernel, the holder and /proc say
  *     socket-table.c   the kernel's table of sockets
  *   job.c            the runner: starts the command, passes signals on, reports its end
  *     exec.c           PATH, scripts without "#!", why a command cannot be run
@@ -31,6 +33,7 @@
 #include "deadline.h"
 #include "exit-codes.h"
 #include "help.h"
+#include "helper.h"
 #include "holder.h"
 #include "job.h"
 #include "lock.h"
@@ -164,6 +167,26 @@ static int printed(int error)
 	return error ? EXIT_THIRD_PARTY : 0;
 }
 
+/* What needs more than libc is a program of its own. */
+static int ask_helper(char **argv, const struct options *options)
+{
+	char path[PATH_MAX];
+	int r = helper_become("list", argv, path);
+	struct line line;
+
+	line_begin(&line);
+	line_escape(&line, path, strlen(path), LOCK_SHOWN);
+	line_add(&line, ": the helper for --who and --list cannot be run: ");
+	if (r == -EPERM)
+		line_add(&line, "others can write it or its folder");
+	else
+		line_add(&line, strerror(-r));
+	if (r == -ENOENT)
+		line_add(&line, "; it comes with a me-only that was built with libsmartcols and libmnl");
+	line_end(&line);
+	return options_status(options, EXIT_THIRD_PARTY);
+}
+
 int main(int argc, char **argv)
 {
 	struct options options;
@@ -177,7 +200,11 @@ int main(int argc, char **argv)
 		return printed(help_print());
 	if (options.mode == MODE_VERSION)
 		return printed(version_print());
+	if (options.mode == MODE_LIST)
+		return ask_helper(argv, &options);
 	if (lock_open(&lock, options.lock, &error))
 		return usage(&options, &error);
+	if (options.mode == MODE_WHO)
+		return ask_helper(argv, &options);
 	return options.mode == MODE_HELD ? held(&lock, &options) : run(&lock, &options);
 }

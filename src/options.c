@@ -10,19 +10,26 @@
 
 #define MAX_EXIT_BASE 250	/* 250 + 5 is the last status there is */
 
-enum { ID_EXIT_BASE = 1, ID_HELD, ID_HELP, ID_VERSION };
+enum { ID_EXIT_BASE = 1, ID_REPLACE, ID_COMPLAIN_AFTER, ID_JSON, ID_HELD, ID_WHO, ID_LIST, ID_HELP, ID_VERSION };
 
 const struct option_row option_rows[] = {
 	{ 'w', 'w', "wait", "DURATION",
 	  "wait at most DURATION for the lock, first come, first served;\n'inf': as long as it takes" },
 	{ 'n', 'n', "nonblock", NULL, "do not wait (the default)" },
+	{ 0, ID_REPLACE, "replace", NULL, "end the present holder first, then wait for the lock" },
+	{ 'k', 'k', "kill-after", "DURATION", "with --replace: the time between SIGTERM and SIGKILL (5s)" },
 	{ 'F', 'F', "no-fork", NULL, "become COMMAND instead of starting it" },
 	{ 'o', 'o', "close", NULL, "do not pass the lock to COMMAND: it ends when COMMAND ends,\nwhatever COMMAND left running" },
 	{ 'E', 'E', "conflict-exit-code", "N", "exit with N (0 to 255) instead of 4 when the lock is held" },
 	{ 0, ID_EXIT_BASE, "exit-base", "N", "our own statuses become N+1 to N+5 (N: 0 to 250)" },
 	{ 'q', 'q', "quiet", NULL, "say nothing when the lock is held (by this user or root)" },
+	{ 0, ID_COMPLAIN_AFTER, "complain-after", "AGE",
+	  "say nothing when the lock is held, unless it has been held\nfor longer than AGE" },
 	{ 'v', 'v', "verbose", NULL, "say what happens, with times" },
 	{ 0, ID_HELD, "held", NULL, "exit 0 if the caller already runs under LOCK, else 1" },
+	{ 0, ID_WHO, "who", NULL, "say who holds LOCK and who waits for it" },
+	{ 0, ID_LIST, "list", NULL, "say it for every lock of this host" },
+	{ 0, ID_JSON, "json", NULL, "with --who and --list: JSON" },
 	{ 0, ID_HELP, "help", NULL, "show this help" },
 	{ 0, ID_VERSION, "version", NULL, "show the version" },
 	{ 0, 0, NULL, NULL, NULL },
@@ -34,6 +41,11 @@ static int wrong(struct usage_error *error, const char *text, const char *subjec
 	return -EINVAL;
 }
 
+static int duration(const char *argument, int64_t *ns, struct usage_error *error)
+{
+	return duration_parse(argument, ns) ? wrong(error, "not a duration:", argument, " (a number and ms, s, m, h or d, or inf)") : 0;
+}
+
 /* Takes one option in; ARGUMENT is NULL for those that have none. */
 static int apply(struct options *options, char id, const char *argument, struct usage_error *error)
 {
@@ -41,9 +53,23 @@ static int apply(struct options *options, char id, const char *argument, struct 
 
 	switch (id) {
 	case 'w':
-		if (duration_parse(argument, &options->wait))
-			return wrong(error, "not a duration:", argument, " (a number and ms, s, m, h or d, or inf)");
 		options->wait_given = true;
+		return duration(argument, &options->wait, error);
+	case 'k':
+		return duration(argument, &options->kill_after, error);
+	case ID_COMPLAIN_AFTER:
+		return duration(argument, &options->complain_after, error);
+	case ID_REPLACE:
+		options->replace = true;
+		return 0;
+	case ID_JSON:
+		options->json = true;
+		return 0;
+	case ID_WHO:
+		options->mode = MODE_WHO;
+		return 0;
+	case ID_LIST:
+		options->mode = MODE_LIST;
 		return 0;
 	case 'n':
 		options->nonblock = true;
@@ -144,33 +170,61 @@ static int parse_short(char ***argv, struct options *options, struct usage_error
 	return 0;
 }
 
-/* What no single option can see: combinations, and whether LOCK and COMMAND are there. */
-static int check(char **rest, struct options *options, struct usage_error *error)
+/* Options that are about running a command. */
+static bool has_run_options(const struct options *options)
 {
-	if (options->mode == MODE_HELP || options->mode == MODE_VERSION)
-		return 0;
+	return options->wait_given || options->nonblock || options->no_fork || options->close || options->conflict_status >= 0 ||
+	       options->replace || options->kill_after >= 0 || options->complain_after >= 0;
+}
+
+/* The forms that run nothing. */
+static int check_question(char **rest, struct options *options, struct usage_error *error)
+{
+	if (has_run_options(options) || (options->mode != MODE_HELD && (options->quiet || options->verbose)))
+		return wrong(error, "--held, --who and --list run nothing: leave the options for running a command out", NULL, "");
+	if (options->mode == MODE_LIST)
+		return *rest ? wrong(error, "--list is for all locks of this host (--who is for one):", *rest, "") : 0;
 	if (!*rest)
 		return wrong(error, "no LOCK given", NULL, "");
 	options->lock = *rest++;
-	if (options->mode == MODE_HELD) {
-		if (options->wait_given || options->nonblock || options->no_fork || options->close || options->conflict_status >= 0)
-			return wrong(error, "--held runs nothing: leave -w, -n, -F, -o and -E out", NULL, "");
-		return *rest ? wrong(error, "--held takes a LOCK and no command:", *rest, "") : 0;
-	}
+	return *rest ? wrong(error, "--held and --who take a LOCK and no command:", *rest, "") : 0;
+}
+
+static int check_run(char **rest, struct options *options, struct usage_error *error)
+{
+	if (!*rest)
+		return wrong(error, "no LOCK given", NULL, "");
+	options->lock = *rest++;
 	if (!*rest)
 		return wrong(error, "no COMMAND given for the lock", options->lock, "");
 	options->command = rest;
 	if (options->nonblock && options->wait_given)
 		return wrong(error, "-n and -w contradict each other: leave one out", NULL, "");
+	if (options->nonblock && options->replace)
+		return wrong(error, "-n and --replace contradict each other: who replaces waits; leave one out", NULL, "");
+	if (options->kill_after >= 0 && !options->replace)
+		return wrong(error, "-k is for --replace: give both or none", NULL, "");
+	if (options->quiet && options->complain_after >= 0)
+		return wrong(error, "-q and --complain-after contradict each other: leave one out", NULL, "");
 	if (options->no_fork && options->close)
 		return wrong(error, "-F and -o contradict each other: with -F the command itself is all that holds the lock; leave one out",
 			     NULL, "");
 	return 0;
 }
 
+/* What no single option can see: combinations, and whether LOCK and COMMAND are there. */
+static int check(char **rest, struct options *options, struct usage_error *error)
+{
+	if (options->mode == MODE_HELP || options->mode == MODE_VERSION)
+		return 0;
+	if (options->json && options->mode != MODE_WHO && options->mode != MODE_LIST)
+		return wrong(error, "--json is for --who and --list", NULL, "");
+	return options->mode == MODE_RUN ? check_run(rest, options, error) : check_question(rest, options, error);
+}
+
 int options_parse(char **argv, struct options *options, struct usage_error *error)
 {
-	*options = (struct options){ .mode = MODE_RUN, .conflict_status = -1 };
+	*options = (struct options){ .mode = MODE_RUN, .conflict_status = -1, .kill_after = -1, .complain_after = -1 };
 	if (!*argv)
 		return wrong(error, "no LOCK given", NULL, "");
 	while (*++argv && argv[0][0] == '-' && argv[0][1]) {

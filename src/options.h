@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum mode { MODE_RUN, MODE_HELD, MODE_HELP, MODE_VERSION };
+enum mode { MODE_RUN, MODE_HELD, MODE_WHO, MODE_LIST, MODE_HELP, MODE_VERSION };
 
 struct options {
 	enum mode mode;
@@ -16,10 +16,14 @@ struct options {
 	bool no_fork;
 	bool close;
 	bool quiet;
+	bool json;
+	bool replace;
+	int64_t kill_after;	/* nanoseconds, DEADLINE_NEVER: never; -1: not given */
+	int64_t complain_after;	/* nanoseconds; -1: not given */
 	bool verbose;
 	unsigned exit_base;
 	int conflict_status;	/* -1: EXIT_HELD + exit_base */
-	const char *lock;	/* as the user wrote it */
+	const char *lock;	/* as the user wrote it; NULL for MODE_LIST, MODE_HELP, MODE_VERSION */
 	char **command;		/* NULL-terminated; MODE_RUN only */
 };
 

@@ -72,11 +72,7 @@ static const char *stat_field(const char *text, int n)
 
 static int64_t age_of(uint64_t start_ticks)
 {
-	struct timespec now;
-	int64_t start = (int64_t)(start_ticks * (uint64_t)(NS_PER_S / (int64_t)getauxval(AT_CLKTCK)));
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec - start;
+	return clock_now(CLOCK_BOOTTIME) - (int64_t)(start_ticks * (uint64_t)(NS_PER_S / (int64_t)getauxval(AT_CLKTCK)));
 }
 
 int process_read(pid_t pid, struct process *process)

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "deadline.h"
 #include "message.h"
 
 #define NAME_SHOWN 1024
@@ -18,11 +19,10 @@ static void two_digits(char *to, int n)
 static void add_time(struct line *line)
 {
 	char text[] = "2026-11-23T16:45:19Z";
-	struct timespec now;
+	time_t now = (time_t)(clock_now(CLOCK_REALTIME) / NS_PER_S);
 	struct tm tm;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
+	gmtime_r(&now, &tm);
 	two_digits(text, (tm.tm_year + 1900) / 100);
 	two_digits(text + 2, tm.tm_year);
 	two_digits(text + 5, tm.tm_mon + 1);

@@ -1,0 +1,68 @@
+/*
+ * Who holds a host lock: what the kernel says about its socket, what the holder says in its greeting, what /proc shows.
+ *
+ * An inquiry is made in two steps, so that a list of locks can ask all holders before it waits for any of them.
+ */
+#ifndef HOST_HOLDER_H
+#define HOST_HOLDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "holder.h"
+#include "host-address.h"
+#include "socket-table.h"
+
+/* The process that listened last on the socket at the other end of a connection. */
+struct host_peer {
+	struct ucred cred;	/* as it was when it listened; pid 0: of another pid namespace */
+	enum { PEER_DEAD, PEER_ALIVE, PEER_UNKNOWN } life;	/* whether that very process still lives */
+};
+
+/* Fills PEER in for the connection FD. Returns 0 or a negative errno. */
+int host_peer_read(int fd, struct host_peer *peer);
+
+/* Whether PID, or the process that started it (a wrapper), is seen to have the socket of the lock at ADDRESS. */
+bool host_is_proved_holder(const struct host_address *address, pid_t pid);
+
+/* What a holder says to who connects; the whole name of the lock follows. All in the order of the machine's bytes. */
+struct host_greeting {
+	char magic[8];		/* HOST_GREETING_MAGIC, without its NUL */
+	int64_t held;		/* nanoseconds */
+	uint32_t job;		/* pid of the command, in the holder's pid namespace */
+	uint32_t name_length;
+};
+
+#define HOST_GREETING_MAGIC "me-only1"
+
+/* How long, in ms, a holder may take to greet before it is taken for one that does not. */
+#define HOST_GREETING_MS 200
+
+struct host_inquiry {
+	int fd;			/* the connection; negative errno: there is none */
+	struct host_peer peer;	/* valid if there is a connection */
+};
+
+/* Where to look for what the holder itself does not tell. */
+struct host_sources {
+	/* As socket_table_find(). */
+	int (*find_socket)(const struct host_sources *sources, const struct host_address *address, struct socket_entry *entry);
+	/* As process_find_socket(). */
+	pid_t (*find_process)(const struct host_sources *sources, uint32_t inode, bool *own_kind);
+};
+
+/* Connects to the holder of the lock at ADDRESS. Fails only in what INQUIRY says. */
+void host_inquire(struct host_inquiry *inquiry, const struct host_address *address);
+
+/* Whether a greeting that is to be believed may come on inquiry->fd: only this user's and root's count. */
+bool host_may_be_greeted(const struct host_inquiry *inquiry);
+
+/* Says in HOLDER what is known, without waiting for anything, and ends the inquiry. */
+void host_conclude(struct host_inquiry *inquiry, const struct host_address *address, const struct host_sources *sources,
+		   struct holder *holder);
+
+/* All of it for one lock, with the kernel's own tables as sources. Waits for a greeting for at most HOST_GREETING_MS. */
+void host_find_holder(const struct host_address *address, struct holder *holder);
+
+#endif
