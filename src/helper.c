@@ -2,14 +2,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/stat.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "paths.h"
+#include "process.h"
 
 /* PATH becomes FOLDER, of LENGTH bytes, REST and "/" NAME. Returns whether there is room. */
 static bool compose(char path[PATH_MAX], const char *folder, size_t length, const char *rest, const char *name)
@@ -38,10 +39,10 @@ static int find(const char *self, const char *name, char path[PATH_MAX])
 /* Whether nobody but root and this user can have written what FD is; for root, not its group either. */
 static bool is_ours_alone(int fd)
 {
-	struct stat status;
+	struct statx status;
 
-	return fstat(fd, &status) == 0 && (status.st_uid == 0 || status.st_uid == geteuid()) &&
-	       !(status.st_mode & (geteuid() == 0 ? S_IWGRP | S_IWOTH : S_IWOTH));
+	return file_status(fd, "", &status) == 0 && (status.stx_uid == 0 || status.stx_uid == geteuid()) &&
+	       !(status.stx_mode & (geteuid() == 0 ? 0022 : 0002));
 }
 
 int helper_become(const char *name, char **argv, char path[PATH_MAX])

@@ -79,13 +79,14 @@ struct waiter {
 	struct lock *lock;
 	const struct host_address *name;
 	struct host_address queue_name;
-	int64_t deadline;
+	struct lock_wait *wait;
 	int candidate;		/* the socket that is to be bound to the name */
 	int watch;		/* connection to the name; hang-up: it may be free */
 	int64_t watched_since;
 	int queue;		/* the queue socket: we are the front, or an heir */
 	struct link ahead[2];	/* hang-up of both: it is our turn, or the queue is gone. [0] is our connection into the queue */
 	struct link heirs[HEIRS];	/* who comes behind us. The front has two; the second has one, the third */
+	bool begun;		/* the caller knows that we wait */
 	bool alone;
 	bool deaf;		/* no descriptors for heirs: not before the next look */
 	int joins;		/* tries to join the queue in quick succession */
@@ -634,12 +635,12 @@ static void hear_ahead(struct waiter *w, int i)
 static int act(struct waiter *w)
 {
 	/* At the deadline the name is tried once more. */
-	bool due = deadline_now() >= earlier(w->look, w->deadline);
+	bool due = deadline_now() >= earlier(w->look, w->wait->deadline);
 	int r = -EAGAIN;
 
 	if (w->queue < 0 && !is_in_line(w) && !w->alone && due) {
 		join(w);
-		due = deadline_now() >= earlier(w->look, w->deadline);
+		due = deadline_now() >= earlier(w->look, w->wait->deadline);
 	}
 	if (due && (is_front(w) || w->alone))
 		r = try_name(w);
@@ -677,7 +678,7 @@ static int poll_open(struct pollfd fds[WAITER_FDS], bool ready[WAITER_FDS], cons
 	for (int i = 0; i < WAITER_FDS; i++)
 		if (all[i].fd >= 0)
 			fds[n++] = all[i];
-	r = poll(fds, n, deadline_poll_timeout(earlier(w->deadline, w->look)));
+	r = poll(fds, n, deadline_poll_timeout(earlier(earlier(w->wait->deadline, w->wait->due), w->look)));
 	n = 0;
 	for (int i = 0; i < WAITER_FDS; i++)
 		ready[i] = all[i].fd >= 0 && fds[n++].revents && r > 0;
@@ -704,31 +705,32 @@ static int listen_around(struct waiter *w)
 	return 0;
 }
 
-/* The name was in use when the first try was made: now the user is told, unless we are waiting for ourselves. */
-static int begin_wait(struct waiter *w, lock_wait_begins *begins, const struct options *options)
+/* Lets the caller do what it has to do. The first time the name was in use when we tried it: we may be waiting for ourselves. */
+static int attend(struct waiter *w)
 {
-	if (host_is_reentry(w->name))
-		return -EDEADLK;
-	begins(w->lock, options);
-	return 0;
+	if (!w->begun) {
+		if (!is_front(w) && !is_in_line(w) && !w->alone)
+			return 0;
+		if (host_is_reentry(w->name))
+			return -EDEADLK;
+		w->begun = true;
+	} else if (deadline_now() < w->wait->due) {
+		return 0;
+	}
+	return w->wait->attend(w->wait, w->lock);
 }
 
-static int wait_in_line(struct waiter *w, lock_wait_begins *begins, const struct options *options)
+static int wait_in_line(struct waiter *w)
 {
-	bool begun = false;
-
 	for (;;) {
 		int r = act(w);
 
 		if (r != -EAGAIN)
 			return r;
-		if (!begun && (is_front(w) || is_in_line(w) || w->alone)) {
-			begun = true;
-			r = begin_wait(w, begins, options);
-			if (r)
-				return r;
-		}
-		if (deadline_now() >= w->deadline)
+		r = attend(w);
+		if (r)
+			return r;
+		if (deadline_now() >= w->wait->deadline)
 			return -ETIMEDOUT;
 		r = listen_around(w);
 		if (r) {
@@ -763,16 +765,15 @@ void host_leave_line(struct lock *lock)
 	lock->line[0] = lock->line[1] = lock->line[2] = -1;
 }
 
-int host_wait(struct lock *lock, const struct host_address *address, int64_t deadline, lock_wait_begins *begins,
-	      const struct options *options)
+int host_wait(struct lock *lock, const struct host_address *address, struct lock_wait *wait)
 {
-	struct waiter w = { .lock = lock, .name = address, .deadline = deadline, .candidate = -1, .watch = -1, .queue = -1,
+	struct waiter w = { .lock = lock, .name = address, .wait = wait, .candidate = -1, .watch = -1, .queue = -1,
 			    .ahead = { { -1, 0 }, { -1, 0 } }, .heirs = { { -1, 0 }, { -1, 0 } } };
 	int r = renew_candidate(&w);
 
 	host_address_suffixed(&w.queue_name, address, "queue", geteuid());
 	if (r == 0)
-		r = wait_in_line(&w, begins, options);
+		r = wait_in_line(&w);
 	close_fd(&w.watch);
 	if (r) {
 		leave(&w);

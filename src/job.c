@@ -41,6 +41,15 @@ struct kernel_sigset {
 	unsigned long bits[_NSIG > 65 ? 128 / (8 * sizeof(long)) : SIGNALS / (8 * sizeof(long))];
 };
 
+/* A signal's disposition as the kernel has it, as far as SIG_DFL and SIG_IGN need it. */
+struct kernel_sigaction {
+#ifdef __mips__
+	unsigned flags;
+#endif
+	void (*handler)(int);
+	unsigned long rest[sizeof(struct kernel_sigset) / sizeof(long) + 4];
+};
+
 struct job {
 	struct lock *lock;
 	const struct options *options;
@@ -62,6 +71,14 @@ struct job {
 static int set_mask(const struct kernel_sigset *set, struct kernel_sigset *before)
 {
 	return syscall(SYS_rt_sigprocmask, SIG_SETMASK, set, before, sizeof *set) ? -errno : 0;
+}
+
+/* The raw call: musl's refuses the signals that it uses itself. Returns 0 or a negative errno. */
+static int set_handler(int number, void (*handler)(int), struct kernel_sigaction *before)
+{
+	const struct kernel_sigaction action = { .handler = handler };
+
+	return syscall(SYS_rt_sigaction, number, &action, before, sizeof(struct kernel_sigset)) ? -errno : 0;
 }
 
 /* Lets one signal through; all others stay blocked, and wait for the signalfd. */
@@ -156,7 +173,7 @@ _Noreturn static void become_command(struct job *job)
 	if (r)
 		_exit(r);
 	if (job->child_signal_ignored)
-		(void)signal(SIGCHLD, SIG_IGN);
+		set_handler(SIGCHLD, SIG_IGN, NULL);
 	/*
 	 * Last: a stop that comes between vfork and exec stops this process here, and us, who wait for it in vfork, where nobody
 	 * sees us stopped. SIGCONT ends that. The time for it is short, with a long PATH on slow disks a little longer.
@@ -178,7 +195,8 @@ static int cannot_start(const struct job *job, int error)
 static int prepare(struct job *job)
 {
 	struct kernel_sigset all;
-	struct sigaction old = { .sa_handler = SIG_DFL };
+	struct kernel_sigaction old;
+	int r;
 
 	memset(&all, 0xff, sizeof all);
 	job->signals = (int)syscall(SYS_signalfd4, -1, &all, sizeof all, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -186,9 +204,10 @@ static int prepare(struct job *job)
 		return -errno;
 	if (job->options->close && pipe2(job->gate, O_CLOEXEC))
 		return -errno;
-	if (sigaction(SIGCHLD, &(struct sigaction){ .sa_handler = SIG_DFL }, &old))
-		return -errno;
-	job->child_signal_ignored = old.sa_handler == SIG_IGN;
+	r = set_handler(SIGCHLD, SIG_DFL, &old);
+	if (r)
+		return r;
+	job->child_signal_ignored = old.handler == SIG_IGN;
 	return set_mask(&all, &job->mask);
 }
 
@@ -385,13 +404,10 @@ static void run(struct job *job)
 /* Ends this process by the signal that ended the command. Returns where that cannot be: as process 1. */
 static void die_by(int number)
 {
-	char zeros[64] = { 0 };		/* a kernel's struct sigaction with SIG_DFL, no flags and no mask, whatever its layout */
-
 	/* The command has left its core file. A core handler behind a pipe does not look at the limit, but at this. */
 	prlimit(0, RLIMIT_CORE, &(struct rlimit){ 0 }, NULL);	/* not setrlimit(): musl's brings in what only threads need */
 	prctl(PR_SET_DUMPABLE, 0);
-	/* The raw call again: musl's refuses the signals that it uses itself. */
-	syscall(SYS_rt_sigaction, number, zeros, NULL, sizeof(struct kernel_sigset));
+	set_handler(number, SIG_DFL, NULL);
 	kill(getpid(), number);
 	/* Nothing else that is pending may end us first. */
 	unblock_for_a_moment(number);

@@ -52,13 +52,19 @@
 /* The audience leaves so many descriptors free. */
 #define KEPT_FDS 8
 
+/* fcntl(2) for commands on descriptors. The raw call: libc's has cases for locks, which make 400 bytes. */
+static int descriptor_control(int fd, int command, int argument)
+{
+	return (int)syscall(SYS_fcntl, fd, command, argument);
+}
+
 /*
  * Moves FD away from standard input, output and error, which were closed when we were started, and fills their places, so that
  * no descriptor of ours is ever read or written instead. exec closes them again: the command finds them as they were.
  */
 static int off_stdio(int fd)
 {
-	int moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), kept = errno, plug;
+	int moved = descriptor_control(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), kept = errno, plug;
 
 	close(fd);
 	if (moved < 0)
@@ -183,7 +189,7 @@ static bool descends_from_holder(const struct host_address *address)
 		return false;
 	r = host_peer_read(fd, &peer);
 	close(fd);
-	if (r || peer.life == PEER_DEAD || !process_is_ancestor(peer.cred.pid))
+	if (r || peer.life == PEER_DEAD || !process_descends(getpid(), peer.cred.pid))
 		return false;
 	return peer.life == PEER_ALIVE || host_is_proved_holder(address, peer.cred.pid);
 }
@@ -222,14 +228,14 @@ static int host_is_ours(struct lock *lock)
 	return host_is_reentry(&address) && is_trusted_owner(&address);
 }
 
-static int host_take(struct lock *lock, int64_t deadline, lock_wait_begins *begins, const struct options *options)
+static int host_take(struct lock *lock, struct lock_wait *wait)
 {
 	struct host_address address;
 	int fd, r;
 
 	host_address(&address, lock->name);
-	if (deadline)
-		return host_wait(lock, &address, deadline, begins, options);
+	if (wait->deadline)
+		return host_wait(lock, &address, wait);
 	fd = host_socket();
 	if (fd < 0) {
 		lock->failed = "cannot make a socket";
@@ -250,7 +256,8 @@ static int host_pass(struct lock *lock, bool inherit, bool new)
 {
 	lock->failed = "cannot pass the lock to the command";
 	/* The duplicate is inherited, the original is closed by exec: one system call. */
-	if (inherit && fcntl(lock->fd, F_DUPFD, PASSED_FD) < 0 && fcntl(lock->fd, F_DUPFD, SCRIPTS_FD) < 0 && fcntl(lock->fd, F_SETFD, 0) < 0)
+	if (inherit && descriptor_control(lock->fd, F_DUPFD, PASSED_FD) < 0 && descriptor_control(lock->fd, F_DUPFD, SCRIPTS_FD) < 0 &&
+	    descriptor_control(lock->fd, F_SETFD, 0) < 0)
 		return -errno;
 	/* SO_PEERCRED names whoever has listened last: from now on the command. */
 	return new && listen(lock->fd, INT_MAX) ? -errno : 0;
@@ -354,7 +361,7 @@ static void host_release(struct lock *lock)
 	syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0);
 }
 
-static int host_find_owner(const struct lock *lock, uid_t *uid)
+static int host_identify(const struct lock *lock, struct lock_identity *identity)
 {
 	struct host_address address;
 	struct socket_entry entry;
@@ -362,8 +369,9 @@ static int host_find_owner(const struct lock *lock, uid_t *uid)
 
 	host_address(&address, lock->name);
 	r = socket_table_find(&address, &entry);
-	*uid = entry.uid;
-	return r == 0 && entry.uid == SOCKET_UID_UNKNOWN ? -ENODATA : r;
+	if (r == 0)
+		*identity = (struct lock_identity){ entry.inode, entry.uid, entry.uid != SOCKET_UID_UNKNOWN };
+	return r;
 }
 
 static void find_holder(const struct lock *lock, struct holder *holder)
@@ -382,6 +390,8 @@ const struct lock_engine lock_host = {
 	.serve = host_serve,
 	.release = host_release,
 	.is_ours = host_is_ours,
-	.find_owner = host_find_owner,
+	.identify = host_identify,
 	.find_holder = find_holder,
+	.replace = host_replace,
+	.replace_by_force = host_replace_by_force,
 };

@@ -24,10 +24,13 @@ bool host_is_listener(int fd, const struct host_address *address);
 bool host_is_reentry(const struct host_address *address);
 
 /* Waits for the lock in line (host-queue.c). As lock_engine.take(). */
-int host_wait(struct lock *lock, const struct host_address *address, int64_t deadline, lock_wait_begins *begins,
-	      const struct options *options);
+int host_wait(struct lock *lock, const struct host_address *address, struct lock_wait *wait);
 
 /* As lock_engine.leave_line(). */
 void host_leave_line(struct lock *lock);
+
+/* As the functions of lock_engine (host-replace.c). */
+int host_replace(const struct lock *lock, struct replacement *replacement);
+void host_replace_by_force(const struct lock *lock, struct replacement *replacement);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "holder.h"
 #include "options.h"
+#include "replacement.h"
 
 struct lock_engine;
 
@@ -23,18 +24,31 @@ struct lock {
 	const char *failed;	/* after an error that is none of the documented ones: what could not be done */
 };
 
-/* Called once when a wait begins; tells whom we wait for if somebody wants to know. */
-typedef void lock_wait_begins(const struct lock *lock, const struct options *options);
+/* How to wait, and what is to be done meanwhile. */
+struct lock_wait {
+	int64_t deadline;	/* 0: do not wait */
+	int64_t due;		/* when to call attend() again, at the latest; DEADLINE_NEVER: not */
+
+	/* Called once when the wait begins, and again whenever it is due. Returns 0, or a negative errno that ends the wait. */
+	int (*attend)(struct lock_wait *wait, const struct lock *lock);
+};
+
+/* What tells one holding of a lock from the next. */
+struct lock_identity {
+	uint64_t number;
+	uid_t uid;		/* whose it is; valid if uid_known */
+	bool uid_known;
+};
 
 struct lock_engine {
 	const char *prefix;	/* "host": the part of LOCK before the colon */
 
 	/*
-	 * Takes the lock, waiting until DEADLINE (0: not at all) if it is held. Returns 0; -EBUSY: it is held; -ETIMEDOUT: it was
-	 * held until DEADLINE; -EDEADLK: the caller itself runs under it; or another negative errno with lock->failed.
-	 * Never called for a lock that was taken.
+	 * Takes the lock, waiting as WAIT says if it is held. Returns 0; -EBUSY: it is held; -ETIMEDOUT: it was held until the
+	 * deadline; -EDEADLK: the caller itself runs under it; -ECANCELED: what wait->attend() has returned; or another negative
+	 * errno with lock->failed. Never called for a lock that was taken.
 	 */
-	int (*take)(struct lock *lock, int64_t deadline, lock_wait_begins *begins, const struct options *options);
+	int (*take)(struct lock *lock, struct lock_wait *wait);
 
 	/* Lets the next waiter come to the front. To be called once the command has started, or just before we become it. */
 	void (*leave_line)(struct lock *lock);
@@ -55,11 +69,17 @@ struct lock_engine {
 	/* Whether the caller runs under the lock: 1, 0, or a negative errno with lock->failed. Only proof counts. */
 	int (*is_ours)(struct lock *lock);
 
-	/* Says whose the lock is without disturbing the holder. Returns 0 or a negative errno: -ENOENT if it is free now. */
-	int (*find_owner)(const struct lock *lock, uid_t *uid);
+	/* Says which holding of the lock this is, without disturbing the holder. Returns 0 or a negative errno: -ENOENT if it is free now. */
+	int (*identify)(const struct lock *lock, struct lock_identity *identity);
 
 	/* Says who holds the lock, as far as that can be seen. */
 	void (*find_holder)(const struct lock *lock, struct holder *holder);
+
+	/* Asks the present holder to end, once (replacement.h). Returns 0, also when it has ended by itself; or -EPERM and the reason. */
+	int (*replace)(const struct lock *lock, struct replacement *replacement);
+
+	/* Ends what is left of a holder that replace() has asked. To be called again and again while the lock is held. */
+	void (*replace_by_force)(const struct lock *lock, struct replacement *replacement);
 };
 
 /* Finds the engine for SPEC and fills LOCK in. Returns 0, or -EINVAL and what is wrong in ERROR. Nothing is locked. */

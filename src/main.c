@@ -13,7 +13,9 @@
  *     host-address.c   NAME as a socket address; sha256.c for long ones
  *     host-queue.c     waiting, first come, first served
  *     host-holder.c    who holds a name, as the kernel, the holder and /proc say
+ *     host-replace.c   --replace
  *     socket-table.c   the kernel's table of sockets
+ *   waiting.c        what a run says and does while it waits
  *   job.c            the runner: starts the command, passes signals on, reports its end
  *     exec.c           PATH, scripts without "#!", why a command cannot be run
  *     keeper.c         holds the lock if we die
@@ -40,8 +42,7 @@
 #include "message.h"
 #include "options.h"
 #include "story.h"
-
-#define LOCK_SHOWN 1024
+#include "waiting.h"
 
 static int usage(const struct options *options, const struct usage_error *error)
 {
@@ -51,12 +52,12 @@ static int usage(const struct options *options, const struct usage_error *error)
 	line_add(&line, error->text);
 	if (error->subject) {
 		line_add(&line, " '");
-		line_escape(&line, error->subject, strlen(error->subject), LOCK_SHOWN);
+		line_escape(&line, error->subject, strlen(error->subject), LINE_SUBJECT);
 		line_add(&line, "'");
 	}
 	line_add(&line, error->hint);
 	if (error->hint_subject && error->subject)
-		line_escape(&line, error->subject, strlen(error->subject), LOCK_SHOWN);
+		line_escape(&line, error->subject, strlen(error->subject), LINE_SUBJECT);
 	line_add(&line, "; try 'me-only --help'");
 	line_end(&line);
 	return options_status(options, EXIT_USAGE);
@@ -68,67 +69,57 @@ static int third_party_failed(const struct lock *lock, const struct options *opt
 	return options_status(options, EXIT_THIRD_PARTY);
 }
 
-/* "me-only: LOCK: " */
-static void begin(struct line *line, const struct lock *lock)
+/*
+ * Whether the refusal is worth no line: with --quiet the holder is this user or root, or has gone; with --complain-after it is
+ * one of these, and has not held the lock for so long. Who is not known is not silently believed to be harmless.
+ */
+static bool is_silent(const struct options *options, const struct holder *holder)
 {
-	line_begin(line);
-	line_escape(line, lock->spec, strlen(lock->spec), LOCK_SHOWN);
-	line_add(line, ": ");
-}
-
-static void tell_whom_we_wait_for(const struct lock *lock, const struct options *options)
-{
-	struct holder holder;
-	struct line line;
-
-	if (!options->verbose && (options->quiet || !isatty(STDERR_FILENO)))
-		return;
-	lock->engine->find_holder(lock, &holder);
-	begin(&line, lock);
-	holder_describe(&holder, true, &line);
-	line_end(&line);
-}
-
-/* With --quiet only a holder who is neither this user nor root is worth a line, nor one who has gone. Disturbs nobody. */
-static bool is_silent(const struct lock *lock, const struct options *options)
-{
-	uid_t owner;
-	int r;
-
-	if (!options->quiet)
+	if (!holder->uid_known || !holder_is_trusted(holder->uid))
 		return false;
-	r = lock->engine->find_owner(lock, &owner);
-	return r == -ENOENT || (r == 0 && holder_is_trusted(owner));
+	return options->quiet || (holder->held >= 0 && holder->held < options->complain_after);
 }
 
-/* A job asks for a lock that it holds. That is a mistake in a script, so neither --quiet nor --conflict-exit-code hide it. */
-static int refused_to_ourselves(const struct lock *lock, const struct options *options)
+/* With --quiet it is mostly enough to look whose the lock is, which disturbs nobody. */
+static bool is_silent_at_a_glance(const struct lock *lock, const struct options *options)
+{
+	struct lock_identity identity;
+	int r = options->quiet ? lock->engine->identify(lock, &identity) : -ENODATA;
+
+	return r == -ENOENT || (r == 0 && identity.uid_known && holder_is_trusted(identity.uid));
+}
+
+/*
+ * A job asks for a lock that it holds, or a holder may not be replaced: REASON. That must be seen, so --quiet and
+ * --complain-after do not hide it, nor --conflict-exit-code.
+ */
+static int refused_in_any_case(const struct lock *lock, const struct options *options, const char *reason, const char *more)
 {
 	struct holder holder;
 	struct line line;
 
 	lock->engine->find_holder(lock, &holder);
-	begin(&line, lock);
-	line_add(&line, "this job already holds it: ");
+	line_begin_about(&line, lock->spec);
+	line_add(&line, reason);
+	line_add(&line, more);
+	line_add(&line, ": ");
 	holder_describe(&holder, false, &line);
 	line_end(&line);
 	return (int)options->exit_base + EXIT_HELD;
 }
 
-/* ERROR is what lock->engine->take() has returned. */
+/* ERROR is -EBUSY or -ETIMEDOUT. */
 static int refused(const struct lock *lock, const struct options *options, int error)
 {
 	struct holder holder;
 	struct line line;
 
-	if (error == -EDEADLK)
-		return refused_to_ourselves(lock, options);
-	if (is_silent(lock, options))
+	if (is_silent_at_a_glance(lock, options))
 		return options_status(options, EXIT_HELD);
 	lock->engine->find_holder(lock, &holder);
-	if (options->quiet && holder.uid_known && holder_is_trusted(holder.uid))
+	if (is_silent(options, &holder))
 		return options_status(options, EXIT_HELD);
-	begin(&line, lock);
+	line_begin_about(&line, lock->spec);
 	if (error == -ETIMEDOUT) {
 		line_add(&line, "gave up after ");
 		line_duration(&line, options->wait);
@@ -142,15 +133,28 @@ static int refused(const struct lock *lock, const struct options *options, int e
 static int run(struct lock *lock, const struct options *options)
 {
 	int64_t began = options->verbose ? deadline_now() : 0;
-	int r = lock->engine->take(lock, options->wait ? deadline_in(options->wait) : 0, tell_whom_we_wait_for, options);
+	struct waiting waiting;
+	int r;
 
-	if (r == -EBUSY || r == -ETIMEDOUT || r == -EDEADLK)
+	waiting_prepare(&waiting, options);
+	r = lock->engine->take(lock, &waiting.wait);
+	if (options->wait)
+		waiting_end(&waiting);
+	switch (r) {
+	case 0:
+		if (options->verbose)
+			story_held(options, lock, deadline_now() - began);
+		return options->no_fork ? job_become(lock, options) : job_run(lock, options);
+	case -EBUSY:
+	case -ETIMEDOUT:
 		return refused(lock, options, r);
-	if (r)
+	case -EDEADLK:
+		return refused_in_any_case(lock, options, "this job already holds it", "");
+	case -ECANCELED:
+		return refused_in_any_case(lock, options, "not replaced, ", waiting.replacement.refused);
+	default:
 		return third_party_failed(lock, options, -r);
-	if (options->verbose)
-		story_held(options, lock, deadline_now() - began);
-	return options->no_fork ? job_become(lock, options) : job_run(lock, options);
+	}
 }
 
 static int held(struct lock *lock, const struct options *options)
@@ -174,9 +178,8 @@ static int ask_helper(char **argv, const struct options *options)
 	int r = helper_become("list", argv, path);
 	struct line line;
 
-	line_begin(&line);
-	line_escape(&line, path, strlen(path), LOCK_SHOWN);
-	line_add(&line, ": the helper for --who and --list cannot be run: ");
+	line_begin_about(&line, path);
+	line_add(&line, "the helper for --who and --list cannot be run: ");
 	if (r == -EPERM)
 		line_add(&line, "others can write it or its folder");
 	else

@@ -10,9 +10,6 @@
 #include "duration.h"
 #include "number.h"
 
-/* How much of a name a message shows: enough for any that a person wrote. */
-#define SUBJECT_SHOWN 1024
-
 static void add(struct line *line, const char *bytes, size_t n)
 {
 	size_t room = LINE_SIZE - 1 - line->length;	/* one byte stays for the newline */
@@ -138,14 +135,19 @@ void line_end(struct line *line)
 	errno = kept;
 }
 
-static void begin(struct line *line, const char *subject, const char *text, int error)
+void line_begin_about(struct line *line, const char *subject)
 {
 	line_begin(line);
 	if (*subject)
-		line_escape(line, subject, strlen(subject), SUBJECT_SHOWN);
+		line_escape(line, subject, strlen(subject), LINE_SUBJECT);
 	else
 		line_add(line, "''");
 	line_add(line, ": ");
+}
+
+static void begin(struct line *line, const char *subject, const char *text, int error)
+{
+	line_begin_about(line, subject);
 	line_add(line, text);
 	if (error) {
 		line_add(line, ": ");

@@ -13,6 +13,9 @@
 /* What a pipe takes in one piece (PIPE_BUF). What does not fit is left out. */
 #define LINE_SIZE 4096
 
+/* How much of a name or a path a line shows: enough for any that a person wrote. */
+#define LINE_SUBJECT 1024
+
 struct line {
 	size_t length;
 	char text[LINE_SIZE];
@@ -20,6 +23,9 @@ struct line {
 
 /* Begins a line with "me-only: ". */
 void line_begin(struct line *line);
+
+/* Begins a line with "me-only: SUBJECT: ". SUBJECT is escaped. */
+void line_begin_about(struct line *line, const char *subject);
 
 /* Adds TEXT of our own as it is. */
 void line_add(struct line *line, const char *text);

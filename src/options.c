@@ -200,8 +200,10 @@ static int check_run(char **rest, struct options *options, struct usage_error *e
 	options->command = rest;
 	if (options->nonblock && options->wait_given)
 		return wrong(error, "-n and -w contradict each other: leave one out", NULL, "");
-	if (options->nonblock && options->replace)
-		return wrong(error, "-n and --replace contradict each other: who replaces waits; leave one out", NULL, "");
+	if (options->replace && !options->wait_given)
+		options->wait = DEADLINE_NEVER;
+	if (options->replace && (options->nonblock || !options->wait))
+		return wrong(error, "--replace waits until the holder has ended: leave -n and -w 0 out", NULL, "");
 	if (options->kill_after >= 0 && !options->replace)
 		return wrong(error, "-k is for --replace: give both or none", NULL, "");
 	if (options->quiet && options->complain_after >= 0)

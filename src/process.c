@@ -3,11 +3,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/stat.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +19,12 @@
 
 /* A process that is deeper than this below its ancestors is taken to have no more of them. */
 #define DEEPEST 10000
+
+int file_status(int folder, const char *path, struct statx *status)
+{
+	/* The raw call: libc's stat() has to translate what it gets. AT_EMPTY_PATH changes nothing for other paths. */
+	return syscall(SYS_statx, folder, path, AT_EMPTY_PATH, STATX_BASIC_STATS, status) ? -errno : 0;
+}
 
 /* "/proc/PID/FILE". */
 static const char *path_of(char path[PATH_SIZE], pid_t pid, const char *file)
@@ -102,23 +108,19 @@ bool process_is_stopped(pid_t pid)
 	return pid > 0 && process_read(pid, &process) == 0 && process.state == 'T';
 }
 
-bool process_is_ancestor(pid_t ancestor)
+bool process_descends(pid_t pid, pid_t ancestor)
 {
-	pid_t pid = getpid();
 	struct process process;
 
-	if (ancestor <= 0)
-		return false;
-	if (ancestor == pid || ancestor == getppid())
-		return true;
-	for (int depth = 0; pid > 0 && depth < DEEPEST; depth++) {
+	for (int depth = 0; ancestor > 0 && pid > 0 && depth < DEEPEST; depth++) {
 		if (pid == ancestor)
 			return true;
 		if (process_read(pid, &process))
-			return false;
+			break;
 		pid = process.parent;
 	}
-	return false;
+	/* This much is known without /proc. */
+	return pid == getpid() && ancestor == getppid();
 }
 
 /* The numbers that are names in a directory of /proc, without opendir(3), which would bring malloc in. */
@@ -184,46 +186,81 @@ bool process_has_socket(pid_t pid, uint32_t inode)
 	return found;
 }
 
-/* Whether PID runs the same program file as this process. */
-static bool is_me_only(pid_t pid)
+bool process_is_me_only(pid_t pid)
 {
 	char path[PATH_SIZE];
-	struct stat own, other;
+	struct statx own, other;
 
-	return stat("/proc/self/exe", &own) == 0 && stat(path_of(path, pid, "exe"), &other) == 0 && own.st_dev == other.st_dev &&
-	       own.st_ino == other.st_ino;
+	return file_status(AT_FDCWD, "/proc/self/exe", &own) == 0 && file_status(AT_FDCWD, path_of(path, pid, "exe"), &other) == 0 &&
+	       own.stx_dev_major == other.stx_dev_major && own.stx_dev_minor == other.stx_dev_minor && own.stx_ino == other.stx_ino;
+}
+
+void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument)
+{
+	struct numbers pids;
+	int64_t pid;
+
+	if (numbers_open(&pids, "/proc"))
+		return;
+	while ((pid = numbers_next(&pids)) > 0 && (pid == getpid() || visit((pid_t)pid, argument)))
+		;
+	close(pids.fd);
+}
+
+struct search {
+	uint32_t inode;
+	bool own_kind;
+	pid_t found;
+};
+
+static bool look_at(pid_t pid, void *argument)
+{
+	struct search *search = argument;
+
+	if (!process_has_socket(pid, search->inode))
+		return true;
+	search->found = pid;
+	search->own_kind = process_is_me_only(pid);
+	return search->own_kind;
 }
 
 pid_t process_find_socket(uint32_t inode, bool *own_kind)
 {
-	struct numbers pids;
-	pid_t found = 0;
-	int64_t pid;
+	struct search search = { .inode = inode };
 
-	*own_kind = false;
-	if (numbers_open(&pids, "/proc"))
-		return 0;
-	while ((pid = numbers_next(&pids)) > 0) {
-		if (pid == getpid() || !process_has_socket((pid_t)pid, inode))
-			continue;
-		found = (pid_t)pid;
-		*own_kind = is_me_only(found);
-		if (!*own_kind)
-			break;
-	}
-	close(pids.fd);
+	process_walk(look_at, &search);
+	*own_kind = search.own_kind;
+	return search.found;
+}
+
+bool process_has_variable(pid_t pid, const char *entry)
+{
+	char path[PATH_SIZE], bytes[4096];
+	const size_t length = strlen(entry) + 1;
+	size_t same = 0;	/* how much of ENTRY the bytes before AT are; length + 1: they are another variable's */
+	int fd = open(path_of(path, pid, "environ"), O_RDONLY | O_CLOEXEC);
+	bool found = false;
+	ssize_t n;
+
+	while (fd >= 0 && !found && (n = read(fd, bytes, sizeof bytes)) > 0)
+		for (const char *at = bytes; !found && at < bytes + n; at++) {
+			same = same < length && *at == entry[same] ? same + 1 : *at ? length + 1 : 0;
+			found = same == length;
+		}
+	if (fd >= 0)
+		close(fd);
 	return found;
 }
 
 int process_user(pid_t pid, uid_t *uid)
 {
 	char path[PATH_SIZE];
-	struct stat status;
+	struct statx status;
+	int r = file_status(AT_FDCWD, path_of(path, pid, "."), &status);
 
-	if (stat(path_of(path, pid, "."), &status))
-		return -errno;
-	*uid = status.st_uid;
-	return 0;
+	if (r == 0)
+		*uid = status.stx_uid;
+	return r;
 }
 
 size_t process_command(pid_t pid, bool whole, char *text, size_t size)

@@ -7,6 +7,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct statx;
+
+/* As statx(2) for PATH below the folder FOLDER, or for FOLDER itself where PATH is "". Returns 0 or a negative errno. */
+int file_status(int folder, const char *path, struct statx *status);
+
 struct process {
 	char state;		/* R, S, T (stopped), Z ... */
 	pid_t parent;
@@ -19,8 +24,17 @@ int process_read(pid_t pid, struct process *process);
 /* Whether PID is known to be stopped by a signal. (Under a debugger the state is 't': with strace(1) only for an instant.) */
 bool process_is_stopped(pid_t pid);
 
-/* Whether ANCESTOR is this process or one that it descends from, as far as can be seen. */
-bool process_is_ancestor(pid_t ancestor);
+/* Whether PID is ANCESTOR or descends from it, as far as can be seen. */
+bool process_descends(pid_t pid, pid_t ancestor);
+
+/* Whether PID runs the same program file as this process. */
+bool process_is_me_only(pid_t pid);
+
+/* Whether PID was started with ENTRY ("NAME=value") in its environment, as far as can be seen. */
+bool process_has_variable(pid_t pid, const char *entry);
+
+/* Calls VISIT for every process there is but this one, until it returns false. */
+void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument);
 
 /* Whether PID is seen to have the socket INODE open. */
 bool process_has_socket(pid_t pid, uint32_t inode);

@@ -5,9 +5,6 @@
 #include <time.h>
 
 #include "deadline.h"
-#include "message.h"
-
-#define NAME_SHOWN 1024
 
 static void two_digits(char *to, int n)
 {
@@ -33,12 +30,16 @@ static void add_time(struct line *line)
 	line_add(line, text);
 }
 
-static void begin(struct line *line, const struct lock *lock)
+void story_begin(struct line *line, const struct options *options, const struct lock *lock)
 {
+	if (!options->verbose) {
+		line_begin_about(line, lock->spec);
+		return;
+	}
 	line_begin(line);
 	add_time(line);
 	line_add(line, " ");
-	line_escape(line, lock->spec, strlen(lock->spec), NAME_SHOWN);
+	line_escape(line, lock->spec, strlen(lock->spec), LINE_SUBJECT);
 	line_add(line, ": ");
 }
 
@@ -48,7 +49,7 @@ void story(const struct options *options, const struct lock *lock, const char *w
 
 	if (!options->verbose)
 		return;
-	begin(&line, lock);
+	story_begin(&line, options, lock);
 	line_add(&line, what);
 	line_end(&line);
 }
@@ -59,7 +60,7 @@ void story_held(const struct options *options, const struct lock *lock, int64_t 
 
 	if (!options->verbose)
 		return;
-	begin(&line, lock);
+	story_begin(&line, options, lock);
 	line_add(&line, "have the lock");
 	if (options->wait) {
 		line_add(&line, " after ");
@@ -74,11 +75,11 @@ void story_start(const struct options *options, const struct lock *lock, pid_t c
 
 	if (!options->verbose)
 		return;
-	begin(&line, lock);
+	story_begin(&line, options, lock);
 	line_add(&line, "started pid ");
 	line_number(&line, (uint64_t)command);
 	line_add(&line, ": ");
-	line_escape(&line, options->command[0], strlen(options->command[0]), NAME_SHOWN);
+	line_escape(&line, options->command[0], strlen(options->command[0]), LINE_SUBJECT);
 	line_end(&line);
 }
 
@@ -88,7 +89,7 @@ void story_end(const struct options *options, const struct lock *lock, int statu
 
 	if (!options->verbose)
 		return;
-	begin(&line, lock);
+	story_begin(&line, options, lock);
 	line_add(&line, WIFSIGNALED(status) ? "the command was ended by signal " : "the command ended with status ");
 	line_number(&line, (uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));
 	line_add(&line, " after ");

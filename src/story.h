@@ -6,9 +6,13 @@
 #include <sys/types.h>
 
 #include "lock.h"
+#include "message.h"
 #include "options.h"
 
-/* Each says nothing without --verbose. */
+/* Begins LINE with "me-only: LOCK: ", and with --verbose with the time before LOCK. */
+void story_begin(struct line *line, const struct options *options, const struct lock *lock);
+
+/* Each of these says nothing without --verbose. */
 void story(const struct options *options, const struct lock *lock, const char *what);
 void story_held(const struct options *options, const struct lock *lock, int64_t waited);
 void story_start(const struct options *options, const struct lock *lock, pid_t command);

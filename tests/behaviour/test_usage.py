@@ -333,7 +333,7 @@ def test_many_refused_tries_cost_the_holder_nothing_that_lasts(hold, run, lock):
 def test_held_takes_no_option_that_says_how_to_run(run, lock, options):
     r = run("--held", *options, lock)
     assert r.returncode == 2
-    assert r.stderr.startswith(b"me-only: --held runs nothing: ")
+    assert r.stderr.startswith(b"me-only: --held, --who and --list run nothing: ")
 
 
 def test_quiet_says_nothing_about_who_has_just_let_go(start, lock):

@@ -592,7 +592,7 @@ def test_a_waiter_is_stopped_at_the_terminal_and_comes_back(bash, hold, lock):
     bash.enter("fg")
     wait_for(lambda: process_state(pid) == "S", "it waits again")
     release(holder)
-    bash.wait_for("\nran")
+    bash.wait_for("[\n\r]ran")
     bash.wait_for("ready> ")
 
 
@@ -618,21 +618,99 @@ def test_two_hundred_waiters_take_no_processor_time(hold, me_only, lock, crowd):
 
 # ---- what it says ----
 
-def waiting_line(lock, holder):
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
+
+
+def waiting_line(lock, holder, time=""):
     """The job of hold() is a shell that becomes cat."""
-    return rf"me-only: {lock}: waiting for pid {holder.job} \([^)]+\), which has held it for \d\S*: (cat|sh [^\n]*)"
+    return rf"me-only: {time}{lock}: waiting for pid {holder.job} \([^)]+\), which has held it for \d\S*: (cat|sh [^\n]*)"
 
 
-def test_on_a_terminal_it_says_for_whom(terminal, hold, lock):
+def shown(t):
+    """What is on the terminal's line of the cursor, from what was written since it was last looked at."""
+    return t.screen.decode().split("\n")[-1].rstrip("\r").split("\r")[-1].rstrip(" ")
+
+
+def test_on_a_terminal_one_line_says_for_whom_and_goes_away(terminal, hold, lock):
     holder = hold(lock)
     t = terminal(ME_ONLY, "-w", "inf", lock, "echo", "ran")
+    t.resize(24, 200)
     t.wait_for(waiting_line(lock, holder))
+    # Kept up to date: over itself, without a new line.
+    t.wait_for("\r *\r" + waiting_line(lock, holder))
+    assert b"\n" not in t.screen
     release(holder)
-    t.wait_for("ran")
+    t.wait_for("\r *\rran\r\n")
     assert t.process.wait(DEADLINE) == 0
 
 
-def test_elsewhere_it_says_nothing(hold, me_only, lock):
+def test_the_line_on_a_terminal_follows_the_holder(terminal, hold, lock, me_only):
+    holder = hold(lock)
+    next_one = me_only("-w", "inf", lock, "sh", "-c", "echo $$; exec cat >/dev/null", stdin=subprocess.PIPE)
+    wait_for(lambda: waiters_of(lock), "it waits")
+    t = terminal(ME_ONLY, "-w", "inf", lock, "echo", "ran")
+    t.resize(24, 200)
+    t.wait_for(waiting_line(lock, holder))
+    release(holder)
+    next_one.job = int(next_one.stdout.readline())
+    t.wait_for("\r *\r" + waiting_line(lock, next_one))
+    release(next_one)
+    t.wait_for("\rran\r\n")
+
+
+@pytest.mark.parametrize("columns", [20, 40, 79])
+def test_the_line_on_a_terminal_fits_into_it(terminal, hold, lock, columns):
+    lock += "\u4e2d\u6587" * 30
+    holder = hold(lock)
+    t = terminal("stty", "cols", str(columns))
+    t.process.wait(DEADLINE)
+    t = terminal("sh", "-c", 'stty cols $1; exec "$0" -w inf "$2" echo ran', ME_ONLY, str(columns), lock)
+    t.wait_for("me-only: ")
+    t.wait_for("\rme-only: [^\r]*\r")
+    release(holder)
+    seen = t.wait_for("(?:[^\r]*\r)+ran\r\n")[0].decode()
+    for text in seen.split("\r"):
+        assert sum(2 if c >= "\u1100" else 1 for c in text) < columns
+    assert columns < 40 or "..." in seen
+
+
+def test_the_line_on_a_terminal_is_taken_away_before_the_last_message(terminal, hold, lock):
+    hold(lock)
+    t = terminal(ME_ONLY, "-w", "1.5", lock, "echo", "ran")
+    t.resize(24, 200)
+    t.wait_for("waiting for pid")
+    t.wait_for(f"\r *\rme-only: {lock}: gave up after 1.5s: held by pid")
+    assert t.process.wait(DEADLINE) == 4
+
+
+@pytest.mark.parametrize("option", ["-q", "--complain-after=1h"])
+def test_nothing_on_the_terminal_if_nothing_is_to_be_said(terminal, hold, lock, option):
+    holder = hold(lock)
+    t = terminal(ME_ONLY, option, "-w", "inf", lock, "echo", "ran")
+    wait_for(lambda: waiters_of(lock), "it waits")
+    release(holder)
+    t.wait_for("^ran\r\n")
+
+
+def test_elsewhere_a_long_wait_is_one_plain_line(hold, me_only, lock):
+    holder = hold(lock)
+    p = me_only("-w", "inf", lock, "true")
+    assert re.fullmatch(waiting_line(lock, holder) + "\n", read_line(p.stderr).decode())
+    release(holder)
+    assert p.communicate(timeout=DEADLINE) == (b"", b"")
+
+
+def test_with_complain_after_the_line_comes_when_the_holder_is_old_enough(hold, me_only, lock):
+    holder = hold(lock)
+    p = me_only("--complain-after=2s", "-w", "inf", lock, "true")
+    line = read_line(p.stderr).decode()
+    assert re.fullmatch(waiting_line(lock, holder) + "\n", line)
+    assert re.search(r"for ([2-9]\.\d|\d\d+)s", line)
+    release(holder)
+    assert p.communicate(timeout=DEADLINE) == (b"", b"")
+
+
+def test_elsewhere_a_short_wait_is_not_worth_a_line(hold, me_only, lock):
     holder = hold(lock)
     p = me_only("-w", "inf", lock, "true")
     wait_for(lambda: waiters_of(lock), "it waits")
@@ -644,7 +722,7 @@ def test_verbose_says_for_whom_it_waits_and_when_it_has_the_lock(hold, me_only, 
     holder = hold(lock)
     p = me_only("-v", "-w", "inf", lock, "sh", "-c", "echo job >&2")
     first = read_line(p.stderr).decode()
-    assert re.fullmatch(waiting_line(lock, holder), first.rstrip("\n"))
+    assert re.fullmatch(waiting_line(lock, holder, TIME), first.rstrip("\n"))
     release(holder)
     rest = p.communicate(timeout=DEADLINE)[1].decode().splitlines()
     assert p.returncode == 0
@@ -657,7 +735,7 @@ def test_the_one_behind_waits_for_the_holder_too(hold, me_only, lock, crowd):
     holder = hold(lock)
     crowd.join(2)
     p = me_only("-v", "-w", "inf", lock, "true")
-    assert re.fullmatch(waiting_line(lock, holder), read_line(p.stderr).decode().rstrip("\n"))
+    assert re.fullmatch(waiting_line(lock, holder, TIME), read_line(p.stderr).decode().rstrip("\n"))
 
 
 def test_quiet_says_nothing_when_it_gives_up(hold, run, lock):
