@@ -80,13 +80,16 @@ static bool is_silent(const struct options *options, const struct holder *holder
 	return options->quiet || (holder->held >= 0 && holder->held < options->complain_after);
 }
 
-/* With --quiet it is mostly enough to look whose the lock is, which disturbs nobody. */
+/* With --quiet it is mostly enough to look whose the lock is, which disturbs nobody. Who has gone by now is not worth a line. */
 static bool is_silent_at_a_glance(const struct lock *lock, const struct options *options)
 {
 	struct lock_identity identity;
-	int r = options->quiet ? lock->engine->identify(lock, &identity) : -ENODATA;
+	int r;
 
-	return r == -ENOENT || (r == 0 && identity.uid_known && holder_is_trusted(identity.uid));
+	if (!options->quiet && options->complain_after < 0)
+		return false;
+	r = lock->engine->identify(lock, &identity);
+	return r == -ENOENT || (r == 0 && options->quiet && identity.uid_known && holder_is_trusted(identity.uid));
 }
 
 /*
