@@ -12,17 +12,25 @@
 #define SO_PEERPIDFD 77
 #endif
 
+int host_peer_pidfd(int fd)
+{
+	int pidfd = -1;
+	socklen_t size = sizeof pidfd;
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) ? -errno : pidfd;
+}
+
 int host_peer_read(int fd, struct host_peer *peer)
 {
 	socklen_t size = sizeof peer->cred;
-	struct pollfd ended = { .fd = -1, .events = POLLIN };
+	struct pollfd ended = { .events = POLLIN };
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer->cred, &size))
 		return -errno;
-	size = sizeof ended.fd;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &ended.fd, &size)) {
-		/* Before Linux 6.5 there is no such option; later these say that the process is gone. */
-		peer->life = errno == ESRCH || errno == ENODATA || errno == EINVAL ? PEER_DEAD : PEER_UNKNOWN;
+	ended.fd = host_peer_pidfd(fd);
+	if (ended.fd < 0) {
+		/* These say that the process is gone. */
+		peer->life = ended.fd == -ESRCH || ended.fd == -ENODATA || ended.fd == -EINVAL ? PEER_DEAD : PEER_UNKNOWN;
 		return 0;
 	}
 	peer->life = poll(&ended, 1, 0) == 0 ? PEER_ALIVE : PEER_DEAD;

@@ -23,6 +23,9 @@ struct host_peer {
 /* Fills PEER in for the connection FD. Returns 0 or a negative errno. */
 int host_peer_read(int fd, struct host_peer *peer);
 
+/* A pidfd of the process that listened last at the other end of FD, or a negative errno: before Linux 6.5 there is none to have. */
+int host_peer_pidfd(int fd);
+
 /* Whether PID, or the process that started it (a wrapper), is seen to have the socket of the lock at ADDRESS. */
 bool host_is_proved_holder(const struct host_address *address, pid_t pid);
 

@@ -27,11 +27,13 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "deadline.h"
+#include "host-holder.h"
 #include "lock-host.h"
 #include "process.h"
 
@@ -59,6 +61,9 @@
 /* More in one piece nobody has to say to an heir: who goes on talks to a waiter that does other things, too. */
 #define MOST_WORDS 16
 
+/* So often the name of a command that has ended is tried in a row: for some 0.4 ms. */
+#define CATCH_TRIES 400
+
 #define HEIRS 2
 
 enum word {
@@ -82,10 +87,12 @@ struct waiter {
 	struct lock_wait *wait;
 	int candidate;		/* the socket that is to be bound to the name */
 	int watch;		/* connection to the name; hang-up: it may be free */
+	int job;		/* pidfd of the holder's command; readable: the name will be free in an instant */
 	int64_t watched_since;
 	int queue;		/* the queue socket: we are the front, or an heir */
 	struct link ahead[2];	/* hang-up of both: it is our turn, or the queue is gone. [0] is our connection into the queue */
 	struct link heirs[HEIRS];	/* who comes behind us. The front has two; the second has one, the third */
+	bool caught;		/* the holder's command has just ended */
 	bool begun;		/* the caller knows that we wait */
 	bool alone;
 	bool deaf;		/* no descriptors for heirs: not before the next look */
@@ -461,9 +468,28 @@ static int watch_name(struct waiter *w)
 		return fd;
 	}
 	w->watch = fd;
+	close_fd(&w->job);
+	w->job = host_peer_pidfd(fd);
 	w->watched_since = deadline_now();
 	w->look = w->watched_since + LOOK;
 	return 0;
+}
+
+/*
+ * The command that held the name has ended. Its me-only is woken up as we are, and lets go in some 50 microseconds: as long as
+ * it takes to fall asleep and to wake up again, so that is not done. Returns 0 when the name is ours, or what bind_name() does.
+ */
+static int catch_name(struct waiter *w)
+{
+	int r = -EADDRINUSE;
+
+	close_fd(&w->job);
+	for (int tries = 0; r == -EADDRINUSE && tries < CATCH_TRIES; tries++) {
+		r = bind_name(w);
+		if (r)
+			sched_yield();
+	}
+	return r;
 }
 
 /* The name may be free. If the hang-ups come fast while it stays bound, the next connection waits for a pause. */
@@ -638,6 +664,13 @@ static int act(struct waiter *w)
 	bool due = deadline_now() >= earlier(w->look, w->wait->deadline);
 	int r = -EAGAIN;
 
+	if (w->caught) {
+		w->caught = false;
+		r = catch_name(w);
+		if (r != -EADDRINUSE)
+			return r;
+		r = -EAGAIN;
+	}
 	if (w->queue < 0 && !is_in_line(w) && !w->alone && due) {
 		join(w);
 		due = deadline_now() >= earlier(w->look, w->wait->deadline);
@@ -656,7 +689,7 @@ static int act(struct waiter *w)
 }
 
 /* What a waiter listens to. */
-enum { WATCH, AHEAD, HEIR = AHEAD + 2, QUEUE = HEIR + HEIRS, WAITER_FDS };
+enum { WATCH, JOB, AHEAD, HEIR = AHEAD + 2, QUEUE = HEIR + HEIRS, WAITER_FDS };
 
 /*
  * Polls those of the descriptors that are open: poll(2) takes no more entries than the limit of descriptors, which can be as
@@ -666,6 +699,7 @@ static int poll_open(struct pollfd fds[WAITER_FDS], bool ready[WAITER_FDS], cons
 {
 	const struct pollfd all[WAITER_FDS] = {
 		[WATCH] = { .fd = w->watch },
+		[JOB] = { .fd = w->job, .events = POLLIN },
 		[AHEAD] = { .fd = w->ahead[0].fd, .events = POLLIN },
 		[AHEAD + 1] = { .fd = w->ahead[1].fd, .events = POLLIN },
 		[HEIR] = { .fd = w->heirs[0].fd },
@@ -695,6 +729,8 @@ static int listen_around(struct waiter *w)
 		return errno == EINTR ? 0 : -errno;
 	if (ready[WATCH])
 		hear_name(w);
+	else if (ready[JOB])
+		w->caught = true;
 	/* The last first: the others move up. */
 	for (int i = HEIRS - 1; i >= 0; i--)
 		if (ready[HEIR + i])
@@ -767,7 +803,7 @@ void host_leave_line(struct lock *lock)
 
 int host_wait(struct lock *lock, const struct host_address *address, struct lock_wait *wait)
 {
-	struct waiter w = { .lock = lock, .name = address, .wait = wait, .candidate = -1, .watch = -1, .queue = -1,
+	struct waiter w = { .lock = lock, .name = address, .wait = wait, .candidate = -1, .watch = -1, .job = -1, .queue = -1,
 			    .ahead = { { -1, 0 }, { -1, 0 } }, .heirs = { { -1, 0 }, { -1, 0 } } };
 	int r = renew_candidate(&w);
 
@@ -775,6 +811,7 @@ int host_wait(struct lock *lock, const struct host_address *address, struct lock
 	if (r == 0)
 		r = wait_in_line(&w);
 	close_fd(&w.watch);
+	close_fd(&w.job);
 	if (r) {
 		leave(&w);
 		close_fd(&w.candidate);

@@ -65,6 +65,7 @@ struct job {
 	int64_t keeper_due;		/* DEADLINE_NEVER: there is one, or it cannot be */
 	int status;			/* as wait(2) gives it */
 	bool ended;
+	bool released;			/* the lock: nothing of it is to be touched any more */
 	bool lost;			/* ended, but how is not known */
 };
 
@@ -270,7 +271,8 @@ static int wait_at_gate(void *argument)
 
 /*
  * -o: the command does not hold the lock, so it must not start before its keeper is there. It waits at a gate, a pipe: the
- * keeper's byte opens it, and if keeper and we die before, the pipe's end does not. Returns 0, or a negative errno after which
+ * keeper's byte opens it, and if the keeper dies before, the pipe's end does not. That end is the keeper's, too: it stays open
+ * until the keeper has ended. Returns 0, or a negative errno after which
  * nothing was started.
  */
 static int start_with_keeper(struct job *job)
@@ -289,7 +291,6 @@ static int start_with_keeper(struct job *job)
 			waitpid(job->command, NULL, 0);
 		}
 	}
-	close(job->gate[1]);
 	return r;
 }
 
@@ -340,12 +341,23 @@ static void handle_signal(const struct job *job, const struct signalfd_siginfo *
 		stop_by(number);
 }
 
+static void release(struct job *job)
+{
+	if (!job->released)
+		job->lock->engine->release(job->lock);
+	job->released = true;
+}
+
 /* Reaps whoever has ended: the command, the keeper, and (as process 1) orphans. */
 static void reap(struct job *job)
 {
+	siginfo_t info = { .si_pid = 0 };
 	int status;
 	pid_t pid;
 
+	/* The lock first: who waits for it does not have to wait until the kernel has put the command away. */
+	if (waitid(P_PID, (id_t)job->command, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == job->command)
+		release(job);
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0 || (pid < 0 && errno == EINTR)) {
 		if (pid == job->command) {
 			job->status = status;
@@ -353,6 +365,10 @@ static void reap(struct job *job)
 		} else if (pid > 0 && pid == job->keeper) {
 			job->keeper = 0;
 			job->keeper_due = deadline_in(KEEPER_AFTER);
+			/* Should the command still wait at the gate, it is not to wait for ever. */
+			if (job->gate[1] >= 0)
+				close(job->gate[1]);
+			job->gate[1] = -1;
 		}
 	}
 	/* No children, and the command was not among them. It cannot be, but waiting for ever would be worse. */
@@ -415,11 +431,9 @@ static void die_by(int number)
 
 static int finish(struct job *job)
 {
-	/* With -o the keeper has a descriptor of its own. Else it shares ours: the lock is free when we close it. */
-	if (job->keeper > 0 && job->options->close)
-		keeper_end(job->keeper);
-	job->lock->engine->release(job->lock);
-	if (job->keeper > 0 && !job->options->close)
+	/* The keeper shares our descriptors: the lock is free when we close it. */
+	release(job);
+	if (job->keeper > 0)
 		keeper_end(job->keeper);
 	if (job->lost) {
 		message(job->options->command[0], "has ended, how cannot be known", ECHILD);
@@ -435,7 +449,7 @@ static int finish(struct job *job)
 
 int job_run(struct lock *lock, const struct options *options)
 {
-	struct job job = { .lock = lock, .options = options, .command_fd = -1, .own_fd = -1 };
+	struct job job = { .lock = lock, .options = options, .gate = { -1, -1 }, .command_fd = -1, .own_fd = -1 };
 	int r = prepare(&job);
 
 	if (r == 0)

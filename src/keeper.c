@@ -36,35 +36,36 @@ static void close_others(int a, int b)
 static int keep(void *argument)
 {
 	const struct keeper_start *start = argument;
-	ssize_t n;
-	struct pollfd ended[] = { { .fd = start->command, .events = POLLIN }, { .fd = start->parent, .events = POLLIN } };
+	/*
+	 * As long as the parent lives the end of the command is its business. Only where we were there from the beginning it is ours,
+	 * too: so the parent of a short job finds us ended. Later we would only be woken up in the way of who waits for the lock.
+	 */
+	struct pollfd ended[] = { { .fd = start->parent, .events = POLLIN }, { .fd = start->ready >= 0 ? start->command : -1, .events = POLLIN } };
+	ssize_t n = 1;
 
 	setsid();
 	prctl(PR_SET_NAME, KEEPER_NAME);
 	/* Nor does it hold a directory that somebody wants to unmount. */
 	(void)!chdir("/");
-	if (start->ready >= 0) {
-		while ((n = write(start->ready, "", 1)) < 0 && errno == EINTR)
-			;
-		if (n != 1)
-			_exit(1);
-		close_others(start->lock, start->command);
-		ended[1].fd = -1;
-	}
-	for (;;) {
-		if (poll(ended, 2, -1) < 0)
-			continue;
-		if (ended[0].revents)
-			_exit(0);
-		/* The table that we shared is ours alone now. */
-		close_others(start->lock, start->command);
-		ended[1].fd = -1;
-	}
+	while (start->ready >= 0 && (n = write(start->ready, "", 1)) < 0 && errno == EINTR)
+		;
+	if (n != 1)
+		_exit(1);
+	while (poll(ended, 2, -1) < 0 || !(ended[0].revents | ended[1].revents))
+		;
+	if (ended[1].revents)
+		_exit(0);
+	/* The table that we shared is ours alone now. */
+	close_others(start->lock, start->command);
+	ended[0].fd = start->command;
+	while (poll(ended, 1, -1) < 0)
+		;
+	_exit(0);
 }
 
 pid_t keeper_start(const struct keeper_start *start)
 {
-	return process_clone(keep, (void *)(uintptr_t)start, start->ready < 0 ? CLONE_FILES : 0);
+	return process_clone(keep, (void *)(uintptr_t)start, CLONE_FILES);
 }
 
 void keeper_end(pid_t keeper)

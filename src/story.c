@@ -1,33 +1,47 @@
 #include "story.h"
 
+#include <stdbool.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "deadline.h"
 
-static void two_digits(char *to, int n)
+static void add_two_digits(struct line *line, int64_t n)
 {
-	to[0] = (char)('0' + n / 10 % 10);
-	to[1] = (char)('0' + n % 10);
+	if (n < 10)
+		line_add(line, "0");
+	line_number(line, (uint64_t)n);
 }
 
-/* "2026-11-23T16:45:19Z". UTC: the local time would need files. */
-static void add_time(struct line *line)
+static bool is_leap(int64_t year)
 {
-	char text[] = "2026-11-23T16:45:19Z";
-	time_t now = (time_t)(clock_now(CLOCK_REALTIME) / NS_PER_S);
-	struct tm tm;
+	return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+}
 
-	gmtime_r(&now, &tm);
-	two_digits(text, (tm.tm_year + 1900) / 100);
-	two_digits(text + 2, tm.tm_year);
-	two_digits(text + 5, tm.tm_mon + 1);
-	two_digits(text + 8, tm.tm_mday);
-	two_digits(text + 11, tm.tm_hour);
-	two_digits(text + 14, tm.tm_min);
-	two_digits(text + 17, tm.tm_sec);
-	line_add(line, text);
+void story_time(struct line *line, int64_t now)
+{
+	static const char lengths[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+	int64_t day = now / 86400, second = now % 86400, year = 1970;
+	int month = 0;
+
+	/* A loop is slow, and short. Libc's gmtime() would be a fiftieth of the whole program. */
+	for (; day >= 365 + is_leap(year); year++)
+		day -= 365 + is_leap(year);
+	for (; day >= lengths[month] + (month == 1 && is_leap(year)); month++)
+		day -= lengths[month] + (month == 1 && is_leap(year));
+	line_number(line, (uint64_t)year);
+	line_add(line, "-");
+	add_two_digits(line, month + 1);
+	line_add(line, "-");
+	add_two_digits(line, day + 1);
+	line_add(line, "T");
+	add_two_digits(line, second / 3600);
+	line_add(line, ":");
+	add_two_digits(line, second / 60 % 60);
+	line_add(line, ":");
+	add_two_digits(line, second % 60);
+	line_add(line, "Z");
 }
 
 void story_begin(struct line *line, const struct options *options, const struct lock *lock)
@@ -37,7 +51,7 @@ void story_begin(struct line *line, const struct options *options, const struct 
 		return;
 	}
 	line_begin(line);
-	add_time(line);
+	story_time(line, clock_now(CLOCK_REALTIME) / NS_PER_S);
 	line_add(line, " ");
 	line_escape(line, lock->spec, strlen(lock->spec), LINE_SUBJECT);
 	line_add(line, ": ");

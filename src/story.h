@@ -9,6 +9,9 @@
 #include "message.h"
 #include "options.h"
 
+/* Adds NOW, seconds since 1970, as "2026-11-23T16:45:19Z". UTC: the local time would need files. */
+void story_time(struct line *line, int64_t now);
+
 /* Begins LINE with "me-only: LOCK: ", and with --verbose with the time before LOCK. */
 void story_begin(struct line *line, const struct options *options, const struct lock *lock);
 
