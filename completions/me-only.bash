@@ -7,8 +7,17 @@ _me_only_locks() {
         -e 's|^[a-z][a-z0-9+-]*:|host:&|' -e p /proc/net/unix 2>/dev/null
 }
 
+# What an option's argument can be, as examples.
+_me_only_arguments() {
+    case $1 in
+        -w | --wait) echo inf 10s 1m 10m 1h ;;
+        -k | --kill-after) echo 0 10s 30s 1m inf ;;
+        --complain-after) echo 10m 1h 1d ;;
+    esac
+}
+
 _me_only() {
-    local cur words cword i=1 raw=0 argument='' command=1 joined
+    local cur words cword i=1 raw=0 argument='' lock=1 command=1 joined
     # Options and names with = and : are one word here, though not in COMP_WORDS.
     _get_comp_words_by_ref -n =: cur words cword || return
 
@@ -20,12 +29,13 @@ _me_only() {
                 ((i++))
                 break
                 ;;
-            --wait | --conflict-exit-code | --exit-base) argument=${words[i]} ;;
-            --held) command='' ;;
+            --wait | --kill-after | --conflict-exit-code | --exit-base | --complain-after) argument=${words[i]} ;;
+            --held | --who) command='' ;;
+            --list) lock='' command='' ;;
             --*) ;;
-            -*[wE])
+            -*[wkE])
                 # In -wE the E is the argument of -w.
-                [[ ${words[i]%?} == *[wE]* ]] || argument=-${words[i]: -1}
+                [[ ${words[i]%?} == *[wkE]* ]] || argument=-${words[i]: -1}
                 ;;
             -?*) ;;
             *) break ;;
@@ -39,9 +49,7 @@ _me_only() {
     done
 
     if [[ $argument ]]; then
-        case $argument in
-            -w | --wait) mapfile -t COMPREPLY < <(compgen -W 'inf 10s 1m 10m 1h' -- "$cur") ;;
-        esac
+        mapfile -t COMPREPLY < <(compgen -W "$(_me_only_arguments "$argument")" -- "$cur")
     elif ((i < cword)); then
         [[ $command ]] || return
         # Hand over behind LOCK, which may be several of the words in COMP_WORDS.
@@ -53,13 +61,14 @@ _me_only() {
             words=("${words[@]:1}")
         done
         _command_offset "$raw"
-    elif [[ $cur == --wait=* && ${words[i - 1]} != -- ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'inf 10s 1m 10m 1h' -- "${cur#*=}")
+    elif [[ $cur == --*=* && ${words[i - 1]} != -- ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(_me_only_arguments "${cur%%=*}")" -- "${cur#*=}")
     elif [[ $cur == -* && ${words[i - 1]} != -- ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '-w --wait= -n --nonblock -F --no-fork -o --close
-            -E --conflict-exit-code= --exit-base= -q --quiet -v --verbose --held --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '-w --wait= -n --nonblock --replace -k --kill-after= -F --no-fork
+            -o --close -E --conflict-exit-code= --exit-base= -q --quiet --complain-after= -v --verbose --held --who --list --json
+            --help --version' -- "$cur")
         [[ ${COMPREPLY-} == *= ]] && compopt -o nospace
-    else
+    elif [[ $lock ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_me_only_locks)" -- "$cur")
         __ltrim_colon_completions "$cur"
     fi

@@ -1,23 +1,26 @@
 # Completion of me-only for fish: options, then the locks that are held now, then the command's own completion.
 
-# What is being completed: option, lock, command followed by the words of the command so far, or none behind --held LOCK.
+# What is being completed: lock or an option, list (an option behind --list), command followed by the words of the command so
+# far, or none behind --held LOCK and --who LOCK.
 function __me_only_part
     set -l words (commandline -opc)
-    set -l held 0
+    set -l before lock
     set -e words[1]
     while set -q words[1]
         switch $words[1]
             case --
                 set -e words[1]
                 break
-            case --wait --conflict-exit-code --exit-base
+            case --wait --kill-after --conflict-exit-code --exit-base --complain-after
                 set -e words[1]
-            case --held
-                set held 1
+            case --held --who
+                set before question
+            case --list
+                set before list
             case '--*'
-            case '-*w' '-*E'
+            case '-*w' '-*k' '-*E'
                 # In -wE the E is the argument of -w.
-                string match -qr -- '^-[^wE]*[wE]$' $words[1]; and set -e words[1]
+                string match -qr -- '^-[^wkE]*[wkE]$' $words[1]; and set -e words[1]
             case '-?*'
             case '*'
                 break
@@ -25,8 +28,8 @@ function __me_only_part
         set -e words[1]
     end
     if not set -q words[1]
-        echo lock
-    else if test $held = 1
+        test $before = question; and echo lock; or echo $before
+    else if test $before != lock
         echo none
     else
         set -e words[1]
@@ -36,7 +39,7 @@ end
 
 function __me_only_in
     set -l part (__me_only_part)
-    test "$part[1]" = $argv[1]
+    contains -- "$part[1]" $argv
 end
 
 # The names of the locks that are held on this host, as LOCK has to be written; those with unusual characters are left out.
@@ -56,12 +59,18 @@ complete -c me-only -n '__me_only_in lock' -a '(__me_only_locks)' -d 'Held lock'
 complete -c me-only -n '__me_only_in command' -a '(__me_only_command)'
 complete -c me-only -n '__me_only_in lock' -s w -l wait -x -a 'inf 10s 1m 10m 1h' -d 'Wait at most so long for the lock'
 complete -c me-only -n '__me_only_in lock' -s n -l nonblock -d 'Do not wait (the default)'
+complete -c me-only -n '__me_only_in lock' -l replace -d 'End the present holder first, then wait for the lock'
+complete -c me-only -n '__me_only_in lock' -s k -l kill-after -x -a '0 10s 30s 1m inf' -d 'With --replace: the time between SIGTERM and SIGKILL'
 complete -c me-only -n '__me_only_in lock' -s F -l no-fork -d 'Become the command instead of starting it'
 complete -c me-only -n '__me_only_in lock' -s o -l close -d 'Do not pass the lock to the command'
 complete -c me-only -n '__me_only_in lock' -s E -l conflict-exit-code -x -d 'Exit with this status when the lock is held'
 complete -c me-only -n '__me_only_in lock' -l exit-base -x -d 'Move our own statuses behind this number'
 complete -c me-only -n '__me_only_in lock' -s q -l quiet -d 'Say nothing when the lock is held'
+complete -c me-only -n '__me_only_in lock' -l complain-after -x -a '10m 1h 1d' -d 'Say nothing when the lock is held, unless for longer'
 complete -c me-only -n '__me_only_in lock' -s v -l verbose -d 'Say what happens, with times'
 complete -c me-only -n '__me_only_in lock' -l held -d 'Exit 0 if the caller already runs under the lock'
+complete -c me-only -n '__me_only_in lock' -l who -d 'Say who holds the lock and who waits for it'
+complete -c me-only -n '__me_only_in lock' -l list -d 'Say it for every lock of this host'
+complete -c me-only -n '__me_only_in lock list' -l json -d 'With --who and --list: JSON'
 complete -c me-only -n '__me_only_in lock' -l help -d 'Show the help'
 complete -c me-only -n '__me_only_in lock' -l version -d 'Show the version'

@@ -112,7 +112,8 @@ def test_all_options(complete, tmp_path):
 
 
 @pytest.mark.parametrize("complete", SHELLS)
-@pytest.mark.parametrize("before", ["", "-w 10 ", "-w10 -q ", "--wait=10 ", "-qE 7 ", "-- ", "--held "])
+@pytest.mark.parametrize("before", ["", "-w 10 ", "-w10 -q ", "--wait=10 ", "-qE 7 ", "-- ", "--held ", "--who ", "--who --json ",
+                                    "--replace -k 5 ", "-qk5 --replace ", "--kill-after 5 ", "--complain-after 1h ", "--complain-after=1h "])
 def test_held_locks(complete, before, held, tmp_path):
     assert held in complete(f"me-only {before}{held[:-3]}", tmp_path)
 
@@ -148,6 +149,13 @@ def test_duration(complete, tmp_path):
 
 
 @pytest.mark.parametrize("complete", SHELLS)
+def test_other_arguments_of_options(complete, tmp_path):
+    assert "30s" in complete("me-only --replace -k 3", tmp_path)
+    assert "1h" in complete("me-only --complain-after 1", tmp_path)
+    assert "1h" in {o.removeprefix("--complain-after=") for o in complete("me-only --complain-after=1", tmp_path)}
+
+
+@pytest.mark.parametrize("complete", SHELLS)
 def test_command(complete, tmp_path):
     assert "setpriv" in complete("me-only -w 10 LOCK setpr", tmp_path)
     assert "setpriv" in complete("me-only -w inf --exit-base=9 host:a:b setpr", tmp_path)
@@ -160,5 +168,12 @@ def test_arguments_of_the_command(complete, before, tmp_path):
 
 
 @pytest.mark.parametrize("complete", SHELLS)
-def test_held_takes_no_command(complete, tmp_path):
-    assert not complete("me-only --held LOCK setpr", tmp_path)
+def test_questions_take_no_command(complete, tmp_path):
+    for question in ("--held", "--who", "--who --json", "--json --who"):
+        assert not complete(f"me-only {question} LOCK setpr", tmp_path)
+
+
+@pytest.mark.parametrize("complete", SHELLS)
+def test_a_list_takes_no_lock(complete, held, tmp_path):
+    assert not complete(f"me-only --list {held[:-3]}", tmp_path)
+    assert "--json" in complete("me-only --list --j", tmp_path)

@@ -8,16 +8,18 @@ import subprocess
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, ROOT, address, is_bound, wait_for
+from conftest import DEADLINE, ME_ONLY, ROOT, address, is_bound, user, wait_for
 
 # The contract, in short. The help, the manual page, the README and the completions are compared with it.
 OPTIONS = {"-w": "DURATION", "--wait": "DURATION", "-n": None, "--nonblock": None, "-F": None, "--no-fork": None,
            "-o": None, "--close": None, "-E": "N", "--conflict-exit-code": "N", "--exit-base": "N", "-q": None,
-           "--quiet": None, "-v": None, "--verbose": None, "--held": None, "--help": None, "--version": None}
+           "--quiet": None, "-v": None, "--verbose": None, "--held": None, "--help": None, "--version": None,
+           "--replace": None, "-k": "DURATION", "--kill-after": "DURATION", "--complain-after": "AGE", "--who": None,
+           "--list": None, "--json": None}
 STATUSES = {1, 2, 3, 4}
 VARIABLES = {"ME_ONLY_LOCK"}
-NOT_YET = ["--who", "--list", "--replace", "--slots", "--shared", "--queue", "--kill-after", "--ttl", "--hold-for", "--json",
-           "--complain-after", "ME_ONLY_SLOT", "ME_ONLY_TOKEN", "ME_ONLY_EXEC_PATH", "ETCDCTL"]
+OWN_VARIABLES = {"ME_ONLY_EXEC_PATH"}  # what me-only itself looks at
+NOT_YET = ["--slots", "--shared", "--queue", "--ttl", "--hold-for", "ME_ONLY_SLOT", "ME_ONLY_TOKEN", "ETCDCTL"]
 VERSION = "1.0.0"
 
 OPTION = re.compile(r"(?<![-\w/.@])--?[a-zA-Z][-a-z]*\b")
@@ -61,12 +63,12 @@ def test_options_in_the_help(run):
 
 
 def test_options_in_the_manual():
-    tags = re.findall(r"^ {5}(-.*)$", manual("DESCRIPTION"), re.M)
+    tags = re.findall(r"^ {5}(-.*)$", manual("DESCRIPTION").split("The options are:")[1].split("\n     A duration is ")[0], re.M)
     shown = {}
     for tag in tags:
         # A short tag has its text on the same line.
         for form in re.split(", (?=-)", tag.split("  ")[0]):
-            option, argument = re.match(r"(--?[a-zA-Z-]+)[ =]?(duration|status|number)?$", form).groups()
+            option, argument = re.match(r"(--?[a-zA-Z-]+)[ =]?(duration|status|number|age)?$", form).groups()
             shown[option] = argument
     assert shown.keys() == OPTIONS.keys()
     assert {o for o in shown if shown[o]} == {o for o in OPTIONS if OPTIONS[o]}
@@ -74,7 +76,7 @@ def test_options_in_the_manual():
     for option in OPTIONS:
         letters = re.search(r"\[-(\w+)\]", synopsis)[1]
         known_by_letter = {"--nonblock": "n", "--no-fork": "F", "--close": "o", "--quiet": "q", "--verbose": "v", "--wait": "w",
-                           "--conflict-exit-code": "E"}
+                           "--conflict-exit-code": "E", "--kill-after": "k"}
         short = option if len(option) == 2 else "-" + known_by_letter.get(option, "")
         assert short[1:] and short[1:] in letters or option in synopsis or f"[{short} " in synopsis, option
 
@@ -88,7 +90,7 @@ def test_options_in_the_readme():
 @pytest.mark.parametrize("path", ["README.md", "NEWS.md", "SECURITY.md", "man/me-only.1"])
 def test_no_other_option_is_mentioned(path):
     """An option in a document is one of ours, or one of a program that an example calls."""
-    others = {"--full", "--ff-only", "-C", "-xl", "--prefix", "-c", "-eq", "-eu", "-TERM"}
+    others = {"--full", "--ff-only", "-C", "-xl", "--prefix", "-c", "-eq", "-eu", "-TERM", "-u"}
     text = manual_text().replace("[-Fnoqv]", "") if path.startswith("man/") else read(path)
     assert set(OPTION.findall(text)) - set(OPTIONS) - others == set()
 
@@ -119,13 +121,30 @@ def test_variables(run, lock):
     before = {"PATH": os.environ["PATH"], "HOME": "/"}
     seen = dict(line.split("=", 1) for line in run(lock, "env", env=before).stdout.decode().splitlines())
     assert {name: value for name, value in seen.items() if name not in before} == {"ME_ONLY_LOCK": lock}
-    assert in_help == in_manual == VARIABLES
+    assert in_help == VARIABLES and in_manual == VARIABLES | OWN_VARIABLES
 
 
 def test_version(run):
     assert run("--version").stdout.decode() == f"me-only {VERSION}\n"
     assert re.search(r"^## (\S+)$", read("NEWS.md"), re.M)[1] == VERSION
     assert f"version: '{VERSION}'" in read("meson.build")
+
+
+def strings_of(name):
+    """The strings of a source that are made of at least three words, without the marks around them."""
+    text = re.sub(r"/\*.*?\*/|^#include.*?$", "", read("src", name), flags=re.S | re.M)
+    found = [re.sub(r"\\.", "", s).strip(" .,:;()'") for s in re.findall(r'"((?:[^"\\]|\\.)*)"', text)]
+    return [s for s in found if re.search(r"[a-z]+ [\w-]+ [\w-]+", s)]
+
+
+# help.c and options.c have the help and what is wrong with arguments; lock.c, what is wrong with a name.
+SPEAKING = [n for n in sorted(os.listdir(os.path.join(ROOT, "src"))) if n.endswith(".c") and n not in ("help.c", "options.c", "lock.c")]
+
+
+@pytest.mark.parametrize("name", [n for n in SPEAKING if strings_of(n)])
+def test_every_message_is_in_the_manual(name):
+    text = re.sub(r"\s+", " ", manual("DIAGNOSTICS")).replace("\u2018", "'").replace("\u2019", "'")
+    assert [s for s in strings_of(name) if s not in text] == []
 
 
 def test_messages_in_the_manual(run, hold, lock):
@@ -360,18 +379,60 @@ def test_timeout(place):
     assert place.lines() == ["backup.sh : begin", "backup.sh : end", "backup.sh : begin"]
 
 
+def test_cron_that_hangs(place, run):
+    line = recipe("cron-hang").rstrip("\n")
+    command = place.ours(re.fullmatch(r"(?:[-*/,\d]+\s+){5}(\S.*)", line)[1], "/tmp/sync")
+    assert "%" not in command, "cron ends the line there"
+    place.block.touch()
+    first = place.shell("/bin/sh", command, PATH="/usr/bin:/bin")
+    place.running()
+    assert ended(place.shell("/bin/sh", command, PATH="/usr/bin:/bin")) == (0, "", ""), "no mail"
+    assert "=1h " in command
+    wait_for(lambda: not re.search(r" for \d+ms:", run(place.lock, "true").stderr.decode()), "it has run for a second")
+    status, out, err = ended(place.shell("/bin/sh", command.replace("=1h ", "=1s "), PATH="/usr/bin:/bin"))
+    assert (status, out) == (0, "") and "held by pid" in err, "mail"
+    place.block.unlink()
+    assert ended(first) == (0, "", "")
+    assert ended(place.shell("/bin/sh", command, PATH="/usr/bin:/bin", JOB_STATUS="3"))[0] == 3
+
+
+def test_replace(place):
+    text = place.ours(recipe("replace"), "/tmp/sync")
+    place.block.touch()
+    first = place.shell("dash", text)
+    place.running()
+    second = place.shell("dash", text)
+    assert ended(first)[0] in (-15, 128 + 15)
+    place.block.unlink()
+    assert ended(second)[0] == 0
+    assert place.lines() == ["sync.sh --full: begin", "sync.sh --full: begin", "sync.sh --full: end"]
+
+
 def test_who(place, hold):
     text = place.ours(recipe("who"), "/tmp/backup")
-    assert ended(place.shell("dash", text)) == (0, "nobody\n", "")
+    status, out, err = ended(place.shell("dash", text))
+    assert (status, out, err) == (0, f"{place.lock}: free\n", "")
     holder = hold(place.lock)
     status, out, err = ended(place.shell("dash", text))
-    assert (status, out) == (4, "") and f"held by pid {holder.job} " in err and ": cat" in err
+    assert (status, err) == (4, "") and f"held by pid {holder.job} " in out and ": cat" in out
 
 
 def test_list(place, hold):
-    hold(place.lock)
-    status, out, _ = ended(place.shell("dash", recipe("list")))
-    assert status == 0 and any(f"@me-only:{place.lock}" in line.split() for line in out.splitlines())
+    holder = hold(place.lock)
+    status, out, err = ended(place.shell("dash", recipe("list")))
+    rows = [line.split() for line in out.splitlines()]
+    assert (status, err) == (0, "") and rows[0][:3] == ["LOCK", "STATE", "PID"]
+    assert [place.lock, "held", str(holder.job)] in [row[:3] for row in rows]
+
+
+def test_list_as_json(place, hold):
+    holder = hold(place.lock)
+    text = recipe("list-json")
+    assert ended(place.shell("dash", text)) == (0, "", ""), "nothing is that old"
+    assert "> 86400" in text
+    status, out, err = ended(place.shell("dash", text.replace("> 86400", ">= 0")))
+    assert (status, err) == (0, "")
+    assert f"{place.lock} {user()} {holder.job} cat" in out.splitlines()
 
 
 # --- the units of systemd ---

@@ -11,8 +11,8 @@ import pytest
 from conftest import DEADLINE, ME_ONLY, address, forms, is_bound, process_state, refusal, release, user, wait_for
 
 OPTIONS = ["--wait", "--nonblock", "--no-fork", "--close", "--conflict-exit-code", "--exit-base", "--quiet", "--verbose",
-           "--held", "--help", "--version"]
-LETTERS = ["-w", "-n", "-F", "-o", "-E", "-q", "-v"]
+           "--replace", "--kill-after", "--complain-after", "--held", "--who", "--list", "--json", "--help", "--version"]
+LETTERS = ["-w", "-n", "-k", "-F", "-o", "-E", "-q", "-v"]
 
 # What makes no sense, without LOCK and COMMAND behind it.
 WRONG_OPTIONS = [
@@ -27,12 +27,17 @@ WRONG_OPTIONS = [
     ["--exit-base="], ["--exit-base=x"], ["--exit-base=-1"], ["--exit-base=251"], ["--exit-base=4294967296"],
     ["-n", "-w", "1"], ["-w", "inf", "-n"], ["--nonblock", "--wait=0"], ["-nw1"],
     ["-F", "-o"], ["-oF"], ["--no-fork", "--close"], ["-o", "-q", "-F"],
+    ["-k1"], ["-k", "5s"], ["--kill-after=5"], ["--replace", "-k", ""], ["--replace", "-k", "x"], ["--replace", "--kill-after=-1"],
+    ["--replace", "-n"], ["--replace", "-w", "0"], ["--replace", "--wait=0ms"], ["--replace=yes"], ["--complain-after="],
+    ["--complain-after=x"], ["-q", "--complain-after=1h"], ["--json"], ["--json", "--held"],
+    ["--who"], ["--list"], ["--who=x"], ["--list=x"], ["--json=x", "--list"],
     ["-s"], ["--shared"], ["--ttl=10"], ["--hold-for=10"],
 ]
 
 # Command lines that end too early.
 INCOMPLETE = [[], ["--"], ["-q"], ["-F"], ["-w"], ["-q", "-w"], ["--wait"], ["-E"], ["--exit-base"], ["-w", "1"],
-              ["LOCK"], ["--", "LOCK"], ["-w", "1", "LOCK"], ["-q", "--", "LOCK"]]
+              ["LOCK"], ["--", "LOCK"], ["-w", "1", "LOCK"], ["-q", "--", "LOCK"], ["--held"], ["--who"], ["--who", "--json"],
+              ["--json"], ["--replace"], ["--replace", "-k"], ["--replace", "LOCK"], ["--complain-after"]]
 
 
 def assert_usage_error(r, status=2):
@@ -62,7 +67,9 @@ def test_nothing_at_all_not_even_a_name_of_ours(call):
 def test_the_message_says_what_is_wrong(run, lock):
     for options, word in [(["--bogus"], "--bogus"), (["-qZ"], "Z"), (["-w", "5parsecs"], "5parsecs"), (["-E", "300"], "300"),
                           (["--exit-base=300"], "300"), (["-n", "-w", "1"], "-n"), (["-n", "-w", "1"], "-w"),
-                          (["-F", "-o"], "-F"), (["-F", "-o"], "-o")]:
+                          (["-F", "-o"], "-F"), (["-F", "-o"], "-o"), (["-k", "1"], "--replace"), (["--replace", "-n"], "-n"),
+                          (["-q", "--complain-after=1"], "-q"), (["--complain-after=soon"], "soon"), (["--json"], "--who"),
+                          (["--list"], "--list"), (["--who"], "--who")]:
         assert word in run(*options, lock, "true").stderr.decode()
 
 
@@ -77,7 +84,8 @@ def test_usage_errors_come_before_the_lock(run, hold, lock, form):
 
 @pytest.mark.static
 @pytest.mark.parametrize("words", [["-n", "-w", "1", "LOCK", "true"], ["-F", "-o", "LOCK", "true"], ["-w", "x", "LOCK", "true"],
-                                   ["LOCK"], ["", "true"], ["etdc:x", "true"], ["--held", "LOCK", "true"], ["--help"],
+                                   ["LOCK"], ["", "true"], ["etdc:x", "true"], ["--held", "LOCK", "true"], ["--who", "LOCK", "true"], ["--list", "LOCK"],
+                                   ["--replace", "-n", "LOCK", "true"], ["-k", "1", "LOCK", "true"], ["--help"],
                                    ["--version"]], ids=" ".join)
 def test_no_socket_is_made_for_a_wrong_command_line(call, lock, tmp_path, words):
     trace = tmp_path / "trace"
@@ -117,6 +125,8 @@ def test_a_dash_alone_is_a_name(run):
     ["-w", "inf"], ["-winf"], ["--wait=inf"], ["--wait", "inf"], ["--wait=99999999999999999999999d"], ["-qw1"], ["-Fw1"],
     ["-w", "00001"], ["-w", "1", "-w", "2"], ["-q", "-q"], ["-F", "-F"],
     ["-E0"], ["-E", "0"], ["-E255"], ["-E", "255"], ["--conflict-exit-code=9"], ["--conflict-exit-code", "9"], ["-E", "007"],
+    ["--replace"], ["--replace", "-k", "1"], ["--replace", "-k0"], ["-k", "inf", "--replace"], ["--kill-after=5s", "--replace"],
+    ["--replace", "-w", "1"], ["--replace", "-F"], ["--replace", "-o", "-q"], ["--complain-after=1h"], ["--complain-after", "inf"],
     ["--exit-base=0"], ["--exit-base", "0"], ["--exit-base=250"], ["-nqFE9"], ["--"]], ids=" ".join)
 def test_options_that_make_sense(run, lock, options):
     r = run(*options, lock, "echo", "ran")
@@ -329,11 +339,28 @@ def test_many_refused_tries_cost_the_holder_nothing_that_lasts(hold, run, lock):
     assert release(holder) == 0
 
 
-@pytest.mark.parametrize("options", [["-w", "1"], ["-n"], ["-F"], ["-o"], ["-E", "5"]], ids=lambda o: o[0])
-def test_held_takes_no_option_that_says_how_to_run(run, lock, options):
-    r = run("--held", *options, lock)
-    assert r.returncode == 2
+@pytest.mark.parametrize("question", ["--held", "--who", "--list"])
+@pytest.mark.parametrize("options", [["-w", "1"], ["-n"], ["-F"], ["-o"], ["-E", "5"], ["--replace"], ["-k", "1"],
+                                     ["--complain-after=1"]], ids=lambda o: o[0])
+def test_a_question_takes_no_option_that_says_how_to_run(run, lock, question, options):
+    r = run(question, *options, *([] if question == "--list" else [lock]))
+    assert_usage_error(r)
     assert r.stderr.startswith(b"me-only: --held, --who and --list run nothing: ")
+
+
+@pytest.mark.parametrize("option", ["-q", "-v"])
+def test_an_answer_cannot_be_quiet_or_verbose(run, lock, option):
+    assert_usage_error(run("--who", option, lock))
+    assert_usage_error(run(option, "--list"))
+    assert run("--held", option, lock).returncode == 1
+
+
+def test_who_is_for_one_lock_and_list_for_all(run, lock):
+    assert b"--who is for one" in run("--list", lock).stderr
+    assert_usage_error(run("--list", lock))
+    assert_usage_error(run("--who", lock, "true"))
+    assert_usage_error(run("--exit-base=100", "--list", lock), 102)
+    assert_usage_error(run("--who", "etdc:x"))
 
 
 def test_quiet_says_nothing_about_who_has_just_let_go(start, lock):
