@@ -70,7 +70,9 @@ pid_t keeper_start(const struct keeper_start *start)
 
 void keeper_end(pid_t keeper)
 {
-	kill(keeper, SIGKILL);
+	/* If that fails it ends by itself, when we have. */
+	if (kill(keeper, SIGKILL))
+		return;
 	while (waitpid(keeper, NULL, 0) < 0 && errno == EINTR)
 		;
 }

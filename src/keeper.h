@@ -3,9 +3,9 @@
  *
  * It is there against the death of me-only where the command does not hold the lock itself: with -o, or after it has closed
  * the descriptors it inherited. It lives in a session of its own, so that no terminal reaches it, with all signals blocked.
- * When me-only is gone it has two descriptors: the lock, and the command's pidfd, whose readiness tells that the command has
- * ended. A parent-death
- * signal to the command would be no substitute: it does not reach what sudo, su, setpriv or a grandchild run.
+ * It shares me-only's descriptors. When me-only is gone it keeps two of them, the lock, and the command's pidfd, whose readiness
+ * tells that the command has ended. A parent-death signal to the command would be no substitute: it does not reach what sudo, su,
+ * setpriv or a grandchild run.
  */
 #ifndef KEEPER_H
 #define KEEPER_H
@@ -23,9 +23,9 @@ struct keeper_start {
 };
 
 /*
- * Starts a keeper. All signals must be blocked. Without READY it shares our table of descriptors until we have ended: so the
- * lock is free at the moment when we close it, and not when the keeper has woken up, too. With READY, which we close before,
- * it has a table of its own. Returns its pid or a negative errno; the descriptors stay the caller's.
+ * Starts a keeper. All signals must be blocked. It shares our table of descriptors until we have ended: so the lock is free at
+ * the moment when we close it, and not when the keeper has woken up, too. Returns its pid or a negative errno; the descriptors
+ * stay the caller's.
  */
 pid_t keeper_start(const struct keeper_start *start);
 

@@ -120,7 +120,7 @@ bool process_descends(pid_t pid, pid_t ancestor)
 		pid = process.parent;
 	}
 	/* This much is known without /proc. */
-	return pid == getpid() && ancestor == getppid();
+	return ancestor > 0 && pid == getpid() && ancestor == getppid();
 }
 
 /* The numbers that are names in a directory of /proc, without opendir(3), which would bring malloc in. */

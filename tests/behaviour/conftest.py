@@ -6,6 +6,7 @@ The program is $ME_ONLY (default: build/me-only of this tree); test programs in 
 import ctypes
 import os
 import pwd
+import re
 import select
 import shutil
 import signal
@@ -282,6 +283,11 @@ def user():
 def program(name):
     """The path of a test program in C."""
     return os.path.join(PROGRAMS, name)
+
+
+def without_time(line):
+    """A line of --verbose without its time: "me-only: 2026-11-23T16:45:19Z LOCK: ..." becomes "me-only: LOCK: ..."."""
+    return re.sub(r"^me-only: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", "me-only: ", line)
 
 
 def refusal(run, *argv):

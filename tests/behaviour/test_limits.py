@@ -14,7 +14,7 @@ import tempfile
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, release, wait_for
+from conftest import DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, release, wait_for, without_time
 
 UNDER_LOCK = os.path.join(PROGRAMS, "under-lock")
 FORBID = os.path.join(PROGRAMS, "forbid")
@@ -167,7 +167,7 @@ def test_a_waiter_with_few_descriptors(hold, start, lock, job, limit):
     holder = hold(lock)
     p = start(ME_ONLY, "-v", "-w", "20", lock, *job(), preexec_fn=limited(resource.RLIMIT_NOFILE, limit))
     first = p.stderr.readline().decode()
-    assert first.startswith(f"me-only: {lock}: ") or says_one_of(first, TOO_MANY_FILES)
+    assert without_time(first).startswith(f"me-only: {lock}: ") or says_one_of(first, TOO_MANY_FILES)
     release(holder)
     _, rest = p.communicate(timeout=DEADLINE)
     if p.returncode == STATUS:
@@ -593,7 +593,7 @@ def test_refused_where_connect_is_forbidden(hold, finish, lock, job, forbidden, 
 def test_waiting_where_connect_is_forbidden(hold, start, lock, job, forbidden, holder):
     held = hold(lock, *holder)
     p = start(FORBID, forbidden, ME_ONLY, "-v", "-w", "20", lock, *job())
-    assert p.stderr.readline().decode().startswith(f"me-only: {lock}: ")
+    assert without_time(p.stderr.readline().decode()).startswith(f"me-only: {lock}: ")
     release(held)
     p.communicate(timeout=DEADLINE)
     assert (p.returncode, job.report()) == (STATUS, ["started", "held"])
@@ -605,7 +605,7 @@ def test_waiters_where_connect_is_forbidden(hold, start, lock, job, forbidden):
     held = hold(lock)
     waiters = [start(FORBID, forbidden, ME_ONLY, "-v", "-w", "30", lock, *job(2)) for _ in range(4)]
     for p in waiters:
-        assert p.stderr.readline().decode().startswith(f"me-only: {lock}: ")
+        assert without_time(p.stderr.readline().decode()).startswith(f"me-only: {lock}: ")
     release(held)
     for p in waiters:
         p.communicate(timeout=DEADLINE)

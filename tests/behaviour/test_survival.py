@@ -174,11 +174,10 @@ def test_the_keeper_has_the_lock_and_nothing_else(begin, lock, form):
     def settled():
         return set(descriptors(keeper).values()) - {"anon_inode:[pidfd]"} == {the_socket}
 
-    if not form:
-        # It shares the descriptors of me-only for as long as that lives.
-        assert descriptors(keeper) == descriptors(p.pid)
-        p.kill()
-        p.wait(DEADLINE)
+    # It shares the descriptors of me-only for as long as that lives.
+    assert descriptors(keeper) == descriptors(p.pid)
+    p.kill()
+    p.wait(DEADLINE)
     wait_for(settled, f"the keeper has the socket alone, of {descriptors(keeper)}")
     assert min(descriptors(keeper)) > 2
     wait_for(lambda: os.getsid(keeper) == keeper, "the keeper has a session of its own")
@@ -186,7 +185,7 @@ def test_the_keeper_has_the_lock_and_nothing_else(begin, lock, form):
         status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
     blocked = int(status["SigBlk"], 16)
     assert blocked | 1 << signal.SIGKILL - 1 | 1 << signal.SIGSTOP - 1 == (1 << 64) - 1
-    assert release(p) == (0 if form else -signal.SIGKILL)
+    assert release(p) == -signal.SIGKILL
     wait_for(lambda: process_state(keeper) in (None, "Z"), "the keeper ends")
 
 
