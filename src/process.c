@@ -26,11 +26,28 @@ int file_status(int folder, const char *path, struct statx *status)
 	return syscall(SYS_statx, folder, path, AT_EMPTY_PATH, STATX_BASIC_STATS, status) ? -errno : 0;
 }
 
-/* "/proc/PID/FILE". */
+/* The number at the beginning of TEXT, and where it ends. */
+static uint64_t number_at(const char *text, const char **end)
+{
+	uint64_t n = 0;
+
+	while (*text >= '0' && *text <= '9')
+		n = n * 10 + (uint64_t)(*text++ - '0');
+	*end = text;
+	return n;
+}
+
+/* "/proc/PID/FILE"; what does not exist where /proc is another pid namespace's: there PID is another process. */
 static const char *path_of(char path[PATH_SIZE], pid_t pid, const char *file)
 {
-	char *out = number_format((uint64_t)pid, stpcpy(path, "/proc/"));
+	ssize_t n = readlink("/proc/self", path, PATH_SIZE - 1);
+	const char *end;
+	char *out;
 
+	path[n < 0 ? 0 : n] = 0;
+	if (number_at(path, &end) != (uint64_t)getpid())
+		return "/proc/-";
+	out = number_format((uint64_t)pid, stpcpy(path, "/proc/"));
 	*out++ = '/';
 	strcpy(out, file);
 	return path;
@@ -53,17 +70,6 @@ static ssize_t read_file(pid_t pid, const char *file, char *bytes, size_t size)
 	r = errno;
 	close(fd);
 	return n > 0 ? n : -r;
-}
-
-/* The number at the beginning of TEXT, and where it ends. */
-static uint64_t number_at(const char *text, const char **end)
-{
-	uint64_t n = 0;
-
-	while (*text >= '0' && *text <= '9')
-		n = n * 10 + (uint64_t)(*text++ - '0');
-	*end = text;
-	return n;
 }
 
 /* Field N of /proc/PID/stat (3 is the state, which stands first in TEXT); "" if there is none. */
