@@ -1,19 +1,21 @@
 /*
  * Replacing the holder of a host lock (--replace).
  *
- * Only the holder that is there at the start is asked to end, once, and later only what is left of that holder is ended by force:
- * whoever takes the lock after it has another socket, and is none of our business.
+ * Only the holder that is there at the start is asked to end, once, and later what is left of that holder: first, when the
+ * command has ended and others have inherited the lock, they are asked, too, and then all are ended by force. Whoever takes
+ * the lock after it has another socket, and is none of our business.
  *
  * Nobody is signalled by a number alone, which can have been used again, but by a pidfd, and only with proof:
  *  - the command is the process that listened last on the lock's socket: SO_PEERPIDFD is the kernel's word for that (before
  *    Linux 6.5: the socket among its descriptors or its parent's);
  *  - the me-only that runs it is its parent, runs this program, and has the socket. It passes the signal on;
- *  - an heir has the socket, and descends from the command, or is in the command's session, or was started with the lock's
- *    ME_ONLY_LOCK. The socket alone is no proof: anybody who has a socket can send it to a service that accepts descriptors.
+ *  - an heir has the socket, and descends from the command, or is in the command's session and not older than it, or was
+ *    started with the lock's ME_ONLY_LOCK. The socket alone is no proof: anybody who has a socket can send it to a service
+ *    that accepts descriptors.
  * The socket must be this user's or root's, by the credentials of who listened last and of who made it.
  *
- * By force the command and its descendants are ended, but not the me-only that runs it, nor its keeper: they let go by themselves,
- * when the command has ended, and not before.
+ * By force the command and its descendants are ended, but no me-only among them, nor a keeper: they let go by themselves, when
+ * their command has ended, and not before.
  */
 #include <errno.h>
 #include <poll.h>
@@ -21,19 +23,24 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "deadline.h"
 #include "host-holder.h"
 #include "lock-host.h"
 #include "process.h"
 
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
+/* The kernel counts the age of processes in steps of 1/100 s; two that were started in the same one are equally old. */
+#define AGE_STEP (10 * NS_PER_MS)
+
+static const char stranger[] = "the holder is neither this user nor root";
 
 static int open_pidfd(pid_t pid)
 {
-	return (int)syscall(SYS_pidfd_open, pid, 0);
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	return pidfd < 0 ? -errno : pidfd;
 }
 
 /* Who is stopped cannot end: it is told to go on, too. Returns 0 or a negative errno. */
@@ -58,74 +65,102 @@ static int refuse(struct replacement *replacement, const char *reason)
 	return -EPERM;
 }
 
+/* Something that would prove it is missing: a descriptor, /proc, the kernel's table of sockets, pidfds. */
+static int refuse_unproved(struct replacement *replacement)
+{
+	return refuse(replacement, "it is not certain who the holder is");
+}
+
+/* Whether the holder that was seen at the start still holds the lock: 1, 0, or a negative errno. */
+static int still_holds(const struct lock *lock, const struct replacement *replacement)
+{
+	struct lock_identity identity;
+	int r = lock->engine->identify(lock, &identity);
+
+	return r == 0 ? identity.number == replacement->held : r == -ENOENT ? 0 : r;
+}
+
 /* --- who is the holder ------------------------------------------------------------------------------------------------------- */
 
-/* A pidfd of the process that listened last at the other end of FD, PEER; -1 if it has ended or nothing proves that it is it. */
+/* A pidfd of the process that listened last at the other end of FD, PEER. -ESRCH if it has ended or nothing proves that it is it. */
 static int peer_pidfd(int fd, const struct host_peer *peer, const struct host_address *address)
 {
-	int pidfd = -1;
-	socklen_t size = sizeof pidfd;
+	int pidfd;
 
 	if (peer->life == PEER_DEAD)
-		return -1;
+		return -ESRCH;
 	if (peer->life == PEER_ALIVE)
-		return getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) ? -1 : pidfd;
+		return host_peer_pidfd(fd);
 	pidfd = open_pidfd(peer->cred.pid);
 	if (pidfd >= 0 && !host_is_proved_holder(address, peer->cred.pid)) {
 		close(pidfd);
-		pidfd = -1;
+		pidfd = -ESRCH;
 	}
 	return pidfd;
 }
 
-/* Fills in what is known of the command. */
+static int64_t start_of(const struct process *process)
+{
+	return clock_now(CLOCK_BOOTTIME) - process->age;
+}
+
+/* Fills in what is known of the command: what was read of its number counts if it has not ended then. */
 static void know_job(struct replacement *replacement, pid_t job, int pidfd)
 {
 	struct process process;
+	pid_t session = getsid(job);
 
 	replacement->job = job;
 	replacement->job_fd = pidfd;
-	replacement->session = getsid(job);
-	if (process_read(job, &process) == 0)
-		replacement->parent = process.parent;
+	if (process_read(job, &process) == 0 && !has_ended(pidfd)) {
+		replacement->session = session;
+		replacement->start = start_of(&process);
+	}
+}
+
+/* Finds out which process is the command. Returns 0, also if it has ended, or -EPERM and the reason. */
+static int find_job(struct replacement *replacement, const struct host_address *address, bool owner_known)
+{
+	struct host_inquiry inquiry;
+	pid_t pid;
+	int pidfd;
+
+	host_inquire(&inquiry, address);
+	/* Nobody can be asked: then there are only its descriptors to tell the holder by. */
+	if (inquiry.fd < 0)
+		return owner_known ? 0 : refuse_unproved(replacement);
+	pid = inquiry.peer.cred.pid;
+	pidfd = peer_pidfd(inquiry.fd, &inquiry.peer, address);
+	close(inquiry.fd);
+	if (!holder_is_trusted(inquiry.peer.cred.uid))
+		return refuse(replacement, stranger);
+	if (pid == 0)
+		return refuse(replacement, "the holder is in another pid namespace");
+	if (pidfd >= 0)
+		know_job(replacement, pid, pidfd);
+	return pidfd >= 0 || pidfd == -ESRCH ? 0 : refuse_unproved(replacement);
 }
 
 /* Finds out who holds the lock. Returns 0, -ENOENT if nobody does any more, or -EPERM and the reason. */
 static int identify(const struct lock *lock, struct replacement *replacement)
 {
 	struct host_address address;
-	struct socket_entry entry;
-	struct host_peer peer;
-	int r, fd, pidfd;
+	struct lock_identity identity;
+	int r;
 
-	*replacement = (struct replacement){ .job_fd = -1, .session = -1 };
-	pidfd = open_pidfd(getpid());
-	if (pidfd < 0)
-		return refuse(replacement, errno == ENOSYS ? "that needs Linux 5.3" : "there is no descriptor left for that");
-	close(pidfd);
 	host_address(&address, lock->name);
-	r = socket_table_find(&address, &entry);
+	r = lock->engine->identify(lock, &identity);
 	if (r)
-		return r == -ENOENT ? r : refuse(replacement, "the kernel does not show its table of sockets");
-	replacement->held = entry.inode;
-	if (entry.uid != SOCKET_UID_UNKNOWN && !holder_is_trusted(entry.uid))
-		return refuse(replacement, "the holder is neither this user nor root");
-	fd = host_connect(&address);
-	/* Nobody can be asked: then there are only its descriptors to tell the holder by. */
-	if (fd < 0)
-		return entry.uid == SOCKET_UID_UNKNOWN ? refuse(replacement, "the holder is hidden") : 0;
-	r = host_peer_read(fd, &peer);
-	if (r == 0 && !holder_is_trusted(peer.cred.uid)) {
-		r = refuse(replacement, "the holder is neither this user nor root");
-	} else if (r == 0 && peer.cred.pid == 0) {
-		r = refuse(replacement, "the holder is in another pid namespace");
-	} else if (r == 0) {
-		pidfd = peer_pidfd(fd, &peer, &address);
-		if (pidfd >= 0)
-			know_job(replacement, peer.cred.pid, pidfd);
-	}
-	close(fd);
-	return r;
+		return r == -ENOENT ? r : refuse_unproved(replacement);
+	replacement->held = identity.number;
+	if (identity.uid_known && !holder_is_trusted(identity.uid))
+		return refuse(replacement, stranger);
+	r = find_job(replacement, &address, identity.uid_known);
+	if (r)
+		return r;
+	/* Once more: the one to which we have connected may be the next. */
+	r = still_holds(lock, replacement);
+	return r == 1 ? 0 : r == 0 ? -ENOENT : refuse_unproved(replacement);
 }
 
 /* --- asking ------------------------------------------------------------------------------------------------------------------ */
@@ -133,25 +168,60 @@ static int identify(const struct lock *lock, struct replacement *replacement)
 struct hunt {
 	struct replacement *replacement;
 	const struct lock *lock;
-	const char *variable;	/* "ME_ONLY_LOCK=" and the lock's name */
-	const char *variable_with_prefix;
 	int number;		/* what is sent to whom we find */
 	int found;		/* who belongs to the holder */
-	int own;		/* a me-only that is about to let go */
 	int unproved;
 };
 
-/* Whether PID has inherited the lock, or runs for who has. */
+static bool has_lock(const struct replacement *replacement, pid_t pid)
+{
+	return process_has_socket(pid, (uint32_t)replacement->held);
+}
+
+/* Whether PID is in the session of the command, and not older. */
+static bool is_of_session(const struct replacement *replacement, pid_t pid)
+{
+	struct process process;
+
+	return replacement->session > 0 && getsid(pid) == replacement->session && process_read(pid, &process) == 0 &&
+	       start_of(&process) + AGE_STEP > replacement->start;
+}
+
+/* Whether PID was started with the lock's ME_ONLY_LOCK. */
+static bool has_variable(const struct lock *lock, pid_t pid)
+{
+	static const char name[] = "ME_ONLY_LOCK=", prefix[] = "host:";
+	char entry[sizeof name + sizeof prefix + strlen(lock->name)], *rest = stpcpy(entry, name);
+
+	strcpy(rest, lock->name);
+	if (process_has_variable(pid, entry))
+		return true;
+	strcpy(stpcpy(rest, prefix), lock->name);
+	return process_has_variable(pid, entry);
+}
+
+/* Whether PID has inherited the lock, or runs for who has, or is a me-only that keeps it. */
 static bool belongs(const struct hunt *hunt, pid_t pid)
 {
 	const struct replacement *r = hunt->replacement;
 
 	if (r->job && process_descends(pid, r->job) && !has_ended(r->job_fd))
 		return true;
-	if (!process_has_socket(pid, (uint32_t)r->held))
-		return false;
-	return (r->session > 0 && getsid(pid) == r->session) || process_has_variable(pid, hunt->variable) ||
-	       process_has_variable(pid, hunt->variable_with_prefix);
+	return has_lock(r, pid) && (process_is_me_only(pid) || is_of_session(r, pid) || has_variable(hunt->lock, pid));
+}
+
+/*
+ * Sends NUMBER to PID. A me-only is never killed: it ends by itself, when its command has ended. Perhaps it has none yet, and
+ * SIGTERM is ignored: so later it is sent what nobody ignores, and what is nothing to a command that was killed already.
+ */
+static void strike(struct replacement *replacement, pid_t pid, int pidfd, int number)
+{
+	if (number == SIGKILL && process_is_me_only(pid))
+		number = replacement->forced ? SIGVTALRM : SIGCONT;
+	else
+		replacement->struck = pid;
+	if (end(pidfd, number) == -EPERM)
+		replacement->stubborn = pid;
 }
 
 /* Signals PID if it belongs to the holder. The pidfd comes before the proof: it cannot become another process's. */
@@ -161,99 +231,81 @@ static bool visit(pid_t pid, void *argument)
 	struct replacement *r = hunt->replacement;
 	int pidfd;
 
-	/* Those that are ours: the one that runs the command, and its keeper. */
-	if (pid == r->job || pid == r->parent)
+	/* When the command has ended, nobody descends from it any more: its turn comes last. */
+	if (pid == r->job)
 		return true;
 	pidfd = open_pidfd(pid);
 	if (pidfd < 0)
 		return true;
 	if (belongs(hunt, pid)) {
 		hunt->found++;
-		if (end(pidfd, hunt->number) == -EPERM)
-			r->stubborn = pid;
-	} else if (!r->job && process_has_socket(pid, (uint32_t)r->held)) {
-		if (process_is_me_only(pid))
-			hunt->own++;
-		else
-			hunt->unproved++;
+		strike(r, pid, pidfd, hunt->number);
+	} else if (!r->job && has_lock(r, pid)) {
+		hunt->unproved++;
 	}
 	close(pidfd);
 	return true;
 }
 
-static void hunt_down(struct hunt *hunt)
-{
-	static const char name[] = "ME_ONLY_LOCK=", prefix[] = "host:";
-	size_t length = strlen(hunt->lock->name) + sizeof name + sizeof prefix;
-	char plain[length], prefixed[length];
-
-	strcpy(stpcpy(plain, name), hunt->lock->name);
-	strcpy(stpcpy(stpcpy(prefixed, name), prefix), hunt->lock->name);
-	hunt->variable = plain;
-	hunt->variable_with_prefix = prefixed;
-	process_walk(visit, hunt);
-}
-
-/* Whether the command's parent is the me-only that runs it. */
-static bool has_wrapper(const struct replacement *replacement)
-{
-	return replacement->parent > 0 && process_is_me_only(replacement->parent) &&
-	       process_has_socket(replacement->parent, (uint32_t)replacement->held);
-}
-
 /* Asks the command to end; by way of the me-only that runs it, so that that knows it was a signal of somebody. */
 static int ask_job(struct replacement *replacement)
 {
-	struct process process;
-	int wrapper = open_pidfd(replacement->parent), r;
+	struct process process = { .parent = 0 };
+	int wrapper, r = -ESRCH;
 
-	if (wrapper >= 0 && has_wrapper(replacement) && process_read(replacement->job, &process) == 0 && process.parent == replacement->parent)
-		r = end(wrapper, SIGTERM);
-	else
-		r = end(replacement->job_fd, SIGTERM);
-	if (wrapper >= 0)
+	process_read(replacement->job, &process);
+	wrapper = open_pidfd(process.parent);
+	if (wrapper >= 0) {
+		if (process_is_me_only(process.parent) && has_lock(replacement, process.parent))
+			r = end(wrapper, SIGTERM);
 		close(wrapper);
-	return r == -EPERM ? refuse(replacement, "this user may not signal it") : 0;
+	}
+	if (r == -ESRCH)
+		r = end(replacement->job_fd, SIGTERM);
+	replacement->struck = replacement->job;
+	return r == 0 || r == -ESRCH ? 0 : refuse(replacement, "this user may not signal it");
 }
 
 static int ask_heirs(const struct lock *lock, struct replacement *replacement)
 {
 	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = SIGTERM };
-	struct lock_identity identity;
 
-	hunt_down(&hunt);
+	process_walk(visit, &hunt);
 	if (replacement->stubborn)
 		return refuse(replacement, "this user may not signal it");
 	if (hunt.found == 0 && hunt.unproved > 0)
 		return refuse(replacement, "nothing proves that it was started under this lock");
-	if (hunt.found + hunt.own == 0 && lock->engine->identify(lock, &identity) == 0 && identity.number == replacement->held)
-		return refuse(replacement, "the holder cannot be seen");
+	if (hunt.found == 0 && still_holds(lock, replacement))
+		return refuse_unproved(replacement);
 	return 0;
 }
 
-int host_replace(const struct lock *lock, struct replacement *replacement)
+/* Asks who has inherited the lock from a command that has ended meanwhile, or ends BY_FORCE all that is left. */
+static int press(const struct lock *lock, struct replacement *replacement, bool by_force)
 {
-	int r = identify(lock, replacement);
+	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = by_force ? SIGKILL : SIGTERM };
 
-	if (r == 0)
-		r = replacement->job ? ask_job(replacement) : ask_heirs(lock, replacement);
-	return r == -EPERM ? r : 0;
+	if (!by_force && (replacement->heirs_asked || !replacement->job || !has_ended(replacement->job_fd)))
+		return 0;
+	if (still_holds(lock, replacement) == 0)
+		return -ENOENT;
+	replacement->heirs_asked = true;
+	process_walk(visit, &hunt);
+	if (by_force && replacement->job)
+		strike(replacement, replacement->job, replacement->job_fd, SIGKILL);
+	replacement->forced = by_force;
+	return 0;
 }
 
-/* --- by force ------------------------------------------------------------------------------------------------------------------ */
-
-void host_replace_by_force(const struct lock *lock, struct replacement *replacement)
+int host_replace(const struct lock *lock, struct replacement *replacement, bool by_force)
 {
-	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = SIGKILL };
-	struct lock_identity identity;
+	int r;
 
-	if (lock->engine->identify(lock, &identity) || identity.number != replacement->held)
-		return;
-	/* The command last: when it has ended, nobody descends from it any more. */
-	hunt_down(&hunt);
-	if (replacement->job && end(replacement->job_fd, SIGKILL) == -EPERM)
-		replacement->stubborn = replacement->job;
-	/* Who runs it must go on, to see that it has ended. */
-	if (replacement->parent > 0 && has_wrapper(replacement))
-		kill(replacement->parent, SIGCONT);
+	replacement->struck = 0;
+	if (replacement->held)
+		return press(lock, replacement, by_force);
+	r = identify(lock, replacement);
+	if (r)
+		return r;
+	return replacement->job ? ask_job(replacement) : ask_heirs(lock, replacement);
 }

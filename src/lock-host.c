@@ -393,5 +393,4 @@ const struct lock_engine lock_host = {
 	.identify = host_identify,
 	.find_holder = find_holder,
 	.replace = host_replace,
-	.replace_by_force = host_replace_by_force,
 };

@@ -29,8 +29,7 @@ int host_wait(struct lock *lock, const struct host_address *address, struct lock
 /* As lock_engine.leave_line(). */
 void host_leave_line(struct lock *lock);
 
-/* As the functions of lock_engine (host-replace.c). */
-int host_replace(const struct lock *lock, struct replacement *replacement);
-void host_replace_by_force(const struct lock *lock, struct replacement *replacement);
+/* As lock_engine.replace() (host-replace.c). */
+int host_replace(const struct lock *lock, struct replacement *replacement, bool by_force);
 
 #endif

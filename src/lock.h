@@ -75,11 +75,12 @@ struct lock_engine {
 	/* Says who holds the lock, as far as that can be seen. */
 	void (*find_holder)(const struct lock *lock, struct holder *holder);
 
-	/* Asks the present holder to end, once (replacement.h). Returns 0, also when it has ended by itself; or -EPERM and the reason. */
-	int (*replace)(const struct lock *lock, struct replacement *replacement);
-
-	/* Ends what is left of a holder that replace() has asked. To be called again and again while the lock is held. */
-	void (*replace_by_force)(const struct lock *lock, struct replacement *replacement);
+	/*
+	 * Asks the holder that is there at the first call, with REPLACEMENT all zero, to end; or ends BY_FORCE what is left of it.
+	 * To be called again and again as long as it returns 0. -ENOENT: that one holds the lock no more; -EPERM, at the first
+	 * call: it may not be replaced, and why.
+	 */
+	int (*replace)(const struct lock *lock, struct replacement *replacement, bool by_force);
 };
 
 /* Finds the engine for SPEC and fills LOCK in. Returns 0, or -EINVAL and what is wrong in ERROR. Nothing is locked. */

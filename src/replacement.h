@@ -2,15 +2,19 @@
 #ifndef REPLACEMENT_H
 #define REPLACEMENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 struct replacement {
 	uint64_t held;		/* which holding of the lock it is (struct lock_identity) */
 	pid_t job;		/* the command; 0: it has ended, others have inherited the lock */
-	int job_fd;		/* its pidfd, or -1 */
-	pid_t parent;		/* its parent: the me-only that runs it, if it lives */
-	pid_t session;		/* the command's */
+	int job_fd;		/* its pidfd */
+	pid_t session;		/* the command's; 0: not known */
+	int64_t start;		/* when the command was started (CLOCK_BOOTTIME, ns) */
+	bool heirs_asked;	/* so were those who inherited the lock from it */
+	bool forced;		/* force was used */
+	pid_t struck;		/* who was signalled the last time, one of them; 0: nobody */
 	const char *refused;	/* why it may not be replaced */
 	pid_t stubborn;		/* whom we may not signal, although it has to end; 0: nobody */
 };

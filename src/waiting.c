@@ -18,6 +18,9 @@
 /* Elsewhere a wait that is shorter is not worth a line. */
 #define WORTH_A_LINE (1 * NS_PER_S)
 
+/* How often it is looked whether the command that was asked to end has ended, and left others running. */
+#define ASK_AGAIN (100 * NS_PER_MS)
+
 /* How long those that were killed may take to let go before it is looked for more of them. */
 #define FORCE_AGAIN (1 * NS_PER_S)
 
@@ -141,26 +144,26 @@ static void say(struct waiting *waiting, const struct lock *lock, const char *wh
 	line_end(&line);
 }
 
-static int ask_holder(struct waiting *waiting, const struct lock *lock)
+/* Asks the holder to end, and when its time is over ends it by force. Returns 0 or a negative errno that ends the wait. */
+static int press(struct waiting *waiting, const struct lock *lock)
 {
 	const struct options *options = waiting->options;
+	struct replacement *replacement = &waiting->replacement;
+	pid_t before = replacement->stubborn;
+	bool by_force = deadline_now() >= waiting->kill_due;
+	int r = lock->engine->replace(lock, replacement, by_force);
 
-	if (lock->engine->replace(lock, &waiting->replacement))
-		return -ECANCELED;
-	if (options->verbose && waiting->replacement.job)
-		say(waiting, lock, "asked pid ", waiting->replacement.job, " to end");
-	waiting->kill_due = deadline_in(options->kill_after < 0 ? DEFAULT_KILL_AFTER : options->kill_after);
+	if (waiting->kill_due == DEADLINE_NEVER)
+		waiting->kill_due = deadline_in(options->kill_after < 0 ? DEFAULT_KILL_AFTER : options->kill_after);
+	waiting->look_due = DEADLINE_NEVER;
+	if (r)
+		return r == -ENOENT ? 0 : -ECANCELED;
+	waiting->look_due = by_force ? deadline_in(FORCE_AGAIN) : earlier(waiting->kill_due, deadline_in(ASK_AGAIN));
+	if (options->verbose && replacement->struck)
+		say(waiting, lock, by_force ? "killed pid " : "asked pid ", replacement->struck, by_force ? "" : " to end");
+	if (replacement->stubborn != before)
+		say(waiting, lock, "pid ", replacement->stubborn, " does not end, and this user may not kill it; still waiting");
 	return 0;
-}
-
-static void use_force(struct waiting *waiting, const struct lock *lock)
-{
-	pid_t before = waiting->replacement.stubborn;
-
-	lock->engine->replace_by_force(lock, &waiting->replacement);
-	if (waiting->replacement.stubborn && waiting->replacement.stubborn != before)
-		say(waiting, lock, "pid ", waiting->replacement.stubborn, " does not end, and this user may not kill it; still waiting");
-	waiting->kill_due = deadline_in(FORCE_AGAIN);
 }
 
 /* --- the wait ---------------------------------------------------------------------------------------------------------------- */
@@ -183,6 +186,7 @@ static int64_t when_to_speak(struct waiting *waiting)
 static int attend(struct lock_wait *wait, const struct lock *lock)
 {
 	struct waiting *waiting = (struct waiting *)((char *)wait - offsetof(struct waiting, wait));
+	int r = 0;
 
 	if (!waiting->began) {
 		waiting->began = deadline_now();
@@ -191,15 +195,10 @@ static int attend(struct lock_wait *wait, const struct lock *lock)
 	/* Before it is asked to end: then its command line is still there. */
 	if (deadline_now() >= waiting->line_due)
 		waiting->line_due = say_for_whom(waiting, lock);
-	if (waiting->options->replace && !waiting->asked) {
-		if (ask_holder(waiting, lock))
-			return -ECANCELED;
-		waiting->asked = true;
-	}
-	if (deadline_now() >= waiting->kill_due)
-		use_force(waiting, lock);
-	wait->due = earlier(waiting->kill_due, waiting->line_due);
-	return 0;
+	if (deadline_now() >= waiting->look_due)
+		r = press(waiting, lock);
+	wait->due = earlier(waiting->look_due, waiting->line_due);
+	return r;
 }
 
 void waiting_prepare(struct waiting *waiting, const struct options *options)
@@ -207,17 +206,18 @@ void waiting_prepare(struct waiting *waiting, const struct options *options)
 	waiting->wait = (struct lock_wait){ .attend = attend, .due = DEADLINE_NEVER };
 	if (!options->wait)
 		return;
-	waiting->wait.deadline = deadline_in(options->wait);
-	waiting->options = options;
-	waiting->began = waiting->found = 0;
-	waiting->columns = 0;
-	waiting->on_terminal = waiting->asked = false;
-	waiting->kill_due = waiting->line_due = DEADLINE_NEVER;
+	*waiting = (struct waiting){
+		.wait = { .deadline = deadline_in(options->wait), .due = DEADLINE_NEVER, .attend = attend },
+		.options = options,
+		.look_due = options->replace ? 0 : DEADLINE_NEVER,
+		.kill_due = DEADLINE_NEVER,
+		.line_due = DEADLINE_NEVER,
+	};
 }
 
 void waiting_end(struct waiting *waiting)
 {
 	erase(waiting);
-	if (waiting->asked && waiting->replacement.job_fd >= 0)
+	if (waiting->replacement.job)
 		close(waiting->replacement.job_fd);
 }

@@ -12,8 +12,8 @@ struct waiting {
 	struct lock_wait wait;		/* for lock->engine->take() */
 	const struct options *options;
 	int64_t began;
-	int64_t kill_due;		/* --replace: when force is used (again) */
-	bool asked;			/* --replace: the holder was asked to end */
+	int64_t look_due;		/* --replace: when it is looked (again) what is left of the holder */
+	int64_t kill_due;		/* --replace: from when on force is used */
 	struct replacement replacement;
 	bool on_terminal;		/* one line, kept up to date */
 	size_t columns;			/* that it has at present */
