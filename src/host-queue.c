@@ -34,6 +34,7 @@
 
 #include "deadline.h"
 #include "host-holder.h"
+#include "host-words.h"
 #include "lock-host.h"
 #include "process.h"
 
@@ -65,14 +66,6 @@
 #define CATCH_TRIES 400
 
 #define HEIRS 2
-
-enum word {
-	WORD_NONE = 0,
-	GIVE = '=',	/* with the queue socket, and for the third a link to the second, whose pid the number is: you are an heir */
-	FOLLOW = '+',	/* with a link to the third, or with its pid as the number: it comes behind you */
-	DISMISS = '-',	/* you are stopped, and no heir any more */
-	CLOSE_UP = '^',	/* the second was dismissed: do not wait for its hang-up */
-};
 
 /* A connection to another waiter, and its pid where that is known (else 0). */
 struct link {
@@ -126,100 +119,7 @@ static bool is_front(const struct waiter *w)
 	return w->queue >= 0 && !is_in_line(w);
 }
 
-/* --- messages between front and heirs ------------------------------------------------------------------------------------ */
-
-struct words {
-	int32_t word;
-	int32_t number;
-};
-
-union descriptors {
-	struct cmsghdr align;
-	char space[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(2 * sizeof(int))];
-};
-
-/* Sends WORD and NUMBER with copies of the N descriptors FDS, at most two. Returns 0 or a negative errno. */
-static int send_word(int fd, enum word word, pid_t number, const int fds[], size_t n)
-{
-	struct words words = { .word = (int32_t)word, .number = number };
-	struct iovec part = { &words, sizeof words };
-	union descriptors control = { .align = { .cmsg_len = CMSG_LEN(n * sizeof *fds), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
-	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1 };
-
-	if (n > 0) {
-		msg.msg_control = &control;
-		msg.msg_controllen = CMSG_SPACE(n * sizeof *fds);
-		memcpy(CMSG_DATA(&control.align), fds, n * sizeof *fds);
-	}
-	return sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
-}
-
-struct heard {
-	enum word word;		/* WORD_NONE if it was not sent by this user or is none of ours */
-	pid_t number;
-	pid_t sender;
-	int fds[2];		/* the descriptors that came with it, which are now the caller's, or -1 */
-};
-
-/* Keeps the first two descriptors in PART and closes all others. */
-static void take_descriptors(const struct cmsghdr *part, int fds[2])
-{
-	const unsigned char *at = CMSG_DATA(part), *end = (const unsigned char *)part + part->cmsg_len;
-
-	for (; at + sizeof(int) <= end; at += sizeof(int)) {
-		int fd;
-
-		memcpy(&fd, at, sizeof fd);
-		if (fds[0] < 0)
-			fds[0] = fd;
-		else if (fds[1] < 0)
-			fds[1] = fd;
-		else
-			close(fd);
-	}
-}
-
-/* Reads one message. Returns 0; -EAGAIN: there is none; -EPIPE: the other end has gone. */
-static int receive_word(int fd, struct heard *heard)
-{
-	struct words words = { 0 };
-	struct iovec part = { &words, sizeof words };
-	union descriptors control;
-	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
-	bool own = false;
-	ssize_t n;
-
-	/* If the other end closed without having read what we sent, that is told first, once, and then what it had sent before. */
-	do
-		n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == ECONNRESET);
-	*heard = (struct heard){ .fds = { -1, -1 } };
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? -EAGAIN : -EPIPE;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
-		struct ucred sender;
-
-		if (c->cmsg_level != SOL_SOCKET)
-			continue;
-		if (c->cmsg_type == SCM_RIGHTS)
-			take_descriptors(c, heard->fds);
-		if (c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len >= CMSG_LEN(sizeof sender)) {
-			memcpy(&sender, CMSG_DATA(c), sizeof sender);
-			own = holder_is_self(sender.uid);
-			heard->sender = sender.pid;
-		}
-	}
-	if (own && n == sizeof words && !(msg.msg_flags & (MSG_CTRUNC | MSG_TRUNC))) {
-		heard->word = (enum word)words.word;
-		heard->number = words.number;
-	}
-	if (n > 0)
-		return 0;
-	/* The end of the connection and an empty message look alike; neither is of use. */
-	close_fd(&heard->fds[0]);
-	close_fd(&heard->fds[1]);
-	return -EPIPE;
-}
+/* --- connections ------------------------------------------------------------------------------------------------------------- */
 
 /* Whether the process at the other end of FD is this user's; its pid into PID unless that is NULL. */
 static bool is_own_peer(int fd, pid_t *pid)
@@ -294,11 +194,11 @@ static void dismiss_if_stopped(struct waiter *w, int i)
 {
 	if (w->heirs[i].fd < 0 || !process_is_stopped(w->heirs[i].pid))
 		return;
-	send_word(w->heirs[i].fd, DISMISS, 0, NULL, 0);
+	host_send_word(w->heirs[i].fd, DISMISS, 0, NULL, 0);
 	drop_heir(w, i);
 	/* The stopped one keeps its end of the link open. */
 	if (i == 0 && w->heirs[0].fd >= 0)
-		send_word(w->heirs[0].fd, CLOSE_UP, 0, NULL, 0);
+		host_send_word(w->heirs[0].fd, CLOSE_UP, 0, NULL, 0);
 }
 
 static void close_both(int ends[2])
@@ -321,7 +221,7 @@ static int link_second(struct waiter *w, int ends[2])
 	r = make_link(ends);
 	if (r)
 		return r;
-	r = send_word(w->heirs[0].fd, FOLLOW, 0, &ends[0], 1);
+	r = host_send_word(w->heirs[0].fd, FOLLOW, 0, &ends[0], 1);
 	if (r == 0)
 		return 0;
 	close_both(ends);
@@ -350,7 +250,7 @@ static bool appoint_next(struct waiter *w)
 	given[1] = ends[1];
 	/* The dead are passed over with the same link: a FOLLOW for each of them would fill the second's socket. */
 	while (!appointed && (found = next_in_queue(w, &next))) {
-		appointed = send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 && !has_hung_up(next.fd);
+		appointed = host_send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 && !has_hung_up(next.fd);
 		if (!appointed)
 			close(next.fd);
 	}
@@ -358,7 +258,7 @@ static bool appoint_next(struct waiter *w)
 	if (appointed) {
 		w->heirs[ends[1] < 0 ? 0 : 1] = next;
 		if (ends[1] >= 0)
-			send_word(w->heirs[0].fd, FOLLOW, next.pid, NULL, 0);
+			host_send_word(w->heirs[0].fd, FOLLOW, next.pid, NULL, 0);
 	}
 	close_both(ends);
 	return appointed;
@@ -635,7 +535,7 @@ static void hear_ahead(struct waiter *w, int i)
 	struct heard heard;
 	int r = 0;
 
-	for (int n = 0; n < MOST_WORDS && (r = receive_word(w->ahead[i].fd, &heard)) == 0; n++) {
+	for (int n = 0; n < MOST_WORDS && (r = host_receive_word(w->ahead[i].fd, &heard)) == 0; n++) {
 		obey(w, &heard);
 		close_fd(&heard.fds[0]);
 		close_fd(&heard.fds[1]);

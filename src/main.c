@@ -13,6 +13,7 @@
  *     host-address.c   NAME as a socket address; sha256.c for long ones
  *     host-queue.c     waiting, first come, first served
  *     host-holder.c    who holds a name, as the kernel, the holder and /proc say
+ *       host-words.c     what waiters say to each other
  *     host-replace.c   --replace
  *     socket-table.c   the kernel's table of sockets
  *   waiting.c        what a run says and does while it waits
