@@ -105,10 +105,13 @@ static void tell(struct waiting *waiting, const struct lock *lock)
 static void find_out(struct waiting *waiting, const struct lock *lock)
 {
 	struct lock_identity identity = { .number = 0 };
-	int r = lock->engine->identify(lock, &identity);
 
-	if (waiting->found && (r || identity.number == waiting->whom.number))
-		return;
+	if (waiting->on_terminal) {
+		int r = lock->engine->identify(lock, &identity);
+
+		if (waiting->found && (r || identity.number == waiting->whom.number))
+			return;
+	}
 	waiting->whom = identity;
 	lock->engine->find_holder(lock, &waiting->holder);
 	waiting->found = deadline_now();
