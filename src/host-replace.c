@@ -216,12 +216,15 @@ static bool belongs(const struct hunt *hunt, pid_t pid)
  */
 static void strike(struct replacement *replacement, pid_t pid, int pidfd, int number)
 {
+	int r;
+
 	if (number == SIGKILL && process_is_me_only(pid))
 		number = replacement->forced ? SIGVTALRM : SIGCONT;
-	else
-		replacement->struck = pid;
-	if (end(pidfd, number) == -EPERM)
+	r = end(pidfd, number);
+	if (r == -EPERM)
 		replacement->stubborn = pid;
+	if (r == 0 && number != SIGCONT)
+		replacement->struck = pid;
 }
 
 /* Signals PID if it belongs to the holder. The pidfd comes before the proof: it cannot become another process's. */

@@ -1,0 +1,607 @@
+"""--replace: the holder is asked to end, and then ended by force; nobody else is; and never do two jobs run at once.
+
+The witness is a file which every job, and all that it leaves running, has open as descriptor 8: who starts looks in /proc whether
+anybody else has. A process that ends has no descriptors any more before any of its locks is free (of flock(2), the kernel does not
+promise that: descriptors may be closed from the highest on).
+"""
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, is_bound, name_of, process_state, program, read_line, release,
+                      user, wait_for, waiters_of)
+
+forking = pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
+
+# "up" says that the job is what it will be; "drop" is for children that with -o outlive the lock, and rightly so.
+WITNESSED = """
+others() { exec 8>&-; readlink /proc/[0-9]*/fd/8 | grep -cxF "$WITNESS"; }
+up() { echo $$; }
+drop() { [ -z "$LEAVES" ] || exec 8>&-; }
+alone() { n=$(others); [ "$n" = "$1" ] || { echo "pid $$ ran, with the witness open in $n processes" >>"$WITNESS"; exit 99; }; }
+"""
+STARTS = WITNESSED + 'exec 8>>"$WITNESS"; alone 1;'
+
+# What they do, and the signals that end the shell that is the job.
+JOBS = {
+    "ordinary": ("up; exec sleep 1000", "TERM"),
+    "obstinate": ("trap '' TERM; up; exec sleep 1000", "KILL"),
+    "with a child": ("(drop; up; exec sleep 1000); true", "TERM"),
+    "with an obstinate child": ("(drop; trap '' TERM; up; exec sleep 1000); true", "TERM"),
+    "obstinate with children": ("trap '' TERM; (drop; up; sleep 1000; true) & read never", "KILL"),
+    "with a child in another session": ("drop; setsid sh -c 'trap \"\" TERM; echo $PPID; exec sleep 1000'; true", "TERM"),
+}
+jobs = pytest.mark.parametrize("job, end", JOBS.values(), ids=JOBS.keys())
+
+
+def of(name):
+    return -getattr(signal, "SIG" + name)
+
+
+class Witness:
+    """The file on which the jobs prove that they run alone."""
+
+    def __init__(self, path):
+        self.path = path
+        self.env = dict(os.environ, WITNESS=str(path), LEAVES="")
+
+    def complaints(self):
+        return self.path.read_text()
+
+
+@pytest.fixture
+def witness(tmp_path):
+    """At the end of each test no job has run beside another."""
+    w = Witness(tmp_path / "witness")
+    w.path.touch()
+    yield w
+    assert w.complaints() == ""
+
+
+@pytest.fixture
+def take(me_only, witness):
+    """take(OPTION..., LOCK, JOB) starts a holder with a shell for a job, and returns when that says its pid: .job.
+
+    before= are the words of a program that starts the shell.
+    """
+
+    def take_(*argv, before=(), **kw):
+        kw.setdefault("env", witness.env)
+        if "-o" in argv or "-C" in before:
+            kw["env"] = dict(kw["env"], LEAVES="yes")
+        p = me_only(*argv[:-1], *before, "sh", "-c", STARTS + argv[-1], stdin=subprocess.PIPE, **kw)
+        line = read_line(p.stdout)
+        assert line, p.stderr.read()
+        p.job = int(line)
+        return p
+
+    return take_
+
+
+@pytest.fixture
+def replace(run, witness):
+    """replace(OPTION..., LOCK) runs --replace to its end, with a job that must run alone and says "ran"."""
+    return lambda *argv, **kw: run("--replace", *argv, "sh", "-c", STARTS + "echo ran", env=witness.env, **kw)
+
+
+def assert_ran(r):
+    assert (r.returncode, r.stdout) == (0, b"ran\n"), r
+
+
+def refused(r, reason, status=4):
+    """One line says why, nothing was run."""
+    assert (r.returncode, r.stdout) == (status, b""), r
+    text = r.stderr.decode()
+    assert re.fullmatch(rf"me-only: [^\n]*: not replaced, {re.escape(reason)}: [^\n]*\n", text), text
+    return text
+
+
+def keeper_of(wrapper):
+    return wait_for(lambda: next((p for p in children_of(wrapper) if name_of(p) == "me-only keeper"), None), "a keeper")
+
+
+def is_alive(pid):
+    return process_state(pid) not in (None, "Z", "X")
+
+
+def stop(pid):
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: process_state(pid) == "T", "it is stopped")
+
+
+# --- holders of every form ---
+
+@forms
+@jobs
+def test_the_holder_ends_and_then_the_new_job_runs(take, replace, lock, form, job, end):
+    holder = take(*form, lock, job)
+    assert_ran(replace("-k", "0.3", *form, lock))
+    assert holder.wait(DEADLINE) == of(end)
+    assert not is_bound(address(lock))
+
+
+@forms
+def test_nothing_but_sigterm_is_needed_for_what_a_shell_leaves_running(take, replace, lock, form):
+    """The shell ends by its signal, and then its child is asked, too."""
+    holder = take(*form, lock, "(drop; up; exec sleep 1000); true")
+    assert_ran(replace("-k", "inf", lock))
+    assert holder.wait(DEADLINE) == -signal.SIGTERM
+
+
+@forms
+@jobs
+def test_a_job_that_has_closed_its_descriptors(take, replace, lock, form, job, end):
+    """As ssh does. With -F the lock is free then."""
+    holder = take(*form, lock, job, before=(program("caller"), "-C", "3"))
+    if form == ("-F",):
+        assert not is_bound(address(lock))
+        holder.kill()
+        return
+    assert_ran(replace("-k", "0.3", lock))
+    assert holder.wait(DEADLINE) == of(end)
+
+
+@forms
+def test_a_lock_that_is_free_is_taken_at_once(replace, lock, form):
+    r = replace(*form, lock)
+    assert_ran(r)
+    assert r.stderr == b""
+
+
+@forking
+@jobs
+def test_me_only_was_killed(take, replace, lock, form, job, end):
+    """With -o its keeper holds the lock, else the job does."""
+    holder = take(*form, lock, job)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait(DEADLINE)
+    assert is_bound(address(lock))
+    assert_ran(replace("-k", "0.3", lock))
+    wait_for(lambda: not is_alive(holder.job), "the job has ended")
+
+
+@jobs
+def test_me_only_was_killed_and_the_keeper_holds(take, replace, lock, job, end):
+    holder = take(lock, job, before=(program("caller"), "-C", "3"))
+    keeper = keeper_of(holder.pid)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait(DEADLINE)
+    assert is_bound(address(lock)) and is_alive(keeper)
+    assert_ran(replace("-k", "0.3", lock))
+    wait_for(lambda: not is_alive(holder.job) and not is_alive(keeper), "nobody is left")
+
+
+@forms
+@pytest.mark.parametrize("job, end", [JOBS["ordinary"], JOBS["obstinate"]], ids=["ordinary", "obstinate"])
+@pytest.mark.parametrize("who", ["job", "me-only", "both"])
+def test_the_holder_is_stopped(take, replace, lock, form, who, job, end):
+    """Who is stopped cannot end: it is made to go on."""
+    holder = take(*form, lock, job)
+    for pid in {"job": [holder.job], "me-only": [holder.pid], "both": [holder.job, holder.pid]}[who]:
+        stop(pid)
+    assert_ran(replace("-k", "0.3", lock))
+    assert holder.wait(DEADLINE) == of(end)
+
+
+def test_the_job_has_ended_while_its_me_only_was_stopped(take, replace, lock):
+    holder = take(lock, "up; exec sleep 1000")
+    stop(holder.pid)
+    os.kill(holder.job, signal.SIGKILL)
+    wait_for(lambda: process_state(holder.job) == "Z", "the job has ended")
+    assert_ran(replace("-k", "0.3", lock))
+    assert holder.wait(DEADLINE) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("options", [("-k", "inf"), ("-k", "0.3")], ids=" ".join)
+@pytest.mark.parametrize("how", ["a session of its own", "another environment", "obstinate"])
+def test_a_daemon_has_inherited_the_lock(take, replace, lock, how, options):
+    daemon = {"a session of its own": "setsid sleep 1000 & echo $!", "another environment": "env -i sleep 1000 & echo $!",
+              "obstinate": "trap '' TERM; setsid sleep 1000 & echo $!"}[how]
+    # What has another environment is known by the session of the command, as long as that lives.
+    holder = take(lock, daemon + ("; exec sleep 1000" if how == "another environment" else ""))
+    wait_for(lambda: name_of(holder.job) == "sleep", "the daemon runs")
+    if how != "another environment":
+        assert holder.wait(DEADLINE) == 0
+    if how == "obstinate" and "inf" in options:
+        r = replace("-w", "0.3", *options, lock)
+        assert r.returncode == 4 and b": gave up after 300ms: held by pid %d " % holder.job in r.stderr
+        assert is_alive(holder.job)
+        return
+    assert_ran(replace(*options, lock))
+    wait_for(lambda: not is_alive(holder.job), "the daemon has ended")
+
+
+NESTED = [[a, b] for a in ((), ("-F",), ("-o",)) for b in ((), ("-F",), ("-o",))]
+
+
+@pytest.mark.parametrize("job, end", [JOBS["ordinary"], JOBS["obstinate"]], ids=["ordinary", "obstinate"])
+@pytest.mark.parametrize("outer, inner", NESTED, ids=["/".join("".join(o) or "default" for o in pair) for pair in NESTED])
+@pytest.mark.parametrize("which", ["outer", "inner"])
+def test_nested_locks(take, me_only, run, witness, lock, which, outer, inner, job, end):
+    """Both come free, neither before the job has ended; the inner me-only is not killed, or its lock could be free too early."""
+    names = {"outer": lock, "inner": lock + "/inner"}
+    other = names["inner" if which == "outer" else "outer"]
+    holder = take(*outer, lock, job, before=(ME_ONLY, *inner, names["inner"]))
+    # The new job and this one are not under the same lock: they may run at once, but not beside the old one.
+    new = ("sh", "-c", WITNESSED + "alone 0; echo ran")
+    waiter = me_only("-q", "-w", "inf", other, *new, env=witness.env)
+    wait_for(lambda: waiters_of(other), "it waits for the other lock")
+    assert_ran(run("--replace", "-k", "0.3", names[which], *new, env=witness.env))
+    assert holder.wait(DEADLINE) == of(end)
+    assert waiter.communicate(timeout=DEADLINE) == (b"ran\n", b"")
+    assert not is_bound(address(lock)) and not is_bound(address(other))
+
+
+def test_a_nested_me_only_that_waits_and_ignores_sigterm(take, me_only, replace, witness, lock):
+    """It has no command, and no signal that is only ignored stops --replace. It is not killed at first: it could have one."""
+    other = lock + "/other"
+    holder = me_only(other, "sh", "-c", "echo up; exec sleep 1000")
+    assert read_line(holder.stdout) == b"up\n"
+    outer = take(lock, f"trap '' TERM; up; exec {ME_ONLY} -q -w inf {other} true")
+    wait_for(lambda: waiters_of(other), "it waits for the other lock")
+    assert_ran(replace("-k", "0.1", lock))
+    assert outer.wait(DEADLINE) == -signal.SIGVTALRM
+    assert is_bound(address(other))
+
+
+# --- when force is used ---
+
+def test_sigkill_comes_after_sigterm_and_not_at_once(take, me_only, witness, lock):
+    holder = take(lock, "trap 'echo told' TERM; up; while :; do read line && echo \"$line\"; done")
+    p = me_only("-v", "--replace", "-k", "inf", lock, "echo", "ran")
+    assert read_line(holder.stdout) == b"told\n"
+    holder.stdin.write(b"goes on\n")
+    holder.stdin.flush()
+    assert read_line(holder.stdout) == b"goes on\n"
+    q = me_only("-v", "--replace", "-k", "0.3", lock, "echo", "ran", "too")
+    assert read_line(holder.stdout) == b"told\n"
+    assert holder.wait(DEADLINE) == -signal.SIGKILL
+    assert [x.communicate(timeout=DEADLINE)[0] for x in (p, q)] == [b"ran\n", b"ran too\n"]
+
+
+def test_without_k_the_time_is_five_seconds(run, take, lock):
+    """As much as can be seen without a clock: within two seconds there was no force."""
+    holder = take(lock, "trap '' TERM; up; exec sleep 1000")
+    r = run("--replace", "-w", "2", lock, "true")
+    assert r.returncode == 4 and b": gave up after 2.0s: held by pid %d " % holder.job in r.stderr
+    assert is_alive(holder.job) and is_alive(holder.pid)
+
+
+@pytest.mark.parametrize("options", [("-w", "0.3", "-k", "inf"), ("-w", "0.3"), ("-w", "0.3", "-E", "99"),
+                                     ("-w", "0.3", "--exit-base=100")], ids=" ".join)
+def test_it_gives_up_when_its_time_is_over(run, take, lock, options):
+    holder = take(lock, "trap '' TERM; up; exec sleep 1000")
+    r = run("--replace", *options, lock, "echo", "ran")
+    assert (r.returncode, r.stdout) == ({"99": 99, "--exit-base=100": 104}.get(options[-1], 4), b"")
+    assert re.fullmatch(rf"me-only: {lock}: gave up after 300ms: held by pid {holder.job} \({user()}\) for [^\n]*\n", r.stderr.decode())
+    assert is_alive(holder.job)
+
+
+def test_k_0_is_force_at_once(take, replace, lock):
+    holder = take(lock, "trap '' TERM; up; exec sleep 1000")
+    assert_ran(replace("-k", "0", lock))
+    assert holder.wait(DEADLINE) == -signal.SIGKILL
+
+
+def test_verbose_says_whom_it_asks_and_kills(take, me_only, lock):
+    holder = take(lock, "(trap '' TERM; echo $PPID >&2; up; exec sleep 1000); true")
+    child, = children_of(holder.job)
+    r = me_only("-v", "--replace", "-k", "0.5", lock, "true").communicate(timeout=DEADLINE)[1].decode()
+    said = [line.split(": ", 2)[2] for line in r.splitlines()]
+    assert said[0].startswith("waiting for pid %d (" % holder.job)
+    assert said[1] == f"asked pid {holder.job} to end"
+    assert said[2] == f"asked pid {child} to end"
+    assert said[3] == f"killed pid {child}"
+    assert said[4].startswith("have the lock after ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_ends_who_replaces_and_then_no_force_is_used(take, run, me_only, lock, number):
+    holder = take(lock, "trap 'echo told' TERM; up; while :; do read line; done")
+    p = me_only("-q", "--replace", "-k", "0.5", lock, "echo", "ran")
+    assert read_line(holder.stdout) == b"told\n"
+    p.send_signal(number)
+    assert p.communicate(timeout=DEADLINE) == (b"", b"")
+    assert p.returncode == -number
+    # For longer than its time of -k.
+    assert run("-w", "1", lock, "true").returncode == 4
+    assert is_alive(holder.job)
+
+
+# --- several at once ---
+
+many = pytest.mark.parametrize("count", [2, 5, 20])
+
+
+@pytest.fixture
+def replacers(me_only, witness, lock):
+    """replacers(COUNT, OPTION...) starts so many; their jobs must run alone and say "ran"."""
+    return lambda count, *options: [me_only("-v", "--replace", *options, lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
+                                    for _ in range(count)]
+
+
+@many
+def test_all_have_seen_the_same_holder(take, replacers, lock, count):
+    """Each has its turn, and none ends another: all have asked the first holder, and nobody else."""
+    holder = take(lock, "trap '' TERM; up; exec sleep 1000")
+    started = replacers(count, "-k", "inf")
+    for p in started:
+        while b"asked pid %d to end" % holder.job not in read_line(p.stderr):
+            pass
+    os.kill(holder.job, signal.SIGKILL)
+    for p in started:
+        out, err = p.communicate(timeout=DEADLINE)
+        assert (p.returncode, out) == (0, b"ran\n") and b"asked" not in err
+    assert not is_bound(address(lock))
+
+
+@many
+@pytest.mark.parametrize("job, end", JOBS.values(), ids=JOBS.keys())
+def test_many_that_come_at_once(take, replacers, lock, count, job, end):
+    """Who is late sees another than the first. So some are ended by the next, but nobody is lost, and nobody asks twice."""
+    holder = take(lock, job)
+    started = replacers(count, "-k", "0.1")
+    for p in started:
+        out, err = p.communicate(timeout=DEADLINE)
+        assert (p.returncode, out) in ((0, b"ran\n"), (-signal.SIGTERM, b"ran\n"), (-signal.SIGTERM, b"")), err
+    assert sum(p.returncode == 0 for p in started) > 0
+    assert holder.wait(DEADLINE) in (of(end), of("KILL"))
+    assert not is_bound(address(lock))
+
+
+def test_who_is_next_in_line_is_not_replaced(take, me_only, witness, lock):
+    holder = take(lock, "up; exec sleep 1000")
+    waiter = me_only("-q", "-w", "inf", lock, "sh", "-c", STARTS + "up; exec cat", stdin=subprocess.PIPE, env=witness.env)
+    wait_for(lambda: waiters_of(lock) == 1, "it waits")
+    p = me_only("-q", "--replace", "-k", "0", lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
+    assert holder.wait(DEADLINE) == -signal.SIGTERM
+    job = int(read_line(waiter.stdout))
+    # A second of -k is over, and another try after it.
+    assert subprocess.run([ME_ONLY, "-q", "-w", "1.5", lock, "true"], check=False).returncode == 4
+    assert is_alive(job) and p.poll() is None
+    assert release(waiter) == 0
+    assert p.communicate(timeout=DEADLINE) == (b"ran\n", b"")
+
+
+@pytest.mark.static
+def test_a_holder_that_ends_while_it_is_looked_at(tmp_path, take, me_only, start, witness, lock):
+    """Another takes the lock between the look at the table of sockets and the connection: that one was not meant."""
+    trace = tmp_path / "trace"
+
+    def replacer(*options):
+        """A holder, one who waits, and one who replaces."""
+        holder = take(lock, "up; exec cat >/dev/null")
+        waiter = me_only("-q", "-w", "inf", lock, "sh", "-c", STARTS + "up; exec cat", stdin=subprocess.PIPE, env=witness.env)
+        wait_for(lambda: waiters_of(lock) == 1, "it waits")
+        p = start("strace", "-q", "-o", str(trace), *options, ME_ONLY, "-q", "--replace", "-k", "0", lock, "sh", "-c",
+                  STARTS + "echo ran", env=witness.env)
+        return holder, waiter, p
+
+    holder, waiter, p = replacer()
+    assert holder.wait(DEADLINE) == -signal.SIGTERM
+    assert read_line(waiter.stdout) and release(waiter) == 0
+    assert p.communicate(timeout=DEADLINE) == (b"ran\n", b"")
+    before = trace.read_text().split("sendto(")[0].count("connect(")
+    trace = tmp_path / "second"
+    trace.touch()
+    holder, waiter, p = replacer("-e", f"inject=connect:delay_enter=2000000:when={before + 1}")
+    # strace writes the beginning of a call before it delays it.
+    wait_for(lambda: "sendto(" in trace.read_text() and "connect(" in trace.read_text().split("sendto(")[1], "the table was read")
+    assert release(holder) == 0
+    assert read_line(waiter.stdout)
+    wait_for(lambda: trace.read_text().count("sendto(") == 2 and "poll(" in trace.read_text().split("sendto(")[2], "it waits")
+    assert "pidfd_send_signal(" not in trace.read_text()
+    assert release(waiter) == 0
+    assert p.communicate(timeout=DEADLINE) == (b"ran\n", b"")
+
+
+# --- who is innocent ---
+
+def clone_with(pid, *argv):
+    """Start a program as process number PID. Root only."""
+    source = ("import ctypes, os, signal, sys\n"
+              "pid = (ctypes.c_int * 1)(int(sys.argv[1]))\n"
+              "a = (ctypes.c_uint64 * 11)(0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, ctypes.addressof(pid), 1, 0)\n"
+              "r = ctypes.CDLL(None, use_errno=True).syscall(435, a, ctypes.sizeof(a))\n"
+              "if r == 0: os.execvp(sys.argv[2], sys.argv[2:])\n"
+              "sys.exit(0 if r > 0 else ctypes.get_errno())\n")
+    subprocess.run([sys.executable, "-ISc", source, str(pid), *argv], check=True, stdin=subprocess.DEVNULL, timeout=DEADLINE)
+    wait_for(lambda: name_of(pid) == os.path.basename(argv[0]), "it runs")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("how", ["asked", "killed"])
+def test_a_process_that_has_the_number_of_the_job(take, me_only, replace, witness, lock, how):
+    """The job has ended, what it left running holds the lock, and the number of the job has gone to an innocent."""
+    trap = "trap '' TERM; " if how == "killed" else ""
+    holder = take("-F", lock, f"up; {trap}sleep 1000 & read line; exit 0")
+    heir = wait_for(lambda: children_of(holder.job), "the daemon runs")[0]
+    assert holder.pid == holder.job
+    p = None
+    if how == "killed":
+        # It is seen alive, and has gone when force is used.
+        p = me_only("-v", "--replace", "-k", "2", lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
+        assert b"waiting" in read_line(p.stderr) and b"asked pid %d" % holder.job in read_line(p.stderr)
+    release(holder)
+    clone_with(holder.job, "sleep", "1000")
+    if p:
+        assert p.communicate(timeout=DEADLINE)[0] == b"ran\n"
+    else:
+        assert_ran(replace(lock))
+    wait_for(lambda: not is_alive(heir), "the daemon has ended")
+    assert is_alive(holder.job)
+
+
+# Receives a descriptor and keeps it: a service.
+SERVICE = ("import array, os, socket, sys\n"
+           "s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)\n"
+           "s.bind(sys.argv[1]); os.chmod(sys.argv[1], 0o777); s.listen()\n"
+           "print('ready', flush=True)\n"
+           "c, _ = s.accept()\n"
+           "kept = socket.recv_fds(c, 1, 10)\n"
+           "print(len(kept[1]), flush=True)\n"
+           "c.send(b'x')\n"
+           "sys.stdin.read()\n")
+
+# A job that sends its lock to the service, and then ends, or waits for the end of its standard input.
+PLANT = ("import os, socket, stat, sys\n"
+         "lock = [fd for fd in range(10, 100) if os.path.exists(f'/proc/self/fd/{fd}') and stat.S_ISSOCK(os.fstat(fd).st_mode)]\n"
+         "c = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)\n"
+         "c.connect(sys.argv[1])\n"
+         "socket.send_fds(c, [b'x'], lock)\n"
+         "c.recv(1)\n"
+         "print('planted', flush=True)\n"
+         "sys.stdin.read()\n")
+
+planters = pytest.mark.parametrize("planter", [(), pytest.param(("setpriv", "--reuid=2", "--regid=2", "--clear-groups"),
+                                                                marks=pytest.mark.root)], ids=["same user", "another user"])
+
+
+@pytest.fixture
+def planted(start, me_only, lock, tmp_path, request):
+    """planted(PLANTER) runs a job that sends its lock to a service: the pair of both."""
+    path = f"/tmp/me-only-test-{lock[6:]}"
+    request.addfinalizer(lambda: os.path.exists(path) and os.unlink(path))
+
+    def planted_(planter, *before):
+        service = start(*before, sys.executable, "-ISc", SERVICE, path, stdin=subprocess.PIPE)
+        assert read_line(service.stdout) == b"ready\n"
+        holder = me_only(lock, *planter, sys.executable, "-ISc", PLANT, path, stdin=subprocess.PIPE)
+        assert read_line(service.stdout) == b"1\n"
+        assert read_line(holder.stdout) == b"planted\n"
+        return service, holder
+
+    return planted_
+
+
+@planters
+@pytest.mark.parametrize("before", [(), ("setsid", "--wait")], ids=["same session", "its own session"])
+def test_a_service_into_which_the_lock_was_planted(planted, replace, lock, planter, before):
+    """It has the socket, and nothing else speaks against it."""
+    service, holder = planted(planter, *before)
+    assert release(holder) == 0
+    assert is_bound(address(lock))
+    text = refused(replace("-k", "0", lock), "nothing proves that it was started under this lock")
+    assert ", left running by a command that has ended" in text
+    assert service.poll() is None
+
+
+@planters
+@pytest.mark.parametrize("before", [(), ("setsid", "--wait")], ids=["same session", "its own session"])
+def test_a_planted_lock_is_not_ended_by_force_either(planted, run, lock, planter, before):
+    """The job ends as it is asked to, the service has the lock. It may be in the session of the job, but it was there before."""
+    service, holder = planted(planter, *before)
+    r = run("-q", "--replace", "-w", "1.5", "-k", "0.2", lock, "true")
+    assert r.returncode == 4
+    assert holder.wait(DEADLINE) == -signal.SIGTERM
+    assert service.poll() is None
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("options", [(), ("-q",), ("-E", "99"), ("-w", "5"), ("-k", "0"), ("--complain-after", "1h")], ids=" ".join)
+@pytest.mark.parametrize("form", [(), ("-F",), ("-o",)], ids=["default", "no-fork", "close"])
+def test_the_holder_is_a_strangers(start, replace, public_me_only, lock, options, form):
+    """Also to root: who takes a name first would choose whom root ends."""
+    holder = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only, *form, lock, "sh", "-c",
+                   "echo $$; exec sleep 1000")
+    job = int(read_line(holder.stdout))
+    text = refused(replace(*options, lock), "the holder is neither this user nor root")
+    assert f": held by pid {job} (bin, neither this user nor root) for " in text
+    assert is_alive(job)
+
+
+@pytest.mark.root
+def test_exit_base_counts_for_a_refusal(start, replace, public_me_only, lock):
+    holder = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only, lock, "sh", "-c", "echo up; exec sleep 1000")
+    assert read_line(holder.stdout) == b"up\n"
+    refused(replace("--exit-base=100", lock), "the holder is neither this user nor root", 104)
+    refused(replace("-E", "99", "--exit-base=100", lock), "the holder is neither this user nor root", 104)
+
+
+@pytest.mark.root
+@forms
+@pytest.mark.parametrize("heir", [False, True], ids=["job", "heir"])
+def test_the_holder_is_roots(start, take, public_me_only, lock, form, heir):
+    """To be known is not to be permitted."""
+    holder = take(*form, lock, "up; exec sleep 1000" if not heir else "setsid sleep 1000 & echo $!")
+    if heir:
+        holder.wait(DEADLINE)
+    if heir and form == ("-o",):
+        return
+    for options in ((), ("-q",), ("-E", "99")):
+        p = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only, "--replace", *options, lock, "echo", "ran")
+        out, err = p.communicate(timeout=DEADLINE)
+        assert (p.returncode, out) == (4, b"")
+        # What root has left running another user cannot even see.
+        reason = "it is not certain who the holder is" if heir else "this user may not signal it"
+        assert f": not replaced, {reason}: held".encode() in err
+    assert is_alive(holder.job)
+
+
+@pytest.mark.root
+@forms
+def test_the_holder_is_in_another_pid_namespace(take, call, witness, lock, form):
+    holder = take(*form, lock, "up; exec sleep 1000")
+    r = call("unshare", "--pid", "--fork", "--mount-proc", ME_ONLY, "--replace", "-k", "0", lock, "echo", "ran")
+    refused(r, "the holder is in another pid namespace")
+    assert is_alive(holder.job)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("job, end", JOBS.values(), ids=JOBS.keys())
+def test_the_holder_is_in_a_pid_namespace_below(start, replace, witness, lock, job, end):
+    holder = start("unshare", "--pid", "--fork", "--mount-proc", ME_ONLY, lock, "sh", "-c", job.replace("drop;", "").replace("up", "echo up"),
+                   stdin=subprocess.PIPE)
+    read_line(holder.stdout)
+    assert_ran(replace("-k", "0.3", lock))
+    assert holder.wait(DEADLINE) in (of(end), 128 - of(end))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("job, end", JOBS.values(), ids=JOBS.keys())
+def test_the_proc_of_another_pid_namespace_is_not_believed(start, witness, lock, job, end):
+    """A number in it is another process. The job is known without it, what it leaves running is not; and nobody else is ended."""
+    script = f'''
+        for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & others="$others $!"; done
+        {ME_ONLY} "$1" sh -c "$2" </dev/null & sleep 0
+        while [ ! -s "$3" ]; do sleep 0.01; done
+        {ME_ONLY} -q --replace -w 2 -k 0.3 "$1" echo ran
+        for i in $others; do kill -0 $i || echo "$i was ended"; done'''
+    flag = witness.path.with_name("flag")
+    up = f'echo up >"{flag}"'
+    p = start("unshare", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh", lock,
+              job.replace("drop;", "").replace("up", up).replace("echo $PPID", up), str(flag))
+    out, err = p.communicate(timeout=DEADLINE)
+    assert b"was ended" not in out, out
+    if job in (JOBS["ordinary"][0], JOBS["obstinate"][0]):
+        assert out == b"ran\n", err
+
+
+@forms
+@pytest.mark.parametrize("options", [(), ("-q",), ("-E", "99"), ("-k", "0")], ids=" ".join)
+def test_a_job_does_not_replace_itself(me_only, lock, form, options):
+    words = " ".join(options)
+    p = me_only(*form, lock, "sh", "-c", f'{ME_ONLY} --replace {words} "$0" echo ran; echo $?', lock)
+    out, err = p.communicate(timeout=DEADLINE)
+    assert (p.returncode, out) == (0, b"4\n")
+    assert re.fullmatch(rf"me-only: {lock}: this job already holds it: held by pid \d+ [^\n]*\n", err.decode())
+
+
+# --- options ---
+
+@pytest.mark.parametrize("options, text", [
+    (("--replace", "-n"), "--replace waits until the holder has ended: leave -n and -w 0 out"),
+    (("--replace", "-w", "0"), "--replace waits until the holder has ended: leave -n and -w 0 out"),
+    (("-k", "5"), "-k is for --replace: give both or none"),
+    (("-w", "5", "-k", "5"), "-k is for --replace: give both or none"),
+    (("--replace", "-k", "x"), "not a duration: 'x' (a number and ms, s, m, h or d, or inf)"),
+], ids=lambda o: " ".join(o) if isinstance(o, tuple) else "")
+def test_usage(take, run, lock, options, text):
+    holder = take(lock, "up; exec sleep 1000")
+    r = run(*options, lock, "echo", "ran")
+    assert (r.returncode, r.stdout, r.stderr.decode()) == (2, b"", f"me-only: {text}; try 'me-only --help'\n")
+    assert is_alive(holder.job)
