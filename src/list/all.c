@@ -1,0 +1,180 @@
+#include "all.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "../deadline.h"
+#include "../process.h"
+#include "../socket-table.h"
+#include "line.h"
+#include "memory.h"
+#include "table.h"
+#include "text.h"
+#include "view.h"
+
+/* Descriptors that are needed for other things than connections. */
+#define KEPT_FDS 32
+
+enum { LOCK, STATE, PID, USER, UID, SINCE, AGE, AT_MOST, SLOT, WAITERS, COMMAND, HIDDEN, COLUMNS };
+
+static const struct column columns[COLUMNS] = {
+	[LOCK] = { .name = "LOCK", .cut = true },
+	[STATE] = { .name = "STATE" },
+	[PID] = { .name = "PID", .kind = COLUMN_NUMBER, .right = true },
+	[USER] = { .name = "USER" },
+	[UID] = { .name = "UID", .kind = COLUMN_NUMBER, .json_only = true },
+	[SINCE] = { .name = "SINCE", .kind = COLUMN_NUMBER },
+	[AGE] = { .name = "AGE", .kind = COLUMN_NUMBER },
+	[AT_MOST] = { .name = "AT_MOST", .kind = COLUMN_TRUTH, .json_only = true },
+	[SLOT] = { .name = "SLOT", .kind = COLUMN_NUMBER, .right = true },
+	[WAITERS] = { .name = "WAITERS", .kind = COLUMN_NUMBER, .right = true },
+	[COMMAND] = { .name = "COMMAND", .cut = true },
+	[HIDDEN] = { .name = "HIDDEN", .json_only = true },
+};
+
+static char *copy(const char *text)
+{
+	return text ? memory_copy(text, strlen(text) + 1) : NULL;
+}
+
+static const char *state_of(const struct holder *holder)
+{
+	if (holder->pid == 0)
+		return "hidden";
+	if (holder->heir)
+		return "inherited";
+	return process_is_stopped(holder->pid) ? "stopped" : "held";
+}
+
+static char *reason_in_parentheses(const char *hidden)
+{
+	char *text = memory_get(strlen(hidden) + 3);
+
+	stpcpy(stpcpy(stpcpy(text, "("), hidden), ")");
+	return text;
+}
+
+static size_t count_waiters(struct view *view, const struct seen_lock *lock)
+{
+	const struct unix_socket *first = sockets_of_lock(&view->sockets, lock->address);
+	struct line_of_waiters line;
+	size_t n;
+
+	line_read(&line, view, first);
+	n = line.n + line.untold;
+	line_free(&line);
+	return n;
+}
+
+static void add_row(struct table *table, struct view *view, const struct seen_lock *lock, bool json)
+{
+	const struct holder *holder = &lock->holder;
+	uid_t uid = holder->uid_known ? holder->uid : SOCKET_UID_UNKNOWN;
+	char *cells[COLUMNS] = {
+		[LOCK] = text_lock(lock->address, lock->name, holder->pid),
+		[STATE] = copy(state_of(holder)),
+		[PID] = holder->pid ? text_number((uint64_t)holder->pid) : NULL,
+		[USER] = holder->uid_known ? text_user(uid) : NULL,
+		[UID] = holder->uid_known ? text_number(uid) : NULL,
+		[AT_MOST] = copy(holder->at_most ? "1" : "0"),
+		[SLOT] = copy("0"),
+		[WAITERS] = text_number(count_waiters(view, lock)),
+		[COMMAND] = holder->pid ? text_command(holder->pid, uid) : NULL,
+		[HIDDEN] = copy(holder->pid ? NULL : holder->hidden),
+	};
+
+	if (!json && !cells[USER] && holder->uid_known)
+		cells[USER] = text_number(uid);
+	if (holder->held >= 0) {
+		cells[SINCE] = json ? text_seconds(lock->at - holder->held) : text_time(lock->at - holder->held);
+		cells[AGE] = json ? text_seconds(holder->held) : text_age(holder->held, holder->at_most);
+	}
+	if (!json && holder->pid == 0)
+		cells[COMMAND] = reason_in_parentheses(holder->hidden);
+	table_add(table, cells);
+}
+
+/* Whether a lock that nobody could be found behind has been let go since the table was read. */
+static bool has_gone(struct view *view, const struct seen_lock *lock)
+{
+	return lock->connecting && lock->holder.pid == 0 && !view_still_has(view, lock->socket->inode);
+}
+
+/*
+ * All are asked before any of them is waited for: the N holders answer while we go on. One after the other has time to do so until
+ * one moment, so that nobody who is stopped costs more than all together may.
+ */
+static void ask(struct view *view, struct seen_lock *locks, size_t n)
+{
+	int64_t deadline = deadline_in(HOST_GREETING_MS * NS_PER_MS);
+
+	for (size_t i = 0; i < n; i++)
+		view_inquire(view, &locks[i]);
+	for (size_t i = 0; i < n; i++)
+		if (line_is_there(view, sockets_of_lock(&view->sockets, locks[i].address))) {
+			view_look(view);
+			break;
+		}
+	for (size_t i = 0; i < n; i++)
+		view_hear(view, &locks[i], deadline);
+	for (size_t i = 0; i < n; i++)
+		view_conclude(view, &locks[i]);
+}
+
+/* So many connections can be open at once. */
+static size_t most_at_once(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return 1;
+	if (limit.rlim_cur < limit.rlim_max) {
+		rlim_t before = limit.rlim_cur;
+
+		limit.rlim_cur = limit.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &limit))
+			limit.rlim_cur = before;
+	}
+	return limit.rlim_cur > KEPT_FDS ? (size_t)(limit.rlim_cur - KEPT_FDS) : 1;
+}
+
+static void add_all(struct table *table, struct view *view, bool json)
+{
+	struct seen_lock *locks = NULL;
+	size_t n = 0, room = 0, most = most_at_once();
+
+	for (size_t i = 0; i < view->sockets.n; i++) {
+		const struct unix_socket *socket = &view->sockets.all[i];
+
+		if (!socket_is_holder(socket))
+			continue;
+		locks = memory_grow(locks, n, &room, sizeof *locks);
+		locks[n++] = (struct seen_lock){ .address = &socket->lock, .socket = socket };
+	}
+	for (size_t done = 0; done < n; done += most)
+		ask(view, locks + done, n - done < most ? n - done : most);
+	for (size_t i = 0; i < n; i++) {
+		if (!has_gone(view, &locks[i]))
+			add_row(table, view, &locks[i], json);
+		free(locks[i].name);
+	}
+	free(locks);
+}
+
+int all_locks(const char *program, bool json, char **text)
+{
+	struct view view;
+	int r = view_read(&view, program);
+
+	if (r == 0) {
+		struct table *table = table_new("locks", columns, COLUMNS, json);
+
+		add_all(table, &view, json);
+		*text = table_finish(table);
+	}
+	view_free(&view);
+	return r;
+}

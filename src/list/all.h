@@ -1,0 +1,10 @@
+/* --list: all locks of this host, precisely: of this network namespace. */
+#ifndef LIST_ALL_H
+#define LIST_ALL_H
+
+#include <stdbool.h>
+
+/* All locks as text or JSON into TEXT, to be freed. PROGRAM is the file of the me-only that asks. Returns 0 or a negative errno. */
+int all_locks(const char *program, bool json, char **text);
+
+#endif

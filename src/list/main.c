@@ -1,0 +1,102 @@
+/*
+ * The helper for me-only --who and --list. It is started by me-only with me-only's arguments, the first of which is the file of that program.
+ *
+ * The sources in the order in which a question calls them:
+ *
+ *   main.c           this page
+ *   who.c            --who
+ *   all.c            --list
+ *   view.c           what can be seen of locks at one moment; ../host-holder.c says what follows from it
+ *     sockets.c        the kernel's table of sockets, by libmnl
+ *     processes.c      who has which of them open
+ *   line.c           who waits, and in which order
+ *   table.c          tables and JSON, by libsmartcols
+ *     text.c           their cells
+ *   memory.c         memory
+ *
+ * Nothing is ever bound here, and no queue is ever connected to: asking takes no lock and no place in line.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../exit-codes.h"
+#include "../lock.h"
+#include "../message.h"
+#include "../options.h"
+#include "all.h"
+#include "who.h"
+
+/* Where standard output is closed, no socket of ours is to take its place: writing fails as it should. */
+static void fill_stdio(void)
+{
+	int fd;
+
+	do
+		fd = open("/", O_PATH | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* Writes all of TEXT to standard output. Returns 0 or a negative errno. */
+static int print(const char *text)
+{
+	size_t left = strlen(text);
+
+	while (left > 0) {
+		ssize_t n = write(STDOUT_FILENO, text, left);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		text += n;
+		left -= (size_t)n;
+	}
+	return 0;
+}
+
+static int answer(const struct lock *lock, const char *program, const struct options *options)
+{
+	char *text = NULL;
+	bool held = false;
+	int r = lock ? who(lock, program, options->json, &text, &held) : all_locks(program, options->json, &text);
+
+	if (r) {
+		message_failure("the kernel's table of sockets", "cannot be read", -r);
+		return options_status(options, EXIT_THIRD_PARTY);
+	}
+	r = print(text);
+	free(text);
+	if (r) {
+		message("standard output", "cannot write", -r);
+		return options_status(options, EXIT_THIRD_PARTY);
+	}
+	return held ? options_status(options, EXIT_HELD) : 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options;
+	struct usage_error error;
+	struct lock lock;
+
+	(void)argc;
+	fill_stdio();
+	(void)signal(SIGPIPE, SIG_IGN);
+	/* The locale of messages, whatever the user's: names are shown as they are. */
+	if (!setlocale(LC_CTYPE, "C.UTF-8"))
+		(void)setlocale(LC_CTYPE, "");
+	/* me-only has looked at all this before. */
+	if (options_parse(argv, &options, &error) || (options.mode != MODE_WHO && options.mode != MODE_LIST) ||
+	    (options.mode == MODE_WHO && lock_open(&lock, options.lock, &error))) {
+		message("list", "is a part of me-only: use me-only --who or --list", 0);
+		return EXIT_USAGE;
+	}
+	return answer(options.mode == MODE_WHO ? &lock : NULL, argv[0], &options);
+}

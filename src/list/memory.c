@@ -1,0 +1,44 @@
+#include "memory.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../exit-codes.h"
+#include "../message.h"
+
+_Noreturn static void fail(void)
+{
+	message("memory", "cannot get any", ENOMEM);
+	_exit(EXIT_THIRD_PARTY);
+}
+
+void *memory_get(size_t n)
+{
+	void *got = calloc(n ? n : 1, 1);
+
+	if (!got)
+		fail();
+	return got;
+}
+
+void *memory_copy(const void *from, size_t n)
+{
+	void *got = memory_get(n);
+
+	if (n > 0)
+		memcpy(got, from, n);
+	return got;
+}
+
+void *memory_grow(void *items, size_t used, size_t *room, size_t size)
+{
+	if (used < *room)
+		return items;
+	*room = *room ? *room * 2 : 64;
+	items = reallocarray(items, *room, size);
+	if (!items)
+		fail();
+	return items;
+}

@@ -1,0 +1,16 @@
+/* Memory. A list that has not enough of it ends, as any program does that the kernel ends for want of memory. */
+#ifndef LIST_MEMORY_H
+#define LIST_MEMORY_H
+
+#include <stddef.h>
+
+/* N bytes, zero. */
+void *memory_get(size_t n);
+
+/* A copy of the N bytes FROM. */
+void *memory_copy(const void *from, size_t n);
+
+/* Makes room for one more item of SIZE bytes in ITEMS, where USED are; *ROOM is for how many there is room. Returns where ITEMS are now. */
+void *memory_grow(void *items, size_t used, size_t *room, size_t size);
+
+#endif

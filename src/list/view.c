@@ -1,0 +1,204 @@
+#include "view.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../deadline.h"
+#include "../number.h"
+#include "../process.h"
+#include "../socket-table.h"
+#include "memory.h"
+
+/* With so many who wait to be accepted nobody accepts: a holder of -F, or an heir. Then to connect is to fill its backlog. */
+#define MOST_UNHEARD 16
+
+/* As long as the longest argument can be. */
+#define LONGEST_GREETING (sizeof(struct host_greeting) + 131072)
+
+/* host_conclude() asks after the socket of a lock that it could not connect to. It may have gone since the table was read. */
+static int find_socket(const struct host_sources *sources, const struct host_address *address, struct socket_entry *entry)
+{
+	(void)sources;
+	return socket_table_find(address, entry);
+}
+
+/* As process_find_socket(), from what one walk has found. */
+static pid_t find_process(const struct host_sources *sources, uint32_t inode, bool *own_kind)
+{
+	struct view *view = (struct view *)(uintptr_t)sources;
+	size_t n;
+	const struct socket_owner *owners = processes_find(view_look(view), inode, &n);
+
+	*own_kind = false;
+	for (size_t i = 0; i < n; i++) {
+		*own_kind = view_is_me_only(view, owners[i].pid) == 1;
+		if (!*own_kind)
+			return owners[i].pid;
+	}
+	return n > 0 ? owners[n - 1].pid : 0;
+}
+
+int view_read(struct view *view, const char *program)
+{
+	*view = (struct view){ .sources = { find_socket, find_process }, .program = program };
+	view->program_failed = file_status(AT_FDCWD, program, &view->program_file);
+	return sockets_read(&view->sockets);
+}
+
+void view_free(struct view *view)
+{
+	sockets_free(&view->sockets);
+	sockets_free(&view->later);
+	processes_free(&view->processes);
+}
+
+const struct processes *view_look(struct view *view)
+{
+	if (!view->processes.looked)
+		processes_read(&view->processes, &view->sockets);
+	return &view->processes;
+}
+
+bool view_still_has(struct view *view, uint32_t inode)
+{
+	if (!view->looked_again)
+		view->looked_again = sockets_read(&view->later) == 0;
+	return !view->looked_again || sockets_find(&view->later, inode);
+}
+
+int view_is_me_only(const struct view *view, pid_t pid)
+{
+	const struct statx *own = &view->program_file;
+	struct statx other;
+	char path[64];
+	int r;
+
+	stpcpy(number_format((uint64_t)pid, stpcpy(path, "/proc/")), "/exe");
+	r = view->program_failed ? view->program_failed : file_status(AT_FDCWD, path, &other);
+	return r ? r : own->stx_dev_major == other.stx_dev_major && own->stx_dev_minor == other.stx_dev_minor && own->stx_ino == other.stx_ino;
+}
+
+/*
+ * Whether the processes that have the lock tell who holds it, without connecting: there is a command among them that has started
+ * all others, and it is not left over. What init has adopted may be left over from a command that has ended.
+ */
+static bool is_told_by_processes(struct view *view, const struct unix_socket *socket)
+{
+	const struct processes *processes = view_look(view);
+	size_t n, roots = 0;
+	const struct socket_owner *owners = processes_find(processes, socket->inode, &n);
+	struct process process = { 0 };
+
+	for (size_t i = 0; i < n; i++) {
+		if (view_is_me_only(view, owners[i].pid) == 1)
+			continue;
+		if (process_read(owners[i].pid, &process))
+			return false;
+		if (processes_has(processes, socket->inode, process.parent) && view_is_me_only(view, process.parent) != 1)
+			continue;
+		if (process.parent == 1 || roots++ > 0)
+			return false;
+	}
+	return roots == 1;
+}
+
+/* Only a me-only greets. Where we cannot see what the holder is, it may be one. */
+static bool can_greet(const struct view *view, pid_t holder)
+{
+	struct process process;
+
+	if (view_is_me_only(view, holder) == 1 || process_read(holder, &process) || process.parent == 0)
+		return true;
+	switch (view_is_me_only(view, process.parent)) {
+	case 0:
+	case -ENOENT:
+	case -ESRCH:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static bool is_long(const struct host_address *address)
+{
+	return address->un.sun_path[sizeof "me-only"] == '#';
+}
+
+void view_inquire(struct view *view, struct seen_lock *lock)
+{
+	const struct unix_socket *socket = lock->socket;
+
+	lock->at = clock_now(CLOCK_REALTIME);
+	lock->inquiry = (struct host_inquiry){ .fd = -EAGAIN };
+	/* In no case more than half of a backlog. */
+	if (socket->pending <= MOST_UNHEARD || (socket->pending < socket->most_pending / 2 && !is_told_by_processes(view, socket)))
+		host_inquire(&lock->inquiry, lock->address);
+	lock->connecting = lock->inquiry.fd < 0 ? lock->inquiry.fd : 0;
+	lock->may_greet = !lock->connecting && (host_may_be_greeted(&lock->inquiry) || is_long(lock->address));
+}
+
+/* The name in a greeting of N bytes, if the lock's address proves it: then anybody may have said it. To be freed; or NULL. */
+static char *name_in(const char *bytes, size_t n, const struct host_address *address)
+{
+	struct host_greeting greeting;
+	struct host_address named = { 0 };
+	char *name;
+
+	if (n <= sizeof greeting)
+		return NULL;
+	memcpy(&greeting, bytes, sizeof greeting);
+	if (memcmp(greeting.magic, HOST_GREETING_MAGIC, sizeof greeting.magic) != 0 || greeting.name_length != n - sizeof greeting)
+		return NULL;
+	name = memory_get(greeting.name_length + 1);
+	memcpy(name, bytes + sizeof greeting, greeting.name_length);
+	host_address(&named, name);
+	if (named.length == address->length && strlen(name) == greeting.name_length &&
+	    !memcmp(named.un.sun_path, address->un.sun_path, named.length - offsetof(struct sockaddr_un, sun_path)))
+		return name;
+	free(name);
+	return NULL;
+}
+
+/* Waits for something to come on FD. Returns whether it has. */
+static bool wait_until(int fd, int64_t deadline)
+{
+	struct pollfd answer = { .fd = fd, .events = POLLIN };
+	int r;
+
+	do
+		r = poll(&answer, 1, deadline_poll_timeout(deadline));
+	while (r < 0 && errno == EINTR);
+	return r > 0;
+}
+
+void view_hear(const struct view *view, struct seen_lock *lock, int64_t deadline)
+{
+	char *bytes;
+	ssize_t n;
+
+	if (!lock->may_greet)
+		return;
+	/* Whether it can greet at all takes time to find out: only where it has not. */
+	if (!wait_until(lock->inquiry.fd, 0) && (!can_greet(view, lock->inquiry.peer.cred.pid) || !wait_until(lock->inquiry.fd, deadline)))
+		return;
+	if (!is_long(lock->address))
+		return;
+	bytes = memory_get(LONGEST_GREETING);
+	n = recv(lock->inquiry.fd, bytes, LONGEST_GREETING, MSG_DONTWAIT | MSG_PEEK);
+	if (n > 0)
+		lock->name = name_in(bytes, (size_t)n, lock->address);
+	free(bytes);
+}
+
+void view_conclude(struct view *view, struct seen_lock *lock)
+{
+	host_conclude(&lock->inquiry, lock->address, &view->sources, &lock->holder);
+	if (lock->holder.at_most)
+		lock->at = clock_now(CLOCK_REALTIME);
+}

@@ -1,0 +1,59 @@
+/* What can be seen of the locks of this host at one moment, and what the questions for one lock and for all have in common. */
+#ifndef LIST_VIEW_H
+#define LIST_VIEW_H
+
+#include <linux/stat.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../host-holder.h"
+#include "processes.h"
+#include "sockets.h"
+
+struct view {
+	struct host_sources sources;	/* first: host_conclude() hands it back to us */
+	const char *program;		/* the file of the me-only that has started us */
+	struct statx program_file;
+	int program_failed;		/* 0, or why that is not known */
+	struct sockets sockets;
+	struct processes processes;	/* filled in by view_look() */
+	struct sockets later;		/* the table once more, after that; filled in by view_still_has() */
+	bool looked_again;
+};
+
+/* What is known of one lock and its holder. */
+struct seen_lock {
+	const struct host_address *address;
+	const struct unix_socket *socket;
+	struct host_inquiry inquiry;
+	struct holder holder;
+	bool may_greet;
+	int64_t at;		/* CLOCK_REALTIME, ns: when holder.held was true */
+	int connecting;		/* 0, or the negative errno with which that failed */
+	char *name;		/* what the greeting says it is, where that is proved; to be freed */
+};
+
+/* Reads the table of sockets. PROGRAM stays the caller's. Returns 0 or a negative errno; VIEW is to be freed in any case. */
+int view_read(struct view *view, const char *program);
+
+void view_free(struct view *view);
+
+/* Looks which processes have the sockets, unless that is known. */
+const struct processes *view_look(struct view *view);
+
+/* Whether the socket INODE is still there: what has no visible process may have gone since, or is hidden. */
+bool view_still_has(struct view *view, uint32_t inode);
+
+/* Whether PID runs the program: 1, 0, or a negative errno (it may not be seen). */
+int view_is_me_only(const struct view *view, pid_t pid);
+
+/* Connects to the holder, if that disturbs nobody. */
+void view_inquire(struct view *view, struct seen_lock *lock);
+
+/* Waits for the greeting of one holder until DEADLINE, and takes the name of the lock from it. */
+void view_hear(const struct view *view, struct seen_lock *lock, int64_t deadline);
+
+/* Says in lock->holder what is known. */
+void view_conclude(struct view *view, struct seen_lock *lock);
+
+#endif
