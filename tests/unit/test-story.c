@@ -32,5 +32,5 @@ int main(void)
 	for (int64_t second = 0; second < 86400; second++)
 		seconds &= agrees(1700000000 + second);
 	ok(seconds, "every second of a day");
-	return done();
+	return tap_done();
 }
