@@ -4,16 +4,23 @@ The witness is a file which every job, and all that it leaves running, has open 
 anybody else has. A process that ends has no descriptors any more before any of its locks is free (of flock(2), the kernel does not
 promise that: descriptors may be closed from the highest on).
 """
+import collections
+import itertools
 import os
+import random
 import re
+import resource
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, is_bound, name_of, process_state, program, read_line, release,
                       user, wait_for, waiters_of)
+from test_faults import STATUS, Trial, all_calls, faults
+from test_faults import many as many_at_once
 
 forking = pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 
@@ -277,7 +284,8 @@ def test_it_gives_up_when_its_time_is_over(run, take, lock, options):
     holder = take(lock, "trap '' TERM; up; exec sleep 1000")
     r = run("--replace", *options, lock, "echo", "ran")
     assert (r.returncode, r.stdout) == ({"99": 99, "--exit-base=100": 104}.get(options[-1], 4), b"")
-    assert re.fullmatch(rf"me-only: {lock}: gave up after 300ms: held by pid {holder.job} \({user()}\) for [^\n]*\n", r.stderr.decode())
+    held = rf"held by pid {holder.job} \({user()}\) for [^\n]*\n"
+    assert re.fullmatch(rf"me-only: {lock}: gave up after 300ms: {held}", r.stderr.decode())
     assert is_alive(holder.job)
 
 
@@ -516,7 +524,8 @@ def test_the_holder_is_a_strangers(start, replace, public_me_only, lock, options
 
 @pytest.mark.root
 def test_exit_base_counts_for_a_refusal(start, replace, public_me_only, lock):
-    holder = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only, lock, "sh", "-c", "echo up; exec sleep 1000")
+    holder = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only, lock, "sh", "-c",
+                   "echo up; exec sleep 1000")
     assert read_line(holder.stdout) == b"up\n"
     refused(replace("--exit-base=100", lock), "the holder is neither this user nor root", 104)
     refused(replace("-E", "99", "--exit-base=100", lock), "the holder is neither this user nor root", 104)
@@ -554,7 +563,8 @@ def test_the_holder_is_in_another_pid_namespace(take, call, witness, lock, form)
 @pytest.mark.root
 @pytest.mark.parametrize("job, end", JOBS.values(), ids=JOBS.keys())
 def test_the_holder_is_in_a_pid_namespace_below(start, replace, witness, lock, job, end):
-    holder = start("unshare", "--pid", "--fork", "--mount-proc", ME_ONLY, lock, "sh", "-c", job.replace("drop;", "").replace("up", "echo up"),
+    holder = start("unshare", "--pid", "--fork", "--mount-proc", ME_ONLY, lock, "sh", "-c",
+                   job.replace("drop;", "").replace("up", "echo up"),
                    stdin=subprocess.PIPE)
     read_line(holder.stdout)
     assert_ran(replace("-k", "0.3", lock))
@@ -605,3 +615,128 @@ def test_usage(take, run, lock, options, text):
     r = run(*options, lock, "echo", "ran")
     assert (r.returncode, r.stdout, r.stderr.decode()) == (2, b"", f"me-only: {text}; try 'me-only --help'\n")
     assert is_alive(holder.job)
+
+
+# --- where something is missing ---
+
+@pytest.mark.root
+@pytest.mark.static
+@pytest.mark.parametrize("job, end", JOBS.values(), ids=JOBS.keys())
+def test_without_proc(take, call, witness, lock, job, end):
+    """The command is known by the kernel's word. What it leaves running cannot be found, and is waited for."""
+    holder = take(lock, job)
+    alone = holder.job in (int(c) for c in children_of(holder.pid)[:1]) and len(children_of(holder.pid)) == 1
+    r = call("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh", ME_ONLY, "-q", "--replace", "-k", "0.2",
+             "-w", "30" if alone else "1", lock, "sh", "-c", "umount /proc; " + STARTS + "echo ran", env=witness.env)
+    assert (r.returncode, r.stdout) == ((0, b"ran\n") if alone else (4, b"")), r
+    assert holder.wait(DEADLINE) == of(end)
+
+
+@pytest.mark.root
+@pytest.mark.static
+def test_without_proc_what_a_command_has_left_running_is_not_certain(take, call, witness, lock):
+    holder = take(lock, "setsid sleep 1000 & echo $!")
+    assert holder.wait(DEADLINE) == 0
+    r = call("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh", ME_ONLY, "-q", "--replace", lock, "true")
+    refused(r, "it is not certain who the holder is")
+    assert is_alive(holder.job)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("job, end", JOBS.values(), ids=JOBS.keys())
+def test_where_proc_hides_the_processes_of_others(start, call, public_me_only, lock, job, end):
+    user_2 = ("setpriv", "--reuid=2", "--regid=2", "--clear-groups")
+    holder = start(*user_2, public_me_only, lock, "sh", "-c", WITNESSED + job, stdin=subprocess.PIPE, env=dict(os.environ, LEAVES=""))
+    assert read_line(holder.stdout)
+    r = call("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh", *user_2, public_me_only, "-q",
+             "--replace", "-k", "0.3", lock, "echo", "ran")
+    assert_ran(r)
+    assert holder.wait(DEADLINE) == of(end)
+
+
+@pytest.mark.static
+@pytest.mark.parametrize("limit", range(3, 16))
+@pytest.mark.parametrize("job, end", [JOBS["ordinary"], JOBS["with an obstinate child"]], ids=["ordinary", "with a child"])
+def test_few_descriptors(take, me_only, witness, lock, limit, job, end):
+    """It is replaced, or there is a reason why not, or time is over; it is never hit and run beside."""
+    holder = take(lock, job)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    p = me_only("--replace", "-k", "0.2", "-w", "2", lock, "sh", "-c", "ulimit -n 64; " + STARTS + "echo ran", env=witness.env,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard)))
+    out, err = p.communicate(timeout=DEADLINE)
+    assert (p.returncode, out) in ((0, b"ran\n"), (1, b""), (3, b""), (4, b"")), err
+    assert p.returncode == 0 or err.startswith(b"me-only: ")
+    assert p.returncode == 0 or limit < 12
+
+
+@pytest.mark.static
+@pytest.mark.parametrize("job", ["up; exec sleep 1000", "(trap '' TERM; up; exec sleep 1000); true", "setsid sleep 1000 & echo $!"],
+                         ids=["ordinary", "with an obstinate child", "daemon"])
+def test_each_call_fails(tmp_path, lock, witness, take, start, job):
+    """Of a run that replaces a holder: the new job does not run as long as something of the old one has the lock."""
+    bystander = start("sleep", "1000")
+    numbers = itertools.count()
+
+    def attempt(inject=None):
+        t = Trial(str(tmp_path), f"{lock}/{next(numbers)}")
+        holder = take(t.lock, job, env=dict(witness.env, WITNESS=f"{t.report}-witness"))
+        old = [holder.job, *children_of(holder.job)]
+        run = t.run(["-q", "--replace", "-w", "20", "-k", "0.2"], inject, detached=inject is not None)
+        if run.report:
+            # Who ends has no descriptors any more, but may still be there for a moment; who was not asked stays.
+            wait_for(lambda: not any(map(is_alive, old)), f"{inject}: {old} have ended, since {run.report}")
+        for pid in filter(is_alive, old):
+            os.kill(pid, signal.SIGKILL)
+        return t, run
+
+    def work(fault):
+        _, run = attempt(fault)
+        words = [word for _, word in run.report]
+        problems = []
+        if words not in ([], ["started", "held"]):
+            problems.append(f"the command ran without the lock: {run.report}")
+        if run.status not in (STATUS, 1, 3, 4) or (run.status == STATUS and not words):
+            problems.append(f"status {run.status}, {words}: {run.stderr}")
+        return problems
+
+    t, run = attempt()
+    assert run.report
+    # Of what is done for each process of the host a few are enough, and of the errors any.
+    calls = collections.defaultdict(list)
+    for c in all_calls(t.calls()):
+        calls[c.name].append(c)
+    chosen = [c for same in calls.values() for c in same[:4] + random.sample(same[4:], min(1, len(same[4:])))]
+    assert len(chosen) > 40
+    many_at_once(work, [random.choice(faults([c])) for c in chosen])
+    assert bystander.poll() is None
+
+
+# --- a storm ---
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_storm(me_only, witness, lock, seed):
+    """Many replace each other, and me-onlys are killed and stopped at random: no two jobs at once, and the lock is free at the end."""
+    dice = random.Random(seed)
+    runs = []
+    bodies = ["exec sleep 0.0$D", "trap '' TERM; exec sleep 0.0$D", "sleep 0.0$D; true", "exec sleep 1000", "trap '' TERM; exec sleep 1000",
+              "(trap '' TERM; exec sleep 1000); true"]
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        form = dice.choice([(), (), ("-F",)])
+        runs.append(me_only(*form, "-q", "--replace", "-k", dice.choice(["0", "0.05", "0.2"]), lock, "sh", "-c",
+                            STARTS + f"D={dice.randrange(1, 100):02d}; " + dice.choice(bodies), env=witness.env))
+        living = [p for p in runs if p.poll() is None]
+        if dice.random() < 0.3:
+            dice.choice(living or runs).send_signal(dice.choice([signal.SIGKILL, signal.SIGTERM]))
+        if len(living) > 12:
+            dice.choice(living).send_signal(signal.SIGTERM)
+    last = me_only("-q", "--replace", "-k", "0", lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
+    # Those in line before it have seen what they have seen: jobs without an end are ended by nobody but us.
+    while last.poll() is None:
+        me_only("-q", "--replace", "-k", "0", "-w", "0.5", lock, "true").wait(DEADLINE)
+    assert (last.returncode, last.stdout.read()) in ((0, b"ran\n"), (-signal.SIGTERM, b""), (-signal.SIGTERM, b"ran\n"))
+    for p in runs:
+        while p.poll() is None:
+            me_only("-q", "--replace", "-k", "0", "-w", "0.5", lock, "true").wait(DEADLINE)
+        assert p.returncode in (0, -signal.SIGTERM, -signal.SIGKILL), p.stderr.read()
+    wait_for(lambda: not is_bound(address(lock)), "the lock is free")
