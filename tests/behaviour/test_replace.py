@@ -715,7 +715,7 @@ def test_each_call_fails(tmp_path, lock, witness, take, start, job):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_storm(me_only, witness, lock, seed):
-    """Many replace each other, and me-onlys are killed and stopped at random: no two jobs at once, and the lock is free at the end."""
+    """Many replace each other, and are killed at random: no two jobs at once, and the lock is free at the end."""
     dice = random.Random(seed)
     runs = []
     bodies = ["exec sleep 0.0$D", "trap '' TERM; exec sleep 0.0$D", "sleep 0.0$D; true", "exec sleep 1000", "trap '' TERM; exec sleep 1000",
