@@ -11,7 +11,9 @@
  */
 #include "line.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../process.h"
 #include "../socket-table.h"
@@ -192,10 +194,22 @@ static void add_backlog(struct line_of_waiters *line, struct queue *queue)
 
 /* --- all of it --------------------------------------------------------------------------------------------------------------- */
 
-/* A queue that somebody else has made is joined by nobody. In a user namespace others' numbers may not be known. */
+/* Whether this user namespace has a number for everybody; where it has not, the kernel shows OVERFLOW_UID for others. */
+static bool names_all_users(void)
+{
+	FILE *map = fopen("/proc/self/uid_map", "re");
+	char text[64] = "";
+	bool all = map && fgets(text, sizeof text, map) && strstr(text, " 4294967295\n");
+
+	if (map)
+		(void)fclose(map);
+	return all;
+}
+
+/* A queue that somebody else has made is joined by nobody. */
 static bool is_its_users(const struct unix_socket *queue)
 {
-	return queue->uid == queue->queue_uid || queue->uid == SOCKET_UID_UNKNOWN || queue->uid == OVERFLOW_UID;
+	return queue->uid == queue->queue_uid || queue->uid == SOCKET_UID_UNKNOWN || (queue->uid == OVERFLOW_UID && !names_all_users());
 }
 
 static void read_queue(struct line_of_waiters *line, struct queue *queue)

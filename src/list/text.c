@@ -79,7 +79,7 @@ char *text_printable(char *text)
 		size_t n = mbrtowc(&character, at, strlen(at), &state);
 
 		if (n > 0 && n < (size_t)-2 && wcwidth(character) >= 0) {
-			out = (char *)memcpy(out, at, n) + n;
+			out = (char *)memcpy(out, at, n) + n;	// NOLINT(bugprone-not-null-terminated-result)
 		} else {
 			if (n == 0 || n >= (size_t)-2) {
 				n = 1;

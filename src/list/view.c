@@ -21,11 +21,18 @@
 /* As long as the longest argument can be. */
 #define LONGEST_GREETING (sizeof(struct host_greeting) + 131072)
 
-/* host_conclude() asks after the socket of a lock that it could not connect to. It may have gone since the table was read. */
+/* As socket_table_find(), from the table that we have read: it is not read again for each of many locks. */
 static int find_socket(const struct host_sources *sources, const struct host_address *address, struct socket_entry *entry)
 {
-	(void)sources;
-	return socket_table_find(address, entry);
+	struct view *view = (struct view *)(uintptr_t)sources;
+	const struct unix_socket *first = sockets_of_lock(&view->sockets, address);
+
+	for (const struct unix_socket *s = first; s && sockets_share_lock(&view->sockets, s, first); s++)
+		if (socket_is_holder(s)) {
+			*entry = (struct socket_entry){ s->inode, s->uid };
+			return view_still_has(view, s->inode) ? 0 : -ENOENT;
+		}
+	return -ENOENT;
 }
 
 /* As process_find_socket(), from what one walk has found. */
@@ -108,21 +115,20 @@ static bool is_told_by_processes(struct view *view, const struct unix_socket *so
 	return roots == 1;
 }
 
-/* Only a me-only greets. Where we cannot see what the holder is, it may be one. */
-static bool can_greet(const struct view *view, pid_t holder)
+/*
+ * Whether somebody is there to greet: the me-only, of whatever version, that has started the holder and has the lock. Where we
+ * cannot see that, it may be.
+ */
+static bool can_greet(const struct view *view, const struct seen_lock *lock)
 {
 	struct process process;
+	char path[64];
 
-	if (view_is_me_only(view, holder) == 1 || process_read(holder, &process) || process.parent == 0)
+	if (view_is_me_only(view, lock->inquiry.peer.cred.pid) == 1 || process_read(lock->inquiry.peer.cred.pid, &process) ||
+	    process.parent == 0 || process_has_socket(process.parent, lock->socket->inode))
 		return true;
-	switch (view_is_me_only(view, process.parent)) {
-	case 0:
-	case -ENOENT:
-	case -ESRCH:
-		return false;
-	default:
-		return true;
-	}
+	stpcpy(number_format((uint64_t)process.parent, stpcpy(path, "/proc/")), "/fd");
+	return access(path, R_OK | X_OK) != 0;
 }
 
 static bool is_long(const struct host_address *address)
@@ -185,7 +191,7 @@ void view_hear(const struct view *view, struct seen_lock *lock, int64_t deadline
 	if (!lock->may_greet)
 		return;
 	/* Whether it can greet at all takes time to find out: only where it has not. */
-	if (!wait_until(lock->inquiry.fd, 0) && (!can_greet(view, lock->inquiry.peer.cred.pid) || !wait_until(lock->inquiry.fd, deadline)))
+	if (!wait_until(lock->inquiry.fd, 0) && (!can_greet(view, lock) || !wait_until(lock->inquiry.fd, deadline)))
 		return;
 	if (!is_long(lock->address))
 		return;

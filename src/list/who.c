@@ -126,7 +126,7 @@ static bool describe_process(struct row *row)
 
 /* --- those who have it ------------------------------------------------------------------------------------------------------- */
 
-/* Whether PID's program has named it a keeper: nobody but us runs our program under that name. */
+/* Whether PID has the keeper's name. */
 static bool is_keeper(pid_t pid)
 {
 	char name[64];
@@ -157,20 +157,20 @@ static const char *role_of(struct view *view, const struct seen_lock *lock, pid_
 		return "job";
 	if (pid == wrapper)
 		return "wrapper";
-	if (!own_kind || process_read(pid, &process))
+	if (process_read(pid, &process))
 		return "child";
 	if (is_keeper(pid) && (process.parent == wrapper || !processes_has(&view->processes, lock->socket->inode, process.parent)))
 		return "keeper";
-	return pid == lock->holder.pid ? "wrapper" : "child";
+	return own_kind && pid == lock->holder.pid ? "wrapper" : "child";
 }
 
-/* The me-only that has started the job; 0 if it is gone or cannot be seen. */
+/* The me-only that has started the job, of whatever version: its parent, if it has the lock. 0 if it is gone or cannot be seen. */
 static pid_t find_wrapper(struct view *view, const struct seen_lock *lock)
 {
 	struct process job;
 
 	if (lock->holder.pid == 0 || lock->holder.heir || process_read(lock->holder.pid, &job) ||
-	    !processes_has(&view->processes, lock->socket->inode, job.parent) || view_is_me_only(view, job.parent) != 1)
+	    !processes_has(&view->processes, lock->socket->inode, job.parent))
 		return 0;
 	return job.parent;
 }

@@ -1,0 +1,170 @@
+"""--list: all locks of this host, as a table in the manner of lslocks(8) and as JSON."""
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ME_ONLY, address, forms, is_listed, process_state, read_line, release, user, wait_for, waiters_of
+
+COLUMNS = {"lock", "state", "pid", "user", "uid", "since", "age", "at_most", "slot", "waiters", "command", "hidden"}
+AGE = r"(\d+(\.\d)?(ms|s|m|h|d)){1,2}"
+
+
+@pytest.fixture
+def rows(call):
+    """rows(PREFIX...): the rows of --list --json by their locks."""
+
+    def rows_(*prefix):
+        r = call(*prefix, ME_ONLY, "--list", "--json")
+        assert (r.returncode, r.stderr) == (0, b""), r
+        answer = json.loads(r.stdout)
+        assert list(answer) == ["locks"] and all(set(row) == COLUMNS for row in answer["locks"])
+        return {row["lock"]: row for row in answer["locks"]}
+
+    return rows_
+
+
+@forms
+def test_a_lock(hold, run, rows, lock, form):
+    holder = hold(lock, *form)
+    row = rows()[lock]
+    assert (row["state"], row["pid"], row["user"], row["uid"]) == ("held", holder.job, user(), os.geteuid())
+    assert (row["slot"], row["waiters"], row["command"], row["hidden"]) == (0, 0, "cat", None)
+    assert row["at_most"] is (form == ("-F",)) and isinstance(row["since"], float) and isinstance(row["age"], float)
+    text = run("--list").stdout.decode()
+    assert text.split("\n")[0].split() == ["LOCK", "STATE", "PID", "USER", "SINCE", "AGE", "SLOT", "WAITERS", "COMMAND"]
+    assert re.search(rf"^{lock} +held +{holder.job} {user()} +[-0-9]{{10}} [:0-9]{{8}} +<?{AGE} +0 +0 cat$", text, re.M)
+    assert release(holder) == 0
+    assert lock not in rows()
+
+
+@pytest.mark.root
+def test_no_locks(call, rows):
+    """In a network namespace of its own there is none."""
+    assert rows("unshare", "--net") == {}
+    r = call("unshare", "--net", ME_ONLY, "--list")
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"", b"")
+
+
+def test_waiters_are_counted(hold, start, rows, lock):
+    hold(lock)
+    waiters = []
+    for n in range(1, 8):
+        waiters.append(start(ME_ONLY, "-w", "inf", lock, "true"))
+        wait_for(lambda: waiters_of(lock) == n, "it waits")
+    assert rows()[lock]["waiters"] == 7
+    for p in (waiters[0], waiters[3], waiters[6]):
+        p.kill()
+        p.wait()
+    wait_for(lambda: rows()[lock]["waiters"] == 4, "the dead are not counted")
+
+
+def test_inherited_and_stopped(me_only, hold, rows, lock):
+    p = me_only(lock, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
+    child = int(read_line(p.stdout))
+    wait_for(lambda: p.poll() is not None, "the command ends")
+    row = rows()[lock]
+    assert (row["state"], row["pid"], row["command"]) == ("inherited", child, "sleep 1000")
+    holder = hold(lock + "s")
+    os.kill(holder.job, signal.SIGSTOP)
+    wait_for(lambda: process_state(holder.job) == "T", "it is stopped")
+    assert rows()[lock + "s"]["state"] == "stopped"
+
+
+def test_many_at_once(start, rows, lock):
+    """More locks than descriptors: they are asked in turns. One that does not answer spoils nothing."""
+    script = 'for i in $(seq 60); do "$0" "$1/$i" sh -c "echo up; exec sleep 1000" & done; wait'
+    p = start("sh", "-c", script, ME_ONLY, lock)
+    for _ in range(60):
+        assert read_line(p.stdout) == b"up\n"
+    wanted = {f"{lock}/{i}" for i in range(1, 61)}
+    for prefix in ((), ("prlimit", "--nofile=40:40")):
+        seen = rows(*prefix)
+        assert wanted <= set(seen)
+        assert all(seen[name]["state"] == "held" and seen[name]["pid"] for name in wanted)
+
+
+def test_who_does_not_greet_is_shown_all_the_same(hold, me_only, rows, lock):
+    holder = hold(lock)
+    os.kill(holder.pid, signal.SIGSTOP)
+    wait_for(lambda: process_state(holder.pid) == "T", "it is stopped")
+    row = rows()[lock]
+    assert (row["pid"], row["at_most"], row["state"]) == (holder.job, True, "held")
+
+
+@forms
+@pytest.mark.parametrize("prefix", ["", "host:"])
+def test_long_names_are_whole(hold, rows, lock, form, prefix):
+    name = lock * 10
+    holder = hold(prefix + name, *form)
+    assert rows()[name]["pid"] == holder.job
+
+
+def test_a_long_name_that_nobody_tells(start, rows, lock):
+    """The beginning is in the address, the rest is only its digest."""
+    name = lock.removeprefix("/test/") * 10
+    p = start(ME_ONLY, "-F", name, "env", "-i", sys.executable, "-c", "print('up', flush=True); input()", stdin=subprocess.PIPE)
+    assert read_line(p.stdout) == b"up\n"
+    row = [r for r in rows().values() if r["pid"] == p.pid]
+    assert [r["lock"] for r in row] == [name[:44] + "..."]
+
+
+def test_names_that_are_no_locks(lock, rows):
+    """What is bound beside us is not taken for ours: other types, empty names, unknown suffixes, names too long for an address of ours."""
+    before = set(rows())
+    sockets = []
+    for kind, addr in ((socket.SOCK_STREAM, address(lock)), (socket.SOCK_SEQPACKET, address(lock, b"\0other\x000")),
+                       (socket.SOCK_SEQPACKET, address(lock, b"x" * 60)), (socket.SOCK_SEQPACKET, b"\0me-only#" + lock.encode())):
+        sockets.append(socket.socket(socket.AF_UNIX, kind))
+        sockets[-1].bind(addr)
+        sockets[-1].listen()
+    assert not [name for name in set(rows()) - before if lock in name]
+    for s in sockets:
+        s.close()
+
+
+def test_a_name_that_is_bound_and_no_more(lock, rows):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.bind(address(lock))
+        row = rows()[lock]
+        assert row["state"] in ("held", "hidden", "inherited") and row["pid"] in (os.getpid(), None)
+
+
+def test_names_that_need_their_kind(me_only, rows, lock):
+    """The name is shown as it has to be written."""
+    p = me_only("host:db:" + lock, "sh", "-c", "echo up; exec sleep 1000")
+    assert read_line(p.stdout) == b"up\n"
+    assert "host:db:" + lock in rows()
+
+
+def test_a_narrow_terminal(terminal, hold, lock):
+    """What is long is cut at a terminal, and only there."""
+    name = lock + "n" * 50
+    hold(name)
+    t = terminal("sh", "-c", 'read go; "$0" --list; echo done', ME_ONLY)
+    t.resize(24, 100)
+    t.enter("go")
+    screen = t.wait_for(r"(?s)LOCK.*done").group().decode()
+    lines = screen.replace("\r", "").split("\n")[:-1]
+    assert any(line.startswith("/test/") for line in lines) and max(map(len, lines)) <= 100 and name not in screen
+
+
+def test_locks_come_and_go(start, rows, lock):
+    """Nobody is shown who has gone: no lock is hidden because it was let go while we looked."""
+    script = 'while :; do "$0" "$1" true; done'
+    start("sh", "-c", script, ME_ONLY, lock, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: is_listed(address(lock)), "it is taken")
+    for _ in range(50):
+        assert rows().get(lock, {}).get("hidden") in (None, "it has just let go", "its process cannot be seen")
+
+
+def test_the_limit_of_descriptors_is_raised(rows, hold, lock):
+    hold(lock)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert lock in rows("prlimit", f"--nofile=16:{min(hard, 1024)}")

@@ -1,0 +1,472 @@
+"""--who: who holds one lock and who waits for it, as text and as JSON, and that asking disturbs nobody."""
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from conftest import (BUILD, DEADLINE, ME_ONLY, address, children_of, forms, is_listed, name_of, process_state, program, queue_of,
+                      read_line, refusal, release, user, wait_for, waiters_of)
+
+with open(os.path.join(os.path.dirname(__file__), "stranger.py"), encoding="utf-8") as source:
+    STRANGER = source.read()
+
+AGE = r"(\d+(\.\d)?(ms|s|m|h|d)){1,2}"
+OTHER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
+COLUMNS = {"lock", "role", "place", "pid", "user", "uid", "state", "since", "age", "at_most", "command", "hidden"}
+HELPER = os.path.join(BUILD, "libexec", "me-only", "list")
+
+
+@pytest.fixture
+def who(call):
+    """who(LOCK, prefix=, status=): the rows of --who --json."""
+
+    def who_(lock, prefix=(), status=4, me_only=ME_ONLY, **kw):
+        r = call(*prefix, me_only, "--who", "--json", lock, **kw)
+        assert (r.returncode, r.stderr) == (status, b""), r
+        answer = json.loads(r.stdout)
+        assert list(answer) == ["who"] and all(set(row) == COLUMNS for row in answer["who"])
+        return answer["who"]
+
+    return who_
+
+
+@pytest.fixture
+def for_everybody():
+    """The folder of a copy of the program and its helper that every user can run."""
+    folder = tempfile.mkdtemp(prefix="me-only-test-")
+    os.makedirs(os.path.join(folder, "libexec", "me-only"))
+    shutil.copy(ME_ONLY, folder)
+    shutil.copy(HELPER, os.path.join(folder, "libexec", "me-only"))
+    for path, _, _ in os.walk(folder):
+        os.chmod(path, 0o755)
+    os.chmod(os.path.join(folder, "libexec", "me-only", "list"), 0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def first_line(call, lock, prefix=(), me_only=ME_ONLY, status=4, **kw):
+    r = call(*prefix, me_only, "--who", lock, **kw)
+    assert (r.returncode, r.stderr) == (status, b""), r
+    return r.stdout.decode().split("\n")[0]
+
+
+def listed(call, lock, prefix=(), me_only=ME_ONLY):
+    """The one row of --list --json for the lock."""
+    r = call(*prefix, me_only, "--list", "--json")
+    assert (r.returncode, r.stderr) == (0, b""), r
+    rows = [row for row in json.loads(r.stdout)["locks"] if row["lock"] == lock]
+    assert len(rows) == 1, rows
+    return rows[0]
+
+
+def without_ages(text):
+    return re.sub(rf"for (at most )?{AGE}", "for AGE", text)
+
+
+def roles(rows):
+    return {(row["role"], row["pid"]) for row in rows}
+
+
+def waiting(rows):
+    return [row["pid"] for row in rows if row["role"] == "waiter"]
+
+
+@pytest.fixture
+def line(start, lock):
+    """line(N) adds N waiters to the lock, one after the other, each of them in line before the next comes."""
+    n = 0
+
+    def line_(count):
+        nonlocal n
+        added = []
+        for _ in range(count):
+            n += 1
+            added.append(start(ME_ONLY, "-w", "inf", lock, "true", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            wait_for(lambda: waiters_of(lock) >= n, "it waits")
+        return added
+
+    return line_
+
+
+# --- a lock ---
+
+def test_a_free_lock(run, lock, who):
+    r = run("--who", lock)
+    assert (r.returncode, r.stdout, r.stderr) == (0, f"{lock}: free\n".encode(), b"")
+    assert who(lock, status=0) == []
+    assert run("--exit-base=100", "--who", lock).returncode == 0
+    assert not is_listed(address(lock))
+
+
+@forms
+def test_the_job_and_what_belongs_to_it(hold, run, who, lock, form):
+    holder = hold(lock, *form)
+    r = run("--who", lock)
+    assert r.returncode == 4 and r.stderr == b""
+    lines = r.stdout.decode().splitlines()
+    age = rf"{'at most ' if form == ('-F',) else ''}{AGE}"
+    assert re.fullmatch(rf"{lock}: held by pid {holder.job} \({user()}\) for {age}: cat", lines[0])
+    assert lines[1].split() == ["ROLE", "PLACE", "PID", "USER", "STATE", "SINCE", "AGE", "COMMAND"]
+    assert re.fullmatch(rf"job +{holder.job} {user()} +sleeping +[-0-9]{{10}} [:0-9]{{8}} +<?{AGE} +cat", lines[2])
+    assert run("--exit-base=100", "--who", lock).returncode == 104
+    rows = who(lock)
+    job = rows[0]
+    assert (job["lock"], job["role"], job["pid"], job["uid"], job["state"]) == (lock, "job", holder.job, os.geteuid(), "sleeping")
+    assert (job["place"], job["command"], job["hidden"]) == (None, "cat", None)
+    assert job["at_most"] is (form == ("-F",)) and isinstance(job["since"], float) and isinstance(job["age"], float)
+    expected = {("job", holder.job)} | ({("wrapper", holder.pid)} if form != ("-F",) else set())
+    assert {row for row in roles(rows) if row[0] != "keeper"} == expected
+
+
+def test_the_keeper_is_told_apart(hold, who, lock):
+    holder = hold(lock, "-o")
+    keeper = [pid for pid in children_of(holder.pid) if name_of(pid) == "me-only keeper"]
+    assert roles(who(lock)) == {("job", holder.job), ("wrapper", holder.pid), ("keeper", keeper[0])}
+
+
+def test_children_that_inherited_it(me_only, who, lock):
+    p = me_only(lock, "sh", "-c", "sleep 1000 & echo $!; exec sleep 1001")
+    child = int(read_line(p.stdout))
+    assert ("child", child) in roles(who(lock))
+
+
+def test_a_me_only_inside_the_job(me_only, who, lock):
+    """It is the job of the outer lock; and what keeps the inner lock for it is not the outer one's keeper."""
+    p = me_only(lock, ME_ONLY, lock + "b", "sh", "-c", "echo $$; exec sleep 1000")
+    inner_job = int(read_line(p.stdout))
+    inner = wait_for(lambda: [pid for pid in children_of(p.pid) if name_of(inner_job) == "sleep"], "it runs")[0]
+    outer = {(role, pid) for role, pid in roles(who(lock)) if role != "keeper"}
+    assert {("job", inner), ("wrapper", p.pid), ("child", inner_job)} <= outer
+    assert {("job", inner_job), ("wrapper", inner)} <= roles(who(lock + "b"))
+
+
+def test_a_stopped_job_is_shown_as_stopped(hold, run, who, call, lock):
+    holder = hold(lock, "-F")
+    os.kill(holder.job, signal.SIGSTOP)
+    wait_for(lambda: process_state(holder.job) == "T", "it is stopped")
+    assert who(lock)[0]["state"] == "stopped"
+    assert listed(call, lock)["state"] == "stopped"
+
+
+# --- agreement of the message, --who and --list ---
+
+def job_is_alone(hold, lock):
+    holder = hold(lock)
+    holder.kill()
+    holder.wait()
+    return holder.job
+
+
+def daemon_inherited(start, lock):
+    p = start(ME_ONLY, lock, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
+    pid = int(read_line(p.stdout))
+    assert p.wait(DEADLINE) == 0
+    return pid
+
+
+@pytest.mark.parametrize("scene", ["default", "-F", "-o", "me-only killed", "inherited", "stopped me-only"])
+def test_the_three_agree(hold, start, run, call, who, lock, scene):
+    if scene == "me-only killed":
+        pid = job_is_alone(hold, lock)
+    elif scene == "inherited":
+        pid = daemon_inherited(start, lock)
+    else:
+        holder = hold(lock, *[scene] if scene.startswith("-") else [])
+        pid = holder.job
+        if scene.startswith("stopped"):
+            os.kill(holder.pid, signal.SIGSTOP)
+            wait_for(lambda: process_state(holder.pid) == "T", "it is stopped")
+    said = refusal(run, lock).rstrip("\n")
+    assert f"held by pid {pid} ({user()})" in said
+    assert without_ages("me-only: " + first_line(call, lock)) == without_ages(said)
+    rows = who(lock)
+    assert (rows[0]["pid"], rows[0]["role"]) == (pid, "child" if scene == "inherited" else "job")
+    row = listed(call, lock)
+    assert (row["pid"], row["user"], row["command"]) == (pid, rows[0]["user"], rows[0]["command"])
+    assert row["state"] == ("inherited" if scene == "inherited" else "held")
+    assert row["at_most"] == rows[0]["at_most"] == ("for at most" in said)
+
+
+def test_lies_of_a_stranger_of_this_user(hold, start, run, call, who, lock):
+    """A greeting that was sent for another lock, replayed: the process named is one that has the socket, not the other's job."""
+    victim = hold(lock)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.connect(address(lock))
+        greeting = s.recv(65536)
+    theirs = lock + "x"
+    p = start(sys.executable, "-ISc", STRANGER, address(theirs).hex(), "replay", greeting.hex(), stdin=subprocess.PIPE)
+    assert read_line(p.stdout) == b"ready\n"
+    assert without_ages("me-only: " + first_line(call, theirs)) == without_ages(refusal(run, theirs).rstrip("\n"))
+    assert (who(theirs)[0]["pid"], listed(call, theirs)["pid"]) == (p.pid, p.pid)
+    assert victim.job not in [row["pid"] for row in who(theirs)]
+
+
+@pytest.mark.root
+def test_a_pid_that_was_used_again_is_not_named(call, lock, for_everybody):
+    """In a pid namespace of its own the next pid can be chosen: the job's is given to another process once the job has ended."""
+    script = """
+        "$0/me-only" "$1" sh -c 'sleep 1000 & echo $$ $! >&3' 3>"$2/pids"
+        read job child <"$2/pids"
+        echo $((job - 1)) >/proc/sys/kernel/ns_last_pid
+        sleep 1001 & other=$!
+        "$0/me-only" --who "$1" >"$2/who"; "$0/me-only" --list --json >"$2/list"; "$0/me-only" "$1" true 2>"$2/said"
+        echo $job $child $other
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        r = call("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", script, for_everybody, lock, folder)
+        job, child, other = r.stdout.split()
+        assert job == other, "the number was used again"
+
+        def read(name):
+            with open(os.path.join(folder, name), encoding="utf-8") as f:
+                return f.read()
+
+        said = read("said").rstrip("\n")
+        assert f"held by pid {child.decode()} (root), left running by" in said
+        assert without_ages("me-only: " + read("who").split("\n")[0]) == without_ages(said)
+        assert [row["pid"] for row in json.loads(read("list"))["locks"] if row["lock"] == lock] == [int(child)]
+
+
+# --- waiters ---
+
+def test_waiters_in_their_order(hold, line, run, who, lock):
+    holder = hold(lock)
+    waiters = line(6)
+    rows = wait_for(lambda: [r for r in [who(lock)] if len(waiting(r)) == 6], "all are shown")[0]
+    assert waiting(rows) == [p.pid for p in waiters]
+    assert [row["place"] for row in rows if row["role"] == "waiter"] == [1, 2, 3, 4, 5, 6]
+    for row in rows[-6:]:
+        assert row["at_most"] is True and row["state"] == "sleeping" and row["uid"] == os.geteuid()
+        assert row["command"] == f"{ME_ONLY} -w inf {lock} true"
+    text = run("--who", lock).stdout.decode()
+    assert re.search(rf"^waiter +1 +{waiters[0].pid} {user()} +sleeping .*<{AGE} +{re.escape(ME_ONLY)} -w inf {lock} true$", text, re.M)
+    assert release(holder) == 0
+
+
+@pytest.mark.parametrize("gone", [(0,), (1,), (2,), (0, 1), (1, 2), (4,), (5,)], ids=str)
+def test_who_has_gone_is_not_shown(hold, line, who, call, lock, gone):
+    """Whoever of the front, its heirs and the others ends, the order of those who are left is shown."""
+    hold(lock)
+    waiters = line(6)
+    for i in gone:
+        waiters[i].kill()
+        waiters[i].wait()
+    left = [p.pid for i, p in enumerate(waiters) if i not in gone]
+    wait_for(lambda: waiting(who(lock)) == left, "those who are left are shown in their order")
+    assert listed(call, lock)["waiters"] == len(left)
+
+
+def test_a_stopped_waiter_is_shown_as_stopped(hold, line, who, lock):
+    hold(lock)
+    waiters = line(5)
+    os.kill(waiters[4].pid, signal.SIGSTOP)
+    wait_for(lambda: [row["state"] for row in who(lock) if row["pid"] == waiters[4].pid] == ["stopped"], "it is shown as stopped")
+
+
+def test_a_thousand_and_more_waiters(hold, line, who, call, lock):
+    hold(lock)
+    waiters = line(1500)
+    assert waiting(who(lock)) == [p.pid for p in waiters]
+    dead = waiters[3::7]
+    for p in dead:
+        p.kill()
+        p.wait()
+    left = [p.pid for p in waiters if p.returncode is None]
+    assert waiting(who(lock)) == left
+    assert listed(call, lock)["waiters"] == len(left)
+
+
+# --- asking disturbs nobody ---
+
+def pending(lock):
+    """How many wait to be accepted at the lock's name."""
+    r = subprocess.run(["ss", "-xlnH"], capture_output=True, text=True, timeout=DEADLINE, check=True)
+    return [int(row.split()[2]) for row in r.stdout.splitlines() if f"@me-only:{lock} " in row][0]
+
+
+def resident(pid):
+    with open(f"/proc/{pid}/statm") as f:
+        return int(f.read().split()[1])
+
+
+def test_questions_leave_nothing_behind(hold, line, lock, call):
+    """A thousand: what each of them left behind, a descriptor, a page, a place in the backlog, would be there a thousand times."""
+    holder = hold(lock)
+    waiters = line(3)
+    wait_for(lambda: any(name_of(pid) == "me-only keeper" for pid in children_of(holder.pid)), "it has all that it will have")
+    ask = [f'for i in $(seq {{}}); do "{ME_ONLY}" --who "{lock}" >/dev/null; done'] * 2
+    call("sh", "-c", ask[0].format(20))
+    descriptors, pages = len(os.listdir(f"/proc/{holder.pid}/fd")), resident(holder.pid)
+    call("sh", "-c", ask[1].format(1000), timeout=10 * DEADLINE)
+    wait_for(lambda: len(os.listdir(f"/proc/{holder.pid}/fd")) <= descriptors and pending(lock) == 0, "nothing is left")
+    assert resident(holder.pid) <= pages + 8
+    assert waiters_of(lock) == 3 and all(p.poll() is None for p in waiters)
+
+
+def test_questions_do_not_fill_the_backlog_of_no_fork(hold, lock, call):
+    hold(lock, "-F")
+    call("sh", "-c", f'for i in $(seq 200); do "{ME_ONLY}" --who "{lock}"; "{ME_ONLY}" --list; done >/dev/null', timeout=10 * DEADLINE)
+    assert pending(lock) <= 17
+
+
+def test_a_question_never_joins_the_queue(start, lock, call, hold):
+    hold(lock)
+    p = start(sys.executable, "-ISc", STRANGER, queue_of(lock).hex(), "mute", stdin=subprocess.PIPE)
+    assert read_line(p.stdout) == b"ready\n"
+    first_line(call, lock)
+    call(ME_ONLY, "--list")
+    p.stdin.close()
+    assert p.stdout.read() == b""
+
+
+# --- what cannot be seen ---
+
+@pytest.mark.root
+def test_another_users_view(hold, line, who, call, lock, for_everybody):
+    holder = hold(lock)
+    line(4)
+    me_only = os.path.join(for_everybody, "me-only")
+    rows = who(lock, OTHER, me_only=me_only)
+    assert (rows[0]["role"], rows[0]["pid"], rows[0]["user"], rows[0]["command"]) == ("job", holder.job, "root", "cat")
+    assert [row["hidden"] for row in rows if row["role"] == "child"] == ["whether other users' processes have it, too, cannot be seen"]
+    waiters = [row for row in rows if row["role"] == "waiter"]
+    assert [row["place"] for row in waiters] == [1, 2, 3, 4] and {row["user"] for row in waiters} == {"root"}
+    assert {(row["pid"], row["hidden"]) for row in waiters} == {(None, "its process cannot be seen")}
+    assert "(its process cannot be seen)" in call(*OTHER, me_only, "--who", lock).stdout.decode()
+
+
+@pytest.mark.root
+def test_a_stranger_is_called_one(start, call, run, who, lock, for_everybody):
+    p = start(*OTHER, os.path.join(for_everybody, "me-only"), lock, "sh", "-c", "echo $$; exec sleep 1000")
+    job = int(read_line(p.stdout))
+    wait_for(lambda: name_of(job) == "sleep", "the job is what it will be")
+    said = first_line(call, lock)
+    assert f"held by pid {job} (nobody, neither this user nor root) for at most " in said
+    assert without_ages("me-only: " + said) == without_ages(refusal(run, lock).rstrip("\n"))
+    assert roles(who(lock)) >= {("job", job), ("wrapper", p.pid)}
+
+
+@pytest.mark.root
+def test_a_holder_in_another_pid_namespace(hold, lock, run, who, call):
+    """From inside a namespace the pids outside have no names."""
+    hold(lock)
+    inside = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+    why = "its process is in another pid namespace"
+    assert first_line(call, lock, inside) == f"{lock}: held, by whom is hidden ({why})"
+    rows = who(lock, inside)
+    assert (rows[0]["pid"], rows[0]["hidden"], rows[0]["uid"]) == (None, why, 0)
+    row = listed(call, lock, inside)
+    assert (row["state"], row["pid"], row["hidden"]) == ("hidden", None, why)
+
+
+@pytest.mark.root
+def test_a_proc_that_hides_others(hold, lock, call, for_everybody):
+    holder = hold(lock)
+    inside = ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh", *OTHER)
+    r = call(*inside, os.path.join(for_everybody, "me-only"), "--who", "--json", lock)
+    assert r.returncode == 4
+    job = json.loads(r.stdout)["who"][0]
+    assert (job["pid"], job["user"], job["state"], job["hidden"]) == (holder.job, "root", None, "/proc does not show its process")
+
+
+def test_a_policy_that_forbids_to_connect(hold, lock, call, who):
+    hold(lock)
+    prefix = (program("forbid"), "connect=EPERM", "landlock")
+    if call(*prefix, "/bin/true").returncode == 125:
+        prefix = prefix[:2]
+    assert first_line(call, lock, prefix).startswith(f"{lock}: held")
+    rows = who(lock, prefix)
+    if rows[0]["pid"] is None:
+        assert rows[0]["hidden"].startswith("a policy forbids to connect")
+
+
+@pytest.mark.root
+def test_a_queue_that_somebody_else_has_made(hold, start, lock, who):
+    hold(lock)
+    p = start(*OTHER, sys.executable, "-ISc", STRANGER, queue_of(lock).hex(), "mute", stdin=subprocess.PIPE, cwd="/")
+    assert read_line(p.stdout) == b"ready\n"
+    rows = [row for row in who(lock) if row["role"] == "waiter"]
+    assert [(row["pid"], row["hidden"]) for row in rows] == [(None, "there is a queue that is not its user's: left out")]
+
+
+# --- names ---
+
+NAMES = {"utf-8": ("zürich-日本", "zürich-日本"), "control": ("a\x1b[2Jb\n", r"a\x1b[2Jb\x0a"), "backslash": (r"a\x41", r"a\\x41"),
+         "not utf-8": (b"a\xff\xfe", r"a\xff\xfe"), "bidi": ("a\u202eb", r"a\xe2\x80\xaeb"), "quote": ('a"b', 'a"b'),
+         "prefix": ("host:etdc:x", "host:etdc:x"), "long": ("long" * 50, "long" * 50), "very long": ("é" * 30000, "é" * 30000)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_names_are_exact_and_harmless(me_only, call, lock, name, locale):
+    given, shown = NAMES[name]
+    given = os.fsencode(given) + os.fsencode(lock)
+    shown += lock
+    p = me_only("-F", given, "sh", "-c", "echo up; exec sleep 1000")
+    assert read_line(p.stdout) == b"up\n"
+    env = dict(os.environ, LC_ALL=locale)
+    r = call(ME_ONLY, "--who", "--json", given, env=env)
+    assert r.returncode == 4 and json.loads(r.stdout.decode())["who"][0]["lock"] == shown
+    assert listed(call, shown)["pid"] == p.pid
+    for text in (call(ME_ONLY, "--who", given, env=env).stdout.decode(), call(ME_ONLY, "--list", env=env).stdout.decode()):
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+    assert shown in text
+
+
+# --- what can go wrong ---
+
+@pytest.mark.parametrize("question", ["--who", "--list"])
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
+def test_output_that_cannot_be_written(hold, call, lock, question, options):
+    hold(lock)
+    argv = [ME_ONLY, "--exit-base=50", question, *options, *([lock] if question == "--who" else [])]
+    with open("/dev/full", "wb") as full:
+        r = call(*argv, stdout=full)
+    assert (r.returncode, r.stderr) == (53, b"me-only: standard output: cannot write: No space left on device\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    r = call(*argv, stdout=writer)
+    os.close(writer)
+    assert (r.returncode, r.stderr) == (53, b"me-only: standard output: cannot write: Broken pipe\n")
+    r = call("sh", "-c", 'exec "$@" >&-', "sh", *argv)
+    assert (r.returncode, r.stderr) == (53, b"me-only: standard output: cannot write: Bad file descriptor\n")
+
+
+@pytest.mark.parametrize("question", ["--who", "--list"])
+def test_a_table_of_sockets_that_cannot_be_read(call, lock, question):
+    r = call(program("forbid"), "socket=EACCES", ME_ONLY, "--exit-base=50", question, *([lock] if question == "--who" else []))
+    assert (r.returncode, r.stdout) == (53, b"")
+    assert r.stderr.startswith(b"me-only: the kernel's table of sockets: cannot be read: Permission denied (")
+
+
+def test_a_helper_that_is_missing(run, lock, tmp_path):
+    r = run("--exit-base=50", "--who", lock, env=dict(os.environ, ME_ONLY_EXEC_PATH=str(tmp_path)))
+    assert (r.returncode, r.stdout) == (53, b"")
+    assert r.stderr == (f"me-only: {tmp_path}/list: the helper for --who and --list cannot be run: No such file or directory; "
+                        "it comes with a me-only that was built with libsmartcols and libmnl\n").encode()
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_helper_that_others_can_write(run, lock, tmp_path, what):
+    tmp_path.chmod(0o755)
+    path = shutil.copy(HELPER, tmp_path)
+    os.chmod(path if what == "file" else tmp_path, 0o777)
+    assert stat.S_IMODE(os.stat(path if what == "file" else tmp_path).st_mode) == 0o777
+    r = run("--who", lock, env=dict(os.environ, ME_ONLY_EXEC_PATH=str(tmp_path)))
+    assert (r.returncode, r.stdout) == (3, b"")
+    assert r.stderr.decode().endswith("list: the helper for --who and --list cannot be run: others can write it or its folder\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["x", "true"], ["--who"], ["--no-such-option"]], ids=str)
+def test_the_helper_by_itself(call, arguments):
+    r = call(HELPER, *arguments)
+    assert (r.returncode, r.stdout) == (2, b"")
+    assert r.stderr == b"me-only: list: is a part of me-only: use me-only --who or --list\n"
