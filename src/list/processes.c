@@ -102,7 +102,7 @@ const struct socket_owner *processes_find(const struct processes *processes, uin
 	}
 	for (*n = 0; inode && low + *n < processes->n && processes->all[low + *n].inode == inode; ++*n)
 		;
-	return processes->all + low;
+	return *n > 0 ? processes->all + low : NULL;
 }
 
 bool processes_has(const struct processes *processes, uint32_t inode, pid_t pid)

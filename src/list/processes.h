@@ -26,7 +26,7 @@ void processes_read(struct processes *processes, const struct sockets *sockets);
 
 void processes_free(struct processes *processes);
 
-/* The owners of the socket INODE: the first of them, and into N how many. */
+/* The owners of the socket INODE: the first of them, and into N how many; NULL where there are none. */
 const struct socket_owner *processes_find(const struct processes *processes, uint32_t inode, size_t *n);
 
 /* Whether PID is seen to have the socket INODE. */
