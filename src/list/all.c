@@ -104,8 +104,8 @@ static bool has_gone(struct view *view, const struct seen_lock *lock)
 }
 
 /*
- * All are asked before any of them is waited for: the N holders answer while we go on. One after the other has time to do so until
- * one moment, so that nobody who is stopped costs more than all together may.
+ * All are asked before any of them is waited for: the holders answer while we go on. All have the same deadline, so that
+ * many who are stopped cost no more than one.
  */
 static void ask(struct view *view, struct seen_lock *locks, size_t n)
 {

@@ -56,7 +56,7 @@ static bool is_head(const struct queue *queue, pid_t pid)
 	return false;
 }
 
-/* --- the front and its heirs ------------------------------------------------------------------------------------------------- */
+/* --- the front and its heirs ------------------------------------------------------------------------------------------- */
 
 /* Whoever has the lock's socket too has just got it, and is about to leave the line. */
 static void find_heads(struct queue *queue)
@@ -165,7 +165,7 @@ static void add_hidden_heads(struct line_of_waiters *line, struct queue *queue)
 			add(line, 0, queue->socket->uid, ++queue->place);
 }
 
-/* --- the backlog ------------------------------------------------------------------------------------------------------------- */
+/* --- the backlog ------------------------------------------------------------------------------------------------------- */
 
 /*
  * Only connections of the queue's own user are ever let in. Who is not in the table came after it was read; who has the queue by
@@ -192,7 +192,7 @@ static void add_backlog(struct line_of_waiters *line, struct queue *queue)
 		line->untold += socket->pending;
 }
 
-/* --- all of it --------------------------------------------------------------------------------------------------------------- */
+/* --- all of it --------------------------------------------------------------------------------------------------------- */
 
 /* Whether this user namespace has a number for everybody; where it has not, the kernel shows OVERFLOW_UID for others. */
 static bool names_all_users(void)

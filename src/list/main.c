@@ -1,5 +1,5 @@
 /*
- * The helper for me-only --who and --list. It is started by me-only with me-only's arguments, the first of which is the file of that program.
+ * The helper for me-only --who and --list. me-only becomes it, with its arguments; the first of them is me-only's own file.
  *
  * The sources in the order in which a question calls them:
  *

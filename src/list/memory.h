@@ -10,7 +10,9 @@ void *memory_get(size_t n);
 /* A copy of the N bytes FROM. */
 void *memory_copy(const void *from, size_t n);
 
-/* Makes room for one more item of SIZE bytes in ITEMS, where USED are; *ROOM is for how many there is room. Returns where ITEMS are now. */
+/*
+ * Makes room for one more item of SIZE bytes in ITEMS, of which USED are there, and *ROOM can be. Returns where ITEMS are now.
+ */
 void *memory_grow(void *items, size_t used, size_t *room, size_t size);
 
 #endif

@@ -53,7 +53,7 @@ const struct unix_socket *sockets_of_lock(const struct sockets *sockets, const s
 /* Whether SOCKET is bound to the name of a lock, which therefore is held. */
 bool socket_is_holder(const struct unix_socket *socket);
 
-/* Whether SOCKET is one in SOCKETS that bears a name of the same lock as OTHER. For walks with a pointer that may be behind the last. */
+/* Whether SOCKET, which may be the one behind the last, bears a name of the same lock as OTHER. */
 bool sockets_share_lock(const struct sockets *sockets, const struct unix_socket *socket, const struct unix_socket *other);
 
 #endif

@@ -202,7 +202,7 @@ const char *text_state(char letter)
 	}
 }
 
-/* --- the name of a lock ------------------------------------------------------------------------------------------------------ */
+/* --- the name of a lock ------------------------------------------------------------------------------------------------ */
 
 #define BEGINNING 44		/* how much of a long name is in its address: host-address.h */
 

@@ -88,7 +88,10 @@ int view_is_me_only(const struct view *view, pid_t pid)
 
 	stpcpy(number_format((uint64_t)pid, stpcpy(path, "/proc/")), "/exe");
 	r = view->program_failed ? view->program_failed : file_status(AT_FDCWD, path, &other);
-	return r ? r : own->stx_dev_major == other.stx_dev_major && own->stx_dev_minor == other.stx_dev_minor && own->stx_ino == other.stx_ino;
+	if (r)
+		return r;
+	return own->stx_dev_major == other.stx_dev_major && own->stx_dev_minor == other.stx_dev_minor &&
+	       own->stx_ino == other.stx_ino;
 }
 
 /*

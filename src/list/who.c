@@ -124,7 +124,7 @@ static bool describe_process(struct row *row)
 	return true;
 }
 
-/* --- those who have it ------------------------------------------------------------------------------------------------------- */
+/* --- those who have it ------------------------------------------------------------------------------------------------- */
 
 /* Whether PID has the keeper's name. */
 static bool is_keeper(pid_t pid)
@@ -164,7 +164,7 @@ static const char *role_of(struct view *view, const struct seen_lock *lock, pid_
 	return own_kind && pid == lock->holder.pid ? "wrapper" : "child";
 }
 
-/* The me-only that has started the job, of whatever version: its parent, if it has the lock. 0 if it is gone or cannot be seen. */
+/* The me-only, of whatever version, that has started the job: its parent, if that has the lock. 0: gone, or not to be seen. */
 static pid_t find_wrapper(struct view *view, const struct seen_lock *lock)
 {
 	struct process job;
@@ -225,7 +225,7 @@ static void add_unseen(struct answer *answer, const struct view *view, const str
 		add_row(answer, &row);
 }
 
-/* --- those who wait ---------------------------------------------------------------------------------------------------------- */
+/* --- those who wait ---------------------------------------------------------------------------------------------------- */
 
 static void add_waiters(struct answer *answer, struct view *view, const struct unix_socket *first)
 {
@@ -263,7 +263,7 @@ static void add_waiters(struct answer *answer, struct view *view, const struct u
 	line_free(&line);
 }
 
-/* --- the question ------------------------------------------------------------------------------------------------------------ */
+/* --- the question ------------------------------------------------------------------------------------------------------ */
 
 /* The socket that is bound to the lock's name, among those that follow FIRST; NULL if there is none. */
 static const struct unix_socket *find_holder_socket(const struct view *view, const struct unix_socket *first)
@@ -317,7 +317,8 @@ static char *sentence(const struct lock *lock, const struct seen_lock *seen)
 	return or_null(line.text + sizeof ours - 1);
 }
 
-static char *answer_text(struct view *view, const struct lock *lock, const struct seen_lock *seen, const struct unix_socket *first, bool json)
+static char *answer_text(struct view *view, const struct lock *lock, const struct seen_lock *seen,
+			 const struct unix_socket *first, bool json)
 {
 	char *name = text_lock(seen->address, lock->name, 0), *before, *rows, *text;
 	struct answer answer = { table_new("who", columns, COLUMNS, json), name, json, 0 };
