@@ -16,11 +16,20 @@ int64_t clock_now(int clock)
 	int64_t now[2] = { 0 };		/* seconds and nanoseconds */
 
 	/*
-	 * The raw call: for somebody who asks only a few times it is as fast as finding the vDSO's, and libc's is 850 bytes. It
-	 * cannot fail. Where it does, because of a debugger or a filter, the time stands still rather than to jump.
+	 * The raw call: for somebody who asks only a few times it is as fast as finding the vDSO's, and libc's is 850 bytes.
+	 * Where it fails, because of a filter for system calls, the time stands still rather than to jump.
 	 */
-	for (int tries = 0; tries < 4 && syscall(SYS_CLOCK, clock, now); tries++)
-		;
+	for (int tries = 0; tries < 4; tries++)
+		if (syscall(SYS_CLOCK, clock, now) == 0)
+			return now[0] * NS_PER_S + now[1];
+#ifdef SYS_clock_gettime64
+	/* Linux before 5.1. */
+	long old[2] = { 0 };
+
+	syscall(SYS_clock_gettime, clock, old);
+	now[0] = old[0];
+	now[1] = old[1];
+#endif
 	return now[0] * NS_PER_S + now[1];
 }
 

@@ -38,12 +38,12 @@ int host_peer_read(int fd, struct host_peer *peer)
 	return 0;
 }
 
-bool host_is_proved_holder(const struct host_address *address, pid_t pid)
+bool host_is_proved_holder(const struct host_address *address, const struct host_sources *sources, pid_t pid)
 {
 	struct socket_entry entry;
 	struct process process;
 
-	if (socket_table_find(address, &entry))
+	if (sources->find_socket(sources, address, &entry))
 		return false;
 	return process_has_socket(pid, entry.inode) ||
 	       (process_read(pid, &process) == 0 && process_has_socket(process.parent, entry.inode));
@@ -141,7 +141,7 @@ void host_conclude(struct host_inquiry *inquiry, const struct host_address *addr
 	holder->uid_known = true;
 	if (peer->cred.pid == 0) {
 		holder->hidden = "its process is in another pid namespace";
-	} else if (peer->life == PEER_DEAD || (peer->life == PEER_UNKNOWN && !host_is_proved_holder(address, peer->cred.pid))) {
+	} else if (peer->life == PEER_DEAD || (peer->life == PEER_UNKNOWN && !host_is_proved_holder(address, sources, peer->cred.pid))) {
 		find_heir(address, sources, true, holder);
 	} else {
 		holder->pid = peer->cred.pid;
@@ -166,9 +166,10 @@ static pid_t find_process(const struct host_sources *sources, uint32_t inode, bo
 	return process_find_socket(inode, own_kind);
 }
 
+const struct host_sources host_kernel = { find_socket, find_process };
+
 void host_find_holder(const struct host_address *address, struct holder *holder)
 {
-	static const struct host_sources kernel = { find_socket, find_process };
 	struct host_inquiry inquiry;
 
 	host_inquire(&inquiry, address);
@@ -177,5 +178,5 @@ void host_find_holder(const struct host_address *address, struct holder *holder)
 
 		poll(&answer, 1, HOST_GREETING_MS);
 	}
-	host_conclude(&inquiry, address, &kernel, holder);
+	host_conclude(&inquiry, address, &host_kernel, holder);
 }

@@ -26,9 +26,6 @@ int host_peer_read(int fd, struct host_peer *peer);
 /* A pidfd of the process that listened last at the other end of FD, or a negative errno: before Linux 6.5 there is none to have. */
 int host_peer_pidfd(int fd);
 
-/* Whether PID, or the process that started it (a wrapper), is seen to have the socket of the lock at ADDRESS. */
-bool host_is_proved_holder(const struct host_address *address, pid_t pid);
-
 /* What a holder says to who connects; the whole name of the lock follows. All in the order of the machine's bytes. */
 struct host_greeting {
 	char magic[8];		/* HOST_GREETING_MAGIC, without its NUL */
@@ -54,6 +51,12 @@ struct host_sources {
 	/* As process_find_socket(). */
 	pid_t (*find_process)(const struct host_sources *sources, uint32_t inode, bool *own_kind);
 };
+
+/* The kernel's own tables, read anew each time. */
+extern const struct host_sources host_kernel;
+
+/* Whether PID, or the process that started it (a wrapper), is seen to have the socket of the lock at ADDRESS. */
+bool host_is_proved_holder(const struct host_address *address, const struct host_sources *sources, pid_t pid);
 
 /* Connects to the holder of the lock at ADDRESS. Fails only in what INQUIRY says. */
 void host_inquire(struct host_inquiry *inquiry, const struct host_address *address);

@@ -30,6 +30,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "deadline.h"
@@ -102,11 +103,6 @@ static void close_fd(int *fd)
 	if (*fd >= 0)
 		close(*fd);
 	*fd = -1;
-}
-
-static int64_t earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
 }
 
 static bool is_in_line(const struct waiter *w)
@@ -355,6 +351,18 @@ static int bind_name(struct waiter *w)
 	return host_bind(w->lock, w->candidate, w->name);
 }
 
+/* A pidfd of the process that listened last at the other end of FD, or a negative errno. If its number was used again, no harm is done. */
+static int job_of(int fd)
+{
+	struct ucred peer;
+	socklen_t size = sizeof peer;
+	int pidfd = host_peer_pidfd(fd);
+
+	if (pidfd == -ENOPROTOOPT && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0)
+		pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+	return pidfd;
+}
+
 /*
  * Connects to the name, so that the hang-up tells when it is free; where that cannot be, sets a time to try again.
  * Returns 0 or a negative errno.
@@ -369,7 +377,7 @@ static int watch_name(struct waiter *w)
 	}
 	w->watch = fd;
 	close_fd(&w->job);
-	w->job = host_peer_pidfd(fd);
+	w->job = job_of(fd);
 	w->watched_since = deadline_now();
 	w->look = w->watched_since + LOOK;
 	return 0;
@@ -470,7 +478,7 @@ static int look_past_front(struct waiter *w)
 			return r;
 	}
 	if (!w->seen_free && w->queue < 0)
-		w->look_interval = earlier(w->look_interval * 2, LONGEST_LOOK);
+		w->look_interval = deadline_earlier(w->look_interval * 2, LONGEST_LOOK);
 	w->look = deadline_now() + (w->seen_free ? FREE_LOOK : w->look_interval);
 	return -EAGAIN;
 }
@@ -561,7 +569,7 @@ static void hear_ahead(struct waiter *w, int i)
 static int act(struct waiter *w)
 {
 	/* At the deadline the name is tried once more. */
-	bool due = deadline_now() >= earlier(w->look, w->wait->deadline);
+	bool due = deadline_now() >= deadline_earlier(w->look, w->wait->deadline);
 	int r = -EAGAIN;
 
 	if (w->caught) {
@@ -573,7 +581,7 @@ static int act(struct waiter *w)
 	}
 	if (w->queue < 0 && !is_in_line(w) && !w->alone && due) {
 		join(w);
-		due = deadline_now() >= earlier(w->look, w->wait->deadline);
+		due = deadline_now() >= deadline_earlier(w->look, w->wait->deadline);
 	}
 	if (due && (is_front(w) || w->alone))
 		r = try_name(w);
@@ -612,7 +620,7 @@ static int poll_open(struct pollfd fds[WAITER_FDS], bool ready[WAITER_FDS], cons
 	for (int i = 0; i < WAITER_FDS; i++)
 		if (all[i].fd >= 0)
 			fds[n++] = all[i];
-	r = poll(fds, n, deadline_poll_timeout(earlier(earlier(w->wait->deadline, w->wait->due), w->look)));
+	r = poll(fds, n, deadline_poll_timeout(deadline_earlier(deadline_earlier(w->wait->deadline, w->wait->due), w->look)));
 	n = 0;
 	for (int i = 0; i < WAITER_FDS; i++)
 		ready[i] = all[i].fd >= 0 && fds[n++].revents && r > 0;

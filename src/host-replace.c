@@ -34,6 +34,10 @@
 /* The kernel counts the age of processes in steps of 1/100 s; two that were started in the same one are equally old. */
 #define AGE_STEP (10 * NS_PER_MS)
 
+/* So often, and with such pauses, an heir is asked for its proof. */
+#define ASK_TRIES 5
+#define ASK_PAUSE_MS 10
+
 static const char stranger[] = "the holder is neither this user nor root";
 
 static int open_pidfd(pid_t pid)
@@ -92,16 +96,11 @@ static int peer_pidfd(int fd, const struct host_peer *peer, const struct host_ad
 	if (peer->life == PEER_ALIVE)
 		return host_peer_pidfd(fd);
 	pidfd = open_pidfd(peer->cred.pid);
-	if (pidfd >= 0 && !host_is_proved_holder(address, peer->cred.pid)) {
+	if (pidfd >= 0 && !host_is_proved_holder(address, &host_kernel, peer->cred.pid)) {
 		close(pidfd);
 		pidfd = -ESRCH;
 	}
 	return pidfd;
-}
-
-static int64_t start_of(const struct process *process)
-{
-	return clock_now(CLOCK_BOOTTIME) - process->age;
 }
 
 /* Fills in what is known of the command: what was read of its number counts if it has not ended then. */
@@ -114,7 +113,7 @@ static void know_job(struct replacement *replacement, pid_t job, int pidfd)
 	replacement->job_fd = pidfd;
 	if (process_read(job, &process) == 0 && !has_ended(pidfd)) {
 		replacement->session = session;
-		replacement->start = start_of(&process);
+		replacement->start = process.start;
 	}
 }
 
@@ -184,7 +183,7 @@ static bool is_of_session(const struct replacement *replacement, pid_t pid)
 	struct process process;
 
 	return replacement->session > 0 && getsid(pid) == replacement->session && process_read(pid, &process) == 0 &&
-	       start_of(&process) + AGE_STEP > replacement->start;
+	       process.start + AGE_STEP > replacement->start;
 }
 
 /* Whether PID was started with the lock's ME_ONLY_LOCK. */
@@ -211,6 +210,22 @@ static bool belongs(const struct hunt *hunt, pid_t pid)
 }
 
 /*
+ * Whether PID runs me-only, which can be another version of it: then it is known by its name, or as the parent of the command that
+ * has the lock. A name alone can keep a process from being killed, no more.
+ */
+static bool is_me_only(const struct replacement *replacement, pid_t pid)
+{
+	static const char own[] = "me-only";
+	char name[32] = "";
+	struct process job;
+
+	/* The keeper has a second word. */
+	process_command(pid, false, name, sizeof name - 1);
+	return process_is_me_only(pid) || (!strncmp(name, own, sizeof own - 1) && strchr(" ", name[sizeof own - 1])) ||
+	       (process_read(replacement->job, &job) == 0 && job.parent == pid && has_lock(replacement, pid));
+}
+
+/*
  * Sends NUMBER to PID. A me-only is never killed: it ends by itself, when its command has ended. Perhaps it has none yet, and
  * SIGTERM is ignored: so later it is sent what nobody ignores, and what is nothing to a command that was killed already.
  */
@@ -218,7 +233,7 @@ static void strike(struct replacement *replacement, pid_t pid, int pidfd, int nu
 {
 	int r;
 
-	if (number == SIGKILL && process_is_me_only(pid))
+	if (number == SIGKILL && is_me_only(replacement, pid))
 		number = replacement->forced ? SIGVTALRM : SIGCONT;
 	r = end(pidfd, number);
 	if (r == -EPERM)
@@ -273,25 +288,30 @@ static int ask_heirs(const struct lock *lock, struct replacement *replacement)
 {
 	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = SIGTERM };
 
-	process_walk(visit, &hunt);
-	if (replacement->stubborn)
-		return refuse(replacement, "this user may not signal it");
-	if (hunt.found == 0 && hunt.unproved > 0)
-		return refuse(replacement, "nothing proves that it was started under this lock");
-	if (hunt.found == 0 && still_holds(lock, replacement))
-		return refuse_unproved(replacement);
-	return 0;
+	/* Who is about to end still has the lock, when it has no environment any more: then it is gone the next time. */
+	for (int tries = 0; tries < ASK_TRIES; tries++) {
+		hunt.unproved = 0;
+		process_walk(visit, &hunt);
+		if (replacement->stubborn)
+			return refuse(replacement, "this user may not signal it");
+		if (hunt.found > 0 || still_holds(lock, replacement) == 0)
+			return 0;
+		poll(NULL, 0, ASK_PAUSE_MS);
+	}
+	return hunt.unproved > 0 ? refuse(replacement, "nothing proves that it was started under this lock") : refuse_unproved(replacement);
 }
 
 /* Asks who has inherited the lock from a command that has ended meanwhile, or ends BY_FORCE all that is left. */
 static int press(const struct lock *lock, struct replacement *replacement, bool by_force)
 {
 	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = by_force ? SIGKILL : SIGTERM };
+	int r;
 
 	if (!by_force && (replacement->heirs_asked || !replacement->job || !has_ended(replacement->job_fd)))
 		return 0;
-	if (still_holds(lock, replacement) == 0)
-		return -ENOENT;
+	r = still_holds(lock, replacement);
+	if (r <= 0)
+		return r == 0 ? -ENOENT : 0;
 	replacement->heirs_asked = true;
 	process_walk(visit, &hunt);
 	if (by_force && replacement->job)

@@ -272,8 +272,7 @@ static int wait_at_gate(void *argument)
 /*
  * -o: the command does not hold the lock, so it must not start before its keeper is there. It waits at a gate, a pipe: the
  * keeper's byte opens it, and if the keeper dies before, the pipe's end does not. That end is the keeper's, too: it stays open
- * until the keeper has ended. Returns 0, or a negative errno after which
- * nothing was started.
+ * until the keeper has ended. Returns 0, or a negative errno after which nothing was started.
  */
 static int start_with_keeper(struct job *job)
 {

@@ -53,7 +53,8 @@ static int keep(void *argument)
 		_exit(1);
 	while (poll(ended, 2, -1) < 0 || !(ended[0].revents | ended[1].revents))
 		;
-	if (ended[1].revents)
+	/* POLLNVAL: the parent lives and has let go of everything, while we were about to look for the first time. */
+	if (ended[1].revents || (ended[0].revents & POLLNVAL))
 		_exit(0);
 	/* The table that we shared is ours alone now. */
 	close_others(start->lock, start->command);

@@ -55,7 +55,11 @@
 /* fcntl(2) for commands on descriptors. The raw call: libc's has cases for locks, which make 400 bytes. */
 static int descriptor_control(int fd, int command, int argument)
 {
+#ifdef SYS_fcntl
 	return (int)syscall(SYS_fcntl, fd, command, argument);
+#else
+	return (int)syscall(SYS_fcntl64, fd, command, argument);
+#endif
 }
 
 /*
@@ -191,7 +195,7 @@ static bool descends_from_holder(const struct host_address *address)
 	close(fd);
 	if (r || peer.life == PEER_DEAD || !process_descends(getpid(), peer.cred.pid))
 		return false;
-	return peer.life == PEER_ALIVE || host_is_proved_holder(address, peer.cred.pid);
+	return peer.life == PEER_ALIVE || host_is_proved_holder(address, &host_kernel, peer.cred.pid);
 }
 
 bool host_is_reentry(const struct host_address *address)

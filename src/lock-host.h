@@ -1,4 +1,4 @@
-/* What the two halves of the host engine, lock-host.c and host-queue.c, share. */
+/* What the parts of the host engine (lock-host.c, and the host-*.c that are about taking and asking) share. */
 #ifndef LOCK_HOST_H
 #define LOCK_HOST_H
 

@@ -12,8 +12,8 @@
  *   lock-host.c      the host engine: an abstract socket name
  *     host-address.c   NAME as a socket address; sha256.c for long ones
  *     host-queue.c     waiting, first come, first served
- *     host-holder.c    who holds a name, as the kernel, the holder and /proc say
  *       host-words.c     what waiters say to each other
+ *     host-holder.c    who holds a name, as the kernel, the holder and /proc say
  *     host-replace.c   --replace
  *     socket-table.c   the kernel's table of sockets
  *   waiting.c        what a run says and does while it waits
@@ -185,7 +185,7 @@ static int ask_helper(char **argv, const struct options *options)
 	line_begin_about(&line, path);
 	line_add(&line, "the helper for --who and --list cannot be run: ");
 	if (r == -EPERM)
-		line_add(&line, "others can write it or its folder");
+		line_add(&line, "it or its folder is another user's, or others can write it");
 	else
 		line_add(&line, strerror(-r));
 	if (r == -ENOENT)

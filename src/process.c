@@ -15,8 +15,6 @@
 #include "deadline.h"
 #include "number.h"
 
-#define PATH_SIZE 64	/* "/proc/PID/task/..." with any number is shorter */
-
 /* A process that is deeper than this below its ancestors is taken to have no more of them. */
 #define DEEPEST 10000
 
@@ -37,10 +35,9 @@ static uint64_t number_at(const char *text, const char **end)
 	return n;
 }
 
-/* "/proc/PID/FILE"; what does not exist where /proc is another pid namespace's: there PID is another process. */
-static const char *path_of(char path[PATH_SIZE], pid_t pid, const char *file)
+const char *process_path(char path[PROCESS_PATH_SIZE], pid_t pid, const char *file)
 {
-	ssize_t n = readlink("/proc/self", path, PATH_SIZE - 1);
+	ssize_t n = readlink("/proc/self", path, PROCESS_PATH_SIZE - 1);
 	const char *end;
 	char *out;
 
@@ -56,8 +53,8 @@ static const char *path_of(char path[PATH_SIZE], pid_t pid, const char *file)
 /* Reads at most SIZE bytes of /proc/PID/FILE. Returns how many, or a negative errno. */
 static ssize_t read_file(pid_t pid, const char *file, char *bytes, size_t size)
 {
-	char path[PATH_SIZE];
-	int fd = open(path_of(path, pid, file), O_RDONLY | O_CLOEXEC);
+	char path[PROCESS_PATH_SIZE];
+	int fd = open(process_path(path, pid, file), O_RDONLY | O_CLOEXEC);
 	ssize_t n, r;
 
 	if (fd < 0)
@@ -82,11 +79,6 @@ static const char *stat_field(const char *text, int n)
 	return text;
 }
 
-static int64_t age_of(uint64_t start_ticks)
-{
-	return clock_now(CLOCK_BOOTTIME) - (int64_t)(start_ticks * (uint64_t)(NS_PER_S / (int64_t)getauxval(AT_CLKTCK)));
-}
-
 int process_read(pid_t pid, struct process *process)
 {
 	char text[1024];
@@ -103,7 +95,8 @@ int process_read(pid_t pid, struct process *process)
 	fields += 2;
 	process->state = *fields;
 	process->parent = (pid_t)number_at(stat_field(fields, 4), &end);
-	process->age = age_of(number_at(stat_field(fields, 22), &end));
+	process->start = (int64_t)(number_at(stat_field(fields, 22), &end) * (uint64_t)(NS_PER_S / (int64_t)getauxval(AT_CLKTCK)));
+	process->age = clock_now(CLOCK_BOOTTIME) - process->start;
 	return 0;
 }
 
@@ -176,13 +169,13 @@ static int64_t numbers_next(struct numbers *numbers)
 
 bool process_has_socket(pid_t pid, uint32_t inode)
 {
-	char path[PATH_SIZE], wanted[PATH_SIZE], seen[PATH_SIZE];
+	char path[PROCESS_PATH_SIZE], wanted[PROCESS_PATH_SIZE], seen[PROCESS_PATH_SIZE];
 	struct numbers fds;
 	size_t length = (size_t)(stpcpy(number_format(inode, stpcpy(wanted, "socket:[")), "]") - wanted);
 	bool found = false;
 	int64_t fd;
 
-	if (numbers_open(&fds, path_of(path, pid, "fd")))
+	if (numbers_open(&fds, process_path(path, pid, "fd")))
 		return false;
 	while (!found && (fd = numbers_next(&fds)) >= 0) {
 		number_format((uint64_t)fd, path);
@@ -194,10 +187,10 @@ bool process_has_socket(pid_t pid, uint32_t inode)
 
 bool process_is_me_only(pid_t pid)
 {
-	char path[PATH_SIZE];
+	char path[PROCESS_PATH_SIZE];
 	struct statx own, other;
 
-	return file_status(AT_FDCWD, "/proc/self/exe", &own) == 0 && file_status(AT_FDCWD, path_of(path, pid, "exe"), &other) == 0 &&
+	return file_status(AT_FDCWD, "/proc/self/exe", &own) == 0 && file_status(AT_FDCWD, process_path(path, pid, "exe"), &other) == 0 &&
 	       own.stx_dev_major == other.stx_dev_major && own.stx_dev_minor == other.stx_dev_minor && own.stx_ino == other.stx_ino;
 }
 
@@ -241,10 +234,10 @@ pid_t process_find_socket(uint32_t inode, bool *own_kind)
 
 bool process_has_variable(pid_t pid, const char *entry)
 {
-	char path[PATH_SIZE], bytes[4096];
+	char path[PROCESS_PATH_SIZE], bytes[4096];
 	const size_t length = strlen(entry) + 1;
 	size_t same = 0;	/* how much of ENTRY the bytes before AT are; length + 1: they are another variable's */
-	int fd = open(path_of(path, pid, "environ"), O_RDONLY | O_CLOEXEC);
+	int fd = open(process_path(path, pid, "environ"), O_RDONLY | O_CLOEXEC);
 	bool found = false;
 	ssize_t n;
 
@@ -260,9 +253,9 @@ bool process_has_variable(pid_t pid, const char *entry)
 
 int process_user(pid_t pid, uid_t *uid)
 {
-	char path[PATH_SIZE];
+	char path[PROCESS_PATH_SIZE];
 	struct statx status;
-	int r = file_status(AT_FDCWD, path_of(path, pid, "."), &status);
+	int r = file_status(AT_FDCWD, process_path(path, pid, "."), &status);
 
 	if (r == 0)
 		*uid = status.stx_uid;

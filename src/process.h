@@ -12,10 +12,19 @@ struct statx;
 /* As statx(2) for PATH below the folder FOLDER, or for FOLDER itself where PATH is "". Returns 0 or a negative errno. */
 int file_status(int folder, const char *path, struct statx *status);
 
+#define PROCESS_PATH_SIZE 64
+
+/*
+ * Puts "/proc/PID/FILE" into PATH, for a FILE of at most 30 bytes, and returns it; or, where /proc is another pid namespace's and
+ * PID another process there, the name of something that does not exist.
+ */
+const char *process_path(char path[PROCESS_PATH_SIZE], pid_t pid, const char *file);
+
 struct process {
 	char state;		/* R, S, T (stopped), Z ... */
 	pid_t parent;
-	int64_t age;		/* nanoseconds since it was started; exec does not change it */
+	int64_t start;		/* when it was started (CLOCK_BOOTTIME, ns, in steps of 1/100 s); exec does not change it */
+	int64_t age;		/* nanoseconds since then */
 };
 
 /* Reads /proc/PID/stat. Returns 0 or a negative errno. */

@@ -54,6 +54,12 @@ static bool is_it(const struct nlmsghdr *header, const struct host_address *addr
 	return named;
 }
 
+/* A kernel without CONFIG_UNIX_DIAG says ENOENT, which is not to be taken for "no such socket". */
+static int failure(int error)
+{
+	return error == -ENOENT ? -EPROTONOSUPPORT : error;
+}
+
 /* Reads the answer to its end or to the socket. Returns 0, -ENOENT, or another negative errno. */
 static int search(int fd, const struct host_address *address, struct socket_entry *entry)
 {
@@ -72,7 +78,7 @@ static int search(int fd, const struct host_address *address, struct socket_entr
 			if (h->nlmsg_type == NLMSG_DONE)
 				return -ENOENT;
 			if (h->nlmsg_type == NLMSG_ERROR)
-				return ((const struct nlmsgerr *)NLMSG_DATA(h))->error;
+				return failure(((const struct nlmsgerr *)NLMSG_DATA(h))->error);
 			if (h->nlmsg_type == SOCK_DIAG_BY_FAMILY && is_it(h, address, entry))
 				return 0;
 		}

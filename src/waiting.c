@@ -26,20 +26,25 @@
 
 #define DEFAULT_KILL_AFTER (5 * NS_PER_S)
 
-static int64_t earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
 /* --- the line ---------------------------------------------------------------------------------------------------------------- */
+
+/* Whether the terminal is ours to write over. In the background of a shell it is what a person types on. */
+static bool is_in_foreground(void)
+{
+	pid_t foreground;
+
+	return ioctl(STDERR_FILENO, TIOCGPGRP, &foreground) || foreground == getpgrp();
+}
 
 /* Takes the line away. If a signal ends us it stays: then it says for what we had been waiting. */
 static void erase(struct waiting *waiting)
 {
 	char blanks[MOST_COLUMNS + 2];
 
-	if (waiting->columns == 0)
+	if (waiting->columns == 0 || !is_in_foreground()) {
+		waiting->columns = 0;
 		return;
+	}
 	memset(blanks, ' ', sizeof blanks);
 	blanks[0] = blanks[waiting->columns + 1] = '\r';
 	(void)!write(STDERR_FILENO, blanks, waiting->columns + 2);
@@ -53,7 +58,7 @@ static size_t fit(struct line *line, size_t columns)
 
 	for (size_t i = 0; i < line->length; i++) {
 		unsigned char c = (unsigned char)line->text[i];
-		size_t wide = c >> 6 == 2 ? 0 : c > 0xe1 || (c == 0xe1 && (unsigned char)line->text[i + 1] >= 0x84) ? 2 : 1;
+		size_t wide = c >> 6 == 2 ? 0 : c > 0xe1 || (c == 0xe1 && i + 1 < line->length && (unsigned char)line->text[i + 1] >= 0x84) ? 2 : 1;
 
 		if (used + wide > columns) {
 			line->length = i;
@@ -96,6 +101,8 @@ static void tell(struct waiting *waiting, const struct lock *lock)
 	line_escape(&line, lock->spec, strlen(lock->spec), columns / 3);
 	line_add(&line, ": ");
 	holder_describe(&holder, true, &line);
+	if (!is_in_foreground())
+		return;
 	erase(waiting);
 	waiting->columns = fit(&line, columns);
 	(void)!write(STDERR_FILENO, line.text, line.length);
@@ -161,7 +168,8 @@ static int press(struct waiting *waiting, const struct lock *lock)
 	waiting->look_due = DEADLINE_NEVER;
 	if (r)
 		return r == -ENOENT ? 0 : -ECANCELED;
-	waiting->look_due = by_force ? deadline_in(FORCE_AGAIN) : earlier(waiting->kill_due, deadline_in(ASK_AGAIN));
+	waiting->look_due = by_force ? deadline_in(FORCE_AGAIN) : replacement->heirs_asked || !replacement->job ? waiting->kill_due :
+			    deadline_earlier(waiting->kill_due, deadline_in(ASK_AGAIN));
 	if (options->verbose && replacement->struck)
 		say(waiting, lock, by_force ? "killed pid " : "asked pid ", replacement->struck, by_force ? "" : " to end");
 	if (replacement->stubborn != before)
@@ -200,7 +208,7 @@ static int attend(struct lock_wait *wait, const struct lock *lock)
 		waiting->line_due = say_for_whom(waiting, lock);
 	if (deadline_now() >= waiting->look_due)
 		r = press(waiting, lock);
-	wait->due = earlier(waiting->look_due, waiting->line_due);
+	wait->due = deadline_earlier(waiting->look_due, waiting->line_due);
 	return r;
 }
 

@@ -100,7 +100,7 @@ static void add_row(struct table *table, struct view *view, const struct seen_lo
 /* Whether a lock that nobody could be found behind has been let go since the table was read. */
 static bool has_gone(struct view *view, const struct seen_lock *lock)
 {
-	return lock->connecting && lock->holder.pid == 0 && !view_still_has(view, lock->socket->inode);
+	return lock->holder.pid == 0 && !view_still_has(view, lock->socket->inode);
 }
 
 /*

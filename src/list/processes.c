@@ -6,7 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../number.h"
 #include "../process.h"
 #include "memory.h"
 
@@ -38,12 +37,11 @@ static void add(struct processes *processes, uint32_t inode, pid_t pid)
 static bool visit(pid_t pid, void *argument)
 {
 	const struct walk *walk = argument;
-	char path[64], link[64];
+	char path[PROCESS_PATH_SIZE], link[64];
 	const struct dirent *entry;
 	DIR *folder;
 
-	stpcpy(number_format((uint64_t)pid, stpcpy(path, "/proc/")), "/fd");
-	folder = opendir(path);
+	folder = opendir(process_path(path, pid, "fd"));
 	if (!folder) {
 		walk->processes->denied |= errno == EACCES || errno == EPERM;
 		return true;

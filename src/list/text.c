@@ -107,7 +107,7 @@ char *text_seconds(int64_t ns)
 	char text[64];
 
 	/* By hand: a locale may have a comma. */
-	(void)snprintf(text, sizeof text, "%lld.%06lld", (long long)(ns / NS_PER_S), (long long)(ns % NS_PER_S / 1000));
+	(void)snprintf(text, sizeof text, "%s%lld.%06lld", ns < 0 ? "-" : "", llabs(ns / NS_PER_S), llabs(ns % NS_PER_S / 1000));
 	return copy(text);
 }
 
@@ -209,13 +209,12 @@ const char *text_state(char letter)
 /* The environment that PID was started with, N bytes and a NUL. */
 static char *read_environment(pid_t pid, size_t *n)
 {
-	char path[64], *bytes = NULL;
+	char path[PROCESS_PATH_SIZE], *bytes = NULL;
 	size_t room = 0;
 	ssize_t got = 0;
 	int fd;
 
-	stpcpy(number_format((uint64_t)pid, stpcpy(path, "/proc/")), "/environ");
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = open(process_path(path, pid, "environ"), O_RDONLY | O_CLOEXEC);
 	*n = 0;
 	do {
 		*n += (size_t)got;

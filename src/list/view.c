@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "../deadline.h"
-#include "../number.h"
 #include "../process.h"
 #include "../socket-table.h"
 #include "memory.h"
@@ -83,11 +82,10 @@ int view_is_me_only(const struct view *view, pid_t pid)
 {
 	const struct statx *own = &view->program_file;
 	struct statx other;
-	char path[64];
+	char path[PROCESS_PATH_SIZE];
 	int r;
 
-	stpcpy(number_format((uint64_t)pid, stpcpy(path, "/proc/")), "/exe");
-	r = view->program_failed ? view->program_failed : file_status(AT_FDCWD, path, &other);
+	r = view->program_failed ? view->program_failed : file_status(AT_FDCWD, process_path(path, pid, "exe"), &other);
 	if (r)
 		return r;
 	return own->stx_dev_major == other.stx_dev_major && own->stx_dev_minor == other.stx_dev_minor &&
@@ -125,13 +123,12 @@ static bool is_told_by_processes(struct view *view, const struct unix_socket *so
 static bool can_greet(const struct view *view, const struct seen_lock *lock)
 {
 	struct process process;
-	char path[64];
+	char path[PROCESS_PATH_SIZE];
 
 	if (view_is_me_only(view, lock->inquiry.peer.cred.pid) == 1 || process_read(lock->inquiry.peer.cred.pid, &process) ||
 	    process.parent == 0 || process_has_socket(process.parent, lock->socket->inode))
 		return true;
-	stpcpy(number_format((uint64_t)process.parent, stpcpy(path, "/proc/")), "/fd");
-	return access(path, R_OK | X_OK) != 0;
+	return access(process_path(path, process.parent, "fd"), R_OK | X_OK) != 0;
 }
 
 static bool is_long(const struct host_address *address)

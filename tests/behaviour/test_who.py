@@ -462,7 +462,7 @@ def test_a_helper_that_others_can_write(run, lock, tmp_path, what):
     assert stat.S_IMODE(os.stat(path if what == "file" else tmp_path).st_mode) == 0o777
     r = run("--who", lock, env=dict(os.environ, ME_ONLY_EXEC_PATH=str(tmp_path)))
     assert (r.returncode, r.stdout) == (3, b"")
-    assert r.stderr.decode().endswith("list: the helper for --who and --list cannot be run: others can write it or its folder\n")
+    assert r.stderr.decode().endswith("list: the helper for --who and --list cannot be run: it or its folder is another user's, or others can write it\n")
 
 
 @pytest.mark.parametrize("arguments", [[], ["x", "true"], ["--who"], ["--no-such-option"]], ids=str)
