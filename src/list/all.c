@@ -21,7 +21,7 @@
 enum { LOCK, STATE, PID, USER, UID, SINCE, AGE, AT_MOST, SLOT, WAITERS, COMMAND, HIDDEN, COLUMNS };
 
 static const struct column columns[COLUMNS] = {
-	[LOCK] = { .name = "LOCK", .cut = true },
+	[LOCK] = { .name = "LOCK", .part = 3, .sorted = true },
 	[STATE] = { .name = "STATE" },
 	[PID] = { .name = "PID", .kind = COLUMN_NUMBER, .right = true },
 	[USER] = { .name = "USER" },
@@ -89,7 +89,7 @@ static void add_row(struct table *table, struct view *view, const struct seen_lo
 	if (!json && !cells[USER] && holder->uid_known)
 		cells[USER] = text_number(uid);
 	if (holder->held >= 0) {
-		cells[SINCE] = json ? text_seconds(lock->at - holder->held) : text_time(lock->at - holder->held);
+		cells[SINCE] = json ? text_seconds(lock->at - holder->held) : text_day_or_time(lock->at - holder->held);
 		cells[AGE] = json ? text_seconds(holder->held) : text_age(holder->held, holder->at_most);
 	}
 	if (!json && holder->pid == 0)

@@ -4,6 +4,8 @@
 #include <libsmartcols.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "memory.h"
 #include "text.h"
@@ -13,11 +15,22 @@ struct table {
 	const struct column *columns;
 	size_t n;
 	bool json;
+	size_t width;				/* of the terminal; 0: there is none */
+	struct libscols_column *sorted_by;	/* or NULL */
 };
 
 static void *need(void *got)
 {
 	return got ? got : memory_get((size_t)-1);
+}
+
+static size_t terminal_width(void)
+{
+	struct winsize size;
+
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size))
+		return 0;
+	return size.ws_col ? size.ws_col : 80;
 }
 
 static int type_of(enum column_kind kind)
@@ -41,7 +54,7 @@ struct table *table_new(const char *name, const struct column *columns, size_t n
 {
 	struct table *table = memory_get(sizeof *table);
 
-	*table = (struct table){ need(scols_new_table()), columns, n, json };
+	*table = (struct table){ need(scols_new_table()), columns, n, json, json ? 0 : terminal_width(), NULL };
 	scols_table_set_name(table->scols, name);
 	scols_table_enable_json(table->scols, json);
 	/* What is harmful is escaped already; the library would escape the backslashes. */
@@ -54,6 +67,10 @@ struct table *table_new(const char *name, const struct column *columns, size_t n
 		column = need(scols_table_new_column(table->scols, columns[i].name, 0,
 						     (columns[i].right ? SCOLS_FL_RIGHT : 0) | (columns[i].cut ? SCOLS_FL_TRUNC : 0)));
 		scols_column_set_json_type(column, type_of(columns[i].kind));
+		if (columns[i].sorted) {
+			scols_column_set_cmpfunc(column, scols_cmpstr_cells, NULL);
+			table->sorted_by = column;
+		}
 	}
 	return table;
 }
@@ -67,6 +84,9 @@ void table_add(struct table *table, char **cells)
 		/* The library takes characters apart that have no width, and does not come to an end with some. */
 		char *cell = table->json ? cells[i] : text_printable(cells[i]);
 
+		if (cell && table->columns[i].part && table->width)
+			text_cut(cell, table->width / table->columns[i].part);
+
 		if (is_shown(table, &table->columns[i]) && cell && scols_line_set_data(line, at, cell))
 			need(NULL);
 		free(cell);
@@ -79,6 +99,8 @@ char *table_finish(struct table *table)
 	char *text = NULL;
 	size_t length;
 
+	if (table->sorted_by)
+		scols_sort_table(table->scols, table->sorted_by);
 	if (scols_print_table_to_string(table->scols, &text))
 		need(NULL);
 	scols_unref_table(table->scols);

@@ -12,6 +12,8 @@ struct column {
 	enum column_kind kind;
 	bool right;		/* to the right */
 	bool cut;		/* can be cut off where a terminal is too narrow */
+	unsigned part;		/* instead: it has at most one of so many parts of the terminal's width. 0: no limit */
+	bool sorted;		/* the rows are sorted by it */
 	bool json_only;
 };
 

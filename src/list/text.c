@@ -94,6 +94,30 @@ char *text_printable(char *text)
 	return shown;
 }
 
+void text_cut(char *text, size_t columns)
+{
+	mbstate_t state = { 0 };
+	size_t used = 0;
+	char *end = text;	/* up to here there is room for the dots, too */
+	int wide;
+
+	/* Room for the dots and one more. */
+	columns = columns < 4 ? 4 : columns;
+	for (char *at = text; *at; used += (size_t)wide) {
+		wchar_t character;
+		size_t n = mbrtowc(&character, at, MB_CUR_MAX, &state);
+
+		wide = wcwidth(character);
+		if (used + (size_t)wide > columns) {
+			strcpy(end, "...");
+			return;
+		}
+		at += n;
+		if (used + (size_t)wide + 3 <= columns)
+			end = at;
+	}
+}
+
 char *text_number(uint64_t n)
 {
 	char text[NUMBER_TEXT_SIZE];
@@ -119,15 +143,30 @@ char *text_age(int64_t ns, bool at_most)
 	return copy(text + !at_most);
 }
 
-char *text_time(int64_t ns)
+static char *format_time(const char *format, int64_t ns)
 {
 	time_t seconds = (time_t)(ns / NS_PER_S);
 	struct tm parts;
 	char text[64];
 
-	if (!localtime_r(&seconds, &parts) || strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts) == 0)
-		return NULL;
-	return copy(text);
+	return localtime_r(&seconds, &parts) && strftime(text, sizeof text, format, &parts) ? copy(text) : NULL;
+}
+
+char *text_time(int64_t ns)
+{
+	return format_time("%Y-%m-%d %H:%M:%S", ns);
+}
+
+char *text_day_or_time(int64_t ns)
+{
+	char *day = format_time("%Y-%m-%d", ns), *today = format_time("%Y-%m-%d", clock_now(CLOCK_REALTIME)), *shown = day;
+
+	if (day && today && !strcmp(day, today)) {
+		free(day);
+		shown = format_time("%H:%M:%S", ns);
+	}
+	free(today);
+	return shown;
 }
 
 /* Not getpwuid(3): it may ask servers, and messages have their names from /etc/passwd alone. */

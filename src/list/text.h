@@ -15,6 +15,9 @@ char *text_escaped(const char *bytes, size_t n);
 /* What a terminal of ours cannot show is escaped, too: characters that the locale has not, or has no width for. */
 char *text_printable(char *text);
 
+/* Cuts TEXT, which is printable, so that it takes at most COLUMNS of a terminal; the last three are then dots. */
+void text_cut(char *text, size_t columns);
+
 char *text_number(uint64_t n);
 
 /* NS nanoseconds as seconds with a fraction. */
@@ -24,6 +27,9 @@ char *text_seconds(int64_t ns);
 char *text_age(int64_t ns, bool at_most);
 
 /* The local time of NS, of CLOCK_REALTIME. */
+/* The time of NS if that is today, else the day: for a table with little room. To be freed; NULL where there is none. */
+char *text_day_or_time(int64_t ns);
+
 char *text_time(int64_t ns);
 
 /* The name that /etc/passwd has for UID, or NULL. */
