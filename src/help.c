@@ -61,7 +61,6 @@ int help_print(void)
 		      "       me-only --list\n"
 		      "       me-only --help | --version\n"
 		      "Run COMMAND as the only instance: whoever asks for LOCK while COMMAND runs is refused.\n"
-		      "The kernel takes the lock back when the last process that has it is gone.\n"
 		      "\n"
 		      "LOCK is any name (NAME or host:NAME): no file is made, and it is known on this host only.\n"
 		      "Options end at LOCK. DURATION: a number with ms, s (default), m, h or d.\n"

@@ -9,9 +9,9 @@
  *  - the command is the process that listened last on the lock's socket: SO_PEERPIDFD is the kernel's word for that (before
  *    Linux 6.5: the socket among its descriptors or its parent's);
  *  - the me-only that runs it is its parent, runs this program, and has the socket. It passes the signal on;
- *  - an heir has the socket, and descends from the command, or is in the command's session and not older than it, or was
- *    started with the lock's ME_ONLY_LOCK. The socket alone is no proof: anybody who has a socket can send it to a service
- *    that accepts descriptors.
+ *  - an heir has the socket, and descends from the command; or it is not older than the command, and either in a session that the
+ *    command or its me-only has begun, or started with the lock's ME_ONLY_LOCK. The socket alone is no proof: anybody who has
+ *    a socket can send it to a service that accepts descriptors.
  * The socket must be this user's or root's, by the credentials of who listened last and of who made it.
  *
  * By force the command and its descendants are ended, but no me-only among them, nor a keeper: they let go by themselves, when
@@ -38,6 +38,7 @@
 #define ASK_TRIES 5
 #define ASK_PAUSE_MS 10
 
+static const char unproved[] = "nothing proves that it was started under this lock";
 static const char stranger[] = "the holder is neither this user nor root";
 
 static int open_pidfd(pid_t pid)
@@ -112,7 +113,8 @@ static void know_job(struct replacement *replacement, pid_t job, int pidfd)
 	replacement->job = job;
 	replacement->job_fd = pidfd;
 	if (process_read(job, &process) == 0 && !has_ended(pidfd)) {
-		replacement->session = session;
+		if (session == job || session == process.parent)
+			replacement->session = session;
 		replacement->start = process.start;
 	}
 }
@@ -177,13 +179,18 @@ static bool has_lock(const struct replacement *replacement, pid_t pid)
 	return process_has_socket(pid, (uint32_t)replacement->held);
 }
 
-/* Whether PID is in the session of the command, and not older. */
-static bool is_of_session(const struct replacement *replacement, pid_t pid)
+/* Whether PID is not older than the command, as far as that is known: if the command had ended before we came, it is not. */
+static bool is_young(const struct replacement *replacement, pid_t pid)
 {
 	struct process process;
 
-	return replacement->session > 0 && getsid(pid) == replacement->session && process_read(pid, &process) == 0 &&
-	       process.start + AGE_STEP > replacement->start;
+	return process_read(pid, &process) == 0 && process.start + AGE_STEP > replacement->start;
+}
+
+/* Whether PID is in a session that the command or its me-only has begun: others run in that of a shell, too. */
+static bool is_of_session(const struct replacement *replacement, pid_t pid)
+{
+	return replacement->session > 0 && getsid(pid) == replacement->session;
 }
 
 /* Whether PID was started with the lock's ME_ONLY_LOCK. */
@@ -206,23 +213,25 @@ static bool belongs(const struct hunt *hunt, pid_t pid)
 
 	if (r->job && process_descends(pid, r->job) && !has_ended(r->job_fd))
 		return true;
-	return has_lock(r, pid) && (process_is_me_only(pid) || is_of_session(r, pid) || has_variable(hunt->lock, pid));
+	return has_lock(r, pid) && (process_is_me_only(pid) || (is_young(r, pid) && (is_of_session(r, pid) || has_variable(hunt->lock, pid))));
 }
 
-/*
- * Whether PID runs me-only, which can be another version of it: then it is known by its name, or as the parent of the command that
- * has the lock. A name alone can keep a process from being killed, no more.
- */
-static bool is_me_only(const struct replacement *replacement, pid_t pid)
+/* Whether PID runs me-only, this file or another version of it: that is known by its name. A keeper's has a second word. */
+static bool is_me_only(pid_t pid)
 {
 	static const char own[] = "me-only";
 	char name[32] = "";
+
+	process_command(pid, false, name, sizeof name - 1);
+	return process_is_me_only(pid) || (!strncmp(name, own, sizeof own - 1) && strchr(" ", name[sizeof own - 1]));
+}
+
+/* Whether PID must not be killed: a me-only, and whoever runs the command and has the lock, whatever it is. */
+static bool is_spared(const struct replacement *replacement, pid_t pid)
+{
 	struct process job;
 
-	/* The keeper has a second word. */
-	process_command(pid, false, name, sizeof name - 1);
-	return process_is_me_only(pid) || (!strncmp(name, own, sizeof own - 1) && strchr(" ", name[sizeof own - 1])) ||
-	       (process_read(replacement->job, &job) == 0 && job.parent == pid && has_lock(replacement, pid));
+	return is_me_only(pid) || (process_read(replacement->job, &job) == 0 && job.parent == pid && has_lock(replacement, pid));
 }
 
 /*
@@ -233,12 +242,12 @@ static void strike(struct replacement *replacement, pid_t pid, int pidfd, int nu
 {
 	int r;
 
-	if (number == SIGKILL && is_me_only(replacement, pid))
+	if (number == SIGKILL && is_spared(replacement, pid))
 		number = replacement->forced ? SIGVTALRM : SIGCONT;
 	r = end(pidfd, number);
 	if (r == -EPERM)
 		replacement->stubborn = pid;
-	if (r == 0 && number != SIGCONT)
+	if (r == 0 && (number == SIGTERM || number == SIGKILL))
 		replacement->struck = pid;
 }
 
@@ -258,7 +267,7 @@ static bool visit(pid_t pid, void *argument)
 	if (belongs(hunt, pid)) {
 		hunt->found++;
 		strike(r, pid, pidfd, hunt->number);
-	} else if (!r->job && has_lock(r, pid)) {
+	} else if ((!r->job || has_ended(r->job_fd)) && has_lock(r, pid)) {
 		hunt->unproved++;
 	}
 	close(pidfd);
@@ -274,7 +283,7 @@ static int ask_job(struct replacement *replacement)
 	process_read(replacement->job, &process);
 	wrapper = open_pidfd(process.parent);
 	if (wrapper >= 0) {
-		if (process_is_me_only(process.parent) && has_lock(replacement, process.parent))
+		if (is_me_only(process.parent) && has_lock(replacement, process.parent))
 			r = end(wrapper, SIGTERM);
 		close(wrapper);
 	}
@@ -298,7 +307,7 @@ static int ask_heirs(const struct lock *lock, struct replacement *replacement)
 			return 0;
 		poll(NULL, 0, ASK_PAUSE_MS);
 	}
-	return hunt.unproved > 0 ? refuse(replacement, "nothing proves that it was started under this lock") : refuse_unproved(replacement);
+	return hunt.unproved > 0 ? refuse(replacement, unproved) : refuse_unproved(replacement);
 }
 
 /* Asks who has inherited the lock from a command that has ended meanwhile, or ends BY_FORCE all that is left. */
@@ -312,8 +321,11 @@ static int press(const struct lock *lock, struct replacement *replacement, bool 
 	r = still_holds(lock, replacement);
 	if (r <= 0)
 		return r == 0 ? -ENOENT : 0;
-	replacement->heirs_asked = true;
 	process_walk(visit, &hunt);
+	/* Who is about to end proves nothing any more, for a moment. */
+	if (hunt.found == 0 && hunt.unproved > 0 && ++replacement->doubts == ASK_TRIES)
+		return refuse(replacement, unproved);
+	replacement->heirs_asked = hunt.found > 0 || hunt.unproved == 0;
 	if (by_force && replacement->job)
 		strike(replacement, replacement->job, replacement->job_fd, SIGKILL);
 	replacement->forced = by_force;

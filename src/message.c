@@ -1,6 +1,7 @@
 #include "message.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
@@ -133,6 +134,14 @@ void line_end(struct line *line)
 	line->text[line->length++] = '\n';
 	write_quietly(line->text, line->length);
 	errno = kept;
+}
+
+void line_end_if_ready(struct line *line)
+{
+	struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+	if (poll(&out, 1, 0) > 0)
+		line_end(line);
 }
 
 void line_begin_about(struct line *line, const char *subject)

@@ -45,6 +45,9 @@ void line_escape(struct line *line, const char *bytes, size_t n, size_t max);
 /* Ends the line and writes it. Never ends the process (SIGPIPE) and keeps errno. */
 void line_end(struct line *line);
 
+/* The same, but the line is left out where writing it would have to wait: somebody who reads nothing must not hold a lock up. */
+void line_end_if_ready(struct line *line);
+
 /* A whole line: "me-only: SUBJECT: TEXT", and ": " and what ERROR means behind it unless ERROR is 0. SUBJECT is escaped. */
 void message(const char *subject, const char *text, int error);
 

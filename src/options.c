@@ -35,6 +35,8 @@ const struct option_row option_rows[] = {
 	{ 0, 0, NULL, NULL, NULL },
 };
 
+static const char contradict[] = " contradict each other: leave one out";
+
 static int wrong(struct usage_error *error, const char *text, const char *subject, const char *hint)
 {
 	*error = (struct usage_error){ .text = text, .subject = subject, .hint = hint };
@@ -44,6 +46,14 @@ static int wrong(struct usage_error *error, const char *text, const char *subjec
 static int duration(const char *argument, int64_t *ns, struct usage_error *error)
 {
 	return duration_parse(argument, ns) ? wrong(error, "not a duration:", argument, " (a number and ms, s, m, h or d, or inf)") : 0;
+}
+
+static int question(struct options *options, enum mode mode, struct usage_error *error)
+{
+	if (options->mode >= MODE_HELD && options->mode <= MODE_LIST && options->mode != mode)
+		return wrong(error, "--held, --who and --list", NULL, contradict);
+	options->mode = mode;
+	return 0;
 }
 
 /* Takes one option in; ARGUMENT is NULL for those that have none. */
@@ -66,11 +76,9 @@ static int apply(struct options *options, char id, const char *argument, struct 
 		options->json = true;
 		return 0;
 	case ID_WHO:
-		options->mode = MODE_WHO;
-		return 0;
+		return question(options, MODE_WHO, error);
 	case ID_LIST:
-		options->mode = MODE_LIST;
-		return 0;
+		return question(options, MODE_LIST, error);
 	case 'n':
 		options->nonblock = true;
 		return 0;
@@ -97,8 +105,7 @@ static int apply(struct options *options, char id, const char *argument, struct 
 		options->verbose = true;
 		return 0;
 	case ID_HELD:
-		options->mode = MODE_HELD;
-		return 0;
+		return question(options, MODE_HELD, error);
 	case ID_HELP:
 		options->mode = MODE_HELP;
 		return 0;
@@ -183,7 +190,7 @@ static int check_question(char **rest, struct options *options, struct usage_err
 	if (has_run_options(options) || (options->mode != MODE_HELD && (options->quiet || options->verbose)))
 		return wrong(error, "--held, --who and --list run nothing: leave the options for running a command out", NULL, "");
 	if (options->mode == MODE_LIST)
-		return *rest ? wrong(error, "--list is for all locks of this host (--who is for one):", *rest, "") : 0;
+		return *rest ? wrong(error, "--list is for all locks, --who is for one:", *rest, "") : 0;
 	if (!*rest)
 		return wrong(error, "no LOCK given", NULL, "");
 	options->lock = *rest++;
@@ -199,7 +206,7 @@ static int check_run(char **rest, struct options *options, struct usage_error *e
 		return wrong(error, "no COMMAND given for the lock", options->lock, "");
 	options->command = rest;
 	if (options->nonblock && options->wait_given)
-		return wrong(error, "-n and -w contradict each other: leave one out", NULL, "");
+		return wrong(error, "-n and -w", NULL, contradict);
 	if (options->replace && !options->wait_given)
 		options->wait = DEADLINE_NEVER;
 	if (options->replace && (options->nonblock || !options->wait))
@@ -207,10 +214,9 @@ static int check_run(char **rest, struct options *options, struct usage_error *e
 	if (options->kill_after >= 0 && !options->replace)
 		return wrong(error, "-k is for --replace: give both or none", NULL, "");
 	if (options->quiet && options->complain_after >= 0)
-		return wrong(error, "-q and --complain-after contradict each other: leave one out", NULL, "");
+		return wrong(error, "-q and --complain-after", NULL, contradict);
 	if (options->no_fork && options->close)
-		return wrong(error, "-F and -o contradict each other: with -F the command itself is all that holds the lock; leave one out",
-			     NULL, "");
+		return wrong(error, "-F and -o contradict each other: with -F only the command holds the lock", NULL, "");
 	return 0;
 }
 

@@ -65,7 +65,7 @@ void story(const struct options *options, const struct lock *lock, const char *w
 		return;
 	story_begin(&line, options, lock);
 	line_add(&line, what);
-	line_end(&line);
+	line_end_if_ready(&line);
 }
 
 void story_held(const struct options *options, const struct lock *lock, int64_t waited)
@@ -80,7 +80,7 @@ void story_held(const struct options *options, const struct lock *lock, int64_t 
 		line_add(&line, " after ");
 		line_duration(&line, waited);
 	}
-	line_end(&line);
+	line_end_if_ready(&line);
 }
 
 void story_start(const struct options *options, const struct lock *lock, pid_t command)
@@ -94,7 +94,7 @@ void story_start(const struct options *options, const struct lock *lock, pid_t c
 	line_number(&line, (uint64_t)command);
 	line_add(&line, ": ");
 	line_escape(&line, options->command[0], strlen(options->command[0]), LINE_SUBJECT);
-	line_end(&line);
+	line_end_if_ready(&line);
 }
 
 void story_end(const struct options *options, const struct lock *lock, int status, int64_t ran)
@@ -108,5 +108,5 @@ void story_end(const struct options *options, const struct lock *lock, int statu
 	line_number(&line, (uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));
 	line_add(&line, " after ");
 	line_duration(&line, ran);
-	line_end(&line);
+	line_end_if_ready(&line);
 }

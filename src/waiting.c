@@ -1,6 +1,7 @@
 #include "waiting.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -28,11 +29,17 @@
 
 /* --- the line ---------------------------------------------------------------------------------------------------------------- */
 
-/* Whether the terminal is ours to write over. In the background of a shell it is what a person types on. */
-static bool is_in_foreground(void)
+/*
+ * Whether the terminal is ours to write over, and we need not wait for it. In the background of a shell it is what a person types
+ * on; and who has stopped its output must not stop those that wait behind us.
+ */
+static bool may_write(void)
 {
+	struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
 	pid_t foreground;
 
+	if (poll(&out, 1, 0) <= 0)
+		return false;
 	return ioctl(STDERR_FILENO, TIOCGPGRP, &foreground) || foreground == getpgrp();
 }
 
@@ -41,7 +48,7 @@ static void erase(struct waiting *waiting)
 {
 	char blanks[MOST_COLUMNS + 2];
 
-	if (waiting->columns == 0 || !is_in_foreground()) {
+	if (waiting->columns == 0 || !may_write()) {
 		waiting->columns = 0;
 		return;
 	}
@@ -94,14 +101,14 @@ static void tell(struct waiting *waiting, const struct lock *lock)
 	if (!waiting->on_terminal) {
 		story_begin(&line, waiting->options, lock);
 		holder_describe(&holder, true, &line);
-		line_end(&line);
+		line_end_if_ready(&line);
 		return;
 	}
 	line_begin(&line);
 	line_escape(&line, lock->spec, strlen(lock->spec), columns / 3);
 	line_add(&line, ": ");
 	holder_describe(&holder, true, &line);
-	if (!is_in_foreground())
+	if (!may_write())
 		return;
 	erase(waiting);
 	waiting->columns = fit(&line, columns);
@@ -151,7 +158,7 @@ static void say(struct waiting *waiting, const struct lock *lock, const char *wh
 	line_add(&line, what);
 	line_number(&line, (uint64_t)pid);
 	line_add(&line, rest);
-	line_end(&line);
+	line_end_if_ready(&line);
 }
 
 /* Asks the holder to end, and when its time is over ends it by force. Returns 0 or a negative errno that ends the wait. */

@@ -19,7 +19,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -88,7 +87,6 @@ int main(int argc, char **argv)
 
 	(void)argc;
 	fill_stdio();
-	(void)signal(SIGPIPE, SIG_IGN);
 	/* The locale of messages, whatever the user's: names are shown as they are. */
 	if (!setlocale(LC_CTYPE, "C.UTF-8"))
 		(void)setlocale(LC_CTYPE, "");

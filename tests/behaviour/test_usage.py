@@ -369,3 +369,10 @@ def test_quiet_says_nothing_about_who_has_just_let_go(start, lock):
         for p in crowd:
             _, err = p.communicate(timeout=DEADLINE)
             assert (p.returncode in (0, 4), err) == (True, b"")
+
+
+@pytest.mark.parametrize("modes", [("--who", "--held"), ("--held", "--who"), ("--list", "--who"), ("--who", "--list")], ids=" ".join)
+def test_two_questions_at_once(run, lock, modes):
+    r = run(*modes, lock)
+    assert (r.returncode, r.stdout) == (2, b"")
+    assert r.stderr.startswith(b"me-only: --held, --who and --list contradict each other: ")

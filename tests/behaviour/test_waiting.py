@@ -692,6 +692,40 @@ def test_nothing_on_the_terminal_if_nothing_is_to_be_said(terminal, hold, lock, 
     t.wait_for("^ran\r\n")
 
 
+def test_who_cannot_say_for_whom_it_waits_holds_nobody_up(hold, me_only, lock):
+    """Its standard error is a full pipe that nobody reads."""
+    holder = hold(lock)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    front = me_only("-w", "inf", lock, "true", stderr=writer)
+    wait_for(lambda: waiters_of(lock) == 1, "the first waits")
+    second = me_only("-w", "inf", lock, "true")
+    # It says so after a second. The front had to say it before.
+    assert re.fullmatch(waiting_line(lock, holder) + "\n", read_line(second.stderr).decode())
+    release(holder)
+    assert (front.wait(DEADLINE), second.wait(DEADLINE)) == (0, 0)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_in_the_background_it_does_not_write_over_what_is_typed(bash, hold, me_only, lock):
+    holder = hold(lock)
+    bash.enter(f"{ME_ONLY} -w inf {lock} echo ran &")
+    bash.wait_for("ready> ")
+    elsewhere = me_only("-w", "inf", lock, "true")
+    read_line(elsewhere.stderr)     # a second has passed
+    bash.enter("echo type'd'")
+    assert "waiting" not in bash.wait_for("(?s).*typed\r\n")[0].decode()
+    bash.enter("fg")
+    bash.wait_for("waiting for pid")
+    release(holder)
+    bash.wait_for("[\r\n]ran\r\n")
+
+
 def test_elsewhere_a_long_wait_is_one_plain_line(hold, me_only, lock):
     holder = hold(lock)
     p = me_only("-w", "inf", lock, "true")

@@ -434,6 +434,9 @@ def test_output_that_cannot_be_written(hold, call, lock, question, options):
     reader, writer = os.pipe()
     os.close(reader)
     r = call(*argv, stdout=writer)
+    # As "--list | head -1" ends.
+    assert (r.returncode, r.stderr) == (-signal.SIGPIPE, b"")
+    r = call("env", "--ignore-signal=PIPE", *argv, stdout=writer)
     os.close(writer)
     assert (r.returncode, r.stderr) == (53, b"me-only: standard output: cannot write: Broken pipe\n")
     r = call("sh", "-c", 'exec "$@" >&-', "sh", *argv)
