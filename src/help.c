@@ -60,9 +60,9 @@ int help_print(void)
 		      "       me-only --held | --who LOCK\n"
 		      "       me-only --list\n"
 		      "       me-only --help | --version\n"
-		      "Run COMMAND as the only instance: whoever asks for LOCK while COMMAND runs is refused.\n"
+		      "Run COMMAND as the only instance: whoever asks for LOCK while it runs is refused.\n"
 		      "\n"
-		      "LOCK is any name (NAME or host:NAME): no file is made, and it is known on this host only.\n"
+		      "LOCK is any name (NAME or host:NAME): no file is made; it is known on this host only.\n"
 		      "Options end at LOCK. DURATION: a number with ms, s (default), m, h or d.\n"
 		      "\n");
 
@@ -78,7 +78,7 @@ int help_print(void)
 			  "  3  the third party failed: the socket cannot be made; nothing was run\n"
 			  "  4  the lock is held: not the only instance\n"
 			  "\n"
-			  "COMMAND finds the lock's name in ME_ONLY_LOCK. More in me-only(1).\n");
+			  "COMMAND finds the lock in ME_ONLY_LOCK. More in me-only(1).\n");
 	return r;
 }
 

@@ -135,13 +135,13 @@ static void find_out(struct waiting *waiting, const struct lock *lock)
 static int64_t say_for_whom(struct waiting *waiting, const struct lock *lock)
 {
 	const struct options *options = waiting->options;
-	int64_t missing;
+	int64_t missing = REFRESH;
 
 	find_out(waiting, lock);
-	missing = options->complain_after < 0 || waiting->holder.held < 0 ?
-			  0 :
-			  options->complain_after - (waiting->holder.held + deadline_now() - waiting->found);
-	if (missing > 0)
+	/* Who is not known may have let go: the end of the wait will tell. */
+	if (waiting->holder.held >= 0)
+		missing = options->complain_after - (waiting->holder.held + deadline_now() - waiting->found);
+	if (options->complain_after >= 0 && missing > 0)
 		return deadline_in(missing);
 	tell(waiting, lock);
 	return waiting->on_terminal ? deadline_in(REFRESH) : DEADLINE_NEVER;

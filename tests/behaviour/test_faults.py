@@ -254,12 +254,21 @@ def test_each_call_is_interrupted(trial, form):
     many(work, interruptions(all_calls(clean_calls(trial, form))))
 
 
+def unvisited(trace):
+    """A trace of a run that nobody has asked who it is: --list, in another test, asks every lock of the host."""
+    for _ in range(50):
+        calls = trace()
+        if not any(c.name == "accept4" for pid in calls for c, _ in calls[pid]):
+            break
+    return calls
+
+
 @pytest.mark.parametrize("options", [[], ["-o"]], ids=["default", "close"])
 def test_each_call_of_a_long_run_fails(trial, options):
     """What a run of more than a second does besides: the keeper's calls, and those that start and end it."""
     length = 1200
     short = set(all_calls(clean_calls(trial, options)))
-    calls = clean_calls(trial, options, milliseconds=length)
+    calls = unvisited(lambda: clean_calls(trial, options, milliseconds=length))
     program = next(iter(calls))
     keepers = [pid for pid in calls if pid != program and not any(c.name == "execve" for c, _ in calls[pid])]
     assert keepers, "no keeper in the trace"

@@ -304,7 +304,7 @@ def test_k_0_is_force_at_once(take, replace, lock):
 def test_verbose_says_whom_it_asks_and_kills(take, me_only, lock):
     holder = take(lock, "(trap '' TERM; echo $PPID >&2; up; exec sleep 1000); true")
     child, = children_of(holder.job)
-    r = me_only("-v", "--replace", "-k", "0.5", lock, "true").communicate(timeout=DEADLINE)[1].decode()
+    r = me_only("-v", "--replace", "-k", "3", lock, "true").communicate(timeout=DEADLINE)[1].decode()
     said = [line.split(": ", 2)[2] for line in r.splitlines()]
     assert said[0].startswith("waiting for pid %d (" % holder.job)
     assert said[1] == f"asked pid {holder.job} to end"
