@@ -168,8 +168,15 @@ static pid_t find_process(const struct host_sources *sources, uint32_t inode, bo
 
 const struct host_sources host_kernel = { find_socket, find_process };
 
-void host_find_holder(const struct host_address *address, struct holder *holder)
+static int find_nothing(const struct host_sources *sources, const struct host_address *address, struct socket_entry *entry)
 {
+	(void)sources, (void)address, (void)entry;
+	return -ENOENT;
+}
+
+void host_find_holder(const struct host_address *address, struct holder *holder, bool thorough)
+{
+	static const struct host_sources nothing = { find_nothing, NULL };
 	struct host_inquiry inquiry;
 
 	host_inquire(&inquiry, address);
@@ -178,5 +185,5 @@ void host_find_holder(const struct host_address *address, struct holder *holder)
 
 		poll(&answer, 1, HOST_GREETING_MS);
 	}
-	host_conclude(&inquiry, address, &host_kernel, holder);
+	host_conclude(&inquiry, address, thorough ? &host_kernel : &nothing, holder);
 }

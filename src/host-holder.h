@@ -68,7 +68,10 @@ bool host_may_be_greeted(const struct host_inquiry *inquiry);
 void host_conclude(struct host_inquiry *inquiry, const struct host_address *address, const struct host_sources *sources,
 		   struct holder *holder);
 
-/* All of it for one lock, with the kernel's own tables as sources. Waits for a greeting for at most HOST_GREETING_MS. */
-void host_find_holder(const struct host_address *address, struct holder *holder);
+/*
+ * All of it for one lock, with the kernel's own tables as sources, which are read only if THOROUGH: where there are thousands of
+ * sockets and processes that takes milliseconds. Waits for a greeting for at most HOST_GREETING_MS.
+ */
+void host_find_holder(const struct host_address *address, struct holder *holder, bool thorough);
 
 #endif

@@ -403,7 +403,7 @@ static void run(struct job *job)
 
 			/* Out of processes: again later. Without pidfds (before Linux 5.3): never. */
 			if (r && !job->keeper_missed)
-				story(job->options, lock, "cannot start the keeper: if me-only is killed by SIGKILL, the command alone has the lock");
+				story(job->options, lock, "cannot start the keeper: if me-only is killed, the command alone has the lock");
 			job->keeper_missed = r != 0;
 			job->keeper_due = r == 0 || r == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
 		}

@@ -378,12 +378,12 @@ static int host_identify(const struct lock *lock, struct lock_identity *identity
 	return r;
 }
 
-static void find_holder(const struct lock *lock, struct holder *holder)
+static void find_holder(const struct lock *lock, struct holder *holder, bool thorough)
 {
 	struct host_address address;
 
 	host_address(&address, lock->name);
-	host_find_holder(&address, holder);
+	host_find_holder(&address, holder, thorough);
 }
 
 const struct lock_engine lock_host = {

@@ -72,8 +72,8 @@ struct lock_engine {
 	/* Says which holding of the lock this is, without disturbing the holder. Returns 0 or a negative errno: -ENOENT if it is free now. */
 	int (*identify)(const struct lock *lock, struct lock_identity *identity);
 
-	/* Says who holds the lock, as far as that can be seen. */
-	void (*find_holder)(const struct lock *lock, struct holder *holder);
+	/* Says who holds the lock, as far as that can be seen; unless THOROUGH only what a look at the holder itself tells. */
+	void (*find_holder)(const struct lock *lock, struct holder *holder, bool thorough);
 
 	/*
 	 * Asks the holder that is there at the first call, with REPLACEMENT all zero, to end; or ends BY_FORCE what is left of it.

@@ -102,7 +102,7 @@ static int refused_in_any_case(const struct lock *lock, const struct options *op
 	struct holder holder;
 	struct line line;
 
-	lock->engine->find_holder(lock, &holder);
+	lock->engine->find_holder(lock, &holder, true);
 	line_begin_about(&line, lock->spec);
 	line_add(&line, reason);
 	line_add(&line, more);
@@ -120,7 +120,7 @@ static int refused(const struct lock *lock, const struct options *options, int e
 
 	if (is_silent_at_a_glance(lock, options))
 		return options_status(options, EXIT_HELD);
-	lock->engine->find_holder(lock, &holder);
+	lock->engine->find_holder(lock, &holder, true);
 	if (is_silent(options, &holder))
 		return options_status(options, EXIT_HELD);
 	line_begin_about(&line, lock->spec);
@@ -185,11 +185,11 @@ static int ask_helper(char **argv, const struct options *options)
 	line_begin_about(&line, path);
 	line_add(&line, "the helper for --who and --list cannot be run: ");
 	if (r == -EPERM)
-		line_add(&line, "it or its folder is another user's, or others can write it");
+		line_add(&line, "others can write it or its folder");
 	else
 		line_add(&line, strerror(-r));
 	if (r == -ENOENT)
-		line_add(&line, "; it comes with a me-only that was built with libsmartcols and libmnl");
+		line_add(&line, "; it is built with libsmartcols and libmnl");
 	line_end(&line);
 	return options_status(options, EXIT_THIRD_PARTY);
 }

@@ -16,8 +16,8 @@ const struct option_row option_rows[] = {
 	{ 'w', 'w', "wait", "DURATION",
 	  "wait at most DURATION for the lock, first come, first served;\n'inf': as long as it takes" },
 	{ 'n', 'n', "nonblock", NULL, "do not wait (the default)" },
-	{ 0, ID_REPLACE, "replace", NULL, "end the present holder first, then wait for the lock" },
-	{ 'k', 'k', "kill-after", "DURATION", "with --replace: the time between SIGTERM and SIGKILL (5s)" },
+	{ 0, ID_REPLACE, "replace", NULL, "end the holder first, then wait for the lock" },
+	{ 'k', 'k', "kill-after", "DURATION", "with --replace: time between SIGTERM and SIGKILL (5s)" },
 	{ 'F', 'F', "no-fork", NULL, "become COMMAND instead of starting it" },
 	{ 'o', 'o', "close", NULL, "do not pass the lock to COMMAND: it ends when COMMAND ends,\nwhatever COMMAND left running" },
 	{ 'E', 'E', "conflict-exit-code", "N", "exit with N (0 to 255) instead of 4 when the lock is held" },
@@ -188,7 +188,7 @@ static bool has_run_options(const struct options *options)
 static int check_question(char **rest, struct options *options, struct usage_error *error)
 {
 	if (has_run_options(options) || (options->mode != MODE_HELD && (options->quiet || options->verbose)))
-		return wrong(error, "--held, --who and --list run nothing: leave the options for running a command out", NULL, "");
+		return wrong(error, "--held, --who and --list run nothing: leave options for a command out", NULL, "");
 	if (options->mode == MODE_LIST)
 		return *rest ? wrong(error, "--list is for all locks, --who is for one:", *rest, "") : 0;
 	if (!*rest)
@@ -210,7 +210,7 @@ static int check_run(char **rest, struct options *options, struct usage_error *e
 	if (options->replace && !options->wait_given)
 		options->wait = DEADLINE_NEVER;
 	if (options->replace && (options->nonblock || !options->wait))
-		return wrong(error, "--replace waits until the holder has ended: leave -n and -w 0 out", NULL, "");
+		return wrong(error, "--replace waits: leave -n and -w 0 out", NULL, "");
 	if (options->kill_after >= 0 && !options->replace)
 		return wrong(error, "-k is for --replace: give both or none", NULL, "");
 	if (options->quiet && options->complain_after >= 0)

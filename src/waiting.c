@@ -16,6 +16,9 @@
 
 #define MOST_COLUMNS 512
 
+/* So often who cannot be asked is not looked for anywhere else. */
+#define THOROUGH_LOOK 2
+
 /* Elsewhere a wait that is shorter is not worth a line. */
 #define WORTH_A_LINE (1 * NS_PER_S)
 
@@ -127,7 +130,7 @@ static void find_out(struct waiting *waiting, const struct lock *lock)
 			return;
 	}
 	waiting->whom = identity;
-	lock->engine->find_holder(lock, &waiting->holder);
+	lock->engine->find_holder(lock, &waiting->holder, waiting->looks >= THOROUGH_LOOK);
 	waiting->found = deadline_now();
 }
 
@@ -138,6 +141,11 @@ static int64_t say_for_whom(struct waiting *waiting, const struct lock *lock)
 	int64_t missing = REFRESH;
 
 	find_out(waiting, lock);
+	/* In a line that moves, holders come and go: that is not worth a walk over all processes. */
+	if (!waiting->holder.pid && waiting->looks++ < THOROUGH_LOOK) {
+		waiting->found = 0;
+		return deadline_in(REFRESH);
+	}
 	/* Who is not known may have let go: the end of the wait will tell. */
 	if (waiting->holder.held >= 0)
 		missing = options->complain_after - (waiting->holder.held + deadline_now() - waiting->found);

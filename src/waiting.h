@@ -21,6 +21,7 @@ struct waiting {
 	struct lock_identity whom;	/* whose holding the line is about */
 	struct holder holder;
 	int64_t found;			/* when that was so */
+	unsigned looks;			/* how often nobody was found */
 };
 
 /* Prepares WAITING. Nothing is done before the wait begins: a lock that is free costs nothing. */

@@ -611,8 +611,8 @@ def test_a_job_does_not_replace_itself(me_only, lock, form, options):
 # --- options ---
 
 @pytest.mark.parametrize("options, text", [
-    (("--replace", "-n"), "--replace waits until the holder has ended: leave -n and -w 0 out"),
-    (("--replace", "-w", "0"), "--replace waits until the holder has ended: leave -n and -w 0 out"),
+    (("--replace", "-n"), "--replace waits: leave -n and -w 0 out"),
+    (("--replace", "-w", "0"), "--replace waits: leave -n and -w 0 out"),
     (("-k", "5"), "-k is for --replace: give both or none"),
     (("-w", "5", "-k", "5"), "-k is for --replace: give both or none"),
     (("--replace", "-k", "x"), "not a duration: 'x' (a number and ms, s, m, h or d, or inf)"),
