@@ -142,8 +142,7 @@ static int run(struct lock *lock, const struct options *options)
 
 	waiting_prepare(&waiting, options);
 	r = lock->engine->take(lock, &waiting.wait);
-	if (options->wait)
-		waiting_end(&waiting);
+	waiting_end(&waiting);
 	switch (r) {
 	case 0:
 		if (options->verbose)

@@ -141,7 +141,7 @@ static int64_t say_for_whom(struct waiting *waiting, const struct lock *lock)
 	int64_t missing = REFRESH;
 
 	find_out(waiting, lock);
-	/* In a line that moves, holders come and go: that is not worth a walk over all processes. */
+	/* In a line that moves, holders come and go: that is not worth a walk over all processes, unless somebody looks on. */
 	if (!waiting->holder.pid && waiting->looks++ < THOROUGH_LOOK) {
 		waiting->found = 0;
 		return deadline_in(REFRESH);
@@ -198,6 +198,7 @@ static int64_t when_to_speak(struct waiting *waiting)
 {
 	const struct options *options = waiting->options;
 
+	waiting->looks = THOROUGH_LOOK;
 	if (options->verbose)
 		return waiting->began;
 	if (options->quiet)
@@ -205,6 +206,7 @@ static int64_t when_to_speak(struct waiting *waiting)
 	waiting->on_terminal = terminal_columns() > 0;
 	if (waiting->on_terminal)
 		return waiting->began;
+	waiting->looks = 0;
 	/* A wait that will be over by then is told by its end. */
 	return waiting->wait.deadline - waiting->began > WORTH_A_LINE ? waiting->began + WORTH_A_LINE : DEADLINE_NEVER;
 }
@@ -229,11 +231,8 @@ static int attend(struct lock_wait *wait, const struct lock *lock)
 
 void waiting_prepare(struct waiting *waiting, const struct options *options)
 {
-	waiting->wait = (struct lock_wait){ .attend = attend, .due = DEADLINE_NEVER };
-	if (!options->wait)
-		return;
 	*waiting = (struct waiting){
-		.wait = { .deadline = deadline_in(options->wait), .due = DEADLINE_NEVER, .attend = attend },
+		.wait = { .deadline = options->wait ? deadline_in(options->wait) : 0, .due = DEADLINE_NEVER, .attend = attend },
 		.options = options,
 		.look_due = options->replace ? 0 : DEADLINE_NEVER,
 		.kill_due = DEADLINE_NEVER,

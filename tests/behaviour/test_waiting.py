@@ -772,6 +772,14 @@ def test_the_one_behind_waits_for_the_holder_too(hold, me_only, lock, crowd):
     assert re.fullmatch(waiting_line(lock, holder, TIME), read_line(p.stderr).decode().rstrip("\n"))
 
 
+def test_verbose_names_at_once_whom_a_command_has_left_behind(run, lock):
+    """Nobody can be asked. Where nobody looks on, that is found out later only: before the end of this wait there is no line."""
+    left = int(run(lock, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!").stdout)
+    lines = run("-v", "-w", "0.5", lock, "true").stderr.decode().splitlines()
+    assert re.fullmatch(rf"me-only: {TIME}{lock}: waiting for pid {left} .*, left running by a command that has ended, .*", lines[0])
+    assert f": gave up after 500ms: held by pid {left} " in lines[1]
+
+
 def test_quiet_says_nothing_when_it_gives_up(hold, run, lock):
     hold(lock)
     p = run("-q", "-w", "0.1", lock, "true")
