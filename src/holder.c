@@ -42,6 +42,16 @@ bool holder_is_trusted(uid_t uid)
 	return uid == 0 || holder_is_self(uid);
 }
 
+static bool is_stranger(const struct holder *holder)
+{
+	return holder->uid_known && !holder_is_trusted(holder->uid);
+}
+
+bool holder_is_more_interesting(const struct holder *a, const struct holder *b)
+{
+	return is_stranger(a) > is_stranger(b) || (is_stranger(a) == is_stranger(b) && a->held > b->held);
+}
+
 /* If the line of /etc/passwd is UID's adds the name in it to LINE. */
 static bool add_name_from(struct line *line, const char *entry, size_t length, const char *uid)
 {
@@ -109,21 +119,45 @@ static void describe_hidden(const struct holder *holder, bool stranger, bool wai
 	line_add(line, ")");
 }
 
+static void add_pid(const struct holder *holder, struct line *line)
+{
+	line_add(line, "pid ");
+	line_number(line, (uint64_t)holder->pid);
+	if (holder->uid_known) {
+		line_add(line, " (");
+		add_user(line, holder->uid);
+		line_add(line, is_stranger(holder) ? ", neither this user nor root)" : ")");
+	}
+}
+
+void holder_describe_waiter(const struct holder *waiter, unsigned n, struct line *line)
+{
+	if (waiter->pid)
+		add_pid(waiter, line);
+	else
+		line_add(line, "somebody");
+	if (n > 1) {
+		line_add(line, n > 2 ? " and " : " and another one");
+		if (n > 2)
+			line_number(line, n - 1);
+		line_add(line, n > 2 ? " others wait" : " wait");
+	} else {
+		line_add(line, " waits");
+	}
+	if (waiter->pid)
+		add_command(line, waiter);
+}
+
 void holder_describe(const struct holder *holder, bool waiting, struct line *line)
 {
-	bool stranger = holder->uid_known && !holder_is_trusted(holder->uid);
+	bool stranger = is_stranger(holder);
 
 	if (holder->pid == 0) {
 		describe_hidden(holder, stranger, waiting, line);
 		return;
 	}
-	line_add(line, waiting ? "waiting for pid " : "held by pid ");
-	line_number(line, (uint64_t)holder->pid);
-	if (holder->uid_known) {
-		line_add(line, " (");
-		add_user(line, holder->uid);
-		line_add(line, stranger ? ", neither this user nor root)" : ")");
-	}
+	line_add(line, waiting ? "waiting for " : "held by ");
+	add_pid(holder, line);
 	if (holder->heir)
 		line_add(line, waiting ? ", left running by a command that has ended" : ", left running by a command that has ended,");
 	if (holder->held >= 0) {

@@ -12,6 +12,8 @@ struct holder {
 	pid_t pid;		/* 0: hidden */
 	uid_t uid;		/* valid if uid_known, also when the pid is hidden */
 	bool uid_known;
+	unsigned slot;		/* of several */
+	unsigned slots;		/* how many there are, if it has said that; else 0 */
 	bool heir;		/* inherited the lock from a command that has ended */
 	int64_t held;		/* for how long, ns; -1: unknown */
 	bool at_most;		/* held is only the age of the process */
@@ -24,10 +26,16 @@ bool holder_is_trusted(uid_t uid);
 /* Whether UID is this process's effective user, with the same care. */
 bool holder_is_self(uid_t uid);
 
+/* Whether of two that hold a lock together it is A who is to be named: a stranger, or else who has held it longer. */
+bool holder_is_more_interesting(const struct holder *a, const struct holder *b);
+
 /*
  * "held by pid 4242 (root) for 2h13m: /usr/local/bin/backup.sh --full", or where WAITING
  * "waiting for pid 4242 (root), which has held it for 2h13m: /usr/local/bin/backup.sh --full".
  */
 void holder_describe(const struct holder *holder, bool waiting, struct line *line);
+
+/* "pid 4242 (root) waits: me-only ...", with how many others do, of N in all. */
+void holder_describe_waiter(const struct holder *waiter, unsigned n, struct line *line);
 
 #endif

@@ -66,3 +66,53 @@ void host_address_suffixed(struct host_address *address, const struct host_addre
 	out = stpcpy(out, kind) + 1;	/* with its NUL */
 	finish(address, number_format(n, out));
 }
+
+void host_address_of_file(struct host_address *address, uint32_t major, uint32_t minor, uint64_t inode)
+{
+	char *out = begin(address, '@');
+
+	out = number_format(major, out);
+	*out++ = ':';
+	out = number_format(minor, out);
+	*out++ = ':';
+	finish(address, number_format(inode, out));
+}
+
+void host_slot_address(struct host_address *address, const struct host_address *name, unsigned n)
+{
+	if (n > 0)
+		host_address_suffixed(address, name, "slot", n);
+	else
+		memcpy(address, name, sizeof *address);
+}
+
+unsigned host_address_slot(const struct host_address *name, const char *path, size_t length)
+{
+	static const char kind[] = "\0slot";	/* with the NUL behind it */
+	size_t named = name->length - offsetof(struct sockaddr_un, sun_path);
+	char number[8];
+	unsigned n;
+
+	if (length < named || memcmp(path, name->un.sun_path, named) != 0)
+		return MOST_SLOTS;
+	if (length == named)
+		return 0;
+	path += named;
+	length -= named;
+	if (length <= sizeof kind || length - sizeof kind >= sizeof number || memcmp(path, kind, sizeof kind) != 0)
+		return MOST_SLOTS;
+	*(char *)mempcpy(number, path + sizeof kind, length - sizeof kind) = 0;
+	/* As we write it: no other form of the same number. */
+	return number[0] == '0' || strlen(number) != length - sizeof kind || number_parse(number, MOST_SLOTS - 1, &n) ? MOST_SLOTS : n;
+}
+
+void host_queue_address(struct host_address *address, const struct host_address *name, uid_t uid, unsigned slots)
+{
+	host_address_suffixed(address, name, "queue", uid);
+	if (slots > 1) {
+		char *out = (char *)&address->un + address->length;
+
+		*out++ = 0;
+		finish(address, number_format(slots, out));
+	}
+}

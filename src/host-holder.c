@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "deadline.h"
 #include "lock-host.h"
 #include "process.h"
 
@@ -81,6 +83,7 @@ static bool read_greeting(int fd, struct holder *holder)
 	    memcmp(greeting.magic, HOST_GREETING_MAGIC, sizeof greeting.magic) != 0 || greeting.held < 0)
 		return false;
 	holder->held = greeting.held;
+	holder->slots = greeting.slots;
 	/* We came before the command had listened: then the pid was that of the me-only that was about to start it. */
 	if (process_read((pid_t)greeting.job, &job) == 0 && job.parent == holder->pid)
 		holder->pid = (pid_t)greeting.job;
@@ -154,10 +157,60 @@ void host_conclude(struct host_inquiry *inquiry, const struct host_address *addr
 	close(inquiry->fd);
 }
 
+/* --- the command, to be replaced ----------------------------------------------------------------------------------------- */
+
+/*
+ * A pidfd of the process that listened last at the other end of FD, PEER: SO_PEERPIDFD is the kernel's word for it; before Linux
+ * 6.5 the socket among its descriptors or its parent's. -ESRCH if it has ended or nothing proves that it is it.
+ */
+static int proved_pidfd(int fd, const struct host_peer *peer, const struct host_address *address)
+{
+	int pidfd;
+
+	if (peer->life == PEER_DEAD)
+		return -ESRCH;
+	if (peer->life == PEER_ALIVE)
+		return host_peer_pidfd(fd);
+	pidfd = (int)syscall(SYS_pidfd_open, peer->cred.pid, 0);
+	if (pidfd < 0)
+		return -errno;
+	if (host_is_proved_holder(address, &host_kernel, peer->cred.pid))
+		return pidfd;
+	close(pidfd);
+	return -ESRCH;
+}
+
+int host_find_job(const struct lock *lock, struct replacement *replacement, pid_t *job)
+{
+	struct host_address address;
+	struct host_inquiry inquiry;
+	struct socket_entry entry;
+	int pidfd;
+
+	host_address(&address, lock->name);
+	host_inquire(&inquiry, &address);
+	/* Nobody can be asked: then there are only its descriptors to tell the holder by. */
+	if (inquiry.fd < 0)
+		return socket_table_find(&address, 1, &entry) == 0 && entry.uid != SOCKET_UID_UNKNOWN ?
+		       -ESRCH : replacement_refuse_unproved(replacement);
+	*job = inquiry.peer.cred.pid;
+	pidfd = proved_pidfd(inquiry.fd, &inquiry.peer, &address);
+	close(inquiry.fd);
+	if (holder_is_trusted(inquiry.peer.cred.uid) && *job != 0 && (pidfd >= 0 || pidfd == -ESRCH))
+		return pidfd;
+	if (pidfd >= 0)
+		close(pidfd);
+	if (!holder_is_trusted(inquiry.peer.cred.uid))
+		return replacement_refuse(replacement, replacement_stranger);
+	return *job == 0 ? replacement_refuse(replacement, "the holder is in another pid namespace") : replacement_refuse_unproved(replacement);
+}
+
+/* --- the kernel's own tables ---------------------------------------------------------------------------------------------- */
+
 static int find_socket(const struct host_sources *sources, const struct host_address *address, struct socket_entry *entry)
 {
 	(void)sources;
-	return socket_table_find(address, entry);
+	return socket_table_find(address, 1, entry);
 }
 
 static pid_t find_process(const struct host_sources *sources, uint32_t inode, bool *own_kind)
@@ -174,7 +227,7 @@ static int find_nothing(const struct host_sources *sources, const struct host_ad
 	return -ENOENT;
 }
 
-void host_find_holder(const struct host_address *address, struct holder *holder, bool thorough)
+void host_find_holder(const struct host_address *address, struct holder *holder, bool thorough, int64_t deadline)
 {
 	static const struct host_sources nothing = { find_nothing, NULL };
 	struct host_inquiry inquiry;
@@ -183,7 +236,7 @@ void host_find_holder(const struct host_address *address, struct holder *holder,
 	if (host_may_be_greeted(&inquiry)) {
 		struct pollfd answer = { .fd = inquiry.fd, .events = POLLIN };
 
-		poll(&answer, 1, HOST_GREETING_MS);
+		poll(&answer, 1, deadline_poll_timeout(deadline));
 	}
 	host_conclude(&inquiry, address, thorough ? &host_kernel : &nothing, holder);
 }

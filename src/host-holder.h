@@ -12,6 +12,7 @@
 
 #include "holder.h"
 #include "host-address.h"
+#include "lock.h"
 #include "socket-table.h"
 
 /* The process that listened last on the socket at the other end of a connection. */
@@ -31,10 +32,12 @@ struct host_greeting {
 	char magic[8];		/* HOST_GREETING_MAGIC, without its NUL */
 	int64_t held;		/* nanoseconds */
 	uint32_t job;		/* pid of the command, in the holder's pid namespace */
+	uint32_t slots;		/* as the holder was told */
 	uint32_t name_length;
+	uint32_t unused;
 };
 
-#define HOST_GREETING_MAGIC "me-only1"
+#define HOST_GREETING_MAGIC "me-only2"
 
 /* How long, in ms, a holder may take to greet before it is taken for one that does not. */
 #define HOST_GREETING_MS 200
@@ -58,6 +61,9 @@ extern const struct host_sources host_kernel;
 /* Whether PID, or the process that started it (a wrapper), is seen to have the socket of the lock at ADDRESS. */
 bool host_is_proved_holder(const struct host_address *address, const struct host_sources *sources, pid_t pid);
 
+/* As lock_engine.find_job(). */
+int host_find_job(const struct lock *lock, struct replacement *replacement, pid_t *job);
+
 /* Connects to the holder of the lock at ADDRESS. Fails only in what INQUIRY says. */
 void host_inquire(struct host_inquiry *inquiry, const struct host_address *address);
 
@@ -70,8 +76,8 @@ void host_conclude(struct host_inquiry *inquiry, const struct host_address *addr
 
 /*
  * All of it for one lock, with the kernel's own tables as sources, which are read only if THOROUGH: where there are thousands of
- * sockets and processes that takes milliseconds. Waits for a greeting for at most HOST_GREETING_MS.
+ * sockets and processes that takes milliseconds. Waits for a greeting until DEADLINE.
  */
-void host_find_holder(const struct host_address *address, struct holder *holder, bool thorough);
+void host_find_holder(const struct host_address *address, struct holder *holder, bool thorough, int64_t deadline);
 
 #endif

@@ -5,7 +5,8 @@
  *     next. Who comes goes to the queue first, before trying the lock, so that nobody is overtaken. Who finds the queue unbound
  *     binds it and is the front; all others connect to it and stay in its backlog, which the kernel keeps in order. Nobody keeps
  *     a list. Every user has a queue of his own, since sockets are only handed to the same user; between several users' fronts
- *     the bind decides.
+ *     the bind decides. A lock of several slots has a queue for each number of slots that is asked for: the front waits for all
+ *     of them at once, and takes the first that is free.
  *  6. The front binds the lock; while it cannot, it stays connected to it and waits for the hang-up that the kernel sends when
  *     the last descriptor of the name is closed. It also tries once a second: a stranger may close the name and keep the
  *     connection. If the hang-up comes while the name stays bound, it pauses and does not spin. Meanwhile it keeps two HEIRS,
@@ -29,6 +30,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -68,10 +70,26 @@
 
 #define HEIRS 2
 
+/* The front of many slots leaves so many descriptors free; a slot for which there is none left is tried with a growing pause. */
+#define KEPT_FDS 24
+
+/* So many slots somebody in line looks at, at a time. */
+#define MOST_LOOKS 8
+
 /* A connection to another waiter, and its pid where that is known (else 0). */
 struct link {
 	int fd;
 	pid_t pid;
+};
+
+/* One of the places that a lock has for holders. */
+struct slot {
+	int watch;		/* connection to its name; hang-up: it may be free */
+	int job;		/* pidfd of the holder's command; readable: the name will be free in an instant */
+	bool caught;		/* the holder's command has just ended */
+	int64_t watched_since;
+	int64_t pause;		/* the last one; 0: the next is not needed or the shortest */
+	int64_t look;		/* when to try the name, at the latest; 0: it has hung up, or was never tried */
 };
 
 struct waiter {
@@ -79,21 +97,21 @@ struct waiter {
 	const struct host_address *name;
 	struct host_address queue_name;
 	struct lock_wait *wait;
-	int candidate;		/* the socket that is to be bound to the name */
-	int watch;		/* connection to the name; hang-up: it may be free */
-	int job;		/* pidfd of the holder's command; readable: the name will be free in an instant */
-	int64_t watched_since;
+	int candidate;		/* the socket that is to be bound to a slot's name */
+	struct slot *slots;	/* as many as the lock has */
+	unsigned slot;		/* where to look first */
+	int most_watch;		/* the highest descriptor of a connection, and whether there are pidfds: there may be few */
+	bool watch_jobs;
 	int queue;		/* the queue socket: we are the front, or an heir */
 	struct link ahead[2];	/* hang-up of both: it is our turn, or the queue is gone. [0] is our connection into the queue */
 	struct link heirs[HEIRS];	/* who comes behind us. The front has two; the second has one, the third */
-	bool caught;		/* the holder's command has just ended */
 	bool begun;		/* the caller knows that we wait */
 	bool alone;
 	bool deaf;		/* no descriptors for heirs: not before the next look */
 	int joins;		/* tries to join the queue in quick succession */
 	int64_t joined;		/* when the last one was */
-	int64_t pause;		/* the last one; 0: the next is not needed or the shortest */
-	int64_t look;		/* when to try the name, or to join the queue, at the latest */
+	int64_t pause;		/* the last one before joining; 0: the next is not needed or the shortest */
+	int64_t look;		/* when to join the queue, or to look after heirs or past the front, at the latest */
 	int64_t look_interval;
 	int seen_free;		/* how many times in a row the name was seen free */
 };
@@ -269,12 +287,13 @@ static void appoint_heirs(struct waiter *w)
 
 /* --- joining the queue ----------------------------------------------------------------------------------------------------- */
 
-static void rest(struct waiter *w)
+/* Sets the time LOOK, a growing PAUSE from now. */
+static void rest(int64_t *pause, int64_t *look)
 {
-	w->pause = w->pause ? w->pause * 2 : SHORTEST_PAUSE;
-	if (w->pause > LONGEST_PAUSE)
-		w->pause = LONGEST_PAUSE;
-	w->look = deadline_now() + w->pause;
+	*pause = *pause ? *pause * 2 : SHORTEST_PAUSE;
+	if (*pause > LONGEST_PAUSE)
+		*pause = LONGEST_PAUSE;
+	*look = deadline_now() + *pause;
 }
 
 static void go_alone(struct waiter *w)
@@ -325,7 +344,7 @@ static void join(struct waiter *w)
 	}
 	/* Between bind and listen, as it ends, or full: again after a while. A stranger's, or forbidden: never. */
 	if (r == -ECONNREFUSED || r == -EAGAIN) {
-		rest(w);
+		rest(&w->pause, &w->look);
 		return;
 	}
 	if (r >= 0)
@@ -346,9 +365,13 @@ static int renew_candidate(struct waiter *w)
 	return w->candidate;
 }
 
-static int bind_name(struct waiter *w)
+static int bind_slot(struct waiter *w, unsigned slot)
 {
-	return host_bind(w->lock, w->candidate, w->name);
+	struct host_address address;
+
+	w->lock->slot = slot;
+	host_slot_address(&address, w->name, slot);
+	return host_bind(w->lock, w->candidate, &address);
 }
 
 /* A pidfd of the process that listened last at the other end of FD, or a negative errno. If its number was used again, no harm is done. */
@@ -364,87 +387,129 @@ static int job_of(int fd)
 }
 
 /*
- * Connects to the name, so that the hang-up tells when it is free; where that cannot be, sets a time to try again.
+ * Connects to a slot, so that the hang-up tells when it is free; where that cannot be, sets a time to try again.
  * Returns 0 or a negative errno.
  */
-static int watch_name(struct waiter *w)
+static int watch_slot(struct waiter *w, unsigned n)
 {
-	int fd = host_connect(w->name);
+	struct slot *slot = &w->slots[n];
+	struct host_address address;
+	int fd;
 
+	host_slot_address(&address, w->name, n);
+	fd = host_connect(&address);
+	if (fd > w->most_watch) {
+		close(fd);
+		fd = -EMFILE;
+	}
 	if (fd < 0) {
-		rest(w);
+		rest(&slot->pause, &slot->look);
 		return fd;
 	}
-	w->watch = fd;
-	close_fd(&w->job);
-	w->job = job_of(fd);
-	w->watched_since = deadline_now();
-	w->look = w->watched_since + LOOK;
+	slot->watch = fd;
+	close_fd(&slot->job);
+	if (w->watch_jobs)
+		slot->job = job_of(fd);
+	slot->watched_since = deadline_now();
+	slot->look = slot->watched_since + LOOK;
 	return 0;
 }
 
 /*
  * The command that held the name has ended. Its me-only is woken up as we are, and lets go in some 50 microseconds: as long as
- * it takes to fall asleep and to wake up again, so that is not done. Returns 0 when the name is ours, or what bind_name() does.
+ * it takes to fall asleep and to wake up again, so that is not done. Returns 0 when the name is ours, or what bind_slot() does.
  */
-static int catch_name(struct waiter *w)
+static int catch_slot(struct waiter *w, unsigned n)
 {
 	int r = -EADDRINUSE;
 
-	close_fd(&w->job);
+	close_fd(&w->slots[n].job);
 	for (int tries = 0; r == -EADDRINUSE && tries < CATCH_TRIES; tries++) {
-		r = bind_name(w);
+		r = bind_slot(w, n);
 		if (r)
 			sched_yield();
 	}
 	return r;
 }
 
-/* The name may be free. If the hang-ups come fast while it stays bound, the next connection waits for a pause. */
-static void hear_name(struct waiter *w)
+/* A slot may be free. If the hang-ups come fast while it stays bound, the next connection waits for a pause. */
+static void hear_slot(struct waiter *w, unsigned n)
 {
-	close_fd(&w->watch);
-	if (deadline_now() - w->watched_since > LONGEST_PAUSE)
-		w->pause = 0;
-	w->look = 0;
+	struct slot *slot = &w->slots[n];
+
+	close_fd(&slot->watch);
+	if (deadline_now() - slot->watched_since > LONGEST_PAUSE)
+		slot->pause = 0;
+	slot->look = 0;
+	w->slot = n;
 }
 
-/*
- * The front, or who waits alone, tries the name; while it is in use, arranges to be woken up.
- * Returns 0 when it is ours, -EAGAIN, or what failed.
- */
-static int try_name(struct waiter *w)
+/* The front, or who waits alone, tries one slot. Returns as try_name() does. */
+static int try_slot(struct waiter *w, unsigned n)
 {
+	struct slot *slot = &w->slots[n];
+
 	/* Again when nobody listened there: it has become free, or is only being looked at. */
 	for (int tries = 0; tries < 4; tries++) {
-		int r = bind_name(w);
+		int r = bind_slot(w, n);
 
 		if (r != -EADDRINUSE)
 			return r;
-		if (w->watch >= 0) {
-			w->look = deadline_now() + LOOK;
+		if (slot->watch >= 0) {
+			slot->look = deadline_now() + LOOK;
 			break;
 		}
-		if (w->pause && w->look == 0) {
-			rest(w);	/* hung up on just now, and it is not the first time: come here again after a pause */
+		if (slot->pause && slot->look == 0) {
+			rest(&slot->pause, &slot->look);	/* hung up on just now, and it is not the first time: come here again after a pause */
 			break;
 		}
-		if (watch_name(w) != -ECONNREFUSED)
+		if (watch_slot(w, n) != -ECONNREFUSED)
 			break;
 	}
-	if (w->watch >= 0 && !w->pause)
-		w->pause = SHORTEST_PAUSE / 2;
+	if (slot->watch >= 0 && !slot->pause)
+		slot->pause = SHORTEST_PAUSE / 2;
 	return -EAGAIN;
 }
 
-/* Whether nobody has the name, without taking it. */
-static bool name_is_free(const struct waiter *w)
+/*
+ * The front, or who waits alone, tries the slots that are due at NOW, or ALL; while they are in use, arranges to be woken up.
+ * Returns 0 when one is ours, -EAGAIN, or what failed.
+ */
+static int try_name(struct waiter *w, int64_t now, bool all)
 {
-	int fd = host_connect(w->name);
+	const unsigned slots = w->lock->slots;
+	int r = -EAGAIN;
 
+	/* The one first that has just become free. */
+	for (unsigned i = 0, n = w->slot; r == -EAGAIN && i < slots; i++, n = n + 1 < slots ? n + 1 : 0)
+		if (all || now >= w->slots[n].look)
+			r = try_slot(w, n);
+	return r;
+}
+
+/* Whether nobody has the slot at which we have looked last, without taking it. */
+static bool slot_is_free(const struct waiter *w)
+{
+	struct host_address address;
+	int fd;
+
+	host_slot_address(&address, w->name, w->slot);
+	fd = host_connect(&address);
 	if (fd >= 0)
 		close(fd);
 	return fd == -ECONNREFUSED;
+}
+
+/* Binds the slot at which we have looked last, or the next one that is free. Returns as bind_slot() does. */
+static int bind_any(struct waiter *w)
+{
+	int r = bind_slot(w, w->slot);
+
+	for (unsigned looks = 1; r == -EADDRINUSE && looks < w->lock->slots && looks < MOST_LOOKS; looks++) {
+		w->slot = (w->slot + 1) % w->lock->slots;
+		r = bind_slot(w, w->slot);
+	}
+	return r;
 }
 
 static bool all_ahead_are_stopped(const struct waiter *w)
@@ -466,9 +531,9 @@ static int look_past_front(struct waiter *w)
 	int r;
 
 	if (w->seen_free > 0 && w->seen_free < limit) {
-		w->seen_free = name_is_free(w) ? w->seen_free + 1 : 0;
+		w->seen_free = slot_is_free(w) ? w->seen_free + 1 : 0;
 	} else {
-		r = bind_name(w);
+		r = bind_any(w);
 		if (r == 0 && w->seen_free > 0)
 			return 0;
 		if (r && r != -EADDRINUSE)
@@ -512,7 +577,7 @@ static void lose_place(struct waiter *w)
 		w->joins = 0;
 		w->pause = w->look = 0;
 	} else {
-		rest(w);
+		rest(&w->pause, &w->look);
 	}
 }
 
@@ -565,80 +630,108 @@ static void hear_ahead(struct waiter *w, int i)
 
 /* --- the loop ---------------------------------------------------------------------------------------------------------------- */
 
+/* When the front, or who waits alone, has to try a slot again, at the latest. */
+static int64_t next_try(const struct waiter *w)
+{
+	int64_t when = DEADLINE_NEVER;
+
+	for (unsigned n = 0; (is_front(w) || w->alone) && n < w->lock->slots; n++)
+		when = deadline_earlier(when, w->slots[n].look);
+	return when;
+}
+
+/* Tries the slots whose commands have just ended. Returns 0 when one is ours, -EAGAIN, or what failed. */
+static int catch_any(struct waiter *w)
+{
+	int r = -EADDRINUSE;
+
+	for (unsigned n = 0; r == -EADDRINUSE && n < w->lock->slots; n++)
+		if (w->slots[n].caught) {
+			w->slots[n].caught = false;
+			r = catch_slot(w, n);
+		}
+	return r == -EADDRINUSE ? -EAGAIN : r;
+}
+
 /* Does what is due. Returns 0 when the lock is ours, -EAGAIN, or what failed. */
 static int act(struct waiter *w)
 {
-	/* At the deadline the name is tried once more. */
-	bool due = deadline_now() >= deadline_earlier(w->look, w->wait->deadline);
-	int r = -EAGAIN;
+	int r = catch_any(w);
+	int64_t now = deadline_now();
+	/* At the deadline the names are tried once more. */
+	bool over = now >= w->wait->deadline, due = over || now >= w->look;
 
-	if (w->caught) {
-		w->caught = false;
-		r = catch_name(w);
-		if (r != -EADDRINUSE)
-			return r;
-		r = -EAGAIN;
-	}
+	if (r != -EAGAIN)
+		return r;
 	if (w->queue < 0 && !is_in_line(w) && !w->alone && due) {
 		join(w);
-		due = deadline_now() >= deadline_earlier(w->look, w->wait->deadline);
+		due = over || now >= w->look;
 	}
-	if (due && (is_front(w) || w->alone))
-		r = try_name(w);
+	if (is_front(w) || w->alone)
+		r = try_name(w, now, over);
 	else if (due && is_in_line(w))
 		r = look_past_front(w);
 	/* The heirs come after the name: who gets it sees to them when its command has started. */
 	if (r == -EAGAIN && is_front(w)) {
+		if (due)
+			w->look = now + LOOK;
 		for (int i = HEIRS - 1; due && i >= 0; i--)
 			dismiss_if_stopped(w, i);
 		appoint_heirs(w);
 	}
+	if (r == -EAGAIN && w->alone)
+		w->look = DEADLINE_NEVER;
 	return r;
 }
 
-/* What a waiter listens to. */
-enum { WATCH, JOB, AHEAD, HEIR = AHEAD + 2, QUEUE = HEIR + HEIRS, WAITER_FDS };
+/* What a waiter listens to: others, and behind them the watch and the job of each slot. */
+enum { AHEAD, HEIR = AHEAD + 2, QUEUE = HEIR + HEIRS, SLOTS };
 
 /*
- * Polls those of the descriptors that are open: poll(2) takes no more entries than the limit of descriptors, which can be as
- * low as what we need. Fills READY in and returns what poll(2) does.
+ * Polls those of the N descriptors ALL that are open: poll(2) takes no more entries than the limit of descriptors, which can be as
+ * low as what we need. Says in READY which are, and returns what poll(2) does.
  */
-static int poll_open(struct pollfd fds[WAITER_FDS], bool ready[WAITER_FDS], const struct waiter *w)
+static int poll_open(const struct pollfd all[], bool ready[], size_t n, int timeout)
 {
-	const struct pollfd all[WAITER_FDS] = {
-		[WATCH] = { .fd = w->watch },
-		[JOB] = { .fd = w->job, .events = POLLIN },
-		[AHEAD] = { .fd = w->ahead[0].fd, .events = POLLIN },
-		[AHEAD + 1] = { .fd = w->ahead[1].fd, .events = POLLIN },
-		[HEIR] = { .fd = w->heirs[0].fd },
-		[HEIR + 1] = { .fd = w->heirs[1].fd },
-		[QUEUE] = { .fd = is_front(w) && w->heirs[HEIRS - 1].fd < 0 && !w->deaf ? w->queue : -1, .events = POLLIN },
-	};
-	nfds_t n = 0;
+	struct pollfd fds[n];
+	nfds_t open = 0;
 	int r;
 
-	for (int i = 0; i < WAITER_FDS; i++)
+	for (size_t i = 0; i < n; i++)
 		if (all[i].fd >= 0)
-			fds[n++] = all[i];
-	r = poll(fds, n, deadline_poll_timeout(deadline_earlier(deadline_earlier(w->wait->deadline, w->wait->due), w->look)));
-	n = 0;
-	for (int i = 0; i < WAITER_FDS; i++)
-		ready[i] = all[i].fd >= 0 && fds[n++].revents && r > 0;
+			fds[open++] = all[i];
+	r = poll(fds, open, timeout);
+	open = 0;
+	for (size_t i = 0; i < n; i++)
+		ready[i] = all[i].fd >= 0 && fds[open++].revents && r > 0;
 	return r;
 }
 
 /* Sleeps until somebody says something or something is due. Returns 0 or a negative errno. */
 static int listen_around(struct waiter *w)
 {
-	struct pollfd fds[WAITER_FDS];
-	bool ready[WAITER_FDS];
+	const size_t n = SLOTS + 2 * (size_t)w->lock->slots;
+	int64_t when = deadline_earlier(deadline_earlier(w->wait->deadline, w->wait->due), deadline_earlier(w->look, next_try(w)));
+	struct pollfd all[n];
+	bool ready[n];
 
-	if (poll_open(fds, ready, w) < 0)
+	for (int i = 0; i < 2; i++)
+		all[AHEAD + i] = (struct pollfd){ .fd = w->ahead[i].fd, .events = POLLIN };
+	for (int i = 0; i < HEIRS; i++)
+		all[HEIR + i] = (struct pollfd){ .fd = w->heirs[i].fd };
+	all[QUEUE] = (struct pollfd){ .fd = is_front(w) && w->heirs[HEIRS - 1].fd < 0 && !w->deaf ? w->queue : -1, .events = POLLIN };
+	for (unsigned i = 0; i < w->lock->slots; i++) {
+		all[SLOTS + 2 * i] = (struct pollfd){ .fd = w->slots[i].watch };
+		all[SLOTS + 2 * i + 1] = (struct pollfd){ .fd = w->slots[i].job, .events = POLLIN };
+	}
+	if (poll_open(all, ready, n, deadline_poll_timeout(when)) < 0)
 		return errno == EINTR ? 0 : -errno;
-	if (ready[WATCH])
-		hear_name(w);
-	else if (ready[JOB])
-		w->caught = true;
+	for (unsigned i = 0; i < w->lock->slots; i++) {
+		if (ready[SLOTS + 2 * i])
+			hear_slot(w, i);
+		else if (ready[SLOTS + 2 * i + 1])
+			w->slots[i].caught = true;
+	}
 	/* The last first: the others move up. */
 	for (int i = HEIRS - 1; i >= 0; i--)
 		if (ready[HEIR + i])
@@ -655,7 +748,7 @@ static int attend(struct waiter *w)
 	if (!w->begun) {
 		if (!is_front(w) && !is_in_line(w) && !w->alone)
 			return 0;
-		if (host_is_reentry(w->name))
+		if (host_is_reentry(w->name, w->lock->slots))
 			return -EDEADLK;
 		w->begun = true;
 	} else if (deadline_now() < w->wait->due) {
@@ -709,17 +802,35 @@ void host_leave_line(struct lock *lock)
 	lock->line[0] = lock->line[1] = lock->line[2] = -1;
 }
 
-int host_wait(struct lock *lock, const struct host_address *address, struct lock_wait *wait)
+/* With many slots there may be fewer descriptors than would be wanted. */
+static void share_descriptors(struct waiter *w)
 {
-	struct waiter w = { .lock = lock, .name = address, .wait = wait, .candidate = -1, .watch = -1, .job = -1, .queue = -1,
+	struct rlimit limit;
+	rlim_t most = INT_MAX;
+
+	if (w->lock->slots > 1 && getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < most)
+		most = limit.rlim_cur > KEPT_FDS ? limit.rlim_cur - KEPT_FDS : 0;
+	w->most_watch = (int)most;
+	w->watch_jobs = most >= 2 * (rlim_t)w->lock->slots;
+}
+
+int host_wait(struct lock *lock, const struct host_address *name, struct lock_wait *wait)
+{
+	struct slot slots[lock->slots];
+	struct waiter w = { .lock = lock, .name = name, .wait = wait, .candidate = -1, .slots = slots, .queue = -1,
 			    .ahead = { { -1, 0 }, { -1, 0 } }, .heirs = { { -1, 0 }, { -1, 0 } } };
 	int r = renew_candidate(&w);
 
-	host_address_suffixed(&w.queue_name, address, "queue", geteuid());
+	for (unsigned n = 0; n < lock->slots; n++)
+		slots[n] = (struct slot){ .watch = -1, .job = -1 };
+	share_descriptors(&w);
+	host_queue_address(&w.queue_name, name, geteuid(), lock->slots);
 	if (r == 0)
 		r = wait_in_line(&w);
-	close_fd(&w.watch);
-	close_fd(&w.job);
+	for (unsigned n = 0; n < lock->slots; n++) {
+		close_fd(&slots[n].watch);
+		close_fd(&slots[n].job);
+	}
 	if (r) {
 		leave(&w);
 		close_fd(&w.candidate);

@@ -24,10 +24,12 @@
 #include <unistd.h>
 
 #include "deadline.h"
+#include "descriptor.h"
 #include "exec.h"
 #include "exit-codes.h"
 #include "keeper.h"
 #include "message.h"
+#include "number.h"
 #include "process.h"
 #include "story.h"
 
@@ -116,28 +118,31 @@ static size_t environment_size(void)
 
 	while (environ[n])
 		n++;
-	return n + 2;
+	return n + 3;
 }
 
-/* Fills NEW, of environment_size() places, with our environment and the variable OWN. */
-static void environment_make(char **new, char *own)
+/* Fills NEW, of environment_size() places, with our environment and the variables OWN and SLOT; that one may be NULL. */
+static void environment_make(char **new, char *own, char *slot)
 {
 	for (char **entry = environ; *entry; entry++)
 		if (!is_lock_variable(*entry))
 			*new++ = *entry;
 	*new++ = own;
+	if (slot)
+		*new++ = slot;
 	*new = NULL;
 }
 
 /* Executes the command. Returns the exit status after it has said what failed. */
 static int execute(const struct lock *lock, const struct options *options)
 {
-	static const char variable[] = "ME_ONLY_LOCK=";
-	char own[sizeof variable + strlen(lock->spec)], *environment[environment_size()];
+	static const char variable[] = "ME_ONLY_LOCK=", number[] = "ME_ONLY_SLOT=";
+	char own[sizeof variable + strlen(lock->spec)], slot[sizeof number + NUMBER_TEXT_SIZE], *environment[environment_size()];
 	int r;
 
 	strcpy(stpcpy(own, variable), lock->spec);
-	environment_make(environment, own);
+	number_format(lock->slot, stpcpy(slot, number));
+	environment_make(environment, own, options->slots ? slot : NULL);
 	r = exec_command(options->command, environment);
 	exec_explain(options->command, -r);
 	return options_status(options, EXIT_COMMAND);
@@ -148,11 +153,13 @@ static int execute(const struct lock *lock, const struct options *options)
 /* Passes the lock to the command that this process is about to become. Returns 0, or the exit status after it has said what failed. */
 static int pass(struct lock *lock, const struct options *options)
 {
-	int r = lock->engine->pass(lock, !options->close, !options->no_fork);
+	int r = options->close ? 0 : descriptor_pass(lock->fd);
 
+	if (r == 0 && lock->engine->claim && !options->no_fork)
+		r = lock->engine->claim(lock);
 	if (r == 0)
 		return 0;
-	message_failure(lock->spec, lock->failed, -r);
+	message_failure(lock->spec, "cannot pass the lock to the command", -r);
 	return options_status(options, EXIT_THIRD_PARTY);
 }
 
@@ -160,7 +167,8 @@ int job_become(struct lock *lock, const struct options *options)
 {
 	int r;
 
-	lock->engine->leave_line(lock);
+	if (lock->engine->leave_line)
+		lock->engine->leave_line(lock);
 	story(options, lock, "becoming the command");
 	r = pass(lock, options);
 	return r ? r : execute(lock, options);
@@ -457,7 +465,8 @@ int job_run(struct lock *lock, const struct options *options)
 		return cannot_start(&job, -r);
 	job.since = deadline_now();
 	job.keeper_due = options->close ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
-	lock->engine->leave_line(lock);
+	if (lock->engine->leave_line)
+		lock->engine->leave_line(lock);
 	story_start(options, lock, job.command);
 	run(&job);
 	return finish(&job);

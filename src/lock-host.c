@@ -8,12 +8,14 @@
  *     before it is executed, with -o too: what everybody sees is the job.
  *  3. The command inherits the socket, and the me-only process keeps it: the lock survives the death of either. A keeper
  *     (keeper.h) is there against both at once.
- *  4. The descriptor is never 0, 1 or 2; the command's is 60 or above, where no script's "exec 3>log" finds it.
+ *  4. The descriptor is never 0, 1 or 2 (descriptor.h).
  *  5. Waiting is in host-queue.c, rules 5 to 8 there.
  *  9. The holding me-only accepts those who connect (people who ask, and the waiter who is next and waits for the hang-up),
  *     greets each with one message, never reads from them, keeps the live ones and closes those that have gone. At its limit
  *     of descriptors it stops looking at the listener. The name is closed before the connections, or the next waiter would
  *     wake up to a name that is still bound.
+ * 11. A lock with slots has a name for each of them, and the first is that of the lock itself: so a plain lock is one with one slot.
+ *     A try takes the first that is free. Whoever asks for fewer slots sees only these.
  * 14. Re-entry: the name is in use, and the caller has inherited its socket or descends from the process that listened last.
  *
  * unix(7) has the basics. Facts that are not in it, from net/unix/af_unix.c: listen() on a listening socket sets the
@@ -34,7 +36,9 @@
 #include <unistd.h>
 
 #include "deadline.h"
+#include "descriptor.h"
 #include "host-holder.h"
+#include "place.h"
 #include "process.h"
 #include "socket-table.h"
 
@@ -42,50 +46,8 @@
 #define SO_NETNS_COOKIE 71
 #endif
 
-/* The command's descriptor, where the limit allows: above what scripts use, within the 64 that need no bigger table in the kernel. */
-#define PASSED_FD 60
-#define SCRIPTS_FD 10
-
-/* Where an inherited socket of ours can be: it was put on the first free descriptor from 60. */
-#define INHERITED_FD_MAX 1024
-
 /* The audience leaves so many descriptors free. */
 #define KEPT_FDS 8
-
-/* fcntl(2) for commands on descriptors. The raw call: libc's has cases for locks, which make 400 bytes. */
-static int descriptor_control(int fd, int command, int argument)
-{
-#ifdef SYS_fcntl
-	return (int)syscall(SYS_fcntl, fd, command, argument);
-#else
-	return (int)syscall(SYS_fcntl64, fd, command, argument);
-#endif
-}
-
-/*
- * Moves FD away from standard input, output and error, which were closed when we were started, and fills their places, so that
- * no descriptor of ours is ever read or written instead. exec closes them again: the command finds them as they were.
- */
-static int off_stdio(int fd)
-{
-	int moved = descriptor_control(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), kept = errno, plug;
-
-	close(fd);
-	if (moved < 0)
-		return -kept;
-	/* O_PATH: reading and writing fail as on a closed descriptor. "/" is always there and needs no permission. */
-	do
-		plug = open("/", O_PATH | O_CLOEXEC);
-	while (plug >= 0 && plug < STDERR_FILENO);
-	if (plug < 0) {
-		kept = errno;
-		close(moved);
-		return -kept;
-	}
-	if (plug > STDERR_FILENO)
-		close(plug);
-	return moved;
-}
 
 int host_socket(void)
 {
@@ -94,7 +56,7 @@ int host_socket(void)
 
 	if (fd < 0)
 		return -errno;
-	return fd > STDERR_FILENO ? fd : off_stdio(fd);
+	return descriptor_off_stdio(fd);
 }
 
 int host_bind(struct lock *lock, int fd, const struct host_address *address)
@@ -140,6 +102,26 @@ int host_connect_passcred(const struct host_address *address)
 	return connect_to(address, true);
 }
 
+int host_connect_next(const struct host_address *name, const char *kind, unsigned limit, unsigned *n)
+{
+	int fd = host_socket(), r = fd < 0 ? fd : -ENOENT;
+
+	/* A socket that nobody answered can be used again. */
+	for (; fd >= 0 && *n < limit; ++*n) {
+		struct host_address address;
+
+		host_address_suffixed(&address, name, kind, *n);
+		if (connect(fd, (const struct sockaddr *)&address.un, address.length) == 0)
+			return fd;
+		r = errno == ECONNREFUSED ? -ENOENT : -errno;
+		if (r != -ENOENT)
+			break;
+	}
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
 /* Whether FD is a listening socket of the engine's type that is bound to ADDRESS. */
 bool host_is_listener(int fd, const struct host_address *address)
 {
@@ -168,39 +150,62 @@ static bool is_of_this_namespace(int fd)
 	return here == there;
 }
 
-/* Rule 14, first half: whether a socket that is bound to ADDRESS was passed to us. */
-static bool has_inherited(const struct host_address *address)
-{
-	struct pollfd fds[INHERITED_FD_MAX];
+struct search {
+	const struct host_address *name;
+	unsigned slots;
+	unsigned found;
+};
 
-	for (int i = 0; i < INHERITED_FD_MAX; i++)
-		fds[i] = (struct pollfd){ .fd = i };
-	/* One poll tells which descriptors are open. If a lower limit forbids that, descriptors above it can still be: all are tried. */
-	poll(fds, INHERITED_FD_MAX, 0);
-	for (int i = 0; i < INHERITED_FD_MAX; i++)
-		if (!(fds[i].revents & POLLNVAL) && host_is_listener(i, address) && is_of_this_namespace(i))
-			return true;
-	return false;
+static bool is_slot(int fd, void *argument)
+{
+	struct search *search = argument;
+	struct host_address address = { .length = sizeof address.un };
+
+	if (getsockname(fd, (struct sockaddr *)&address.un, &address.length) || address.length <= offsetof(struct sockaddr_un, sun_path))
+		return false;
+	search->found = host_address_slot(search->name, address.un.sun_path, address.length - offsetof(struct sockaddr_un, sun_path));
+	return search->found < search->slots && host_is_listener(fd, &address) && is_of_this_namespace(fd);
 }
 
-/* Rule 14, second half: whether the holder is an ancestor of ours. Its number alone is no proof: it can have been used again. */
-static bool descends_from_holder(const struct host_address *address)
+/* Whether the holder at the other end of FD, of ADDRESS, is an ancestor of ours. Its number alone is no proof: it can have been used again. */
+static bool descends_from(int fd, const struct host_address *address)
 {
 	struct host_peer peer;
-	int fd = host_connect(address), r;
 
-	if (fd < 0)
-		return false;
-	r = host_peer_read(fd, &peer);
-	close(fd);
-	if (r || peer.life == PEER_DEAD || !process_descends(getpid(), peer.cred.pid))
-		return false;
-	return peer.life == PEER_ALIVE || host_is_proved_holder(address, &host_kernel, peer.cred.pid);
+	return host_peer_read(fd, &peer) == 0 && peer.life != PEER_DEAD && process_descends(getpid(), peer.cred.pid) &&
+	       (peer.life == PEER_ALIVE || host_is_proved_holder(address, &host_kernel, peer.cred.pid));
 }
 
-bool host_is_reentry(const struct host_address *address)
+/* Rule 14, second half: whether the holder of one of the slots is an ancestor of ours. */
+static bool descends_from_holder(struct search *search)
 {
-	return has_inherited(address) || descends_from_holder(address);
+	struct host_address address = *search->name;
+	int fd = host_connect(&address);
+	bool found = fd >= 0 && descends_from(fd, &address);
+
+	if (fd >= 0)
+		close(fd);
+	search->found = 0;
+	while (!found && ++search->found < search->slots &&
+	       (fd = host_connect_next(search->name, "slot", search->slots, &search->found)) != -ENOENT) {
+		if (fd < 0)
+			continue;
+		host_slot_address(&address, search->name, search->found);
+		found = descends_from(fd, &address);
+		close(fd);
+	}
+	return found;
+}
+
+/* Rule 14: says in SEARCH under which slot the caller runs, if it does. */
+static bool find_own_slot(struct search *search)
+{
+	return descriptor_inherited(is_slot, search) || descends_from_holder(search);
+}
+
+bool host_is_reentry(const struct host_address *name, unsigned slots)
+{
+	return find_own_slot(&(struct search){ name, slots, 0 });
 }
 
 /* Whether the lock at ADDRESS is this user's or root's. */
@@ -210,7 +215,7 @@ static bool is_trusted_owner(const struct host_address *address)
 	struct host_peer peer;
 	int fd, r;
 
-	if (socket_table_find(address, &entry) == 0 && entry.uid != SOCKET_UID_UNKNOWN)
+	if (socket_table_find(address, 1, &entry) == 0 && entry.uid != SOCKET_UID_UNKNOWN)
 		return holder_is_trusted(entry.uid);
 	fd = host_connect(address);
 	if (fd < 0)
@@ -226,10 +231,28 @@ static bool is_trusted_owner(const struct host_address *address)
  */
 static int host_is_ours(struct lock *lock)
 {
-	struct host_address address;
+	struct host_address name, slot;
+	struct search search = { &name, MOST_SLOTS, 0 };
 
-	host_address(&address, lock->name);
-	return host_is_reentry(&address) && is_trusted_owner(&address);
+	host_address(&name, lock->name);
+	if (!find_own_slot(&search))
+		return 0;
+	host_slot_address(&slot, &name, search.found);
+	return is_trusted_owner(&slot);
+}
+
+/* Binds FD to the first free slot. Returns as host_bind() does. */
+static int bind_slot(struct lock *lock, int fd, const struct host_address *name)
+{
+	int r = host_bind(lock, fd, name);
+
+	for (lock->slot = 0; r == -EADDRINUSE && lock->slot + 1 < lock->slots;) {
+		struct host_address address;
+
+		host_slot_address(&address, name, ++lock->slot);
+		r = host_bind(lock, fd, &address);
+	}
+	return r;
 }
 
 static int host_take(struct lock *lock, struct lock_wait *wait)
@@ -238,6 +261,8 @@ static int host_take(struct lock *lock, struct lock_wait *wait)
 	int fd, r;
 
 	host_address(&address, lock->name);
+	if (wait->places && (r = place_take(lock, &address, wait)))
+		return r;
 	if (wait->deadline)
 		return host_wait(lock, &address, wait);
 	fd = host_socket();
@@ -245,7 +270,7 @@ static int host_take(struct lock *lock, struct lock_wait *wait)
 		lock->failed = "cannot make a socket";
 		return fd;
 	}
-	r = host_bind(lock, fd, &address);
+	r = bind_slot(lock, fd, &address);
 	if (r == 0) {
 		lock->fd = lock->watched = fd;
 		return 0;
@@ -253,18 +278,13 @@ static int host_take(struct lock *lock, struct lock_wait *wait)
 	close(fd);
 	if (r != -EADDRINUSE)
 		return r;
-	return host_is_reentry(&address) ? -EDEADLK : -EBUSY;
+	return host_is_reentry(&address, lock->slots) ? -EDEADLK : -EBUSY;
 }
 
-static int host_pass(struct lock *lock, bool inherit, bool new)
+static int host_claim(struct lock *lock)
 {
-	lock->failed = "cannot pass the lock to the command";
-	/* The duplicate is inherited, the original is closed by exec: one system call. */
-	if (inherit && descriptor_control(lock->fd, F_DUPFD, PASSED_FD) < 0 && descriptor_control(lock->fd, F_DUPFD, SCRIPTS_FD) < 0 &&
-	    descriptor_control(lock->fd, F_SETFD, 0) < 0)
-		return -errno;
-	/* SO_PEERCRED names whoever has listened last: from now on the command. */
-	return new && listen(lock->fd, INT_MAX) ? -errno : 0;
+	/* SO_PEERCRED names whoever has listened last. */
+	return listen(lock->fd, INT_MAX) ? -errno : 0;
 }
 
 /* Rule 9. The first connection costs an epoll instance; before, the listener itself is watched. */
@@ -284,7 +304,7 @@ static int audience_open(struct lock *lock)
 
 static void greet(int fd, const struct lock *lock, pid_t job, int64_t since)
 {
-	struct host_greeting greeting = { .held = deadline_now() - since, .job = (uint32_t)job, .name_length = (uint32_t)strlen(lock->name) };
+	struct host_greeting greeting = { .held = deadline_now() - since, .job = (uint32_t)job, .slots = lock->slots, .name_length = (uint32_t)strlen(lock->name) };
 	struct iovec parts[] = { { &greeting, sizeof greeting }, { (void *)(uintptr_t)lock->name, greeting.name_length } };
 	struct msghdr greets = { .msg_iov = parts, .msg_iovlen = 2 };
 
@@ -372,7 +392,7 @@ static int host_identify(const struct lock *lock, struct lock_identity *identity
 	int r;
 
 	host_address(&address, lock->name);
-	r = socket_table_find(&address, &entry);
+	r = socket_table_find(&address, lock->slots, &entry);
 	if (r == 0)
 		*identity = (struct lock_identity){ entry.inode, entry.uid, entry.uid != SOCKET_UID_UNKNOWN };
 	return r;
@@ -380,21 +400,38 @@ static int host_identify(const struct lock *lock, struct lock_identity *identity
 
 static void find_holder(const struct lock *lock, struct holder *holder, bool thorough)
 {
-	struct host_address address;
+	int64_t deadline = deadline_in(HOST_GREETING_MS * NS_PER_MS);
+	struct host_address name, address;
 
-	host_address(&address, lock->name);
-	host_find_holder(&address, holder, thorough);
+	host_address(&name, lock->name);
+	for (unsigned slot = 0; slot < lock->slots; slot++) {
+		struct holder found;
+
+		host_slot_address(&address, &name, slot);
+		host_find_holder(&address, &found, thorough, deadline);
+		found.slot = slot;
+		if (slot == 0 || holder_is_more_interesting(&found, holder))
+			*holder = found;
+	}
+}
+
+static bool host_has(const struct lock *lock, uint64_t number, pid_t pid)
+{
+	(void)lock;
+	return process_has_socket(pid, (uint32_t)number);
 }
 
 const struct lock_engine lock_host = {
 	.prefix = "host",
+	.can_have_slots = true,
 	.take = host_take,
 	.leave_line = host_leave_line,
-	.pass = host_pass,
+	.claim = host_claim,
 	.serve = host_serve,
 	.release = host_release,
 	.is_ours = host_is_ours,
 	.identify = host_identify,
 	.find_holder = find_holder,
-	.replace = host_replace,
+	.find_job = host_find_job,
+	.has = host_has,
 };

@@ -17,19 +17,22 @@ int host_connect(const struct host_address *address);
 /* host_connect() with the peer's credentials on every message that comes. */
 int host_connect_passcred(const struct host_address *address);
 
+/*
+ * Connects to the first of the names NAME \0 KIND \0 *N, from *N on and below LIMIT, at which somebody is, and moves *N there.
+ * Returns the connection; -ENOENT: there is none; or another negative errno: somebody is there, and that cannot be connected to.
+ */
+int host_connect_next(const struct host_address *name, const char *kind, unsigned limit, unsigned *n);
+
 /* Whether FD is a listening socket of the engine's type that is bound to ADDRESS. */
 bool host_is_listener(int fd, const struct host_address *address);
 
-/* Whether the caller itself runs under the lock at ADDRESS, which the kernel says is in use. */
-bool host_is_reentry(const struct host_address *address);
+/* Whether the caller itself runs under one of the first SLOTS slots of the lock NAME, which the kernel says are in use. */
+bool host_is_reentry(const struct host_address *name, unsigned slots);
 
-/* Waits for the lock in line (host-queue.c). As lock_engine.take(). */
-int host_wait(struct lock *lock, const struct host_address *address, struct lock_wait *wait);
+/* Waits for the lock NAME in line (host-queue.c). As lock_engine.take(). */
+int host_wait(struct lock *lock, const struct host_address *name, struct lock_wait *wait);
 
 /* As lock_engine.leave_line(). */
 void host_leave_line(struct lock *lock);
-
-/* As lock_engine.replace() (host-replace.c). */
-int host_replace(const struct lock *lock, struct replacement *replacement, bool by_force);
 
 #endif

@@ -18,8 +18,12 @@ struct lock {
 	const struct lock_engine *engine;
 	const char *spec;	/* as the user wrote it */
 	const char *name;	/* without the engine's prefix */
+	bool shared;		/* with other shared holders */
+	unsigned slots;		/* so many can hold it at a time */
+	unsigned slot;		/* which of them we are, once it is held */
 	int fd;			/* what holding it is: open as long as it is held; -1 before. Close-on-exec */
 	int watched;		/* to be polled while it is held: POLLIN calls for engine->serve(); -1: nothing to do. May change then */
+	int place;		/* our place among those who wait with --queue, to be closed when the wait is over; -1: none */
 	int line[3];		/* descriptors that keep the line of waiters behind us; -1: none. engine->leave_line() closes them */
 	const char *failed;	/* after an error that is none of the documented ones: what could not be done */
 };
@@ -28,6 +32,9 @@ struct lock {
 struct lock_wait {
 	int64_t deadline;	/* 0: do not wait */
 	int64_t due;		/* when to call attend() again, at the latest; DEADLINE_NEVER: not */
+	unsigned places;	/* not if so many others wait that said this, too; 0: however many do */
+	struct holder waiter;	/* after -EXFULL: one of them */
+	unsigned waiters;	/* after -EXFULL: how many they are */
 
 	/* Called once when the wait begins, and again whenever it is due. Returns 0, or a negative errno that ends the wait. */
 	int (*attend)(struct lock_wait *wait, const struct lock *lock);
@@ -42,23 +49,23 @@ struct lock_identity {
 
 struct lock_engine {
 	const char *prefix;	/* "host": the part of LOCK before the colon */
+	bool can_share, can_have_slots;
 
 	/*
 	 * Takes the lock, waiting as WAIT says if it is held. Returns 0; -EBUSY: it is held; -ETIMEDOUT: it was held until the
-	 * deadline; -EDEADLK: the caller itself runs under it; -ECANCELED: what wait->attend() has returned; or another negative
-	 * errno with lock->failed. Never called for a lock that was taken.
+	 * deadline; -EXFULL: wait->places are taken; -EDEADLK: the caller itself runs under it; -ECANCELED: what wait->attend() has
+	 * returned; or another negative errno with lock->failed. Never called for a lock that was taken.
 	 */
 	int (*take)(struct lock *lock, struct lock_wait *wait);
 
-	/* Lets the next waiter come to the front. To be called once the command has started, or just before we become it. */
+	/* Lets the next waiter come to the front. To be called once the command has started, or just before we become it. NULL: no need. */
 	void (*leave_line)(struct lock *lock);
 
 	/*
-	 * Passes the lock to the command, in the process that is about to become it: with INHERIT a descriptor of it stays open
-	 * in exec; in a NEW process, not the one that took the lock, the command is from now on named as the holder.
-	 * Returns 0, or a negative errno with lock->failed.
+	 * The process that calls this, a NEW one, not that which took the lock, is from now on named as the holder. NULL: no need.
+	 * Returns 0 or a negative errno.
 	 */
-	int (*pass)(struct lock *lock, bool inherit, bool new);
+	int (*claim)(struct lock *lock);
 
 	/* Serves those who ask: lock->watched is readable. JOB is the command's pid; SINCE when it was started (CLOCK_MONOTONIC, ns). */
 	void (*serve)(struct lock *lock, pid_t job, int64_t since);
@@ -72,20 +79,28 @@ struct lock_engine {
 	/* Says which holding of the lock this is, without disturbing the holder. Returns 0 or a negative errno: -ENOENT if it is free now. */
 	int (*identify)(const struct lock *lock, struct lock_identity *identity);
 
-	/* Says who holds the lock, as far as that can be seen; unless THOROUGH only what a look at the holder itself tells. */
+	/*
+	 * Says who holds the lock, as far as that can be seen; unless THOROUGH only what a look at the holder itself tells. Of several
+	 * it is one that is neither this user nor root, or else the one that has held it for the longest time.
+	 */
 	void (*find_holder)(const struct lock *lock, struct holder *holder, bool thorough);
 
 	/*
-	 * Asks the holder that is there at the first call, with REPLACEMENT all zero, to end; or ends BY_FORCE what is left of it.
-	 * To be called again and again as long as it returns 0. -ENOENT: that one holds the lock no more; -EPERM, at the first
-	 * call: it may not be replaced, and why.
+	 * Finds the command that holds the lock, for replace.c: a pidfd of it, with the proof that it is it. Returns that, with its pid
+	 * in JOB; -ESRCH: it has ended, others have inherited the lock; or -EPERM and the reason in replacement->refused.
 	 */
-	int (*replace)(const struct lock *lock, struct replacement *replacement, bool by_force);
+	int (*find_job)(const struct lock *lock, struct replacement *replacement, pid_t *job);
+
+	/* Whether PID is seen to have the holding NUMBER of the lock. */
+	bool (*has)(const struct lock *lock, uint64_t number, pid_t pid);
 };
 
 /* Finds the engine for SPEC and fills LOCK in. Returns 0, or -EINVAL and what is wrong in ERROR. Nothing is locked. */
 int lock_open(struct lock *lock, const char *spec, struct usage_error *error);
 
-extern const struct lock_engine lock_host;
+/* Says in LOCK what OPTIONS ask for. Returns 0, or -EINVAL and in ERROR what its engine cannot do, and what to do instead. */
+int lock_shape(struct lock *lock, const struct options *options, struct usage_error *error);
+
+extern const struct lock_engine lock_host, lock_file;
 
 #endif

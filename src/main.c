@@ -14,9 +14,14 @@
  *     host-queue.c     waiting, first come, first served
  *       host-words.c     what waiters say to each other
  *     host-holder.c    who holds a name, as the kernel, the holder and /proc say
- *     host-replace.c   --replace
  *     socket-table.c   the kernel's table of sockets
+ *   lock-file.c      the file engine: flock(2)
+ *     file-holder.c    who holds it, as the kernel's table of file locks and /proc say
+ *       lines.c          text files, line by line
+ *   place.c          --queue
+ *   descriptor.c     where a lock's descriptor is
  *   waiting.c        what a run says and does while it waits
+ *     replacement.c    --replace
  *   job.c            the runner: starts the command, passes signals on, reports its end
  *     exec.c           PATH, scripts without "#!", why a command cannot be run
  *     keeper.c         holds the lock if we die
@@ -66,7 +71,11 @@ static int usage(const struct options *options, const struct usage_error *error)
 
 static int third_party_failed(const struct lock *lock, const struct options *options, int error)
 {
-	message_failure(lock->spec, lock->failed, error);
+	/* What is known of sockets does not help with a file. */
+	if (lock->engine == &lock_host || (error != EACCES && error != EPERM))
+		message_failure(lock->spec, lock->failed, error);
+	else
+		message(lock->spec, lock->failed, error);
 	return options_status(options, EXIT_THIRD_PARTY);
 }
 
@@ -93,6 +102,19 @@ static bool is_silent_at_a_glance(const struct lock *lock, const struct options 
 	return r == -ENOENT || (r == 0 && options->quiet && identity.uid_known && holder_is_trusted(identity.uid));
 }
 
+/* Of a lock with slots it is one of the holders that is named. */
+static void describe(const struct lock *lock, const struct holder *holder, struct line *line)
+{
+	if (lock->slots > 1) {
+		line_add(line, "all ");
+		line_number(line, lock->slots);
+		line_add(line, " slots are in use, slot ");
+		line_number(line, holder->slot);
+		line_add(line, " ");
+	}
+	holder_describe(holder, false, line);
+}
+
 /*
  * A job asks for a lock that it holds, or a holder may not be replaced: REASON. That must be seen, so --quiet and
  * --complain-after do not hide it, nor --conflict-exit-code.
@@ -107,7 +129,7 @@ static int refused_in_any_case(const struct lock *lock, const struct options *op
 	line_add(&line, reason);
 	line_add(&line, more);
 	line_add(&line, ": ");
-	holder_describe(&holder, false, &line);
+	describe(lock, &holder, &line);
 	line_end(&line);
 	return (int)options->exit_base + EXIT_HELD;
 }
@@ -129,7 +151,22 @@ static int refused(const struct lock *lock, const struct options *options, int e
 		line_duration(&line, options->wait);
 		line_add(&line, ": ");
 	}
-	holder_describe(&holder, false, &line);
+	describe(lock, &holder, &line);
+	line_end(&line);
+	return options_status(options, EXIT_HELD);
+}
+
+/* So many wait already. With --complain-after that is no reason for a line: those who wait will say what there is to say. */
+static int queue_full(const struct lock *lock, const struct options *options, const struct lock_wait *wait)
+{
+	bool stranger = wait->waiter.uid_known && !holder_is_trusted(wait->waiter.uid);
+	struct line line;
+
+	if ((options->quiet || options->complain_after >= 0) && !stranger)
+		return options_status(options, EXIT_HELD);
+	line_begin_about(&line, lock->spec);
+	line_add(&line, "the queue is full: ");
+	holder_describe_waiter(&wait->waiter, wait->waiters, &line);
 	line_end(&line);
 	return options_status(options, EXIT_HELD);
 }
@@ -145,12 +182,17 @@ static int run(struct lock *lock, const struct options *options)
 	waiting_end(&waiting);
 	switch (r) {
 	case 0:
+		/* Before the command starts: who finds us waiting relies on a command that has not started yet. */
+		if (lock->place >= 0)
+			close(lock->place);
 		if (options->verbose)
 			story_held(options, lock, deadline_now() - began);
 		return options->no_fork ? job_become(lock, options) : job_run(lock, options);
 	case -EBUSY:
 	case -ETIMEDOUT:
 		return refused(lock, options, r);
+	case -EXFULL:
+		return queue_full(lock, options, &waiting.wait);
 	case -EDEADLK:
 		return refused_in_any_case(lock, options, "this job already holds it", "");
 	case -ECANCELED:
@@ -208,7 +250,7 @@ int main(int argc, char **argv)
 		return printed(version_print());
 	if (options.mode == MODE_LIST)
 		return ask_helper(argv, &options);
-	if (lock_open(&lock, options.lock, &error))
+	if (lock_open(&lock, options.lock, &error) || lock_shape(&lock, &options, &error))
 		return usage(&options, &error);
 	if (options.mode == MODE_WHO)
 		return ask_helper(argv, &options);

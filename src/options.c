@@ -10,12 +10,15 @@
 
 #define MAX_EXIT_BASE 250	/* 250 + 5 is the last status there is */
 
-enum { ID_EXIT_BASE = 1, ID_REPLACE, ID_COMPLAIN_AFTER, ID_JSON, ID_HELD, ID_WHO, ID_LIST, ID_HELP, ID_VERSION };
+enum { ID_EXIT_BASE = 1, ID_QUEUE, ID_REPLACE, ID_COMPLAIN_AFTER, ID_JSON, ID_HELD, ID_WHO, ID_LIST, ID_HELP, ID_VERSION };
 
 const struct option_row option_rows[] = {
 	{ 'w', 'w', "wait", "DURATION",
 	  "wait at most DURATION for the lock, first come, first served;\n'inf': as long as it takes" },
 	{ 'n', 'n', "nonblock", NULL, "do not wait (the default)" },
+	{ 's', 's', "shared", NULL, "share the lock with other -s holders (file:)" },
+	{ 'j', 'j', "slots", "N", "at most N (1 to 1024) at a time; COMMAND's is in ME_ONLY_SLOT" },
+	{ 0, ID_QUEUE, "queue", "N", "with -w: give up if N others with --queue wait already" },
 	{ 0, ID_REPLACE, "replace", NULL, "end the holder first, then wait for the lock" },
 	{ 'k', 'k', "kill-after", "DURATION", "with --replace: time between SIGTERM and SIGKILL (5s)" },
 	{ 'F', 'F', "no-fork", NULL, "become COMMAND instead of starting it" },
@@ -48,6 +51,11 @@ static int duration(const char *argument, int64_t *ns, struct usage_error *error
 	return duration_parse(argument, ns) ? wrong(error, "not a duration:", argument, " (a number and ms, s, m, h or d, or inf)") : 0;
 }
 
+static int count(const char *argument, unsigned max, unsigned *n, struct usage_error *error)
+{
+	return number_parse(argument, max, n) || *n == 0 ? wrong(error, "not a number from 1 to 1024:", argument, "") : 0;
+}
+
 static int question(struct options *options, enum mode mode, struct usage_error *error)
 {
 	if (options->mode >= MODE_HELD && options->mode <= MODE_LIST && options->mode != mode)
@@ -69,6 +77,13 @@ static int apply(struct options *options, char id, const char *argument, struct 
 		return duration(argument, &options->kill_after, error);
 	case ID_COMPLAIN_AFTER:
 		return duration(argument, &options->complain_after, error);
+	case 's':
+		options->shared = true;
+		return 0;
+	case 'j':
+		return count(argument, MOST_SLOTS, &options->slots, error);
+	case ID_QUEUE:
+		return count(argument, MOST_PLACES, &options->queue, error);
 	case ID_REPLACE:
 		options->replace = true;
 		return 0;
@@ -181,7 +196,7 @@ static int parse_short(char ***argv, struct options *options, struct usage_error
 static bool has_run_options(const struct options *options)
 {
 	return options->wait_given || options->nonblock || options->no_fork || options->close || options->conflict_status >= 0 ||
-	       options->replace || options->kill_after >= 0 || options->complain_after >= 0;
+	       options->shared || options->slots || options->queue || options->replace || options->kill_after >= 0 || options->complain_after >= 0;
 }
 
 /* The forms that run nothing. */
@@ -211,6 +226,10 @@ static int check_run(char **rest, struct options *options, struct usage_error *e
 		options->wait = DEADLINE_NEVER;
 	if (options->replace && (options->nonblock || !options->wait))
 		return wrong(error, "--replace waits: leave -n and -w 0 out", NULL, "");
+	if (options->queue && !options->wait)
+		return wrong(error, "--queue is for those who wait: give -w, too", NULL, "");
+	if (options->replace && options->slots > 1)
+		return wrong(error, "--replace and -j do not go together: which of the holders would be meant?", NULL, "");
 	if (options->kill_after >= 0 && !options->replace)
 		return wrong(error, "-k is for --replace: give both or none", NULL, "");
 	if (options->quiet && options->complain_after >= 0)

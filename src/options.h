@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define MOST_SLOTS 1024
+#define MOST_PLACES 1024
+
 enum mode { MODE_RUN, MODE_HELD, MODE_WHO, MODE_LIST, MODE_HELP, MODE_VERSION };
 
 struct options {
@@ -13,6 +16,9 @@ struct options {
 	int64_t wait;		/* nanoseconds, DEADLINE_NEVER: as long as it takes; 0: do not wait */
 	bool wait_given;
 	bool nonblock;
+	bool shared;
+	unsigned slots;		/* at most MOST_SLOTS; 0: not given */
+	unsigned queue;		/* how many may wait, at most MOST_PLACES; 0: not given */
 	bool no_fork;
 	bool close;
 	bool quiet;

@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "deadline.h"
+#include "keeper.h"
+#include "lines.h"
 #include "number.h"
 
 /* A process that is deeper than this below its ancestors is taken to have no more of them. */
@@ -24,25 +26,18 @@ int file_status(int folder, const char *path, struct statx *status)
 	return syscall(SYS_statx, folder, path, AT_EMPTY_PATH, STATX_BASIC_STATS, status) ? -errno : 0;
 }
 
-/* The number at the beginning of TEXT, and where it ends. */
-static uint64_t number_at(const char *text, const char **end)
+bool file_is(const struct statx *status, const struct file_id *file)
 {
-	uint64_t n = 0;
-
-	while (*text >= '0' && *text <= '9')
-		n = n * 10 + (uint64_t)(*text++ - '0');
-	*end = text;
-	return n;
+	return status->stx_ino == file->inode && status->stx_dev_major == file->major && status->stx_dev_minor == file->minor;
 }
 
 const char *process_path(char path[PROCESS_PATH_SIZE], pid_t pid, const char *file)
 {
 	ssize_t n = readlink("/proc/self", path, PROCESS_PATH_SIZE - 1);
-	const char *end;
 	char *out;
 
 	path[n < 0 ? 0 : n] = 0;
-	if (number_at(path, &end) != (uint64_t)getpid())
+	if (number_at(path, 10, NULL) != (uint64_t)getpid())
 		return "/proc/-";
 	out = number_format((uint64_t)pid, stpcpy(path, "/proc/"));
 	*out++ = '/';
@@ -82,7 +77,7 @@ static const char *stat_field(const char *text, int n)
 int process_read(pid_t pid, struct process *process)
 {
 	char text[1024];
-	const char *fields, *end;
+	const char *fields;
 	ssize_t n = read_file(pid, "stat", text, sizeof text - 1);
 
 	if (n < 0)
@@ -94,8 +89,8 @@ int process_read(pid_t pid, struct process *process)
 		return -EIO;
 	fields += 2;
 	process->state = *fields;
-	process->parent = (pid_t)number_at(stat_field(fields, 4), &end);
-	process->start = (int64_t)(number_at(stat_field(fields, 22), &end) * (uint64_t)(NS_PER_S / (int64_t)getauxval(AT_CLKTCK)));
+	process->parent = (pid_t)number_at(stat_field(fields, 4), 10, NULL);
+	process->start = (int64_t)(number_at(stat_field(fields, 22), 10, NULL) * (uint64_t)(NS_PER_S / (int64_t)getauxval(AT_CLKTCK)));
 	process->age = clock_now(CLOCK_BOOTTIME) - process->start;
 	return 0;
 }
@@ -161,7 +156,7 @@ static int64_t numbers_next(struct numbers *numbers)
 		}
 		entry = (const struct kernel_dirent *)(numbers->entries + numbers->at);
 		numbers->at += entry->length;
-		n = number_at(entry->name, &end);
+		n = number_at(entry->name, 10, &end);
 		if (end > entry->name && *end == 0)
 			return (int64_t)n;
 	}
@@ -194,6 +189,15 @@ bool process_is_me_only(pid_t pid)
 	       own.stx_dev_major == other.stx_dev_major && own.stx_dev_minor == other.stx_dev_minor && own.stx_ino == other.stx_ino;
 }
 
+bool process_seems_me_only(pid_t pid)
+{
+	static const char own[] = "me-only";
+	char name[32] = "";
+
+	process_command(pid, false, name, sizeof name - 1);
+	return process_is_me_only(pid) || (!strncmp(name, own, sizeof own - 1) && strchr(" ", name[sizeof own - 1]));
+}
+
 void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument)
 {
 	struct numbers pids;
@@ -207,7 +211,8 @@ void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument)
 }
 
 struct search {
-	uint32_t inode;
+	bool (*has)(pid_t pid, const void *argument);
+	const void *argument;
 	bool own_kind;
 	pid_t found;
 };
@@ -216,20 +221,83 @@ static bool look_at(pid_t pid, void *argument)
 {
 	struct search *search = argument;
 
-	if (!process_has_socket(pid, search->inode))
+	if (!search->has(pid, search->argument))
 		return true;
 	search->found = pid;
 	search->own_kind = process_is_me_only(pid);
 	return search->own_kind;
 }
 
-pid_t process_find_socket(uint32_t inode, bool *own_kind)
+pid_t process_find(bool (*has)(pid_t pid, const void *argument), const void *argument, bool *own_kind)
 {
-	struct search search = { .inode = inode };
+	struct search search = { .has = has, .argument = argument };
 
 	process_walk(look_at, &search);
 	*own_kind = search.own_kind;
 	return search.found;
+}
+
+static bool has_socket(pid_t pid, const void *argument)
+{
+	return process_has_socket(pid, *(const uint32_t *)argument);
+}
+
+pid_t process_find_socket(uint32_t inode, bool *own_kind)
+{
+	return process_find(has_socket, &inode, own_kind);
+}
+
+bool process_is_keeper(pid_t pid)
+{
+	static const char keeper[] = KEEPER_NAME;
+	char name[64];
+
+	return process_command(pid, false, name, sizeof name) == sizeof keeper - 1 && !memcmp(name, keeper, sizeof keeper - 1);
+}
+
+/* Whether the descriptor FD of the process PID has an flock(2), as its open file description has it. */
+static bool has_flock(pid_t pid, uint64_t fd)
+{
+	static const char before[] = "fdinfo/";
+	char path[PROCESS_PATH_SIZE], file[sizeof before + NUMBER_TEXT_SIZE];
+	struct lines lines;
+	bool found = false;
+	char *line;
+
+	number_format(fd, stpcpy(file, before));
+	lines_open(&lines, AT_FDCWD, process_path(path, pid, file));
+	/* "lock:	1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF" */
+	while (!found && (line = lines_next(&lines)))
+		if (!strcmp(next_word(&line), "lock:")) {
+			next_word(&line);
+			found = !strcmp(next_word(&line), "FLOCK");
+		}
+	lines_close(&lines);
+	return found;
+}
+
+bool process_has_flock_at(pid_t pid, int folder, uint64_t fd, const struct file_id *file)
+{
+	struct statx status;
+	char name[NUMBER_TEXT_SIZE];
+
+	number_format(fd, name);
+	return file_status(folder, name, &status) == 0 && file_is(&status, file) && has_flock(pid, fd);
+}
+
+bool process_has_flock(pid_t pid, const struct file_id *file)
+{
+	char path[PROCESS_PATH_SIZE];
+	struct numbers fds;
+	bool found = false;
+	int64_t fd;
+
+	if (numbers_open(&fds, process_path(path, pid, "fd")))
+		return false;
+	while (!found && (fd = numbers_next(&fds)) >= 0)
+		found = process_has_flock_at(pid, fds.fd, (uint64_t)fd, file);
+	close(fds.fd);
+	return found;
 }
 
 bool process_has_variable(pid_t pid, const char *entry)

@@ -12,6 +12,15 @@ struct statx;
 /* As statx(2) for PATH below the folder FOLDER, or for FOLDER itself where PATH is "". Returns 0 or a negative errno. */
 int file_status(int folder, const char *path, struct statx *status);
 
+/* What tells one file from another. */
+struct file_id {
+	uint32_t major, minor;	/* of its device */
+	uint64_t inode;
+};
+
+/* Whether STATUS is that of FILE. */
+bool file_is(const struct statx *status, const struct file_id *file);
+
 #define PROCESS_PATH_SIZE 64
 
 /*
@@ -39,6 +48,9 @@ bool process_descends(pid_t pid, pid_t ancestor);
 /* Whether PID runs the same program file as this process. */
 bool process_is_me_only(pid_t pid);
 
+/* The same, or a file of that name: another version. A keeper's name has a second word. */
+bool process_seems_me_only(pid_t pid);
+
 /* Whether PID was started with ENTRY ("NAME=value") in its environment, as far as can be seen. */
 bool process_has_variable(pid_t pid, const char *entry);
 
@@ -48,10 +60,22 @@ void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument);
 /* Whether PID is seen to have the socket INODE open. */
 bool process_has_socket(pid_t pid, uint32_t inode);
 
+/* Whether PID is seen to have FILE open with an flock(2) on it: by its own descriptor, or one that it has inherited. */
+bool process_has_flock(pid_t pid, const struct file_id *file);
+
+/* The same for its descriptor FD; FOLDER is its /proc/PID/fd. */
+bool process_has_flock_at(pid_t pid, int folder, uint64_t fd, const struct file_id *file);
+
+/* Whether PID has the name of a keeper. */
+bool process_is_keeper(pid_t pid);
+
 /*
- * Finds a process that has the socket INODE open, this one left out: one that is no me-only, unless there is no other.
- * Returns its pid, and in OWN_KIND whether it is a me-only; 0 if none was seen.
+ * Finds a process of which HAS says that it has what is looked for, this one left out: one that is no me-only, unless there is no
+ * other. Returns its pid, and in OWN_KIND whether it is a me-only; 0 if none was seen.
  */
+pid_t process_find(bool (*has)(pid_t pid, const void *argument), const void *argument, bool *own_kind);
+
+/* The same for a process that has the socket INODE open. */
 pid_t process_find_socket(uint32_t inode, bool *own_kind);
 
 /* The user that PID runs as. Returns 0 or a negative errno. */

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "holder.h"
+
 #ifndef UDIAG_SHOW_UID
 #define UDIAG_SHOW_UID 0x40
 #define UNIX_DIAG_UID 7
@@ -34,24 +36,33 @@ static int ask(int fd)
 	return send(fd, &question, sizeof question, 0) < 0 ? -errno : 0;
 }
 
-/* Looks at one socket of the answer. Returns whether it is the one bound to ADDRESS, then with ENTRY filled in. */
-static bool is_it(const struct nlmsghdr *header, const struct host_address *address, struct socket_entry *entry)
+struct search {
+	const struct host_address *name;
+	unsigned slots;
+	unsigned found;			/* how many of them */
+	struct socket_entry *entry;
+};
+
+/* Looks at one socket of the answer. Returns whether all slots have been found. */
+static bool look_at(const struct nlmsghdr *header, struct search *search)
 {
 	const struct unix_diag_msg *socket = NLMSG_DATA(header);
-	size_t length = address->length - offsetof(struct sockaddr_un, sun_path);
 	int left = (int)(header->nlmsg_len - NLMSG_LENGTH(sizeof *socket));
-	bool named = false;
+	unsigned slot = MOST_SLOTS;
+	uid_t uid = SOCKET_UID_UNKNOWN;
 
-	*entry = (struct socket_entry){ .inode = socket->udiag_ino, .uid = SOCKET_UID_UNKNOWN };
-	if (socket->udiag_type != SOCK_SEQPACKET)
-		return false;
 	for (const struct rtattr *a = (const struct rtattr *)(socket + 1); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
 		if (a->rta_type == UNIX_DIAG_NAME)
-			named = RTA_PAYLOAD(a) == length && !memcmp(RTA_DATA(a), address->un.sun_path, length);
-		else if (a->rta_type == UNIX_DIAG_UID && RTA_PAYLOAD(a) >= sizeof entry->uid)
-			memcpy(&entry->uid, RTA_DATA(a), sizeof entry->uid);
+			slot = host_address_slot(search->name, RTA_DATA(a), RTA_PAYLOAD(a));
+		else if (a->rta_type == UNIX_DIAG_UID && RTA_PAYLOAD(a) >= sizeof uid)
+			memcpy(&uid, RTA_DATA(a), sizeof uid);
 	}
-	return named;
+	if (socket->udiag_type != SOCK_SEQPACKET || slot >= search->slots)
+		return false;
+	search->entry->inode += socket->udiag_ino;
+	if (search->found == 0 || (uid != SOCKET_UID_UNKNOWN && !holder_is_trusted(uid)))
+		search->entry->uid = uid;
+	return ++search->found == search->slots;
 }
 
 /* A kernel without CONFIG_UNIX_DIAG says ENOENT, which is not to be taken for "no such socket". */
@@ -60,8 +71,8 @@ static int failure(int error)
 	return error == -ENOENT ? -EPROTONOSUPPORT : error;
 }
 
-/* Reads the answer to its end or to the socket. Returns 0, -ENOENT, or another negative errno. */
-static int search(int fd, const struct host_address *address, struct socket_entry *entry)
+/* Reads the answer to its end or until all is found. Returns 0, -ENOENT, or another negative errno. */
+static int search_answer(int fd, struct search *search)
 {
 	_Alignas(struct nlmsghdr) char answer[16384];
 
@@ -79,21 +90,23 @@ static int search(int fd, const struct host_address *address, struct socket_entr
 				return -ENOENT;
 			if (h->nlmsg_type == NLMSG_ERROR)
 				return failure(((const struct nlmsgerr *)NLMSG_DATA(h))->error);
-			if (h->nlmsg_type == SOCK_DIAG_BY_FAMILY && is_it(h, address, entry))
+			if (h->nlmsg_type == SOCK_DIAG_BY_FAMILY && look_at(h, search))
 				return 0;
 		}
 	}
 }
 
-int socket_table_find(const struct host_address *address, struct socket_entry *entry)
+int socket_table_find(const struct host_address *name, unsigned slots, struct socket_entry *entry)
 {
+	struct search search = { .name = name, .slots = slots, .entry = entry };
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG), r;
 
 	if (fd < 0)
 		return -errno;
+	*entry = (struct socket_entry){ .uid = SOCKET_UID_UNKNOWN };
 	r = ask(fd);
 	if (r == 0)
-		r = search(fd, address, entry);
+		r = search_answer(fd, &search);
 	close(fd);
 	return r;
 }

@@ -10,14 +10,15 @@
 #define SOCKET_UID_UNKNOWN ((uid_t)-1)
 
 struct socket_entry {
-	uint32_t inode;		/* what /proc/PID/fd shows as socket:[inode] */
+	uint64_t inode;		/* what /proc/PID/fd shows as socket:[inode]; of several slots the sum */
 	uid_t uid;		/* who made the socket; SOCKET_UID_UNKNOWN before Linux 5.3 */
 };
 
 /*
- * Finds the socket of this network namespace that is bound to ADDRESS (type SOCK_SEQPACKET). Disturbs nobody.
- * Returns 0, -ENOENT when there is none, or another negative errno: -EPROTONOSUPPORT without CONFIG_UNIX_DIAG.
+ * Finds the sockets of this network namespace (type SOCK_SEQPACKET) that are bound to the first SLOTS slots of the lock NAME.
+ * Disturbs nobody. Of several the user is one that is neither this user nor root, if there is one.
+ * Returns 0, -ENOENT when one of them is free, or another negative errno: -EPROTONOSUPPORT without CONFIG_UNIX_DIAG.
  */
-int socket_table_find(const struct host_address *address, struct socket_entry *entry);
+int socket_table_find(const struct host_address *name, unsigned slots, struct socket_entry *entry);
 
 #endif

@@ -76,6 +76,11 @@ void story_held(const struct options *options, const struct lock *lock, int64_t 
 		return;
 	story_begin(&line, options, lock);
 	line_add(&line, "have the lock");
+	if (options->slots) {
+		line_add(&line, ", slot ");
+		line_number(&line, lock->slot);
+		line_add(&line, options->wait ? "," : "");
+	}
 	if (options->wait) {
 		line_add(&line, " after ");
 		line_duration(&line, waited);

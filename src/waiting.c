@@ -176,7 +176,7 @@ static int press(struct waiting *waiting, const struct lock *lock)
 	struct replacement *replacement = &waiting->replacement;
 	pid_t before = replacement->stubborn;
 	bool by_force = deadline_now() >= waiting->kill_due;
-	int r = lock->engine->replace(lock, replacement, by_force);
+	int r = replacement_press(lock, replacement, by_force);
 
 	if (waiting->kill_due == DEADLINE_NEVER)
 		waiting->kill_due = deadline_in(options->kill_after < 0 ? DEFAULT_KILL_AFTER : options->kill_after);
@@ -232,7 +232,7 @@ static int attend(struct lock_wait *wait, const struct lock *lock)
 void waiting_prepare(struct waiting *waiting, const struct options *options)
 {
 	*waiting = (struct waiting){
-		.wait = { .deadline = options->wait ? deadline_in(options->wait) : 0, .due = DEADLINE_NEVER, .attend = attend },
+		.wait = { .deadline = options->wait ? deadline_in(options->wait) : 0, .due = DEADLINE_NEVER, .places = options->queue, .attend = attend },
 		.options = options,
 		.look_due = options->replace ? 0 : DEADLINE_NEVER,
 		.kill_due = DEADLINE_NEVER,

@@ -5,10 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "../deadline.h"
+#include "../file-holder.h"
 #include "../process.h"
 #include "../socket-table.h"
+#include "files.h"
 #include "line.h"
 #include "memory.h"
 #include "table.h"
@@ -49,14 +52,6 @@ static const char *state_of(const struct holder *holder)
 	return process_is_stopped(holder->pid) ? "stopped" : "held";
 }
 
-static char *reason_in_parentheses(const char *hidden)
-{
-	char *text = memory_get(strlen(hidden) + 3);
-
-	stpcpy(stpcpy(stpcpy(text, "("), hidden), ")");
-	return text;
-}
-
 static size_t count_waiters(struct view *view, const struct seen_lock *lock)
 {
 	const struct unix_socket *first = sockets_of_lock(&view->sockets, lock->address);
@@ -69,19 +64,19 @@ static size_t count_waiters(struct view *view, const struct seen_lock *lock)
 	return n;
 }
 
-static void add_row(struct table *table, struct view *view, const struct seen_lock *lock, bool json)
+/* Adds a row for the lock NAME, which it frees, with the SLOT that HOLDER had at the time AT, and so many WAITERS. */
+static void add_row(struct table *table, char *name, const struct holder *holder, int64_t at, unsigned slot, size_t waiters, bool json)
 {
-	const struct holder *holder = &lock->holder;
 	uid_t uid = holder->uid_known ? holder->uid : SOCKET_UID_UNKNOWN;
 	char *cells[COLUMNS] = {
-		[LOCK] = text_lock(lock->address, lock->name, holder->pid),
+		[LOCK] = name,
 		[STATE] = copy(state_of(holder)),
 		[PID] = holder->pid ? text_number((uint64_t)holder->pid) : NULL,
 		[USER] = holder->uid_known ? text_user(uid) : NULL,
 		[UID] = holder->uid_known ? text_number(uid) : NULL,
 		[AT_MOST] = copy(holder->at_most ? "1" : "0"),
-		[SLOT] = copy("0"),
-		[WAITERS] = text_number(count_waiters(view, lock)),
+		[SLOT] = text_number(slot),
+		[WAITERS] = text_number(waiters),
 		[COMMAND] = holder->pid ? text_command(holder->pid, uid) : NULL,
 		[HIDDEN] = copy(holder->pid ? NULL : holder->hidden),
 	};
@@ -89,12 +84,38 @@ static void add_row(struct table *table, struct view *view, const struct seen_lo
 	if (!json && !cells[USER] && holder->uid_known)
 		cells[USER] = text_number(uid);
 	if (holder->held >= 0) {
-		cells[SINCE] = json ? text_seconds(lock->at - holder->held) : text_day_or_time(lock->at - holder->held);
+		cells[SINCE] = json ? text_seconds(at - holder->held) : text_day_or_time(at - holder->held);
 		cells[AGE] = json ? text_seconds(holder->held) : text_age(holder->held, holder->at_most);
 	}
 	if (!json && holder->pid == 0)
-		cells[COMMAND] = reason_in_parentheses(holder->hidden);
+		cells[COMMAND] = text_in_parentheses(holder->hidden);
 	table_add(table, cells);
+}
+
+static void add_host_row(struct table *table, struct view *view, const struct seen_lock *lock, bool json)
+{
+	add_row(table, text_lock(lock->address, lock->name, lock->holder.pid), &lock->holder, lock->at, lock->socket->slot,
+		count_waiters(view, lock), json);
+}
+
+/* Of locks on files those that some me-only, or what it has started, speaks of: others are lslocks(8)'s. */
+static void add_files(struct table *table, bool json)
+{
+	struct file_locks locks;
+
+	file_locks_find(&locks);
+	for (size_t i = 0; i < locks.n; i++) {
+		struct seen_file seen;
+		struct holder holder;
+		int r = file_see(&seen, &locks.all[i].file, false);
+
+		file_find_holder(&locks.all[i].file, &holder, true);
+		if (r == 0 && (seen.takers.n > 0 || holder.pid))
+			add_row(table, memory_copy(locks.all[i].name, strlen(locks.all[i].name) + 1), &holder, clock_now(CLOCK_REALTIME), 0,
+				seen.waiters.n, json);
+		file_forget(&seen);
+	}
+	file_locks_free(&locks);
 }
 
 /* Whether a lock that nobody could be found behind has been let go since the table was read. */
@@ -152,13 +173,13 @@ static void add_all(struct table *table, struct view *view, bool json)
 		if (!socket_is_holder(socket))
 			continue;
 		locks = memory_grow(locks, n, &room, sizeof *locks);
-		locks[n++] = (struct seen_lock){ .address = &socket->lock, .socket = socket };
+		locks[n++] = view_lock(socket);
 	}
 	for (size_t done = 0; done < n; done += most)
 		ask(view, locks + done, n - done < most ? n - done : most);
 	for (size_t i = 0; i < n; i++) {
 		if (!has_gone(view, &locks[i]))
-			add_row(table, view, &locks[i], json);
+			add_host_row(table, view, &locks[i], json);
 		free(locks[i].name);
 	}
 	free(locks);
@@ -173,6 +194,7 @@ int all_locks(const char *program, bool json, char **text)
 		struct table *table = table_new("locks", columns, COLUMNS, json);
 
 		add_all(table, &view, json);
+		add_files(table, json);
 		*text = table_finish(table);
 	}
 	view_free(&view);

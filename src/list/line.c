@@ -28,7 +28,7 @@ struct queue {
 	struct view *view;
 	const struct unix_socket *socket;	/* the listener */
 	const struct unix_socket *first, *end;	/* all that bear the queue's name */
-	uint32_t lock;				/* the inode of the lock's socket; 0: it is free */
+	const struct unix_socket *lock;		/* the first of all that bear a name of the lock */
 	pid_t heads[MOST_HEADS];
 	size_t n_heads;
 	size_t place;				/* the last that was given away */
@@ -58,14 +58,25 @@ static bool is_head(const struct queue *queue, pid_t pid)
 
 /* --- the front and its heirs ------------------------------------------------------------------------------------------- */
 
-/* Whoever has the lock's socket too has just got it, and is about to leave the line. */
+/* Whether PID has the lock, in one of its slots. */
+static bool holds(const struct queue *queue, pid_t pid)
+{
+	const struct view *view = queue->view;
+
+	for (const struct unix_socket *s = queue->lock; sockets_share_lock(&view->sockets, s, queue->lock); s++)
+		if (socket_is_holder(s) && processes_has(&view->processes, s->inode, pid))
+			return true;
+	return false;
+}
+
+/* Whoever has the lock too has just got it, and is about to leave the line. */
 static void find_heads(struct queue *queue)
 {
 	size_t n;
 	const struct socket_owner *owners = processes_find(&queue->view->processes, queue->socket->inode, &n);
 
 	for (size_t i = 0; i < n && queue->n_heads < MOST_HEADS; i++)
-		if (!processes_has(&queue->view->processes, queue->lock, owners[i].pid))
+		if (!holds(queue, owners[i].pid))
 			queue->heads[queue->n_heads++] = owners[i].pid;
 }
 
@@ -234,6 +245,11 @@ static bool is_queue(const struct unix_socket *socket)
 	return socket->kind == SOCKET_QUEUE && socket->state == SOCKET_LISTEN;
 }
 
+static bool is_same_queue(const struct unix_socket *a, const struct unix_socket *b)
+{
+	return a->kind == SOCKET_QUEUE && a->queue_uid == b->queue_uid && a->queue_slots == b->queue_slots;
+}
+
 bool line_is_there(const struct view *view, const struct unix_socket *first)
 {
 	for (const struct unix_socket *s = first; s && sockets_share_lock(&view->sockets, s, first); s++)
@@ -244,26 +260,22 @@ bool line_is_there(const struct view *view, const struct unix_socket *first)
 
 void line_read(struct line_of_waiters *line, struct view *view, const struct unix_socket *first)
 {
-	uint32_t lock = 0;
-
 	*line = (struct line_of_waiters){ 0 };
 	if (!line_is_there(view, first))
 		return;
 	view_look(view);
 	for (const struct unix_socket *s = first; sockets_share_lock(&view->sockets, s, first); s++) {
-		struct queue queue = { .view = view, .socket = s, .first = s, .end = s, .lock = lock };
+		struct queue queue = { .view = view, .socket = s, .first = s, .end = s, .lock = first };
 
-		if (socket_is_holder(s))
-			lock = s->inode;
 		if (!is_queue(s))
 			continue;
 		if (!is_its_users(s)) {
 			line->left_out = true;
 			continue;
 		}
-		while (queue.first > first && queue.first[-1].kind == SOCKET_QUEUE && queue.first[-1].queue_uid == s->queue_uid)
+		while (queue.first > first && is_same_queue(&queue.first[-1], s))
 			queue.first--;
-		while (sockets_share_lock(&view->sockets, queue.end, first) && queue.end->queue_uid == s->queue_uid)
+		while (sockets_share_lock(&view->sockets, queue.end, first) && is_same_queue(queue.end, s))
 			queue.end++;
 		read_queue(line, &queue);
 	}

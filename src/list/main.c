@@ -5,7 +5,10 @@
  *
  *   main.c           this page
  *   who.c            --who
+ *     rows.c           its rows
+ *     who-file.c       --who file:PATH
  *   all.c            --list
+ *   files.c          locks on files
  *   view.c           what can be seen of locks at one moment; ../host-holder.c says what follows from it
  *     sockets.c        the kernel's table of sockets, by libmnl
  *     processes.c      who has which of them open
@@ -67,7 +70,10 @@ static int answer(const struct lock *lock, const char *program, const struct opt
 	int r = lock ? who(lock, program, options->json, &text, &held) : all_locks(program, options->json, &text);
 
 	if (r) {
-		message_failure("the kernel's table of sockets", "cannot be read", -r);
+		if (lock && lock->engine == &lock_file)
+			message(lock->spec, "cannot look at the file", -r);
+		else
+			message_failure("the kernel's table of sockets", "cannot be read", -r);
 		return options_status(options, EXIT_THIRD_PARTY);
 	}
 	r = print(text);

@@ -32,6 +32,13 @@ void *memory_copy(const void *from, size_t n)
 	return got;
 }
 
+char *memory_text(const char *from, size_t n)
+{
+	char *text = from ? memory_get(n + 1) : NULL;
+
+	return text ? memcpy(text, from, n) : NULL;
+}
+
 void *memory_grow(void *items, size_t used, size_t *room, size_t size)
 {
 	if (used < *room)

@@ -10,6 +10,9 @@ void *memory_get(size_t n);
 /* A copy of the N bytes FROM. */
 void *memory_copy(const void *from, size_t n);
 
+/* The N bytes FROM as a string; NULL for NULL. */
+char *memory_text(const char *from, size_t n);
+
 /*
  * Makes room for one more item of SIZE bytes in ITEMS, of which USED are there, and *ROOM can be. Returns where ITEMS are now.
  */

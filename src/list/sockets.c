@@ -30,22 +30,48 @@
 #define LONGEST_NAME 77		/* host-address.h */
 #define LONG_NAME 77		/* a beginning of 44, "#", a digest of 32 */
 
-static const char queue_suffix[] = "\0queue";	/* with its NUL: 7 bytes */
-
-/* Reads the user id that a queue's name ends in. Returns whether it is one as we write them. */
-static bool read_uid(const char *digits, size_t n, uid_t *uid)
+/*
+ * Reads the number of LIMIT at most that is written in *AT as we write numbers, up to a NUL or END, and moves *AT behind that. Returns
+ * whether there is one.
+ */
+static bool read_number(const char **at, const char *end, uint64_t limit, uint64_t *number)
 {
+	const char *digits = *at;
 	uint64_t value = 0;
 
-	if (n == 0 || n > 10 || (n > 1 && digits[0] == '0'))
+	for (; *at < end && **at >= '0' && **at <= '9' && value <= limit; ++*at)
+		value = value * 10 + (uint64_t)(**at - '0');
+	*number = value;
+	if (*at == digits || value > limit || (*digits == '0' && *at - digits > 1) || (*at < end && **at != 0))
 		return false;
-	for (size_t i = 0; i < n; i++) {
-		if (digits[i] < '0' || digits[i] > '9')
+	*at += *at < end;
+	return true;
+}
+
+/* Says in SOCKET what a name means that has the N bytes SUFFIX behind the lock's. Returns whether it is one that tells something. */
+static bool read_suffix(struct unix_socket *socket, const char *suffix, size_t n)
+{
+	static const char queue[] = "\0queue", slot[] = "\0slot";	/* with the NUL behind */
+	const char *at, *end = suffix + n;
+	uint64_t number, slots = 1;
+
+	if (n > sizeof queue && !memcmp(suffix, queue, sizeof queue)) {
+		at = suffix + sizeof queue;
+		if (!read_number(&at, end, UINT32_MAX - 1, &number) || (at < end && !read_number(&at, end, MOST_SLOTS, &slots)))
 			return false;
-		value = value * 10 + (uint64_t)(digits[i] - '0');
+		socket->kind = SOCKET_QUEUE;
+		socket->queue_uid = (uid_t)number;
+		socket->queue_slots = (unsigned)slots;
+		return at == end && end[-1] != 0;
 	}
-	*uid = (uid_t)value;
-	return value < UINT32_MAX;
+	if (n > sizeof slot && !memcmp(suffix, slot, sizeof slot)) {
+		at = suffix + sizeof slot;
+		if (!read_number(&at, end, MOST_SLOTS - 1, &number) || number == 0)
+			return false;
+		socket->slot = (unsigned)number;
+		return at == end && end[-1] != 0;
+	}
+	return false;
 }
 
 /* Says in SOCKET what the N bytes PATH, the name of a socket, mean. Returns whether it is a name of ours. */
@@ -63,14 +89,8 @@ static bool read_name(struct unix_socket *socket, const char *path, size_t n)
 	    (path[8] == '#' && length != PREFIX_LENGTH + 1 + LONG_NAME))
 		return false;
 	socket->kind = SOCKET_LOCK;
-	if (end) {
-		size_t left = n - length;
-
-		if (left <= sizeof queue_suffix || memcmp(end, queue_suffix, sizeof queue_suffix) != 0 ||
-		    !read_uid(end + sizeof queue_suffix, left - sizeof queue_suffix, &socket->queue_uid))
-			return false;
-		socket->kind = SOCKET_QUEUE;
-	}
+	if (end && !read_suffix(socket, end, n - length))
+		return false;
 	socket->lock.un.sun_family = AF_UNIX;
 	memcpy(socket->lock.un.sun_path, path, length);
 	socket->lock.length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
@@ -216,7 +236,9 @@ static int by_lock(const void *a, const void *b)
 	int r = compare_addresses(&x->lock, &y->lock);
 
 	r = r ? r : compare(x->kind, y->kind);
+	r = r ? r : compare(x->slot, y->slot);
 	r = r ? r : compare(x->queue_uid, y->queue_uid);
+	r = r ? r : compare(x->queue_slots, y->queue_slots);
 	return r ? r : compare(x->inode, y->inode);
 }
 
@@ -322,4 +344,24 @@ bool socket_is_holder(const struct unix_socket *socket)
 bool sockets_share_lock(const struct sockets *sockets, const struct unix_socket *socket, const struct unix_socket *other)
 {
 	return socket < sockets->all + sockets->n && compare_addresses(&socket->lock, &other->lock) == 0;
+}
+
+const struct unix_socket *sockets_of_slot(const struct sockets *sockets, const struct host_address *address)
+{
+	const char *path = address->un.sun_path, *end;
+	size_t length = address->length - offsetof(struct sockaddr_un, sun_path);
+	struct host_address lock = { .length = address->length };
+	const struct unix_socket *first;
+
+	/* The lock's own name ends where a suffix begins. */
+	end = memchr(path + 1, 0, length - 1);
+	lock.un.sun_family = AF_UNIX;
+	if (end)
+		lock.length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)(end - path));
+	memcpy(lock.un.sun_path, path, lock.length - offsetof(struct sockaddr_un, sun_path));
+	first = sockets_of_lock(sockets, &lock);
+	for (const struct unix_socket *s = first; s && sockets_share_lock(sockets, s, first); s++)
+		if (socket_is_holder(s) && s->slot == host_address_slot(&lock, path, length))
+			return s;
+	return NULL;
 }

@@ -22,7 +22,9 @@ enum socket_state { SOCKET_ESTABLISHED = 1, SOCKET_CLOSE = 7, SOCKET_LISTEN = 10
 struct unix_socket {
 	enum socket_kind kind;		/* by its name */
 	struct host_address lock;	/* of a lock, or of a queue: which lock */
+	unsigned slot;			/* of a lock: which */
 	uid_t queue_uid;		/* of a queue: whose, by its name */
+	unsigned queue_slots;		/* of a queue: for one of how many slots */
 	unsigned char state;
 	bool shut;			/* shut down: the other end has gone */
 	uint32_t inode;
@@ -34,7 +36,7 @@ struct unix_socket {
 };
 
 struct sockets {
-	struct unix_socket *all;	/* of the engine's type only; by lock, then kind, then the queue's user */
+	struct unix_socket *all;	/* of the engine's type only; by lock, then kind, then slot or the queue's user and slots */
 	size_t n;
 	size_t *by_inode;		/* their numbers */
 };
@@ -49,6 +51,9 @@ const struct unix_socket *sockets_find(const struct sockets *sockets, uint32_t i
 
 /* The first socket that bears a name of the lock at ADDRESS, or NULL. The others follow. */
 const struct unix_socket *sockets_of_lock(const struct sockets *sockets, const struct host_address *address);
+
+/* The socket that is bound to ADDRESS, a slot of a lock, or NULL. */
+const struct unix_socket *sockets_of_slot(const struct sockets *sockets, const struct host_address *address);
 
 /* Whether SOCKET is bound to the name of a lock, which therefore is held. */
 bool socket_is_holder(const struct unix_socket *socket);

@@ -126,6 +126,14 @@ char *text_number(uint64_t n)
 	return copy(text);
 }
 
+char *text_in_parentheses(const char *text)
+{
+	char *out = memory_get(strlen(text) + 3);
+
+	stpcpy(stpcpy(stpcpy(out, "("), text), ")");
+	return out;
+}
+
 char *text_seconds(int64_t ns)
 {
 	char text[64];
@@ -241,19 +249,14 @@ const char *text_state(char letter)
 	}
 }
 
-/* --- the name of a lock ------------------------------------------------------------------------------------------------ */
-
-#define BEGINNING 44		/* how much of a long name is in its address: host-address.h */
-
-/* The environment that PID was started with, N bytes and a NUL. */
-static char *read_environment(pid_t pid, size_t *n)
+char *text_strings(pid_t pid, const char *file, size_t *n)
 {
 	char path[PROCESS_PATH_SIZE], *bytes = NULL;
 	size_t room = 0;
 	ssize_t got = 0;
 	int fd;
 
-	fd = open(process_path(path, pid, "environ"), O_RDONLY | O_CLOEXEC);
+	fd = open(process_path(path, pid, file), O_RDONLY | O_CLOEXEC);
 	*n = 0;
 	do {
 		*n += (size_t)got;
@@ -269,6 +272,10 @@ static char *read_environment(pid_t pid, size_t *n)
 		close(fd);
 	return bytes;
 }
+
+/* --- the name of a lock ------------------------------------------------------------------------------------------------ */
+
+#define BEGINNING 44		/* how much of a long name is in its address: host-address.h */
 
 static bool is_name_of(const char *name, const struct host_address *address)
 {
@@ -286,7 +293,7 @@ static char *name_from_environment(pid_t pid, const struct host_address *address
 {
 	static const char variable[] = "ME_ONLY_LOCK=";
 	size_t n;
-	char *environment = read_environment(pid, &n), *name = NULL;
+	char *environment = text_strings(pid, "environ", &n), *name = NULL;
 
 	for (const char *at = environment; !name && at < environment + n; at += strlen(at) + 1) {
 		const char *value = at + sizeof variable - 1;

@@ -20,6 +20,9 @@ void text_cut(char *text, size_t columns);
 
 char *text_number(uint64_t n);
 
+/* "(TEXT)" */
+char *text_in_parentheses(const char *text);
+
 /* NS nanoseconds as seconds with a fraction. */
 char *text_seconds(int64_t ns);
 
@@ -37,6 +40,9 @@ char *text_user(uid_t uid);
 
 /* PID's command line; whole where UID is this user, or we are root. */
 char *text_command(pid_t pid, uid_t uid);
+
+/* What the FILE "environ" or "cmdline" of PID has: N bytes, strings that end with a NUL, and one NUL more. To be freed. */
+char *text_strings(pid_t pid, const char *file, size_t *n);
 
 /* What /proc calls the state LETTER. */
 const char *text_state(char letter);

@@ -20,18 +20,16 @@
 /* As long as the longest argument can be. */
 #define LONGEST_GREETING (sizeof(struct host_greeting) + 131072)
 
-/* As socket_table_find(), from the table that we have read: it is not read again for each of many locks. */
+/* As socket_table_find() for one slot, from the table that we have read: it is not read again for each of many locks. */
 static int find_socket(const struct host_sources *sources, const struct host_address *address, struct socket_entry *entry)
 {
 	struct view *view = (struct view *)(uintptr_t)sources;
-	const struct unix_socket *first = sockets_of_lock(&view->sockets, address);
+	const struct unix_socket *socket = sockets_of_slot(&view->sockets, address);
 
-	for (const struct unix_socket *s = first; s && sockets_share_lock(&view->sockets, s, first); s++)
-		if (socket_is_holder(s)) {
-			*entry = (struct socket_entry){ s->inode, s->uid };
-			return view_still_has(view, s->inode) ? 0 : -ENOENT;
-		}
-	return -ENOENT;
+	if (!socket)
+		return -ENOENT;
+	*entry = (struct socket_entry){ socket->inode, socket->uid };
+	return view_still_has(view, socket->inode) ? 0 : -ENOENT;
 }
 
 /* As process_find_socket(), from what one walk has found. */
@@ -136,6 +134,14 @@ static bool is_long(const struct host_address *address)
 	return address->un.sun_path[sizeof "me-only"] == '#';
 }
 
+struct seen_lock view_lock(const struct unix_socket *socket)
+{
+	struct seen_lock lock = { .address = &socket->lock, .socket = socket };
+
+	host_slot_address(&lock.slot_address, &socket->lock, socket->slot);
+	return lock;
+}
+
 void view_inquire(struct view *view, struct seen_lock *lock)
 {
 	const struct unix_socket *socket = lock->socket;
@@ -144,7 +150,7 @@ void view_inquire(struct view *view, struct seen_lock *lock)
 	lock->inquiry = (struct host_inquiry){ .fd = -EAGAIN };
 	/* In no case more than half of a backlog. */
 	if (socket->pending <= MOST_UNHEARD || (socket->pending < socket->most_pending / 2 && !is_told_by_processes(view, socket)))
-		host_inquire(&lock->inquiry, lock->address);
+		host_inquire(&lock->inquiry, &lock->slot_address);
 	lock->connecting = lock->inquiry.fd < 0 ? lock->inquiry.fd : 0;
 	lock->may_greet = !lock->connecting && (host_may_be_greeted(&lock->inquiry) || is_long(lock->address));
 }
@@ -204,7 +210,7 @@ void view_hear(const struct view *view, struct seen_lock *lock, int64_t deadline
 
 void view_conclude(struct view *view, struct seen_lock *lock)
 {
-	host_conclude(&lock->inquiry, lock->address, &view->sources, &lock->holder);
+	host_conclude(&lock->inquiry, &lock->slot_address, &view->sources, &lock->holder);
 	if (lock->holder.at_most)
 		lock->at = clock_now(CLOCK_REALTIME);
 }

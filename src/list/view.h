@@ -23,7 +23,8 @@ struct view {
 
 /* What is known of one lock and its holder. */
 struct seen_lock {
-	const struct host_address *address;
+	const struct host_address *address;	/* of the lock, that is, of its first slot */
+	struct host_address slot_address;
 	const struct unix_socket *socket;
 	struct host_inquiry inquiry;
 	struct holder holder;
@@ -46,6 +47,9 @@ bool view_still_has(struct view *view, uint32_t inode);
 
 /* Whether PID runs the program: 1, 0, or a negative errno (it may not be seen). */
 int view_is_me_only(const struct view *view, pid_t pid);
+
+/* What is known of the lock, or of its slot, that SOCKET is bound to. */
+struct seen_lock view_lock(const struct unix_socket *socket);
 
 /* Connects to the holder, if that disturbs nobody. */
 void view_inquire(struct view *view, struct seen_lock *lock);

@@ -1,34 +1,33 @@
 /*
- * Replacing the holder of a host lock (--replace).
+ * Replacing the holder of a lock (--replace).
  *
  * Only the holder that is there at the start is asked to end, once, and later what is left of that holder: first, when the
  * command has ended and others have inherited the lock, they are asked, too, and then all are ended by force. Whoever takes
- * the lock after it has another socket, and is none of our business.
+ * the lock after it is another holding, and none of our business.
  *
  * Nobody is signalled by a number alone, which can have been used again, but by a pidfd, and only with proof:
- *  - the command is the process that listened last on the lock's socket: SO_PEERPIDFD is the kernel's word for that (before
- *    Linux 6.5: the socket among its descriptors or its parent's);
- *  - the me-only that runs it is its parent, runs this program, and has the socket. It passes the signal on;
- *  - an heir has the socket, and descends from the command; or it is not older than the command, and either in a session that the
- *    command or its me-only has begun, or started with the lock's ME_ONLY_LOCK. The socket alone is no proof: anybody who has
- *    a socket can send it to a service that accepts descriptors.
- * The socket must be this user's or root's, by the credentials of who listened last and of who made it.
+ *  - the command is known by its engine (lock_engine.find_job), with a pidfd that was there before the proof;
+ *  - the me-only that runs it is its parent, runs this program, and has the lock. It passes the signal on;
+ *  - an heir has the lock, and descends from the command; or it is not older than the command, and either in a session that the
+ *    command or its me-only has begun, or started with the lock's ME_ONLY_LOCK. The descriptor alone is no proof: anybody who has
+ *    it can send it to a service that accepts descriptors.
+ * The lock must be this user's or root's.
  *
  * By force the command and its descendants are ended, but no me-only among them, nor a keeper: they let go by themselves, when
  * their command has ended, and not before.
  */
+#include "replacement.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "deadline.h"
-#include "host-holder.h"
-#include "lock-host.h"
+#include "lock.h"
 #include "process.h"
 
 /* The kernel counts the age of processes in steps of 1/100 s; two that were started in the same one are equally old. */
@@ -39,7 +38,7 @@
 #define ASK_PAUSE_MS 10
 
 static const char unproved[] = "nothing proves that it was started under this lock";
-static const char stranger[] = "the holder is neither this user nor root";
+const char replacement_stranger[] = "the holder is neither this user nor root";
 
 static int open_pidfd(pid_t pid)
 {
@@ -64,16 +63,15 @@ static bool has_ended(int pidfd)
 	return poll(&ended, 1, 0) != 0;
 }
 
-static int refuse(struct replacement *replacement, const char *reason)
+int replacement_refuse(struct replacement *replacement, const char *reason)
 {
 	replacement->refused = reason;
 	return -EPERM;
 }
 
-/* Something that would prove it is missing: a descriptor, /proc, the kernel's table of sockets, pidfds. */
-static int refuse_unproved(struct replacement *replacement)
+int replacement_refuse_unproved(struct replacement *replacement)
 {
-	return refuse(replacement, "it is not certain who the holder is");
+	return replacement_refuse(replacement, "it is not certain who the holder is");
 }
 
 /* Whether the holder that was seen at the start still holds the lock: 1, 0, or a negative errno. */
@@ -86,23 +84,6 @@ static int still_holds(const struct lock *lock, const struct replacement *replac
 }
 
 /* --- who is the holder ------------------------------------------------------------------------------------------------------- */
-
-/* A pidfd of the process that listened last at the other end of FD, PEER. -ESRCH if it has ended or nothing proves that it is it. */
-static int peer_pidfd(int fd, const struct host_peer *peer, const struct host_address *address)
-{
-	int pidfd;
-
-	if (peer->life == PEER_DEAD)
-		return -ESRCH;
-	if (peer->life == PEER_ALIVE)
-		return host_peer_pidfd(fd);
-	pidfd = open_pidfd(peer->cred.pid);
-	if (pidfd >= 0 && !host_is_proved_holder(address, &host_kernel, peer->cred.pid)) {
-		close(pidfd);
-		pidfd = -ESRCH;
-	}
-	return pidfd;
-}
 
 /* Fills in what is known of the command: what was read of its number counts if it has not ended then. */
 static void know_job(struct replacement *replacement, pid_t job, int pidfd)
@@ -120,48 +101,33 @@ static void know_job(struct replacement *replacement, pid_t job, int pidfd)
 }
 
 /* Finds out which process is the command. Returns 0, also if it has ended, or -EPERM and the reason. */
-static int find_job(struct replacement *replacement, const struct host_address *address, bool owner_known)
+static int find_job(const struct lock *lock, struct replacement *replacement)
 {
-	struct host_inquiry inquiry;
-	pid_t pid;
-	int pidfd;
+	pid_t job;
+	int pidfd = lock->engine->find_job(lock, replacement, &job);
 
-	host_inquire(&inquiry, address);
-	/* Nobody can be asked: then there are only its descriptors to tell the holder by. */
-	if (inquiry.fd < 0)
-		return owner_known ? 0 : refuse_unproved(replacement);
-	pid = inquiry.peer.cred.pid;
-	pidfd = peer_pidfd(inquiry.fd, &inquiry.peer, address);
-	close(inquiry.fd);
-	if (!holder_is_trusted(inquiry.peer.cred.uid))
-		return refuse(replacement, stranger);
-	if (pid == 0)
-		return refuse(replacement, "the holder is in another pid namespace");
 	if (pidfd >= 0)
-		know_job(replacement, pid, pidfd);
-	return pidfd >= 0 || pidfd == -ESRCH ? 0 : refuse_unproved(replacement);
+		know_job(replacement, job, pidfd);
+	return pidfd >= 0 || pidfd == -ESRCH ? 0 : pidfd;
 }
 
 /* Finds out who holds the lock. Returns 0, -ENOENT if nobody does any more, or -EPERM and the reason. */
 static int identify(const struct lock *lock, struct replacement *replacement)
 {
-	struct host_address address;
 	struct lock_identity identity;
-	int r;
+	int r = lock->engine->identify(lock, &identity);
 
-	host_address(&address, lock->name);
-	r = lock->engine->identify(lock, &identity);
 	if (r)
-		return r == -ENOENT ? r : refuse_unproved(replacement);
+		return r == -ENOENT ? r : replacement_refuse_unproved(replacement);
 	replacement->held = identity.number;
 	if (identity.uid_known && !holder_is_trusted(identity.uid))
-		return refuse(replacement, stranger);
-	r = find_job(replacement, &address, identity.uid_known);
+		return replacement_refuse(replacement, replacement_stranger);
+	r = find_job(lock, replacement);
 	if (r)
 		return r;
-	/* Once more: the one to which we have connected may be the next. */
+	/* Once more: the one at which we have looked may be the next. */
 	r = still_holds(lock, replacement);
-	return r == 1 ? 0 : r == 0 ? -ENOENT : refuse_unproved(replacement);
+	return r == 1 ? 0 : r == 0 ? -ENOENT : replacement_refuse_unproved(replacement);
 }
 
 /* --- asking ------------------------------------------------------------------------------------------------------------------ */
@@ -174,9 +140,9 @@ struct hunt {
 	int unproved;
 };
 
-static bool has_lock(const struct replacement *replacement, pid_t pid)
+static bool has_lock(const struct lock *lock, const struct replacement *replacement, pid_t pid)
 {
-	return process_has_socket(pid, (uint32_t)replacement->held);
+	return lock->engine->has(lock, replacement->held, pid);
 }
 
 /* Whether PID is not older than the command, as far as that is known: if the command had ended before we came, it is not. */
@@ -193,17 +159,17 @@ static bool is_of_session(const struct replacement *replacement, pid_t pid)
 	return replacement->session > 0 && getsid(pid) == replacement->session;
 }
 
-/* Whether PID was started with the lock's ME_ONLY_LOCK. */
+/* Whether PID was started with the lock's ME_ONLY_LOCK, with the engine before the name or without. */
 static bool has_variable(const struct lock *lock, pid_t pid)
 {
-	static const char name[] = "ME_ONLY_LOCK=", prefix[] = "host:";
-	char entry[sizeof name + sizeof prefix + strlen(lock->name)], *rest = stpcpy(entry, name);
+	static const char name[] = "ME_ONLY_LOCK=";
+	char entry[sizeof name + strlen(lock->engine->prefix) + 1 + strlen(lock->name)];
 
-	strcpy(rest, lock->name);
+	strcpy(stpcpy(stpcpy(stpcpy(entry, name), lock->engine->prefix), ":"), lock->name);
 	if (process_has_variable(pid, entry))
 		return true;
-	strcpy(stpcpy(rest, prefix), lock->name);
-	return process_has_variable(pid, entry);
+	strcpy(stpcpy(entry, name), lock->name);
+	return lock->engine == &lock_host && process_has_variable(pid, entry);
 }
 
 /* Whether PID has inherited the lock, or runs for who has, or is a me-only that keeps it. */
@@ -213,36 +179,27 @@ static bool belongs(const struct hunt *hunt, pid_t pid)
 
 	if (r->job && process_descends(pid, r->job) && !has_ended(r->job_fd))
 		return true;
-	return has_lock(r, pid) && (process_is_me_only(pid) || (is_young(r, pid) && (is_of_session(r, pid) || has_variable(hunt->lock, pid))));
-}
-
-/* Whether PID runs me-only, this file or another version of it: that is known by its name. A keeper's has a second word. */
-static bool is_me_only(pid_t pid)
-{
-	static const char own[] = "me-only";
-	char name[32] = "";
-
-	process_command(pid, false, name, sizeof name - 1);
-	return process_is_me_only(pid) || (!strncmp(name, own, sizeof own - 1) && strchr(" ", name[sizeof own - 1]));
+	return has_lock(hunt->lock, r, pid) && (process_is_me_only(pid) || (is_young(r, pid) && (is_of_session(r, pid) || has_variable(hunt->lock, pid))));
 }
 
 /* Whether PID must not be killed: a me-only, and whoever runs the command and has the lock, whatever it is. */
-static bool is_spared(const struct replacement *replacement, pid_t pid)
+static bool is_spared(const struct hunt *hunt, pid_t pid)
 {
 	struct process job;
 
-	return is_me_only(pid) || (process_read(replacement->job, &job) == 0 && job.parent == pid && has_lock(replacement, pid));
+	return process_seems_me_only(pid) || (process_read(hunt->replacement->job, &job) == 0 && job.parent == pid && has_lock(hunt->lock, hunt->replacement, pid));
 }
 
 /*
- * Sends NUMBER to PID. A me-only is never killed: it ends by itself, when its command has ended. Perhaps it has none yet, and
+ * Sends hunt->number to PID. A me-only is never killed: it ends by itself, when its command has ended. Perhaps it has none yet, and
  * SIGTERM is ignored: so later it is sent what nobody ignores, and what is nothing to a command that was killed already.
  */
-static void strike(struct replacement *replacement, pid_t pid, int pidfd, int number)
+static void strike(const struct hunt *hunt, pid_t pid, int pidfd)
 {
-	int r;
+	struct replacement *replacement = hunt->replacement;
+	int number = hunt->number, r;
 
-	if (number == SIGKILL && is_spared(replacement, pid))
+	if (number == SIGKILL && is_spared(hunt, pid))
 		number = replacement->forced ? SIGVTALRM : SIGCONT;
 	r = end(pidfd, number);
 	if (r == -EPERM)
@@ -266,31 +223,45 @@ static bool visit(pid_t pid, void *argument)
 		return true;
 	if (belongs(hunt, pid)) {
 		hunt->found++;
-		strike(r, pid, pidfd, hunt->number);
-	} else if ((!r->job || has_ended(r->job_fd)) && has_lock(r, pid)) {
+		strike(hunt, pid, pidfd);
+	} else if ((!r->job || has_ended(r->job_fd)) && has_lock(hunt->lock, r, pid)) {
 		hunt->unproved++;
 	}
 	close(pidfd);
 	return true;
 }
 
-/* Asks the command to end; by way of the me-only that runs it, so that that knows it was a signal of somebody. */
-static int ask_job(struct replacement *replacement)
+/* What a program that does not pass signals on has started, and what has the lock from it, is asked as well. */
+static bool visit_started(pid_t pid, void *argument)
 {
+	const struct hunt *hunt = argument;
+
+	return pid == hunt->replacement->job || !has_lock(hunt->lock, hunt->replacement, pid) || visit(pid, argument);
+}
+
+/* Asks the command to end; by way of the me-only that runs it, so that that knows it was a signal of somebody. */
+static int ask_job(const struct lock *lock, struct replacement *replacement)
+{
+	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = SIGTERM };
 	struct process process = { .parent = 0 };
 	int wrapper, r = -ESRCH;
 
+	/* It ends with them. If it was ended itself nothing would prove any more that they belong to it. */
+	replacement->foreign = replacement->foreign && !has_variable(lock, replacement->job);
+	if (replacement->foreign)
+		process_walk(visit_started, &hunt);
 	process_read(replacement->job, &process);
-	wrapper = open_pidfd(process.parent);
+	wrapper = hunt.found > 0 ? -ESRCH : open_pidfd(process.parent);
 	if (wrapper >= 0) {
-		if (is_me_only(process.parent) && has_lock(replacement, process.parent))
+		if (process_seems_me_only(process.parent) && has_lock(lock, replacement, process.parent))
 			r = end(wrapper, SIGTERM);
 		close(wrapper);
 	}
-	if (r == -ESRCH)
+	if (r == -ESRCH && hunt.found == 0)
 		r = end(replacement->job_fd, SIGTERM);
-	replacement->struck = replacement->job;
-	return r == 0 || r == -ESRCH ? 0 : refuse(replacement, "this user may not signal it");
+	if (!replacement->struck)
+		replacement->struck = replacement->job;
+	return r == 0 || r == -ESRCH ? 0 : replacement_refuse(replacement, "this user may not signal it");
 }
 
 static int ask_heirs(const struct lock *lock, struct replacement *replacement)
@@ -302,12 +273,12 @@ static int ask_heirs(const struct lock *lock, struct replacement *replacement)
 		hunt.unproved = 0;
 		process_walk(visit, &hunt);
 		if (replacement->stubborn)
-			return refuse(replacement, "this user may not signal it");
+			return replacement_refuse(replacement, "this user may not signal it");
 		if (hunt.found > 0 || still_holds(lock, replacement) == 0)
 			return 0;
 		poll(NULL, 0, ASK_PAUSE_MS);
 	}
-	return hunt.unproved > 0 ? refuse(replacement, unproved) : refuse_unproved(replacement);
+	return hunt.unproved > 0 ? replacement_refuse(replacement, unproved) : replacement_refuse_unproved(replacement);
 }
 
 /* Asks who has inherited the lock from a command that has ended meanwhile, or ends BY_FORCE all that is left. */
@@ -324,15 +295,15 @@ static int press(const struct lock *lock, struct replacement *replacement, bool 
 	process_walk(visit, &hunt);
 	/* Who is about to end proves nothing any more, for a moment. */
 	if (hunt.found == 0 && hunt.unproved > 0 && ++replacement->doubts == ASK_TRIES)
-		return refuse(replacement, unproved);
+		return replacement_refuse(replacement, unproved);
 	replacement->heirs_asked = hunt.found > 0 || hunt.unproved == 0;
 	if (by_force && replacement->job)
-		strike(replacement, replacement->job, replacement->job_fd, SIGKILL);
+		strike(&hunt, replacement->job, replacement->job_fd);
 	replacement->forced = by_force;
 	return 0;
 }
 
-int host_replace(const struct lock *lock, struct replacement *replacement, bool by_force)
+int replacement_press(const struct lock *lock, struct replacement *replacement, bool by_force)
 {
 	int r;
 
@@ -342,5 +313,5 @@ int host_replace(const struct lock *lock, struct replacement *replacement, bool 
 	r = identify(lock, replacement);
 	if (r)
 		return r;
-	return replacement->job ? ask_job(replacement) : ask_heirs(lock, replacement);
+	return replacement->job ? ask_job(lock, replacement) : ask_heirs(lock, replacement);
 }

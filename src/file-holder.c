@@ -1,0 +1,221 @@
+/*
+ * /proc/locks has a line for each flock(2): "1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF", and behind it one for each that waits
+ * for it, with "->" behind the number. The pid is that of the process that called flock(2), even when it has ended and others have
+ * inherited the lock; in a pid namespace that is not the first one, the line is missing then, and so it is for processes of others.
+ * The device is that of the file system, which is not what stat(2) says on btrfs and overlayfs.
+ *
+ * So the table only says where to look. What proves that a process has the lock is its descriptor: it leads to the file, and
+ * /proc/PID/fdinfo shows the lock that its open file description has.
+ */
+#include "file-holder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/stat.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lines.h"
+
+int file_identify(const char *path, struct file_id *file)
+{
+	struct statx status;
+	int r = file_status(AT_FDCWD, path, &status);
+
+	if (r == 0)
+		*file = (struct file_id){ status.stx_dev_major, status.stx_dev_minor, status.stx_ino };
+	return r;
+}
+
+/* --- the kernel's table of file locks ---------------------------------------------------------------------------------------- */
+
+bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *waits, bool *shared)
+{
+	uint32_t major, minor;
+	const char *at;
+	char *word;
+
+	next_word(&line);
+	word = next_word(&line);
+	*waits = !strcmp(word, "->");
+	if (*waits)
+		word = next_word(&line);
+	if (strcmp(word, "FLOCK") != 0)
+		return false;
+	next_word(&line);
+	*shared = *next_word(&line) == 'R';
+	*pid = (pid_t)number_at(next_word(&line), 10, NULL);
+	at = next_word(&line);
+	major = (uint32_t)number_at(at, 16, &at);
+	minor = *at ? (uint32_t)number_at(at + 1, 16, &at) : 0;
+	if (!*at || number_at(at + 1, 10, NULL) != file->inode)
+		return false;
+	return (major == file->major && minor == file->minor) || process_has_flock(*pid, file);
+}
+
+int file_holders_read(const struct file_id *file, struct file_holders *holders)
+{
+	struct lines lines;
+	int r = lines_open(&lines, AT_FDCWD, "/proc/locks");
+	char *line;
+
+	*holders = (struct file_holders){ 0 };
+	while ((line = lines_next(&lines))) {
+		bool waits, shared;
+		pid_t pid;
+
+		if (!file_lock_read(line, file, &pid, &waits, &shared) || waits)
+			continue;
+		holders->n++;
+		holders->sum += (uint64_t)pid;
+		/* Of several the one that is still there, if there is one. */
+		if (!holders->taker || !file_taker_lives(holders->taker, file))
+			holders->taker = pid;
+	}
+	lines_close(&lines);
+	return r == 0 && holders->n == 0 ? -ENOENT : r;
+}
+
+bool file_taker_lives(pid_t taker, const struct file_id *file)
+{
+	char path[PROCESS_PATH_SIZE];
+	struct process process;
+
+	if (process_read(taker, &process))
+		return false;
+	/* Where its descriptors may not be seen its number has to do. */
+	return process_has_flock(taker, file) || access(process_path(path, taker, "fd"), R_OK | X_OK) != 0;
+}
+
+/* --- who it is --------------------------------------------------------------------------------------------------------------- */
+
+struct child {
+	pid_t parent, found;
+};
+
+static bool look_at(pid_t pid, void *argument)
+{
+	struct child *child = argument;
+	struct process process;
+
+	if (process_read(pid, &process) == 0 && process.parent == child->parent && !process_is_keeper(pid))
+		child->found = pid;
+	return !child->found;
+}
+
+pid_t file_job_of(pid_t wrapper)
+{
+	struct child child = { .parent = wrapper };
+
+	process_walk(look_at, &child);
+	return child.found;
+}
+
+static bool has_flock(pid_t pid, const void *file)
+{
+	return process_has_flock(pid, file);
+}
+
+static bool is_keeper(pid_t pid, const void *file)
+{
+	return process_is_keeper(pid) && process_has_flock(pid, file);
+}
+
+/* Who has the lock when the process that took it is gone. A keeper is there as long as its command. */
+static void find_heir(const struct file_id *file, struct holder *holder)
+{
+	bool own_kind;
+
+	holder->pid = process_find(has_flock, file, &own_kind);
+	holder->heir = holder->pid && !own_kind && !process_find(is_keeper, file, &own_kind);
+	if (!holder->pid)
+		holder->hidden = "its process cannot be seen";
+}
+
+void file_find_holder(const struct file_id *file, struct holder *holder, bool thorough)
+{
+	struct file_holders holders;
+	struct process process;
+	pid_t job;
+	int r = file_holders_read(file, &holders);
+
+	*holder = (struct holder){ .held = -1, .hidden = "the kernel does not show its table of file locks" };
+	if (r == 0 && file_taker_lives(holders.taker, file)) {
+		holder->pid = holders.taker;
+		holder->uid_known = process_user(holder->pid, &holder->uid) == 0;
+		/* What a me-only runs is to be named, and that is as old as the holding at most. */
+		job = process_seems_me_only(holders.taker) ? file_job_of(holders.taker) : 0;
+		if (job)
+			holder->pid = job;
+	} else if (thorough) {
+		find_heir(file, holder);
+		holder->uid_known = holder->pid && process_user(holder->pid, &holder->uid) == 0;
+	} else if (r != -ENOENT && r != 0) {
+		return;
+	} else {
+		holder->hidden = "the process that took it has ended";
+	}
+	if (holder->pid && process_read(holder->pid, &process) == 0) {
+		holder->held = process.age;
+		holder->at_most = true;
+	}
+}
+
+/* --- the command, to be replaced --------------------------------------------------------------------------------------------- */
+
+static int open_pidfd(pid_t pid)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	return pidfd < 0 ? -errno : pidfd;
+}
+
+/* A pidfd of the command that the me-only WRAPPER runs, or a negative errno. */
+static int open_job(pid_t wrapper, pid_t *job)
+{
+	struct process process;
+	int pidfd;
+
+	*job = file_job_of(wrapper);
+	pidfd = *job ? open_pidfd(*job) : -ESRCH;
+	/* The pidfd was first: what is read now is of the process that it is for. */
+	if (pidfd >= 0 && (process_read(*job, &process) || process.parent != wrapper)) {
+		close(pidfd);
+		pidfd = -ESRCH;
+	}
+	return pidfd;
+}
+
+int file_find_job(const struct lock *lock, struct replacement *replacement, pid_t *job)
+{
+	struct file_holders holders;
+	struct file_id file;
+	int taker, pidfd;
+	uid_t uid;
+
+	if (file_identify(lock->name, &file) || file_holders_read(&file, &holders))
+		return replacement_refuse_unproved(replacement);
+	if (holders.n > 1)
+		return replacement_refuse(replacement, "several share it");
+	taker = open_pidfd(holders.taker);
+	if (taker < 0 && taker != -ESRCH)
+		return replacement_refuse_unproved(replacement);
+	if (taker >= 0 && process_user(holders.taker, &uid) == 0 && !holder_is_trusted(uid) && file_taker_lives(holders.taker, &file)) {
+		close(taker);
+		return replacement_refuse(replacement, replacement_stranger);
+	}
+	if (taker < 0 || !process_has_flock(holders.taker, &file)) {
+		if (taker >= 0)
+			close(taker);
+		return -ESRCH;
+	}
+	if (process_seems_me_only(holders.taker)) {
+		pidfd = open_job(holders.taker, job);
+		close(taker);
+		return pidfd >= 0 || pidfd == -ESRCH ? pidfd : replacement_refuse_unproved(replacement);
+	}
+	*job = holders.taker;
+	replacement->foreign = true;
+	return taker;
+}

@@ -1,0 +1,40 @@
+/* Who holds a lock on a file and who waits for it: what /proc/locks and the descriptors of processes tell (proc(5), flock(2)). */
+#ifndef FILE_HOLDER_H
+#define FILE_HOLDER_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "holder.h"
+#include "lock.h"
+#include "process.h"
+
+/* What the kernel's table of file locks says of one file. */
+struct file_holders {
+	unsigned n;		/* how many hold it: more than one share it */
+	uint64_t sum;		/* of their pids: what tells one holding from the next */
+	pid_t taker;		/* the process that took it, one of them; it can have ended, and its number have been used again */
+};
+
+/* Puts the file that PATH leads to into FILE. Returns 0 or a negative errno. */
+int file_identify(const char *path, struct file_id *file);
+
+/* Reads one line of /proc/locks. Returns whether it is about an flock(2) on FILE, who took it or WAITS for it, and whether SHARED. */
+bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *waits, bool *shared);
+
+/* Reads /proc/locks. Returns 0; -ENOENT if nobody is seen to hold FILE; or another negative errno. */
+int file_holders_read(const struct file_id *file, struct file_holders *holders);
+
+/* Whether TAKER, of which the table of file locks speaks, is still there and has the lock, as far as that can be seen. */
+bool file_taker_lives(pid_t taker, const struct file_id *file);
+
+/* The command of the me-only WRAPPER: its child that is no keeper; 0: it has none. */
+pid_t file_job_of(pid_t wrapper);
+
+/* Says in HOLDER who holds FILE; unless THOROUGH without looking at all processes. */
+void file_find_holder(const struct file_id *file, struct holder *holder, bool thorough);
+
+/* As lock_engine.find_job(). */
+int file_find_job(const struct lock *lock, struct replacement *replacement, pid_t *job);
+
+#endif

@@ -1,0 +1,168 @@
+#include "files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/stat.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../file-holder.h"
+#include "../lines.h"
+#include "memory.h"
+#include "text.h"
+
+static const char engine[] = "file:";
+
+/* --- one file ---------------------------------------------------------------------------------------------------------- */
+
+static void add(struct pids *pids, pid_t pid)
+{
+	pids->all = memory_grow(pids->all, pids->n, &pids->room, sizeof *pids->all);
+	pids->all[pids->n++] = pid;
+}
+
+bool pids_has(const struct pids *pids, pid_t pid)
+{
+	for (size_t i = 0; i < pids->n; i++)
+		if (pids->all[i] == pid)
+			return true;
+	return false;
+}
+
+static bool look_at(pid_t pid, void *argument)
+{
+	struct seen_file *seen = argument;
+	char path[PROCESS_PATH_SIZE];
+
+	if (process_has_flock(pid, &seen->file))
+		add(&seen->owners, pid);
+	else if (access(process_path(path, pid, "fd"), R_OK | X_OK) != 0 && errno == EACCES)
+		seen->denied = true;
+	return true;
+}
+
+int file_see(struct seen_file *seen, const struct file_id *file, bool owners)
+{
+	struct lines lines;
+	char *line;
+	int r = lines_open(&lines, AT_FDCWD, "/proc/locks");
+
+	*seen = (struct seen_file){ .file = *file };
+	while ((line = lines_next(&lines))) {
+		bool waits, shared;
+		pid_t pid;
+
+		if (file_lock_read(line, file, &pid, &waits, &shared))
+			add(waits ? &seen->waiters : &seen->takers, pid);
+	}
+	lines_close(&lines);
+	if (owners)
+		process_walk(look_at, seen);
+	return r;
+}
+
+void file_forget(struct seen_file *seen)
+{
+	free(seen->takers.all);
+	free(seen->waiters.all);
+	free(seen->owners.all);
+}
+
+/* --- all of them ------------------------------------------------------------------------------------------------------- */
+
+static bool is_known(const struct file_locks *locks, const struct file_id *file)
+{
+	for (size_t i = 0; i < locks->n; i++)
+		if (locks->all[i].file.inode == file->inode && locks->all[i].file.major == file->major && locks->all[i].file.minor == file->minor)
+			return true;
+	return false;
+}
+
+/* The folder that PID works in, and "/"; "" where that is not to be seen. To be freed. */
+static char *folder_of(pid_t pid)
+{
+	char path[PROCESS_PATH_SIZE], text[4096];
+	ssize_t n = readlink(process_path(path, pid, "cwd"), text, sizeof text - 1);
+
+	if (n <= 0)
+		return memory_text("", 0);
+	if (text[n - 1] != '/')
+		text[n++] = '/';
+	return memory_text(text, (size_t)n);
+}
+
+/* PID speaks of the lock on the file NAME. */
+static void note(struct file_locks *locks, pid_t pid, const char *name)
+{
+	char *folder = *name == '/' ? memory_text("", 0) : folder_of(pid), path[PROCESS_PATH_SIZE], *whole;
+	size_t length = strlen(folder);
+	struct file_id file;
+
+	process_path(path, pid, "root");
+	whole = memory_get(strlen(path) + length + strlen(name) + 2);
+	/* As PID sees it, and if we may not look there, as we do. */
+	stpcpy(stpcpy(stpcpy(whole, path), folder), name);
+	if ((file_identify(whole, &file) == 0 || file_identify(whole + strlen(path), &file) == 0) && !is_known(locks, &file)) {
+		char *lock = memory_get(sizeof engine + length + strlen(name));
+
+		stpcpy(stpcpy(stpcpy(lock, engine), folder), name);
+		locks->all = memory_grow(locks->all, locks->n, &locks->room, sizeof *locks->all);
+		locks->all[locks->n++] = (struct file_lock){ file, text_escaped(lock, strlen(lock)) };
+		free(lock);
+	}
+	free(whole);
+	free(folder);
+}
+
+/* Notes what PID's arguments (it is a me-only) or its environment say. */
+static void read_strings(struct file_locks *locks, pid_t pid, const char *file, const char *prefix)
+{
+	size_t n, length = strlen(prefix);
+	char *strings = text_strings(pid, file, &n);
+
+	for (const char *at = strings; at < strings + n; at += strlen(at) + 1)
+		if (!strncmp(at, prefix, length) && at[length])
+			note(locks, pid, at + length);
+	free(strings);
+}
+
+static bool ask(pid_t pid, void *argument)
+{
+	if (process_seems_me_only(pid))
+		read_strings(argument, pid, "cmdline", engine);
+	read_strings(argument, pid, "environ", "ME_ONLY_LOCK=file:");
+	return true;
+}
+
+/* Whether there is anything to look for. In a pid namespace the table leaves out what was taken by a process that has ended. */
+static bool may_be_there(void)
+{
+	static const char first[] = "pid:[4026531836]";
+	char namespace[sizeof first + 1];
+	struct lines lines;
+	bool found = readlink("/proc/self/ns/pid", namespace, sizeof namespace) != sizeof first - 1 || memcmp(namespace, first, sizeof first - 1) != 0;
+	char *line;
+
+	lines_open(&lines, AT_FDCWD, "/proc/locks");
+	while (!found && (line = lines_next(&lines))) {
+		next_word(&line);
+		found = !strcmp(next_word(&line), "FLOCK");
+	}
+	lines_close(&lines);
+	return found;
+}
+
+void file_locks_find(struct file_locks *locks)
+{
+	*locks = (struct file_locks){ 0 };
+	if (may_be_there())
+		process_walk(ask, locks);
+}
+
+void file_locks_free(struct file_locks *locks)
+{
+	for (size_t i = 0; i < locks->n; i++)
+		free(locks->all[i].name);
+	free(locks->all);
+}

@@ -1,0 +1,148 @@
+#include "who-file.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "../deadline.h"
+#include "../file-holder.h"
+#include "../message.h"
+#include "files.h"
+#include "memory.h"
+#include "rows.h"
+#include "text.h"
+
+/* A lock that changes hands while we look is looked at again, so often; then what was seen last has to do. */
+#define TRIES 5
+
+/* A row for PID, unless it was told already or has ended. */
+static void add(struct rows *rows, struct pids *told, const char *role, pid_t pid)
+{
+	struct row row = row_of(role, pid);
+
+	if (pids_has(told, pid) || !row_describe(&row))
+		return;
+	told->all = memory_grow(told->all, told->n, &told->room, sizeof *told->all);
+	told->all[told->n++] = pid;
+	rows_add(rows, &row);
+}
+
+static void add_hidden(struct rows *rows, const char *role, const char *reason)
+{
+	struct row row = row_of(role, 0);
+
+	row.hidden = reason;
+	rows_add(rows, &row);
+}
+
+/* Who took it: a me-only and the command that it runs, or the command itself, or another program. */
+static void add_taker(struct rows *rows, struct pids *told, pid_t taker, const struct file_id *file)
+{
+	pid_t job = process_seems_me_only(taker) ? file_job_of(taker) : 0;
+
+	if (!file_taker_lives(taker, file))
+		return;
+	if (job)
+		add(rows, told, "job", job);
+	add(rows, told, job || process_seems_me_only(taker) ? "wrapper" : "job", taker);
+}
+
+static void add_holders(struct rows *rows, const struct seen_file *seen, const struct holder *holder)
+{
+	struct pids told = { 0 };
+
+	for (size_t i = 0; i < seen->takers.n; i++)
+		add_taker(rows, &told, seen->takers.all[i], &seen->file);
+	/* The process that took it has ended. */
+	if (holder->pid && told.n == 0)
+		add(rows, &told, holder->heir ? "child" : "job", holder->pid);
+	for (size_t i = 0; i < seen->owners.n; i++)
+		if (process_is_keeper(seen->owners.all[i]))
+			add(rows, &told, "keeper", seen->owners.all[i]);
+	for (size_t i = 0; i < seen->owners.n; i++)
+		add(rows, &told, "child", seen->owners.all[i]);
+	if (told.n == 0)
+		add_hidden(rows, "job", holder->hidden);
+	else if (seen->denied && !(holder->uid_known && holder_is_self(holder->uid)))
+		add_hidden(rows, "child", "whether other users' processes have it, too, cannot be seen");
+	free(told.all);
+}
+
+static void add_waiters(struct rows *rows, const struct seen_file *seen)
+{
+	size_t place = 0;
+
+	for (size_t i = 0; i < seen->waiters.n; i++) {
+		struct row row = row_of("waiter", seen->waiters.all[i]);
+
+		if (!row_describe(&row))
+			continue;
+		row.place = ++place;
+		rows_add(rows, &row);
+	}
+}
+
+static char *answer_text(const struct lock *lock, const struct seen_file *seen, const struct holder *holder, bool json)
+{
+	static const char ours[] = "me-only: ";
+	char *name = text_escaped(lock->spec, strlen(lock->spec)), *before, *text;
+	struct rows *rows = rows_new(name, false, json);
+	struct line line;
+
+	line_begin_about(&line, lock->spec);
+	if (seen->takers.n > 1) {
+		line_add(&line, "shared by ");
+		line_number(&line, seen->takers.n);
+		line_add(&line, ", ");
+	}
+	if (holder)
+		holder_describe(holder, false, &line);
+	else
+		line_add(&line, "free");
+	line.text[line.length++] = '\n';
+	before = memory_text(line.text + sizeof ours - 1, line.length - (sizeof ours - 1));
+	if (holder)
+		add_holders(rows, seen, holder);
+	add_waiters(rows, seen);
+	text = rows_finish(rows, before);
+	free(before);
+	free(name);
+	return text;
+}
+
+/* Whether the lock is as it was when it was SEEN. */
+static bool is_as_it_was(const struct seen_file *seen)
+{
+	struct file_holders holders;
+	uint64_t sum = 0;
+	int r = file_holders_read(&seen->file, &holders);
+
+	for (size_t i = 0; i < seen->takers.n; i++)
+		sum += (uint64_t)seen->takers.all[i];
+	return (r == 0 || r == -ENOENT) && holders.n == seen->takers.n && holders.sum == sum;
+}
+
+int who_file(const struct lock *lock, bool json, char **text, bool *held)
+{
+	struct seen_file seen = { .denied = false };
+	struct holder holder;
+	struct file_id file;
+	int r = file_identify(lock->name, &file);
+	bool missing = r == -ENOENT || r == -ENOTDIR;
+
+	*held = false;
+	for (int tries = 1; r == 0; tries++) {
+		r = file_see(&seen, &file, true);
+		*held = seen.takers.n > 0 || seen.owners.n > 0;
+		if (r == 0 && *held)
+			file_find_holder(&file, &holder, true);
+		if (r || is_as_it_was(&seen) || tries == TRIES)
+			break;
+		file_forget(&seen);
+	}
+	if (r == 0 || missing)
+		*text = answer_text(lock, &seen, *held ? &holder : NULL, json);
+	file_forget(&seen);
+	return missing ? 0 : r;
+}

@@ -1,0 +1,20 @@
+/*
+ * --queue=N: places to wait in, so that only few wait and the others give up. A place is an abstract socket name as the lock of
+ * host-address.h is, so it is free as soon as its waiter is gone; it listens, so that it can be seen who that is.
+ *
+ * Who has the lock leaves its place before its command starts. So who finds all places taken is told to give up only while one that
+ * waits has not started yet: that one's command does what this one's would have done.
+ */
+#ifndef PLACE_H
+#define PLACE_H
+
+#include "host-address.h"
+#include "lock.h"
+
+/*
+ * Takes one of wait->places for the lock NAME and keeps it in lock->place. Returns 0; -EXFULL if so many others wait, with one of
+ * them in wait->waiter; or another negative errno with lock->failed.
+ */
+int place_take(struct lock *lock, const struct host_address *name, struct lock_wait *wait);
+
+#endif
