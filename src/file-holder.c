@@ -191,11 +191,13 @@ int file_find_job(const struct lock *lock, struct replacement *replacement, pid_
 {
 	struct file_holders holders;
 	struct file_id file;
-	int taker, pidfd;
+	int taker, pidfd, r = file_identify(lock->name, &file);
 	uid_t uid;
 
-	if (file_identify(lock->name, &file) || file_holders_read(&file, &holders))
-		return replacement_refuse_unproved(replacement);
+	if (r == 0)
+		r = file_holders_read(&file, &holders);
+	if (r)
+		return r == -ENOENT ? -ESRCH : replacement_refuse_unproved(replacement);
 	if (holders.n > 1)
 		return replacement_refuse(replacement, "several share it");
 	taker = open_pidfd(holders.taker);

@@ -189,10 +189,12 @@ int host_find_job(const struct lock *lock, struct replacement *replacement, pid_
 
 	host_address(&address, lock->name);
 	host_inquire(&inquiry, &address);
-	/* Nobody can be asked: then there are only its descriptors to tell the holder by. */
-	if (inquiry.fd < 0)
-		return socket_table_find(&address, 1, &entry) == 0 && entry.uid != SOCKET_UID_UNKNOWN ?
-		       -ESRCH : replacement_refuse_unproved(replacement);
+	/* Nobody can be asked: then there are only its descriptors to tell the holder by. Or it has gone. */
+	if (inquiry.fd < 0) {
+		int r = socket_table_find(&address, 1, &entry);
+
+		return r == -ENOENT || (r == 0 && entry.uid != SOCKET_UID_UNKNOWN) ? -ESRCH : replacement_refuse_unproved(replacement);
+	}
 	*job = inquiry.peer.cred.pid;
 	pidfd = proved_pidfd(inquiry.fd, &inquiry.peer, &address);
 	close(inquiry.fd);

@@ -192,9 +192,9 @@ bool process_is_me_only(pid_t pid)
 bool process_seems_me_only(pid_t pid)
 {
 	static const char own[] = "me-only";
-	char name[32] = "";
+	char name[32];
 
-	process_command(pid, false, name, sizeof name - 1);
+	name[process_command(pid, false, name, sizeof name - 1)] = 0;
 	return process_is_me_only(pid) || (!strncmp(name, own, sizeof own - 1) && strchr(" ", name[sizeof own - 1]));
 }
 
