@@ -30,7 +30,6 @@
 #include "keeper.h"
 #include "message.h"
 #include "number.h"
-#include "process.h"
 #include "story.h"
 
 /* Short jobs pay nothing for a keeper. */
@@ -163,13 +162,20 @@ static int pass(struct lock *lock, const struct options *options)
 	return options_status(options, EXIT_THIRD_PARTY);
 }
 
+/* Who has not waited has none: most runs. */
+static void leave_line(struct lock *lock)
+{
+	if (lock->line[0] >= 0)
+		lock->engine->leave_line(lock);
+}
+
 int job_become(struct lock *lock, const struct options *options)
 {
 	int r;
 
-	if (lock->engine->leave_line)
-		lock->engine->leave_line(lock);
-	story(options, lock, "becoming the command");
+	leave_line(lock);
+	if (options->verbose)
+		story(options, lock, "becoming the command");
 	r = pass(lock, options);
 	return r ? r : execute(lock, options);
 }
@@ -286,7 +292,7 @@ static int start_with_keeper(struct job *job)
 {
 	int r = 0;
 
-	job->command = process_clone(wait_at_gate, job, 0);
+	job->command = keeper_clone(wait_at_gate, job, 0);
 	if (job->command < 0)
 		r = job->command;
 	close(job->gate[0]);
@@ -410,7 +416,7 @@ static void run(struct job *job)
 			int r = start_keeper(job, -1);
 
 			/* Out of processes: again later. Without pidfds (before Linux 5.3): never. */
-			if (r && !job->keeper_missed)
+			if (r && !job->keeper_missed && job->options->verbose)
 				story(job->options, lock, "cannot start the keeper: if me-only is killed, the command alone has the lock");
 			job->keeper_missed = r != 0;
 			job->keeper_due = r == 0 || r == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
@@ -446,7 +452,8 @@ static int finish(struct job *job)
 		message(job->options->command[0], "has ended, how cannot be known", ECHILD);
 		return options_status(job->options, EXIT_THIRD_PARTY);
 	}
-	story_end(job->options, job->lock, job->status, deadline_now() - job->since);
+	if (job->options->verbose)
+		story_end(job->options, job->lock, job->status, deadline_now() - job->since);
 	if (WIFSIGNALED(job->status)) {
 		die_by(WTERMSIG(job->status));
 		return 128 + WTERMSIG(job->status);
@@ -465,9 +472,9 @@ int job_run(struct lock *lock, const struct options *options)
 		return cannot_start(&job, -r);
 	job.since = deadline_now();
 	job.keeper_due = options->close ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
-	if (lock->engine->leave_line)
-		lock->engine->leave_line(lock);
-	story_start(options, lock, job.command);
+	leave_line(lock);
+	if (options->verbose)
+		story_start(options, lock, job.command);
 	run(&job);
 	return finish(&job);
 }

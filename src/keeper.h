@@ -32,4 +32,10 @@ pid_t keeper_start(const struct keeper_start *start);
 /* Ends and reaps the keeper. */
 void keeper_end(pid_t keeper);
 
+/*
+ * Starts a child that runs FUNCTION(ARGUMENT) in a copy of our memory, as after fork(2), and never returns from it. FLAGS as for
+ * clone(2). One system call: libc's fork makes five. Returns its pid or a negative errno.
+ */
+pid_t keeper_clone(int (*function)(void *), void *argument, int flags);
+
 #endif

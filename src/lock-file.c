@@ -24,6 +24,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -38,6 +39,8 @@
 #define OPEN_TRIES 1000
 
 #define LONGEST_PAUSE (NS_PER_S / 4)
+
+#define STACK_SIZE 16384
 
 /* --- opening ------------------------------------------------------------------------------------------------------------------ */
 
@@ -199,9 +202,11 @@ static int wait_for_lock(void *argument)
 static int start_thread(struct waiter *w)
 {
 	/* Not on our stack: after we have given up it goes on until we have ended. */
-	_Alignas(16) static char stack[4096];
+	char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 
-	return clone(wait_for_lock, stack + sizeof stack,
+	if (stack == MAP_FAILED)
+		return -errno;
+	return clone(wait_for_lock, stack + STACK_SIZE,
 		     CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID,
 		     w, &w->thread, NULL, &w->thread) < 0 ? -errno : 0;
 }

@@ -24,7 +24,7 @@ struct lock {
 	int fd;			/* what holding it is: open as long as it is held; -1 before. Close-on-exec */
 	int watched;		/* to be polled while it is held: POLLIN calls for engine->serve(); -1: nothing to do. May change then */
 	int place;		/* our place among those who wait with --queue, to be closed when the wait is over; -1: none */
-	int line[3];		/* descriptors that keep the line of waiters behind us; -1: none. engine->leave_line() closes them */
+	int line[3];		/* descriptors that keep the line of waiters behind us; the first is -1: none. engine->leave_line() closes them */
 	const char *failed;	/* after an error that is none of the documented ones: what could not be done */
 };
 
@@ -58,7 +58,10 @@ struct lock_engine {
 	 */
 	int (*take)(struct lock *lock, struct lock_wait *wait);
 
-	/* Lets the next waiter come to the front. To be called once the command has started, or just before we become it. NULL: no need. */
+	/*
+	 * Lets the next waiter come to the front. To be called once the command has started, or just before we become it, if lock->line
+	 * is set.
+	 */
 	void (*leave_line)(struct lock *lock);
 
 	/*

@@ -177,9 +177,13 @@ static int run(struct lock *lock, const struct options *options)
 	struct waiting waiting;
 	int r;
 
-	waiting_prepare(&waiting, options);
+	if (options->wait)
+		waiting_prepare(&waiting, options);
+	else
+		waiting.wait = (struct lock_wait){ .due = DEADLINE_NEVER };
 	r = lock->engine->take(lock, &waiting.wait);
-	waiting_end(&waiting);
+	if (options->wait)
+		waiting_end(&waiting);
 	switch (r) {
 	case 0:
 		/* Before the command starts: who finds us waiting relies on a command that has not started yet. */

@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/stat.h>
-#include <sched.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
@@ -344,13 +342,4 @@ size_t process_command(pid_t pid, bool whole, char *text, size_t size)
 		if (text[i] == 0)
 			text[i] = ' ';
 	return (size_t)n;
-}
-
-pid_t process_clone(int (*function)(void *), void *argument, int flags)
-{
-	/* Where the child's stack begins, in its copy of our memory. It may grow out of it: below is nothing but free stack. */
-	_Alignas(16) char stack[1024];
-	pid_t pid = clone(function, stack + sizeof stack, flags | SIGCHLD, argument);
-
-	return pid < 0 ? -errno : pid;
 }

@@ -87,10 +87,4 @@ int process_user(pid_t pid, uid_t *uid);
  */
 size_t process_command(pid_t pid, bool whole, char *text, size_t size);
 
-/*
- * Starts a child that runs FUNCTION(ARGUMENT) in a copy of our memory, as after fork(2), and never returns from it. FLAGS as for
- * clone(2). One system call: libc's fork makes five. Returns its pid or a negative errno.
- */
-pid_t process_clone(int (*function)(void *), void *argument, int flags);
-
 #endif

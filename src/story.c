@@ -61,8 +61,6 @@ void story(const struct options *options, const struct lock *lock, const char *w
 {
 	struct line line;
 
-	if (!options->verbose)
-		return;
 	story_begin(&line, options, lock);
 	line_add(&line, what);
 	line_end_if_ready(&line);
@@ -72,8 +70,6 @@ void story_held(const struct options *options, const struct lock *lock, int64_t 
 {
 	struct line line;
 
-	if (!options->verbose)
-		return;
 	story_begin(&line, options, lock);
 	line_add(&line, "have the lock");
 	if (options->slots) {
@@ -92,8 +88,6 @@ void story_start(const struct options *options, const struct lock *lock, pid_t c
 {
 	struct line line;
 
-	if (!options->verbose)
-		return;
 	story_begin(&line, options, lock);
 	line_add(&line, "started pid ");
 	line_number(&line, (uint64_t)command);
@@ -106,8 +100,6 @@ void story_end(const struct options *options, const struct lock *lock, int statu
 {
 	struct line line;
 
-	if (!options->verbose)
-		return;
 	story_begin(&line, options, lock);
 	line_add(&line, WIFSIGNALED(status) ? "the command was ended by signal " : "the command ended with status ");
 	line_number(&line, (uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));

@@ -15,7 +15,7 @@ void story_time(struct line *line, int64_t now);
 /* Begins LINE with "me-only: LOCK: ", and with --verbose with the time before LOCK. */
 void story_begin(struct line *line, const struct options *options, const struct lock *lock);
 
-/* Each of these says nothing without --verbose. */
+/* What has happened. Each of these is to be called with --verbose only: without, not even their code is to be touched. */
 void story(const struct options *options, const struct lock *lock, const char *what);
 void story_held(const struct options *options, const struct lock *lock, int64_t waited);
 void story_start(const struct options *options, const struct lock *lock, pid_t command);
