@@ -4,6 +4,7 @@
 One file, read straight down: the tools, the four measurements, the targets, the report.
 """
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -23,9 +24,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 DEADLINE = 60  # seconds after which something that ought to happen has failed
 KEEPER = "me-only keeper"
+SLOTS = "me-only -j2"
 
 # A tool as it is started: `start` takes the lock or gives up, `wait` (where measured) waits for it. LOCK stands for
-# its lock. `every`: measured in every how manyeth round.
+# its lock, "file:LOCK" for a lock on that file. `every`: measured in every how manyeth round.
 Tool = namedtuple("Tool", "name start wait every")
 Size = namedtuple("Size", "rounds handovers held waiters herds")
 FULL = Size(rounds=3000, handovers=400, held=60, waiters=2000, herds=3)
@@ -51,17 +53,19 @@ def all_tools(me_only, floor):
     def path(name):
         return shutil.which(name) or fail(f"{name} is not installed: run scripts/setup bench")
 
-    def tool(name, program, *options, wait=None, every=1):
-        waiting = None if wait is None else [program, *wait, "LOCK"]
-        return Tool(name, [program, *options, "LOCK"], waiting, every)
+    def tool(name, program, *options, wait=None, every=1, lock="LOCK"):
+        waiting = None if wait is None else [program, *wait, lock]
+        return Tool(name, [program, *options, lock], waiting, every)
 
     flock = path("flock")
     return [
         Tool("bare command", [], ["-"], 1),
         tool("exec only", floor),
-        tool("me-only", me_only, wait=["-winf"]),
-        tool("me-only -F", me_only, "-F", wait=["-F", "-winf"]),
-        tool("me-only -o", me_only, "-o", wait=["-o", "-winf"]),
+        tool("me-only", me_only, wait=["-q", "-winf"]),
+        tool("me-only -F", me_only, "-F", wait=["-q", "-F", "-winf"]),
+        tool("me-only -o", me_only, "-o", wait=["-q", "-o", "-winf"]),
+        tool(SLOTS, me_only, "-j2", wait=["-q", "-j2", "-winf"]),
+        tool("me-only file:", me_only, wait=["-q", "-winf"], lock="file:LOCK"),
         tool("flock -n", flock, "-n", wait=[]),
         tool("flock -n -F", flock, "-n", "-F", wait=["-F"]),
         tool("setlock -n", path("setlock"), "-n", wait=[]),
@@ -92,7 +96,7 @@ class Bench:
         return os.path.join(self.directory, tool.name.replace(" ", "")) + suffix
 
     def command(self, tool, words, suffix=""):
-        return [self.lock(tool, suffix) if word == "LOCK" else word for word in words]
+        return [word.replace("LOCK", self.lock(tool, suffix)) if word in ("LOCK", "file:LOCK") else word for word in words]
 
     def run(self, *argv):
         """The output of a measuring program: a list of lists of integers."""
@@ -245,8 +249,33 @@ def measure_memory(bench):
 
 
 def text_size(program):
+    """Of all code and constants, and of the segment in which a run begins: the others are for what runs seldom need."""
     done = subprocess.run(["size", program], stdout=subprocess.PIPE, text=True, check=True)
-    return int(done.stdout.splitlines()[1].split()[0])
+    whole = int(done.stdout.splitlines()[1].split()[0])
+    done = subprocess.run(["readelf", "-lW", program], stdout=subprocess.PIPE, text=True, check=True)
+    segments = re.findall(r"^  LOAD +(?:\S+ ){3}(0x\S+) \S+ R E", done.stdout, re.M)
+    return {"whole": whole, "first": min(whole, int(segments[0], 16) if segments else whole)}
+
+
+class SlotTaken:
+    """One of the two slots of each lock of the hand-over is taken all the time: so what is handed over is the other one."""
+
+    def __init__(self, bench, tool, numbers):
+        self.commands = [[*bench.command(tool, tool.start, str(n)), "cat"] for n in range(numbers)]
+        self.env = bench.env
+        self.holders = []
+
+    def __enter__(self):
+        for command in self.commands:
+            holder = subprocess.Popen(command, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self.holders.append(holder)
+            holder.stdin.write(b"x")
+            holder.stdin.flush()
+            holder.stdout.read(1)
+
+    def __exit__(self, *_):
+        for holder in self.holders:
+            holder.communicate()
 
 
 # Hand-over
@@ -255,13 +284,16 @@ def text_size(program):
 def measure_handover(bench, rounds, held_ms):
     """Tool name: microseconds from the end of one job to the start of the next."""
     progress(f"hand-over, {rounds} rounds, locks held for {'an instant' if held_ms == 0 else f'{held_ms} ms'}")
-    tools = [tool for tool in bench.tools if tool.wait is not None]
+    # Locks that are held for long are many at a time: without slots.
+    tools = [tool for tool in bench.tools if tool.wait is not None and (held_ms == 0 or tool.name != SLOTS)]
     argv = [bench.program("handover"), str(rounds), str(held_ms), bench.program("stamp"), bench.stamps]
     for tool in tools:
         argv += [*bench.command(tool, tool.wait, "@"), ";"]
     samples = {tool.name: [] for tool in tools}
-    for index, ns in bench.run(*argv):
-        samples[tools[index].name].append(ns / 1000)
+    slots = [tool for tool in tools if tool.name == SLOTS]
+    with SlotTaken(bench, slots[0], len(tools)) if slots else contextlib.nullcontext():
+        for index, ns in bench.run(*argv):
+            samples[tools[index].name].append(ns / 1000)
     return samples
 
 
@@ -364,12 +396,14 @@ def targets(result, start):
                         ("me-only -o, waiting for its job", sizes["me-only -o"]["parent"]),
                         ("its keeper", sizes["me-only -o"][KEEPER])):
         add(f"resident: {text}", value["rss"], 72, "kB", note=f"proportional {value['pss']} kB")
-    add("text of the program", result["text"] / 1024, 44, "kB")
+    add("text that a run without incidents maps", result["text"]["first"] / 1024, 44, "kB", note=f"{result['text']['whole'] / 1024:.1f} kB in all")
     for key, text in (("handover", "hand-over"), ("handover_held", f"hand-over after {HELD_MS / 1000} s")):
         ours, theirs = result[key]["me-only"]["median"], result[key]["flock -n"]["median"]
         bare = result[key]["bare command"]["median"]
         add(f"{text}, of flock's", ours / theirs, 0.75, note=f"{ours:.0f} and {theirs:.0f} µs")
         add(f"{text}, without the command's own start", (ours - bare) / (theirs - bare), 0.6, note=f"that start: {bare:.0f} µs")
+    ours, plain = (result["handover"][name]["median"] for name in (SLOTS, "me-only"))
+    add("hand-over of a slot, of a plain lock's", ours / plain, 1, note=f"{ours:.0f} and {plain:.0f} µs")
     herd = result["herd"]
     ours, theirs = (statistics.median(herd[name]["ms"]) for name in ("me-only", "flock -n"))
     add(f"{result['size']['waiters']} waiters, of flock's time", ours / theirs, 0.5, note=f"{ours:.0f} and {theirs:.0f} ms")

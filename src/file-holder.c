@@ -51,7 +51,7 @@ bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *wa
 	minor = *at ? (uint32_t)number_at(at + 1, 16, &at) : 0;
 	if (!*at || number_at(at + 1, 10, NULL) != file->inode)
 		return false;
-	return (major == file->major && minor == file->minor) || process_has_flock(*pid, file);
+	return (major == file->major && minor == file->minor) || (*waits ? process_has_file(*pid, file) : process_has_flock(*pid, file));
 }
 
 int file_holders_read(const struct file_id *file, struct file_holders *holders)

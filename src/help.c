@@ -62,7 +62,8 @@ int help_print(void)
 		      "       me-only --help | --version\n"
 		      "Run COMMAND as the only instance: whoever asks for LOCK while it runs is refused.\n"
 		      "\n"
-		      "LOCK is any name (NAME or host:NAME): no file is made; it is known on this host only.\n"
+		      "LOCK: NAME or host:NAME, any name, known on this host only: no file is made; or\n"
+		      "      file:PATH, a lock on that file, as flock(1) takes it.\n"
 		      "Options end at LOCK. DURATION: a number with ms, s (default), m, h or d.\n"
 		      "\n");
 
@@ -75,8 +76,8 @@ int help_print(void)
 			  "Exit status: COMMAND's own; if a signal ended it, me-only ends by the same signal.\n"
 			  "  1  COMMAND cannot be found or run\n"
 			  "  2  wrong usage\n"
-			  "  3  the third party failed: the socket cannot be made; nothing was run\n"
-			  "  4  the lock is held: not the only instance\n"
+			  "  3  the third party failed: no socket, or the file cannot be locked; nothing was run\n"
+			  "  4  the lock is held: not the only instance; or the queue is full\n"
 			  "\n"
 			  "COMMAND finds the lock in ME_ONLY_LOCK. More in me-only(1).\n");
 	return r;

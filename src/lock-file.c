@@ -88,8 +88,8 @@ static int open_file(struct lock *lock, bool writable)
 	for (int tries = 0; tries < OPEN_TRIES; tries++) {
 		fd = try_open(lock->name, access | follow);
 		if (fd == -EACCES && access == O_RDONLY) {
-			access = O_WRONLY;
-			continue;
+			fd = try_open(lock->name, O_WRONLY | follow);
+			fd = fd == -EISDIR ? -EACCES : fd;
 		}
 		if (fd == -ELOOP && follow) {
 			fd = check_link(lock->name);
@@ -124,14 +124,9 @@ static bool is_still_there(const struct lock *lock, int fd)
 
 /* --- re-entry ----------------------------------------------------------------------------------------------------------------- */
 
-static bool is_locked(int fd, void *argument)
+static bool is_locked(int fd, void *file)
 {
-	int folder = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	bool found = folder >= 0 && process_has_flock_at(getpid(), folder, (uint64_t)fd, argument);
-
-	if (folder >= 0)
-		close(folder);
-	return found;
+	return process_is_flock(fd, file);
 }
 
 /* Whether an ancestor of ours has the lock. */
@@ -337,14 +332,12 @@ static int file_take(struct lock *lock, struct lock_wait *wait)
 		}
 		if (r == -EWOULDBLOCK)
 			r = busy(fd);
-		/* The thread may still have it. */
-		if (r != -ETIMEDOUT)
-			close(fd);
 		/* On NFS, where the kernel makes a record lock of it, an exclusive one is only for who may write. */
 		if ((r == -EBADF || r == -EIO) && !writable)
 			writable = true;
 		else if (r)
-			return r;
+			return r;	/* with the file open: the thread that waits for it may still be there */
+		close(fd);
 	}
 	lock->failed = "the file is replaced again and again";
 	return -ESTALE;

@@ -274,28 +274,40 @@ static bool has_flock(pid_t pid, uint64_t fd)
 	return found;
 }
 
-bool process_has_flock_at(pid_t pid, int folder, uint64_t fd, const struct file_id *file)
-{
-	struct statx status;
-	char name[NUMBER_TEXT_SIZE];
-
-	number_format(fd, name);
-	return file_status(folder, name, &status) == 0 && file_is(&status, file) && has_flock(pid, fd);
-}
-
-bool process_has_flock(pid_t pid, const struct file_id *file)
+/* Whether PID has a descriptor of FILE, LOCKED: with an flock(2) on it. */
+static bool has_file(pid_t pid, const struct file_id *file, bool locked)
 {
 	char path[PROCESS_PATH_SIZE];
+	struct statx status;
 	struct numbers fds;
 	bool found = false;
 	int64_t fd;
 
 	if (numbers_open(&fds, process_path(path, pid, "fd")))
 		return false;
-	while (!found && (fd = numbers_next(&fds)) >= 0)
-		found = process_has_flock_at(pid, fds.fd, (uint64_t)fd, file);
+	while (!found && (fd = numbers_next(&fds)) >= 0) {
+		number_format((uint64_t)fd, path);
+		found = file_status(fds.fd, path, &status) == 0 && file_is(&status, file) && (!locked || has_flock(pid, (uint64_t)fd));
+	}
 	close(fds.fd);
 	return found;
+}
+
+bool process_has_file(pid_t pid, const struct file_id *file)
+{
+	return has_file(pid, file, false);
+}
+
+bool process_has_flock(pid_t pid, const struct file_id *file)
+{
+	return has_file(pid, file, true);
+}
+
+bool process_is_flock(int fd, const struct file_id *file)
+{
+	struct statx status;
+
+	return file_status(fd, "", &status) == 0 && file_is(&status, file) && has_flock(getpid(), (uint64_t)fd);
 }
 
 bool process_has_variable(pid_t pid, const char *entry)

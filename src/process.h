@@ -63,8 +63,11 @@ bool process_has_socket(pid_t pid, uint32_t inode);
 /* Whether PID is seen to have FILE open with an flock(2) on it: by its own descriptor, or one that it has inherited. */
 bool process_has_flock(pid_t pid, const struct file_id *file);
 
-/* The same for its descriptor FD; FOLDER is its /proc/PID/fd. */
-bool process_has_flock_at(pid_t pid, int folder, uint64_t fd, const struct file_id *file);
+/* Whether PID is seen to have FILE open. */
+bool process_has_file(pid_t pid, const struct file_id *file);
+
+/* Whether our own descriptor FD is FILE with an flock(2) on it. */
+bool process_is_flock(int fd, const struct file_id *file);
 
 /* Whether PID has the name of a keeper. */
 bool process_is_keeper(pid_t pid);
