@@ -54,6 +54,14 @@ bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *wa
 	return (major == file->major && minor == file->minor) || (*waits ? process_has_file(*pid, file) : process_has_flock(*pid, file));
 }
 
+bool file_table_is_whole(void)
+{
+	static const char first[] = "pid:[4026531836]";	/* the kernel's PROC_PID_INIT_INO */
+	char namespace[sizeof first];
+
+	return readlink("/proc/self/ns/pid", namespace, sizeof namespace) == sizeof first - 1 && !memcmp(namespace, first, sizeof first - 1);
+}
+
 int file_holders_read(const struct file_id *file, struct file_holders *holders)
 {
 	struct lines lines;
@@ -68,13 +76,13 @@ int file_holders_read(const struct file_id *file, struct file_holders *holders)
 		if (!file_lock_read(line, file, &pid, &waits, &shared) || waits)
 			continue;
 		holders->n++;
-		holders->sum += (uint64_t)pid;
+		holders->number += file_number(pid);
 		/* Of several the one that is still there, if there is one. */
 		if (!holders->taker || !file_taker_lives(holders->taker, file))
 			holders->taker = pid;
 	}
 	lines_close(&lines);
-	return r == 0 && holders->n == 0 ? -ENOENT : r;
+	return r || holders->n > 0 ? r : file_table_is_whole() ? -ENOENT : -ENODATA;
 }
 
 bool file_taker_lives(pid_t taker, const struct file_id *file)
@@ -122,13 +130,25 @@ static bool is_keeper(pid_t pid, const void *file)
 	return process_is_keeper(pid) && process_has_flock(pid, file);
 }
 
-/* Who has the lock when the process that took it is gone. A keeper is there as long as its command. */
-static void find_heir(const struct file_id *file, struct holder *holder)
+/* The command whose keeper has the lock: it is there as long as the command is. 0: there is none, or it cannot be seen. */
+static pid_t find_kept(const struct file_id *file)
 {
 	bool own_kind;
+	pid_t keeper = process_find(is_keeper, file, &own_kind);
 
-	holder->pid = process_find(has_flock, file, &own_kind);
-	holder->heir = holder->pid && !own_kind && !process_find(is_keeper, file, &own_kind);
+	return keeper ? process_kept_by(keeper) : 0;
+}
+
+/* Who has the lock when the process that took it is gone. */
+static void find_heir(const struct file_id *file, struct holder *holder)
+{
+	bool own_kind = true;
+
+	holder->pid = find_kept(file);
+	if (!holder->pid) {
+		holder->pid = process_find(has_flock, file, &own_kind);
+		holder->heir = holder->pid && !own_kind;
+	}
 	if (!holder->pid)
 		holder->hidden = "its process cannot be seen";
 }
@@ -151,9 +171,7 @@ void file_find_holder(const struct file_id *file, struct holder *holder, bool th
 	} else if (thorough) {
 		find_heir(file, holder);
 		holder->uid_known = holder->pid && process_user(holder->pid, &holder->uid) == 0;
-	} else if (r != -ENOENT && r != 0) {
-		return;
-	} else {
+	} else if (r == 0 || r == -ENOENT || r == -ENODATA) {
 		holder->hidden = "the process that took it has ended";
 	}
 	if (holder->pid && process_read(holder->pid, &process) == 0) {
@@ -187,6 +205,29 @@ static int open_job(pid_t wrapper, pid_t *job)
 	return pidfd;
 }
 
+/*
+ * The process that took the lock is gone: a pidfd of the command that its keeper has a pidfd of. -ESRCH if there is none; or -EPERM
+ * and the reason.
+ */
+static int open_kept(const struct file_id *file, struct replacement *replacement, pid_t *job)
+{
+	bool own_kind;
+	pid_t owner = process_find(has_flock, file, &own_kind);
+	uid_t uid;
+	int pidfd;
+
+	/* Nothing tells whose the lock was, but who has it now. */
+	if (owner && process_user(owner, &uid) == 0 && !holder_is_trusted(uid))
+		return replacement_refuse(replacement, replacement_stranger);
+	*job = find_kept(file);
+	pidfd = *job ? open_pidfd(*job) : -ESRCH;
+	if (pidfd >= 0 && find_kept(file) != *job) {
+		close(pidfd);
+		pidfd = -ESRCH;
+	}
+	return pidfd < 0 ? -ESRCH : pidfd;
+}
+
 int file_find_job(const struct lock *lock, struct replacement *replacement, pid_t *job)
 {
 	struct file_holders holders;
@@ -197,7 +238,7 @@ int file_find_job(const struct lock *lock, struct replacement *replacement, pid_
 	if (r == 0)
 		r = file_holders_read(&file, &holders);
 	if (r)
-		return r == -ENOENT ? -ESRCH : replacement_refuse_unproved(replacement);
+		return r == -ENOENT ? -ESRCH : r == -ENODATA ? open_kept(&file, replacement, job) : replacement_refuse_unproved(replacement);
 	if (holders.n > 1)
 		return replacement_refuse(replacement, "several share it");
 	taker = open_pidfd(holders.taker);
@@ -210,7 +251,7 @@ int file_find_job(const struct lock *lock, struct replacement *replacement, pid_
 	if (taker < 0 || !process_has_flock(holders.taker, &file)) {
 		if (taker >= 0)
 			close(taker);
-		return -ESRCH;
+		return open_kept(&file, replacement, job);
 	}
 	if (process_seems_me_only(holders.taker)) {
 		pidfd = open_job(holders.taker, job);

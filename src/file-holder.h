@@ -12,9 +12,15 @@
 /* What the kernel's table of file locks says of one file. */
 struct file_holders {
 	unsigned n;		/* how many hold it: more than one share it */
-	uint64_t sum;		/* of their pids: what tells one holding from the next */
+	uint64_t number;	/* what tells one holding from the next: file_number() of whoever took it; the sum, if several share it */
 	pid_t taker;		/* the process that took it, one of them; it can have ended, and its number have been used again */
 };
+
+/* The number of a holding that TAKER took, by the pid that the kernel shows. Never 0. */
+static inline uint64_t file_number(pid_t taker)
+{
+	return (uint64_t)taker + 1;
+}
 
 /* Puts the file that PATH leads to into FILE. Returns 0 or a negative errno. */
 int file_identify(const char *path, struct file_id *file);
@@ -22,8 +28,14 @@ int file_identify(const char *path, struct file_id *file);
 /* Reads one line of /proc/locks. Returns whether it is about an flock(2) on FILE, who took it or WAITS for it, and whether SHARED. */
 bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *waits, bool *shared);
 
-/* Reads /proc/locks. Returns 0; -ENOENT if nobody is seen to hold FILE; or another negative errno. */
+/*
+ * Reads /proc/locks. Returns 0; -ENOENT if nobody holds FILE; -ENODATA if somebody may, as far as can be seen from a pid namespace;
+ * or another negative errno.
+ */
 int file_holders_read(const struct file_id *file, struct file_holders *holders);
+
+/* Whether the table shows all locks. In a pid namespace those of processes that have no number there (any more) are left out. */
+bool file_table_is_whole(void);
 
 /* Whether TAKER, of which the table of file locks speaks, is still there and has the lock, as far as that can be seen. */
 bool file_taker_lives(pid_t taker, const struct file_id *file);

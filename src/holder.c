@@ -144,8 +144,6 @@ void holder_describe_waiter(const struct holder *waiter, unsigned n, struct line
 	} else {
 		line_add(line, " waits");
 	}
-	if (waiter->pid)
-		add_command(line, waiter);
 }
 
 void holder_describe(const struct holder *holder, bool waiting, struct line *line)

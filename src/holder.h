@@ -35,7 +35,7 @@ bool holder_is_more_interesting(const struct holder *a, const struct holder *b);
  */
 void holder_describe(const struct holder *holder, bool waiting, struct line *line);
 
-/* "pid 4242 (root) waits: me-only ...", with how many others do, of N in all. */
+/* "pid 4242 (root) waits", "pid 4242 (root) and 2 others wait": of N in all. */
 void holder_describe_waiter(const struct holder *waiter, unsigned n, struct line *line);
 
 #endif

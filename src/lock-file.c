@@ -360,7 +360,7 @@ static int file_identify_holding(const struct lock *lock, struct lock_identity *
 		r = file_holders_read(&file, &holders);
 	if (r)
 		return r;
-	*identity = (struct lock_identity){ .number = holders.sum };
+	*identity = (struct lock_identity){ .number = holders.number };
 	identity->uid_known = file_taker_lives(holders.taker, &file) && process_user(holders.taker, &identity->uid) == 0;
 	return 0;
 }
@@ -378,8 +378,7 @@ static bool file_has(const struct lock *lock, uint64_t number, pid_t pid)
 {
 	struct file_id file;
 
-	(void)number;
-	return file_identify(lock->name, &file) == 0 && process_has_flock(pid, &file);
+	return file_identify(lock->name, &file) == 0 && file_number(process_flock_taker(pid, &file)) == number;
 }
 
 const struct lock_engine lock_file = {

@@ -156,17 +156,25 @@ static int refused(const struct lock *lock, const struct options *options, int e
 	return options_status(options, EXIT_HELD);
 }
 
-/* So many wait already. With --complain-after that is no reason for a line: those who wait will say what there is to say. */
+/* So many wait already that this one is not needed, or not wanted. */
 static int queue_full(const struct lock *lock, const struct options *options, const struct lock_wait *wait)
 {
 	bool stranger = wait->waiter.uid_known && !holder_is_trusted(wait->waiter.uid);
+	struct holder holder;
 	struct line line;
 
-	if ((options->quiet || options->complain_after >= 0) && !stranger)
+	if (!stranger && is_silent_at_a_glance(lock, options))
+		return options_status(options, EXIT_HELD);
+	lock->engine->find_holder(lock, &holder, true);
+	if (!stranger && is_silent(options, &holder))
 		return options_status(options, EXIT_HELD);
 	line_begin_about(&line, lock->spec);
-	line_add(&line, "the queue is full: ");
+	line_add(&line, "the queue is full, ");
 	holder_describe_waiter(&wait->waiter, wait->waiters, &line);
+	if (holder.pid) {
+		line_add(&line, "; ");
+		describe(lock, &holder, &line);
+	}
 	line_end(&line);
 	return options_status(options, EXIT_HELD);
 }

@@ -253,41 +253,54 @@ bool process_is_keeper(pid_t pid)
 	return process_command(pid, false, name, sizeof name) == sizeof keeper - 1 && !memcmp(name, keeper, sizeof keeper - 1);
 }
 
-/* Whether the descriptor FD of the process PID has an flock(2), as its open file description has it. */
-static bool has_flock(pid_t pid, uint64_t fd)
+/* Opens what /proc shows of the descriptor FD of PID. */
+static void open_fdinfo(struct lines *lines, pid_t pid, uint64_t fd)
 {
 	static const char before[] = "fdinfo/";
 	char path[PROCESS_PATH_SIZE], file[sizeof before + NUMBER_TEXT_SIZE];
-	struct lines lines;
-	bool found = false;
-	char *line;
 
 	number_format(fd, stpcpy(file, before));
-	lines_open(&lines, AT_FDCWD, process_path(path, pid, file));
-	/* "lock:	1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF" */
-	while (!found && (line = lines_next(&lines)))
-		if (!strcmp(next_word(&line), "lock:")) {
-			next_word(&line);
-			found = !strcmp(next_word(&line), "FLOCK");
-		}
-	lines_close(&lines);
-	return found;
+	lines_open(lines, AT_FDCWD, process_path(path, pid, file));
 }
 
-/* Whether PID has a descriptor of FILE, LOCKED: with an flock(2) on it. */
-static bool has_file(pid_t pid, const struct file_id *file, bool locked)
+/* Who took the flock(2) that the open file description of PID's descriptor FD has; -1: it has none. */
+static pid_t flock_taker(pid_t pid, uint64_t fd)
+{
+	struct lines lines;
+	pid_t taker = -1;
+	char *line;
+
+	open_fdinfo(&lines, pid, fd);
+	/* "lock:	1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF" */
+	while (taker < 0 && (line = lines_next(&lines))) {
+		if (strcmp(next_word(&line), "lock:") != 0)
+			continue;
+		next_word(&line);
+		if (strcmp(next_word(&line), "FLOCK") != 0)
+			continue;
+		next_word(&line);
+		next_word(&line);
+		taker = (pid_t)number_at(next_word(&line), 10, NULL);
+	}
+	lines_close(&lines);
+	return taker;
+}
+
+/* Looks for a descriptor of PID that is FILE, if LOCKED with an flock(2) on it. Returns who took that, 0 if not LOCKED; -1: none. */
+static pid_t find_file(pid_t pid, const struct file_id *file, bool locked)
 {
 	char path[PROCESS_PATH_SIZE];
 	struct statx status;
 	struct numbers fds;
-	bool found = false;
+	pid_t found = -1;
 	int64_t fd;
 
 	if (numbers_open(&fds, process_path(path, pid, "fd")))
-		return false;
-	while (!found && (fd = numbers_next(&fds)) >= 0) {
+		return -1;
+	while (found < 0 && (fd = numbers_next(&fds)) >= 0) {
 		number_format((uint64_t)fd, path);
-		found = file_status(fds.fd, path, &status) == 0 && file_is(&status, file) && (!locked || has_flock(pid, (uint64_t)fd));
+		if (file_status(fds.fd, path, &status) == 0 && file_is(&status, file))
+			found = locked ? flock_taker(pid, (uint64_t)fd) : 0;
 	}
 	close(fds.fd);
 	return found;
@@ -295,19 +308,48 @@ static bool has_file(pid_t pid, const struct file_id *file, bool locked)
 
 bool process_has_file(pid_t pid, const struct file_id *file)
 {
-	return has_file(pid, file, false);
+	return find_file(pid, file, false) >= 0;
+}
+
+pid_t process_flock_taker(pid_t pid, const struct file_id *file)
+{
+	return find_file(pid, file, true);
 }
 
 bool process_has_flock(pid_t pid, const struct file_id *file)
 {
-	return has_file(pid, file, true);
+	return process_flock_taker(pid, file) >= 0;
 }
 
 bool process_is_flock(int fd, const struct file_id *file)
 {
 	struct statx status;
 
-	return file_status(fd, "", &status) == 0 && file_is(&status, file) && has_flock(getpid(), (uint64_t)fd);
+	return file_status(fd, "", &status) == 0 && file_is(&status, file) && flock_taker(getpid(), (uint64_t)fd) >= 0;
+}
+
+pid_t process_kept_by(pid_t pid)
+{
+	char path[PROCESS_PATH_SIZE];
+	struct numbers fds;
+	pid_t found = 0;
+	int64_t fd;
+
+	if (numbers_open(&fds, process_path(path, pid, "fd")))
+		return 0;
+	while (!found && (fd = numbers_next(&fds)) >= 0) {
+		struct lines lines;
+		char *line;
+
+		open_fdinfo(&lines, pid, (uint64_t)fd);
+		/* "Pid:	4242", or "-1" when it has ended. */
+		while ((line = lines_next(&lines)))
+			if (!strcmp(next_word(&line), "Pid:"))
+				found = (pid_t)number_at(next_word(&line), 10, NULL);
+		lines_close(&lines);
+	}
+	close(fds.fd);
+	return found;
 }
 
 bool process_has_variable(pid_t pid, const char *entry)

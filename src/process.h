@@ -60,8 +60,17 @@ void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument);
 /* Whether PID is seen to have the socket INODE open. */
 bool process_has_socket(pid_t pid, uint32_t inode);
 
-/* Whether PID is seen to have FILE open with an flock(2) on it: by its own descriptor, or one that it has inherited. */
+/*
+ * The process that took the flock(2) on FILE that PID is seen to have, by a descriptor of its own or one that it has inherited: as the
+ * kernel shows it, 0 if that one has no number here (any more). -1 if PID is not seen to have one.
+ */
+pid_t process_flock_taker(pid_t pid, const struct file_id *file);
+
+/* Whether PID is seen to have one. */
 bool process_has_flock(pid_t pid, const struct file_id *file);
+
+/* Of which process the keeper PID has a pidfd, as far as that can be seen: its command. 0 if of none. */
+pid_t process_kept_by(pid_t pid);
 
 /* Whether PID is seen to have FILE open. */
 bool process_has_file(pid_t pid, const struct file_id *file);

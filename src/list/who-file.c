@@ -115,12 +115,12 @@ static char *answer_text(const struct lock *lock, const struct seen_file *seen, 
 static bool is_as_it_was(const struct seen_file *seen)
 {
 	struct file_holders holders;
-	uint64_t sum = 0;
+	uint64_t number = 0;
 	int r = file_holders_read(&seen->file, &holders);
 
 	for (size_t i = 0; i < seen->takers.n; i++)
-		sum += (uint64_t)seen->takers.all[i];
-	return (r == 0 || r == -ENOENT) && holders.n == seen->takers.n && holders.sum == sum;
+		number += file_number(seen->takers.all[i]);
+	return (r == 0 || r == -ENOENT || r == -ENODATA) && holders.n == seen->takers.n && holders.number == number;
 }
 
 int who_file(const struct lock *lock, bool json, char **text, bool *held)
