@@ -11,16 +11,16 @@ function __me_only_part
             case --
                 set -e words[1]
                 break
-            case --wait --kill-after --conflict-exit-code --exit-base --complain-after
+            case --wait --slots --queue --kill-after --conflict-exit-code --exit-base --complain-after
                 set -e words[1]
             case --held --who
                 set before question
             case --list
                 set before list
             case '--*'
-            case '-*w' '-*k' '-*E'
+            case '-*w' '-*j' '-*k' '-*E'
                 # In -wE the E is the argument of -w.
-                string match -qr -- '^-[^wkE]*[wkE]$' $words[1]; and set -e words[1]
+                string match -qr -- '^-[^wjkE]*[wjkE]$' $words[1]; and set -e words[1]
             case '-?*'
             case '*'
                 break
@@ -43,7 +43,17 @@ function __me_only_in
 end
 
 # The names of the locks that are held on this host, as LOCK has to be written; those with unusual characters are left out.
+# Or a file, behind file:.
 function __me_only_locks
+    set -l word (commandline -ct)
+    if string match -q 'file:*' -- $word
+        for file in (string replace file: '' -- $word)*
+            test -d $file; and set file $file/
+            echo file:$file
+        end
+        return
+    end
+    echo file:
     sed -n -e 's|^[^ ]* [^ ]* [^ ]* 00010000 .* @me-only:\([[:alnum:]_./:%+,-]*\)$|\1|' -e T \
         -e 's|^[a-z][a-z0-9+-]*:|host:&|' -e p /proc/net/unix 2>/dev/null
 end
@@ -55,10 +65,13 @@ function __me_only_command
 end
 
 complete -c me-only -f
-complete -c me-only -n '__me_only_in lock' -a '(__me_only_locks)' -d 'Held lock'
+complete -c me-only -n '__me_only_in lock' -a '(__me_only_locks)' -d Lock
 complete -c me-only -n '__me_only_in command' -a '(__me_only_command)'
 complete -c me-only -n '__me_only_in lock' -s w -l wait -x -a 'inf 10s 1m 10m 1h' -d 'Wait at most so long for the lock'
 complete -c me-only -n '__me_only_in lock' -s n -l nonblock -d 'Do not wait (the default)'
+complete -c me-only -n '__me_only_in lock' -s s -l shared -d 'Share the lock with other -s holders (file: only)'
+complete -c me-only -n '__me_only_in lock' -s j -l slots -x -a '2 4 8' -d 'Let at most so many run at a time'
+complete -c me-only -n '__me_only_in lock' -l queue -x -a 1 -d 'With -w: give up if so many others with --queue wait already'
 complete -c me-only -n '__me_only_in lock' -l replace -d 'End the present holder first, then wait for the lock'
 complete -c me-only -n '__me_only_in lock' -s k -l kill-after -x -a '0 10s 30s 1m inf' -d 'With --replace: the time between SIGTERM and SIGKILL'
 complete -c me-only -n '__me_only_in lock' -s F -l no-fork -d 'Become the command instead of starting it'

@@ -62,6 +62,16 @@ bool file_table_is_whole(void)
 	return readlink("/proc/self/ns/pid", namespace, sizeof namespace) == sizeof first - 1 && !memcmp(namespace, first, sizeof first - 1);
 }
 
+/* How much TAKER is the one to be named of several. */
+static int rank(pid_t taker, const struct file_id *file)
+{
+	uid_t uid;
+
+	if (!file_taker_lives(taker, file))
+		return 0;
+	return process_user(taker, &uid) == 0 && !holder_is_trusted(uid) ? 2 : 1;
+}
+
 int file_holders_read(const struct file_id *file, struct file_holders *holders)
 {
 	struct lines lines;
@@ -77,8 +87,7 @@ int file_holders_read(const struct file_id *file, struct file_holders *holders)
 			continue;
 		holders->n++;
 		holders->number += file_number(pid);
-		/* Of several the one that is still there, if there is one. */
-		if (!holders->taker || !file_taker_lives(holders->taker, file))
+		if (holders->n == 1 || rank(pid, file) > rank(holders->taker, file))
 			holders->taker = pid;
 	}
 	lines_close(&lines);
@@ -100,6 +109,7 @@ bool file_taker_lives(pid_t taker, const struct file_id *file)
 
 struct child {
 	pid_t parent, found;
+	const struct file_id *file;
 };
 
 static bool look_at(pid_t pid, void *argument)
@@ -107,16 +117,18 @@ static bool look_at(pid_t pid, void *argument)
 	struct child *child = argument;
 	struct process process;
 
-	if (process_read(pid, &process) == 0 && process.parent == child->parent && !process_is_keeper(pid))
+	if (process_read(pid, &process) == 0 && process.parent == child->parent && !process_is_keeper(pid) && process_has_flock(pid, child->file))
 		child->found = pid;
 	return !child->found;
 }
 
-pid_t file_job_of(pid_t wrapper)
+pid_t file_job_of(pid_t wrapper, const struct file_id *file)
 {
-	struct child child = { .parent = wrapper };
+	struct child child = { .parent = wrapper, .found = process_kept_by(wrapper), .file = file };
 
-	process_walk(look_at, &child);
+	/* A me-only may have children that the shell had that became it: the command is the one that has inherited the lock. */
+	if (!child.found)
+		process_walk(look_at, &child);
 	return child.found;
 }
 
@@ -165,7 +177,7 @@ void file_find_holder(const struct file_id *file, struct holder *holder, bool th
 		holder->pid = holders.taker;
 		holder->uid_known = process_user(holder->pid, &holder->uid) == 0;
 		/* What a me-only runs is to be named, and that is as old as the holding at most. */
-		job = process_seems_me_only(holders.taker) ? file_job_of(holders.taker) : 0;
+		job = process_seems_me_only(holders.taker) ? file_job_of(holders.taker, file) : 0;
 		if (job)
 			holder->pid = job;
 	} else if (thorough) {
@@ -190,15 +202,15 @@ static int open_pidfd(pid_t pid)
 }
 
 /* A pidfd of the command that the me-only WRAPPER runs, or a negative errno. */
-static int open_job(pid_t wrapper, pid_t *job)
+static int open_job(pid_t wrapper, const struct file_id *file, pid_t *job)
 {
 	struct process process;
 	int pidfd;
 
-	*job = file_job_of(wrapper);
+	*job = file_job_of(wrapper, file);
 	pidfd = *job ? open_pidfd(*job) : -ESRCH;
 	/* The pidfd was first: what is read now is of the process that it is for. */
-	if (pidfd >= 0 && (process_read(*job, &process) || process.parent != wrapper)) {
+	if (pidfd >= 0 && (process_read(*job, &process) || process.parent != wrapper || file_job_of(wrapper, file) != *job)) {
 		close(pidfd);
 		pidfd = -ESRCH;
 	}
@@ -254,7 +266,7 @@ int file_find_job(const struct lock *lock, struct replacement *replacement, pid_
 		return open_kept(&file, replacement, job);
 	}
 	if (process_seems_me_only(holders.taker)) {
-		pidfd = open_job(holders.taker, job);
+		pidfd = open_job(holders.taker, &file, job);
 		close(taker);
 		return pidfd >= 0 || pidfd == -ESRCH ? pidfd : replacement_refuse_unproved(replacement);
 	}

@@ -13,7 +13,8 @@
 struct file_holders {
 	unsigned n;		/* how many hold it: more than one share it */
 	uint64_t number;	/* what tells one holding from the next: file_number() of whoever took it; the sum, if several share it */
-	pid_t taker;		/* the process that took it, one of them; it can have ended, and its number have been used again */
+	pid_t taker;		/* the process that took it; it can have ended, and its number have been used again. Of several one that is
+				   neither this user's nor root's, or else one that is still there */
 };
 
 /* The number of a holding that TAKER took, by the pid that the kernel shows. Never 0. */
@@ -40,8 +41,8 @@ bool file_table_is_whole(void);
 /* Whether TAKER, of which the table of file locks speaks, is still there and has the lock, as far as that can be seen. */
 bool file_taker_lives(pid_t taker, const struct file_id *file);
 
-/* The command of the me-only WRAPPER: its child that is no keeper; 0: it has none. */
-pid_t file_job_of(pid_t wrapper);
+/* The command of the me-only WRAPPER, which has the lock on FILE; 0: it has none (yet), or it cannot be told from its other children. */
+pid_t file_job_of(pid_t wrapper, const struct file_id *file);
 
 /* Says in HOLDER who holds FILE; unless THOROUGH without looking at all processes. */
 void file_find_holder(const struct file_id *file, struct holder *holder, bool thorough);

@@ -6,9 +6,8 @@
 
 #include "host-holder.h"
 #include "lock-host.h"
-
-/* Nobody accepts those who look who waits: a few that have gone may be left. */
-#define BACKLOG 8
+#include "process.h"
+#include "socket-table.h"
 
 /* Takes the first free one, by FD. Returns 0, -EADDRINUSE, or another negative errno. */
 static int take_first(struct lock *lock, int fd, const struct host_address *name, unsigned places, unsigned *own)
@@ -22,18 +21,27 @@ static int take_first(struct lock *lock, int fd, const struct host_address *name
 		r = host_bind(lock, fd, &address);
 	}
 	--*own;
-	return r == 0 && listen(fd, BACKLOG) ? -errno : r;
+	return r;
 }
 
-/* Who waits at the other end of FD, the connection to its place, or where there is none. */
-static struct holder waiter_at(int fd)
+/* Who waits in the place ADDRESS, by the connection FD, or where that could not be made by the kernel's table. */
+static struct holder waiter_at(int fd, const struct host_address *address)
 {
-	struct holder waiter = { .held = -1, .hidden = "it cannot be asked" };
+	struct holder waiter = { .held = -1 };
+	struct socket_entry entry;
 	struct host_peer peer;
+	bool own_kind;
 
-	if (fd >= 0 && host_peer_read(fd, &peer) == 0)
-		waiter = (struct holder){ .pid = peer.cred.pid, .uid = peer.cred.uid, .uid_known = true, .held = -1,
-					  .hidden = "its process is in another pid namespace" };
+	if (fd >= 0 && host_peer_read(fd, &peer) == 0) {
+		waiter.pid = peer.cred.pid;
+		waiter.uid = peer.cred.uid;
+		waiter.uid_known = true;
+	} else if (socket_table_find(address, 1, &entry) == 0) {
+		/* Nobody accepts: where very many have looked who waits there is no room for more. */
+		waiter.pid = process_find_socket((uint32_t)entry.inode, &own_kind);
+		waiter.uid = entry.uid;
+		waiter.uid_known = entry.uid != SOCKET_UID_UNKNOWN;
+	}
 	return waiter;
 }
 
@@ -43,14 +51,16 @@ static unsigned count_others(const struct host_address *name, struct lock_wait *
 	unsigned others = 0;
 	int fd;
 
-	wait->waiter = waiter_at(-1);
+	wait->waiter = (struct holder){ .held = -1 };
 	for (unsigned place = 0; others < wait->places; place++) {
+		struct host_address address;
 		struct holder waiter;
 
 		fd = host_connect_next(name, "place", MOST_PLACES, &place);
 		if (fd == -ENOENT)
 			break;
-		waiter = waiter_at(fd);
+		host_address_suffixed(&address, name, "place", place);
+		waiter = waiter_at(fd, &address);
 		if (fd >= 0)
 			close(fd);
 		/* Without a descriptor it cannot be seen who is there. */

@@ -331,11 +331,12 @@ bool process_is_flock(int fd, const struct file_id *file)
 pid_t process_kept_by(pid_t pid)
 {
 	char path[PROCESS_PATH_SIZE];
+	struct process process;
 	struct numbers fds;
 	pid_t found = 0;
 	int64_t fd;
 
-	if (numbers_open(&fds, process_path(path, pid, "fd")))
+	if (process_read(pid, &process) || numbers_open(&fds, process_path(path, pid, "fd")))
 		return 0;
 	while (!found && (fd = numbers_next(&fds)) >= 0) {
 		struct lines lines;
@@ -346,6 +347,9 @@ pid_t process_kept_by(pid_t pid)
 		while ((line = lines_next(&lines)))
 			if (!strcmp(next_word(&line), "Pid:"))
 				found = (pid_t)number_at(next_word(&line), 10, NULL);
+		/* By those it is known when me-only has ended. */
+		if (found == pid || found == process.parent)
+			found = 0;
 		lines_close(&lines);
 	}
 	close(fds.fd);

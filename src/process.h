@@ -69,7 +69,9 @@ pid_t process_flock_taker(pid_t pid, const struct file_id *file);
 /* Whether PID is seen to have one. */
 bool process_has_flock(pid_t pid, const struct file_id *file);
 
-/* Of which process the keeper PID has a pidfd, as far as that can be seen: its command. 0 if of none. */
+/*
+ * Of which process PID, a keeper or the me-only that has one, has a pidfd, as far as that can be seen: its command. 0 if of none.
+ */
 pid_t process_kept_by(pid_t pid);
 
 /* Whether PID is seen to have FILE open. */

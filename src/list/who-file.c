@@ -39,7 +39,7 @@ static void add_hidden(struct rows *rows, const char *role, const char *reason)
 /* Who took it: a me-only and the command that it runs, or the command itself, or another program. */
 static void add_taker(struct rows *rows, struct pids *told, pid_t taker, const struct file_id *file)
 {
-	pid_t job = process_seems_me_only(taker) ? file_job_of(taker) : 0;
+	pid_t job = process_seems_me_only(taker) ? file_job_of(taker, file) : 0;
 
 	if (!file_taker_lives(taker, file))
 		return;
@@ -99,7 +99,7 @@ static char *answer_text(const struct lock *lock, const struct seen_file *seen, 
 	if (holder)
 		holder_describe(holder, false, &line);
 	else
-		line_add(&line, "free");
+		line_add(&line, file_table_is_whole() ? "free" : "free, as far as can be seen from this pid namespace");
 	line.text[line.length++] = '\n';
 	before = memory_text(line.text + sizeof ours - 1, line.length - (sizeof ours - 1));
 	if (holder)

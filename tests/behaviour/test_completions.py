@@ -113,6 +113,7 @@ def test_all_options(complete, tmp_path):
 
 @pytest.mark.parametrize("complete", SHELLS)
 @pytest.mark.parametrize("before", ["", "-w 10 ", "-w10 -q ", "--wait=10 ", "-qE 7 ", "-- ", "--held ", "--who ", "--who --json ",
+                                    "-j 4 ", "-qj4 -w inf ", "--slots 4 ", "--queue 1 -w 10 ", "--queue=1 -w10 ",
                                     "--replace -k 5 ", "-qk5 --replace ", "--kill-after 5 ", "--complain-after 1h ", "--complain-after=1h "])
 def test_held_locks(complete, before, held, tmp_path):
     assert held in complete(f"me-only {before}{held[:-3]}", tmp_path)
@@ -130,14 +131,33 @@ def test_a_lock_whose_name_looks_like_an_engine(complete, lock, tmp_path):
 
 
 @pytest.mark.parametrize("complete", SHELLS)
-def test_no_queue_and_no_strange_name(complete, lock, tmp_path):
+def test_no_queue_no_slot_no_place_and_no_strange_name(complete, lock, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as queue, \
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as slot, \
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as place, \
             socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as strange:
         queue.bind(address(lock, b"\0queue\0000"))
+        slot.bind(address(lock, b"\0slot\0001"))
+        slot.listen()
+        place.bind(address(lock, b"\0place\0000"))
+        place.listen()
         queue.listen()
         strange.bind(address(lock + " $(x)"))
         strange.listen()
         assert not any(lock in o for o in complete(f"me-only {lock[:-3]}", tmp_path))
+
+
+@pytest.mark.parametrize("complete", SHELLS)
+@pytest.mark.parametrize("before", ["", "-s ", "-w 10 -s ", "--held ", "--who "])
+def test_a_lock_on_a_file(complete, before, tmp_path):
+    (tmp_path / "files" / "folder").mkdir(parents=True)
+    (tmp_path / "files" / "flock").touch()
+    (tmp_path / "files" / "other").touch()
+    path = f"{tmp_path}/files/"
+    assert "file:" in complete(f"me-only {before}fil", tmp_path)
+    # What stands before the last colon, or before the last slash, not every shell says again.
+    offered = {o.rstrip("/").removeprefix("file:").removeprefix(path) for o in complete(f"me-only {before}file:{path}f", tmp_path)}
+    assert offered == {"flock", "folder"}
 
 
 @pytest.mark.parametrize("complete", SHELLS)
@@ -151,6 +171,9 @@ def test_duration(complete, tmp_path):
 @pytest.mark.parametrize("complete", SHELLS)
 def test_other_arguments_of_options(complete, tmp_path):
     assert "30s" in complete("me-only --replace -k 3", tmp_path)
+    assert "4" in complete("me-only -w inf -j ", tmp_path)
+    assert "4" in complete("me-only --slots ", tmp_path)
+    assert "1" in complete("me-only -w inf --queue ", tmp_path)
     assert "1h" in complete("me-only --complain-after 1", tmp_path)
     assert "1h" in {o.removeprefix("--complain-after=") for o in complete("me-only --complain-after=1", tmp_path)}
 
@@ -162,7 +185,8 @@ def test_command(complete, tmp_path):
 
 
 @pytest.mark.parametrize("complete", SHELLS)
-@pytest.mark.parametrize("before", ["LOCK", "-w 10 -q host:a:b", "--wait=5 --exit-base 9 /tmp/a", "-- LOCK"])
+@pytest.mark.parametrize("before", ["LOCK", "-w 10 -q host:a:b", "--wait=5 --exit-base 9 /tmp/a", "-- LOCK", "-w inf -j 4 --queue 9 LOCK",
+                                    "-s file:/tmp/a"])
 def test_arguments_of_the_command(complete, before, tmp_path):
     assert {w.rstrip(",") for w in complete(f"me-only {before} demo -x ", tmp_path)} == {"demo:demo,-x"}
 

@@ -8,18 +8,18 @@ import subprocess
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, ROOT, address, is_bound, user, wait_for
+from conftest import DEADLINE, ME_ONLY, ROOT, address, children_of, is_bound, is_listed, queue_of, user, wait_for
 
 # The contract, in short. The help, the manual page, the README and the completions are compared with it.
 OPTIONS = {"-w": "DURATION", "--wait": "DURATION", "-n": None, "--nonblock": None, "-F": None, "--no-fork": None,
            "-o": None, "--close": None, "-E": "N", "--conflict-exit-code": "N", "--exit-base": "N", "-q": None,
            "--quiet": None, "-v": None, "--verbose": None, "--held": None, "--help": None, "--version": None,
            "--replace": None, "-k": "DURATION", "--kill-after": "DURATION", "--complain-after": "AGE", "--who": None,
-           "--list": None, "--json": None}
+           "--list": None, "--json": None, "-s": None, "--shared": None, "-j": "N", "--slots": "N", "--queue": "N"}
 STATUSES = {1, 2, 3, 4}
-VARIABLES = {"ME_ONLY_LOCK"}
+VARIABLES = {"ME_ONLY_LOCK", "ME_ONLY_SLOT"}
 OWN_VARIABLES = {"ME_ONLY_EXEC_PATH"}  # what me-only itself looks at
-NOT_YET = ["--slots", "--shared", "--queue", "--ttl", "--hold-for", "ME_ONLY_SLOT", "ME_ONLY_TOKEN", "ETCDCTL"]
+NOT_YET = ["--ttl", "--hold-for", "ME_ONLY_TOKEN", "ETCDCTL"]
 VERSION = "1.0.0"
 
 OPTION = re.compile(r"(?<![-\w/.@])--?[a-zA-Z][-a-z]*\b")
@@ -76,7 +76,7 @@ def test_options_in_the_manual():
     for option in OPTIONS:
         letters = re.search(r"\[-(\w+)\]", synopsis)[1]
         known_by_letter = {"--nonblock": "n", "--no-fork": "F", "--close": "o", "--quiet": "q", "--verbose": "v", "--wait": "w",
-                           "--conflict-exit-code": "E", "--kill-after": "k"}
+                           "--conflict-exit-code": "E", "--kill-after": "k", "--shared": "s", "--slots": "j"}
         short = option if len(option) == 2 else "-" + known_by_letter.get(option, "")
         assert short[1:] and short[1:] in letters or option in synopsis or f"[{short} " in synopsis, option
 
@@ -91,7 +91,7 @@ def test_options_in_the_readme():
 def test_no_other_option_is_mentioned(path):
     """An option in a document is one of ours, or one of a program that an example calls."""
     others = {"--full", "--ff-only", "-C", "-xl", "--prefix", "-c", "-eq", "-eu", "-TERM", "-u", "-a"}
-    text = manual_text().replace("[-Fnoqv]", "") if path.startswith("man/") else read(path)
+    text = manual_text().replace("[-Fnoqsv]", "") if path.startswith("man/") else read(path)
     assert set(OPTION.findall(text)) - set(OPTIONS) - others == set()
 
 
@@ -121,7 +121,10 @@ def test_variables(run, lock):
     before = {"PATH": os.environ["PATH"], "HOME": "/"}
     seen = dict(line.split("=", 1) for line in run(lock, "env", env=before).stdout.decode().splitlines())
     assert {name: value for name, value in seen.items() if name not in before} == {"ME_ONLY_LOCK": lock}
-    assert in_help == VARIABLES and in_manual == VARIABLES | OWN_VARIABLES
+    seen = dict(line.split("=", 1) for line in run("-j3", lock, "env", env=before).stdout.decode().splitlines())
+    assert {name: value for name, value in seen.items() if name not in before} == {"ME_ONLY_LOCK": lock, "ME_ONLY_SLOT": "0"}
+    in_readme = set(re.findall(r"ME_ONLY_\w+", read("README.md")))
+    assert in_help == in_readme == VARIABLES and in_manual == VARIABLES | OWN_VARIABLES
 
 
 def test_version(run):
@@ -160,6 +163,66 @@ def test_messages_in_the_manual(run, hold, lock):
     assert "COMMAND: cannot be run: REASON" in text and b": cannot be run: " in run(lock + "3", "/").stderr
     assert "try 'me-only --help'" in text.replace("‘", "'").replace("’", "'")
     assert run("--no-such").stderr.endswith(b"; try 'me-only --help'\n")
+
+
+def test_messages_about_other_shapes_of_locks_in_the_manual(run, hold, start, lock, tmp_path):
+    text = re.sub(r"\s+", " ", manual("DIAGNOSTICS"))
+    for _ in range(2):
+        hold(lock, "-j2")
+    said = run("-j2", lock, "true").stderr.decode()
+    assert re.search(r": all 2 slots are in use, slot [01] held by pid \d+ ", said), said
+    assert "LOCK: all N slots are in use, slot K held by pid N ..." in text
+    hold(lock + "/queue")
+    start(ME_ONLY, "-w", "inf", "--queue=1", lock + "/queue", "true")
+    wait_for(lambda: is_listed(queue_of(lock + "/queue")), "it waits")
+    said = run("-w", "inf", "--queue=1", lock + "/queue", "true").stderr.decode()
+    assert re.search(r": the queue is full, pid \d+ \([^)]+\) waits; held by pid \d+ ", said), said
+    assert "LOCK: the queue is full, pid N (USER) waits; held by pid N ..." in text
+    said = run(f"file:{tmp_path}/missing/lock", "true").stderr.decode()
+    assert said == f"me-only: file:{tmp_path}/missing/lock: cannot make the file: No such file or directory\n"
+    assert "LOCK: cannot make the file: REASON" in text
+
+
+def what_goes_with_what():
+    """The table of the manual, row by row: an option, and what it is good for with each shape of lock."""
+    table = manual("DESCRIPTION").split("What goes with what\n")[1].split("What is not there")[0]
+    rows = [re.split(r"\s{2,}", line.strip()) for line in table.splitlines() if line.strip()]
+    assert rows[0] == ["option", "NAME", "NAME with -j N", "file:PATH"] and len(rows) > 10
+    return {row[0]: row[1:] for row in rows[1:]}
+
+
+def test_what_goes_with_what(run, lock, tmp_path):
+    """Where the manual's table says no the program refuses, and says what to use instead; everywhere else it runs."""
+    given = {"-w": ["-w", "1"], "-n": ["-n"], "-s": ["-s"], "-j": ["-j2"], "--queue": ["-w", "1", "--queue=1"],
+             "--replace": ["--replace"], "--held": ["--held"], "--who": ["--who"], "--list": ["--list"], "-F": ["-F"], "-o": ["-o"],
+             "-E": ["-E", "9"]}
+    shapes = [([], lock), (["-j2"], lock), ([], f"file:{tmp_path}/lock")]
+    table = what_goes_with_what()
+    assert table.keys() == given.keys()
+    for option, cells in table.items():
+        assert len(cells) == len(shapes)
+        for cell, (shape, name) in zip(cells, shapes):
+            assert re.match(r"(yes|no)\b", cell)
+            if option in ("--held", "--who", "--list"):
+                r = run(option, *([] if option == "--list" else [name]))
+                assert r.returncode == (1 if option == "--held" else 0) and cell.startswith("yes")
+                continue
+            r = run(*shape, *given[option], name, "echo", "ran")
+            if cell.startswith("yes"):
+                assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b""), (option, shape, name)
+            else:
+                assert (r.returncode, r.stdout) == (2, b"") and option.encode() in r.stderr, (option, shape, name)
+    assert table["--replace"][1] == "no, but with -j 1" and run("--replace", "-j1", lock, "echo", "ran").stdout == b"ran\n"
+
+
+def test_what_is_left_behind(run, lock, tmp_path):
+    """The README's table of locks."""
+    rows = {row[1]: row[4] for row in (re.split(r" *\| *", line) for line in read("README.md").splitlines()) if len(row) == 6}
+    assert rows["`NAME`, `host:NAME`"] == "nothing" and rows["`file:PATH`"] == "PATH, empty"
+    assert run(str(tmp_path / "name"), "true").returncode == run("host:name", "true", cwd=tmp_path).returncode == 0
+    assert os.listdir(tmp_path) == []
+    assert run(f"file:{tmp_path}/file", "true").returncode == 0
+    assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == b""
 
 
 def test_manual_is_clean():
@@ -221,7 +284,7 @@ class Place:
         self.bin.mkdir()
         self.log.touch()
         os.symlink(ME_ONLY, self.bin / "me-only")
-        for name in ("backup.sh", "sync.sh", "git", "systemctl", "make"):
+        for name in ("backup.sh", "sync.sh", "deploy.sh", "report.sh", "import.sh", "git", "systemctl", "make"):
             self.program(name, JOB)
         self.env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "LOG": str(self.log), "BLOCK": str(self.block)}
 
@@ -348,13 +411,125 @@ def test_deploy(place):
     first = place.start(script, env=place.env)
     place.running()
     second = place.start(script, env=place.env)
-    queue = address(place.lock, b"\0queue\0" + str(os.geteuid()).encode())
-    wait_for(lambda: b"@" + queue[1:].replace(b"\0", b"@") in open("/proc/net/unix", "rb").read(), "the second one waits")
+    wait_for(lambda: is_listed(queue_of(place.lock)), "the second one waits")
     place.block.unlink()
     assert ended(first)[0] == 0 and ended(second)[0] == 0
     name = place.lock.rsplit("/", 1)[1]
     once = [f"{name} pull --ff-only: begin", f"{name} pull --ff-only: end", "systemctl restart shop: begin", "systemctl restart shop: end"]
     assert [re.sub(r"^git -C ", "", line) for line in place.lines()] == once * 2
+
+
+def test_deploy_once(place, run):
+    text = place.ours(recipe("deploy-once"), "/srv/shop")
+    place.block.touch()
+    first = place.shell("dash", text)
+    place.running()
+    second = place.shell("dash", text)
+    wait_for(lambda: is_listed(queue_of(place.lock)), "the second one waits")
+    for _ in range(8):
+        assert ended(place.shell("dash", text)) == (0, "", "")
+    assert " -q -E 0 " in text
+    status, out, err = ended(place.shell("dash", text.replace(" -q -E 0 ", " ")))
+    named = re.search(r"the queue is full, pid (\d+) ", err)
+    assert (status, out) == (4, "") and named, err
+    assert int(named.group(1)) in [second.pid, *children_of(second.pid)], "the shell, or what it has started"
+    place.block.unlink()
+    assert ended(first) == ended(second) == (0, "", "")
+    assert place.lines() == ["deploy.sh : begin", "deploy.sh : end"] * 2, "ten calls during a run make one more run"
+
+
+# A job that shows which slot it has: no other job has the same folder.
+ENCODER = """#!/bin/sh
+mkdir "$SLOTS/$ME_ONLY_SLOT" || echo "slot $ME_ONLY_SLOT is another's" >>"$LOG"
+while [ -e "$BLOCK" ]; do sleep 0.01; done
+echo "$1" >>"$LOG"
+rmdir "$SLOTS/$ME_ONLY_SLOT"
+"""
+
+
+@pytest.mark.parametrize("shell, jobs", [("dash", 500), ("bash", 40), ("zsh", 40)])
+def test_four_at_a_time(shell, jobs, place, run):
+    text = place.ours(recipe("four-at-a-time"), "encode")
+    assert " -j4 " in text
+    place.program("flac", ENCODER)
+    slots, work = place.path / "slots", place.path / "work"
+    slots.mkdir()
+    work.mkdir()
+    names = [f"{n} song.wav" for n in range(jobs)]
+    for name in names:
+        (work / name).touch()
+    place.block.touch()
+    p = place.shell(shell, f"cd '{work}'\n{text}", SLOTS=str(slots))
+    wait_for(lambda: sorted(os.listdir(slots)) == ["0", "1", "2", "3"], "four run")
+    wait_for(lambda: is_listed(address(place.lock, b"\0queue\0%d\0004" % os.geteuid())), "others wait")
+    r = run("-j4", place.lock, "true")
+    assert r.returncode == 4 and b": all 4 slots are in use, slot " in r.stderr
+    r = run(place.lock, "true")
+    assert r.returncode == 4 and b": held by pid " in r.stderr, "without -j it is slot 0"
+    place.block.unlink()
+    status, out, err = ended(p)
+    assert (status, out) == (0, "")
+    # Who has waited for more than a second says so.
+    assert [line for line in err.splitlines() if ": waiting for " not in line] == []
+    assert sorted(place.log.read_text().splitlines()) == sorted(names)
+    assert os.listdir(slots) == []
+
+
+def waiters_for_file(path):
+    """How many wait for an flock(2) on the file."""
+    inode = os.stat(path).st_ino
+    with open("/proc/locks") as f:
+        return sum(" -> FLOCK " in line and f":{inode} " in line for line in f)
+
+
+def test_flock(place):
+    path = str(place.path / "lock")
+    old, new = place.ours(recipe("flock")).replace("/srv/backup/lock", path).splitlines()
+    assert path in old and f"file:{path}" in new
+    for n, (first, second, status) in enumerate(((old, new, 4), (new, old, 1))):
+        place.block.touch()
+        p = place.shell("dash", first)
+        wait_for(lambda n=n: len(place.lines()) == 2 * n + 1, "the job runs")
+        assert ended(place.shell("dash", second))[0] == status, "it is excluded"
+        place.block.unlink()
+        assert ended(p) == (0, "", "")
+    assert place.lines() == ["backup.sh : begin", "backup.sh : end"] * 2
+    assert os.stat(path).st_size == 0
+
+
+def test_shared(place):
+    path = str(place.path / "lock")
+    read_, write = place.ours(recipe("shared")).replace("/srv/data/lock", path).splitlines()
+    assert f" -s file:{path} " in read_ and f" -w 10m file:{path} " in write
+    place.block.touch()
+    readers = [place.shell("dash", read_) for _ in range(2)]
+    wait_for(lambda: place.lines() == ["report.sh : begin"] * 2, "both read")
+    writer = place.shell("dash", write)
+    wait_for(lambda: waiters_for_file(path) == 1, "the third one waits")
+    place.block.unlink()
+    assert [ended(p)[:2] for p in (*readers, writer)] == [(0, "")] * 3
+    assert place.lines() == ["report.sh : begin"] * 2 + ["report.sh : end"] * 2 + ["import.sh : begin", "import.sh : end"]
+
+
+@pytest.mark.root
+def test_containers(place):
+    """Two that share nothing but the folder: they see neither the network nor the processes of each other."""
+    path = str(place.path / "lock")
+    text = place.ours(recipe("containers")).replace("/data/lock", path)
+    assert f"file:{path}" in text
+
+    def container():
+        return place.start("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--ipc", "--uts", "dash", "-c", text, env=place.env)
+
+    place.block.touch()
+    first = container()
+    place.running()
+    second = container()
+    wait_for(lambda: waiters_for_file(path) == 1, "the second one waits")
+    assert place.lines() == ["import.sh : begin"]
+    place.block.unlink()
+    assert [ended(p)[:2] for p in (first, second)] == [(0, "")] * 2
+    assert place.lines() == ["import.sh : begin", "import.sh : end"] * 2
 
 
 def test_wait_with_a_limit(place):

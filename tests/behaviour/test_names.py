@@ -83,6 +83,36 @@ def test_one_can_wait_for_every_length(hold, start, run, length):
     assert (waiter.communicate(timeout=DEADLINE), waiter.returncode) == ((b"ran\n", b""), 0)
 
 
+@lengths
+def test_slots_and_places_are_at_the_specified_addresses(hold, start, run, length):
+    """docs/design.md: other versions, and other programs, must agree on them."""
+    name = unused(length)
+    holders = [hold(name, "-j3") for _ in range(3)]
+    names = [b"", b"\0slot\0001", b"\0slot\0002"]
+    assert all(is_bound(expected_address(name) + suffix) for suffix in names)
+    waiter = start(ME_ONLY, "-w", "inf", "-j3", "--queue=2", name, "echo", "ran")
+    wait_for(lambda: is_bound_quietly(expected_queue(name) + b"\0003"), "it waits in the queue of three slots")
+    assert is_bound_quietly(expected_address(name) + b"\0place\0000")
+    refusal(run, "-j3", name)
+    refusal(run, name)
+    assert release(holders[1]) == 0
+    assert (waiter.communicate(timeout=DEADLINE), waiter.returncode) == ((b"ran\n", b""), 0)
+    assert [is_bound(expected_address(name) + suffix) for suffix in names] == [True, False, True]
+    refusal(run, name)
+    assert run("-j3", name, "printenv", "ME_ONLY_SLOT").stdout == b"1\n"
+
+
+def test_places_of_a_file_are_at_the_specified_address(hold, start, tmp_path):
+    holder = hold("file:lock", cwd=tmp_path)
+    waiter = start(ME_ONLY, "-w", "inf", "--queue=1", f"file:{tmp_path}/lock", "echo", "ran")
+    status = os.stat(tmp_path / "lock")
+    place = b"\0me-only@%d:%d:%d\0place\0000" % (os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
+    wait_for(lambda: is_bound_quietly(place), "it waits in the first place")
+    assert release(holder) == 0
+    assert (waiter.communicate(timeout=DEADLINE), waiter.returncode) == ((b"ran\n", b""), 0)
+    assert not is_bound_quietly(place)
+
+
 def is_bound_quietly(address):
     """As is_listed(), for addresses that may hold newlines; the queue must not be bound, not even for an instant."""
     with open("/proc/net/unix", "rb") as f:
@@ -173,8 +203,23 @@ def test_host_is_the_engine_of_a_plain_name(hold, run, lock):
     assert run("host:host:" + lock, "true").returncode == 0
 
 
+def test_a_file_and_the_name_that_looks_like_it_are_two_locks(hold, run, tmp_path):
+    path = str(tmp_path / "lock")
+    hold("file:" + path)
+    assert run(path, "echo", "ran").stdout == b"ran\n"
+    assert run("host:file:" + path, "echo", "ran").stdout == b"ran\n"
+    refusal(run, "file:" + path)
+
+
+def test_a_path_is_from_the_working_directory(hold, run, tmp_path):
+    hold("file:lock", cwd=tmp_path)
+    refusal(run, f"file:{tmp_path}/lock")
+    refusal(run, f"file:{tmp_path}/./lock")
+    assert os.listdir(tmp_path) == ["lock"]
+
+
 @forms
-@pytest.mark.parametrize("name", ["", "host:"])
+@pytest.mark.parametrize("name", ["", "host:", "file:"])
 def test_the_empty_name_is_refused(run, name, form):
     r = run(*form, name, "echo", "ran")
     assert (r.returncode, r.stdout) == (2, b"")
@@ -182,7 +227,7 @@ def test_the_empty_name_is_refused(run, name, form):
 
 
 @pytest.mark.parametrize("beginning", ["etdc:", "db:", "a:", "hosts:", "hos:", "a-b:", "a+b:", "s3:", "z0-9+-:", "http:",
-                                       "file:", "etcd:", "x" * 300 + ":"])
+                                       "files:", "fil:", "etcd:", "x" * 300 + ":"])
 def test_a_beginning_that_looks_like_an_engine_is_refused(run, lock, beginning):
     for name in (beginning + lock[1:], beginning + lock, beginning):
         r = run(name, "echo", "ran")
@@ -194,7 +239,8 @@ def test_a_beginning_that_looks_like_an_engine_is_refused(run, lock, beginning):
 
 
 @pytest.mark.parametrize("beginning", ["/etdc:", ".etdc:", "Etdc:", "ETDC:", "0etdc:", "+a:", "et dc:", "et_dc:", "et.dc:",
-                                       "é:", ":", "etdc", "HOST:", "et\n:"])
+                                       "é:", ":", "etdc", "HOST:", "et\n:", "FILE:", "/file:",
+                                       "./file:"])
 def test_any_other_beginning_is_part_of_the_name(hold, run, lock, beginning):
     name = beginning + lock[1:]
     hold(name)

@@ -11,8 +11,8 @@ import pytest
 from conftest import DEADLINE, ME_ONLY, address, forms, is_bound, process_state, refusal, release, user, wait_for
 
 OPTIONS = ["--wait", "--nonblock", "--no-fork", "--close", "--conflict-exit-code", "--exit-base", "--quiet", "--verbose",
-           "--replace", "--kill-after", "--complain-after", "--held", "--who", "--list", "--json", "--help", "--version"]
-LETTERS = ["-w", "-n", "-k", "-F", "-o", "-E", "-q", "-v"]
+           "--shared", "--slots", "--queue", "--replace", "--kill-after", "--complain-after", "--held", "--who", "--list", "--json", "--help", "--version"]
+LETTERS = ["-w", "-n", "-s", "-j", "-k", "-F", "-o", "-E", "-q", "-v"]
 
 # What makes no sense, without LOCK and COMMAND behind it.
 WRONG_OPTIONS = [
@@ -31,13 +31,19 @@ WRONG_OPTIONS = [
     ["--replace", "-n"], ["--replace", "-w", "0"], ["--replace", "--wait=0ms"], ["--replace=yes"], ["--complain-after="],
     ["--complain-after=x"], ["-q", "--complain-after=1h"], ["--json"], ["--json", "--held"],
     ["--who"], ["--list"], ["--who=x"], ["--list=x"], ["--json=x", "--list"],
-    ["-s"], ["--shared"], ["--ttl=10"], ["--hold-for=10"],
+    ["-s"], ["--shared"], ["-qs"], ["--shared=yes"], ["-s", "-j2"], ["--ttl=10"], ["--hold-for=10"],
+    ["-j", ""], ["-j", "x"], ["-j0"], ["-j", "-1"], ["-j", "+1"], ["-j1025"], ["-j", "1.5"], ["-j", " 1"], ["-j", "4294967297"],
+    ["-j", "inf"], ["--slots="], ["--slots=0"], ["--slots=1025"],
+    ["-w1", "--queue="], ["-w1", "--queue=0"], ["-w1", "--queue=x"], ["-w1", "--queue=-1"], ["-w1", "--queue=1025"],
+    ["-w1", "--queue=inf"], ["--queue=1"], ["-n", "--queue=1"], ["-w0", "--queue=1"], ["-w", "0", "-j2", "--queue", "1"],
+    ["--replace", "-j2"], ["-j", "1024", "--replace"], ["--replace", "--slots=2", "-w", "1"],
 ]
 
 # Command lines that end too early.
 INCOMPLETE = [[], ["--"], ["-q"], ["-F"], ["-w"], ["-q", "-w"], ["--wait"], ["-E"], ["--exit-base"], ["-w", "1"],
               ["LOCK"], ["--", "LOCK"], ["-w", "1", "LOCK"], ["-q", "--", "LOCK"], ["--held"], ["--who"], ["--who", "--json"],
-              ["--json"], ["--replace"], ["--replace", "-k"], ["--replace", "LOCK"], ["--complain-after"]]
+              ["--json"], ["-s"], ["-j"], ["-j", "2"], ["-j2", "LOCK"], ["--queue"], ["-w", "1", "--queue"],
+              ["-w", "1", "--queue", "2"], ["file:"], ["file:LOCK"], ["--replace"], ["--replace", "-k"], ["--replace", "LOCK"], ["--complain-after"]]
 
 
 def assert_usage_error(r, status=2):
@@ -69,8 +75,18 @@ def test_the_message_says_what_is_wrong(run, lock):
                           (["--exit-base=300"], "300"), (["-n", "-w", "1"], "-n"), (["-n", "-w", "1"], "-w"),
                           (["-F", "-o"], "-F"), (["-F", "-o"], "-o"), (["-k", "1"], "--replace"), (["--replace", "-n"], "-n"),
                           (["-q", "--complain-after=1"], "-q"), (["--complain-after=soon"], "soon"), (["--json"], "--who"),
-                          (["--list"], "--list"), (["--who"], "--who")]:
+                          (["--list"], "--list"), (["--who"], "--who"), (["-s"], "-s"), (["-s"], "file:PATH"), (["-j0"], "'0'"),
+                          (["-j9999"], "from 1 to 1024"), (["--queue=1"], "-w"), (["--queue=0", "-w1"], "'0'"),
+                          (["--replace", "-j2"], "-j"), (["--replace", "-j2"], "--replace")]:
         assert word in run(*options, lock, "true").stderr.decode()
+
+
+def test_a_lock_on_a_file_has_no_slots(run, tmp_path):
+    for options in (["-j2"], ["-j", "1"], ["--slots=2"], ["-w1", "-j2", "--queue=1"], ["-s", "-j2"]):
+        r = run(*options, f"file:{tmp_path}/lock", "echo", "ran")
+        assert_usage_error(r)
+        assert b"-j is for locks of this host: write NAME or host:NAME instead of 'file:" in r.stderr
+    assert os.listdir(tmp_path) == []
 
 
 @forms
@@ -85,6 +101,8 @@ def test_usage_errors_come_before_the_lock(run, hold, lock, form):
 @pytest.mark.static
 @pytest.mark.parametrize("words", [["-n", "-w", "1", "LOCK", "true"], ["-F", "-o", "LOCK", "true"], ["-w", "x", "LOCK", "true"],
                                    ["LOCK"], ["", "true"], ["etdc:x", "true"], ["--held", "LOCK", "true"], ["--who", "LOCK", "true"], ["--list", "LOCK"],
+                                   ["-s", "LOCK", "true"], ["-j0", "LOCK", "true"], ["-j2", "file:/lock", "true"], ["file:", "true"],
+                                   ["--queue=1", "LOCK", "true"], ["--replace", "-j2", "LOCK", "true"],
                                    ["--replace", "-n", "LOCK", "true"], ["-k", "1", "LOCK", "true"], ["--help"],
                                    ["--version"]], ids=" ".join)
 def test_no_socket_is_made_for_a_wrong_command_line(call, lock, tmp_path, words):
@@ -127,10 +145,23 @@ def test_a_dash_alone_is_a_name(run):
     ["-E0"], ["-E", "0"], ["-E255"], ["-E", "255"], ["--conflict-exit-code=9"], ["--conflict-exit-code", "9"], ["-E", "007"],
     ["--replace"], ["--replace", "-k", "1"], ["--replace", "-k0"], ["-k", "inf", "--replace"], ["--kill-after=5s", "--replace"],
     ["--replace", "-w", "1"], ["--replace", "-F"], ["--replace", "-o", "-q"], ["--complain-after=1h"], ["--complain-after", "inf"],
+    ["-j1"], ["-j", "1"], ["-j1024"], ["-j", "04"], ["--slots=2"], ["--slots", "2"], ["-qj2"], ["-j2", "-F"], ["-oj2"],
+    ["-w1", "-j2"], ["-w", "1", "--queue=1"], ["-w", "inf", "--queue", "1024"], ["--queue=1", "-w1", "-j2"], ["-Fw1", "--queue=1"],
+    ["--replace", "-j1"], ["--replace", "--queue=1"], ["-j2", "-j4"], ["-j2", "--complain-after=1h"],
     ["--exit-base=0"], ["--exit-base", "0"], ["--exit-base=250"], ["-nqFE9"], ["--"]], ids=" ".join)
 def test_options_that_make_sense(run, lock, options):
     r = run(*options, lock, "echo", "ran")
     assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
+
+
+@pytest.mark.parametrize("options", [
+    ["-n"], ["-q"], ["-F"], ["-o"], ["-w0"], ["-w1"], ["-winf"], ["-E9"], ["--exit-base=100"], ["--replace"], ["--replace", "-k1"],
+    ["--complain-after=1h"], ["-w1", "--queue=1"], ["-s"], ["--shared"], ["-sn"], ["-sF"], ["-so"], ["-s", "-w1"], ["-s", "-winf", "--queue=2"],
+    ["-s", "--replace"], ["-qsE9"]], ids=" ".join)
+def test_options_that_make_sense_for_a_lock_on_a_file(run, tmp_path, options):
+    r = run(*options, f"file:{tmp_path}/lock", "echo", "ran")
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
+    assert (tmp_path / "lock").read_bytes() == b""
 
 
 # --- help and version ---
@@ -341,7 +372,7 @@ def test_many_refused_tries_cost_the_holder_nothing_that_lasts(hold, run, lock):
 
 @pytest.mark.parametrize("question", ["--held", "--who", "--list"])
 @pytest.mark.parametrize("options", [["-w", "1"], ["-n"], ["-F"], ["-o"], ["-E", "5"], ["--replace"], ["-k", "1"],
-                                     ["--complain-after=1"]], ids=lambda o: o[0])
+                                     ["--complain-after=1"], ["-s"], ["-j", "2"], ["--queue=1"]], ids=lambda o: o[0])
 def test_a_question_takes_no_option_that_says_how_to_run(run, lock, question, options):
     r = run(question, *options, *([] if question == "--list" else [lock]))
     assert_usage_error(r)
