@@ -1,5 +1,6 @@
 #include "host-address.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -86,24 +87,48 @@ void host_slot_address(struct host_address *address, const struct host_address *
 		memcpy(address, name, sizeof *address);
 }
 
-unsigned host_address_slot(const struct host_address *name, const char *path, size_t length)
+/* Whether PATH, of *LENGTH bytes, is a name of the lock NAME; then moves both behind the lock's own name. */
+static bool skip_name(const struct host_address *name, const char **path, size_t *length)
 {
-	static const char kind[] = "\0slot";	/* with the NUL behind it */
 	size_t named = name->length - offsetof(struct sockaddr_un, sun_path);
+
+	if (*length < named || memcmp(*path, name->un.sun_path, named) != 0)
+		return false;
+	*path += named;
+	*length -= named;
+	return true;
+}
+
+/* The N in "\0KIND\0N", the LENGTH bytes at SUFFIX, if it is written as we write it and below LIMIT; else LIMIT. */
+static unsigned read_suffix(const char *suffix, size_t length, const char *kind, unsigned limit)
+{
+	size_t before = strlen(kind) + 2;
 	char number[8];
 	unsigned n;
 
-	if (length < named || memcmp(path, name->un.sun_path, named) != 0)
+	if (length <= before || length - before >= sizeof number || suffix[0] != 0 || memcmp(suffix + 1, kind, before - 1) != 0)
+		return limit;
+	*(char *)mempcpy(number, suffix + before, length - before) = 0;
+	if (strlen(number) != length - before || (number[0] == '0' && number[1]) || number_parse(number, limit - 1, &n))
+		return limit;
+	return n;
+}
+
+unsigned host_address_slot(const struct host_address *name, const char *path, size_t length)
+{
+	unsigned n;
+
+	if (!skip_name(name, &path, &length))
 		return MOST_SLOTS;
-	if (length == named)
+	if (length == 0)
 		return 0;
-	path += named;
-	length -= named;
-	if (length <= sizeof kind || length - sizeof kind >= sizeof number || memcmp(path, kind, sizeof kind) != 0)
-		return MOST_SLOTS;
-	*(char *)mempcpy(number, path + sizeof kind, length - sizeof kind) = 0;
-	/* As we write it: no other form of the same number. */
-	return number[0] == '0' || strlen(number) != length - sizeof kind || number_parse(number, MOST_SLOTS - 1, &n) ? MOST_SLOTS : n;
+	n = read_suffix(path, length, "slot", MOST_SLOTS);
+	return n ? n : MOST_SLOTS;
+}
+
+unsigned host_address_place(const struct host_address *name, const char *path, size_t length)
+{
+	return skip_name(name, &path, &length) ? read_suffix(path, length, "place", MOST_PLACES) : MOST_PLACES;
 }
 
 void host_queue_address(struct host_address *address, const struct host_address *name, uid_t uid, unsigned slots)

@@ -39,6 +39,9 @@ void host_slot_address(struct host_address *address, const struct host_address *
 /* Which slot of the lock NAME the LENGTH bytes at PATH, the name of a socket, are; MOST_SLOTS: none. */
 unsigned host_address_slot(const struct host_address *name, const char *path, size_t length);
 
+/* Which place to wait in, in the same way; MOST_PLACES: none. */
+unsigned host_address_place(const struct host_address *name, const char *path, size_t length);
+
 /* The address of the queue in which user UID waits for one of SLOTS slots. */
 void host_queue_address(struct host_address *address, const struct host_address *name, uid_t uid, unsigned slots);
 

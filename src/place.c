@@ -1,7 +1,7 @@
 #include "place.h"
 
 #include <errno.h>
-#include <sys/socket.h>
+#include <linux/stat.h>
 #include <unistd.h>
 
 #include "host-holder.h"
@@ -9,88 +9,80 @@
 #include "process.h"
 #include "socket-table.h"
 
-/* Takes the first free one, by FD. Returns 0, -EADDRINUSE, or another negative errno. */
-static int take_first(struct lock *lock, int fd, const struct host_address *name, unsigned places, unsigned *own)
+/* Takes the first free one of N, by FD. Returns 0, -EADDRINUSE, or another negative errno. */
+static int take_first(struct lock *lock, int fd, const struct host_address *name, unsigned n)
 {
 	int r = -EADDRINUSE;
 
-	for (*own = 0; r == -EADDRINUSE && *own < places; ++*own) {
+	for (unsigned place = 0; r == -EADDRINUSE && place < n; place++) {
 		struct host_address address;
 
-		host_address_suffixed(&address, name, "place", *own);
+		host_address_suffixed(&address, name, "place", place);
 		r = host_bind(lock, fd, &address);
 	}
-	--*own;
 	return r;
 }
 
-/* Who waits in the place ADDRESS, by the connection FD, or where that could not be made by the kernel's table. */
-static struct holder waiter_at(int fd, const struct host_address *address)
+/* Says in WAITER who waits in the place ENTRY. */
+static void find_waiter(const struct host_address *name, const struct socket_entry *entry, struct holder *waiter)
 {
-	struct holder waiter = { .held = -1 };
-	struct socket_entry entry;
-	struct host_peer peer;
+	struct host_address address;
+	struct host_inquiry inquiry;
 	bool own_kind;
 
-	if (fd >= 0 && host_peer_read(fd, &peer) == 0) {
-		waiter.pid = peer.cred.pid;
-		waiter.uid = peer.cred.uid;
-		waiter.uid_known = true;
-	} else if (socket_table_find(address, 1, &entry) == 0) {
-		/* Nobody accepts: where very many have looked who waits there is no room for more. */
-		waiter.pid = process_find_socket((uint32_t)entry.inode, &own_kind);
-		waiter.uid = entry.uid;
-		waiter.uid_known = entry.uid != SOCKET_UID_UNKNOWN;
+	host_address_suffixed(&address, name, "place", entry->number);
+	host_inquire(&inquiry, &address);
+	if (inquiry.fd >= 0) {
+		waiter->pid = inquiry.peer.cred.pid;
+		waiter->uid = inquiry.peer.cred.uid;
+		waiter->uid_known = true;
+		close(inquiry.fd);
+		return;
 	}
-	return waiter;
+	/* Nobody accepts: where very many have looked who waits there is no room for more. */
+	waiter->uid = entry->uid;
+	waiter->uid_known = entry->uid != SOCKET_UID_UNKNOWN;
+	waiter->pid = entry->inode ? process_find_socket((uint32_t)entry->inode, &own_kind) : 0;
 }
 
-/* Counts who waits in other places than OWN, up to wait->places, and says in wait->waiter who is one of them. */
-static unsigned count_others(const struct host_address *name, struct lock_wait *wait, unsigned own)
+/* Counts the others that wait: those too that were told of more places than we. OWN is our place, or -1. */
+static unsigned count_others(const struct host_address *name, int own, struct lock_wait *wait)
 {
-	unsigned others = 0;
-	int fd;
+	struct socket_entry entry = { .uid = SOCKET_UID_UNKNOWN };
+	struct statx status = { .stx_ino = 0 };
+	int others;
 
+	if (own >= 0)
+		(void)file_status(own, "", &status);
+	others = socket_table_places(name, (uint32_t)status.stx_ino, wait->places, &entry);
+	/* Without the table only our own places are known: all are taken, or one of them was free. */
+	if (others < 0 || (others == 0 && own < 0))
+		others = own < 0 ? (int)wait->places : 0;
 	wait->waiter = (struct holder){ .held = -1 };
-	for (unsigned place = 0; others < wait->places; place++) {
-		struct host_address address;
-		struct holder waiter;
-
-		fd = host_connect_next(name, "place", MOST_PLACES, &place);
-		if (fd == -ENOENT)
-			break;
-		host_address_suffixed(&address, name, "place", place);
-		waiter = waiter_at(fd, &address);
-		if (fd >= 0)
-			close(fd);
-		/* Without a descriptor it cannot be seen who is there. */
-		if (place == own || fd == -EMFILE || fd == -ENFILE)
-			continue;
-		if (others++ == 0 || holder_is_more_interesting(&waiter, &wait->waiter))
-			wait->waiter = waiter;
-	}
-	return others;
+	if (others > 0)
+		find_waiter(name, &entry, &wait->waiter);
+	return (unsigned)others;
 }
 
 int place_take(struct lock *lock, const struct host_address *name, struct lock_wait *wait)
 {
-	unsigned own, others;
 	int fd = host_socket(), r;
 
 	if (fd < 0) {
 		lock->failed = "cannot make a socket";
 		return fd;
 	}
-	r = take_first(lock, fd, name, wait->places, &own);
+	r = take_first(lock, fd, name, wait->places);
+	if (r && r != -EADDRINUSE) {
+		close(fd);
+		return r;
+	}
 	/* Places may be free that others have left before those who allow more. */
-	if (r == -EADDRINUSE)
-		own = MOST_PLACES;
-	others = r == 0 || r == -EADDRINUSE ? count_others(name, wait, own) : 0;
-	if (r == 0 && others < wait->places) {
+	wait->waiters = count_others(name, r == 0 ? fd : -1, wait);
+	if (r == 0 && wait->waiters < wait->places) {
 		lock->place = fd;
 		return 0;
 	}
 	close(fd);
-	wait->waiters = others;
-	return r == 0 || r == -EADDRINUSE ? -EXFULL : r;
+	return -EXFULL;
 }

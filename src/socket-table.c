@@ -38,31 +38,35 @@ static int ask(int fd)
 
 struct search {
 	const struct host_address *name;
-	unsigned slots;
-	unsigned found;			/* how many of them */
+	unsigned (*number)(const struct host_address *name, const char *path, size_t length);
+	unsigned limit;			/* numbers from here on are not looked for */
+	uint32_t skipped;		/* an inode that does not count; 0: none */
+	unsigned found, wanted;		/* how many of them, and when to stop */
 	struct socket_entry *entry;
 };
 
-/* Looks at one socket of the answer. Returns whether all slots have been found. */
+/* Looks at one socket of the answer. Returns whether all have been found. */
 static bool look_at(const struct nlmsghdr *header, struct search *search)
 {
 	const struct unix_diag_msg *socket = NLMSG_DATA(header);
 	int left = (int)(header->nlmsg_len - NLMSG_LENGTH(sizeof *socket));
-	unsigned slot = MOST_SLOTS;
+	unsigned number = search->limit;
 	uid_t uid = SOCKET_UID_UNKNOWN;
 
 	for (const struct rtattr *a = (const struct rtattr *)(socket + 1); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
 		if (a->rta_type == UNIX_DIAG_NAME)
-			slot = host_address_slot(search->name, RTA_DATA(a), RTA_PAYLOAD(a));
+			number = search->number(search->name, RTA_DATA(a), RTA_PAYLOAD(a));
 		else if (a->rta_type == UNIX_DIAG_UID && RTA_PAYLOAD(a) >= sizeof uid)
 			memcpy(&uid, RTA_DATA(a), sizeof uid);
 	}
-	if (socket->udiag_type != SOCK_SEQPACKET || slot >= search->slots)
+	if (socket->udiag_type != SOCK_SEQPACKET || number >= search->limit || socket->udiag_ino == search->skipped)
 		return false;
 	search->entry->inode += socket->udiag_ino;
-	if (search->found == 0 || (uid != SOCKET_UID_UNKNOWN && !holder_is_trusted(uid)))
+	if (search->found == 0 || (uid != SOCKET_UID_UNKNOWN && !holder_is_trusted(uid))) {
 		search->entry->uid = uid;
-	return ++search->found == search->slots;
+		search->entry->number = number;
+	}
+	return ++search->found == search->wanted;
 }
 
 /* A kernel without CONFIG_UNIX_DIAG says ENOENT, which is not to be taken for "no such socket". */
@@ -96,17 +100,33 @@ static int search_answer(int fd, struct search *search)
 	}
 }
 
-int socket_table_find(const struct host_address *name, unsigned slots, struct socket_entry *entry)
+/* Reads the table. Returns 0 if all was found, -ENOENT if not, or another negative errno. */
+static int read_table(struct search *search)
 {
-	struct search search = { .name = name, .slots = slots, .entry = entry };
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG), r;
 
 	if (fd < 0)
 		return -errno;
-	*entry = (struct socket_entry){ .uid = SOCKET_UID_UNKNOWN };
+	*search->entry = (struct socket_entry){ .uid = SOCKET_UID_UNKNOWN };
 	r = ask(fd);
 	if (r == 0)
-		r = search_answer(fd, &search);
+		r = search_answer(fd, search);
 	close(fd);
 	return r;
+}
+
+int socket_table_find(const struct host_address *name, unsigned slots, struct socket_entry *entry)
+{
+	struct search search = { .name = name, .number = host_address_slot, .limit = slots, .wanted = slots, .entry = entry };
+
+	return read_table(&search);
+}
+
+int socket_table_places(const struct host_address *name, uint32_t own, unsigned most, struct socket_entry *entry)
+{
+	struct search search = { .name = name, .number = host_address_place, .limit = MOST_PLACES, .skipped = own, .wanted = most,
+				 .entry = entry };
+	int r = read_table(&search);
+
+	return r == 0 || r == -ENOENT ? (int)search.found : r;
 }

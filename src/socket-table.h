@@ -11,7 +11,8 @@
 
 struct socket_entry {
 	uint64_t inode;		/* what /proc/PID/fd shows as socket:[inode]; of several slots the sum */
-	uid_t uid;		/* who made the socket; SOCKET_UID_UNKNOWN before Linux 5.3 */
+	unsigned number;	/* of its slot or place; of several one of them */
+	uid_t uid;		/* who made that socket; SOCKET_UID_UNKNOWN before Linux 5.3 */
 };
 
 /*
@@ -20,5 +21,11 @@ struct socket_entry {
  * Returns 0, -ENOENT when one of them is free, or another negative errno: -EPROTONOSUPPORT without CONFIG_UNIX_DIAG.
  */
 int socket_table_find(const struct host_address *name, unsigned slots, struct socket_entry *entry);
+
+/*
+ * Counts the places to wait for the lock NAME that are taken, up to MOST, the socket OWN left out, and says in ENTRY which is one of
+ * them: a stranger's, if there is one. Returns how many, or a negative errno as above.
+ */
+int socket_table_places(const struct host_address *name, uint32_t own, unsigned most, struct socket_entry *entry);
 
 #endif

@@ -28,7 +28,7 @@ static int find_socket(const struct host_sources *sources, const struct host_add
 
 	if (!socket)
 		return -ENOENT;
-	*entry = (struct socket_entry){ socket->inode, socket->uid };
+	*entry = (struct socket_entry){ .inode = socket->inode, .uid = socket->uid };
 	return view_still_has(view, socket->inode) ? 0 : -ENOENT;
 }
 
