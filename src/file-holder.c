@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <linux/stat.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "lines.h"
@@ -72,6 +71,25 @@ static int rank(pid_t taker, const struct file_id *file)
 	return process_user(taker, &uid) == 0 && !holder_is_trusted(uid) ? 2 : 1;
 }
 
+static bool has_flock(pid_t pid, const void *file)
+{
+	return process_has_flock(pid, file);
+}
+
+/* Where the table does not show it, as in pid namespaces and where its numbers are not those of stat(2), some process may. */
+static int find_holder(const struct file_id *file, struct file_holders *holders)
+{
+	bool own_kind;
+	pid_t owner = process_find(has_flock, file, &own_kind);
+
+	if (!owner)
+		return file_table_is_whole() ? -ENOENT : -ENODATA;
+	holders->n = 1;
+	holders->taker = process_flock_taker(owner, file);
+	holders->number = file_number(holders->taker);
+	return 0;
+}
+
 int file_holders_read(const struct file_id *file, struct file_holders *holders)
 {
 	struct lines lines;
@@ -91,7 +109,7 @@ int file_holders_read(const struct file_id *file, struct file_holders *holders)
 			holders->taker = pid;
 	}
 	lines_close(&lines);
-	return r || holders->n > 0 ? r : file_table_is_whole() ? -ENOENT : -ENODATA;
+	return r || holders->n > 0 ? r : find_holder(file, holders);
 }
 
 bool file_taker_lives(pid_t taker, const struct file_id *file)
@@ -132,14 +150,15 @@ pid_t file_job_of(pid_t wrapper, const struct file_id *file)
 	return child.found;
 }
 
-static bool has_flock(pid_t pid, const void *file)
-{
-	return process_has_flock(pid, file);
-}
-
+/*
+ * Anybody can have the name of a keeper, and a pidfd of any process: what proves it is the program that it runs, as this user or root.
+ */
 static bool is_keeper(pid_t pid, const void *file)
 {
-	return process_is_keeper(pid) && process_has_flock(pid, file);
+	uid_t uid;
+
+	return process_is_me_only(pid) && process_is_keeper(pid) && process_user(pid, &uid) == 0 && holder_is_trusted(uid) &&
+	       process_has_flock(pid, file);
 }
 
 /* The command whose keeper has the lock: it is there as long as the command is. 0: there is none, or it cannot be seen. */
@@ -194,13 +213,6 @@ void file_find_holder(const struct file_id *file, struct holder *holder, bool th
 
 /* --- the command, to be replaced --------------------------------------------------------------------------------------------- */
 
-static int open_pidfd(pid_t pid)
-{
-	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-
-	return pidfd < 0 ? -errno : pidfd;
-}
-
 /* A pidfd of the command that the me-only WRAPPER runs, or a negative errno. */
 static int open_job(pid_t wrapper, const struct file_id *file, pid_t *job)
 {
@@ -208,7 +220,7 @@ static int open_job(pid_t wrapper, const struct file_id *file, pid_t *job)
 	int pidfd;
 
 	*job = file_job_of(wrapper, file);
-	pidfd = *job ? open_pidfd(*job) : -ESRCH;
+	pidfd = *job ? process_pidfd(*job) : -ESRCH;
 	/* The pidfd was first: what is read now is of the process that it is for. */
 	if (pidfd >= 0 && (process_read(*job, &process) || process.parent != wrapper || file_job_of(wrapper, file) != *job)) {
 		close(pidfd);
@@ -232,7 +244,7 @@ static int open_kept(const struct file_id *file, struct replacement *replacement
 	if (owner && process_user(owner, &uid) == 0 && !holder_is_trusted(uid))
 		return replacement_refuse(replacement, replacement_stranger);
 	*job = find_kept(file);
-	pidfd = *job ? open_pidfd(*job) : -ESRCH;
+	pidfd = *job ? process_pidfd(*job) : -ESRCH;
 	if (pidfd >= 0 && find_kept(file) != *job) {
 		close(pidfd);
 		pidfd = -ESRCH;
@@ -253,7 +265,7 @@ int file_find_job(const struct lock *lock, struct replacement *replacement, pid_
 		return r == -ENOENT ? -ESRCH : r == -ENODATA ? open_kept(&file, replacement, job) : replacement_refuse_unproved(replacement);
 	if (holders.n > 1)
 		return replacement_refuse(replacement, "several share it");
-	taker = open_pidfd(holders.taker);
+	taker = process_pidfd(holders.taker);
 	if (taker < 0 && taker != -ESRCH)
 		return replacement_refuse_unproved(replacement);
 	if (taker >= 0 && process_user(holders.taker, &uid) == 0 && !holder_is_trusted(uid) && file_taker_lives(holders.taker, &file)) {

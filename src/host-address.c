@@ -57,6 +57,14 @@ void host_address(struct host_address *address, const char *name)
 	finish(address, out + length);
 }
 
+/* Puts N to OUT, without a NUL: for it there may be no room. Returns where it ends. */
+static char *put_number(char *out, uint64_t n)
+{
+	char text[NUMBER_TEXT_SIZE];
+
+	return mempcpy(out, text, (size_t)(number_format(n, text) - text));
+}
+
 void host_address_suffixed(struct host_address *address, const struct host_address *lock, const char *kind, uint64_t n)
 {
 	char *out;
@@ -65,7 +73,7 @@ void host_address_suffixed(struct host_address *address, const struct host_addre
 	out = (char *)&address->un + address->length;
 	*out++ = 0;
 	out = stpcpy(out, kind) + 1;	/* with its NUL */
-	finish(address, number_format(n, out));
+	finish(address, put_number(out, n));
 }
 
 void host_address_of_file(struct host_address *address, uint32_t major, uint32_t minor, uint64_t inode)
@@ -138,6 +146,6 @@ void host_queue_address(struct host_address *address, const struct host_address 
 		char *out = (char *)&address->un + address->length;
 
 		*out++ = 0;
-		finish(address, number_format(slots, out));
+		finish(address, put_number(out, slots));
 	}
 }

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "deadline.h"
@@ -171,10 +170,8 @@ static int proved_pidfd(int fd, const struct host_peer *peer, const struct host_
 		return -ESRCH;
 	if (peer->life == PEER_ALIVE)
 		return host_peer_pidfd(fd);
-	pidfd = (int)syscall(SYS_pidfd_open, peer->cred.pid, 0);
-	if (pidfd < 0)
-		return -errno;
-	if (host_is_proved_holder(address, &host_kernel, peer->cred.pid))
+	pidfd = process_pidfd(peer->cred.pid);
+	if (pidfd < 0 || host_is_proved_holder(address, &host_kernel, peer->cred.pid))
 		return pidfd;
 	close(pidfd);
 	return -ESRCH;

@@ -533,7 +533,8 @@ static int look_past_front(struct waiter *w)
 	if (w->seen_free > 0 && w->seen_free < limit) {
 		w->seen_free = slot_is_free(w) ? w->seen_free + 1 : 0;
 	} else {
-		r = bind_any(w);
+		/* What was seen free so often, or whatever is free now. */
+		r = w->seen_free > 0 ? bind_slot(w, w->slot) : bind_any(w);
 		if (r == 0 && w->seen_free > 0)
 			return 0;
 		if (r && r != -EADDRINUSE)

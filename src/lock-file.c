@@ -4,27 +4,26 @@
  *  1. The file is opened if it is there, for reading, or where that is not allowed for writing, without blocking (a FIFO) and without
  *     changing anything; only if it is missing it is made. O_CREAT for a file that is there would be refused in /tmp by
  *     fs.protected_regular, even to root. It is never written, and never deleted.
- *  2. A symbolic link that another user has put into a sticky folder is not followed: he would choose which file is made or locked.
- *     The kernel's fs.protected_symlinks is the same rule, where it is switched on.
+ *  2. If the path is a symbolic link that another user has put into a sticky folder, it is not followed: he would choose which file is
+ *     made or locked. The kernel's fs.protected_symlinks is the same rule, where it is switched on, also for links behind that link.
  *  3. The lock is had only if, after it was granted, the path still leads to the locked file: who has deleted or replaced it has made
  *     another lock of it. Otherwise all begins anew.
  *  4. EWOULDBLOCK, and nothing else, means held.
  *  5. The lock belongs to the open file description: the command inherits it, me-only and the keeper have it, too, as with a host lock.
- *  6. The wait is the kernel's: first come, first served, as long as nobody is interrupted. So a thread of its own waits in flock(2),
- *     without interruption, while we attend to what is due. It is a thread and not a process, so that the kernel's table has our
+ *  6. The wait is the kernel's: first come, first served (since Linux 5.0), as long as nobody is interrupted; to stop a waiter and let
+ *     it go on is that. So a thread of its own waits in flock(2), while we attend to what is due. It is a thread and not a process, so that the kernel's table has our
  *     pid, and so that it ends with us, whatever ends us.
  *  7. Re-entry: the caller has inherited a descriptor that has the lock, or one of its ancestors has one.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <linux/stat.h>
 #include <poll.h>
-#include <sched.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -113,146 +112,167 @@ static int open_file(struct lock *lock, bool writable)
 	return fd < 0 ? fd : descriptor_off_stdio(fd);
 }
 
-/* Rule 3: whether the path still leads to the file FD. */
-static bool is_still_there(const struct lock *lock, int fd)
+/* --- re-entry ----------------------------------------------------------------------------------------------------------------- */
+
+/* Under which holding the caller runs. */
+struct own {
+	const struct file_id *file;
+	pid_t taker;		/* who took it; -1: none is known */
+};
+
+static bool is_locked(int fd, void *argument)
 {
+	struct own *own = argument;
+
+	own->taker = process_own_flock_taker(fd, own->file);
+	return own->taker >= 0;
+}
+
+/* Rule 7: whether one of our descriptors, or of our ancestors', has the lock. */
+static bool find_own(struct own *own)
+{
+	struct process process;
+
+	if (descriptor_inherited(is_locked, own))
+		return true;
+	for (pid_t pid = getppid(); pid > 0; pid = process.parent) {
+		own->taker = process_flock_taker(pid, own->file);
+		if (own->taker >= 0)
+			return true;
+		if (process_read(pid, &process))
+			break;
+	}
+	return false;
+}
+
+/* Whether who waits for the file FD would wait for itself. */
+static bool is_reentry(int fd)
+{
+	struct file_holders holders;
 	struct statx status;
 	struct file_id file;
 
-	return file_identify(lock->name, &file) == 0 && file_status(fd, "", &status) == 0 && file_is(&status, &file);
+	if (file_status(fd, "", &status))
+		return false;
+	file = (struct file_id){ status.stx_dev_major, status.stx_dev_minor, status.stx_ino };
+	if (find_own(&(struct own){ &file, -1 }))
+		return true;
+	/* Of an ancestor that has more rights than we only the number is seen. */
+	return file_holders_read(&file, &holders) == 0 && process_descends(getpid(), holders.taker) && file_taker_lives(holders.taker, &file);
 }
 
-/* --- re-entry ----------------------------------------------------------------------------------------------------------------- */
-
-static bool is_locked(int fd, void *file)
+/* Whether nobody but root and this user can open FILE, at the path NAME: then a lock on it is theirs. */
+static bool is_private(const char *name, const struct file_id *file)
 {
-	return process_is_flock(fd, file);
-}
+	struct statx status;
 
-/* Whether an ancestor of ours has the lock. */
-static bool descends_from_holder(const struct file_id *file)
-{
-	struct file_holders holders;
-	struct process process;
-
-	for (pid_t pid = getppid(); pid > 0; pid = process.parent)
-		if (process_has_flock(pid, file))
-			return true;
-		else if (process_read(pid, &process))
-			break;
-	/* Of one that has more rights than we only the number is seen. */
-	return file_holders_read(file, &holders) == 0 && process_descends(getpid(), holders.taker) && file_taker_lives(holders.taker, file);
-}
-
-static bool is_reentry(struct file_id *file)
-{
-	return descriptor_inherited(is_locked, file) || descends_from_holder(file);
+	/* The permissions of a group are the most that an access control list can give to anybody. */
+	return file_status(AT_FDCWD, name, &status) == 0 && file_is(&status, file) && holder_is_trusted(status.stx_uid) &&
+	       !(status.stx_mode & (S_IRWXG | S_IRWXO));
 }
 
 /*
  * A stranger must not be able to hand his lock down, by sudo for instance: so who took it must be proved to be this user or root.
- * Of a process with more rights than ours nothing is: its number can have been used again.
+ * What a process is now is no proof: it can have taken the lock before it became a program with more rights. A me-only is one: no
+ * such program is. Otherwise strangers must not be able to open the file.
  */
 static int file_is_ours(struct lock *lock)
 {
-	struct file_holders holders;
 	struct file_id file;
+	struct own own = { &file, -1 };
 	uid_t uid;
 	int r = file_identify(lock->name, &file);
 
 	lock->failed = "cannot look at the file";
 	if (r)
 		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
-	return is_reentry(&file) && file_holders_read(&file, &holders) == 0 && process_has_flock(holders.taker, &file) &&
-	       process_user(holders.taker, &uid) == 0 && holder_is_trusted(uid);
+	if (!find_own(&own))
+		return 0;
+	return is_private(lock->name, &file) || (process_is_me_only(own.taker) && process_flock_taker(own.taker, &file) == own.taker &&
+						  process_user(own.taker, &uid) == 0 && holder_is_trusted(uid));
 }
 
 /* --- waiting ------------------------------------------------------------------------------------------------------------------ */
 
-/* The thread that waits in flock(2). What it and we share. */
+/* What we share with the thread that waits in flock(2). */
 struct waiter {
 	int fd, operation;
 	int error;		/* once it has ended */
+	int done;		/* an eventfd, readable once it has ended or is about to */
 	atomic_int settled;	/* by whoever comes first: the thread, with the lock, or we, when we give up */
-	int thread;		/* its number; 0 once it has ended: the kernel says so and wakes us up */
 };
 
-static int wait_for_lock(void *argument)
+static void *wait_for_lock(void *argument)
 {
 	struct waiter *w = argument;
 
-	w->error = 0;
-	while (flock(w->fd, w->operation))
-		if (errno != EINTR) {
-			w->error = errno;
-			return 0;
-		}
-	/* We have given up meanwhile: then nobody is to find us holding it. */
-	if (atomic_exchange(&w->settled, 1))
+	while (flock(w->fd, w->operation) && (w->error = errno) == EINTR)
+		w->error = 0;
+	/* If we have given up meanwhile, nobody is to find us holding it. */
+	if (w->error == 0 && atomic_exchange(&w->settled, 1))
 		flock(w->fd, LOCK_UN);
-	return 0;
+	else
+		(void)!write(w->done, &(uint64_t){ 1 }, sizeof(uint64_t));
+	return NULL;
 }
 
 /* Returns 0 or a negative errno. */
-static int start_thread(struct waiter *w)
+static int start_thread(pthread_t *thread, struct waiter *w)
 {
-	/* Not on our stack: after we have given up it goes on until we have ended. */
-	char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	pthread_attr_t small;
 
-	if (stack == MAP_FAILED)
-		return -errno;
-	return clone(wait_for_lock, stack + STACK_SIZE,
-		     CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID,
-		     w, &w->thread, NULL, &w->thread) < 0 ? -errno : 0;
-}
-
-/* Sleeps until WHEN, or the thread has ended. */
-static void sleep_until(struct waiter *w, int64_t when)
-{
-	int64_t left = when == DEADLINE_NEVER ? NS_PER_S * 3600 : when - deadline_now();
-	long timeout[2] = { (long)(left / NS_PER_S), (long)(left % NS_PER_S) };
-	int thread = __atomic_load_n(&w->thread, __ATOMIC_ACQUIRE);
-
-	if (thread && left > 0)
-		syscall(SYS_futex, &w->thread, FUTEX_WAIT, thread, timeout, NULL, 0);
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, STACK_SIZE);
+	return -pthread_create(thread, &small, wait_for_lock, w);
 }
 
 /* Whether the caller itself runs under the lock is looked up once, and then it is told that we wait. */
-static int attend(const struct lock *lock, struct lock_wait *wait, bool *begun)
+static int attend(const struct lock *lock, struct lock_wait *wait, int fd, bool *begun)
 {
-	struct file_id file;
-
 	if (*begun && deadline_now() < wait->due)
 		return 0;
-	if (!*begun && file_identify(lock->name, &file) == 0 && is_reentry(&file))
+	if (!*begun && is_reentry(fd))
 		return -EDEADLK;
 	*begun = true;
 	return wait->attend(wait, lock);
 }
 
-/* Waits for the lock on FD. Returns 0, -EAGAIN: try again; or as file_take(). */
-static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, bool *begun)
+/* Attends until the thread has ended, or it is over. Returns 0, or what ends the wait. */
+static int attend_until_done(const struct lock *lock, struct lock_wait *wait, const struct waiter *w, bool *begun)
 {
-	static struct waiter w;	/* as long as the thread */
-	int r = attend(lock, wait, begun);
+	struct pollfd done = { .fd = w->done, .events = POLLIN };
+	int r = 0;
 
-	if (r)
-		return r;
-	w = (struct waiter){ .fd = fd, .operation = lock->shared ? LOCK_SH : LOCK_EX };
-	lock->failed = "cannot wait";
-	r = start_thread(&w);
-	while (r == 0 && __atomic_load_n(&w.thread, __ATOMIC_ACQUIRE)) {
-		sleep_until(&w, deadline_earlier(wait->deadline, wait->due));
-		r = attend(lock, wait, begun);
+	while (r == 0 && poll(&done, 1, deadline_poll_timeout(deadline_earlier(wait->deadline, wait->due))) <= 0) {
+		r = attend(lock, wait, w->fd, begun);
 		if (r == 0 && deadline_now() >= wait->deadline)
 			r = -ETIMEDOUT;
 	}
+	return r;
+}
+
+/* Waits for the lock on FD. Returns 0: it is ours; -EAGAIN: try again; or as file_take(). */
+static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, bool *begun)
+{
+	static struct waiter w;	/* as long as the thread, which lives on when we give up */
+	pthread_t thread;
+	int r;
+
+	lock->failed = "cannot wait";
+	w = (struct waiter){ .fd = fd, .operation = lock->shared ? LOCK_SH : LOCK_EX, .done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
+	r = w.done < 0 ? -errno : start_thread(&thread, &w);
+	if (r) {
+		if (w.done >= 0)
+			close(w.done);
+		return r;
+	}
+	r = attend_until_done(lock, wait, &w, begun);
 	/* It is ours when the thread was first, even if our time is over by now. */
-	if (r == -ETIMEDOUT && atomic_exchange(&w.settled, 1))
-		r = 0;
-	else if (r && r != -ETIMEDOUT)
-		atomic_exchange(&w.settled, 1);
-	return r == 0 && w.error ? -EAGAIN : r;
+	if (r && !(atomic_exchange(&w.settled, 1) && r == -ETIMEDOUT))
+		return r;
+	pthread_join(thread, NULL);
+	close(w.done);
+	return w.error ? -EAGAIN : 0;
 }
 
 /* --- taking ------------------------------------------------------------------------------------------------------------------- */
@@ -269,35 +289,25 @@ static int try_lock(const struct lock *lock, int fd)
 }
 
 /* Takes the lock on FD. Returns as file_take(). */
-static int take(struct lock *lock, struct lock_wait *wait, int fd, bool *begun)
+static int lock_file_at(struct lock *lock, struct lock_wait *wait, int fd, bool *begun)
 {
-	int64_t pause = NS_PER_MS, failed_at;
+	int64_t pause = NS_PER_MS;
 	int r;
 
 	while ((r = try_lock(lock, fd)) == -EWOULDBLOCK && wait->deadline) {
+		if (!*begun && (r = attend(lock, wait, fd, begun)))
+			return r;
 		r = wait_in_kernel(lock, wait, fd, begun);
 		if (r != -EAGAIN)
 			return r;
 		/* The kernel has ended the wait for a reason that trying tells, or that has passed. */
-		failed_at = deadline_now();
-		if (failed_at >= wait->deadline)
+		if (deadline_now() >= wait->deadline)
 			return -ETIMEDOUT;
 		pause = pause < LONGEST_PAUSE ? pause * 2 : pause;
-		poll(NULL, 0, deadline_poll_timeout(deadline_earlier(failed_at + pause, wait->deadline)));
+		poll(NULL, 0, deadline_poll_timeout(deadline_earlier(deadline_in(pause), wait->deadline)));
 	}
 	lock->failed = "cannot lock the file";
-	return r;
-}
-
-static int busy(int fd)
-{
-	struct statx status;
-	struct file_id file;
-
-	if (file_status(fd, "", &status))
-		return -EBUSY;
-	file = (struct file_id){ status.stx_dev_major, status.stx_dev_minor, status.stx_ino };
-	return is_reentry(&file) ? -EDEADLK : -EBUSY;
+	return r != -EWOULDBLOCK ? r : is_reentry(fd) ? -EDEADLK : -EBUSY;
 }
 
 static int take_place(struct lock *lock, struct lock_wait *wait, int fd)
@@ -309,35 +319,58 @@ static int take_place(struct lock *lock, struct lock_wait *wait, int fd)
 	lock->failed = "cannot look at the file";
 	if (r)
 		return r;
+	/* Not for an instant by somebody who will not wait: another would give up because of it. */
+	if (is_reentry(fd))
+		return -EDEADLK;
 	host_address_of_file(&name, status.stx_dev_major, status.stx_dev_minor, status.stx_ino);
 	return place_take(lock, &name, wait);
+}
+
+/* Rule 3: whether the path still leads to the file FD: 1, 0, or a negative errno. */
+static int is_still_there(struct lock *lock, int fd)
+{
+	struct statx status;
+	struct file_id file;
+	int r = file_identify(lock->name, &file);
+
+	lock->failed = "cannot look at the file";
+	if (r)
+		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
+	r = file_status(fd, "", &status);
+	return r ? r : file_is(&status, &file);
+}
+
+/* Opens and locks the file once. Returns 1: that was it; 0: it was replaced meanwhile; or as file_take(). */
+static int take_once(struct lock *lock, struct lock_wait *wait, bool writable, bool *begun)
+{
+	int fd = open_file(lock, writable), r = fd < 0 ? fd : 0;
+
+	if (r == 0 && wait->places && lock->place < 0)
+		r = take_place(lock, wait, fd);
+	if (r == 0)
+		r = lock_file_at(lock, wait, fd, begun);
+	if (r == 0)
+		r = is_still_there(lock, fd);
+	if (r == 1)
+		lock->fd = fd;
+	/* After a wait that we have given up the thread may still be there. */
+	else if (fd >= 0 && r != -ETIMEDOUT && r != -ECANCELED)
+		close(fd);
+	return r;
 }
 
 static int file_take(struct lock *lock, struct lock_wait *wait)
 {
 	bool writable = false, begun = false;
-	int fd, r = 0;
 
 	for (int tries = 0; tries < OPEN_TRIES; tries++) {
-		fd = open_file(lock, writable);
-		if (fd < 0)
-			return fd;
-		if (wait->places && lock->place < 0)
-			r = take_place(lock, wait, fd);
-		if (r == 0)
-			r = take(lock, wait, fd, &begun);
-		if (r == 0 && is_still_there(lock, fd)) {
-			lock->fd = fd;
-			return 0;
-		}
-		if (r == -EWOULDBLOCK)
-			r = busy(fd);
+		int r = take_once(lock, wait, writable, &begun);
+
 		/* On NFS, where the kernel makes a record lock of it, an exclusive one is only for who may write. */
 		if ((r == -EBADF || r == -EIO) && !writable)
 			writable = true;
 		else if (r)
-			return r;	/* with the file open: the thread that waits for it may still be there */
-		close(fd);
+			return r < 0 ? r : 0;
 	}
 	lock->failed = "the file is replaced again and again";
 	return -ESTALE;

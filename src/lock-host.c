@@ -261,6 +261,9 @@ static int host_take(struct lock *lock, struct lock_wait *wait)
 	int fd, r;
 
 	host_address(&address, lock->name);
+	/* Not for an instant by somebody who will not wait: another would give up because of it. */
+	if (wait->places && lock->slots == 1 && host_is_reentry(&address, 1))
+		return -EDEADLK;
 	if (wait->places && (r = place_take(lock, &address, wait)))
 		return r;
 	if (wait->deadline)

@@ -89,7 +89,7 @@ struct lock_engine {
 	void (*find_holder)(const struct lock *lock, struct holder *holder, bool thorough);
 
 	/*
-	 * Finds the command that holds the lock, for replace.c: a pidfd of it, with the proof that it is it. Returns that, with its pid
+	 * Finds the command that holds the lock, for replacement.c: a pidfd of it, with the proof that it is it. Returns that, with its pid
 	 * in JOB; -ESRCH: it has ended, others have inherited the lock; or -EPERM and the reason in replacement->refused.
 	 */
 	int (*find_job)(const struct lock *lock, struct replacement *replacement, pid_t *job);

@@ -159,14 +159,13 @@ static int refused(const struct lock *lock, const struct options *options, int e
 /* So many wait already that this one is not needed, or not wanted. */
 static int queue_full(const struct lock *lock, const struct options *options, const struct lock_wait *wait)
 {
-	bool stranger = wait->waiter.uid_known && !holder_is_trusted(wait->waiter.uid);
 	struct holder holder;
 	struct line line;
 
-	if (!stranger && is_silent_at_a_glance(lock, options))
+	if (is_silent_at_a_glance(lock, options))
 		return options_status(options, EXIT_HELD);
 	lock->engine->find_holder(lock, &holder, true);
-	if (!stranger && is_silent(options, &holder))
+	if (is_silent(options, &holder))
 		return options_status(options, EXIT_HELD);
 	line_begin_about(&line, lock->spec);
 	line_add(&line, "the queue is full, ");

@@ -9,16 +9,29 @@
 #include "process.h"
 #include "socket-table.h"
 
-/* Takes the first free one of N, by FD. Returns 0, -EADDRINUSE, or another negative errno. */
+/* Whether ADDRESS, which is in use, is a stranger's: who does not wait, but keeps others from it. */
+static bool is_strangers(const struct host_address *address)
+{
+	struct host_inquiry inquiry;
+
+	host_inquire(&inquiry, address);
+	if (inquiry.fd < 0)
+		return false;
+	close(inquiry.fd);
+	return !holder_is_trusted(inquiry.peer.cred.uid);
+}
+
+/* Takes by FD the first free place, if less than N are taken before it. Returns 0, -EADDRINUSE, or another negative errno. */
 static int take_first(struct lock *lock, int fd, const struct host_address *name, unsigned n)
 {
 	int r = -EADDRINUSE;
 
-	for (unsigned place = 0; r == -EADDRINUSE && place < n; place++) {
+	for (unsigned place = 0, taken = 0; r == -EADDRINUSE && taken < n && place < MOST_PLACES; place++) {
 		struct host_address address;
 
 		host_address_suffixed(&address, name, "place", place);
 		r = host_bind(lock, fd, &address);
+		taken += r == -EADDRINUSE && !is_strangers(&address);
 	}
 	return r;
 }

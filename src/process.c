@@ -178,13 +178,27 @@ bool process_has_socket(pid_t pid, uint32_t inode)
 	return found;
 }
 
+static const char *me_only = "/proc/self/exe";
+
+void process_set_me_only(const char *path)
+{
+	me_only = path;
+}
+
 bool process_is_me_only(pid_t pid)
 {
 	char path[PROCESS_PATH_SIZE];
 	struct statx own, other;
 
-	return file_status(AT_FDCWD, "/proc/self/exe", &own) == 0 && file_status(AT_FDCWD, process_path(path, pid, "exe"), &other) == 0 &&
-	       own.stx_dev_major == other.stx_dev_major && own.stx_dev_minor == other.stx_dev_minor && own.stx_ino == other.stx_ino;
+	return file_status(AT_FDCWD, me_only, &own) == 0 && file_status(AT_FDCWD, process_path(path, pid, "exe"), &other) == 0 &&
+	       file_is(&other, &(struct file_id){ own.stx_dev_major, own.stx_dev_minor, own.stx_ino });
+}
+
+int process_pidfd(pid_t pid)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	return pidfd < 0 ? -errno : pidfd;
 }
 
 bool process_seems_me_only(pid_t pid)
@@ -321,11 +335,11 @@ bool process_has_flock(pid_t pid, const struct file_id *file)
 	return process_flock_taker(pid, file) >= 0;
 }
 
-bool process_is_flock(int fd, const struct file_id *file)
+pid_t process_own_flock_taker(int fd, const struct file_id *file)
 {
 	struct statx status;
 
-	return file_status(fd, "", &status) == 0 && file_is(&status, file) && flock_taker(getpid(), (uint64_t)fd) >= 0;
+	return file_status(fd, "", &status) == 0 && file_is(&status, file) ? flock_taker(getpid(), (uint64_t)fd) : -1;
 }
 
 pid_t process_kept_by(pid_t pid)

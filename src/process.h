@@ -45,8 +45,14 @@ bool process_is_stopped(pid_t pid);
 /* Whether PID is ANCESTOR or descends from it, as far as can be seen. */
 bool process_descends(pid_t pid, pid_t ancestor);
 
-/* Whether PID runs the same program file as this process. */
+/* Whether PID runs the same program file as this process, or as process_set_me_only() has said. */
 bool process_is_me_only(pid_t pid);
+
+/* For the helpers, which are other programs: PATH is that of me-only. It stays the caller's. */
+void process_set_me_only(const char *path);
+
+/* A pidfd of PID, or a negative errno. */
+int process_pidfd(pid_t pid);
 
 /* The same, or a file of that name: another version. A keeper's name has a second word. */
 bool process_seems_me_only(pid_t pid);
@@ -66,6 +72,9 @@ bool process_has_socket(pid_t pid, uint32_t inode);
  */
 pid_t process_flock_taker(pid_t pid, const struct file_id *file);
 
+/* The same for our own descriptor FD. */
+pid_t process_own_flock_taker(int fd, const struct file_id *file);
+
 /* Whether PID is seen to have one. */
 bool process_has_flock(pid_t pid, const struct file_id *file);
 
@@ -76,9 +85,6 @@ pid_t process_kept_by(pid_t pid);
 
 /* Whether PID is seen to have FILE open. */
 bool process_has_file(pid_t pid, const struct file_id *file);
-
-/* Whether our own descriptor FD is FILE with an flock(2) on it. */
-bool process_is_flock(int fd, const struct file_id *file);
 
 /* Whether PID has the name of a keeper. */
 bool process_is_keeper(pid_t pid);

@@ -40,13 +40,6 @@
 static const char unproved[] = "nothing proves that it was started under this lock";
 const char replacement_stranger[] = "the holder is neither this user nor root";
 
-static int open_pidfd(pid_t pid)
-{
-	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-
-	return pidfd < 0 ? -errno : pidfd;
-}
-
 /* Who is stopped cannot end: it is told to go on, too. Returns 0 or a negative errno. */
 static int end(int pidfd, int number)
 {
@@ -218,7 +211,7 @@ static bool visit(pid_t pid, void *argument)
 	/* When the command has ended, nobody descends from it any more: its turn comes last. */
 	if (pid == r->job)
 		return true;
-	pidfd = open_pidfd(pid);
+	pidfd = process_pidfd(pid);
 	if (pidfd < 0)
 		return true;
 	if (belongs(hunt, pid)) {
@@ -251,7 +244,7 @@ static int ask_job(const struct lock *lock, struct replacement *replacement)
 	if (replacement->foreign)
 		process_walk(visit_started, &hunt);
 	process_read(replacement->job, &process);
-	wrapper = hunt.found > 0 ? -ESRCH : open_pidfd(process.parent);
+	wrapper = hunt.found > 0 ? -ESRCH : process_pidfd(process.parent);
 	if (wrapper >= 0) {
 		if (process_seems_me_only(process.parent) && has_lock(lock, replacement, process.parent))
 			r = end(wrapper, SIGTERM);

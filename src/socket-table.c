@@ -40,6 +40,7 @@ struct search {
 	const struct host_address *name;
 	unsigned (*number)(const struct host_address *name, const char *path, size_t length);
 	unsigned limit;			/* numbers from here on are not looked for */
+	bool trusted;			/* only those of this user and root */
 	uint32_t skipped;		/* an inode that does not count; 0: none */
 	unsigned found, wanted;		/* how many of them, and when to stop */
 	struct socket_entry *entry;
@@ -52,6 +53,7 @@ static bool look_at(const struct nlmsghdr *header, struct search *search)
 	int left = (int)(header->nlmsg_len - NLMSG_LENGTH(sizeof *socket));
 	unsigned number = search->limit;
 	uid_t uid = SOCKET_UID_UNKNOWN;
+	bool stranger;
 
 	for (const struct rtattr *a = (const struct rtattr *)(socket + 1); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
 		if (a->rta_type == UNIX_DIAG_NAME)
@@ -61,8 +63,11 @@ static bool look_at(const struct nlmsghdr *header, struct search *search)
 	}
 	if (socket->udiag_type != SOCK_SEQPACKET || number >= search->limit || socket->udiag_ino == search->skipped)
 		return false;
+	stranger = uid != SOCKET_UID_UNKNOWN && !holder_is_trusted(uid);
+	if (search->trusted && stranger)
+		return false;
 	search->entry->inode += socket->udiag_ino;
-	if (search->found == 0 || (uid != SOCKET_UID_UNKNOWN && !holder_is_trusted(uid))) {
+	if (search->found == 0 || stranger) {
 		search->entry->uid = uid;
 		search->entry->number = number;
 	}
@@ -124,7 +129,7 @@ int socket_table_find(const struct host_address *name, unsigned slots, struct so
 
 int socket_table_places(const struct host_address *name, uint32_t own, unsigned most, struct socket_entry *entry)
 {
-	struct search search = { .name = name, .number = host_address_place, .limit = MOST_PLACES, .skipped = own, .wanted = most,
+	struct search search = { .name = name, .number = host_address_place, .limit = MOST_PLACES, .trusted = true, .skipped = own, .wanted = most,
 				 .entry = entry };
 	int r = read_table(&search);
 

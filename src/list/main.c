@@ -30,6 +30,7 @@
 #include "../lock.h"
 #include "../message.h"
 #include "../options.h"
+#include "../process.h"
 #include "all.h"
 #include "who.h"
 
@@ -102,5 +103,6 @@ int main(int argc, char **argv)
 		message("list", "is a part of me-only: use me-only --who or --list", 0);
 		return EXIT_USAGE;
 	}
+	process_set_me_only(argv[0]);
 	return answer(options.mode == MODE_WHO ? &lock : NULL, argv[0], &options);
 }
