@@ -90,6 +90,42 @@ def test_many_at_once(start, rows, lock):
         assert all(seen[name]["state"] == "held" and seen[name]["pid"] for name in wanted)
 
 
+@forms
+def test_each_slot_has_a_row(hold, start, run, call, lock, form):
+    """Those who wait may get any of them: each row counts them."""
+    holders = [hold(lock, *form, "-j4") for _ in range(3)]
+    assert release(holders[1]) == 0
+
+    def seen():
+        r = call(ME_ONLY, "--list", "--json")
+        assert (r.returncode, r.stderr) == (0, b"")
+        return [(row["slot"], row["pid"], row["state"], row["waiters"]) for row in json.loads(r.stdout)["locks"] if row["lock"] == lock]
+
+    assert seen() == [(0, holders[0].job, "held", 0), (2, holders[2].job, "held", 0)]
+    text = run("--list").stdout.decode()
+    assert re.findall(rf"^{lock} +held +(\d+) {user()} .* (\d) +0 cat$", text, re.M) == \
+        [(str(holders[n].job), str(n)) for n in (0, 2)]
+    start(ME_ONLY, "-w", "inf", lock, "true")
+    wait_for(lambda: waiters_of(lock) == 1, "it waits")
+    wait_for(lambda: seen() == [(0, holders[0].job, "held", 1), (2, holders[2].job, "held", 1)], "it is counted")
+
+
+def test_a_slot_that_was_inherited(run, hold, call, lock):
+    hold(lock, "-j2")
+    left = int(run("-j2", lock, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!").stdout)
+    rows = [row for row in json.loads(call(ME_ONLY, "--list", "--json").stdout)["locks"] if row["lock"] == lock]
+    assert [(row["slot"], row["state"]) for row in rows] == [(0, "held"), (1, "inherited")]
+    assert rows[1]["pid"] == left
+
+
+@forms
+def test_long_names_are_whole_in_each_slot(hold, call, lock, form):
+    name = lock * 10
+    holders = [hold(name, *form, "-j2") for _ in range(2)]
+    rows = [row for row in json.loads(call(ME_ONLY, "--list", "--json").stdout)["locks"] if row["lock"] == name]
+    assert [(row["slot"], row["pid"]) for row in rows] == [(n, h.job) for n, h in enumerate(holders)]
+
+
 def test_who_does_not_greet_is_shown_all_the_same(hold, me_only, rows, lock):
     holder = hold(lock)
     os.kill(holder.pid, signal.SIGSTOP)
@@ -120,6 +156,8 @@ def test_names_that_are_no_locks(lock, rows):
     before = set(rows())
     sockets = []
     for kind, addr in ((socket.SOCK_STREAM, address(lock)), (socket.SOCK_SEQPACKET, address(lock, b"\0other\x000")),
+                       (socket.SOCK_SEQPACKET, address(lock, b"\0slot\x000")), (socket.SOCK_SEQPACKET, address(lock, b"\0slot\x0001")),
+                       (socket.SOCK_SEQPACKET, address(lock, b"\0slot\x001024")), (socket.SOCK_SEQPACKET, address(lock, b"\0place\x000")),
                        (socket.SOCK_SEQPACKET, address(lock, b"x" * 60)), (socket.SOCK_SEQPACKET, b"\0me-only#" + lock.encode())):
         sockets.append(socket.socket(socket.AF_UNIX, kind))
         sockets[-1].bind(addr)

@@ -20,7 +20,7 @@ with open(os.path.join(os.path.dirname(__file__), "stranger.py"), encoding="utf-
 
 AGE = r"(\d+(\.\d)?(ms|s|m|h|d)){1,2}"
 OTHER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
-COLUMNS = {"lock", "role", "place", "pid", "user", "uid", "state", "since", "age", "at_most", "command", "hidden"}
+COLUMNS = {"lock", "role", "slot", "place", "pid", "user", "uid", "state", "since", "age", "at_most", "command", "hidden"}
 HELPER = os.path.join(BUILD, "libexec", "me-only", "list")
 
 
@@ -120,7 +120,7 @@ def test_the_job_and_what_belongs_to_it(hold, run, who, lock, form):
     rows = who(lock)
     job = rows[0]
     assert (job["lock"], job["role"], job["pid"], job["uid"], job["state"]) == (lock, "job", holder.job, os.geteuid(), "sleeping")
-    assert (job["place"], job["command"], job["hidden"]) == (None, "cat", None)
+    assert (job["slot"], job["place"], job["command"], job["hidden"]) == (0, None, "cat", None)
     assert job["at_most"] is (form == ("-F",)) and isinstance(job["since"], float) and isinstance(job["age"], float)
     expected = {("job", holder.job)} | ({("wrapper", holder.pid)} if form != ("-F",) else set())
     assert {row for row in roles(rows) if row[0] != "keeper"} == expected
@@ -282,6 +282,116 @@ def test_a_thousand_and_more_waiters(hold, line, who, call, lock):
     left = [p.pid for p in waiters if p.returncode is None]
     assert waiting(who(lock)) == left
     assert listed(call, lock)["waiters"] == len(left)
+
+
+# --- slots ---
+
+def slots_line(text):
+    return text.decode().split("\n")[0].partition(": ")[2]
+
+
+@pytest.mark.parametrize("held, said", [
+    ((0,), "1 of 3 slots are in use, 2 are free"), ((0, 1), "2 of 3 slots are in use, 1 is free"),
+    ((0, 1, 2), "3 of 3 slots are in use, 0 are free"), ((2,), "1 of 3 slots are in use, 2 are free"), ((), "free")], ids=str)
+def test_how_many_slots_are_free(hold, run, who, lock, held, said):
+    holders = [hold(lock, "-j3") for _ in range(3)]
+    for n, h in enumerate(holders):
+        if n not in held:
+            assert release(h) == 0
+    r = run("--who", lock)
+    assert (r.returncode, slots_line(r.stdout), r.stderr) == (4 if held else 0, said, b"")
+    assert [(row["slot"], row["pid"]) for row in who(lock, status=4 if held else 0) if row["role"] == "job"] == \
+        [(n, holders[n].job) for n in held]
+
+
+@forms
+def test_all_holders_and_what_belongs_to_them(hold, run, who, lock, form):
+    holders = [hold(lock, *form, "-j3") for _ in range(3)]
+    rows = [row for row in who(lock) if row["role"] != "keeper"]
+    wrappers = [] if form == ("-F",) else ["wrapper"]
+    assert [(row["role"], row["slot"], row["pid"]) for row in rows] == \
+        [(role, n, h.job if role == "job" else h.pid) for n, h in enumerate(holders) for role in ["job", *wrappers]]
+    for row in who(lock):
+        assert (row["lock"], row["place"], row["hidden"], row["uid"]) == (lock, None, None, os.geteuid())
+    lines = run("--who", lock).stdout.decode().splitlines()
+    assert lines[1].split() == ["ROLE", "SLOT", "PLACE", "PID", "USER", "STATE", "SINCE", "AGE", "COMMAND"]
+    jobs = [line.split()[:3] for line in lines if line.startswith("job ")]
+    assert jobs == [["job", str(n), str(h.job)] for n, h in enumerate(holders)]
+
+
+def test_the_keeper_of_each_slot(hold, who, lock):
+    holders = [hold(lock, "-o", "-j2") for _ in range(2)]
+    keepers = [[pid for pid in children_of(h.pid) if name_of(pid) == "me-only keeper"] for h in holders]
+    assert {(row["slot"], row["pid"]) for row in who(lock) if row["role"] == "keeper"} == {(n, k[0]) for n, k in enumerate(keepers)}
+
+
+def test_a_child_in_a_slot(hold, run, who, lock):
+    hold(lock, "-j2")
+    left = int(run("-j2", lock, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!").stdout)
+    assert {(row["role"], row["slot"], row["pid"]) for row in who(lock) if row["slot"] == 1} == {("child", 1, left)}
+    assert slots_line(run("--who", lock).stdout) == "2 of 2 slots are in use, 0 are free"
+
+
+def test_a_plain_holder_beside_those_with_slots(hold, run, who, lock):
+    plain, other = hold(lock), hold(lock, "-j4")
+    assert slots_line(run("--who", lock).stdout) == "2 of 4 slots are in use, 2 are free"
+    assert [(row["slot"], row["pid"]) for row in who(lock) if row["role"] == "job"] == [(0, plain.job), (1, other.job)]
+
+
+def test_a_lock_with_one_slot_is_shown_as_a_plain_one(hold, run, lock):
+    holder = hold(lock, "-j1")
+    lines = run("--who", lock).stdout.decode().splitlines()
+    assert re.fullmatch(rf"{lock}: held by pid {holder.job} \({user()}\) for {AGE}: cat", lines[0])
+    assert "SLOT" not in lines[1]
+
+
+def waiters_for(lock, slots):
+    shown = b" " + (queue_of(lock) + b"\0%d" % slots).replace(b"\0", b"@") + b"\n"
+    with open("/proc/net/unix", "rb") as f:
+        return f.read().count(shown)
+
+
+def test_waiters_for_slots_in_their_order(hold, start, run, who, lock):
+    """They have no slot yet. Who waits for another number of slots stands in another line."""
+    for _ in range(2):
+        hold(lock, "-j2")
+    waiters = []
+    for n in range(5):
+        waiters.append(start(ME_ONLY, "-w", "inf", "-j2", lock, "true"))
+        wait_for(lambda: waiters_for(lock, 2) > n, "it waits")
+    rows = wait_for(lambda: [r for r in [who(lock)] if len(waiting(r)) == 5], "all are shown")[0]
+    assert waiting(rows) == [p.pid for p in waiters]
+    assert [(row["slot"], row["place"]) for row in rows if row["role"] == "waiter"] == [(None, n) for n in range(1, 6)]
+    text = run("--who", lock).stdout.decode()
+    assert re.search(rf"^waiter +1 +{waiters[0].pid} {user()} +sleeping ", text, re.M)
+    plain = start(ME_ONLY, "-w", "inf", lock, "true")
+    wait_for(lambda: waiters_of(lock) == 1, "it waits")
+    rows = wait_for(lambda: [r for r in [who(lock)] if len(waiting(r)) == 6], "all are shown")[0]
+    assert {(row["pid"], row["place"]) for row in rows if row["role"] == "waiter"} == \
+        {(plain.pid, 1), *((p.pid, n + 1) for n, p in enumerate(waiters))}
+
+
+def test_who_waits_for_slots_tells_how_many_there_are(hold, start, run, lock):
+    """The holder in slot 0 was started without."""
+    hold(lock)
+    hold(lock, "-F", "-j2")
+    assert slots_line(run("--who", lock).stdout) == "2 of 2 slots are in use, 0 are free"
+    hold(lock, "-F", "-j3")
+    start(ME_ONLY, "-w", "inf", "-j3", lock, "true")
+    wait_for(lambda: waiters_for(lock, 3) == 1, "it waits")
+    assert slots_line(run("--who", lock).stdout) == "3 of 3 slots are in use, 0 are free"
+
+
+@pytest.mark.root
+def test_strangers_in_slots(start, hold, who, lock, for_everybody):
+    ours = hold(lock, "-j2")
+    p = start(*OTHER, os.path.join(for_everybody, "me-only"), "-j2", lock, "sh", "-c", "echo $$; exec sleep 1000")
+    job = int(read_line(p.stdout))
+    assert [(row["slot"], row["pid"], row["user"]) for row in who(lock) if row["role"] == "job"] == [(0, ours.job, "root"), (1, job, "nobody")]
+    rows = who(lock, OTHER, me_only=os.path.join(for_everybody, "me-only"))
+    assert [(row["slot"], row["pid"]) for row in rows if row["role"] == "job"] == [(0, ours.job), (1, job)]
+    # Of a stranger's job it cannot be seen who has inherited its slot.
+    assert [row["slot"] for row in rows if row["role"] == "child" and row["pid"] is None] == [0]
 
 
 # --- asking disturbs nobody ---

@@ -51,6 +51,24 @@ static void refuses(int result, const char *subject, const char *what)
 	ok(subject ? error.subject && !strcmp(error.subject, subject) : !error.subject, "names what is wrong");
 }
 
+static void shapes(void)
+{
+	ok(PARSE(S("L"), S("cmd")) == 0 && !options.shared && !options.slots && !options.queue, "none of these");
+	ok(PARSE(S("-s"), S("L"), S("cmd")) == 0 && options.shared, "-s");
+	ok(PARSE(S("--shared"), S("L"), S("cmd")) == 0 && options.shared, "--shared");
+	ok(PARSE(S("-j4"), S("L"), S("cmd")) == 0 && options.slots == 4, "-j4");
+	ok(PARSE(S("-j"), S("4"), S("L"), S("cmd")) == 0 && options.slots == 4, "-j 4");
+	is(options.lock, "L", "the 4 is not the lock");
+	ok(PARSE(S("--slots=1024"), S("L"), S("cmd")) == 0 && options.slots == 1024, "--slots=1024");
+	ok(PARSE(S("--slots"), S("1"), S("L"), S("cmd")) == 0 && options.slots == 1, "--slots 1");
+	ok(PARSE(S("-Fqj2"), S("L"), S("cmd")) == 0 && options.no_fork && options.quiet && options.slots == 2, "-Fqj2");
+	ok(PARSE(S("-j2"), S("-j3"), S("L"), S("cmd")) == 0 && options.slots == 3, "the last one counts");
+	ok(PARSE(S("-w1"), S("--queue=1"), S("L"), S("cmd")) == 0 && options.queue == 1, "--queue=1");
+	ok(PARSE(S("--queue"), S("1024"), S("-winf"), S("L"), S("cmd")) == 0 && options.queue == 1024, "--queue 1024");
+	ok(PARSE(S("--queue=1"), S("--replace"), S("L"), S("cmd")) == 0 && options.wait == DEADLINE_NEVER, "--replace waits");
+	ok(PARSE(S("--replace"), S("-j1"), S("L"), S("cmd")) == 0 && options.replace && options.slots == 1, "--replace -j1");
+}
+
 static void errors(void)
 {
 	ok(options_parse((char *[]){ NULL }, &options, &error) == -EINVAL, "not even a program name");
@@ -70,6 +88,22 @@ static void errors(void)
 	refuses(PARSE(S("-E"), S("-1"), S("L"), S("cmd")), "-1", "a negative status");
 	refuses(PARSE(S("-E"), S("0x1"), S("L"), S("cmd")), "0x1", "no decimal status");
 	refuses(PARSE(S("--exit-base=251"), S("L"), S("cmd")), "251", "a base too high");
+	refuses(PARSE(S("-j"), S("L"), S("cmd")), "L", "a lock is no number of slots");
+	refuses(PARSE(S("-j0"), S("L"), S("cmd")), "0", "no slots");
+	refuses(PARSE(S("-j1025"), S("L"), S("cmd")), "1025", "too many slots");
+	refuses(PARSE(S("-j"), S("-1"), S("L"), S("cmd")), "-1", "less than no slots");
+	refuses(PARSE(S("--slots="), S("L"), S("cmd")), "", "an empty number");
+	refuses(PARSE(S("--slots=4294967297"), S("L"), S("cmd")), "4294967297", "a number that would be 1 if it were cut");
+	refuses(PARSE(S("-w1"), S("--queue=0"), S("L"), S("cmd")), "0", "no places");
+	refuses(PARSE(S("-w1"), S("--queue=1025"), S("L"), S("cmd")), "1025", "too many places");
+	refuses(PARSE(S("-w1"), S("--queue=x"), S("L"), S("cmd")), "x", "no number of places");
+	refuses(PARSE(S("--queue=1"), S("L"), S("cmd")), NULL, "--queue without -w");
+	refuses(PARSE(S("--queue=1"), S("-n"), S("L"), S("cmd")), NULL, "--queue and -n");
+	refuses(PARSE(S("--queue=1"), S("-w0"), S("L"), S("cmd")), NULL, "--queue and -w 0");
+	refuses(PARSE(S("--replace"), S("-j2"), S("L"), S("cmd")), NULL, "--replace and -j2");
+	refuses(PARSE(S("-s"), S("--held"), S("L")), NULL, "-s and --held");
+	refuses(PARSE(S("-j2"), S("--who"), S("L")), NULL, "-j and --who");
+	refuses(PARSE(S("--queue=1"), S("--list")), NULL, "--queue and --list");
 	refuses(PARSE(S("-nw1"), S("L"), S("cmd")), NULL, "-n and -w");
 	refuses(PARSE(S("-Fo"), S("L"), S("cmd")), NULL, "-F and -o");
 	ok(PARSE(S("--exit-base=7"), S("-x")) == -EINVAL && options_status(&options, EXIT_USAGE) == 9, "the base counts for usage errors behind it");
@@ -79,6 +113,7 @@ int main(void)
 {
 	plain();
 	forms();
+	shapes();
 	errors();
 	return tap_done();
 }
