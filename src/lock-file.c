@@ -72,8 +72,11 @@ static int check_link(const char *path)
 
 static int try_open(const char *path, int flags)
 {
-	int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
+	int fd;
 
+	do
+		fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
+	while (fd < 0 && errno == EINTR);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -223,6 +226,7 @@ static int start_thread(pthread_t *thread, struct waiter *w)
 
 	pthread_attr_init(&small);
 	pthread_attr_setstacksize(&small, STACK_SIZE);
+	pthread_attr_setguardsize(&small, 0);	/* a page more, and a call that musl does not look at */
 	return -pthread_create(thread, &small, wait_for_lock, w);
 }
 

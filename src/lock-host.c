@@ -208,8 +208,7 @@ bool host_is_reentry(const struct host_address *name, unsigned slots)
 	return find_own_slot(&(struct search){ name, slots, 0 });
 }
 
-/* Whether the lock at ADDRESS is this user's or root's. */
-static bool is_trusted_owner(const struct host_address *address)
+bool host_is_trusted(const struct host_address *address)
 {
 	struct socket_entry entry;
 	struct host_peer peer;
@@ -238,7 +237,7 @@ static int host_is_ours(struct lock *lock)
 	if (!find_own_slot(&search))
 		return 0;
 	host_slot_address(&slot, &name, search.found);
-	return is_trusted_owner(&slot);
+	return host_is_trusted(&slot);
 }
 
 /* Binds FD to the first free slot. Returns as host_bind() does. */

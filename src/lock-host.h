@@ -26,6 +26,9 @@ int host_connect_next(const struct host_address *name, const char *kind, unsigne
 /* Whether FD is a listening socket of the engine's type that is bound to ADDRESS. */
 bool host_is_listener(int fd, const struct host_address *address);
 
+/* Whether the socket that is bound to ADDRESS is this user's or root's. */
+bool host_is_trusted(const struct host_address *address);
+
 /* Whether the caller itself runs under one of the first SLOTS slots of the lock NAME, which the kernel says are in use. */
 bool host_is_reentry(const struct host_address *name, unsigned slots);
 

@@ -41,7 +41,6 @@ struct search {
 	unsigned (*number)(const struct host_address *name, const char *path, size_t length);
 	unsigned limit;			/* numbers from here on are not looked for */
 	bool trusted;			/* only those of this user and root */
-	uint32_t skipped;		/* an inode that does not count; 0: none */
 	unsigned found, wanted;		/* how many of them, and when to stop */
 	struct socket_entry *entry;
 };
@@ -61,7 +60,7 @@ static bool look_at(const struct nlmsghdr *header, struct search *search)
 		else if (a->rta_type == UNIX_DIAG_UID && RTA_PAYLOAD(a) >= sizeof uid)
 			memcpy(&uid, RTA_DATA(a), sizeof uid);
 	}
-	if (socket->udiag_type != SOCK_SEQPACKET || number >= search->limit || socket->udiag_ino == search->skipped)
+	if (socket->udiag_type != SOCK_SEQPACKET || number >= search->limit)
 		return false;
 	stranger = uid != SOCKET_UID_UNKNOWN && !holder_is_trusted(uid);
 	if (search->trusted && stranger)
@@ -127,10 +126,9 @@ int socket_table_find(const struct host_address *name, unsigned slots, struct so
 	return read_table(&search);
 }
 
-int socket_table_places(const struct host_address *name, uint32_t own, unsigned most, struct socket_entry *entry)
+int socket_table_places(const struct host_address *name, unsigned most, struct socket_entry *entry)
 {
-	struct search search = { .name = name, .number = host_address_place, .limit = MOST_PLACES, .trusted = true, .skipped = own, .wanted = most,
-				 .entry = entry };
+	struct search search = { .name = name, .number = host_address_place, .limit = MOST_PLACES, .trusted = true, .wanted = most, .entry = entry };
 	int r = read_table(&search);
 
 	return r == 0 || r == -ENOENT ? (int)search.found : r;

@@ -23,9 +23,9 @@ struct socket_entry {
 int socket_table_find(const struct host_address *name, unsigned slots, struct socket_entry *entry);
 
 /*
- * Counts the places to wait for the lock NAME that this user or root has taken, up to MOST, the socket OWN left out, and says in ENTRY
- * which is one of them. Returns how many, or a negative errno as above.
+ * Counts the places to wait for the lock NAME that this user or root has taken, up to MOST, and says in ENTRY which is one of
+ * them. Returns how many, or a negative errno as above.
  */
-int socket_table_places(const struct host_address *name, uint32_t own, unsigned most, struct socket_entry *entry);
+int socket_table_places(const struct host_address *name, unsigned most, struct socket_entry *entry);
 
 #endif

@@ -175,10 +175,10 @@ class Contract:
 
 
 def waiters_of_file(path):
-    """The kernel's table has a line for each, with an arrow."""
+    """The kernel's table has a line for each, with an arrow; or two, when others have changed it while it was read."""
     end = b":%d 0 EOF" % os.stat(path).st_ino
     with open("/proc/locks", "rb") as f:
-        return sum(b" -> FLOCK " in line and line.rstrip().endswith(end) for line in f)
+        return len({line.split()[5] for line in f if b" -> FLOCK " in line and line.rstrip().endswith(end)})
 
 
 @pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
@@ -259,8 +259,7 @@ def test_the_status_of_who_is_refused_can_be_chosen(c):
     c.hold()
     for options, status in ((("-E", "75"), 75), (("-E", "0"), 0), (("--exit-base=90",), 94), (("--exit-base=90", "-E", "7"), 7)):
         r = c.ask(*options)
-        assert (r.returncode, r.stdout) == (status, b"") and b": held by pid " in r.stderr.replace(b"slot 0 held", b": held").replace(
-            b"slot 1 held", b": held"), r
+        assert (r.returncode, r.stdout) == (status, b"") and b" held by pid " in r.stderr, r
 
 
 def test_quiet_says_nothing(c):
@@ -543,7 +542,8 @@ def test_a_long_wait_says_for_whom(c):
     holder = c.hold()
     p = c.waiter("inf")
     line = read_line(p.stderr).decode()
-    assert re.fullmatch("me-only: " + re.escape(c.name) + r": waiting for pid \d+ \([^)]+\), which has held it for [^\n]*: cat\n", line), line
+    assert line.startswith(f"me-only: {c.name}: waiting for pid ")
+    assert re.search(r"pid \d+ \([^)]+\), which has held it for [^\n]*: cat\n$", line), line
     assert any(f"pid {p.job} " in line for p in (holder, c.filler) if p)
     assert release(holder) == 0
     assert p.communicate(timeout=DEADLINE) == (b"mine\n", b"")
@@ -662,8 +662,7 @@ def test_a_signal_sent_to_me_only_reaches_the_job_once(c, form):
 @forms
 def test_replace_ends_the_holder_and_starts_after_it(c, form):
     holder = c.hold(*form)
-    options = () if not c.shape.queue else c.queue("inf")
-    r = c.run("--replace", *c.shape.asks, *options, c.name, "echo", "ran")
+    r = c.run("--replace", *c.shape.asks, *c.queue("inf"), c.name, "echo", "ran")
     if not c.promises(REPLACEMENT):
         assert (r.returncode, r.stdout) == (2, b"")
         assert b"--replace and -j do not go together" in r.stderr
@@ -679,10 +678,8 @@ def test_replace_uses_force_against_one_that_does_not_end(c, form):
     if not c.promises(REPLACEMENT):
         return
     holder = c.begin(form, "sh", "-c", "trap '' TERM; echo $$; exec sleep 1000")
-    # Where we have started it ourselves, it has ended, and we have not looked yet.
-    alone = 'case $(cut -d " " -f 3 "/proc/$1/stat" 2>/dev/null) in "" | Z) echo ran ;; esac'
-    p = c.me_only("--replace", "-k", "0.2", *c.shape.asks, *c.queue("inf"), c.name, "sh", "-c", alone, "sh", str(holder.job))
-    assert p.communicate(timeout=DEADLINE)[0] == b"ran\n"
+    r = c.run("--replace", "-k", "0.2", *c.shape.asks, *c.queue("inf"), c.name, "echo", "ran")
+    assert (r.returncode, r.stdout) == (0, b"ran\n"), r
     assert holder.wait(DEADLINE) == -signal.SIGKILL
 
 

@@ -48,17 +48,20 @@ def is_free(path):
 
 
 def table(path):
-    """The kernel's table of what concerns the file: [(waits, pid)], in its order."""
+    """The kernel's table of what concerns the file: [(waits, pid)], in its order.
+
+    It comes in pieces of a page: what others do between them can make it tell something twice, or not at all.
+    """
     end = ":%d" % os.stat(path).st_ino
-    found = []
+    found = {}
     with open("/proc/locks", encoding="ascii") as f:
         for line in f:
             words = line.split()[1:]
             waits = words[0] == "->"
             words = words[waits:]
             if words[0] == "FLOCK" and words[4].endswith(end):
-                found.append((waits, int(words[3])))
-    return found
+                found[waits, int(words[3])] = None
+    return list(found)
 
 
 def waiters(path):
@@ -106,7 +109,8 @@ def test_flock_excludes_us(flock, run, path, ours, theirs):
         assert (r.returncode, r.stdout) == (0, b"ran\n")
     else:
         assert (r.returncode, r.stdout) == (4, b"")
-        assert re.fullmatch(rf"me-only: file:{path}: held by pid {holder.pid} \({user()}\) for at most \S+: flock [^\n]*\n", r.stderr.decode())
+        held = rf"held by pid {holder.pid} \({user()}\) for at most \S+: flock [^\n]*\n"
+        assert re.fullmatch(rf"me-only: file:{path}: {held}", r.stderr.decode())
     assert release(holder) == 0
     assert run(*ours, f"file:{path}", "echo", "ran").stdout == b"ran\n"
 
@@ -144,7 +148,9 @@ def test_several_share_it_and_one_alone_waits_for_all_of_them(hold, waiter, run,
     first, second = hold(f"file:{path}", "-s"), hold(f"file:{path}", "-s")
     p = waiter(path)
     assert release(first) == 0
-    assert waiters(path) == [p.pid]
+    # In between the kernel has put it into the line of the other one.
+    wait_for(lambda: table(path) == [(False, second.pid), (True, p.pid)], "it waits for the second")
+    assert p.poll() is None
     assert release(second) == 0
     gets_it(p)
 
@@ -349,7 +355,8 @@ def test_no_permission(ordinary, world):
 def test_a_file_system_that_is_read_only(call, tmp_path):
     (tmp_path / "there").touch()
     inside = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"', tmp_path, ME_ONLY)
-    assert_failed(call(*inside, f"file:{tmp_path}/missing", "echo", "ran"), f"{tmp_path}/missing", "cannot make the file: Read-only file system")
+    missing = f"{tmp_path}/missing"
+    assert_failed(call(*inside, f"file:{missing}", "echo", "ran"), missing, "cannot make the file: Read-only file system")
     # What is there can be locked.
     assert call(*inside, f"file:{tmp_path}/there", "echo", "ran").stdout == b"ran\n"
 
@@ -369,9 +376,9 @@ def injected(call, tmp_path):
 
 
 @pytest.mark.static
-@pytest.mark.parametrize("error, text", [("ENOLCK", "No locks available"), ("EINVAL", "Invalid argument"), ("ENOSYS", "Function not implemented"),
-                                         ("EOPNOTSUPP", "Not supported"), ("EBADF", "Bad file descriptor"), ("EIO", "I/O error"),
-                                         ("EACCES", "Permission denied")])
+@pytest.mark.parametrize("error, text", [
+    ("ENOLCK", "No locks available"), ("EINVAL", "Invalid argument"), ("ENOSYS", "Function not implemented"),
+    ("EOPNOTSUPP", "Not supported"), ("EBADF", "Bad file descriptor"), ("EIO", "I/O error"), ("EACCES", "Permission denied")])
 @pytest.mark.parametrize("options", [(), ("-w", "inf"), ("-s",)], ids=["now", "waiting", "shared"])
 def test_what_cannot_be_locked(injected, path, error, text, options):
     r = injected(f"flock:error={error}", *options, f"file:{path}", "echo", "ran")
@@ -382,8 +389,8 @@ def test_what_cannot_be_locked(injected, path, error, text, options):
 def test_what_cannot_be_locked_after_a_wait(hold, start, path):
     """Stopped and continued, the wait begins anew; but now the kernel refuses."""
     holder = hold(f"file:{path}")
-    p = start("strace", "-qq", "-f", "-o", "/dev/null", "-e", "inject=flock:error=ENOLCK:when=2+", ME_ONLY, "-q", "-w", "inf", f"file:{path}",
-              "echo", "ran")
+    p = start("strace", "-qq", "-f", "-o", "/dev/null", "-e", "inject=flock:error=ENOLCK:when=2+", ME_ONLY, "-q", "-w", "inf",
+              f"file:{path}", "echo", "ran")
     wait_for(lambda: waiters(path), "it waits")
     pid, = waiters(path)
     os.kill(pid, signal.SIGSTOP)
@@ -409,12 +416,12 @@ def test_as_on_nfs_a_descriptor_for_reading_will_not_do(injected, path, error, o
 
 
 @pytest.mark.static
-def test_as_on_nfs_a_file_that_may_not_be_written(call, world, tmp_path):
+def test_as_on_nfs_a_file_that_may_not_be_written(call, world):
     path = f"{world}/lock"
     open(path, "w", encoding="ascii").close()
     os.chmod(path, 0o444)
-    trace = f"{world}/trace"
-    r = call("strace", "-qq", "-o", trace, "-e", "inject=flock:error=EBADF:when=1", f"{world}/me-only", f"file:{path}", "echo", "ran", **ORDINARY)
+    r = call("strace", "-qq", "-o", "/dev/null", "-e", "inject=flock:error=EBADF:when=1", f"{world}/me-only", f"file:{path}", "echo", "ran",
+             **ORDINARY)
     assert_failed(r, path, "cannot open the file: Permission denied")
 
 
@@ -502,10 +509,9 @@ PROTECTED = "/proc/sys/fs/protected_regular"
 @pytest.fixture
 def protect():
     """protect(N) sets fs.protected_regular, for this test alone: it is one for the whole host."""
-    with open(os.path.join(tempfile.gettempdir(), "me-only-test-protected-regular"), "a", encoding="ascii") as turn:
+    with open(PROTECTED, encoding="ascii") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        with open(PROTECTED, encoding="ascii") as f:
-            before = f.read()
+        before = turn.read()
 
         def protect_(n):
             with open(PROTECTED, "w", encoding="ascii") as f:
@@ -732,7 +738,7 @@ def test_who_waits_in_order(hold, waiter, who, listed, call, path):
     hold(f"file:{path}")
     crowd = [waiter(path, *options) for options in ((), ("-F",), ("-o",), (), ("-s",), ())]
     # The process itself waits, and no helper of its own.
-    assert waiters(path) == [p.pid for p in crowd]
+    wait_for(lambda: waiters(path) == [p.pid for p in crowd], "all wait in order")
     rows = [row for row in who(path, whole=True) if row["role"] == "waiter"]
     assert [(row["place"], row["pid"]) for row in rows] == [(n + 1, p.pid) for n, p in enumerate(crowd)]
     assert all(row["user"] == user() and row["command"].startswith(ME_ONLY) for row in rows)
@@ -842,7 +848,8 @@ def test_a_container_does_not_replace_who_cannot_be_seen(in_container, path, for
 @pytest.mark.root
 @forms
 def test_in_a_container_of_ones_own_the_job_is_under_its_lock(in_container, path, form):
-    p = in_container(*form, f"file:{path}", "sh", "-c", '"$0" --held "$1"; echo $?; "$0" -w inf "$1" echo ran; echo $?', ME_ONLY, f"file:{path}")
+    script = '"$0" --held "$1"; echo $?; "$0" -w inf "$1" echo ran; echo $?'
+    p = in_container(*form, f"file:{path}", "sh", "-c", script, ME_ONLY, f"file:{path}")
     out, err = p.communicate(timeout=DEADLINE)
     assert out == b"0\n4\n" and b"this job already holds it" in err
 
@@ -944,10 +951,11 @@ def test_replace_flock_with_a_command_that_does_not_end(start, run, path):
     wait_for(lambda: process_state(job) in ("Z", None), "its command has ended")
 
 
-@pytest.mark.parametrize("job", ["setsid sleep 1000 >/dev/null & echo $!", "trap '' TERM; setsid sleep 1000 >/dev/null & echo $!"], ids=["ordinary", "obstinate"])
-def test_replace_who_has_inherited_it(run, path, job):
+@pytest.mark.parametrize("before", ["", "trap '' TERM; "], ids=["ordinary", "obstinate"])
+def test_replace_who_has_inherited_it(run, path, before):
     """What was started with the lock's variable belongs to it."""
-    child = int(run(f"file:{path}", "sh", "-c", job, stderr=subprocess.DEVNULL).stdout)
+    job = before + "setsid sleep 1000 >/dev/null 2>&1 & echo $!"
+    child = int(run(f"file:{path}", "sh", "-c", job).stdout)
     r = replace(run, path, "-k", "0.3")
     assert (r.returncode, r.stdout) == (0, b"ran\n"), r
     wait_for(lambda: process_state(child) in ("Z", None), "it has ended")
@@ -1108,7 +1116,8 @@ def trial(tmp_path, start):  # start: whatever is left over is ended
     assert sum(t.was_hit() for t in tried) >= 0.05 * len(tried), "hardly any fault has hit"
 
 
-FAULT_FORMS = {"default": [], "no-fork": ["-F"], "close": ["-o"], "wait": ["-w", "20"], "shared": ["-s"], "queue": ["-w", "20", "--queue=2"]}
+FAULT_FORMS = {"default": [], "no-fork": ["-F"], "close": ["-o"], "wait": ["-w", "20"], "shared": ["-s"],
+               "queue": ["-w", "20", "--queue=2"]}
 fault_forms = pytest.mark.parametrize("options", FAULT_FORMS.values(), ids=FAULT_FORMS)
 
 
@@ -1270,8 +1279,8 @@ def test_of_many_that_wait_in_the_same_instant_each_runs_alone(start, path, scra
         path.touch()
     gate, opener = os.pipe()
     # Held at the gate until all are there.
-    crowd = [start("sh", "-c", 'read line; exec "$@"', "sh", ME_ONLY, "-q", "-w", "inf", f"file:{path}", WITNESS, str(scratch), "0", stdin=gate)
-             for _ in range(100)]
+    ours = (ME_ONLY, "-q", "-w", "inf", f"file:{path}")
+    crowd = [start("sh", "-c", 'read line; exec "$@"', "sh", *ours, WITNESS, str(scratch), "0", stdin=gate) for _ in range(100)]
     os.close(gate)
     os.close(opener)
     assert {p.wait(DEADLINE) for p in crowd} == {0}
@@ -1281,8 +1290,9 @@ def test_of_many_that_wait_in_the_same_instant_each_runs_alone(start, path, scra
 
 def test_ours_and_those_of_flock_run_alone(start, path, scratch):
     gate, opener = os.pipe()
-    crowd = [start("sh", "-c", 'read line; exec "$@"', "sh", *(("flock", str(path)) if n % 2 else (ME_ONLY, "-q", "-w", "inf", f"file:{path}")),
-                   WITNESS, str(scratch), "1", stdin=gate) for n in range(60)]
+    kinds_of_lock = [(ME_ONLY, "-q", "-w", "inf", f"file:{path}"), ("flock", str(path))]
+    crowd = [start("sh", "-c", 'read line; exec "$@"', "sh", *kinds_of_lock[n % 2], WITNESS, str(scratch), "1", stdin=gate)
+             for n in range(60)]
     os.close(gate)
     os.close(opener)
     assert {p.wait(DEADLINE) for p in crowd} == {0}
