@@ -40,6 +40,7 @@
 #define LONGEST_PAUSE (NS_PER_S / 4)
 
 #define STACK_SIZE 16384
+#define TIME_TO_QUEUE (1 * NS_PER_MS)
 
 /* --- opening ------------------------------------------------------------------------------------------------------------------ */
 
@@ -230,25 +231,21 @@ static int start_thread(pthread_t *thread, struct waiter *w)
 	return -pthread_create(thread, &small, wait_for_lock, w);
 }
 
-/* Whether the caller itself runs under the lock is looked up once, and then it is told that we wait. */
-static int attend(const struct lock *lock, struct lock_wait *wait, int fd, bool *begun)
-{
-	if (*begun && deadline_now() < wait->due)
-		return 0;
-	if (!*begun && is_reentry(fd))
-		return -EDEADLK;
-	*begun = true;
-	return wait->attend(wait, lock);
-}
-
-/* Attends until the thread has ended, or it is over. Returns 0, or what ends the wait. */
+/*
+ * Attends until the thread has ended, or it is over. Returns 0, or what ends the wait. The first time only when the thread has had
+ * time to come into line: with --replace the holder ends then, and those who have been waiting come first.
+ */
 static int attend_until_done(const struct lock *lock, struct lock_wait *wait, const struct waiter *w, bool *begun)
 {
 	struct pollfd done = { .fd = w->done, .events = POLLIN };
+	int64_t soon = *begun ? DEADLINE_NEVER : deadline_in(TIME_TO_QUEUE);
 	int r = 0;
 
-	while (r == 0 && poll(&done, 1, deadline_poll_timeout(deadline_earlier(wait->deadline, wait->due))) <= 0) {
-		r = attend(lock, wait, w->fd, begun);
+	while (r == 0 && poll(&done, 1, deadline_poll_timeout(deadline_earlier(soon, deadline_earlier(wait->deadline, wait->due)))) <= 0) {
+		if (!*begun || deadline_now() >= wait->due)
+			r = wait->attend(wait, lock);
+		*begun = true;
+		soon = DEADLINE_NEVER;
 		if (r == 0 && deadline_now() >= wait->deadline)
 			r = -ETIMEDOUT;
 	}
@@ -299,8 +296,8 @@ static int lock_file_at(struct lock *lock, struct lock_wait *wait, int fd, bool 
 	int r;
 
 	while ((r = try_lock(lock, fd)) == -EWOULDBLOCK && wait->deadline) {
-		if (!*begun && (r = attend(lock, wait, fd, begun)))
-			return r;
+		if (!*begun && is_reentry(fd))
+			return -EDEADLK;
 		r = wait_in_kernel(lock, wait, fd, begun);
 		if (r != -EAGAIN)
 			return r;

@@ -402,7 +402,7 @@ static int host_identify(const struct lock *lock, struct lock_identity *identity
 
 static void find_holder(const struct lock *lock, struct holder *holder, bool thorough)
 {
-	int64_t deadline = deadline_in(HOST_GREETING_MS * NS_PER_MS);
+	int64_t began = deadline_now(), deadline = deadline_in(HOST_GREETING_MS * NS_PER_MS);
 	struct host_address name, address;
 
 	host_address(&name, lock->name);
@@ -412,6 +412,11 @@ static void find_holder(const struct lock *lock, struct holder *holder, bool tho
 		host_slot_address(&address, &name, slot);
 		host_find_holder(&address, &found, thorough, deadline);
 		found.slot = slot;
+		/* As of the same moment for all of them. */
+		if (slot > 0 && found.held >= 0) {
+			found.held -= deadline_now() - began;
+			found.held = found.held < 0 ? 0 : found.held;
+		}
 		if (slot == 0 || holder_is_more_interesting(&found, holder))
 			*holder = found;
 	}
