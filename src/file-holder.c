@@ -17,6 +17,9 @@
 
 #include "lines.h"
 
+/* So often the table is read to see it twice the same. */
+#define MOST_READINGS 5
+
 int file_identify(const char *path, struct file_id *file)
 {
 	struct statx status;
@@ -90,7 +93,8 @@ static int find_holder(const struct file_id *file, struct file_holders *holders)
 	return 0;
 }
 
-int file_holders_read(const struct file_id *file, struct file_holders *holders)
+/* Reads the table once. Returns from how many pieces, or a negative errno. */
+static int read_table(const struct file_id *file, struct file_holders *holders)
 {
 	struct lines lines;
 	int r = lines_open(&lines, AT_FDCWD, "/proc/locks");
@@ -109,7 +113,22 @@ int file_holders_read(const struct file_id *file, struct file_holders *holders)
 			holders->taker = pid;
 	}
 	lines_close(&lines);
-	return r || holders->n > 0 ? r : find_holder(file, holders);
+	return r ? r : (int)lines.fills;
+}
+
+int file_holders_read(const struct file_id *file, struct file_holders *holders)
+{
+	int r = read_table(file, holders);
+
+	/* A line can be there twice, or not at all, if others came or went while it was read piece by piece. */
+	for (int tries = 0; r > 1 && tries < MOST_READINGS; tries++) {
+		struct file_holders before = *holders;
+
+		r = read_table(file, holders);
+		if (before.n == holders->n && before.number == holders->number)
+			break;
+	}
+	return r < 0 || holders->n > 0 ? (r < 0 ? r : 0) : find_holder(file, holders);
 }
 
 bool file_taker_lives(pid_t taker, const struct file_id *file)
@@ -127,7 +146,8 @@ bool file_taker_lives(pid_t taker, const struct file_id *file)
 
 struct child {
 	pid_t parent, found;
-	const struct file_id *file;
+	const struct file_id *file;	/* that it has the lock on; NULL: any, the youngest */
+	int64_t start;
 };
 
 static bool look_at(pid_t pid, void *argument)
@@ -135,17 +155,27 @@ static bool look_at(pid_t pid, void *argument)
 	struct child *child = argument;
 	struct process process;
 
-	if (process_read(pid, &process) == 0 && process.parent == child->parent && !process_is_keeper(pid) && process_has_flock(pid, child->file))
+	if (process_read(pid, &process) || process.parent != child->parent || process_is_keeper(pid))
+		return true;
+	if (child->file ? process_has_flock(pid, child->file) : process.start >= child->start) {
 		child->found = pid;
-	return !child->found;
+		child->start = process.start;
+	}
+	return !child->file || !child->found;
 }
 
-pid_t file_job_of(pid_t wrapper, const struct file_id *file)
+pid_t file_job_of(pid_t wrapper, const struct file_id *file, bool certain)
 {
 	struct child child = { .parent = wrapper, .found = process_kept_by(wrapper), .file = file };
 
-	/* A me-only may have children that the shell had that became it: the command is the one that has inherited the lock. */
+	/*
+	 * A me-only may have children that the shell had that became it: the command is the one that has inherited the lock, and younger
+	 * than these. (Process 1 is given others' children, too.)
+	 */
 	if (!child.found)
+		process_walk(look_at, &child);
+	child.file = NULL;
+	if (!child.found && !certain && wrapper != 1)
 		process_walk(look_at, &child);
 	return child.found;
 }
@@ -161,8 +191,7 @@ static bool is_keeper(pid_t pid, const void *file)
 	       process_has_flock(pid, file);
 }
 
-/* The command whose keeper has the lock: it is there as long as the command is. 0: there is none, or it cannot be seen. */
-static pid_t find_kept(const struct file_id *file)
+pid_t file_kept_job(const struct file_id *file)
 {
 	bool own_kind;
 	pid_t keeper = process_find(is_keeper, file, &own_kind);
@@ -175,7 +204,7 @@ static void find_heir(const struct file_id *file, struct holder *holder)
 {
 	bool own_kind = true;
 
-	holder->pid = find_kept(file);
+	holder->pid = file_kept_job(file);
 	if (!holder->pid) {
 		holder->pid = process_find(has_flock, file, &own_kind);
 		holder->heir = holder->pid && !own_kind;
@@ -196,7 +225,7 @@ void file_find_holder(const struct file_id *file, struct holder *holder, bool th
 		holder->pid = holders.taker;
 		holder->uid_known = process_user(holder->pid, &holder->uid) == 0;
 		/* What a me-only runs is to be named, and that is as old as the holding at most. */
-		job = process_seems_me_only(holders.taker) ? file_job_of(holders.taker, file) : 0;
+		job = process_seems_me_only(holders.taker) ? file_job_of(holders.taker, file, false) : 0;
 		if (job)
 			holder->pid = job;
 	} else if (thorough) {
@@ -219,10 +248,10 @@ static int open_job(pid_t wrapper, const struct file_id *file, pid_t *job)
 	struct process process;
 	int pidfd;
 
-	*job = file_job_of(wrapper, file);
+	*job = file_job_of(wrapper, file, true);
 	pidfd = *job ? process_pidfd(*job) : -ESRCH;
 	/* The pidfd was first: what is read now is of the process that it is for. */
-	if (pidfd >= 0 && (process_read(*job, &process) || process.parent != wrapper || file_job_of(wrapper, file) != *job)) {
+	if (pidfd >= 0 && (process_read(*job, &process) || process.parent != wrapper || file_job_of(wrapper, file, true) != *job)) {
 		close(pidfd);
 		pidfd = -ESRCH;
 	}
@@ -243,9 +272,9 @@ static int open_kept(const struct file_id *file, struct replacement *replacement
 	/* Nothing tells whose the lock was, but who has it now. */
 	if (owner && process_user(owner, &uid) == 0 && !holder_is_trusted(uid))
 		return replacement_refuse(replacement, replacement_stranger);
-	*job = find_kept(file);
+	*job = file_kept_job(file);
 	pidfd = *job ? process_pidfd(*job) : -ESRCH;
-	if (pidfd >= 0 && find_kept(file) != *job) {
+	if (pidfd >= 0 && file_kept_job(file) != *job) {
 		close(pidfd);
 		pidfd = -ESRCH;
 	}

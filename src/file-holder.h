@@ -41,8 +41,14 @@ bool file_table_is_whole(void);
 /* Whether TAKER, of which the table of file locks speaks, is still there and has the lock, as far as that can be seen. */
 bool file_taker_lives(pid_t taker, const struct file_id *file);
 
-/* The command of the me-only WRAPPER, which has the lock on FILE; 0: it has none (yet), or it cannot be told from its other children. */
-pid_t file_job_of(pid_t wrapper, const struct file_id *file);
+/*
+ * The command of the me-only WRAPPER, which has the lock on FILE; 0: it has none (yet), or it cannot be told from its other children.
+ * Unless it is to be CERTAIN, the youngest of these will do.
+ */
+pid_t file_job_of(pid_t wrapper, const struct file_id *file, bool certain);
+
+/* The command whose keeper has the lock on FILE: the keeper is there as long as the command is. 0: none is seen. */
+pid_t file_kept_job(const struct file_id *file);
 
 /* Says in HOLDER who holds FILE; unless THOROUGH without looking at all processes. */
 void file_find_holder(const struct file_id *file, struct holder *holder, bool thorough);

@@ -2,18 +2,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
 int lines_open(struct lines *lines, int folder, const char *path)
 {
-	lines->at = lines->end = 0;
+	lines->at = lines->end = lines->fills = 0;
 	lines->fd = openat(folder, path, O_RDONLY | O_CLOEXEC);
 	return lines->fd < 0 ? -errno : 0;
 }
 
 /* Reads more behind what is there. Returns whether there was more. */
-static int fill(struct lines *lines)
+static bool fill(struct lines *lines)
 {
 	ssize_t n;
 
@@ -25,6 +26,7 @@ static int fill(struct lines *lines)
 		n = lines->fd < 0 || lines->end == sizeof lines->text - 1 ? 0 : read(lines->fd, lines->text + lines->end, sizeof lines->text - 1 - lines->end);
 	while (n < 0 && errno == EINTR);
 	lines->end += n > 0 ? (size_t)n : 0;
+	lines->fills += n > 0;
 	return n > 0;
 }
 

@@ -149,6 +149,14 @@ static bool find_own(struct own *own)
 	return false;
 }
 
+/* Whether we run for the command of a keeper, which need not have the lock itself. */
+static bool is_kept(const struct file_id *file)
+{
+	pid_t job = file_kept_job(file);
+
+	return job && process_descends(getpid(), job);
+}
+
 /* Whether who waits for the file FD would wait for itself. */
 static bool is_reentry(int fd)
 {
@@ -159,7 +167,7 @@ static bool is_reentry(int fd)
 	if (file_status(fd, "", &status))
 		return false;
 	file = (struct file_id){ status.stx_dev_major, status.stx_dev_minor, status.stx_ino };
-	if (find_own(&(struct own){ &file, -1 }))
+	if (find_own(&(struct own){ &file, -1 }) || is_kept(&file))
 		return true;
 	/* Of an ancestor that has more rights than we only the number is seen. */
 	return file_holders_read(&file, &holders) == 0 && process_descends(getpid(), holders.taker) && file_taker_lives(holders.taker, &file);
@@ -177,8 +185,8 @@ static bool is_private(const char *name, const struct file_id *file)
 
 /*
  * A stranger must not be able to hand his lock down, by sudo for instance: so who took it must be proved to be this user or root.
- * What a process is now is no proof: it can have taken the lock before it became a program with more rights. A me-only is one: no
- * such program is. Otherwise strangers must not be able to open the file.
+ * What a process is now is no proof: it can have taken the lock before it became a program with more rights. A me-only is one, as no
+ * such program is (but not we: we can be what it has become). Otherwise strangers must not be able to open the file.
  */
 static int file_is_ours(struct lock *lock)
 {
@@ -191,8 +199,8 @@ static int file_is_ours(struct lock *lock)
 	if (r)
 		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
 	if (!find_own(&own))
-		return 0;
-	return is_private(lock->name, &file) || (process_is_me_only(own.taker) && process_flock_taker(own.taker, &file) == own.taker &&
+		return is_kept(&file);
+	return is_private(lock->name, &file) || is_kept(&file) || (own.taker != getpid() && process_is_me_only(own.taker) && process_flock_taker(own.taker, &file) == own.taker &&
 						  process_user(own.taker, &uid) == 0 && holder_is_trusted(uid));
 }
 

@@ -39,7 +39,7 @@ static void add_hidden(struct rows *rows, const char *role, const char *reason)
 /* Who took it: a me-only and the command that it runs, or the command itself, or another program. */
 static void add_taker(struct rows *rows, struct pids *told, pid_t taker, const struct file_id *file)
 {
-	pid_t job = process_seems_me_only(taker) ? file_job_of(taker, file) : 0;
+	pid_t job = process_seems_me_only(taker) ? file_job_of(taker, file, false) : 0;
 
 	if (!file_taker_lives(taker, file))
 		return;
