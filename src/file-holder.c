@@ -128,7 +128,9 @@ int file_holders_read(const struct file_id *file, struct file_holders *holders)
 		if (before.n == holders->n && before.number == holders->number)
 			break;
 	}
-	return r < 0 || holders->n > 0 ? (r < 0 ? r : 0) : find_holder(file, holders);
+	if (r < 0)
+		return r;
+	return holders->n > 0 ? 0 : find_holder(file, holders);
 }
 
 bool file_taker_lives(pid_t taker, const struct file_id *file)

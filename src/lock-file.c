@@ -264,7 +264,7 @@ static int attend_until_done(const struct lock *lock, struct lock_wait *wait, co
 static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, bool *begun)
 {
 	static struct waiter w;	/* as long as the thread, which lives on when we give up */
-	pthread_t thread;
+	pthread_t thread = 0;
 	int r;
 
 	lock->failed = "cannot wait";

@@ -91,7 +91,7 @@ static void queues(void)
 
 static void files(void)
 {
-	struct host_address file;
+	struct host_address file = { .length = 0 };
 
 	host_address_of_file(&address, 8, 1, 42);
 	ADDRESS_IS("\0me-only@8:1:42", "a file");
