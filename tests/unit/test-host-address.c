@@ -89,6 +89,29 @@ static void queues(void)
 	ok(address.length <= sizeof address.un, "fits an address");
 }
 
+static void place(const char *suffix, size_t length, unsigned number, const char *what)
+{
+	char path[200];
+	struct host_address lock;
+
+	host_address(&lock, "l");
+	memcpy(path, "\0me-only:l", 10);
+	memcpy(path + 10, suffix, length);
+	is_number(host_address_place(&lock, path, 10 + length), number, what);
+}
+
+static void places(void)
+{
+	place("\0place\0" "0", 8, 0, "the first place");
+	place("\0place\0" "1023", 11, 1023, "the last one");
+	place("\0place\0" "1024", 11, MOST_PLACES, "one too many");
+	place("\0place\0" "00", 9, MOST_PLACES, "a number in another form");
+	place("\0place\0" "1\0", 9, MOST_PLACES, "something behind the number");
+	place("\0place\0", 7, MOST_PLACES, "no number");
+	place("\0slot\0" "1", 7, MOST_PLACES, "a slot");
+	place("", 0, MOST_PLACES, "the lock itself");
+}
+
 static void files(void)
 {
 	struct host_address file = { .length = 0 };
@@ -127,6 +150,7 @@ int main(void)
 	ok(address.length <= sizeof address.un, "fits an address");
 	slots();
 	queues();
+	places();
 	files();
 	return tap_done();
 }
