@@ -102,6 +102,15 @@ static bool is_silent_at_a_glance(const struct lock *lock, const struct options 
 	return r == -ENOENT || (r == 0 && options->quiet && identity.uid_known && holder_is_trusted(identity.uid));
 }
 
+/* Whether there is something to be said about the HOLDER of the lock, who is found out then. */
+static bool is_worth_a_line(const struct lock *lock, const struct options *options, struct holder *holder)
+{
+	if (is_silent_at_a_glance(lock, options))
+		return false;
+	lock->engine->find_holder(lock, holder, true);
+	return !is_silent(options, holder);
+}
+
 /* Of a lock with slots it is one of the holders that is named. */
 static void describe(const struct lock *lock, const struct holder *holder, struct line *line)
 {
@@ -140,10 +149,7 @@ static int refused(const struct lock *lock, const struct options *options, int e
 	struct holder holder;
 	struct line line;
 
-	if (is_silent_at_a_glance(lock, options))
-		return options_status(options, EXIT_HELD);
-	lock->engine->find_holder(lock, &holder, true);
-	if (is_silent(options, &holder))
+	if (!is_worth_a_line(lock, options, &holder))
 		return options_status(options, EXIT_HELD);
 	line_begin_about(&line, lock->spec);
 	if (error == -ETIMEDOUT) {
@@ -162,10 +168,7 @@ static int queue_full(const struct lock *lock, const struct options *options, co
 	struct holder holder;
 	struct line line;
 
-	if (is_silent_at_a_glance(lock, options))
-		return options_status(options, EXIT_HELD);
-	lock->engine->find_holder(lock, &holder, true);
-	if (is_silent(options, &holder))
+	if (!is_worth_a_line(lock, options, &holder))
 		return options_status(options, EXIT_HELD);
 	line_begin_about(&line, lock->spec);
 	line_add(&line, "the queue is full, ");
