@@ -209,7 +209,8 @@ static void find_heir(const struct file_id *file, struct holder *holder)
 	holder->pid = file_kept_job(file);
 	if (!holder->pid) {
 		holder->pid = process_find(has_flock, file, &own_kind);
-		holder->heir = holder->pid && !own_kind;
+		/* Others, as a shell that has called flock(1), may hold a lock that a process took which has ended. */
+		holder->heir = holder->pid && !own_kind && process_has_variable(holder->pid, "ME_ONLY_LOCK=file:", false);
 	}
 	if (!holder->pid)
 		holder->hidden = "its process cannot be seen";

@@ -8,19 +8,23 @@
 #include "process.h"
 #include "socket-table.h"
 
-/* Takes by FD the first free place, if less than N are taken before it. Returns 0, -EADDRINUSE, or another negative errno. */
+/*
+ * Takes by FD the first free place, if less than N are taken before it. Returns 0; -EXFULL: N are taken; -EADDRINUSE: none is free, and
+ * most are strangers'; or another negative errno.
+ */
 static int take_first(struct lock *lock, int fd, const struct host_address *name, unsigned n)
 {
+	unsigned taken = 0;
 	int r = -EADDRINUSE;
 
-	for (unsigned place = 0, taken = 0; r == -EADDRINUSE && taken < n && place < MOST_PLACES; place++) {
+	for (unsigned place = 0; r == -EADDRINUSE && taken < n && place < MOST_PLACES; place++) {
 		struct host_address address;
 
 		host_address_suffixed(&address, name, "place", place);
 		r = host_bind(lock, fd, &address);
 		taken += r == -EADDRINUSE && host_is_trusted(&address);	/* a stranger keeps others from it, and does not wait */
 	}
-	return r;
+	return r == -EADDRINUSE && taken == n ? -EXFULL : r;
 }
 
 /* Says in WAITER who waits in the place ENTRY. */
@@ -76,8 +80,8 @@ int place_take(struct lock *lock, const struct host_address *name, struct lock_w
 		return 0;
 	}
 	close(fd);
-	if (r != -EADDRINUSE)
-		return r;
-	(void)count(name, wait);
-	return -EXFULL;
+	if (r == -EXFULL)
+		(void)count(name, wait);
+	/* Strangers cannot keep us from waiting: then nobody counts us, and there may be one run too many, but none too few. */
+	return r == -EADDRINUSE ? 0 : r;
 }

@@ -370,10 +370,10 @@ pid_t process_kept_by(pid_t pid)
 	return found;
 }
 
-bool process_has_variable(pid_t pid, const char *entry)
+bool process_has_variable(pid_t pid, const char *entry, bool whole)
 {
 	char path[PROCESS_PATH_SIZE], bytes[4096];
-	const size_t length = strlen(entry) + 1;
+	const size_t length = strlen(entry) + whole;
 	size_t same = 0;	/* how much of ENTRY the bytes before AT are; length + 1: they are another variable's */
 	int fd = open(process_path(path, pid, "environ"), O_RDONLY | O_CLOEXEC);
 	bool found = false;

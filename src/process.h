@@ -57,8 +57,8 @@ int process_pidfd(pid_t pid);
 /* The same, or a file of that name: another version. A keeper's name has a second word. */
 bool process_seems_me_only(pid_t pid);
 
-/* Whether PID was started with ENTRY ("NAME=value") in its environment, as far as can be seen. */
-bool process_has_variable(pid_t pid, const char *entry);
+/* Whether PID was started with ENTRY ("NAME=value", WHOLE or its beginning) in its environment, as far as can be seen. */
+bool process_has_variable(pid_t pid, const char *entry, bool whole);
 
 /* Calls VISIT for every process there is but this one, until it returns false. */
 void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument);

@@ -159,10 +159,10 @@ static bool has_variable(const struct lock *lock, pid_t pid)
 	char entry[sizeof name + strlen(lock->engine->prefix) + 1 + strlen(lock->name)];
 
 	strcpy(stpcpy(stpcpy(stpcpy(entry, name), lock->engine->prefix), ":"), lock->name);
-	if (process_has_variable(pid, entry))
+	if (process_has_variable(pid, entry, true))
 		return true;
 	strcpy(stpcpy(entry, name), lock->name);
-	return lock->engine == &lock_host && process_has_variable(pid, entry);
+	return lock->engine == &lock_host && process_has_variable(pid, entry, true);
 }
 
 /* Whether PID has inherited the lock, or runs for who has, or is a me-only that keeps it. */

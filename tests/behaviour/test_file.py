@@ -1325,3 +1325,12 @@ def test_a_name_that_begins_with_a_slash_is_no_file(hold, run, path):
     hold(str(path))
     assert not path.exists()
     assert run(f"file:{path}", "echo", "ran").stdout == b"ran\n"
+
+
+def test_a_shell_that_has_called_flock_is_no_heir(start, run, path):
+    """The process that took the lock has ended, as it should: nothing was left running."""
+    shell = start("sh", "-c", 'exec 9>"$0"; flock 9; echo $$; read line', path, stdin=subprocess.PIPE)
+    pid = int(read_line(shell.stdout))
+    said = run(f"file:{path}", "true").stderr.decode()
+    assert f": held by pid {pid} (" in said and "left running" not in said and "with -o" not in said
+    assert release(shell) in (0, 1)

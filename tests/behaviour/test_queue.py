@@ -591,7 +591,7 @@ def test_replace_ends_nobody_when_the_queue_is_full(hold, queue, run, lock):
     r = run("--replace", "--queue=1", lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (4, b"")
     assert FULL in r.stderr
-    assert holder.poll() is None and process_state(holder.job) == "S"
+    assert holder.poll() is None and process_state(holder.job) in ("S", "R")
 
 
 def test_replace_with_a_place_that_is_free(hold, run, lock):
@@ -616,3 +616,26 @@ def test_verbose_is_as_without(hold, queue, run, lock):
     waiter = queue(1)
     said = run("-v", "-w", "inf", "--queue=1", lock, "true").stderr.decode()
     assert re.fullmatch(rf"me-only: {lock}: the queue is full, pid {waiter.pid} \([^\n]*\n", said)
+
+
+ALL_PLACES = """
+import os, resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (2048, 2048))
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+taken = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(1024)]
+for n, s in enumerate(taken):
+    s.bind(b"\\0me-only:%s\\0place\\0%d" % (os.fsencode(sys.argv[1]), n))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.root
+def test_a_stranger_who_takes_all_places_keeps_nobody_from_running(hold, me_only, start, lock):
+    stranger = start(sys.executable, "-c", ALL_PLACES, lock, stdin=subprocess.PIPE)
+    assert read_line(stranger.stdout) == b"ready\n"
+    holder = hold(lock)
+    p = me_only("-q", "-w", "inf", "--queue=1", lock, "echo", "ran")
+    wait_for(lambda: is_listed(queue_of(lock)), "it waits")
+    assert release(holder) == 0
+    assert p.communicate(timeout=DEADLINE) == (b"ran\n", b"") and p.returncode == 0
