@@ -7,7 +7,7 @@
  *   its slot 3 (slot 0: NAME)    that + \0slot\03
  *   the queue of user 1000       that + \0queue\01000, and for four slots + \04
  *   place 0 to wait (--queue)    that + \0place\00
- *   the file of lock on files    \0me-only@MAJOR:MINOR:INODE, for places only
+ *   the file of a lock on files  \0me-only@MAJOR:MINOR:INODE, for places only
  *
  * 77 leaves room for the longest suffix. No NAME holds a NUL, so no NAME is another one's suffix.
  */

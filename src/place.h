@@ -14,8 +14,8 @@
 #include "lock.h"
 
 /*
- * Takes one of wait->places for the lock NAME and keeps it in lock->place. Returns 0; -EXFULL if so many others wait, with one of
- * them in wait->waiter; or another negative errno with lock->failed.
+ * Takes a place for the lock NAME and keeps it in lock->place, unless strangers have all. Returns 0; -EXFULL if so many others wait, one
+ * of them in wait->waiter; or another negative errno with lock->failed.
  */
 int place_take(struct lock *lock, const struct host_address *name, struct lock_wait *wait);
 
