@@ -68,8 +68,14 @@ def nothing_is_left(name, slots):
 
 def slot_of(holder):
     """ME_ONLY_SLOT of the job of hold(), as text; None if it has none."""
-    with open(f"/proc/{holder.job}/environ", encoding="utf-8") as f:
-        found = [entry.partition("=")[2] for entry in f.read().split("\0") if entry.startswith("ME_ONLY_SLOT=")]
+
+    def entries():
+        with open(f"/proc/{holder.job}/environ", encoding="utf-8") as f:
+            return f.read().split("\0")
+
+    # While the job executes its program, it has its name but no environment yet.
+    wait_for(lambda: len(entries()) > 1, "the job has an environment")
+    found = [entry.partition("=")[2] for entry in entries() if entry.startswith("ME_ONLY_SLOT=")]
     assert len(found) <= 1
     return found[0] if found else None
 
