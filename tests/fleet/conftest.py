@@ -1,0 +1,167 @@
+"""The tests of etcd: locks: real servers, scripted gateways, and processes that never outlive the test.
+
+As in tests/behaviour, the program is $ME_ONLY, and tests wait for events with wait_for(), never for time. The server of a worker is
+shared by the tests that do not disturb it; each has locks of its own.
+"""
+import os
+import subprocess
+import uuid
+
+import pytest
+
+import fleet
+from behaviour import call, program, pytest_configure, wait_for  # noqa: F401  pylint: disable=unused-import
+from behaviour import pytest_collection_modifyitems  # noqa: F401  pylint: disable=unused-import
+from etcd_server import ALLOWED, Certificates, Server, Workshop
+from fleet import Caller, end_all
+from gateway import Gateway, Proxy
+
+
+# ---- servers ----
+
+@pytest.fixture(scope="session")
+def workshop():
+    """The folder of all servers."""
+    w = Workshop()
+    yield w
+    w.close()
+
+
+def serve(workshop, **kw):
+    server = Server(workshop, **kw)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def etcd(workshop):
+    """The server that tests share: plain, without users."""
+    yield from serve(workshop)
+
+
+@pytest.fixture
+def own_etcd(workshop):
+    """A server that a test may end, stop, compact."""
+    yield from serve(workshop)
+
+
+@pytest.fixture(scope="session")
+def certificates(workshop):
+    return Certificates(workshop.folder("certificates-"))
+
+
+@pytest.fixture(scope="session")
+def tls_etcd(workshop, certificates):
+    """A server that wants certificates of its clients."""
+    yield from serve(workshop, certificates=certificates)
+
+
+@pytest.fixture(scope="session")
+def auth_etcd(workshop):
+    """A server with users; its tokens live two seconds."""
+    yield from serve(workshop, auth=True, options=["--auth-token-ttl", "2"])
+
+
+@pytest.fixture
+def gateway(request):
+    """A scripted gateway; parametrize it with a style, or with the arguments of Gateway."""
+    given = getattr(request, "param", {})
+    g = Gateway(**({"style": given} if isinstance(given, str) else given))
+    yield g
+    g.close()
+
+
+@pytest.fixture
+def proxy():
+    """proxy(SERVER) makes a proxy before it."""
+    made = []
+
+    def proxy_(server):
+        made.append(Proxy(server.port))
+        return made[-1]
+
+    yield proxy_
+    for p in made:
+        p.close()
+
+
+# ---- callers ----
+
+@pytest.fixture
+def lock():
+    """A lock that no other test has."""
+    return "etcd:t" + uuid.uuid4().hex[:12]
+
+
+@pytest.fixture
+def name(lock):
+    """The same, as the cluster knows it."""
+    return lock.removeprefix("etcd:")
+
+
+@pytest.fixture
+def prefix(name):
+    """What the keys of the lock begin with."""
+    return name + "/"
+
+
+@pytest.fixture
+def start():
+    """start(PROGRAM, ARGUMENT...) starts any program; at the end of the test it and all of its descendants are ended."""
+    started = []
+
+    def start_(*argv, **kw):
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        kw.setdefault("stdout", subprocess.PIPE)
+        kw.setdefault("stderr", subprocess.PIPE)
+        p = subprocess.Popen(argv, **kw)
+        started.append(p)
+        return p
+
+    yield start_
+    for p in started:
+        for stream in (p.stdin, p.stdout, p.stderr):
+            if stream:
+                try:
+                    stream.close()
+                except OSError:
+                    pass
+    # Popen objects reap their own child first, so that end_all() does not take their status away.
+    for p in started:
+        if p.poll() is None:
+            p.kill()
+            p.wait()
+    end_all()
+
+
+@pytest.fixture
+def callers(start, lock):
+    """callers(SERVER OR GATEWAY OR VARIABLES) makes a Caller of it."""
+    return lambda server: Caller(start, server if isinstance(server, dict) else server.env, lock)
+
+
+@pytest.fixture
+def c(callers, etcd):
+    """A caller of the shared server; c.lock is this test's lock."""
+    return callers(etcd)
+
+
+@pytest.fixture
+def store(etcd):
+    """The shared server's client."""
+    return etcd.client()
+
+
+@pytest.fixture
+def allowed(lock):
+    """The lock, where the user of the server with users may have it."""
+    return "etcd:" + ALLOWED + lock.removeprefix("etcd:")
+
+
+@pytest.fixture(autouse=True)
+def nothing_else(monkeypatch):
+    """Tests say themselves where the cluster is."""
+    for key in list(os.environ):
+        if key.startswith(("ETCDCTL_", "ETCD_")):
+            monkeypatch.delenv(key)
+    assert not [p for p in fleet.spared if p == os.getpid()]

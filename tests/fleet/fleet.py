@@ -1,0 +1,191 @@
+"""What the tests of etcd: locks use, beside what all behaviour tests use."""
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BEHAVIOUR = os.path.join(os.path.dirname(HERE), "behaviour")
+
+
+def load(name, path):
+    """A module under a name of its own: both folders have a conftest."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+sys.path.insert(0, BEHAVIOUR)
+behaviour = load("behaviour", os.path.join(BEHAVIOUR, "conftest.py"))
+
+from behaviour import (DEADLINE, ME_ONLY, children_of, name_of, process_state, program, read_line, release, user,  # noqa: E402
+                       wait_for)  # noqa: E402
+from etcd_server import spared  # noqa: E402
+
+__all__ = ["DEADLINE", "ME_ONLY", "Caller", "all_processes_of", "children_of", "die_with_me", "end_all", "environment", "helper_of",
+           "is_alive", "job_of_key", "name_of", "process_state", "program", "read_line", "release", "said", "spared", "user", "wait_for"]
+
+# Debian 12 has a server with known bugs, which is said once in each run that is not quiet.
+OLD = re.compile(rb"me-only: [^\n]*: the server is etcd 3\.4\.23, which has known bugs[^\n]*\n")
+
+
+def said(r):
+    """Standard error, as text and without the line about an old server. Of a CompletedProcess, or bytes."""
+    return OLD.sub(b"", r if isinstance(r, bytes) else r.stderr).decode()
+
+
+def environment(*parts, **more):
+    """The environment of this process without what is said to etcdctl in it, and with PARTS."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("ETCDCTL_", "ETCD_", "ME_ONLY_TOKEN", "ME_ONLY_LOCK", "ME_ONLY_SLOT"))}
+    for part in (*parts, more):
+        env |= part
+    return env
+
+
+# ---- processes ----
+
+def stat_of(pid):
+    """(name, state, ppid, session) of PID, or None."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            name, rest = f.read().split(b"(", 1)[1].rsplit(b")", 1)
+    except OSError:
+        return None
+    fields = rest.split()
+    return name.decode(errors="replace"), fields[0].decode(), int(fields[1]), int(fields[3])
+
+
+def descendants():
+    """pid: whether it is a child, for all processes below this one, zombies too; without servers and janitors."""
+    stats = {int(n): s for n in os.listdir("/proc") if n.isdigit() and (s := stat_of(n))}
+    kids = {}
+    for pid, s in stats.items():
+        kids.setdefault(s[2], []).append(pid)
+    found, todo = {}, [os.getpid()]
+    while todo:
+        parent = todo.pop()
+        for pid in kids.get(parent, []):
+            if pid not in spared:
+                found[pid] = parent == os.getpid()
+                todo.append(pid)
+    return found
+
+
+def end_all():
+    """End and reap every descendant of this worker, except servers."""
+    while found := descendants():
+        for pid, is_child in found.items():
+            try:
+                os.kill(pid, signal.SIGKILL)
+                if is_child:
+                    os.waitpid(pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+
+
+def is_alive(pid):
+    return process_state(pid) not in ("Z", "X", None)
+
+
+def all_processes_of(lock):
+    """The living processes whose environment says that they run under LOCK; they need not be anybody's children."""
+    mark, found = b"\0ME_ONLY_LOCK=" + lock.encode() + b"\0", []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and is_alive(entry):
+            try:
+                with open(f"/proc/{entry}/environ", "rb") as f:
+                    if mark in b"\0" + f.read() + b"\0":
+                        found.append(int(entry))
+            except OSError:
+                continue
+    return found
+
+
+def helper_of(wrapper):
+    """The helper that the me-only process has started; waits until there is one."""
+    pid = getattr(wrapper, "pid", wrapper)
+
+    def find():
+        for kid in children_of(pid):
+            try:
+                if os.path.basename(os.readlink(f"/proc/{kid}/exe")) == "etcd":
+                    return kid
+            except OSError:
+                continue
+        return None
+    return wait_for(find, "a helper")
+
+
+def die_with_me():
+    """For programs that are no me-only, and could outlive a worker that is killed."""
+    return ["setpriv", "--pdeathsig", "KILL"]
+
+
+# ---- callers ----
+
+class Caller:
+    """Somebody who uses the locks of one cluster. .env: what is said to etcdctl about it."""
+
+    def __init__(self, start, env, lock=None):
+        self.start_, self.env, self.lock = start, dict(env), lock
+
+    def with_env(self, **env):
+        return Caller(self.start_, {**self.env, **env}, self.lock)
+
+    def start(self, *argv, env=None, **kw):
+        """Start me-only."""
+        return self.start_(ME_ONLY, *argv, env=environment(self.env, env or {}), **kw)
+
+    def run(self, *argv, input=None, timeout=DEADLINE, **kw):  # pylint: disable=redefined-builtin
+        """Run me-only to its end."""
+        if input is not None:
+            kw["stdin"] = subprocess.PIPE
+        p = self.start(*argv, **kw)
+        out, err = p.communicate(input, timeout=timeout)
+        return subprocess.CompletedProcess(p.args, p.returncode, out, err)
+
+    def hold(self, *options, lock=None, command=("sh", "-c", "echo $$; exec cat >/dev/null"), **kw):
+        """Start a holder whose job says its pid and waits for the end of its input; returns once the job runs. See release()."""
+        p = self.start(*options, lock or self.lock, *command, stdin=subprocess.PIPE, **kw)
+        line = read_line(p.stdout)
+        assert line, f"the holder did not start: {p.stderr.read()!r}"
+        p.job = int(line.split()[0])
+        return p
+
+    def etcdctl(self, *argv, **kw):
+        """Start etcdctl."""
+        return self.start_(*die_with_me(), "etcdctl", *argv, env=environment(self.env, ETCDCTL_API="3"), **kw)
+
+
+def job_of_key(entry):
+    """The pid of me-only in what is said in a key."""
+    return entry.json()["pid"]
+
+
+class Ticks:
+    """A file to which jobs write. Whoever lives writes; nobody may after a moment that a test knows."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def size(self):
+        try:
+            return os.stat(self.path).st_size
+        except FileNotFoundError:
+            return 0
+
+    def grow(self, what="the job lives"):
+        """Wait until more is written."""
+        before = self.size()
+        wait_for(lambda: self.size() > before, what)
+
+    def has_ended(self, seconds=0.5):
+        """Whether nothing is written for a while. Not for an event: for the certainty that there is none."""
+        before = self.size()
+        time.sleep(seconds)
+        return self.size() == before
