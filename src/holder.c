@@ -44,6 +44,8 @@ bool holder_is_trusted(uid_t uid)
 
 static bool is_stranger(const struct holder *holder)
 {
+	if (holder->remote)
+		return holder->remote->user && !holder->uid_known;
 	return holder->uid_known && !holder_is_trusted(holder->uid);
 }
 
@@ -97,10 +99,15 @@ static void add_user(struct line *line, uid_t uid)
 
 static void add_command(struct line *line, const struct holder *holder)
 {
+	const struct remote_holder *remote = holder->remote;
 	char command[COMMAND_SHOWN];
 	bool whole = geteuid() == 0 || (holder->uid_known && holder_is_self(holder->uid));
-	size_t length = process_command(holder->pid, whole, command, sizeof command);
+	size_t length = remote ? 0 : process_command(holder->pid, whole, command, sizeof command);
 
+	if (remote && remote->command) {
+		line_add(line, ": ");
+		line_escape(line, remote->command, strlen(remote->command), COMMAND_SHOWN);
+	}
 	if (length == 0)
 		return;
 	line_add(line, ": ");
@@ -123,11 +130,25 @@ static void add_pid(const struct holder *holder, struct line *line)
 {
 	line_add(line, "pid ");
 	line_number(line, (uint64_t)holder->pid);
-	if (holder->uid_known) {
+	if (holder->remote ? holder->remote->user != NULL : holder->uid_known) {
 		line_add(line, " (");
-		add_user(line, holder->uid);
+		if (holder->remote)
+			line_escape(line, holder->remote->user, strlen(holder->remote->user), 64);
+		else
+			add_user(line, holder->uid);
 		line_add(line, is_stranger(holder) ? ", neither this user nor root)" : ")");
 	}
+	if (holder->remote && holder->remote->host) {
+		line_add(line, " on ");
+		line_escape(line, holder->remote->host, strlen(holder->remote->host), 64);
+	}
+}
+
+/* One that is no me-only: what is known of it is said as it is. */
+static void describe_other(const struct holder *holder, bool waiting, struct line *line)
+{
+	line_add(line, waiting ? "waiting for " : "held by ");
+	line_escape(line, holder->remote->command, strlen(holder->remote->command), LINE_SUBJECT);
 }
 
 void holder_describe_waiter(const struct holder *waiter, unsigned n, struct line *line)
@@ -150,6 +171,10 @@ void holder_describe(const struct holder *holder, bool waiting, struct line *lin
 {
 	bool stranger = is_stranger(holder);
 
+	if (holder->remote && holder->remote->other) {
+		describe_other(holder, waiting, line);
+		return;
+	}
 	if (holder->pid == 0) {
 		describe_hidden(holder, stranger, waiting, line);
 		return;
@@ -158,6 +183,8 @@ void holder_describe(const struct holder *holder, bool waiting, struct line *lin
 	add_pid(holder, line);
 	if (holder->heir)
 		line_add(line, waiting ? ", left running by a command that has ended" : ", left running by a command that has ended,");
+	if (holder->remote && holder->remote->kept)
+		line_add(line, waiting ? ", whose command has ended (--hold-for)" : ", whose command has ended (--hold-for),");
 	if (holder->held >= 0) {
 		line_add(line, waiting ? ", which has held it for " : " for ");
 		if (holder->at_most)

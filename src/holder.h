@@ -8,6 +8,15 @@
 
 #include "message.h"
 
+/* One on another host, or on this one, as a third party on the network tells. NULL: not known. */
+struct remote_holder {
+	const char *host;
+	const char *user;
+	const char *command;	/* its first argument; or what is known of one that is no me-only */
+	bool other;		/* the latter */
+	bool kept;		/* the command has ended, the lock is kept for a while (--hold-for) */
+};
+
 struct holder {
 	pid_t pid;		/* 0: hidden */
 	uid_t uid;		/* valid if uid_known, also when the pid is hidden */
@@ -18,6 +27,7 @@ struct holder {
 	int64_t held;		/* for how long, ns; -1: unknown */
 	bool at_most;		/* held is only the age of the process */
 	const char *hidden;	/* why the pid is hidden */
+	const struct remote_holder *remote;	/* NULL: it is on this host. Else uid is valid only if it is this user, by name, or root */
 };
 
 /* Whether UID can be this user or root and nobody else: never the number that the kernel shows for users it cannot name here. */

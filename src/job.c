@@ -27,6 +27,7 @@
 #include "descriptor.h"
 #include "exec.h"
 #include "exit-codes.h"
+#include "guard.h"
 #include "keeper.h"
 #include "message.h"
 #include "number.h"
@@ -68,6 +69,7 @@ struct job {
 	bool ended;
 	bool released;			/* the lock: nothing of it is to be touched any more */
 	bool lost;			/* ended, but how is not known */
+	struct guard guard;		/* of a lock that lapses */
 };
 
 static int set_mask(const struct kernel_sigset *set, struct kernel_sigset *before)
@@ -111,24 +113,40 @@ static bool is_lock_variable(const char *entry)
 	return false;
 }
 
-static size_t environment_size(void)
+static size_t environment_size(const struct lock *lock)
 {
 	size_t n = 0;
 
 	while (environ[n])
 		n++;
+	for (const char *const *entry = lock->variables; entry && *entry; entry++)
+		n++;
 	return n + 3;
 }
 
-/* Fills NEW, of environment_size() places, with our environment and the variables OWN and SLOT; that one may be NULL. */
-static void environment_make(char **new, char *own, char *slot)
+/* Whether one of VARIABLES has the name of ENTRY. */
+static bool is_replaced(const char *const *variables, const char *entry)
+{
+	size_t length = strcspn(entry, "=");
+
+	for (; *variables; variables++)
+		if (!strncmp(*variables, entry, length) && ((*variables)[length] == '=' || (*variables)[length] == 0))
+			return true;
+	return false;
+}
+
+/* Fills NEW, of environment_size() places, with our environment, the variables OWN and SLOT (that one may be NULL), and those of LOCK. */
+static void environment_make(char **new, const struct lock *lock, char *own, char *slot)
 {
 	for (char **entry = environ; *entry; entry++)
-		if (!is_lock_variable(*entry))
+		if (!is_lock_variable(*entry) && (!lock->variables || !is_replaced(lock->variables, *entry)))
 			*new++ = *entry;
 	*new++ = own;
 	if (slot)
 		*new++ = slot;
+	for (const char *const *entry = lock->variables; entry && *entry; entry++)
+		if (strchr(*entry, '='))
+			*new++ = (char *)(uintptr_t)*entry;
 	*new = NULL;
 }
 
@@ -136,12 +154,12 @@ static void environment_make(char **new, char *own, char *slot)
 static int execute(const struct lock *lock, const struct options *options)
 {
 	static const char variable[] = "ME_ONLY_LOCK=", number[] = "ME_ONLY_SLOT=";
-	char own[sizeof variable + strlen(lock->spec)], slot[sizeof number + NUMBER_TEXT_SIZE], *environment[environment_size()];
+	char own[sizeof variable + strlen(lock->spec)], slot[sizeof number + NUMBER_TEXT_SIZE], *environment[environment_size(lock)];
 	int r;
 
 	strcpy(stpcpy(own, variable), lock->spec);
 	number_format(lock->slot, stpcpy(slot, number));
-	environment_make(environment, own, options->slots ? slot : NULL);
+	environment_make(environment, lock, own, options->slots ? slot : NULL);
 	r = exec_command(options->command, environment);
 	exec_explain(options->command, -r);
 	return options_status(options, EXIT_COMMAND);
@@ -204,10 +222,10 @@ static int cannot_start(const struct job *job, int error)
 }
 
 /*
- * Opens the signalfd and blocks all signals, that last of all: a signal that the terminal sends before there is a command ends
+ * Opens the signalfd, the gate if there is to be one, and blocks all signals, that last of all: a signal that the terminal sends before there is a command ends
  * or stops us, and it is not ours to pass on. Returns 0 or a negative errno.
  */
-static int prepare(struct job *job)
+static int prepare(struct job *job, bool has_gate)
 {
 	struct kernel_sigset all;
 	struct kernel_sigaction old;
@@ -217,7 +235,7 @@ static int prepare(struct job *job)
 	job->signals = (int)syscall(SYS_signalfd4, -1, &all, sizeof all, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (job->signals < 0)
 		return -errno;
-	if (job->options->close && pipe2(job->gate, O_CLOEXEC))
+	if (has_gate && pipe2(job->gate, O_CLOEXEC))
 		return -errno;
 	r = set_handler(SIGCHLD, SIG_DFL, &old);
 	if (r)
@@ -368,8 +386,11 @@ static void reap(struct job *job)
 	int status;
 	pid_t pid;
 
-	/* The lock first: who waits for it does not have to wait until the kernel has put the command away. */
-	if (waitid(P_PID, (id_t)job->command, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == job->command)
+	/*
+	 * The lock first: who waits for it does not have to wait until the kernel has put the command away. A lock that is lost is let go
+	 * when what the command has left is gone, too.
+	 */
+	if (!job->lock->lost && waitid(P_PID, (id_t)job->command, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == job->command)
 		release(job);
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0 || (pid < 0 && errno == EINTR)) {
 		if (pid == job->command) {
@@ -410,7 +431,8 @@ static void run(struct job *job)
 	struct lock *lock = job->lock;
 
 	while (!job->ended) {
-		struct pollfd fds[] = { { .fd = job->signals, .events = POLLIN }, { .fd = lock->watched, .events = POLLIN } };
+		struct pollfd fds[] = { { .fd = job->signals, .events = POLLIN }, { .fd = lock->watched, .events = POLLIN },
+					{ .fd = job->guard.timer, .events = POLLIN } };
 
 		if (deadline_now() >= job->keeper_due) {
 			int r = start_keeper(job, -1);
@@ -421,12 +443,14 @@ static void run(struct job *job)
 			job->keeper_missed = r != 0;
 			job->keeper_due = r == 0 || r == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
 		}
-		if (poll(fds, 2, deadline_poll_timeout(job->keeper_due)) < 0)
+		if (poll(fds, 3, deadline_poll_timeout(job->keeper_due)) < 0)
 			continue;
 		if (fds[0].revents)
 			read_signals(job);
 		if (fds[1].revents && !job->ended)
 			lock->engine->serve(lock, job->command, job->since);
+		if ((fds[2].revents || lock->lost) && !job->ended)
+			guard_look(&job->guard, lock);
 	}
 }
 
@@ -444,6 +468,8 @@ static void die_by(int number)
 
 static int finish(struct job *job)
 {
+	const bool lost = job->lock->engine->lapses && guard_finish(&job->guard, job->lock);
+
 	/* The keeper shares our descriptors: the lock is free when we close it. */
 	release(job);
 	if (job->keeper > 0)
@@ -454,6 +480,8 @@ static int finish(struct job *job)
 	}
 	if (job->options->verbose)
 		story_end(job->options, job->lock, job->status, deadline_now() - job->since);
+	if (lost)
+		return options_status(job->options, EXIT_LOST);
 	if (WIFSIGNALED(job->status)) {
 		die_by(WTERMSIG(job->status));
 		return 128 + WTERMSIG(job->status);
@@ -463,16 +491,22 @@ static int finish(struct job *job)
 
 int job_run(struct lock *lock, const struct options *options)
 {
-	struct job job = { .lock = lock, .options = options, .gate = { -1, -1 }, .command_fd = -1, .own_fd = -1 };
-	int r = prepare(&job);
+	struct job job = { .lock = lock, .options = options, .gate = { -1, -1 }, .command_fd = -1, .own_fd = -1, .guard.timer = -1 };
+	/* What lapses is kept by a helper. */
+	const bool has_keeper = options->close && !lock->engine->lapses;
+	int r = prepare(&job, has_keeper);
 
+	if (r == 0 && lock->engine->lapses)
+		r = guard_prepare(&job.guard, lock);
 	if (r == 0)
-		r = options->close ? start_with_keeper(&job) : start(&job);
+		r = has_keeper ? start_with_keeper(&job) : start(&job);
 	if (r)
 		return cannot_start(&job, -r);
 	job.since = deadline_now();
-	job.keeper_due = options->close ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
+	job.keeper_due = options->close || lock->engine->lapses ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
 	leave_line(lock);
+	if (lock->engine->started)
+		lock->engine->started(lock, job.command);
 	if (options->verbose)
 		story_start(options, lock, job.command);
 	run(&job);

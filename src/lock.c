@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
-static const struct lock_engine *const engines[] = { &lock_host, &lock_file };
+static const struct lock_engine *const engines[] = { &lock_host, &lock_file, &lock_etcd };
 
 /* How many bytes of SPEC look like an engine's prefix, [a-z][a-z0-9+-]* before a colon; 0 if it has none. */
 static size_t prefix_length(const char *spec)
@@ -42,16 +42,49 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error)
 	return -EINVAL;
 }
 
+/* What the engine of LOCK cannot do of what OPTIONS ask for, or what does not concern it. Returns 0, or -EINVAL and ERROR. */
+static int check_lapsing(const struct lock *lock, const struct options *options, struct usage_error *error)
+{
+	const char *text, *hint = "";
+
+	if (!lock->engine->lapses) {
+		if (options->ttl)
+			text = "--ttl is for locks that others keep for us, as etcd:NAME, not for";
+		else if (options->hold_for)
+			text = "--hold-for is for locks of a whole fleet, as etcd:NAME, not for";
+		else if (options->kill_after >= 0 && !options->replace)
+			text = "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for";
+		else
+			return 0;
+	} else if (options->no_fork) {
+		text = "-F is not for";
+		hint = ": such a lock has to be renewed, and the command ended if that fails, so me-only has to stay";
+	} else if (options->replace) {
+		text = "--replace is not for";
+		hint = ": the holder may be on another host; end it there (--who names host and pid)";
+	} else if (options_kill_after(options) > options_ttl(options) / 2) {
+		text = "--kill-after is more than half of --ttl for";
+		hint = ": too little time to run would be left";
+	} else {
+		return 0;
+	}
+	*error = (struct usage_error){ text, lock->spec, hint, false };
+	return -EINVAL;
+}
+
 int lock_shape(struct lock *lock, const struct options *options, struct usage_error *error)
 {
+	lock->options = options;
 	lock->shared = options->shared;
 	if (options->slots)
 		lock->slots = options->slots;
 	if (lock->shared && !lock->engine->can_share)
-		*error = (struct usage_error){ "-s is for locks on files: write file:PATH instead of", lock->spec, "", false };
+		*error = (struct usage_error){ "-s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of", lock->spec, "", false };
 	else if (options->slots && !lock->engine->can_have_slots)
-		*error = (struct usage_error){ "-j is for locks of this host: write NAME or host:NAME instead of", lock->spec, "", false };
+		*error = (struct usage_error){ "-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of", lock->spec, "", false };
+	else if (lock->shared && options->slots > 1)
+		*error = (struct usage_error){ "-s and -j", NULL, " contradict each other: leave one out", false };
 	else
-		return 0;
+		return check_lapsing(lock, options, error);
 	return -EINVAL;
 }

@@ -26,6 +26,14 @@ struct lock {
 	int place;		/* our place among those who wait with --queue, to be closed when the wait is over; -1: none */
 	int line[3];		/* descriptors that keep the line of waiters behind us; the first is -1: none. engine->leave_line() closes them */
 	const char *failed;	/* after an error that is none of the documented ones: what could not be done */
+	const struct options *options;
+	const char *const *variables;	/* for the command's environment: "NAME=value", or "NAME" for one that it is not to have; NULL: none */
+
+	/* Of an engine whose locks lapse: */
+	int64_t until;		/* while it is held: the command has to be gone by then (CLOCK_BOOTTIME, ns). serve() moves it */
+	const char *trouble;	/* why that has not been moved for a while; NULL: not known */
+	const char *lost;	/* why it is lost already; NULL: it is not. Also set by release() */
+	pid_t helper;		/* a child of ours that is none of the command's; 0: none */
 };
 
 /* How to wait, and what is to be done meanwhile. */
@@ -50,11 +58,12 @@ struct lock_identity {
 struct lock_engine {
 	const char *prefix;	/* "host": the part of LOCK before the colon */
 	bool can_share, can_have_slots;
+	bool lapses;		/* the lock is lost if it is not renewed: the command needs a guard (guard.h), and we have to stay */
 
 	/*
 	 * Takes the lock, waiting as WAIT says if it is held. Returns 0; -EBUSY: it is held; -ETIMEDOUT: it was held until the
 	 * deadline; -EXFULL: wait->places are taken; -EDEADLK: the caller itself runs under it; -ECANCELED: what wait->attend() has
-	 * returned; or another negative errno with lock->failed. Never called for a lock that was taken.
+	 * returned; or another negative errno with lock->failed (-EPROTO: that says all). Never called for a lock that was taken.
 	 */
 	int (*take)(struct lock *lock, struct lock_wait *wait);
 
@@ -69,6 +78,9 @@ struct lock_engine {
 	 * Returns 0 or a negative errno.
 	 */
 	int (*claim)(struct lock *lock);
+
+	/* The command has been started. NULL: no need. */
+	void (*started)(struct lock *lock, pid_t job);
 
 	/* Serves those who ask: lock->watched is readable. JOB is the command's pid; SINCE when it was started (CLOCK_MONOTONIC, ns). */
 	void (*serve)(struct lock *lock, pid_t job, int64_t since);
@@ -90,7 +102,8 @@ struct lock_engine {
 
 	/*
 	 * Finds the command that holds the lock, for replacement.c: a pidfd of it, with the proof that it is it. Returns that, with its pid
-	 * in JOB; -ESRCH: it has ended, others have inherited the lock; or -EPERM and the reason in replacement->refused.
+	 * in JOB; -ESRCH: it has ended, others have inherited the lock; or -EPERM and the reason in replacement->refused. NULL: no holder of
+	 * such a lock can be replaced.
 	 */
 	int (*find_job)(const struct lock *lock, struct replacement *replacement, pid_t *job);
 
@@ -104,6 +117,6 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error);
 /* Says in LOCK what OPTIONS ask for. Returns 0, or -EINVAL and in ERROR what its engine cannot do, and what to do instead. */
 int lock_shape(struct lock *lock, const struct options *options, struct usage_error *error);
 
-extern const struct lock_engine lock_host, lock_file;
+extern const struct lock_engine lock_host, lock_file, lock_etcd;
 
 #endif

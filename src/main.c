@@ -18,6 +18,7 @@
  *   lock-file.c      the file engine: flock(2)
  *     file-holder.c    who holds it, as the kernel's table of file locks and /proc say
  *       lines.c          text files, line by line
+ *   lock-helper.c    locks that a helper keeps: etcd/main.c, etcd/PROTOCOL.md
  *   place.c          --queue
  *   descriptor.c     where a lock's descriptor is
  *   waiting.c        what a run says and does while it waits
@@ -25,6 +26,7 @@
  *   job.c            the runner: starts the command, passes signals on, reports its end
  *     exec.c           PATH, scripts without "#!", why a command cannot be run
  *     keeper.c         holds the lock if we die
+ *     guard.c          ends the command before a lock that lapses can be another's; family.c finds its processes
  *     story.c          --verbose
  *   holder.c         who holds a lock, in words
  *     process.c        what /proc tells
@@ -71,6 +73,11 @@ static int usage(const struct options *options, const struct usage_error *error)
 
 static int third_party_failed(const struct lock *lock, const struct options *options, int error)
 {
+	/* A helper has said it all. */
+	if (error == EPROTO) {
+		message(lock->spec, lock->failed, 0);
+		return options_status(options, EXIT_THIRD_PARTY);
+	}
 	/* What is known of sockets does not help with a file. */
 	if (lock->engine == &lock_host || (error != EACCES && error != EPERM))
 		message_failure(lock->spec, lock->failed, error);

@@ -10,17 +10,25 @@
 
 #define MAX_EXIT_BASE 250	/* 250 + 5 is the last status there is */
 
-enum { ID_EXIT_BASE = 1, ID_QUEUE, ID_REPLACE, ID_COMPLAIN_AFTER, ID_JSON, ID_HELD, ID_WHO, ID_LIST, ID_HELP, ID_VERSION };
+#define DEFAULT_KILL_AFTER (5 * NS_PER_S)
+#define DEFAULT_TTL (30 * NS_PER_S)
+#define LEAST_TTL (10 * NS_PER_S)
+#define MOST_TTL (300 * NS_PER_S)	/* also for --hold-for */
+
+enum { ID_EXIT_BASE = 1, ID_QUEUE, ID_REPLACE, ID_TTL, ID_HOLD_FOR, ID_COMPLAIN_AFTER, ID_JSON, ID_HELD, ID_WHO, ID_LIST, ID_HELP, ID_VERSION };
 
 const struct option_row option_rows[] = {
 	{ 'w', 'w', "wait", "DURATION",
 	  "wait at most DURATION for the lock, first come, first served;\n'inf': as long as it takes" },
 	{ 'n', 'n', "nonblock", NULL, "do not wait (the default)" },
-	{ 's', 's', "shared", NULL, "share the lock with other -s holders (file: only)" },
+	{ 's', 's', "shared", NULL, "share the lock with other -s holders (file: and etcd:)" },
 	{ 'j', 'j', "slots", "N", "at most N (1 to 1024) at a time; ME_ONLY_SLOT says which" },
 	{ 0, ID_QUEUE, "queue", "N", "with -w: give up if N others with --queue wait already" },
 	{ 0, ID_REPLACE, "replace", NULL, "end the holder first, then wait for the lock" },
-	{ 'k', 'k', "kill-after", "DURATION", "with --replace: time between SIGTERM and SIGKILL (5s)" },
+	{ 'k', 'k', "kill-after", "DURATION",
+	  "time between SIGTERM and SIGKILL, for a holder that is replaced\nand when a lock of etcd is lost (5s)" },
+	{ 0, ID_TTL, "ttl", "DURATION", "etcd: only: how long the lock outlasts a host that has died\n(30s; 10s to 300s)" },
+	{ 0, ID_HOLD_FOR, "hold-for", "DURATION", "etcd: only: keep the lock at least so long (at most 300s),\neven if COMMAND ends sooner" },
 	{ 'F', 'F', "no-fork", NULL, "become COMMAND instead of starting it" },
 	{ 'o', 'o', "close", NULL, "do not pass the lock to COMMAND: it ends when COMMAND ends,\nwhatever COMMAND left running" },
 	{ 'E', 'E', "conflict-exit-code", "N", "exit with N (0 to 255) instead of 4 when the lock is held" },
@@ -51,6 +59,16 @@ static int duration(const char *argument, int64_t *ns, struct usage_error *error
 	return duration_parse(argument, ns) ? wrong(error, "not a duration:", argument, " (a number and ms, s, m, h or d, or inf)") : 0;
 }
 
+/* A duration from LEAST to MOST_TTL. */
+static int limited(const char *argument, int64_t least, int64_t *ns, const char *hint, struct usage_error *error)
+{
+	int r = duration(argument, ns, error);
+
+	if (r == 0 && (*ns < least || *ns > MOST_TTL))
+		return wrong(error, "the duration", argument, hint);
+	return r;
+}
+
 static int count(const char *argument, unsigned max, unsigned *n, struct usage_error *error)
 {
 	return number_parse(argument, max, n) || *n == 0 ? wrong(error, "not a number from 1 to 1024:", argument, "") : 0;
@@ -77,6 +95,10 @@ static int apply(struct options *options, char id, const char *argument, struct 
 		return duration(argument, &options->kill_after, error);
 	case ID_COMPLAIN_AFTER:
 		return duration(argument, &options->complain_after, error);
+	case ID_TTL:
+		return limited(argument, LEAST_TTL, &options->ttl, " is not from 10s to 300s", error);
+	case ID_HOLD_FOR:
+		return limited(argument, 1, &options->hold_for, " is not more than 0 and at most 300s", error);
 	case 's':
 		options->shared = true;
 		return 0;
@@ -196,7 +218,8 @@ static int parse_short(char ***argv, struct options *options, struct usage_error
 static bool has_run_options(const struct options *options)
 {
 	return options->wait_given || options->nonblock || options->no_fork || options->close || options->conflict_status >= 0 ||
-	       options->shared || options->slots || options->queue || options->replace || options->kill_after >= 0 || options->complain_after >= 0;
+	       options->shared || options->slots || options->queue || options->replace || options->kill_after >= 0 || options->complain_after >= 0 ||
+	       options->ttl || options->hold_for;
 }
 
 /* The forms that run nothing. */
@@ -230,8 +253,6 @@ static int check_run(char **rest, struct options *options, struct usage_error *e
 		return wrong(error, "--queue is for those who wait: give -w, too", NULL, "");
 	if (options->replace && options->slots > 1)
 		return wrong(error, "--replace and -j do not go together: which of the holders would be meant?", NULL, "");
-	if (options->kill_after >= 0 && !options->replace)
-		return wrong(error, "-k is for --replace: give both or none", NULL, "");
 	if (options->quiet && options->complain_after >= 0)
 		return wrong(error, "-q and --complain-after", NULL, contradict);
 	if (options->no_fork && options->close)
@@ -266,6 +287,16 @@ int options_parse(char **argv, struct options *options, struct usage_error *erro
 			return r;
 	}
 	return check(argv, options, error);
+}
+
+int64_t options_kill_after(const struct options *options)
+{
+	return options->kill_after < 0 ? DEFAULT_KILL_AFTER : options->kill_after;
+}
+
+int64_t options_ttl(const struct options *options)
+{
+	return options->ttl ? options->ttl : DEFAULT_TTL;
 }
 
 int options_status(const struct options *options, int code)

@@ -25,6 +25,8 @@ struct options {
 	bool json;
 	bool replace;
 	int64_t kill_after;	/* nanoseconds, DEADLINE_NEVER: never; -1: not given */
+	int64_t ttl;		/* nanoseconds; 0: not given */
+	int64_t hold_for;	/* nanoseconds; 0: not given */
 	int64_t complain_after;	/* nanoseconds; -1: not given */
 	bool verbose;
 	unsigned exit_base;
@@ -46,6 +48,10 @@ struct usage_error {
  * the lock and the command. Returns 0, or -EINVAL and what is wrong in ERROR; exit_base is what was read until then.
  */
 int options_parse(char **argv, struct options *options, struct usage_error *error);
+
+/* The time between SIGTERM and SIGKILL, and how long a lock is kept for a host that has died: as given, or else the default. Nanoseconds. */
+int64_t options_kill_after(const struct options *options);
+int64_t options_ttl(const struct options *options);
 
 /* The exit status for CODE, one of enum exit_code. */
 int options_status(const struct options *options, int code);

@@ -160,11 +160,12 @@ static int64_t numbers_next(struct numbers *numbers)
 	}
 }
 
-bool process_has_socket(pid_t pid, uint32_t inode)
+/* Whether PID has a descriptor that /proc shows as KIND, which ends in "[", INODE and "]". */
+static bool has_descriptor(pid_t pid, const char *kind, uint64_t inode)
 {
 	char path[PROCESS_PATH_SIZE], wanted[PROCESS_PATH_SIZE], seen[PROCESS_PATH_SIZE];
 	struct numbers fds;
-	size_t length = (size_t)(stpcpy(number_format(inode, stpcpy(wanted, "socket:[")), "]") - wanted);
+	size_t length = (size_t)(stpcpy(number_format(inode, stpcpy(wanted, kind)), "]") - wanted);
 	bool found = false;
 	int64_t fd;
 
@@ -176,6 +177,16 @@ bool process_has_socket(pid_t pid, uint32_t inode)
 	}
 	close(fds.fd);
 	return found;
+}
+
+bool process_has_socket(pid_t pid, uint32_t inode)
+{
+	return has_descriptor(pid, "socket:[", inode);
+}
+
+bool process_has_pipe(pid_t pid, uint64_t inode)
+{
+	return has_descriptor(pid, "pipe:[", inode);
 }
 
 static const char *me_only = "/proc/self/exe";

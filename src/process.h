@@ -66,6 +66,9 @@ void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument);
 /* Whether PID is seen to have the socket INODE open. */
 bool process_has_socket(pid_t pid, uint32_t inode);
 
+/* The same for a pipe. */
+bool process_has_pipe(pid_t pid, uint64_t inode);
+
 /*
  * The process that took the flock(2) on FILE that PID is seen to have, by a descriptor of its own or one that it has inherited: as the
  * kernel shows it, 0 if that one has no number here (any more). -1 if PID is not seen to have one.

@@ -28,8 +28,6 @@
 /* How long those that were killed may take to let go before it is looked for more of them. */
 #define FORCE_AGAIN (1 * NS_PER_S)
 
-#define DEFAULT_KILL_AFTER (5 * NS_PER_S)
-
 /* --- the line ---------------------------------------------------------------------------------------------------------------- */
 
 /*
@@ -179,7 +177,7 @@ static int press(struct waiting *waiting, const struct lock *lock)
 	int r = replacement_press(lock, replacement, by_force);
 
 	if (waiting->kill_due == DEADLINE_NEVER)
-		waiting->kill_due = deadline_in(options->kill_after < 0 ? DEFAULT_KILL_AFTER : options->kill_after);
+		waiting->kill_due = deadline_in(options_kill_after(options));
 	waiting->look_due = DEADLINE_NEVER;
 	if (r)
 		return r == -ENOENT ? 0 : -ECANCELED;

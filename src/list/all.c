@@ -13,7 +13,7 @@
 #include "../socket-table.h"
 #include "files.h"
 #include "line.h"
-#include "memory.h"
+#include "../memory.h"
 #include "table.h"
 #include "text.h"
 #include "view.h"

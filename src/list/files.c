@@ -9,7 +9,7 @@
 
 #include "../file-holder.h"
 #include "../lines.h"
-#include "memory.h"
+#include "../memory.h"
 #include "text.h"
 
 static const char engine[] = "file:";

@@ -17,7 +17,7 @@
 
 #include "../process.h"
 #include "../socket-table.h"
-#include "memory.h"
+#include "../memory.h"
 
 #define OVERFLOW_UID 65534
 

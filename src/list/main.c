@@ -15,7 +15,7 @@
  *   line.c           who waits, and in which order
  *   table.c          tables and JSON, by libsmartcols
  *     text.c           their cells
- *   memory.c         memory
+ *   ../memory.c      memory
  *
  * Nothing is ever bound here, and no queue is ever connected to: asking takes no lock and no place in line.
  */

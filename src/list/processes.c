@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "../process.h"
-#include "memory.h"
+#include "../memory.h"
 
 struct walk {
 	struct processes *processes;

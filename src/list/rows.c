@@ -7,7 +7,7 @@
 #include "../deadline.h"
 #include "../process.h"
 #include "../socket-table.h"
-#include "memory.h"
+#include "../memory.h"
 #include "table.h"
 #include "text.h"
 

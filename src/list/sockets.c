@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "../socket-table.h"
-#include "memory.h"
+#include "../memory.h"
 
 #ifndef UDIAG_SHOW_UID
 #define UDIAG_SHOW_UID 0x40

@@ -7,7 +7,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "memory.h"
+#include "../memory.h"
 #include "text.h"
 
 struct table {

@@ -17,7 +17,7 @@
 #include "../message.h"
 #include "../number.h"
 #include "../process.h"
-#include "memory.h"
+#include "../memory.h"
 
 /* So many bytes fit into a line when each takes four. */
 #define PIECE 1000

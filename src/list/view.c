@@ -12,7 +12,7 @@
 #include "../deadline.h"
 #include "../process.h"
 #include "../socket-table.h"
-#include "memory.h"
+#include "../memory.h"
 
 /* With so many who wait to be accepted nobody accepts: a holder of -F, or an heir. Then to connect is to fill its backlog. */
 #define MOST_UNHEARD 16

@@ -9,7 +9,7 @@
 #include "../file-holder.h"
 #include "../message.h"
 #include "files.h"
-#include "memory.h"
+#include "../memory.h"
 #include "rows.h"
 #include "text.h"
 

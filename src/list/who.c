@@ -12,7 +12,7 @@
 #include "../process.h"
 #include "../socket-table.h"
 #include "line.h"
-#include "memory.h"
+#include "../memory.h"
 #include "rows.h"
 #include "text.h"
 #include "view.h"

@@ -1,6 +1,6 @@
-/* Memory. A list that has not enough of it ends, as any program does that the kernel ends for want of memory. */
-#ifndef LIST_MEMORY_H
-#define LIST_MEMORY_H
+/* Memory, for helpers. A program that has not enough of it ends. */
+#ifndef MEMORY_H
+#define MEMORY_H
 
 #include <stddef.h>
 

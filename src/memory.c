@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../exit-codes.h"
-#include "../message.h"
+#include "exit-codes.h"
+#include "message.h"
 
 _Noreturn static void fail(void)
 {

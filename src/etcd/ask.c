@@ -1,0 +1,167 @@
+#include "ask.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "../deadline.h"
+#include "base64.h"
+#include "queue.h"
+
+/* Reads all entries whose keys are in KEYS. Returns whether that could be; else it is told why not. */
+static bool read_all(struct session *session, const struct keys *keys, struct entries *entries)
+{
+	struct answer answer;
+
+	client_call(&session->client, PATH_RANGE, request_range(keys, ORDER_OLDEST, 0, 0), session_now() + session->config.command_timeout, &answer);
+	if (answer.code == CODE_OK)
+		entries_read(entries, json_object_get(answer.body, "kvs"));
+	else
+		say_text("failed", answer.text);
+	answer_free(&answer);
+	return answer.code == CODE_OK;
+}
+
+void ask_held(struct session *session)
+{
+	struct entries entries;
+	struct line line;
+	bool ours = false;
+
+	if (!read_all(session, &session->prefix, &entries))
+		return;
+	for (size_t i = 0; !ours && i < entries.n; i++)
+		ours = entries.all[i].state == ENTRY_HELD && identity_is_trusted(&entries.all[i].who, &session->me) &&
+		       identity_is_above(&entries.all[i].who, &session->me, session->arguments->pid);
+	entries_free(&entries);
+	say(&line, ours ? "yes" : "no");
+	say_end(&line);
+}
+
+/* The length of the lock's name in the key of ENTRY: what is before the last "/", if its lease in hex follows. 0: it is no lock's key. */
+static size_t name_length(const struct entry *entry)
+{
+	const char *slash = strrchr(entry->key, '/');
+	char lease[24];
+
+	snprintf(lease, sizeof lease, "%" PRIx64, entry->lease);
+	/* One that --hold-for keeps has another lease by now. */
+	if (!slash || slash == entry->key || !entry->lease || (strcmp(slash + 1, lease) != 0 && entry->state != ENTRY_KEPT))
+		return 0;
+	return (size_t)(slash - entry->key);
+}
+
+/* How many seconds are left of the lease; -1: not known. */
+static int64_t time_left(struct session *session, uint64_t lease)
+{
+	struct answer answer;
+	int64_t left = -1;
+
+	client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(lease), session_now() + session->config.command_timeout, &answer);
+	if (answer.code == CODE_OK)
+		left = (int64_t)json_number(answer.body, "TTL");
+	answer_free(&answer);
+	return left;
+}
+
+/* Waits for room: the one who asks reads as fast as it can. */
+static void send_whole(struct line *line)
+{
+	(void)send(CONTROL_FD, line->text, line->length, MSG_NOSIGNAL);
+}
+
+/* The entry at INDEX of those of one lock, N of them. */
+static void tell_entry(struct session *session, const struct entry *entries, size_t index, size_t length)
+{
+	static const char *const modes[] = { "exclusive", "shared", "slots" };
+	const struct entry *entry = &entries[index];
+	bool holds = queue_holds(entries, index);
+	char name[2048];
+	struct line line;
+	int64_t left = time_left(session, entry->lease);
+
+	snprintf(name, sizeof name, "%.*s", (int)length, entry->key);
+	say(&line, "entry");
+	say_pair(&line, "name", name);
+	say_pair(&line, "state", entry->state == ENTRY_KEPT ? "kept" : holds ? "held" : "waiting");
+	say_pair(&line, "mode", modes[entry->foreign ? ENTRY_EXCLUSIVE : entry->mode]);
+	if (!entry->foreign && entry->mode == ENTRY_SLOTS)
+		say_number(&line, "slots", queue_slots(entries, index));
+	if (holds)
+		say_number(&line, "token", entry->modified);
+	if (left >= 0)
+		say_number(&line, "left", (uint64_t)left);
+	entry_describe(entry, &session->me, "", &line);
+	send_whole(&line);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct entry *first = a, *second = b;
+	size_t n = name_length(first), m = name_length(second);
+	int r = memcmp(first->key, second->key, n < m ? n : m);
+
+	if (r == 0)
+		r = n < m ? -1 : n > m;
+	return r ? r : first->created < second->created ? -1 : first->created > second->created;
+}
+
+/* Tells of ENTRIES, of which the locks are those with the same beginning of the key; NAMED: all are of one lock, whatever their keys. */
+static void tell_all(struct session *session, struct entries *entries, bool named)
+{
+	struct line line;
+	size_t end;
+
+	if (!named)
+		qsort(entries->all, entries->n, sizeof *entries->all, by_name);
+	for (size_t begin = 0; begin < entries->n; begin = end) {
+		size_t length = named ? strlen(session->arguments->name) : name_length(&entries->all[begin]);
+
+		for (end = begin + 1; end < entries->n; end++)
+			if (!named && (name_length(&entries->all[end]) != length || memcmp(entries->all[end].key, entries->all[begin].key, length) != 0))
+				break;
+		if (named)
+			end = entries->n;
+		for (size_t i = begin; length > 0 && i < end; i++)
+			tell_entry(session, entries->all + begin, i - begin, length);
+	}
+	say(&line, "end");
+	send_whole(&line);
+}
+
+void ask_who(struct session *session)
+{
+	struct entries entries;
+
+	if (!read_all(session, &session->prefix, &entries))
+		return;
+	tell_all(session, &entries, true);
+	entries_free(&entries);
+}
+
+void ask_list(struct session *session)
+{
+	const char *prefix = session->arguments->name;
+	size_t n = strlen(prefix);
+	struct keys keys = { .key = NULL };
+	char *end = strdup(prefix);
+	struct entries entries;
+
+	/* The first key that does not begin so: the last byte plus one, without those that have no larger one. */
+	while (n > 0 && (unsigned char)end[n - 1] == 0xff)
+		n--;
+	if (n > 0)
+		end[n - 1]++;
+	/* All keys: from \0 to \0. */
+	keys.key = *prefix ? base64_encode(prefix, strlen(prefix)) : base64_encode("", 1);
+	keys.end = n > 0 ? base64_encode(end, n) : base64_encode("", 1);
+	free(end);
+	if (read_all(session, &keys, &entries)) {
+		tell_all(session, &entries, false);
+		entries_free(&entries);
+	}
+	keys_free(&keys);
+}

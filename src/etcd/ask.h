@@ -1,0 +1,12 @@
+/* Questions: whether the caller runs under a lock, who has it, and which locks there are. Nothing is taken, written or queued. */
+#ifndef ETCD_ASK_H
+#define ETCD_ASK_H
+
+#include "session.h"
+
+/* --held, --who, --list. Each has told me-only, or what else has asked, when it returns. */
+void ask_held(struct session *session);
+void ask_who(struct session *session);
+void ask_list(struct session *session);
+
+#endif

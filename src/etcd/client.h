@@ -1,0 +1,107 @@
+/*
+ * A client of etcd's JSON gateway: calls to one endpoint after the other, a stream of events, and who else is to be heard meanwhile.
+ *
+ * While a call is under way nothing else is left undone: descriptors that the owner names are polled with the connections, and attend()
+ * is called whenever something has happened.
+ */
+#ifndef ETCD_CLIENT_H
+#define ETCD_CLIENT_H
+
+#include <curl/curl.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config.h"
+
+#define CLIENT_FDS 4
+#define CLIENT_TEXT 1024
+
+/* gRPC's status codes, as far as they make a difference. */
+enum code {
+	CODE_OK = 0,
+	CODE_UNKNOWN = 2,
+	CODE_INVALID = 3,
+	CODE_DEADLINE = 4,
+	CODE_NOT_FOUND = 5,
+	CODE_DENIED = 7,
+	CODE_EXHAUSTED = 8,
+	CODE_PRECONDITION = 9,
+	CODE_OUT_OF_RANGE = 11,
+	CODE_UNAVAILABLE = 14,
+	CODE_UNAUTHENTICATED = 16,
+	CODE_NO_ANSWER = 100,	/* of our own: the outcome is not known */
+	CODE_REFUSED = 101,	/* of our own: it is no etcd, or lets nobody in; trying again is of no use */
+	CODE_STOPPED = 102,	/* of our own: attend() has stopped the call */
+};
+
+struct answer {
+	enum code code;
+	json_t *body;		/* of CODE_OK; to be freed by answer_free() */
+	char *text;		/* of all others: what is wrong, with the endpoint; to be freed by answer_free() */
+	int64_t sent;		/* CLOCK_BOOTTIME, ns: before it was handed to the socket */
+	size_t endpoint;	/* which one has answered */
+};
+
+struct client {
+	const struct config *config;
+	CURLM *multi;
+	CURL *easy;
+	struct curl_slist *headers;
+	char *token;			/* of the user, or NULL */
+	size_t endpoint;		/* the one that has answered last: it is tried first */
+	int64_t attempt;		/* ns: so long one endpoint may take */
+	uint64_t cluster;		/* its id; 0: not known yet */
+	bool wrong_cluster;		/* an endpoint belongs to another */
+	bool retried;			/* the last call was made more than once: an earlier try of it may have done what it asks for */
+	struct probe *probes;		/* one for each endpoint: client_survey() */
+
+	struct curl_waitfd fds[CLIENT_FDS];	/* to be polled, too */
+	unsigned n_fds;
+	bool (*attend)(void *owner);	/* called whenever something may have happened; true: stop what is under way */
+	void *owner;
+
+	/* The stream of events. */
+	CURL *watch;
+	bool watching;			/* it is open */
+	void (*event)(void *owner, json_t *result);	/* a result of the stream; it stays the client's */
+	char *line;			/* what has come of the next result */
+	size_t line_length, line_room;
+};
+
+/* Prepares a client. Returns NULL or what is wrong, to be freed. Nothing is sent yet. */
+char *client_open(struct client *client, const struct config *config);
+
+void client_close(struct client *client);
+
+/* Calls PATH with BODY (which is taken) at one endpoint only, once; but with a user's token that has expired, again with a new one. */
+void client_call_at(struct client *client, size_t endpoint, const char *path, json_t *body, struct answer *answer);
+
+/* The same at one endpoint after the other, the last good one first, until one has answered or CLOCK_BOOTTIME is LIMIT. */
+void client_call(struct client *client, const char *path, json_t *body, int64_t limit, struct answer *answer);
+
+void answer_free(struct answer *answer);
+
+/*
+ * Asks all endpoints at once for their versions and clusters, while other calls go on. The answers are taken in by client_surveyed(),
+ * which waits for them until LIMIT. It returns NULL, or that they are of different clusters, to be freed; and in *OLD the version of an
+ * old server with known bugs, or NULL: to be freed.
+ */
+void client_survey(struct client *client);
+char *client_surveyed(struct client *client, int64_t limit, char **old);
+
+/* Opens the stream with REQUESTS, an array of bodies (which is taken), at the last good endpoint; a stream that was open is closed. */
+void client_watch(struct client *client, json_t *requests);
+
+void client_unwatch(struct client *client);
+
+/* Waits until attend() says so, or CLOCK_BOOTTIME is LIMIT. Returns whether attend() did. */
+bool client_wait(struct client *client, int64_t limit);
+
+/* The cluster's id and term in the header of BODY; 0: there is none. */
+uint64_t header_number(const json_t *body, const char *name);
+
+/* A number, which may be a string, in OBJECT; 0 if it is not there. */
+uint64_t json_number(const json_t *object, const char *name);
+
+#endif

@@ -1,0 +1,24 @@
+/* Where etcd is, and who we are for it: the variables that etcdctl uses, or else a file. */
+#ifndef ETCD_CONFIG_H
+#define ETCD_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONFIG_FILE "/etc/me-only/etcd.conf"
+
+struct config {
+	char **endpoints;		/* URLs without a "/" at the end, in the order in which they are tried */
+	size_t n;
+	char *cacert, *cert, *key;	/* paths; NULL: not given */
+	char *user, *password;		/* NULL: none */
+	bool skip_verify;
+	int64_t dial_timeout;		/* ns: for one endpoint to take a connection */
+	int64_t command_timeout;	/* ns: how long a start without success is tried */
+};
+
+/* Reads it. Returns NULL, or what is wrong, to be freed. CONFIG stays as long as the process. */
+char *config_read(struct config *config);
+
+#endif

@@ -1,0 +1,220 @@
+/*
+ * Keeping the lock.
+ *
+ *  1. The deadline is counted from when a renewal was sent, and moved only by a renewal that is proved (session_renew()). Once it has
+ *     passed it is final.
+ *  2. Who knows that the key is gone says so at once. Our key is watched, too: a live lease can be revoked by a server's mistake.
+ *  3. The command is ended at the deadline by us, too: me-only may be stopped or gone.
+ *  4. The key is deleted, and its lease left to lapse: so others can ask whether its holder has let go in good order, or was lost
+ *     (take.c, rule 4).
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../deadline.h"
+#include "session.h"
+
+/* A command that runs for longer has its key watched. */
+#define WATCH_AFTER (1 * NS_PER_S)
+
+/* When the lock is known to be lost the command has so long to end, less than others wait (LOCK_DELAY in take.c). */
+#define LOST_GRACE (2 * NS_PER_S)
+
+/* For so long it is tried to give the lock back. */
+#define RELEASE_LIMIT (4 * NS_PER_S)
+
+/* After a round over all endpoints that have failed; the last one again and again. */
+static const int64_t pauses[] = { 100 * NS_PER_MS, 200 * NS_PER_MS, 500 * NS_PER_MS };
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static void tell_until(const struct session *session)
+{
+	struct line line;
+
+	say(&line, "until");
+	say_number(&line, "until", (uint64_t)session->deadline);
+	say_end(&line);
+}
+
+static void set_guard(struct session *session)
+{
+	session->ask_due = session->deadline - session->arguments->kill_after;
+	session->force_due = session->deadline;
+}
+
+static void lose(struct session *session, const char *text)
+{
+	if (session->lost)
+		return;
+	session->lost = true;
+	say_text("lost", text);
+	session->ask_due = session_now();
+	session->force_due = earlier(session->deadline, session_now() + earlier(session->arguments->kill_after, LOST_GRACE));
+}
+
+static void renew(struct session *session)
+{
+	const size_t n = session->config.n;
+	char *text;
+
+	switch (session_renew(session, &text)) {
+	case RENEWAL_DONE:
+		session->renew_due = session_now() + session_interval(session);
+		set_guard(session);
+		tell_until(session);
+		break;
+	case RENEWAL_LOST:
+		lose(session, text);
+		break;
+	case RENEWAL_FAILED:
+		session->renew_due = session_now();
+		if (session->failures == 0)
+			break;
+		if (session->failures % n == 0) {
+			size_t rounds = session->failures / n;
+
+			session->renew_due += pauses[rounds < 3 ? rounds - 1 : 2];
+			say_text("trouble", text);
+		}
+	}
+	free(text);
+}
+
+static bool is_over(const struct session *session)
+{
+	/* With -o the command does not have the pipe; where sudo is the command it may live on after me-only. */
+	return session->pipe_closed && (session->job_ended || session->job < 0) && (session->done || session->orphaned);
+}
+
+/* me-only was killed: the command with it, and what the command has left is of no use to anybody. */
+static void end_orphans(struct session *session)
+{
+	if (session->orphaned && !session->done && session->force_due > session_now() + LOST_GRACE) {
+		family_signal(&session->family, SIGTERM);
+		session->force_due = session_now() + earlier(session->arguments->kill_after, LOST_GRACE);
+	}
+}
+
+/* --- giving it back ---------------------------------------------------------------------------------------------------------- */
+
+/* A lease for what is left of the time that the lock is to be kept. Returns whether the key has it. */
+static bool keep_on(struct session *session, int64_t left, int64_t limit)
+{
+	const uint64_t old = session->lease;
+	struct answer answer;
+	char *value;
+	bool kept = false;
+	struct keys own = session->own;
+	uint64_t fresh;
+
+	/* Any id will do that nobody else has: the old one's neighbour is as random. */
+	fresh = old ^ 1 ? old ^ 1 : old ^ 2;
+	client_call(&session->client, PATH_GRANT, request_grant((left + NS_PER_S - 1) / NS_PER_S, fresh), limit, &answer);
+	if (answer.code == CODE_OK || answer.code == CODE_PRECONDITION) {
+		answer_free(&answer);
+		session->entry.state = ENTRY_KEPT;
+		value = entry_value(&session->entry);
+		client_call(&session->client, PATH_TXN, request_txn(list_of(compare_created(&own, "EQUAL", session->created), NULL),
+								    list_of(operation_put(&own, value, fresh), NULL), list_of(NULL)), limit, &answer);
+		kept = answer.code == CODE_OK && json_is_true(json_object_get(answer.body, "succeeded"));
+		free(value);
+	}
+	answer_free(&answer);
+	return kept;
+}
+
+static void give_back(struct session *session)
+{
+	const int64_t limit = earlier(session_now() + RELEASE_LIMIT, session->deadline);
+	const int64_t left = session->taken + session->arguments->hold_for - session_now();
+	struct answer answer;
+	struct line line;
+
+	session->phase = PHASE_GIVING_BACK;
+	client_unwatch(&session->client);
+	if (left > 0 && session->arguments->hold_for && keep_on(session, left, limit)) {
+		say(&line, "released");
+		say_end(&line);
+		return;
+	}
+	client_call(&session->client, PATH_TXN, request_txn(list_of(compare_created(&session->own, "EQUAL", session->created), NULL),
+							    list_of(operation_delete(&session->own), NULL), list_of(NULL)), limit, &answer);
+	/* It was deleted by an earlier try of this call, if that is not the first one: only the first answer tells. */
+	if (answer.code == CODE_OK && !json_is_true(json_object_get(answer.body, "succeeded")) && !session->client.retried) {
+		say_text("lost", "its key in etcd was gone when the command ended: somebody has deleted it, or the lease has ended");
+	} else {
+		say(&line, "released");
+		say_end(&line);
+	}
+	answer_free(&answer);
+}
+
+/* --- keeping it -------------------------------------------------------------------------------------------------------------- */
+
+static void tell_held(struct session *session)
+{
+	char text[64];
+	struct line line;
+
+	say(&line, "held");
+	say_number(&line, "token", session->token);
+	say_number(&line, "until", (uint64_t)session->deadline);
+	if (session->arguments->mode == ENTRY_SLOTS)
+		say_number(&line, "slot", session->entry.slot);
+	say_pair(&line, "variable", session->family.mark);
+	snprintf(text, sizeof text, "ETCD_LOCK_REV=%" PRIu64, session->token);
+	say_pair(&line, "variable", text);
+	say_pair(&line, "variable", "ETCDCTL_USER");
+	say_pair(&line, "variable", "ETCDCTL_PASSWORD");
+	say_end(&line);
+}
+
+void hold(struct session *session)
+{
+	int64_t watch_due = session->taken + WATCH_AFTER;
+	char *mark;
+
+	if (asprintf(&mark, "ETCD_LOCK_KEY=%s", session->key) < 0)
+		return;
+	session->phase = PHASE_HOLDING;
+	session->family.mark = mark;
+	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
+	set_guard(session);
+	tell_held(session);
+	while (!is_over(session)) {
+		client_wait(&session->client, earlier(earlier(session->renew_due, watch_due), earlier(session->ask_due, session->force_due)));
+		if (session->news && session->done && !session->pipe_closed)
+			say_text("kept", "others have it");
+		session->news = false;
+		if (is_over(session))
+			break;
+		end_orphans(session);
+		if (session->own_gone)
+			lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early");
+		if (session->lost || session_now() >= session->deadline) {
+			session->renew_due = watch_due = DEADLINE_NEVER;
+			continue;
+		}
+		if (session_now() >= session->renew_due)
+			renew(session);
+		/* A stream that has ended is opened again after the next renewal, which looks at the key as well. */
+		if ((session->canceled || !session->client.watching) && watch_due == DEADLINE_NEVER)
+			watch_due = earlier(session->renew_due + WATCH_AFTER, session->deadline);
+		if (!session->lost && session_now() >= watch_due) {
+			session_watch(session, NULL, false, session->revision);
+			watch_due = DEADLINE_NEVER;
+		}
+	}
+	if (session->lost || session_now() >= session->deadline)
+		session_withdraw(session);
+	else
+		give_back(session);
+	free(mark);
+}

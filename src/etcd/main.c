@@ -1,0 +1,134 @@
+/*
+ * The helper for locks of etcd. me-only starts it, speaks to it as PROTOCOL.md says, and does not trust it with time.
+ *
+ * The sources in the order in which a run calls them:
+ *
+ *   main.c           this page
+ *   config.c         where etcd is, and who we are for it
+ *   session.c        me-only at the other end, the lease, the stream of events
+ *     client.c         calls to the JSON gateway of etcd, by libcurl
+ *     requests.c       their bodies, by jansson
+ *     base64.c         keys and values in them
+ *     identity.c       who we are for those who look at the lock
+ *   take.c           taking the lock, waiting for it
+ *     entry.c          an entry of the queue
+ *     queue.c          who of those in line may have the lock
+ *   hold.c           keeping it, giving it back
+ *   ask.c            --held, --who, --list
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../deadline.h"
+#include "../exit-codes.h"
+#include "../message.h"
+#include "ask.h"
+#include "session.h"
+
+#define VERSION "1"
+
+/* A key may be longer, a line to me-only not. */
+#define LONGEST_NAME 2048
+
+static int64_t time_argument(const char *text)
+{
+	return !strcmp(text, "inf") ? DEADLINE_NEVER : strtoll(text, NULL, 10);
+}
+
+/* One "KEY=VALUE". Unknown keys are ignored. */
+static void read_argument(struct arguments *arguments, const char *text)
+{
+	static const struct {
+		const char *key;
+		size_t offset;
+	} times[] = {
+		{ "wait=", offsetof(struct arguments, wait) },
+		{ "ttl=", offsetof(struct arguments, ttl) },
+		{ "kill-after=", offsetof(struct arguments, kill_after) },
+		{ "hold-for=", offsetof(struct arguments, hold_for) },
+	};
+	const char *value = strchr(text, '=');
+
+	if (!value)
+		return;
+	value++;
+	for (size_t i = 0; i < sizeof times / sizeof *times; i++)
+		if (!strncmp(text, times[i].key, strlen(times[i].key)))
+			*(int64_t *)(void *)((char *)arguments + times[i].offset) = time_argument(value);
+	if (!strncmp(text, "pid=", 4))
+		arguments->pid = (pid_t)strtol(value, NULL, 10);
+	else if (!strncmp(text, "command=", 8))
+		arguments->command = value;
+	else if (!strncmp(text, "mode=", 5))
+		arguments->mode = !strcmp(value, "shared") ? ENTRY_SHARED : !strcmp(value, "slots") ? ENTRY_SLOTS : ENTRY_EXCLUSIVE;
+	else if (!strncmp(text, "slots=", 6))
+		arguments->slots = (unsigned)strtoul(value, NULL, 10);
+	else if (!strncmp(text, "queue=", 6))
+		arguments->queue = (unsigned)strtoul(value, NULL, 10);
+	else if (!strncmp(text, "quiet=", 6))
+		arguments->quiet = true;
+}
+
+/* Whether somebody who speaks the protocol is at the other end. */
+static bool has_control(void)
+{
+	struct stat status;
+
+	return fstat(CONTROL_FD, &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
+static void run(const struct arguments *arguments)
+{
+	struct session session;
+	char *error = session_open(&session, arguments);
+
+	if (error) {
+		say_text("failed", error);
+		return;
+	}
+	if (!strcmp(arguments->task, "take")) {
+		if (take(&session))
+			hold(&session);
+	} else if (!strcmp(arguments->task, "held")) {
+		ask_held(&session);
+	} else if (!strcmp(arguments->task, "who")) {
+		ask_who(&session);
+	} else if (!strcmp(arguments->task, "list")) {
+		ask_list(&session);
+	} else {
+		say_text("failed", "the helper for etcd does not know what it is asked for");
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments arguments = { .command = "", .ttl = 30 * NS_PER_S, .kill_after = 5 * NS_PER_S, .slots = 1 };
+
+	if (argc < 4 || !has_control()) {
+		message("etcd", "is a part of me-only: use me-only etcd:NAME COMMAND", 0);
+		return EXIT_USAGE;
+	}
+	/* What me-only's caller has open is none of ours. Nor do we hold a folder that somebody wants to unmount. */
+	syscall(SYS_close_range, (unsigned)(strcmp(argv[2], "take") ? PIPE_FD : PIPE_FD + 1), ~0U, 0);
+	signal(SIGPIPE, SIG_IGN);
+	if (strcmp(argv[1], VERSION) != 0) {
+		say_text("failed", "me-only and its helper for etcd are of different versions: install both again");
+		return EXIT_THIRD_PARTY;
+	}
+	arguments.task = argv[2];
+	arguments.name = argv[3];
+	for (int i = 4; i < argc; i++)
+		read_argument(&arguments, argv[i]);
+	if (strlen(arguments.name) > LONGEST_NAME)
+		say_text("failed", "the name is longer than 2048 bytes, too long for a lock of etcd");
+	else
+		run(&arguments);
+	return 0;
+}

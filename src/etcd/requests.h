@@ -1,0 +1,54 @@
+/* The bodies of requests to the gateway. Each is to be given to a call or to another body, which takes it. */
+#ifndef ETCD_REQUESTS_H
+#define ETCD_REQUESTS_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PATH_GRANT "/v3/lease/grant"
+#define PATH_KEEPALIVE "/v3/lease/keepalive"
+#define PATH_TIME_TO_LIVE "/v3/lease/timetolive"
+#define PATH_REVOKE "/v3/lease/revoke"
+#define PATH_RANGE "/v3/kv/range"
+#define PATH_TXN "/v3/kv/txn"
+#define PATH_STATUS "/v3/maintenance/status"
+
+/* A range of keys in base64: one key if END is NULL. */
+struct keys {
+	char *key, *end;
+};
+
+/* The one KEY; to be freed by keys_free(). */
+struct keys keys_one(const char *key);
+void keys_free(struct keys *keys);
+
+/* TTL in seconds; LEASE is an id of the caller's choice, so that the request can be repeated. */
+json_t *request_grant(int64_t ttl, uint64_t lease);
+
+/* For keepalive, revoke and time to live. */
+json_t *request_lease(uint64_t lease);
+
+enum order { ORDER_NONE, ORDER_OLDEST, ORDER_NEWEST };
+
+/* LIMIT and CREATED_BEFORE (a revision; only keys created before it): 0 is none. */
+json_t *request_range(const struct keys *keys, enum order order, unsigned limit, uint64_t created_before);
+
+/* Compares the create_revision of KEYS: RESULT is "EQUAL" or "GREATER". */
+json_t *compare_created(const struct keys *keys, const char *result, uint64_t revision);
+
+/* One operation of a transaction each; BODY is a request_range() or request_txn(). */
+json_t *operation(const char *kind, json_t *body);
+json_t *operation_put(const struct keys *keys, const char *value, uint64_t lease);	/* LEASE 0: the one that the key has */
+json_t *operation_delete(const struct keys *keys);
+
+/* Arrays of the above. */
+json_t *request_txn(json_t *compare, json_t *success, json_t *failure);
+
+/* An array of the given values, to which NULL is the end. */
+json_t *list_of(json_t *first, ...);
+
+/* Watches KEYS from REVISION on; without PUTS only deletions are told. */
+json_t *request_watch(const struct keys *keys, uint64_t revision, bool puts);
+
+#endif

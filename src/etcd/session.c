@@ -1,0 +1,425 @@
+#include "session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../deadline.h"
+#include "../lines.h"
+#include "../memory.h"
+#include "base64.h"
+
+/* Of the time that a lease is granted for so much is not used: for the rate of two clocks, and for being late. */
+#define MARGIN(ttl) (1 * NS_PER_S + (ttl) / 50)
+
+/* So often a lease is renewed in the time that it is granted for. */
+#define RENEWALS 6
+
+/* An attempt to renew has at most this part of that time. */
+#define ATTEMPTS 10
+
+/* While there is no answer yet, me-only is told now and then that there will be one. */
+#define TRYING_AFTER (3 * NS_PER_S)
+
+/* How often those are looked for that have to end. */
+#define LOOK_AGAIN (20 * NS_PER_MS)
+
+int64_t session_now(void)
+{
+	return clock_now(CLOCK_BOOTTIME);
+}
+
+uint64_t session_clock(void)
+{
+	return (uint64_t)(clock_now(CLOCK_REALTIME) / NS_PER_MS);
+}
+
+/* --- what is said ------------------------------------------------------------------------------------------------------------ */
+
+void say(struct line *line, const char *word)
+{
+	line->length = 0;
+	line_add(line, word);
+}
+
+void say_pair(struct line *line, const char *key, const char *value)
+{
+	line_add(line, "\n");
+	line_add(line, key);
+	line_add(line, " ");
+	for (; *value; value++) {
+		char one[2] = { *value == '\n' ? ' ' : *value, 0 };
+
+		line_add(line, one);
+	}
+}
+
+void say_number(struct line *line, const char *key, uint64_t n)
+{
+	char text[24];
+
+	snprintf(text, sizeof text, "%" PRIu64, n);
+	say_pair(line, key, text);
+}
+
+void say_end(struct line *line)
+{
+	/* It may be stopped, and its socket full: it goes by the last time that it has. */
+	(void)send(CONTROL_FD, line->text, line->length, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void say_text(const char *word, const char *text)
+{
+	struct line line;
+
+	say(&line, word);
+	say_pair(&line, "text", text);
+	say_end(&line);
+}
+
+/* --- me-only and the command ------------------------------------------------------------------------------------------------- */
+
+/* Takes the command's pidfd out of MESSAGE. */
+static void take_job(struct session *session, struct msghdr *message)
+{
+	struct cmsghdr *control = CMSG_FIRSTHDR(message);
+	int null;
+
+	if (!control || control->cmsg_type != SCM_RIGHTS || session->job >= 0)
+		return;
+	memcpy(&session->job, CMSG_DATA(control), sizeof session->job);
+	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = session->job, .events = CURL_WAIT_POLLIN };
+	/* What is started now may outlive the terminal that we have as standard error. */
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0)
+		dup2(null, STDERR_FILENO);
+	if (null > STDERR_FILENO)
+		close(null);
+}
+
+/* Stops polling FD. */
+static void forget_fd(struct session *session, int fd)
+{
+	for (unsigned i = 0; i < session->client.n_fds; i++)
+		if (session->client.fds[i].fd == fd)
+			session->client.fds[i--] = session->client.fds[--session->client.n_fds];
+}
+
+static void hear_me_only(struct session *session)
+{
+	char text[256];
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+
+	while (!session->orphaned) {
+		struct iovec part = { text, sizeof text - 1 };
+		struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+		ssize_t n = recvmsg(CONTROL_FD, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n <= 0) {
+			session->orphaned = session->news = true;
+			session->family.ancestor = 0;
+			forget_fd(session, CONTROL_FD);
+			return;
+		}
+		text[n] = 0;
+		if (!strncmp(text, "job", 3))
+			take_job(session, &message);
+		else if (!strncmp(text, "done", 4))
+			session->done = session->job_ended = session->news = true;
+	}
+}
+
+static void look_at_job(struct session *session)
+{
+	struct pollfd fds[] = { { .fd = session->pipe_closed ? -1 : PIPE_FD, .events = 0 },
+				{ .fd = session->job_ended ? -1 : session->job, .events = POLLIN } };
+
+	if (poll(fds, 2, 0) <= 0)
+		return;
+	if (fds[0].revents & (POLLHUP | POLLERR | POLLNVAL)) {
+		session->pipe_closed = session->news = true;
+		forget_fd(session, PIPE_FD);
+	}
+	if (fds[1].revents) {
+		session->job_ended = session->news = true;
+		forget_fd(session, session->job);
+	}
+}
+
+/* Ends the command if that is due: me-only may be stopped, or gone. */
+static void guard(struct session *session)
+{
+	if (session_now() >= session->force_due) {
+		family_signal(&session->family, SIGKILL);
+		session->force_due = session_now() + LOOK_AGAIN;
+	} else if (session_now() >= session->ask_due) {
+		/* As long as it lives it is me-only who asks. */
+		if (session->orphaned)
+			family_signal(&session->family, SIGTERM);
+		session->ask_due = DEADLINE_NEVER;
+	}
+}
+
+bool session_attend(void *argument)
+{
+	struct session *session = argument;
+
+	hear_me_only(session);
+	if (session->phase == PHASE_TAKING) {
+		if (session_now() - session->asked >= TRYING_AFTER) {
+			struct line line;
+
+			say(&line, "trying");
+			say_end(&line);
+			session->asked = session_now();
+		}
+		return session->orphaned || (session->resting && (session->changed || session->own_gone || session->canceled || !session->client.watching));
+	}
+	look_at_job(session);
+	guard(session);
+	return session->phase == PHASE_HOLDING && session->news;
+}
+
+/* --- the lease --------------------------------------------------------------------------------------------------------------- */
+
+static char *copy(const char *text)
+{
+	return memory_text(text, strlen(text));
+}
+
+/* A lease id: positive, and nobody else's. */
+static uint64_t random_id(void)
+{
+	uint64_t id = 0;
+
+	while (id == 0) {
+		if (getrandom(&id, sizeof id, 0) != sizeof id)
+			id = (uint64_t)session_now() << 20 ^ (uint64_t)getpid();
+		id &= INT64_MAX;
+	}
+	return id;
+}
+
+static void name_key(struct session *session)
+{
+	free(session->key);
+	keys_free(&session->own);
+	if (asprintf(&session->key, "%s/%" PRIx64, session->arguments->name, session->lease) < 0)
+		abort();
+	session->own = keys_one(session->key);
+}
+
+char *session_grant(struct session *session, int64_t limit)
+{
+	int64_t seconds = (session->arguments->ttl + NS_PER_S - 1) / NS_PER_S, sent = session_now();
+	struct answer answer;
+	char *text = NULL;
+
+	session->lease = random_id();
+	session->created = session->token = 0;
+	session->own_gone = false;
+	name_key(session);
+	client_call(&session->client, PATH_GRANT, request_grant(seconds, session->lease), limit, &answer);
+	session->ttl = session->arguments->ttl;
+	if (answer.code == CODE_OK) {
+		uint64_t granted = json_number(answer.body, "TTL");
+
+		/* A server has a least time; it is granted for longer then. */
+		session->ttl = granted ? (int64_t)granted * NS_PER_S : session->ttl;
+	} else if (answer.code != CODE_PRECONDITION) {
+		text = answer.text;
+		answer.text = NULL;
+	}
+	/* "Already exists": by a request of ours whose answer was lost. The time counts from the first of them. */
+	session->deadline = sent + session->ttl - MARGIN(session->ttl);
+	session->renew_due = sent + session_interval(session);
+	session->failures = 0;
+	session->client.attempt = session->ttl / ATTEMPTS < session->client.attempt ? session->ttl / ATTEMPTS : session->client.attempt;
+	answer_free(&answer);
+	return text;
+}
+
+int64_t session_interval(const struct session *session)
+{
+	uint64_t spread = 0;
+
+	/* Not all at once, after they were started at the same minute. */
+	(void)!getrandom(&spread, sizeof spread, GRND_NONBLOCK);
+	return session->ttl / RENEWALS / 10 * 9 + (int64_t)(spread % (uint64_t)(session->ttl / RENEWALS / 5));
+}
+
+/* The own key in ANSWER is as it should be. */
+static bool has_own_key(const struct session *session, const struct answer *answer)
+{
+	const json_t *kv = json_array_get(json_object_get(answer->body, "kvs"), 0);
+
+	return kv && json_number(kv, "create_revision") == session->created;
+}
+
+enum renewal session_renew(struct session *session, char **text)
+{
+	const size_t endpoint = (session->client.endpoint + session->failures) % session->config.n;
+	struct answer answer;
+	int64_t sent;
+	uint64_t term;
+	enum renewal renewal = RENEWAL_FAILED;
+
+	*text = NULL;
+	client_call_at(&session->client, endpoint, PATH_KEEPALIVE, request_lease(session->lease), &answer);
+	sent = answer.sent;
+	term = header_number(answer.body, "raft_term");
+	if (answer.code == CODE_OK && !json_number(answer.body, "TTL")) {
+		*text = copy("the lease has ended: etcd has not heard of us in time, or somebody has revoked it");
+		renewal = RENEWAL_LOST;
+	}
+	if (answer.code != CODE_OK || renewal == RENEWAL_LOST)
+		goto out;
+	answer_free(&answer);
+	client_call_at(&session->client, endpoint, PATH_RANGE, request_range(&session->own, ORDER_NONE, 0, 0), &answer);
+	if (answer.code != CODE_OK)
+		goto out;
+	if (!has_own_key(session, &answer)) {
+		*text = copy("its key in etcd is gone: somebody has deleted it, or the server has ended the lease too early");
+		renewal = RENEWAL_LOST;
+	} else if (header_number(answer.body, "raft_term") != term) {
+		*text = copy("etcd is electing a leader");
+	} else {
+		int64_t deadline = sent + session->ttl - MARGIN(session->ttl);
+
+		renewal = RENEWAL_DONE;
+		session->revision = header_number(answer.body, "revision");
+		/* A time that has passed is final. */
+		if (session_now() < session->deadline && deadline > session->deadline)
+			session->deadline = deadline;
+	}
+out:
+	if (!*text && renewal == RENEWAL_FAILED) {
+		*text = answer.text ? answer.text : copy("etcd does not answer");
+		answer.text = NULL;
+	}
+	/* What stops a call is no failure of etcd. */
+	if (renewal == RENEWAL_DONE)
+		session->failures = 0;
+	else if (answer.code != CODE_STOPPED)
+		session->failures++;
+	answer_free(&answer);
+	return renewal;
+}
+
+void session_withdraw(struct session *session)
+{
+	struct answer answer;
+
+	session->phase = PHASE_GIVING_BACK;
+	client_unwatch(&session->client);
+	if (!session->lease)
+		return;
+	client_call(&session->client, PATH_REVOKE, request_lease(session->lease), session_now() + session->client.attempt, &answer);
+	answer_free(&answer);
+	session->lease = 0;
+	session->created = 0;
+}
+
+/* --- the stream -------------------------------------------------------------------------------------------------------------- */
+
+void session_event(void *argument, json_t *result)
+{
+	struct session *session = argument;
+	size_t i;
+	json_t *event;
+
+	/* Also an error, as that of a token that is not valid any more: it comes with "created". */
+	if (json_is_true(json_object_get(result, "canceled"))) {
+		session->canceled = true;
+		return;
+	}
+	json_array_foreach(json_object_get(result, "events"), i, event) {
+		const json_t *kv = json_object_get(event, "kv"), *before = json_object_get(event, "prev_kv");
+		const char *type = json_string_value(json_object_get(event, "type")), *key = json_string_value(json_object_get(kv, "key"));
+		bool deleted = type && !strcmp(type, "DELETE");
+
+		if (key && session->own.key && !strcmp(key, session->own.key)) {
+			session->own_gone = session->own_gone || deleted;
+		} else if (deleted) {
+			json_t *list = list_of(json_incref((json_t *)(uintptr_t)(before ? before : kv)), NULL);
+			struct entries entries;
+
+			entries_read(&entries, list);
+			if (entries.n == 1) {
+				entry_free(&session->gone);
+				session->gone = entry_copy(&entries.all[0]);
+			}
+			entries_free(&entries);
+			json_decref(list);
+		}
+		session->changed = true;
+	}
+}
+
+void session_watch(struct session *session, const struct keys *keys, bool puts, uint64_t revision)
+{
+	json_t *requests = list_of(request_watch(&session->own, revision, false), NULL);
+
+	session->changed = session->canceled = false;
+	if (keys)
+		json_array_append_new(requests, request_watch(keys, revision, puts));
+	client_watch(&session->client, requests);
+}
+
+/* --- beginning --------------------------------------------------------------------------------------------------------------- */
+
+static void describe_ourselves(struct session *session)
+{
+	const struct arguments *arguments = session->arguments;
+	struct stat status;
+
+	identity_read(&session->me, arguments->pid);
+	snprintf(session->me.command, sizeof session->me.command, "%s", arguments->command);
+	if (fstat(PIPE_FD, &status) == 0 && S_ISFIFO(status.st_mode))
+		session->me.pipe = status.st_ino;
+	session->entry = (struct entry){ .mode = arguments->mode, .slots = arguments->slots, .queue = arguments->queue > 0, .who = session->me };
+}
+
+char *session_open(struct session *session, const struct arguments *arguments)
+{
+	size_t n = strlen(arguments->name);
+	char *prefix, *error;
+
+	*session = (struct session){ .arguments = arguments, .job = -1, .asked = session_now(), .ask_due = DEADLINE_NEVER, .force_due = DEADLINE_NEVER };
+	if (arguments->wait)
+		session->wait_until = arguments->wait == DEADLINE_NEVER ? DEADLINE_NEVER : session_now() + arguments->wait;
+	error = config_read(&session->config);
+	if (!error)
+		error = client_open(&session->client, &session->config);
+	if (error)
+		return error;
+	describe_ourselves(session);
+	prefix = memory_get(n + 2);
+	memcpy(prefix, arguments->name, n);
+	prefix[n] = '/';
+	session->prefix.key = base64_encode(prefix, n + 1);
+	prefix[n]++;
+	session->prefix.end = base64_encode(prefix, n + 1);
+	free(prefix);
+	session->client.owner = session;
+	session->client.attend = session_attend;
+	session->client.event = session_event;
+	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = CONTROL_FD, .events = CURL_WAIT_POLLIN };
+	session->family = (struct family){ .ancestor = arguments->pid, .helper = getpid(), .pipe = session->me.pipe };
+	return NULL;
+}

@@ -1,0 +1,125 @@
+/* One run of the helper: what it was asked for, the lease and the key that it has in etcd, and me-only at the other end of the socket. */
+#ifndef ETCD_SESSION_H
+#define ETCD_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "../family.h"
+#include "client.h"
+#include "entry.h"
+#include "requests.h"
+
+#define CONTROL_FD 0
+#define PIPE_FD 3
+
+/* What me-only asks for (PROTOCOL.md). Times in ns. */
+struct arguments {
+	const char *task, *name, *command;
+	pid_t pid;
+	int64_t wait;		/* 0: do not wait; DEADLINE_NEVER */
+	enum entry_mode mode;
+	unsigned slots;
+	unsigned queue;		/* 0: none */
+	int64_t ttl, kill_after, hold_for;
+	bool quiet;
+};
+
+enum phase {
+	PHASE_TAKING,		/* until we have the lock: the end of me-only ends us */
+	PHASE_HOLDING,
+	PHASE_GIVING_BACK,	/* nothing stops us but time */
+};
+
+struct session {
+	const struct arguments *arguments;
+	struct config config;
+	struct client client;
+	struct identity me;
+	enum phase phase;
+	int64_t asked;			/* when something was last said to me-only (CLOCK_BOOTTIME, ns, as all times here) */
+	int64_t wait_until;		/* 0: do not wait */
+	int64_t try_until;		/* without waiting */
+	bool resting;			/* an event is waited for */
+
+	/* The lease, and the key that is bound to it. */
+	struct keys prefix, own;	/* all keys of the lock; ours */
+	char *key;			/* ours, as it is */
+	uint64_t lease;
+	int64_t ttl;			/* as granted */
+	int64_t deadline;		/* until when the key is safely ours; never moved once it has passed */
+	int64_t renew_due;
+	unsigned failures;		/* of renewals in a row */
+	uint64_t created, token;	/* revisions; 0: no key, not held yet */
+	struct entry entry;		/* what the key's value says */
+	int64_t taken;			/* when */
+
+	/* The stream of events. */
+	bool own_gone;			/* our key was deleted */
+	bool changed;			/* something else was */
+	bool canceled;			/* the stream is of no use any more */
+	struct entry gone;		/* who was deleted, as it was then; key NULL: nobody */
+	uint64_t revision;		/* of etcd, when we have looked the last time: from there on it is watched */
+
+	/* me-only and the command. */
+	bool orphaned;			/* me-only has gone */
+	bool done;			/* it has said that the command has ended */
+	bool pipe_closed;		/* nobody has the lock pipe any more */
+	int job;			/* the command's pidfd; -1: none yet */
+	bool job_ended;
+	bool news;			/* something of this has changed */
+	struct family family;
+	int64_t ask_due, force_due;	/* when the family is to be asked to end, and ended; DEADLINE_NEVER */
+	bool lost;
+};
+
+/* Prepares everything. Returns NULL or what is wrong, to be freed. */
+char *session_open(struct session *session, const struct arguments *arguments);
+
+/* Revoke what is left in etcd, as far as that goes at once. */
+void session_withdraw(struct session *session);
+
+/* client->attend: takes in what me-only says, and ends the command if that is due. Returns whether a call is to be stopped. */
+bool session_attend(void *session);
+
+/* Makes a lease, and a key's name from it. Returns NULL, or what is wrong, to be freed. */
+char *session_grant(struct session *session, int64_t limit);
+
+enum renewal { RENEWAL_DONE, RENEWAL_FAILED, RENEWAL_LOST };
+
+/*
+ * One attempt to renew the lease: a keepalive, and a linearizable read of our key at the same endpoint in the same term, for a leader
+ * that has been replaced can go on to acknowledge a lease that is dead. TEXT, to be freed, says what was wrong.
+ */
+enum renewal session_renew(struct session *session, char **text);
+
+/* How long after a renewal the next one is due. */
+int64_t session_interval(const struct session *session);
+
+/* client->event: what the stream says. */
+void session_event(void *session, json_t *result);
+
+/* Watches our key, and KEYS (NULL: none), of which deletions are wanted and PUTS, from REVISION on. */
+void session_watch(struct session *session, const struct keys *keys, bool puts, uint64_t revision);
+
+/* Now, on CLOCK_BOOTTIME; and in ms since 1970. */
+int64_t session_now(void);
+uint64_t session_clock(void);
+
+/* Takes the lock. Returns whether it is held; if not, me-only has been told why. */
+bool take(struct session *session);
+
+/* Keeps the lock until it is given back or lost, and tells me-only. */
+void hold(struct session *session);
+
+/* What is said to me-only: a packet of WORD. It is ended and sent by say_end(). */
+void say(struct line *line, const char *word);
+void say_pair(struct line *line, const char *key, const char *value);
+void say_number(struct line *line, const char *key, uint64_t n);
+void say_end(struct line *line);
+
+/* A packet of WORD with TEXT. */
+void say_text(const char *word, const char *text);
+
+#endif

@@ -1,0 +1,549 @@
+/*
+ * Taking the lock.
+ *
+ *  1. Our key is put into the queue by one transaction, if it is not there yet: so it can be repeated when an answer was lost. If the
+ *     queue is empty the same transaction takes the lock: a plain start is one grant and one transaction.
+ *  2. The lock is taken by ONE write, which compares that our key is there and, for an exclusive lock, that nobody is before it. A read
+ *     is no proof: a waiter whose lease has died would start. The revision of that write is the token.
+ *  3. Who waits watches one key before it, and looks at the queue with each renewal: a server can lose an event.
+ *  4. When one that was before us has vanished, its lease is asked for. If it lives, its owner has let go. If it has ended, its owner
+ *     was lost and may need a moment to end its command: nobody starts before LOCK_DELAY has passed.
+ *  5. A lease whose time has passed is not used any more: a new one, with a new place at the end of the queue.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../deadline.h"
+#include "../memory.h"
+#include "queue.h"
+#include "session.h"
+
+#define LOCK_DELAY (2 * NS_PER_S)
+
+/* So many of those at the head of a queue are looked at to see who has the lock. */
+#define HEAD 16
+
+/* So long the endpoints that are not in use may take to say which cluster they belong to. */
+#define SURVEY_LIMIT (300 * NS_PER_MS)
+
+/* A place in the line: what is known of it. */
+struct line_of_entries {
+	struct entries before;		/* those before us; of an exclusive lock the head of the queue, and the last one */
+	bool ours_is_there;
+	int64_t delay;			/* not to be taken before (CLOCK_BOOTTIME, ns) */
+	uint64_t named;			/* the create_revision of whom me-only was told as the holder */
+	uint64_t watched;		/* of whose key is watched; 0: nobody's; UINT64_MAX: all */
+};
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static bool needs_all(const struct session *session)
+{
+	return session->arguments->mode != ENTRY_EXCLUSIVE || session->arguments->queue > 0;
+}
+
+static void fail(const char *text)
+{
+	say_text("failed", text);
+}
+
+/* --- requests ---------------------------------------------------------------------------------------------------------------- */
+
+/* How long a request may be tried: while we wait, as long as that lasts. */
+static int64_t limit_of(const struct session *session)
+{
+	if (session->wait_until && session->created)
+		return session->wait_until;
+	return session_now() + session->config.command_timeout;
+}
+
+/* The operations that tell of the queue; CREATED is our place, or 0 if it is not known yet. */
+static json_t *look_operations(const struct session *session, uint64_t created)
+{
+	json_t *list = list_of(operation("request_range", request_range(&session->own, ORDER_NONE, 0, 0)), NULL);
+
+	if (needs_all(session)) {
+		json_array_append_new(list, operation("request_range", request_range(&session->prefix, ORDER_OLDEST, 0, created)));
+		return list;
+	}
+	json_array_append_new(list, operation("request_range", request_range(&session->prefix, ORDER_OLDEST, HEAD, created)));
+	/* Without our place: ourselves and the one before. */
+	json_array_append_new(list, operation("request_range", request_range(&session->prefix, ORDER_NEWEST, created ? 1 : 2, created)));
+	return list;
+}
+
+/* Adds the key-value pairs in RESPONSES, and in those of transactions within, to KVS. */
+static void collect(json_t *kvs, const json_t *responses)
+{
+	size_t i;
+	json_t *response;
+
+	json_array_foreach(responses, i, response) {
+		collect(kvs, json_object_get(json_object_get(response, "response_txn"), "responses"));
+		json_array_extend(kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
+	}
+}
+
+/* Takes in what BODY, the answer to a transaction with look_operations(), tells of the queue. */
+static void read_queue(struct session *session, struct line_of_entries *line, const json_t *body)
+{
+	json_t *kvs = json_array();
+	struct entries all;
+	size_t n = 0;
+
+	collect(kvs, json_object_get(body, "responses"));
+	entries_read(&all, kvs);
+	json_decref(kvs);
+	entries_free(&line->before);
+	line->before = (struct entries){ .all = memory_get((all.n + 1) * sizeof *all.all) };
+	line->ours_is_there = false;
+	session->revision = header_number(body, "revision");
+	for (size_t i = 0; i < all.n; i++) {
+		if (!strcmp(all.all[i].key, session->key)) {
+			line->ours_is_there = true;
+			session->created = all.all[i].created;
+			if (all.all[i].state == ENTRY_HELD)
+				session->token = all.all[i].modified;
+		}
+	}
+	for (size_t i = 0; i < all.n; i++)
+		/* Ranges overlap. */
+		if ((!line->ours_is_there || all.all[i].created < session->created) && (n == 0 || line->before.all[n - 1].created != all.all[i].created))
+			line->before.all[n++] = entry_copy(&all.all[i]);
+	line->before.n = n;
+	entries_free(&all);
+}
+
+/* The value of our key in STATE, to be freed. */
+static char *value_in(struct session *session, enum entry_state state)
+{
+	session->entry.state = state;
+	session->entry.since = session_clock();
+	return entry_value(&session->entry);
+}
+
+/* --- whose it was ------------------------------------------------------------------------------------------------------------ */
+
+/* Rule 4: ENTRY is not there any more. KNOWN: it is as it was at its end. */
+static void consider(struct session *session, struct line_of_entries *line, const struct entry *entry, bool known)
+{
+	struct answer answer;
+
+	if (known && (entry->state == ENTRY_KEPT || entry->state == ENTRY_WAITS))
+		return;
+	client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(entry->lease), limit_of(session), &answer);
+	/* Who has ended in good order leaves the lease behind. */
+	if (answer.code != CODE_OK || (int64_t)json_number(answer.body, "TTL") <= 0)
+		line->delay = session_now() + LOCK_DELAY;
+	answer_free(&answer);
+}
+
+/* What has become of those who were before us. */
+static void consider_all(struct session *session, struct line_of_entries *line, const struct entries *was)
+{
+	for (size_t i = 0; i < was->n; i++) {
+		const struct entry *entry = &was->all[i];
+
+		if (entries_find(&line->before, entry->created))
+			continue;
+		if (session->gone.key && session->gone.created == entry->created)
+			consider(session, line, &session->gone, true);
+		else
+			consider(session, line, entry, false);
+	}
+}
+
+/* Looks at the queue. Returns an error's text, to be freed. */
+static char *look(struct session *session, struct line_of_entries *line)
+{
+	struct entries was = line->before;
+	struct answer answer;
+	char *text = NULL;
+
+	client_call(&session->client, PATH_TXN, request_txn(list_of(NULL), look_operations(session, session->created), list_of(NULL)), limit_of(session), &answer);
+	if (answer.code == CODE_OK) {
+		line->before = (struct entries){ .n = 0 };
+		read_queue(session, line, answer.body);
+		consider_all(session, line, &was);
+		entries_free(&was);
+	} else {
+		text = answer.text;
+		answer.text = NULL;
+	}
+	answer_free(&answer);
+	return text;
+}
+
+/* --- taking ------------------------------------------------------------------------------------------------------------------ */
+
+/* Rule 1. Returns an error's text, to be freed. */
+static char *enter(struct session *session, struct line_of_entries *line)
+{
+	const bool tries = !session->wait_until && !needs_all(session);
+	char *held = value_in(session, ENTRY_HELD), *waits = value_in(session, ENTRY_WAITS), *text = NULL;
+	json_t *failure = look_operations(session, 0), *put;
+	struct answer answer;
+
+	/* Who does not wait has no place in line; but whether a try before this one has taken the lock is seen by its key. */
+	if (!tries) {
+		put = request_txn(list_of(compare_created(&session->own, "EQUAL", 0), NULL), list_of(operation_put(&session->own, waits, session->lease), NULL),
+				  list_of(NULL));
+		json_array_insert_new(failure, 0, operation("request_txn", put));
+	}
+	client_call(&session->client, PATH_TXN, request_txn(list_of(compare_created(&session->prefix, "EQUAL", 0), NULL),
+							    list_of(operation_put(&session->own, held, session->lease), NULL), failure),
+		    limit_of(session), &answer);
+	if (answer.code != CODE_OK) {
+		text = answer.text;
+		answer.text = NULL;
+	} else if (json_is_true(json_object_get(answer.body, "succeeded"))) {
+		session->created = session->token = session->revision = header_number(answer.body, "revision");
+	} else {
+		read_queue(session, line, answer.body);
+	}
+	answer_free(&answer);
+	free(held);
+	free(waits);
+	return text;
+}
+
+/* Rule 2: nobody that matters was before us when we looked. Returns an error's text, to be freed. */
+static char *acquire(struct session *session, struct line_of_entries *line, unsigned slot)
+{
+	struct entries was = line->before;
+	struct answer answer;
+	char *value, *text = NULL;
+	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), NULL);
+
+	session->entry.slot = slot;
+	value = value_in(session, ENTRY_HELD);
+	if (session->arguments->mode == ENTRY_EXCLUSIVE)
+		json_array_append_new(compare, compare_created(&session->prefix, "GREATER", session->created - 1));
+	client_call(&session->client, PATH_TXN, request_txn(compare, list_of(operation_put(&session->own, value, 0), NULL),
+							    look_operations(session, session->created)), limit_of(session), &answer);
+	free(value);
+	if (answer.code != CODE_OK) {
+		text = answer.text;
+		answer.text = NULL;
+	} else if (json_is_true(json_object_get(answer.body, "succeeded"))) {
+		session->token = session->revision = header_number(answer.body, "revision");
+	} else {
+		line->before = (struct entries){ .n = 0 };
+		read_queue(session, line, answer.body);
+		consider_all(session, line, &was);
+		entries_free(&was);
+	}
+	answer_free(&answer);
+	return text;
+}
+
+/* --- what me-only is told ---------------------------------------------------------------------------------------------------- */
+
+static void tell(struct session *session, const char *word, const struct entry *entry, bool timeout)
+{
+	struct line line;
+
+	say(&line, word);
+	if (timeout)
+		say_number(&line, "timeout", 1);
+	if (entry)
+		entry_describe(entry, &session->me, "", &line);
+	say_end(&line);
+	session->asked = session_now();
+}
+
+static void tell_full(struct session *session, const struct line_of_entries *queue, size_t waiters, const struct entry *first)
+{
+	struct line line;
+
+	say(&line, "full");
+	say_number(&line, "waiters", waiters);
+	entry_describe(first, &session->me, "", &line);
+	if (queue->before.n > 0)
+		entry_describe(&queue->before.all[0], &session->me, "holder-", &line);
+	say_end(&line);
+}
+
+/* The holder that this job runs under, or NULL. */
+static const struct entry *find_own(const struct session *session, const struct line_of_entries *line)
+{
+	for (size_t i = 0; i < line->before.n; i++)
+		if (queue_holds(line->before.all, i) && identity_is_above(&line->before.all[i].who, &session->me, session->arguments->pid))
+			return &line->before.all[i];
+	return NULL;
+}
+
+/* --- waiting ----------------------------------------------------------------------------------------------------------------- */
+
+/* Rule 3. */
+static void watch(struct session *session, struct line_of_entries *line, enum queue_verdict verdict, const struct entry *blocker)
+{
+	uint64_t whom = verdict == QUEUE_WATCH_ALL ? UINT64_MAX : blocker->created;
+	struct keys keys;
+
+	if (line->watched == whom && session->client.watching && !session->canceled)
+		return;
+	line->watched = whom;
+	if (verdict == QUEUE_WATCH_ALL) {
+		session_watch(session, &session->prefix, false, session->revision);
+		return;
+	}
+	keys = keys_one(blocker->key);
+	session_watch(session, &keys, session->arguments->mode == ENTRY_SLOTS, session->revision);
+	keys_free(&keys);
+}
+
+/* Renews while we wait. A lease that cannot be renewed in time is given up by the caller. Returns false if our key is gone. */
+static bool renew(struct session *session)
+{
+	char *text;
+	enum renewal renewal = session_renew(session, &text);
+
+	session->renew_due = session_now() + session_interval(session);
+	if (renewal == RENEWAL_FAILED)
+		session->renew_due = session_now() + (session->failures % session->config.n ? 0 : 500 * NS_PER_MS);
+	free(text);
+	return renewal != RENEWAL_LOST;
+}
+
+/* Waits until there may be something new. Returns false if our place is lost. */
+static bool rest(struct session *session, const struct line_of_entries *line)
+{
+	int64_t until = earlier(earlier(session->renew_due, session->deadline), session->wait_until ? session->wait_until : session->try_until);
+
+	if (line->delay > session_now())
+		until = earlier(until, line->delay);
+	/* Where there is no stream we look again and again, as long as it cannot be opened. */
+	if (!session->client.watching)
+		until = earlier(until, session_now() + 500 * NS_PER_MS);
+	session->resting = session->client.watching;
+	client_wait(&session->client, until);
+	session->resting = false;
+	if (session->own_gone || session_now() >= session->deadline)
+		return false;
+	return session_now() < session->renew_due || renew(session);
+}
+
+enum step {
+	STEP_HELD,	/* the lock is ours */
+	STEP_OVER,	/* it is not to be had: me-only knows */
+	STEP_JUDGE,	/* more is known of the queue */
+	STEP_REST,	/* nothing is to be done before something changes */
+};
+
+/* The time that a command gets at least. A renewal gives more of it. */
+static bool has_time_to_run(struct session *session)
+{
+	const int64_t least = session->arguments->kill_after + session->ttl / 6;
+
+	while (session->deadline - session_now() < least) {
+		char *text;
+		enum renewal renewal;
+
+		if (session_now() >= session->deadline || session->orphaned)
+			return false;
+		renewal = session_renew(session, &text);
+		free(text);
+		if (renewal == RENEWAL_LOST)
+			return false;
+		if (renewal == RENEWAL_FAILED && client_wait(&session->client, session_now() + 100 * NS_PER_MS))
+			return false;
+		session->renew_due = session_now() + session_interval(session);
+	}
+	return true;
+}
+
+/* It is not to be had now. Who has a place in line gives it back first: whoever asks next may count. */
+static enum step give_up(struct session *session, struct line_of_entries *line, bool timeout)
+{
+	const struct entry *holder = line->before.n > 0 ? &line->before.all[0] : NULL;
+
+	if (!line->ours_is_there)
+		tell(session, "busy", holder, timeout);
+	session_withdraw(session);
+	if (line->ours_is_there)
+		tell(session, "busy", holder, timeout);
+	return STEP_OVER;
+}
+
+/* Somebody is before us. */
+static enum step wait_on(struct session *session, struct line_of_entries *line, enum queue_verdict verdict, const struct entry *blocker)
+{
+	const struct entry *holder = &line->before.all[0];
+
+	if (session->wait_until) {
+		if (session_now() >= session->wait_until)
+			return give_up(session, line, true);
+		if (line->named != holder->created)
+			tell(session, "waiting", holder, false);
+		line->named = holder->created;
+	} else {
+		/* One that is about to choose its slot does not keep us from having another. */
+		bool settles = verdict == QUEUE_WATCH_KEY && blocker->state == ENTRY_WAITS && session->arguments->mode == ENTRY_SLOTS &&
+			       queue_holds(line->before.all, (size_t)(blocker - line->before.all));
+
+		if (!settles || session_now() >= session->try_until || line->before.n >= session->arguments->slots)
+			return give_up(session, line, false);
+	}
+	watch(session, line, verdict, blocker);
+	return STEP_REST;
+}
+
+static enum step failed(struct session *session, char *text)
+{
+	if (!session->orphaned)
+		fail(text);
+	free(text);
+	session_withdraw(session);
+	return STEP_OVER;
+}
+
+/* What follows from what is known of the queue. */
+static enum step judge(struct session *session, struct line_of_entries *line)
+{
+	const struct entry *blocker;
+	unsigned slot;
+	enum queue_verdict verdict = queue_judge(&session->entry, line->before.all, line->before.n, &blocker, &slot);
+	char *text;
+
+	if (verdict != QUEUE_OURS)
+		return wait_on(session, line, verdict, blocker);
+	if (session_now() < line->delay)
+		return session->wait_until && session_now() >= session->wait_until ? give_up(session, line, true) : STEP_REST;
+	text = acquire(session, line, slot);
+	if (text)
+		return failed(session, text);
+	return session->token ? STEP_HELD : STEP_JUDGE;
+}
+
+/* A new lease and a new place. */
+static enum step join(struct session *session, struct line_of_entries *line)
+{
+	const struct entry *own, *first;
+	size_t waiters;
+	char *text = session_grant(session, limit_of(session));
+
+	if (!text)
+		text = enter(session, line);
+	if (text)
+		return failed(session, text);
+	if (session->token)
+		return STEP_HELD;
+	own = find_own(session, line);
+	waiters = session->arguments->queue ? queue_count(line->before.all, line->before.n, &first) : 0;
+	if (own) {
+		tell(session, "nested", own, false);
+		session_withdraw(session);
+		return STEP_OVER;
+	}
+	if (session->arguments->queue && waiters >= session->arguments->queue) {
+		session_withdraw(session);
+		tell_full(session, line, waiters, first);
+		return STEP_OVER;
+	}
+	if (!line->ours_is_there && !session->wait_until && !needs_all(session))
+		return give_up(session, line, false);
+	return STEP_JUDGE;
+}
+
+/* Our place is lost: rule 5. */
+static enum step join_again(struct session *session, struct line_of_entries *line)
+{
+	struct answer answer;
+
+	client_unwatch(&session->client);
+	/* What is left of the old one would be before us. */
+	client_call(&session->client, PATH_REVOKE, request_lease(session->lease), session_now() + session->client.attempt, &answer);
+	answer_free(&answer);
+	entries_free(&line->before);
+	*line = (struct line_of_entries){ .named = line->named, .delay = line->delay };
+	return join(session, line);
+}
+
+/* The one that was watched is gone. Whether that is all that has to be known: nobody else was before us. */
+static bool was_the_only_one(struct session *session, struct line_of_entries *line)
+{
+	if (!session->gone.key || session->arguments->mode != ENTRY_EXCLUSIVE || line->before.n != 1 ||
+	    line->before.all[0].created != session->gone.created)
+		return false;
+	entries_free(&line->before);
+	consider(session, line, &session->gone, true);
+	return true;
+}
+
+/* Waits until something has changed, and looks what it is. */
+static enum step wait_and_look(struct session *session, struct line_of_entries *line)
+{
+	char *text;
+
+	if (!rest(session, line) && !session->orphaned)
+		return join_again(session, line);
+	if (session->orphaned)
+		return STEP_OVER;
+	session->changed = false;
+	if (was_the_only_one(session, line))
+		return STEP_JUDGE;
+	text = look(session, line);
+	if (text)
+		return failed(session, text);
+	return STEP_JUDGE;
+}
+
+/* The lock is ours. Whether it may be used: by the endpoints' clusters, and the time that is left. */
+static enum step confirm(struct session *session, struct line_of_entries *line)
+{
+	char *old = NULL, *error = NULL;
+
+	session->taken = session_now();
+	if (session->client.probes)
+		error = client_surveyed(&session->client, session_now() + SURVEY_LIMIT, &old);
+	if (old && !error && !session->arguments->quiet) {
+		char *note;
+
+		if (asprintf(&note, "the server is etcd %s, which has known bugs with leases: update it to 3.4.31, 3.5.13 or later", old) >= 0) {
+			say_text("note", note);
+			free(note);
+		}
+	}
+	free(old);
+	if (error)
+		return failed(session, error);
+	if (has_time_to_run(session))
+		return STEP_HELD;
+	return session->orphaned ? STEP_OVER : join_again(session, line);
+}
+
+bool take(struct session *session)
+{
+	struct line_of_entries line = { .delay = 0 };
+	enum step step;
+
+	session->try_until = session_now() + session->config.command_timeout;
+	client_survey(&session->client);
+	step = join(session, &line);
+	for (;;) {
+		if (session->orphaned)
+			step = STEP_OVER;
+		if (step == STEP_HELD) {
+			step = confirm(session, &line);
+			if (step == STEP_HELD)
+				break;
+		} else if (step == STEP_OVER) {
+			break;
+		} else if (step == STEP_REST) {
+			step = wait_and_look(session, &line);
+		} else {
+			step = line.ours_is_there ? judge(session, &line) : join_again(session, &line);
+		}
+	}
+	entries_free(&line.before);
+	client_unwatch(&session->client);
+	if (step != STEP_HELD)
+		session_withdraw(session);
+	return step == STEP_HELD;
+}

@@ -1,0 +1,22 @@
+/* A command's processes: what descends from me-only, and what bears the marks of its lock. For ending them. */
+#ifndef FAMILY_H
+#define FAMILY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct family {
+	pid_t ancestor;		/* me-only; as a subreaper it is the ancestor of all descendants of its command as long as it lives */
+	pid_t helper;		/* is no part of it, although it may descend from the ancestor; 0: none */
+	const char *mark;	/* "NAME=value" in the environment of the command; NULL: do not look for it */
+	uint64_t pipe;		/* inode of the lock pipe that the command inherits; 0: do not look for it */
+};
+
+/*
+ * Sends SIGNAL (0: none) to every process of the family, and lets stopped ones go on to receive it. Returns how many there are that
+ * have not ended; those that this user may not signal are not among them.
+ */
+unsigned family_signal(const struct family *family, int signal);
+
+#endif

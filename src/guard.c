@@ -1,0 +1,146 @@
+#include "guard.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "deadline.h"
+#include "message.h"
+#include "story.h"
+
+/* Once the lock is known to be lost, another may have it: then the command gets no more time than its next holder would wait (etcd/hold.c). */
+#define LOST_GRACE (2 * NS_PER_S)
+
+/* How often those are looked for that have to end. */
+#define LOOK_AGAIN (20 * NS_PER_MS)
+
+/* Who does not end by SIGKILL is in the kernel, waiting for a disk: it does nothing meanwhile. It is waited for so long. */
+#define FORCE_LIMIT (10 * NS_PER_S)
+
+static int64_t now(void)
+{
+	return clock_now(CLOCK_BOOTTIME);
+}
+
+static void wake_at(const struct guard *guard, int64_t when)
+{
+	/* 0 would switch it off. */
+	struct itimerspec at = { .it_value = { .tv_sec = (time_t)(when / NS_PER_S), .tv_nsec = (long)(when % NS_PER_S) + 1 } };
+
+	if (at.it_value.tv_nsec >= NS_PER_S)
+		at.it_value.tv_nsec = NS_PER_S - 1;
+	(void)timerfd_settime(guard->timer, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+static int64_t ask_due(const struct lock *lock)
+{
+	return lock->until - options_kill_after(lock->options);
+}
+
+int guard_prepare(struct guard *guard, const struct lock *lock)
+{
+	*guard = (struct guard){ .timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK), .force_due = DEADLINE_NEVER };
+	if (guard->timer < 0)
+		return -errno;
+	guard->family = (struct family){ .ancestor = getpid(), .helper = lock->helper };
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
+		return -errno;
+	wake_at(guard, ask_due(lock));
+	return 0;
+}
+
+static void ask(struct guard *guard, struct lock *lock)
+{
+	int64_t grace = options_kill_after(lock->options);
+
+	guard->asked = true;
+	guard->since = clock_now(CLOCK_REALTIME);
+	guard->force_due = lock->until;
+	if (lock->lost)
+		guard->force_due = deadline_earlier(lock->until, now() + (grace < LOST_GRACE ? grace : LOST_GRACE));
+	else
+		lock->lost = lock->trouble ? lock->trouble : "it was not renewed in time";
+	family_signal(&guard->family, SIGTERM);
+	if (lock->options->verbose)
+		story(lock->options, lock, "the lock is lost: asked the command to end");
+}
+
+static void force(struct guard *guard, struct lock *lock)
+{
+	if (family_signal(&guard->family, SIGKILL) && lock->options->verbose && !guard->forced)
+		story(lock->options, lock, "the lock is lost: killed the command");
+	guard->forced = true;
+}
+
+void guard_look(struct guard *guard, struct lock *lock)
+{
+	uint64_t times;
+
+	(void)!read(guard->timer, &times, sizeof times);
+	if (!guard->asked && (lock->lost || now() >= ask_due(lock)))
+		ask(guard, lock);
+	if (guard->asked && now() >= guard->force_due) {
+		force(guard, lock);
+		wake_at(guard, now() + LOOK_AGAIN);
+	} else {
+		wake_at(guard, guard->asked ? guard->force_due : ask_due(lock));
+	}
+}
+
+/* Waits until nobody is left, with force when that is due. */
+static void end_family(struct guard *guard, struct lock *lock)
+{
+	int64_t limit = DEADLINE_NEVER;
+
+	for (;;) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		if (!family_signal(&guard->family, 0) || now() >= limit)
+			return;
+		if (now() >= guard->force_due) {
+			force(guard, lock);
+			if (limit == DEADLINE_NEVER)
+				limit = now() + FORCE_LIMIT;
+		}
+		poll(NULL, 0, (int)(LOOK_AGAIN / NS_PER_MS));
+	}
+}
+
+static void tell(const struct guard *guard, const struct lock *lock)
+{
+	unsigned left = family_signal(&guard->family, 0);
+	struct line line;
+
+	line_begin_about(&line, lock->spec);
+	line_add(&line, "lost at ");
+	story_time(&line, guard->since / NS_PER_S);
+	line_add(&line, ": ");
+	line_escape(&line, lock->lost, strlen(lock->lost), LINE_SUBJECT);
+	line_add(&line, guard->forced ? "; the command was stopped (SIGTERM, then SIGKILL)" : "; the command was stopped (SIGTERM)");
+	if (left) {
+		line_add(&line, ", but ");
+		line_number(&line, left);
+		line_add(&line, " of its processes do not end");
+	}
+	line_end(&line);
+}
+
+bool guard_finish(struct guard *guard, struct lock *lock)
+{
+	if (!lock->lost && now() >= lock->until)
+		lock->lost = "it was not renewed in time";
+	if (!lock->lost)
+		return false;
+	if (!guard->asked)
+		ask(guard, lock);
+	end_family(guard, lock);
+	tell(guard, lock);
+	return true;
+}

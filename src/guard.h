@@ -1,0 +1,35 @@
+/*
+ * The guard of a command whose lock lapses: ends it, with all that descends from it, before the lock can be another's.
+ *
+ * It trusts no helper: it goes by the time until which the lock is safe. This process becomes the subreaper of the command's
+ * descendants, so that none of them gets away by forking twice or in a session of its own, as long as this process lives.
+ */
+#ifndef GUARD_H
+#define GUARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "family.h"
+#include "lock.h"
+
+struct guard {
+	int timer;		/* to be polled: POLLIN calls for guard_look(). -1: the lock does not lapse */
+	struct family family;
+	int64_t force_due;	/* CLOCK_BOOTTIME, ns */
+	int64_t since;		/* until when it was certain that the lock is ours (CLOCK_REALTIME, ns) */
+	bool asked, forced;	/* the command was asked to end; it was ended by force */
+};
+
+/* Before the command is started. Returns 0 or a negative errno. */
+int guard_prepare(struct guard *guard, const struct lock *lock);
+
+/* To be called whenever the timer is readable, or the lock has served: asks the command to end, or ends it, when that is due. */
+void guard_look(struct guard *guard, struct lock *lock);
+
+/*
+ * The command has ended. If the lock is lost, ends what is left of its family, and says what has happened. Returns whether it is lost.
+ */
+bool guard_finish(struct guard *guard, struct lock *lock);
+
+#endif

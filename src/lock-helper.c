@@ -1,0 +1,626 @@
+/*
+ * The engine for locks that a helper keeps (etcd/PROTOCOL.md): a program that speaks to a service on a network, and to us over a
+ * socket. What holding such a lock is, is the writing end of a pipe, which the command inherits: the helper gives the lock back when
+ * nobody has it any more. The helper's words are taken for true but for one: that the lock may be kept. When its time is over, it is
+ * lost, whatever else is said (guard.c).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/stat.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "deadline.h"
+#include "descriptor.h"
+#include "helper.h"
+#include "lines.h"
+#include "lock.h"
+#include "number.h"
+#include "process.h"
+#include "story.h"
+
+#define VERSION "1"
+#define PACKET_SIZE 4096
+#define PIPE_FD 3
+#define MOST_ARGUMENTS 16
+#define MOST_VARIABLES 8
+
+/* For so long a helper may say nothing before its first answer: it says "trying" more often. */
+#define ANSWER_LIMIT (30 * NS_PER_S)
+
+/* So much later than its own deadline a helper may say that it has given up. */
+#define GRACE (5 * NS_PER_S)
+
+/* For so long we wait until others can have the lock. If the service does not answer, it ends by itself. */
+#define RELEASE_LIMIT (5 * NS_PER_S)
+
+/* The helper and what it has said. A run has one lock. */
+static struct {
+	int control;			/* our end of the socket */
+	pid_t parent;			/* this process */
+	pid_t helper;			/* 0: none, or reaped */
+	char path[PATH_MAX];		/* of its file */
+	char packet[PACKET_SIZE];	/* the last one, with a NUL */
+	struct holder holder;		/* the last one that it has named */
+	struct remote_holder remote[2];	/* what holder and a waiter point to */
+	char words[2][3][256];		/* what these point to */
+	uint64_t times;			/* how often it has named one */
+	char variables[PACKET_SIZE];	/* all for the command, each with a NUL */
+	const char *entries[MOST_VARIABLES + 4];
+	char said[PACKET_SIZE];		/* why something failed */
+	bool ended;			/* it has closed the socket */
+} session;
+
+/* --- packets ----------------------------------------------------------------------------------------------------------------- */
+
+/* The value of the line KEY in the packet, of LENGTH bytes; from *AT on, which moves behind it, unless that is NULL. NULL: none. */
+static const char *field(const char *key, size_t *length, const char **at)
+{
+	const char *line = at && *at ? *at : session.packet;
+
+	while ((line = strchr(line, '\n'))) {
+		size_t n = strlen(key);
+
+		line++;
+		if (strncmp(line, key, n) != 0 || line[n] != ' ')
+			continue;
+		*length = strcspn(line + n + 1, "\n");
+		if (at)
+			*at = line + n + 1 + *length;
+		return line + n + 1;
+	}
+	return NULL;
+}
+
+static int64_t number_field(const char *key, int64_t otherwise)
+{
+	size_t length;
+	const char *value = field(key, &length, NULL);
+
+	return value ? (int64_t)number_at(value, 10, NULL) : otherwise;
+}
+
+/* Copies the value of KEY into TEXT; "" if there is none. Returns TEXT, or NULL for none. */
+static char *text_field(const char *key, char *text, size_t size)
+{
+	size_t length = 0;
+	const char *value = field(key, &length, NULL);
+
+	if (length >= size)
+		length = size - 1;
+	if (value)
+		memcpy(text, value, length);
+	text[length] = 0;
+	return value ? text : NULL;
+}
+
+static bool is_word(const char *word)
+{
+	size_t n = strlen(word);
+
+	return !strncmp(session.packet, word, n) && (session.packet[n] == '\n' || session.packet[n] == 0);
+}
+
+/* Reads the next packet. Returns 1; 0: the helper has closed the socket; -EAGAIN: there is none now. */
+static int receive(void)
+{
+	ssize_t n;
+
+	do
+		n = recv(session.control, session.packet, sizeof session.packet - 1, MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	session.packet[n > 0 ? n : 0] = 0;
+	if (n < 0 && errno == EAGAIN)
+		return -EAGAIN;
+	return n > 0;
+}
+
+/* Says WORDS, with the descriptor FD unless that is negative. */
+static void say(const char *words, int fd)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec part = { (void *)(uintptr_t)words, strlen(words) };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+
+	if (fd >= 0) {
+		memset(&control, 0, sizeof control);
+		message.msg_control = &control;
+		message.msg_controllen = sizeof control.room;
+		control.header.cmsg_len = CMSG_LEN(sizeof fd);
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+	}
+	/* Fails when the helper has gone: that is seen at the next reading. */
+	(void)sendmsg(session.control, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* --- whom it names ----------------------------------------------------------------------------------------------------------- */
+
+/* KEY with PREFIX before it. */
+static const char *prefixed(const char *prefix, const char *key, char name[32])
+{
+	strcpy(stpcpy(name, prefix), key);
+	return name;
+}
+
+/* The one that the packet names with PREFIX before each key, into HOLDER; N says which of the two places for words is used. */
+static void read_holder(struct holder *holder, const char *prefix, unsigned n)
+{
+	struct remote_holder *remote = &session.remote[n];
+	char name[32];
+	int64_t since = number_field(prefixed(prefix, "since", name), -1);
+
+	*remote = (struct remote_holder){
+		.host = text_field(prefixed(prefix, "host", name), session.words[n][0], sizeof session.words[n][0]),
+		.user = text_field(prefixed(prefix, "user", name), session.words[n][1], sizeof session.words[n][1]),
+		.kept = number_field(prefixed(prefix, "kept", name), 0) != 0,
+	};
+	remote->command = text_field(prefixed(prefix, "other", name), session.words[n][2], sizeof session.words[n][2]);
+	remote->other = remote->command != NULL;
+	if (!remote->other)
+		remote->command = text_field(prefixed(prefix, "command", name), session.words[n][2], sizeof session.words[n][2]);
+	*holder = (struct holder){ .pid = (pid_t)number_field(prefixed(prefix, "pid", name), 0), .held = -1, .remote = remote,
+				   .slot = (unsigned)number_field(prefixed(prefix, "slot", name), 0), .hidden = "nothing is known of it" };
+	if (since >= 0) {
+		holder->held = clock_now(CLOCK_REALTIME) - since * NS_PER_MS;
+		if (holder->held < 0)
+			holder->held = 0;
+	}
+	/* Users of other hosts have names only: ours stands for the same name. */
+	holder->uid_known = number_field(prefixed(prefix, "trusted", name), 0) != 0;
+	holder->uid = geteuid();
+}
+
+static void read_the_holder(const char *prefix)
+{
+	read_holder(&session.holder, prefix, 0);
+	session.times++;
+}
+
+/* --- the helper -------------------------------------------------------------------------------------------------------------- */
+
+struct start {
+	char *argv[MOST_ARGUMENTS];
+	char text[1024];	/* what the arguments with numbers point to */
+	char *end;
+	unsigned n;
+	int socket, pipe;	/* what the helper gets; pipe may be -1 */
+	int failed;		/* errno of what the new process could not do */
+};
+
+static void add_argument(struct start *start, const char *key, const char *value)
+{
+	size_t need = strlen(key) + strlen(value) + 1;
+
+	if (start->n + 1 >= MOST_ARGUMENTS || need > (size_t)(start->text + sizeof start->text - start->end))
+		return;
+	start->argv[start->n++] = start->end;
+	start->argv[start->n] = NULL;
+	start->end = stpcpy(stpcpy(start->end, key), value) + 1;
+}
+
+static void add_number(struct start *start, const char *key, int64_t n)
+{
+	char text[NUMBER_TEXT_SIZE];
+
+	number_format((uint64_t)n, text);
+	add_argument(start, key, n == DEADLINE_NEVER ? "inf" : text);
+}
+
+/* The new process, which shares our memory until it is the helper. Its descriptors have numbers that it may find free. */
+_Noreturn static void become_helper(struct start *start, const char *name)
+{
+	int socket = fcntl(start->socket, F_DUPFD_CLOEXEC, 10), pipe = start->pipe < 0 ? -1 : fcntl(start->pipe, F_DUPFD_CLOEXEC, 10);
+
+	setsid();
+	if (dup2(socket, STDIN_FILENO) < 0 || dup2(socket, STDOUT_FILENO) < 0 || (start->pipe >= 0 && dup2(pipe, PIPE_FD) < 0))
+		start->failed = -errno;
+	else
+		start->failed = helper_become(name, start->argv, session.path);
+	_exit(EXIT_FAILURE);
+}
+
+static void end_helper(void)
+{
+	if (session.helper > 0) {
+		kill(session.helper, SIGKILL);
+		while (waitpid(session.helper, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	session.helper = 0;
+}
+
+static int cannot(struct lock *lock, const char *what, int r)
+{
+	lock->failed = what;
+	return r;
+}
+
+/* A pair of descriptors, none of them 0, 1 or 2. */
+static int off_stdio(int fds[2])
+{
+	for (int i = 0; i < 2; i++) {
+		fds[i] = descriptor_off_stdio(fds[i]);
+		if (fds[i] < 0)
+			return fds[i];
+	}
+	return 0;
+}
+
+/* Starts the helper. Returns 0 or a negative errno with lock->failed. START's descriptors are closed. */
+static int start_helper(struct lock *lock, struct start *start, int ours)
+{
+	pid_t pid = vfork();	// NOLINT(clang-analyzer-security.insecureAPI.vfork): nothing is to be copied
+
+	if (pid == 0)
+		become_helper(start, lock->engine->prefix);
+	close(start->socket);
+	if (start->pipe >= 0)
+		close(start->pipe);
+	session.control = ours;
+	if (pid < 0)
+		return cannot(lock, "cannot start the helper", -errno);
+	session.parent = getpid();
+	session.helper = lock->helper = pid;
+	if (!start->failed)
+		return 0;
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	session.helper = 0;
+	lock->spec = session.path;
+	if (start->failed == -ENOENT)
+		return cannot(lock, "the helper for such locks is not there; it is built with libcurl and jansson", -EPROTO);
+	if (start->failed == -EPERM)
+		return cannot(lock, "the helper for such locks is not run: others can write it or its folder", -EPROTO);
+	return cannot(lock, "the helper for such locks cannot be run", start->failed);
+}
+
+/* Opens the socket, and the pipe if LOCK is to be taken, and starts the helper. */
+static int begin(struct lock *lock, struct start *start, bool take)
+{
+	int sockets[2], pipes[2] = { -1, -1 }, r;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets))
+		return cannot(lock, "cannot make a socket", -errno);
+	r = off_stdio(sockets);
+	if (r == 0 && take)
+		r = pipe2(pipes, O_CLOEXEC) ? -errno : off_stdio(pipes);
+	if (r)
+		return cannot(lock, "cannot make a pipe", r);
+	start->socket = sockets[1];
+	start->pipe = pipes[0];
+	lock->fd = pipes[1];
+	return start_helper(lock, start, sockets[0]);
+}
+
+static void prepare(struct start *start, const struct lock *lock, const char *what)
+{
+	*start = (struct start){ .argv = { (char *)"", (char *)VERSION, (char *)(uintptr_t)what, (char *)(uintptr_t)lock->name }, .n = 4, .pipe = -1 };
+	start->end = start->text;
+	add_number(start, "pid=", getpid());
+}
+
+static void prepare_take(struct start *start, const struct lock *lock, const struct lock_wait *wait)
+{
+	static char command[1024];
+	const struct options *options = lock->options;
+
+	prepare(start, lock, "take");
+	add_number(start, "ttl=", options_ttl(options));
+	add_number(start, "kill-after=", options_kill_after(options));
+	if (wait->deadline)
+		add_number(start, "wait=", options->wait);
+	if (lock->shared)
+		add_argument(start, "mode=", "shared");
+	if (options->slots) {
+		add_argument(start, "mode=", "slots");
+		add_number(start, "slots=", lock->slots);
+	}
+	if (wait->places)
+		add_number(start, "queue=", wait->places);
+	if (options->hold_for)
+		add_number(start, "hold-for=", options->hold_for);
+	if (options->quiet)
+		add_argument(start, "quiet=", "1");
+	strncpy(stpcpy(command, "command="), options->command[0], sizeof command - sizeof "command=");
+	start->argv[start->n++] = command;
+	start->argv[start->n] = NULL;
+}
+
+/* --- taking ------------------------------------------------------------------------------------------------------------------ */
+
+/* How the helper has ended, in words. */
+static const char *last_words(void)
+{
+	char *end = stpcpy(session.said, "the helper for such locks has ended");
+	int status;
+
+	if (session.helper > 0 && waitpid(session.helper, &status, 0) == session.helper) {
+		session.helper = 0;
+		end = stpcpy(end, WIFSIGNALED(status) ? ", by signal " : ", with status ");
+		number_format((uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)), end);
+	}
+	return session.said;
+}
+
+static void add_variable(char **end, const char *name, const char *value, size_t length)
+{
+	unsigned n = 0;
+
+	while (session.entries[n])
+		n++;
+	if (n + 1 >= sizeof session.entries / sizeof *session.entries ||
+	    strlen(name) + length + 1 > (size_t)(session.variables + sizeof session.variables - *end))
+		return;
+	session.entries[n] = *end;
+	*end = stpcpy(*end, name);
+	memcpy(*end, value, length);
+	*end += length;
+	*(*end)++ = 0;
+}
+
+/* The packet is "held". */
+static void read_held(struct lock *lock)
+{
+	char *end = session.variables;
+	const char *at = NULL, *value;
+	size_t length;
+
+	lock->until = number_field("until", 0);
+	lock->slot = (unsigned)number_field("slot", 0);
+	value = field("token", &length, NULL);
+	if (value)
+		add_variable(&end, "ME_ONLY_TOKEN=", value, length);
+	while ((value = field("variable", &length, &at)))
+		add_variable(&end, "", value, length);
+	lock->variables = session.entries;
+	lock->watched = session.control;
+}
+
+/* The packet says that something has failed. */
+static int read_failed(struct lock *lock)
+{
+	if (!text_field("text", session.said, sizeof session.said))
+		strcpy(session.said, "the helper has not said why it failed");
+	return cannot(lock, session.said, -EPROTO);
+}
+
+static void show_note(const struct lock *lock)
+{
+	if (text_field("text", session.said, sizeof session.said) && !lock->options->quiet)
+		message(lock->spec, session.said, 0);
+}
+
+/* Takes in what the helper has said before it has the lock. Returns 1 to go on, or as take() does. */
+static int answer(struct lock *lock, struct lock_wait *wait)
+{
+	if (is_word("held")) {
+		read_held(lock);
+		return 0;
+	}
+	if (is_word("yes") || is_word("no"))
+		return 0;
+	if (is_word("failed"))
+		return read_failed(lock);
+	if (is_word("busy") || is_word("nested")) {
+		read_the_holder("");
+		return is_word("nested") ? -EDEADLK : number_field("timeout", 0) ? -ETIMEDOUT : -EBUSY;
+	}
+	if (is_word("full")) {
+		read_holder(&wait->waiter, "", 1);
+		wait->waiters = (unsigned)number_field("waiters", 1);
+		read_the_holder("holder-");
+		return -EXFULL;
+	}
+	if (is_word("waiting"))
+		read_the_holder("");
+	else if (is_word("note"))
+		show_note(lock);
+	return 1;
+}
+
+/* Waits for an answer. */
+static int hear(struct lock *lock, struct lock_wait *wait)
+{
+	int64_t limit = deadline_in(ANSWER_LIMIT);
+	bool waiting = false;
+
+	for (;;) {
+		struct pollfd control = { .fd = session.control, .events = POLLIN };
+		int r;
+
+		if (waiting && deadline_now() >= wait->due && (r = wait->attend(wait, lock)))
+			return r;
+		if (deadline_now() >= limit && !waiting)
+			return cannot(lock, "the helper does not answer", -EPROTO);
+		if (deadline_now() >= limit)
+			return -ETIMEDOUT;
+		if (poll(&control, 1, deadline_poll_timeout(waiting ? deadline_earlier(limit, wait->due) : limit)) <= 0)
+			continue;
+		r = receive();
+		if (r == -EAGAIN)
+			continue;
+		if (r <= 0)
+			return cannot(lock, last_words(), -EPROTO);
+		if (!waiting)
+			limit = deadline_in(ANSWER_LIMIT);
+		r = answer(lock, wait);
+		if (r <= 0)
+			return r;
+		if (!waiting && is_word("waiting")) {
+			waiting = true;
+			limit = wait->deadline == DEADLINE_NEVER || wait->deadline == 0 ? DEADLINE_NEVER : wait->deadline + GRACE;
+			r = wait->attend ? wait->attend(wait, lock) : 0;
+			if (r)
+				return r;
+		}
+	}
+}
+
+static int helper_take(struct lock *lock, struct lock_wait *wait)
+{
+	struct start start;
+	int r;
+
+	prepare_take(&start, lock, wait);
+	r = begin(lock, &start, true);
+	if (r)
+		return r;
+	r = hear(lock, wait);
+	if (r) {
+		/* It is told by the end of the socket, and leaves the line. */
+		close(session.control);
+		close(lock->fd);
+		session.control = lock->fd = lock->watched = -1;
+	}
+	return r;
+}
+
+/* --- holding ----------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * The command ends with us: nobody would end it when the lock is lost. That does not reach what sudo runs; the helper has a pidfd of
+ * the command, too.
+ */
+static int helper_claim(struct lock *lock)
+{
+	(void)lock;
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL))
+		return -errno;
+	return getppid() == session.parent ? 0 : -ESRCH;
+}
+
+static void helper_started(struct lock *lock, pid_t job)
+{
+	char words[64] = "job\npid ";
+	int fd = process_pidfd(job);
+
+	(void)lock;
+	number_format((uint64_t)job, words + strlen(words));
+	say(words, fd);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* Takes in what the helper has said while the lock is held. */
+static void take_in(struct lock *lock)
+{
+	if (is_word("until")) {
+		int64_t until = number_field("until", 0);
+
+		/* A time that has passed is final: if all were frozen we may be the first to go on, or the helper. */
+		if (until > lock->until && clock_now(CLOCK_BOOTTIME) < lock->until) {
+			lock->until = until;
+			lock->trouble = NULL;
+		}
+	} else if (is_word("trouble")) {
+		lock->trouble = text_field("text", session.said, sizeof session.said);
+		if (lock->trouble && lock->options->verbose)
+			story(lock->options, lock, lock->trouble);
+	} else if (is_word("lost")) {
+		lock->lost = text_field("text", session.said, sizeof session.said);
+		if (!lock->lost)
+			lock->lost = "it is not ours any more";
+	} else if (is_word("note")) {
+		show_note(lock);
+	}
+}
+
+static void helper_serve(struct lock *lock, pid_t job, int64_t since)
+{
+	int r;
+
+	(void)job, (void)since;
+	while (!lock->lost && (r = receive()) != -EAGAIN) {
+		if (r > 0) {
+			take_in(lock);
+			continue;
+		}
+		session.ended = true;
+		lock->watched = -1;
+		lock->lost = last_words();
+	}
+}
+
+/*
+ * Waits until others can have it: whoever starts us again at once does not meet our own lock. Who was told that it cannot be kept
+ * until then knows more than the command, which has ended in good faith.
+ */
+static void helper_release(struct lock *lock)
+{
+	int64_t limit = deadline_in(RELEASE_LIMIT);
+
+	close(lock->fd);
+	lock->fd = lock->watched = -1;
+	say("done", -1);
+	while (!session.ended && !lock->lost && deadline_now() < limit) {
+		struct pollfd control = { .fd = session.control, .events = POLLIN };
+
+		if (poll(&control, 1, deadline_poll_timeout(limit)) <= 0)
+			continue;
+		for (int r; (r = receive()) != -EAGAIN;) {
+			if (r == 0 || is_word("released") || is_word("kept")) {
+				session.ended = true;
+				break;
+			}
+			take_in(lock);
+		}
+	}
+}
+
+/* --- asking ------------------------------------------------------------------------------------------------------------------ */
+
+static int helper_is_ours(struct lock *lock)
+{
+	struct lock_wait wait = { .due = DEADLINE_NEVER };
+	struct start start;
+	int r;
+
+	prepare(&start, lock, "held");
+	r = begin(lock, &start, false);
+	if (r)
+		return r;
+	r = hear(lock, &wait);
+	end_helper();
+	return r == 0 ? is_word("yes") : r;
+}
+
+static int helper_identify(const struct lock *lock, struct lock_identity *identity)
+{
+	(void)lock;
+	*identity = (struct lock_identity){ .number = session.times, .uid = session.holder.uid, .uid_known = session.holder.uid_known };
+	return 0;
+}
+
+static void helper_find_holder(const struct lock *lock, struct holder *holder, bool thorough)
+{
+	(void)lock, (void)thorough;
+	*holder = session.holder;
+}
+
+const struct lock_engine lock_etcd = {
+	.prefix = "etcd",
+	.can_share = true,
+	.can_have_slots = true,
+	.lapses = true,
+	.take = helper_take,
+	.claim = helper_claim,
+	.started = helper_started,
+	.serve = helper_serve,
+	.release = helper_release,
+	.is_ours = helper_is_ours,
+	.identify = helper_identify,
+	.find_holder = helper_find_holder,
+};
