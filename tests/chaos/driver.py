@@ -1,0 +1,151 @@
+"""scripts/chaos: me-only against a cluster of three etcd members while everything goes wrong, and a checker of what came of it."""
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+
+import checker
+import namespace
+import selftest
+from faults import KINDS
+from world import World, table
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+NEEDED = ("etcd", "nft", "strace", "ip", "mount")
+CHECK_SECONDS = 90  # of faults in the bounded run
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        prog="scripts/chaos", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Run jobs under etcd: locks of a cluster of three real members while members and clients are killed, stopped,\n"
+                    "frozen and cut off, then judge by the jobs' own ticks and a fenced register whether the locks were kept.\n"
+                    "Needs root. Everything runs in namespaces of its own and leaves nothing behind.",
+        epilog="faults: " + ", ".join(KINDS) + "\n\nexit status: 0 if all was as it must be, 1 if not, 2 if it could not be tried.\n"
+               "environment: ME_ONLY_BUILD is the build folder (build). SIGINT ends the faults early.")
+    parser.add_argument("--seconds", type=float, default=300, help="how long faults happen (300)")
+    parser.add_argument("--seed", type=int, help="what happens to whom, as far as time allows (random)")
+    parser.add_argument("--rule", choices=("me-only", "right", "naive", "receive"), default="me-only",
+                        help="the program, or a model of a client: the right rule, or one of two bad ones (me-only)")
+    parser.add_argument("--ttl", type=int, default=10, help="lifetime of the leases in seconds (10)")
+    parser.add_argument("--kill-after", type=int, default=2, help="seconds from SIGTERM to SIGKILL (2)")
+    parser.add_argument("--auth-token-ttl", type=int, default=0, metavar="N",
+                        help="users and passwords, with tokens that live for N seconds (0: none)")
+    parser.add_argument("--faults", metavar="KIND,...", type=lambda text: text.split(","), help="only these")
+    parser.add_argument("--keep", metavar="FOLDER", help="copy all logs there")
+    parser.add_argument("--check", action="store_true",
+                        help=f"the bounded run for test suites: the checker, the models, {CHECK_SECONDS} s of all faults")
+    options = parser.parse_args(arguments)
+    unknown = set(options.faults or ()) - set(KINDS)
+    if unknown:
+        parser.error("no such fault: " + ", ".join(sorted(unknown)))
+    if options.seed is None:
+        options.seed = random.randrange(1 << 32)
+    if options.keep:
+        options.keep = os.path.abspath(options.keep)
+    return options
+
+
+def lacking(build, rule):
+    """Why it cannot be tried here, or None."""
+    if os.geteuid() != 0:
+        return "needs root"
+    for name in NEEDED:
+        if not shutil.which(name):
+            return f"{name} is not installed"
+    files = ["tests/chaos/chaos-job"] + ["me-only", "libexec/me-only/etcd"] * (rule == "me-only")
+    for name in files:
+        if not os.path.exists(os.path.join(build, name)):
+            return f"{os.path.join(build, name)} is not built"
+    return None
+
+
+def install(build, rule, folder):
+    """Copies of what is run, where every user reaches them, whatever is built meanwhile."""
+    shutil.copy(os.path.join(build, "tests/chaos/chaos-job"), folder)
+    if rule == "me-only":
+        os.makedirs(os.path.join(folder, "libexec/me-only"))
+        shutil.copy(os.path.join(build, "me-only"), folder)
+        shutil.copy(os.path.join(build, "libexec/me-only/etcd"), os.path.join(folder, "libexec/me-only"))
+
+
+class Count:
+    """Tests as they pass and fail."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def __call__(self, name, good, why=""):
+        print(f"  {'ok     ' if good else 'FAILED '} {name}", flush=True)
+        if good:
+            self.passed += 1
+        else:
+            self.failed += 1
+            print("\n".join("    | " + line for line in why.splitlines()), flush=True)
+
+
+def suffer(world, options, only=None):
+    """The run itself: returns its history and what was wrong."""
+    world.begin(options.rule, options.ttl, options.kill_after)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: world.faults_end.set())
+    world.contend()
+    world.afflict(options.seconds, only)
+    world.settle()
+    history = world.collect()
+    if options.keep:
+        world.keep(options.keep)
+    return history, checker.check(history)
+
+
+def chaos(options, folder):
+    """As long as asked."""
+    print(f"seed {options.seed}, rule {options.rule}, lifetime {options.ttl} s, {options.seconds:g} s of faults", flush=True)
+    world = World(folder, options.seed, options.auth_token_ttl)
+    history, violations = suffer(world, options, options.faults)
+    if violations:
+        print("\nVIOLATIONS\n" + checker.describe_all(history, violations))
+    table(history, violations)
+    return 1 if violations else 0
+
+
+def check(options, folder):
+    """The bounded run: everything is a test that passes or fails."""
+    count = Count()
+    unit = subprocess.run([sys.executable, "-B", os.path.join(HERE, "test_checker.py")], capture_output=True, text=True)
+    count("the checker on logs made by hand", unit.returncode == 0, unit.stdout + unit.stderr)
+    world = World(folder, options.seed, options.auth_token_ttl, quiet=True)
+    selftest.run(world, count)
+    options.seconds = CHECK_SECONDS
+    print(f"  {CHECK_SECONDS} s of faults, seed {options.seed}", flush=True)
+    history, violations = suffer(world, options)
+    for judge in checker.PROPERTIES:
+        wrong = [v for v in violations if v.property == judge.__name__]
+        count(judge.__name__, not wrong, checker.describe_all(history, wrong))
+    table(history, violations)
+    print(f"{count.passed} passed, {count.failed} failed")
+    return 1 if count.failed else 0
+
+
+def main():
+    options = parse(sys.argv[1:])
+    build = os.path.abspath(os.environ.get("ME_ONLY_BUILD", os.path.join(ROOT, "build")))
+    why = lacking(build, options.rule)
+    if why:
+        print("scripts/chaos: " + why, file=sys.stderr)
+        return 2
+    point = namespace.mount_point(build, ROOT, options.keep or "/")
+
+    def inside():
+        install(build, options.rule, point)
+        return (check if options.check else chaos)(options, point)
+
+    return namespace.run_inside(inside, point)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""One run: a cluster, those who want its locks, what goes wrong, and the history that the checker judges."""
+import os
+import shutil
+import sys
+import threading
+import time
+
+import checker
+from clock import SECOND, now
+from cluster import Cluster
+from contenders import Contender, Programs
+from etcd import EtcdError, unb64
+from faults import CLUSTER, CONTENDERS, NEED_HELPER, Lane
+
+LOCK_DELAY = 2
+POLL = 0.25
+
+
+class World:
+    """The cluster and the folder can serve several histories, one after another."""
+
+    def __init__(self, folder, seed, token_ttl=0, quiet=False):
+        self.folder, self.seed, self.quiet = folder, seed, quiet
+        self.histories = 0
+        self.began = time.monotonic()
+        self.cluster = Cluster(folder, token_ttl)
+        self.choosing = threading.Lock()
+        self.observed = threading.Thread(target=self._observe, daemon=True)
+        self.history = None
+        self.observed.start()
+
+    def begin(self, rule, ttl, kill_after):
+        """A new history, for a program under a rule."""
+        self.histories += 1
+        self.logs = os.path.join(self.folder, f"logs-{self.histories}")
+        os.mkdir(self.logs)
+        os.chmod(self.logs, 0o777)  # not sticky: the kernel would keep users from opening each other's files there
+        self.programs = Programs(self.folder, rule, ttl, kill_after)
+        self.history = checker.History(ttl=ttl, kill_after=kill_after, rule=rule)
+        self.contenders = []
+        self.closing, self.faults_end = threading.Event(), threading.Event()
+        return self.history
+
+    def say(self, text):
+        if not self.quiet:
+            print(f"{time.monotonic() - self.began:7.1f} s  {text}", flush=True)
+
+    def register(self, lock):
+        """The store of a lock; it exists before the first of several users opens it."""
+        path = os.path.join(self.logs, "register-" + lock.replace("/", "-"))
+        for name in (path, path + ".log"):
+            if not os.path.exists(name):
+                os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+                os.chmod(name, 0o666)
+        return path
+
+    def _observe(self):
+        """When each key was made, from whoever answers. A key lives for as long as a job, which is longer than a look takes."""
+        client = self.cluster.client()
+        while True:
+            try:
+                for entry in client.entries("chaos/", serializable=True, keys_only=True):
+                    if self.history is not None:
+                        self.history.created[unb64(entry["key"])] = int(entry["create_revision"])
+            except EtcdError:
+                pass
+            time.sleep(POLL)
+
+    # --- the phases ---
+
+    def contend(self):
+        """One lock for exclusive runs, one for all shapes."""
+        shapes = [("chaos/x", "x", 0)] * 4 + [("chaos/shapes", "x", 0), ("chaos/shapes", "s", 0), ("chaos/shapes", "s", 0),
+                                              ("chaos/shapes", "n", 2), ("chaos/shapes", "n", 2), ("chaos/shapes", "n", 2)]
+        for number, (lock, mode, slots) in enumerate(shapes):
+            self.register(lock)
+            self.contenders.append(Contender(number, lock, mode, self, slots))
+        for contender in self.contenders:
+            contender.start()
+
+    def afflict(self, seconds, only=None):
+        """Faults for so long: one lane for the cluster, two for contenders."""
+        def wanted(kinds):
+            kinds = [k for k in kinds if only is None or k.__name__.replace("_", "-") in only]
+            return kinds if self.programs.rule == "me-only" else [k for k in kinds if k not in NEED_HELPER]
+
+        half = wanted(CONTENDERS)
+        lanes = [Lane(name, self, kinds) for name, kinds in
+                 (("cluster", wanted(CLUSTER)), ("contenders", half[::2]), ("contenders too", half[1::2])) if kinds]
+        for lane in lanes:
+            lane.start()
+        end = time.monotonic() + seconds
+        while not self.faults_end.wait(min(10, max(0, end - time.monotonic()))) and time.monotonic() < end:
+            self.progress()
+        self.faults_end.set()
+        for lane in lanes:
+            lane.join()
+        for lane in lanes:
+            if lane.failed:
+                raise RuntimeError(f"the lane {lane.name} failed:\n{lane.failed}")
+
+    def progress(self):
+        runs = self.history.runs
+        done = [r for r in runs if r.status is not None]
+        self.say(f"{len(runs)} calls, {len(self.history.faults)} faults; exit statuses " + statuses(done))
+
+    def settle(self):
+        """Everything works again: whoever waits must get his turn, and then nothing may be left."""
+        self.closing.set()
+        self.cluster.heal()
+        self.say("the faults have stopped")
+        healed = time.monotonic()
+        for lock in {c.lock for c in self.contenders}:
+            mine = [c for c in self.contenders if c.lock == lock]
+            longest = sum(c.run_now.seconds for c in mine if c.run_now)
+            end = healed + self.programs.ttl + LOCK_DELAY + 5 + longest
+            for contender in mine:
+                contender.join(max(0, end - time.monotonic()))
+                run = contender.run_now
+                if contender.is_alive() and run:
+                    self.history.unserved.append(run)
+        self.history.left = self._left(2 * self.programs.ttl)
+
+    def _left(self, seconds):
+        """The keys and leases that are still there after so long."""
+        client, end = self.cluster.client(), time.monotonic() + seconds
+        while True:
+            try:
+                left = [f"key {unb64(e['key'])}" for e in client.entries("chaos/")] + \
+                       [f"lease {lease:x}" for lease in client.leases()]
+            except EtcdError as e:
+                left = [str(e)]
+            if not left or time.monotonic() > end:
+                return left
+            time.sleep(0.5)
+
+    def collect(self):
+        """The jobs' logs and the registers become part of the history."""
+        history = self.history
+        for run in history.runs:
+            checker.read_job(run, os.path.join(self.logs, run.id + ".log"))
+        for lock in checker.locks(history):
+            history.writes += checker.read_register(lock, self.register(lock) + ".log")
+        return history
+
+    def keep(self, folder):
+        """The logs stay, for checker.py and the eye."""
+        os.makedirs(folder, exist_ok=True)
+        checker.save(self.history, folder)
+        shutil.copytree(self.logs, os.path.join(folder, "logs"), dirs_exist_ok=True)
+        for member in self.cluster.members:
+            shutil.copy(member.log.name, folder)
+
+
+def statuses(runs):
+    counts = {}
+    for run in runs:
+        counts[run.status] = counts.get(run.status, 0) + 1
+    return ", ".join(f"{s}: {n}" for s, n in sorted(counts.items(), key=str)) or "none yet"
+
+
+def table(history, violations, out=sys.stdout):
+    """What there was, at the end."""
+    kinds = {}
+    for fault in history.faults:
+        count, seconds = kinds.get(fault.kind, (0, 0.0))
+        kinds[fault.kind] = (count + 1, seconds + (min(fault.over, now()) - fault.began) / SECOND)
+    print("\nfault                           times  seconds", file=out)
+    for kind, (count, seconds) in sorted(kinds.items()):
+        print(f"  {kind:28} {count:6} {seconds:8.1f}", file=out)
+    print(f"  {'all':28} {sum(c for c, _ in kinds.values()):6}", file=out)
+    print("\nexit statuses                 " + statuses(history.runs), file=out)
+    for name, value in checker.figures(history).items():
+        print(f"{name:29} {value}", file=out)
+    print(f"violations                    {len(violations)}", file=out, flush=True)
