@@ -45,14 +45,16 @@ static bool is_ours_alone(int fd)
 	       !(status.stx_mode & (geteuid() == 0 ? 0022 : 0002));
 }
 
-int helper_become(const char *name, char **argv, char path[PATH_MAX])
+int helper_become(const char *name, const char *program, char **argv, char path[PATH_MAX])
 {
 	char self[PATH_MAX], *slash;
-	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	ssize_t n = program ? 0 : readlink("/proc/self/exe", self, sizeof self - 1);
 	int r, folder, file;
 
 	self[n > 0 ? n : 0] = 0;
-	if (n > 0)
+	if (program && strlen(program) < sizeof self)
+		strcpy(self, program);
+	if (*self)
 		argv[0] = self;
 	r = find(self, name, path);
 	if (r)

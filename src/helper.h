@@ -11,8 +11,9 @@
 #include <limits.h>
 
 /*
- * Becomes the helper NAME with the arguments ARGV, the first of which tells it where this program is. Returns only on failure: a negative errno, with the file in PATH.
+ * Becomes the helper NAME with the arguments ARGV, the first of which tells it where me-only is: PROGRAM, or if that is NULL this
+ * program. Returns only on failure: a negative errno, with the file in PATH.
  */
-int helper_become(const char *name, char **argv, char path[PATH_MAX]);
+int helper_become(const char *name, const char *program, char **argv, char path[PATH_MAX]);
 
 #endif

@@ -22,7 +22,7 @@
 #include "descriptor.h"
 #include "helper.h"
 #include "lines.h"
-#include "lock.h"
+#include "lock-helper.h"
 #include "number.h"
 #include "process.h"
 #include "story.h"
@@ -196,6 +196,7 @@ struct start {
 	char text[1024];	/* what the arguments with numbers point to */
 	char *end;
 	unsigned n;
+	const char *program;	/* the file of me-only, if that is not this program; NULL */
 	int socket, pipe;	/* what the helper gets; pipe may be -1 */
 	int failed;		/* errno of what the new process could not do */
 };
@@ -228,7 +229,7 @@ _Noreturn static void become_helper(struct start *start, const char *name)
 	if (dup2(socket, STDIN_FILENO) < 0 || dup2(socket, STDOUT_FILENO) < 0 || (start->pipe >= 0 && dup2(pipe, PIPE_FD) < 0))
 		start->failed = -errno;
 	else
-		start->failed = helper_become(name, start->argv, session.path);
+		start->failed = helper_become(name, start->program, start->argv, session.path);
 	_exit(EXIT_FAILURE);
 }
 
@@ -410,7 +411,7 @@ static int answer(struct lock *lock, struct lock_wait *wait)
 		read_held(lock);
 		return 0;
 	}
-	if (is_word("yes") || is_word("no"))
+	if (is_word("yes") || is_word("no") || is_word("entry") || is_word("end"))
 		return 0;
 	if (is_word("failed"))
 		return read_failed(lock);
@@ -595,6 +596,43 @@ static int helper_is_ours(struct lock *lock)
 	r = hear(lock, &wait);
 	end_helper();
 	return r == 0 ? is_word("yes") : r;
+}
+
+/* The packet is "entry". */
+static void read_told(struct lock_told *told, char texts[3][PACKET_SIZE])
+{
+	int64_t left = number_field("left", -1), since = number_field("since", -1);
+
+	*told = (struct lock_told){
+		.name = text_field("name", texts[0], PACKET_SIZE),
+		.state = text_field("state", texts[1], PACKET_SIZE),
+		.mode = text_field("mode", texts[2], PACKET_SIZE),
+		.slots = (unsigned)number_field("slots", 1),
+		.token = (uint64_t)number_field("token", 0),
+		.since = since < 0 ? -1 : since * NS_PER_MS,
+		.left = left < 0 ? -1 : left * NS_PER_S,
+	};
+	read_the_holder("");
+	told->holder = session.holder;
+}
+
+int lock_helper_ask(struct lock *lock, const char *task, const char *program, void (*tell)(void *argument, const struct lock_told *told), void *argument)
+{
+	static char texts[3][PACKET_SIZE];
+	struct lock_wait wait = { .due = DEADLINE_NEVER };
+	struct lock_told told;
+	struct start start;
+	int r;
+
+	prepare(&start, lock, task);
+	start.program = program;
+	r = begin(lock, &start, false);
+	while (r == 0 && (r = hear(lock, &wait)) == 0 && is_word("entry")) {
+		read_told(&told, texts);
+		tell(argument, &told);
+	}
+	end_helper();
+	return r;
 }
 
 static int helper_identify(const struct lock *lock, struct lock_identity *identity)

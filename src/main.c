@@ -241,7 +241,7 @@ static int printed(int error)
 static int ask_helper(char **argv, const struct options *options)
 {
 	char path[PATH_MAX];
-	int r = helper_become("list", argv, path);
+	int r = helper_become("list", NULL, argv, path);
 	struct line line;
 
 	line_begin_about(&line, path);

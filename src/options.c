@@ -39,7 +39,7 @@ const struct option_row option_rows[] = {
 	{ 'v', 'v', "verbose", NULL, "say what happens, with times" },
 	{ 0, ID_HELD, "held", NULL, "exit 0 if the caller already runs under LOCK, else 1" },
 	{ 0, ID_WHO, "who", NULL, "say who holds LOCK and who waits for it" },
-	{ 0, ID_LIST, "list", NULL, "say it for every lock of this host" },
+	{ 0, ID_LIST, "list", NULL, "say it for every lock of this host, or with etcd:PREFIX behind\nit for those of a fleet whose names begin so" },
 	{ 0, ID_JSON, "json", NULL, "with --who and --list: JSON" },
 	{ 0, ID_HELP, "help", NULL, "show this help" },
 	{ 0, ID_VERSION, "version", NULL, "show the version" },
@@ -227,12 +227,14 @@ static int check_question(char **rest, struct options *options, struct usage_err
 {
 	if (has_run_options(options) || (options->mode != MODE_HELD && (options->quiet || options->verbose)))
 		return wrong(error, "--held, --who and --list run nothing: leave options for a command out", NULL, "");
-	if (options->mode == MODE_LIST)
-		return *rest ? wrong(error, "--list is for all locks, --who is for one:", *rest, "") : 0;
+	if (options->mode == MODE_LIST && !*rest)
+		return 0;
+	if (options->mode == MODE_LIST && strncmp(*rest, "etcd:", 5) != 0)
+		return wrong(error, "--list is for all locks of this host, or for those of etcd:PREFIX; --who is for one:", *rest, "");
 	if (!*rest)
 		return wrong(error, "no LOCK given", NULL, "");
 	options->lock = *rest++;
-	return *rest ? wrong(error, "--held and --who take a LOCK and no command:", *rest, "") : 0;
+	return *rest ? wrong(error, "--held, --who and --list take no command:", *rest, "") : 0;
 }
 
 static int check_run(char **rest, struct options *options, struct usage_error *error)

@@ -31,7 +31,7 @@ struct options {
 	bool verbose;
 	unsigned exit_base;
 	int conflict_status;	/* -1: EXIT_HELD + exit_base */
-	const char *lock;	/* as the user wrote it; NULL for MODE_LIST, MODE_HELP, MODE_VERSION */
+	const char *lock;	/* as the user wrote it; NULL for MODE_HELP, MODE_VERSION; and for MODE_LIST, unless it is etcd:PREFIX */
 	char **command;		/* NULL-terminated; MODE_RUN only */
 };
 

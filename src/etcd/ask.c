@@ -81,7 +81,7 @@ static void tell_entry(struct session *session, const struct entry *entries, siz
 	bool holds = queue_holds(entries, index);
 	char name[2048];
 	struct line line;
-	int64_t left = time_left(session, entry->lease);
+	int64_t left = holds ? time_left(session, entry->lease) : -1;
 
 	snprintf(name, sizeof name, "%.*s", (int)length, entry->key);
 	say(&line, "entry");

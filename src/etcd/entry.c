@@ -124,6 +124,10 @@ struct entry entry_copy(const struct entry *entry)
 static json_t *text_json(const char *text)
 {
 	struct line line = { .length = 0 };
+	json_t *as_it_is = json_string(text);
+
+	if (as_it_is)
+		return as_it_is;
 
 	line_escape(&line, text, strlen(text), sizeof ((struct identity *)NULL)->command - 4);
 	return json_stringn(line.text, line.length);

@@ -45,6 +45,8 @@ static void tell_until(const struct session *session)
 
 static void set_guard(struct session *session)
 {
+	if (session->ending)
+		return;
 	session->ask_due = session->deadline - session->arguments->kill_after;
 	session->force_due = session->deadline;
 }
@@ -53,7 +55,7 @@ static void lose(struct session *session, const char *text)
 {
 	if (session->lost)
 		return;
-	session->lost = true;
+	session->lost = session->ending = true;
 	say_text("lost", text);
 	session->ask_due = session_now();
 	session->force_due = earlier(session->deadline, session_now() + earlier(session->arguments->kill_after, LOST_GRACE));
@@ -96,10 +98,11 @@ static bool is_over(const struct session *session)
 /* me-only was killed: the command with it, and what the command has left is of no use to anybody. */
 static void end_orphans(struct session *session)
 {
-	if (session->orphaned && !session->done && session->force_due > session_now() + LOST_GRACE) {
-		family_signal(&session->family, SIGTERM);
-		session->force_due = session_now() + earlier(session->arguments->kill_after, LOST_GRACE);
-	}
+	if (!session->orphaned || session->done || session->ending)
+		return;
+	session->ending = true;
+	family_signal(&session->family, SIGTERM);
+	session->force_due = earlier(session->deadline, session_now() + earlier(session->arguments->kill_after, LOST_GRACE));
 }
 
 /* --- giving it back ---------------------------------------------------------------------------------------------------------- */

@@ -31,8 +31,9 @@
 /* While there is no answer yet, me-only is told now and then that there will be one. */
 #define TRYING_AFTER (3 * NS_PER_S)
 
-/* How often those are looked for that have to end. */
+/* How soon those are looked for again that have to end, and how soon when they do not. */
 #define LOOK_AGAIN (20 * NS_PER_MS)
+#define LOOK_SELDOM (1 * NS_PER_S)
 
 int64_t session_now(void)
 {
@@ -166,7 +167,8 @@ static void guard(struct session *session)
 {
 	if (session_now() >= session->force_due) {
 		family_signal(&session->family, SIGKILL);
-		session->force_due = session_now() + LOOK_AGAIN;
+		session->force_pause = session->force_pause == 0 ? LOOK_AGAIN : session->force_pause < LOOK_SELDOM ? session->force_pause * 2 : LOOK_SELDOM;
+		session->force_due = session_now() + session->force_pause;
 	} else if (session_now() >= session->ask_due) {
 		/* As long as it lives it is me-only who asks. */
 		if (session->orphaned)

@@ -70,7 +70,9 @@ struct session {
 	bool job_ended;
 	bool news;			/* something of this has changed */
 	struct family family;
-	int64_t ask_due, force_due;	/* when the family is to be asked to end, and ended; DEADLINE_NEVER */
+	int64_t ask_due, force_due;	/* when the family is to be asked to end, and ended (again); DEADLINE_NEVER */
+	int64_t force_pause;		/* until it is ended again */
+	bool ending;			/* it is to end, whether the lock is renewed or not */
 	bool lost;
 };
 

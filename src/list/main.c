@@ -8,6 +8,7 @@
  *     rows.c           its rows
  *     who-file.c       --who file:PATH
  *   all.c            --list
+ *   fleet.c          both for locks of etcd, as the helper for them tells
  *   files.c          locks on files
  *   view.c           what can be seen of locks at one moment; ../host-holder.c says what follows from it
  *     sockets.c        the kernel's table of sockets, by libmnl
@@ -32,6 +33,7 @@
 #include "../options.h"
 #include "../process.h"
 #include "all.h"
+#include "fleet.h"
 #include "who.h"
 
 /* Where standard output is closed, no socket of ours is to take its place: writing fails as it should. */
@@ -64,14 +66,21 @@ static int print(const char *text)
 	return 0;
 }
 
-static int answer(const struct lock *lock, const char *program, const struct options *options)
+static int answer(struct lock *lock, const char *program, const struct options *options)
 {
 	char *text = NULL;
 	bool held = false;
-	int r = lock ? who(lock, program, options->json, &text, &held) : all_locks(program, options->json, &text);
+	int r;
+
+	if (lock && lock->engine == &lock_etcd)
+		r = fleet(lock, options->mode == MODE_WHO, program, options->json, &text, &held);
+	else
+		r = lock ? who(lock, program, options->json, &text, &held) : all_locks(program, options->json, &text);
 
 	if (r) {
-		if (lock && lock->engine == &lock_file)
+		if (lock && lock->engine == &lock_etcd)
+			message(lock->spec, lock->failed, r == -EPROTO ? 0 : -r);
+		else if (lock && lock->engine == &lock_file)
 			message(lock->spec, "cannot look at the file", -r);
 		else
 			message_failure("the kernel's table of sockets", "cannot be read", -r);
@@ -84,6 +93,17 @@ static int answer(const struct lock *lock, const char *program, const struct opt
 		return options_status(options, EXIT_THIRD_PARTY);
 	}
 	return held ? options_status(options, EXIT_HELD) : 0;
+}
+
+/* --list etcd: is for all of them, though there is no lock without a name. */
+static int open_lock(struct lock *lock, const struct options *options, struct usage_error *error)
+{
+	int r = lock_open(lock, options->lock, error);
+
+	if (r && options->mode == MODE_LIST && lock->engine)
+		r = 0;
+	lock->options = options;
+	return r;
 }
 
 int main(int argc, char **argv)
@@ -99,10 +119,10 @@ int main(int argc, char **argv)
 		(void)setlocale(LC_CTYPE, "");
 	/* me-only has looked at all this before. */
 	if (options_parse(argv, &options, &error) || (options.mode != MODE_WHO && options.mode != MODE_LIST) ||
-	    (options.mode == MODE_WHO && lock_open(&lock, options.lock, &error))) {
+	    (options.lock && open_lock(&lock, &options, &error))) {
 		message("list", "is a part of me-only: use me-only --who or --list", 0);
 		return EXIT_USAGE;
 	}
 	process_set_me_only(argv[0]);
-	return answer(options.mode == MODE_WHO ? &lock : NULL, argv[0], &options);
+	return answer(options.lock ? &lock : NULL, argv[0], &options);
 }
