@@ -9,6 +9,8 @@ import checker
 from clock import SECOND, now
 from cluster import FIRST_CONTENDER_UID
 
+UNREACHABLE = 3
+
 
 class Programs:
     """Where the programs are, and how one is called under a rule."""
@@ -41,8 +43,9 @@ class Contender(threading.Thread):
 
     def run(self):
         while not self.world.closing.is_set():
-            self.call(self.choose())
-            self.world.closing.wait(self.random.choice((0, 0, 0.05, 0.3)))
+            run = self.choose()
+            self.call(run)
+            self.world.closing.wait(1 if run.status == UNREACHABLE else self.random.choice((0, 0, 0.05, 0.3)))
 
     def choose(self):
         """Mostly short jobs, some longer than the lifetime of a lease; some that are hard to end."""
@@ -89,15 +92,20 @@ class Contender(threading.Thread):
             messages.seek(0)
             run.message = messages.read(65536).decode(errors="replace")
 
-    def holds(self, at_least=0):
-        """Whether a job runs now, and will for so many seconds."""
-        run = self.run_now
+    def remaining(self, run):
+        """For how many seconds the job of a run will go on; None if it has not started."""
         try:
             with open(self.log(run)) as log:
                 began = int(log.readline().split()[1])
-        except (OSError, IndexError, AttributeError):  # no run, or its job has not started
-            return False
-        return (now() - began) / SECOND + at_least <= run.seconds
+        except (OSError, IndexError):
+            return None
+        return max(0, run.seconds - (now() - began) / SECOND)
+
+    def holds(self, at_least=0):
+        """Whether a job runs now, and will for so many seconds."""
+        run = self.run_now
+        remaining = self.remaining(run) if run else None
+        return remaining is not None and remaining >= at_least
 
     # --- processes ---
 

@@ -37,6 +37,7 @@ def parse(arguments):
                         help="users and passwords, with tokens that live for N seconds (0: none)")
     parser.add_argument("--faults", metavar="KIND,...", type=lambda text: text.split(","), help="only these")
     parser.add_argument("--keep", metavar="FOLDER", help="copy all logs there")
+    parser.add_argument("--scenes", action="store_true", help="only what --check does before the faults")
     parser.add_argument("--check", action="store_true",
                         help=f"the bounded run for test suites: the checker, the models, {CHECK_SECONDS} s of all faults")
     options = parser.parse_args(arguments)
@@ -87,6 +88,11 @@ class Count:
             self.failed += 1
             print("\n".join("    | " + line for line in why.splitlines()), flush=True)
 
+    def finish(self):
+        """The last line, and the exit status."""
+        print(f"{self.passed} passed, {self.failed} failed", flush=True)
+        return 1 if self.failed else 0
+
 
 def suffer(world, options, only=None):
     """The run itself: returns its history and what was wrong."""
@@ -119,7 +125,9 @@ def check(options, folder):
     unit = subprocess.run([sys.executable, "-B", os.path.join(HERE, "test_checker.py")], capture_output=True, text=True)
     count("the checker on logs made by hand", unit.returncode == 0, unit.stdout + unit.stderr)
     world = World(folder, options.seed, options.auth_token_ttl, quiet=True)
-    selftest.run(world, count)
+    selftest.run(world, count, options.rule == "me-only")
+    if options.scenes:
+        return count.finish()
     options.seconds = CHECK_SECONDS
     print(f"  {CHECK_SECONDS} s of faults, seed {options.seed}", flush=True)
     history, violations = suffer(world, options)
@@ -127,8 +135,7 @@ def check(options, folder):
         wrong = [v for v in violations if v.property == judge.__name__]
         count(judge.__name__, not wrong, checker.describe_all(history, wrong))
     table(history, violations)
-    print(f"{count.passed} passed, {count.failed} failed")
-    return 1 if count.failed else 0
+    return count.finish()
 
 
 def main():
@@ -142,7 +149,7 @@ def main():
 
     def inside():
         install(build, options.rule, point)
-        return (check if options.check else chaos)(options, point)
+        return (check if options.check or options.scenes else chaos)(options, point)
 
     return namespace.run_inside(inside, point)
 

@@ -11,9 +11,10 @@ import checker
 from cluster import contender_rules
 from clock import SECOND, now
 from contenders import Contender
-from etcd import EtcdError, after, b64
+from etcd import EtcdError
 
 TTL = 5
+SMALLEST = 10  # of the program
 SCENES = {
     "holder cut off": (("naive", {"exclusion", "loss"}), ("right", set())),
     "all leases end": (("receive", {"exclusion", "tokens", "register"}), ("right", set())),
@@ -49,13 +50,14 @@ def queue(world, lock, seconds):
 
 
 def holder_cut_off(world, lock):
-    calls = queue(world, lock, (3 * TTL, 1))
+    ttl = world.programs.ttl
+    calls = queue(world, lock, (3 * ttl, 1))
     fault = checker.Fault("contender cut off", began=now(), contender=0, run=calls[0][0].id, cuts=True)
     world.history.faults.append(fault)
     world.cluster.network.cut("holder", contender_rules(world.contenders[0].uid, "both"))
     fault.complete = now()
-    calls[1][1].join(4 * TTL)
-    time.sleep(max(0, TTL + 1 - (now() - fault.complete) / SECOND))
+    calls[1][1].join(4 * ttl)
+    time.sleep(max(0, ttl + 1 - (now() - fault.complete) / SECOND))
     fault.ended = now()
     world.cluster.network.heal("holder")
     fault.over = now()
@@ -67,19 +69,19 @@ def all_leases_end(world, lock):
     fault = checker.Fault("all leases end", began=now())
     world.history.faults.append(fault)
     client = world.cluster.client()
-    # In one write: a queue that ends bit by bit is another scene.
-    client.call("/v3/kv/deleterange", {"key": b64(lock + "/"), "range_end": b64(after(lock + "/"))})
+    for entry in reversed(client.entries(lock + "/")):  # the holder's is the last
+        client.call("/v3/lease/revoke", {"ID": entry["lease"]})
     fault.complete = fault.ended = fault.over = now()
     return calls
 
 
 def play(world, scene, rule):
     """One scene under one rule; returns the history and what the checker found."""
-    history = world.begin(rule, TTL, 2)
+    history = world.begin(rule, SMALLEST if rule == "me-only" else TTL, 2)
     lock = f"chaos/{rule}-{scene.replace(' ', '-')}"
     calls = {"holder cut off": holder_cut_off, "all leases end": all_leases_end}[scene](world, lock)
     for _, thread in calls:
-        thread.join(6 * TTL)
+        thread.join(6 * world.programs.ttl)
     for run, thread in calls:
         if thread.is_alive():
             history.unserved.append(run)
@@ -87,10 +89,10 @@ def play(world, scene, rule):
     return history, checker.check(history)
 
 
-def run(world, report):
-    """Plays all scenes; report(name, passed, why) is told of each."""
+def run(world, report, program):
+    """Plays all scenes, with the program too if wanted; report(name, passed, why) is told of each."""
     for scene, rules in SCENES.items():
-        for rule, expected in rules:
+        for rule, expected in rules + ((("me-only", set()),) if program else ()):
             try:
                 history, violations = play(world, scene, rule)
             except (RuntimeError, EtcdError) as e:

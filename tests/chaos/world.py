@@ -112,14 +112,19 @@ class World:
         healed = time.monotonic()
         for lock in {c.lock for c in self.contenders}:
             mine = [c for c in self.contenders if c.lock == lock]
-            longest = sum(c.run_now.seconds for c in mine if c.run_now)
-            end = healed + self.programs.ttl + LOCK_DELAY + 5 + longest
+            end = healed + self.programs.ttl + LOCK_DELAY + 5 + sum(self._still_to_run(c) for c in mine)
             for contender in mine:
                 contender.join(max(0, end - time.monotonic()))
                 run = contender.run_now
                 if contender.is_alive() and run:
                     self.history.unserved.append(run)
         self.history.left = self._left(2 * self.programs.ttl)
+
+    def _still_to_run(self, contender):
+        """For how long jobs of this contender can still hold the lock: of the call that is there, and what left earlier ones."""
+        runs = [r for r in self.history.runs if r.contender == contender.number and (r.status is None or r.escapes)]
+        left = [(run, contender.remaining(run)) for run in runs]
+        return sum(run.seconds if seconds is None and run.status is None else seconds or 0 for run, seconds in left)
 
     def _left(self, seconds):
         """The keys and leases that are still there after so long."""
