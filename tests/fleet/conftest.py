@@ -9,12 +9,12 @@ import uuid
 
 import pytest
 
-import fleet
-from behaviour import call, program, pytest_configure, wait_for  # noqa: F401  pylint: disable=unused-import
-from behaviour import pytest_collection_modifyitems  # noqa: F401  pylint: disable=unused-import
 from etcd_server import ALLOWED, Certificates, Server, Workshop
-from fleet import Caller, end_all
+from fleet import DEADLINE, Caller, behaviour, end_all
 from gateway import Gateway, Proxy
+
+# Marks, and what a pass can run.
+pytest_configure, pytest_collection_modifyitems = behaviour.pytest_configure, behaviour.pytest_collection_modifyitems
 
 
 # ---- servers ----
@@ -135,6 +135,20 @@ def start():
 
 
 @pytest.fixture
+def call(start):
+    """call(PROGRAM, ARGUMENT...) runs any program to its end. Not that of tests/behaviour: it would end our servers, too."""
+
+    def call_(*argv, input=None, **kw):  # pylint: disable=redefined-builtin
+        if input is not None:
+            kw["stdin"] = subprocess.PIPE
+        p = start(*argv, **kw)
+        out, err = p.communicate(input, timeout=DEADLINE)
+        return subprocess.CompletedProcess(p.args, p.returncode, out, err)
+
+    return call_
+
+
+@pytest.fixture
 def callers(start, lock):
     """callers(SERVER OR GATEWAY OR VARIABLES) makes a Caller of it."""
     return lambda server: Caller(start, server if isinstance(server, dict) else server.env, lock)
@@ -164,4 +178,31 @@ def nothing_else(monkeypatch):
     for key in list(os.environ):
         if key.startswith(("ETCDCTL_", "ETCD_")):
             monkeypatch.delenv(key)
-    assert not [p for p in fleet.spared if p == os.getpid()]
+
+
+@pytest.fixture
+def new_etcd(workshop):
+    """new_etcd(OPTIONS OF Server) makes a server of a test's own."""
+    made = []
+
+    def new_etcd_(**kw):
+        made.append(Server(workshop, **kw))
+        return made[-1]
+
+    yield new_etcd_
+    for server in made:
+        server.close()
+
+
+@pytest.fixture
+def new_gateway():
+    """new_gateway(OPTIONS OF Gateway) makes one more."""
+    made = []
+
+    def new_gateway_(**kw):
+        made.append(Gateway(**kw))
+        return made[-1]
+
+    yield new_gateway_
+    for g in made:
+        g.close()

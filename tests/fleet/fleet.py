@@ -27,7 +27,7 @@ from behaviour import (DEADLINE, ME_ONLY, children_of, name_of, process_state, p
                        wait_for)  # noqa: E402
 from etcd_server import spared  # noqa: E402
 
-__all__ = ["DEADLINE", "ME_ONLY", "Caller", "all_processes_of", "children_of", "die_with_me", "end_all", "environment", "helper_of",
+__all__ = ["DEADLINE", "ME_ONLY", "Caller", "all_processes_of", "children_of", "Ticks", "boottime", "die_with_me", "end_all", "environment", "helper_of",
            "is_alive", "job_of_key", "name_of", "process_state", "program", "read_line", "release", "said", "spared", "user", "wait_for"]
 
 # Debian 12 has a server with known bugs, which is said once in each run that is not quiet.
@@ -168,24 +168,51 @@ def job_of_key(entry):
 
 
 class Ticks:
-    """A file to which jobs write. Whoever lives writes; nobody may after a moment that a test knows."""
+    """What ticker.py writes: who of a job lives, and when it lived last."""
 
     def __init__(self, path):
         self.path = str(path)
 
-    def size(self):
+    def job(self, *words):
+        """The command that writes it."""
+        return (sys.executable, "-ISs", os.path.join(HERE, "ticker.py"), self.path, *words)
+
+    def lines(self):
         try:
-            return os.stat(self.path).st_size
+            with open(self.path, encoding="ascii") as f:
+                return [(who, int(pid), int(when) / 1e9) for who, pid, when in (line.split() for line in f)]
         except FileNotFoundError:
-            return 0
+            return []
 
-    def grow(self, what="the job lives"):
-        """Wait until more is written."""
-        before = self.size()
-        wait_for(lambda: self.size() > before, what)
+    def seen(self):
+        """Who has been seen: {"job", "child", ...}."""
+        return {who for who, _, _ in self.lines()}
 
-    def has_ended(self, seconds=0.5):
-        """Whether nothing is written for a while. Not for an event: for the certainty that there is none."""
-        before = self.size()
-        time.sleep(seconds)
-        return self.size() == before
+    def wait_for(self, *who):
+        """Wait until all of them live."""
+        wait_for(lambda: set(who) <= self.seen(), f"{who} live")
+
+    def grow(self):
+        """Wait until somebody writes again."""
+        before = os.stat(self.path).st_size
+        wait_for(lambda: os.stat(self.path).st_size > before, "the job lives")
+
+    def last(self):
+        """When somebody lived last, in seconds of boottime()."""
+        return max(when for _, _, when in self.lines())
+
+    def living(self):
+        """The processes that live still."""
+        return {pid for _, pid, _ in self.lines() if is_alive(pid) and self.path in command_line(pid)}
+
+
+def command_line(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return os.fsdecode(f.read())
+    except OSError:
+        return ""
+
+
+def boottime():
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -165,15 +165,19 @@ QUESTIONS = [
     ("kv/range", {"key": to64("n/4d"), "revision": "1000"}),
     ("lease/revoke", {"ID": "77"}),
     ("kv/range", {"key": to64("n/"), "range_end": to64("n0")}),
+    ("maintenance/status", {}),
     ("nothing/there", {}),
 ]
+
+
+OWN = {"cluster_id", "member_id", "raft_term", "raftTerm", "version", "dbSize", "leader", "raftIndex", "raftAppliedIndex", "dbSizeInUse"}
 
 
 def comparable(text):
     """Without what is each one's own."""
     def strip(value):
         if isinstance(value, dict):
-            return {k: strip(v) for k, v in value.items() if k not in ("cluster_id", "member_id", "raft_term")}
+            return {k: None if k in OWN else strip(v) for k, v in value.items()}
         return [strip(v) for v in value] if isinstance(value, list) else value
     try:
         return strip(json.loads(text))

@@ -1,0 +1,657 @@
+"""Answers that real servers give rarely: late, half, never, garbage, and all that three versions of etcd may say.
+
+The gateway is a script (gateway.py). Whatever it does: the command runs once or not at all, nothing is run without a lock, and the
+command ends before a lock that cannot be confirmed.
+"""
+import json
+import re
+import signal
+import time
+
+import pytest
+
+import gateway as g
+from etcd_server import to64
+from fleet import DEADLINE, Ticks, boottime, helper_of, is_alive, release, said, wait_for
+
+QUICK = {"ETCDCTL_COMMAND_TIMEOUT": "1500ms", "ETCDCTL_DIAL_TIMEOUT": "500ms"}
+STYLES = ["3.4", "debian", "3.6"]
+styles = pytest.mark.parametrize("gateway", STYLES, indirect=True)
+TTL = 10
+SHORT = ("-q", "--ttl", str(TTL), "-k", "2")
+
+
+@pytest.fixture
+def c(callers, gateway):
+    return callers(gateway)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """The command to be run, and how often it has been."""
+    class Runs:
+        path = tmp_path / "runs"
+        command = ("sh", "-c", 'echo "$ME_ONLY_TOKEN $ETCD_LOCK_KEY" >>"$0"', str(path))
+
+        def lines(self):
+            return self.path.read_text().splitlines() if self.path.exists() else []
+    return Runs()
+
+
+def assert_ran_once(c, gateway, runs, *options):
+    r = c.run("-q", *options, c.lock, *runs.command)
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"", b""), r
+    line, = runs.lines()
+    assert re.fullmatch(rf"\d+ {c.lock[5:]}/[0-9a-f]+", line), line
+    wait_for(lambda: gateway.keys() == [], "the lock is free")
+
+
+def assert_refused(c, runs, *options, pattern=r"[^\n]+", **env):
+    r = c.run("-q", *options, c.lock, *runs.command, env={**QUICK, **env})
+    assert (r.returncode, r.stdout) == (3, b""), r
+    assert re.fullmatch(rf"me-only: {c.lock}: {pattern}\n", said(r)), r
+    assert runs.lines() == []
+
+
+def is_acquiring(x):
+    """The write by which the lock is taken: a txn that puts a key."""
+    return "request_put" in x.body.decode()
+
+
+def is_releasing(x):
+    return "request_delete_range" in x.body.decode() or x.path == "kv/deleterange"
+
+
+def is_of_a_holder(x):
+    """The read that belongs to a renewal: of one key."""
+    return "range_end" not in x.message
+
+
+# ---- all is well ----
+
+@styles
+def test_a_run(c, gateway, runs):
+    assert_ran_once(c, gateway, runs)
+    lease, = {x.message["ID"] for x in gateway.seen("lease/grant")}
+    assert 0 < int(lease) < 1 << 63
+    assert runs.lines()[0].endswith(f"/{int(lease):x}")
+    # No more is asked than has to be, and all of it so that a member without a leader says so at once.
+    assert len(gateway.requests) <= 8, [x.path for x in gateway.requests]
+    assert {x.path.split("/")[0] for x in gateway.requests} <= {"lease", "kv", "", "watch", "maintenance"}
+    assert all(x.headers.get("Grpc-Metadata-hasleader") == "true" for x in gateway.requests if x.path.startswith(("kv/", "lease/", "watch")))
+
+
+@styles
+def test_waiting(c, gateway, runs):
+    holder = c.hold("-q")
+    p = c.start("-q", "-w", "inf", c.lock, *runs.command)
+    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    gateway.wait_for("watch", 1)
+    assert release(holder) == 0
+    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
+
+
+@styles
+def test_held(c, gateway, runs):
+    holder = c.hold("-q")
+    r = c.run(c.lock, *runs.command)
+    assert r.returncode == 4 and f"held by pid {holder.pid} (" in said(r)
+
+
+# ---- once something goes wrong ----
+
+ONCE = {"drop": g.drop, "drop after": g.drop_after, "half": g.half, "hang": g.hang, "hang after": g.hang_after, "half and hang": g.half_and_hang,
+        "late": g.late(0.5), "unavailable": g.fails(14, "etcdserver: request timed out"), "no leader": g.fails(14, "etcdserver: no leader"),
+        "unknown": g.fails(2, "context deadline exceeded"), "deadline": g.fails(4, "context deadline exceeded"),
+        "502": g.says("<html>502 Bad Gateway</html>", 502, "text/html"), "503 empty": g.says("", 503, "text/plain"),
+        "bytes": g.one_byte_at_a_time}
+once = pytest.mark.parametrize("hook", ONCE.values(), ids=ONCE.keys())
+
+
+@once
+@pytest.mark.parametrize("path", ["lease/grant", "kv/txn"])
+def test_once_something_goes_wrong_at_the_start(c, gateway, runs, path, hook):
+    gateway.on(path, g.once(hook))
+    assert_ran_once(c, gateway, runs)
+
+
+@once
+def test_once_something_goes_wrong_at_the_end(c, gateway, runs, hook):
+    """The command's status counts; whoever comes next finds the lock free, at the latest with the end of the lease."""
+    gateway.on("kv/txn", g.once(g.only(is_releasing, hook))).on("kv/deleterange", g.once(hook))
+    r = c.run("-q", "--ttl", "10", c.lock, "sh", "-c", "exit 7")
+    assert (r.returncode, r.stderr) == (7, b""), r
+    wait_for(lambda: gateway.keys() == [], "the lock is free")
+
+
+@once
+@pytest.mark.parametrize("path", ["lease/keepalive", "kv/range"])
+def test_once_something_goes_wrong_while_it_is_held(c, gateway, path, hook):
+    holder = c.hold("-q", "--ttl", "10")
+    gateway.on(path, g.once(hook))
+    before = len(gateway.seen("lease/keepalive"))
+    gateway.wait_for("lease/keepalive", before + 3)
+    assert holder.poll() is None
+    assert release(holder) == 0
+    assert gateway.keys() == [] and holder.stderr.read() == b""
+
+
+@once
+@pytest.mark.parametrize("path", ["lease/grant", "kv/txn", "kv/range", "watch", "lease/timetolive"])
+def test_once_something_goes_wrong_while_it_waits(c, gateway, runs, path, hook):
+    holder = c.hold("-q", "--ttl", "10")
+    if path == "watch" and hook in (g.half, g.late, g.drop_after, g.hang_after, g.half_and_hang, g.one_byte_at_a_time, ONCE["late"]):
+        hook = g.drop
+    gateway.on(path, g.once(hook))
+    p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
+    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    assert release(holder) == 0
+    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
+    wait_for(lambda: gateway.keys() == [], "the lock is free")
+
+
+@pytest.mark.parametrize("path", ["kv/txn", "kv/range"])
+def test_every_answer_is_late(c, gateway, runs, path):
+    gateway.on("*", g.late(0.2))
+    assert_ran_once(c, gateway, runs)
+
+
+def test_half_of_all_answers_get_lost(c, gateway, runs):
+    """As do half of the questions: they can be asked again."""
+    count = [0]
+
+    def hook(x):
+        count[0] += 1
+        return (g.drop, g.drop_after, None, g.half)[count[0] % 4](x) if count[0] % 4 != 2 else None
+    gateway.on("*", hook)
+    assert_ran_once(c, gateway, runs)
+
+
+def test_the_connections_are_closed_again_and_again(c, gateway):
+    holder = c.hold("-q", "--ttl", "10")
+    for n in range(3):
+        gateway.disconnect()
+        gateway.wait_for("lease/keepalive", n + 1)
+    assert release(holder) == 0 and gateway.keys() == []
+
+
+# ---- never a good answer ----
+
+NEVER = {"hang": g.hang, "drop": g.drop, "half": g.half, "half and hang": g.half_and_hang,
+         "not found": g.says("404 page not found\n", 404, "text/plain"),
+         "html": g.says("<html><h1>It works!</h1></html>", 200, "text/html"), "502": g.says("<html>", 502, "text/html"),
+         "redirect": g.says("", 301), "empty": g.says(""), "space": g.says("  \n"), "list": g.says("[]"), "null": g.says("null"), "number": g.says("17"),
+         "string": g.says('"x"'), "object": g.says("{}"), "result null": g.says('{"result":null}'), "result list": g.says('{"result":[]}'),
+         "header list": g.says('{"header":[],"result":{"header":7}}'), "error null": g.says('{"error":null}', 500),
+         "error number": g.says('{"error":7}', 500), "error list": g.says('{"error":[1]}', 400), "code text": g.says('{"code":"x","message":7}', 400),
+         "control": g.says('{"error":"\\u0000\\u001b[31mred\\n","code":3}', 400), "binary": g.says(bytes(range(256))),
+         "deep": g.says("[" * 100000), "long": g.says("x" * 3000000), "long message": g.says(json.dumps({"error": "x" * 100000, "code": 3}), 400),
+         "no ID": g.says('{"header":{"revision":"5","raft_term":"2"},"succeeded":true}'),
+         "wrong types": g.says('{"header":{"revision":[],"raft_term":{}},"ID":{},"TTL":[],"succeeded":"x","responses":7,"kvs":"x"}'),
+         "null everywhere": g.says('{"header":null,"ID":null,"TTL":null,"succeeded":null,"responses":null,"kvs":null}'),
+         "huge numbers": g.says('{"header":{"revision":"99999999999999999999","raft_term":1e400},"ID":"-1","TTL":"99999999999999999999"}'),
+         "permission": g.fails(7, "etcdserver: permission denied"), "invalid": g.fails(3, "etcdserver: something"),
+         "out of range": g.fails(11, "etcdserver: mvcc: required revision has been compacted"),
+         "no space": g.fails(8, "etcdserver: mvcc: database space exceeded"), "unavailable": g.fails(14, "etcdserver: no leader"),
+         "unknown": g.fails(2, "context deadline exceeded"), "unimplemented": g.fails(12, "unknown method"),
+         "token": g.fails(16, "etcdserver: invalid auth token"), "name": g.fails(3, "etcdserver: user name is empty"),
+         "whitelist": g.says("", 421, "text/plain"), "method": g.says('{"code":12, "message":"Method Not Allowed"}', 405)}
+never = pytest.mark.parametrize("hook", NEVER.values(), ids=NEVER.keys())
+
+
+@never
+def test_no_good_answer_to_anything(c, gateway, runs, hook):
+    gateway.on("*", hook)
+    assert_refused(c, runs)
+
+
+@never
+def test_no_good_answer_to_the_taking_of_the_lock(c, gateway, runs, hook):
+    """What cannot be understood is never taken for yes."""
+    gateway.on("kv/txn", hook)
+    assert_refused(c, runs)
+
+
+@never
+def test_no_good_answer_to_the_lease(c, gateway, runs, hook):
+    gateway.on("lease/grant", hook)
+    assert_refused(c, runs)
+
+
+@styles
+@pytest.mark.parametrize("code, message", [(7, "etcdserver: permission denied"), (8, "etcdserver: mvcc: database space exceeded"),
+                                           (14, "etcdserver: no leader"), (3, "etcdserver: user name is empty"), (2, "a reason"),
+                                           (16, "etcdserver: invalid auth token")])
+def test_errors_of_all_versions(c, gateway, runs, code, message):
+    gateway.on("*", g.fails(code, message))
+    assert_refused(c, runs)
+
+
+VERSIONS = {"hang": g.hang, "drop": g.drop, "404": g.says("no", 404, "text/plain"), "empty": g.says("{}"), "number": g.says('{"version":7}'),
+            "x.y": g.says('{"version":"x.y"}'), "control": g.says('{"version":"3.4.23\\n\\u001b[31m"}'), "500": g.says("<html>", 500)}
+
+
+@pytest.mark.parametrize("hook", VERSIONS.values(), ids=VERSIONS.keys())
+def test_the_version_does_not_matter(c, gateway, runs, hook):
+    gateway.on("maintenance/status", hook).on("/version", hook)
+    r = c.run(c.lock, *runs.command)
+    assert r.returncode == 0 and len(runs.lines()) == 1
+    assert b"\x1b" not in r.stderr and r.stderr.count(b"\n") <= 1
+
+
+# ---- other ways to write the same ----
+
+def numbers_for_strings(value):
+    """64 bits as numbers: what a gateway with other settings does."""
+    if isinstance(value, dict):
+        for k, v in value.items():
+            if k in ("ID", "TTL", "revision", "raft_term", "create_revision", "mod_revision", "version", "lease", "count", "grantedTTL") \
+                    and isinstance(v, str) and re.fullmatch(r"-?\d+", v):
+                value[k] = int(v)
+            else:
+                numbers_for_strings(v)
+    elif isinstance(value, list):
+        for v in value:
+            numbers_for_strings(v)
+
+
+def something_more(value):
+    """Fields that a later version may have."""
+    if isinstance(value, dict):
+        for v in list(value.values()):
+            something_more(v)
+        value["new_field"] = {"header": [1, 2.5, None, True, "x"], "TTL": "0"}
+    elif isinstance(value, list):
+        for v in value:
+            something_more(v)
+
+
+@pytest.mark.parametrize("change", [numbers_for_strings, something_more])
+def test_other_ways_to_write_the_same(c, gateway, runs, change):
+    for path in ("lease/grant", "lease/keepalive", "lease/timetolive", "kv/txn", "kv/range", "kv/deleterange", "lease/revoke"):
+        gateway.on(path, g.changes(change))
+    holder = c.hold("-q", "--ttl", "10")
+    p = c.start("-q", "-w", "inf", c.lock, *runs.command)
+    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    gateway.wait_for("lease/keepalive", 2)
+    assert release(holder) == 0
+    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
+
+
+def test_streams_without_a_last_line_feed(c, gateway):
+    gateway.on("lease/keepalive", g.unterminated)
+    holder = c.hold("-q", "--ttl", "10")
+    gateway.wait_for("lease/keepalive", 7)  # more than the lock would last without
+    assert release(holder) == 0 and holder.stderr.read() == b""
+
+
+# ---- while it is held ----
+
+@pytest.fixture
+def ticks(tmp_path):
+    return Ticks(tmp_path / "ticks")
+
+
+def begin(c, ticks, *options):
+    p = c.start(*(options or SHORT), c.lock, *ticks.job())
+    ticks.wait_for("job")
+    p.helper = helper_of(p)
+    return p
+
+
+def assert_lost(c, p, ticks, by):
+    out, err = p.communicate(timeout=DEADLINE)
+    assert (p.returncode, out) == (5, b""), err
+    assert re.fullmatch(rf"me-only: {c.lock}: lost\b[^\n]*; the command was stopped[^\n]*\n", said(err)), err
+    assert ticks.living() == set() and ticks.last() < by
+    wait_for(lambda: not is_alive(p.helper), "the helper has ended")
+
+
+def without_ttl(value):
+    value["result"].pop("TTL", None)
+
+
+def ttl_zero(value):
+    value["result"]["TTL"] = "0"
+
+
+def ttl_negative(value):
+    value["result"]["TTL"] = "-1"
+
+
+@pytest.mark.parametrize("change", [without_ttl, ttl_zero, ttl_negative])
+@styles
+def test_the_lease_has_ended(c, gateway, ticks, change):
+    """That is said with status 200."""
+    p = begin(c, ticks, "-q", "--ttl", "10", "-k", "5")
+    gateway.on("lease/keepalive", g.changes(change))
+    gateway.wait_for("lease/keepalive", len(gateway.seen("lease/keepalive")) + 1)
+    assert_lost(c, p, ticks, by=boottime() + 5)
+
+
+@styles
+def test_the_lease_is_not_found(c, gateway, ticks):
+    p = begin(c, ticks, "-q", "--ttl", "10", "-k", "5")
+    gateway.on("lease/keepalive", g.fails(5, "etcdserver: requested lease not found"))
+    gateway.wait_for("lease/keepalive", len(gateway.seen("lease/keepalive")) + 1)
+    assert_lost(c, p, ticks, by=boottime() + 5)
+
+
+def without_keys(value):
+    value.pop("kvs", None)
+    value.pop("count", None)
+
+
+def created_later(value):
+    for kv in value.get("kvs", []):
+        kv["create_revision"] = str(int(kv["create_revision"]) + 1000)
+
+
+@pytest.mark.parametrize("change", [without_keys, created_later])
+def test_the_key_is_gone_or_anothers(c, gateway, ticks, change):
+    """Although the lease is said to live."""
+    p = begin(c, ticks, "-q", "--ttl", "10", "-k", "5")
+    gateway.on("kv/range", g.only(is_of_a_holder, g.changes(change)))
+    gateway.wait_for("kv/range", len(gateway.seen("kv/range")) + 1)
+    assert_lost(c, p, ticks, by=boottime() + 5)
+
+
+def other_term(x):
+    """As if there were a new leader between the two halves of a renewal."""
+    status, values = x.normal()
+    values[0]["header"]["raft_term"] = str(1000 + x.count)
+    return x.send(status, x.written(values))
+
+
+def test_a_new_leader_in_the_middle_of_a_renewal_is_not_noticed(c, gateway):
+    holder = c.hold("-q", "--ttl", "10")
+    gateway.on("kv/range", g.once(other_term))
+    gateway.wait_for("lease/keepalive", 8)
+    assert release(holder) == 0 and holder.stderr.read() == b""
+
+
+UNCONFIRMED = {
+    "a new leader in each renewal": ("kv/range", other_term),
+    "no answer to the keepalive": ("lease/keepalive", g.hang),
+    "no answer to the read": ("kv/range", g.hang),
+    "half an answer": ("lease/keepalive", g.half),
+    "garbage": ("lease/keepalive", g.says("{]")),
+    "empty": ("lease/keepalive", g.says("")),
+    "an object": ("lease/keepalive", g.says("{}")),
+    "no header": ("kv/range", g.changes(lambda v: v.pop("header"))),
+    "no term": ("kv/range", g.changes(lambda v: v["header"].pop("raft_term"))),
+    "another lease": ("lease/keepalive", g.changes(lambda v: v["result"].update(ID="12345"))),
+    "another cluster": ("*", g.changes(lambda v: v.get("result", v)["header"].update(cluster_id="12345"))),
+    "unavailable": ("*", g.fails(14, "etcdserver: no leader")),
+    "no permission": ("kv/range", g.fails(7, "etcdserver: permission denied")),
+    "no space": ("*", g.fails(8, "etcdserver: mvcc: database space exceeded")),
+    "not found": ("*", g.says("404 page not found\n", 404, "text/plain")),
+    "proxy": ("*", g.says("<html>502</html>", 502, "text/html")),
+}
+
+
+@pytest.mark.parametrize("path, hook", UNCONFIRMED.values(), ids=UNCONFIRMED.keys())
+def test_what_is_no_confirmation_does_not_prolong_the_lock(c, gateway, ticks, path, hook):
+    p = begin(c, ticks)
+    with gateway.store.changed:
+        gateway.on(path, hook)
+        confirmed = boottime()
+    assert_lost(c, p, ticks, by=confirmed + TTL)
+
+
+def test_the_servers_time_to_live_counts(c, gateway, ticks):
+    """Not the one that was asked for."""
+    def shorter(value):
+        value.get("result", value)["TTL"] = str(TTL)
+    gateway.on("lease/grant", g.changes(shorter))
+    p = begin(c, ticks, "-q", "--ttl", "60", "-k", "2")
+    with gateway.store.changed:
+        gateway.on("*", g.hang)
+        gateway.disconnect()
+        confirmed = boottime()
+    assert_lost(c, p, ticks, by=confirmed + TTL)
+
+
+def test_an_answer_that_comes_too_late_is_none(c, gateway, ticks):
+    """The time counts from the question."""
+    p = begin(c, ticks)
+    gateway.on("lease/keepalive", g.late(6))
+    confirmed = boottime()
+    assert_lost(c, p, ticks, by=confirmed + TTL + 2)
+
+
+def test_a_user_whose_token_has_expired(callers, gateway, ticks):
+    """All of etcd's versions say so; another one is got, and the job does not notice."""
+    gateway.users = {"mo": "the password"}
+    c = callers({**gateway.env, "ETCDCTL_USER": "mo", "ETCDCTL_PASSWORD": "the password"})
+    p = begin(c, ticks)
+    for n in range(3):
+        gateway.expire_tokens()
+        gateway.wait_for("auth/authenticate", n + 2)
+    gateway.wait_for("lease/keepalive", len(gateway.seen("lease/keepalive")) + 3)
+    p.terminate()
+    assert p.wait(DEADLINE) == 0 and p.stderr.read() == b"" and gateway.keys() == []
+
+
+def test_a_waiter_whose_token_has_expired(callers, gateway, runs):
+    gateway.users = {"mo": "the password"}
+    c = callers({**gateway.env, "ETCDCTL_USER": "mo:the password"})
+    holder = c.hold("-q")
+    p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
+    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    gateway.expire_tokens()
+    gateway.disconnect()
+    gateway.expire_tokens()
+    assert release(holder) == 0
+    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
+    assert gateway.keys() == []
+
+
+def test_a_user_who_is_deleted_meanwhile(callers, gateway, ticks):
+    gateway.users = {"mo": "the password", "other": "x"}
+    c = callers({**gateway.env, "ETCDCTL_USER": "mo:the password"})
+    p = begin(c, ticks)
+    del gateway.users["mo"]
+    gateway.expire_tokens()
+    confirmed = boottime()
+    out, err = p.communicate(timeout=DEADLINE)
+    assert (p.returncode, out) == (5, b"") and b"the password" not in err
+    assert ticks.living() == set() and ticks.last() < confirmed + TTL
+
+
+# ---- while it waits ----
+
+def canceled(*reasons):
+    """A watch that is not what was asked for; the stream stays open."""
+    def hook(x):
+        h = x.handler
+        h.send_response(200)
+        h.send_header("Transfer-Encoding", "chunked")
+        h.end_headers()
+        for reason in reasons:
+            data = reason if isinstance(reason, bytes) else (json.dumps(reason) + "\n").encode()
+            h.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        h.wfile.flush()
+        x.wait()
+        return True
+    return hook
+
+
+def ended(*lines):
+    """A watch that ends at once."""
+    def hook(x):
+        return x.send(200, b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines))
+    return hook
+
+
+CREATED = {"result": {"header": {"cluster_id": "4711", "revision": "2", "raft_term": "2"}, "created": True}}
+WATCHES = {
+    "hangs": g.hang,
+    "says nothing": canceled(),
+    "is created and silent": canceled(CREATED),
+    "is canceled": canceled({"result": {"header": {}, "created": True, "canceled": True, "cancel_reason": "a reason"}}),
+    "is compacted": canceled(CREATED, {"result": {"header": {"cluster_id": "4711"}, "canceled": True, "compact_revision": "8"}}),
+    "has no permission": canceled({"result": {"header": {}, "watch_id": "-1", "created": True, "canceled": True,
+                                              "cancel_reason": "rpc error: code = PermissionDenied desc = etcdserver: permission denied"}}),
+    "ends": ended(CREATED),
+    "ends at once": ended(),
+    "ends with an error": ended(CREATED, b"\n", {"error": {"grpc_code": 14, "http_code": 503, "message": "transport is closing"}}),
+    "ends with Debian's error": ended({"error": {"code": 14, "message": "error reading from server: EOF"}}),
+    "is refused": g.fails(14, "etcdserver: no leader"),
+    "is not there": g.says("404 page not found\n", 404, "text/plain"),
+    "is garbage": canceled(b"<html>\n", b"}}}}\n"),
+    "is endless": canceled(*([b"x" * 65536] * 64)),
+    "is cut": g.drop,
+}
+
+
+@pytest.mark.parametrize("hook", WATCHES.values(), ids=WATCHES.keys())
+def test_a_waiter_does_not_depend_on_its_watch(c, gateway, runs, hook):
+    """It looks at each renewal, too, and asks not too often."""
+    gateway.on("watch", hook)
+    holder = c.hold("-q")
+    p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
+    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    gateway.wait_for("watch", 1)
+    gateway.wait_for("lease/keepalive", 3)
+    asked = len(gateway.requests)
+    assert asked < 150, "it asks again and again"
+    assert p.poll() is None and runs.lines() == []
+    assert release(holder) == 0
+    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
+
+
+@pytest.mark.parametrize("drop", [1, -1])
+def test_a_deletion_of_which_nobody_is_told(c, gateway, runs, drop):
+    """3.4.23 does that when it has been compacted."""
+    holder = c.hold("-q")
+    p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
+    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    gateway.wait_for("watch", 1)
+    gateway.store.drop_deletes = drop
+    assert release(holder) == 0
+    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
+
+
+def test_a_watch_in_pieces(c, gateway, runs):
+    """Lines do not end where packets end."""
+    def pieces(x):
+        h = x.handler
+        h.send_response(200)
+        h.send_header("Transfer-Encoding", "chunked")
+        h.end_headers()
+        key = x.message["create_request"]["key"]
+        while not x.gateway.closing.is_set():
+            with x.gateway.store.changed:
+                mine = [e for e in x.gateway.store.events if e[1] == "DELETE" and to64(e[2].key) == key]
+                x.gateway.store.changed.wait(0.05)
+            x.wait(0.001)
+            if mine:
+                break
+        lines = b"".join(json.dumps(v).encode() + b"\n" for v in (CREATED, {"result": {"header": CREATED["result"]["header"], "events": [
+            {"type": "DELETE", "kv": {"key": key, "mod_revision": str(mine[0][0])}}]}}))
+        for n in range(len(lines)):
+            h.wfile.write(b"1\r\n%s\r\n" % lines[n:n + 1])
+            h.wfile.flush()
+        x.wait()
+        return True
+    gateway.on("watch", pieces)
+    holder = c.hold("-q")
+    p = c.start("-q", "-w", "inf", c.lock, *runs.command)
+    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    gateway.wait_for("watch", 1)
+    assert release(holder) == 0
+    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
+
+
+def test_a_wait_outlasts_a_cluster_that_is_away(c, gateway, runs):
+    """Also if its lease has ended meanwhile: it gets in line again."""
+    lease = 77
+    with gateway.store.changed:
+        gateway.store.leases[lease] = g.Lease(1000)
+    gateway.put(f"{c.lock[5:]}/4d".encode(), b"", lease)
+    p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
+    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    mine, = [k for k in gateway.keys() if not k.endswith(b"/4d")]
+    gateway.down()
+    with gateway.store.changed:
+        gateway.end_lease(int(mine.split(b"/")[-1], 16))
+    time.sleep(0.5)
+    assert p.poll() is None
+    gateway.up()
+    wait_for(lambda: len(gateway.keys()) == 2, "it is in line again")
+    gateway.end_lease(lease)
+    assert p.wait(DEADLINE) == 0
+    line, = runs.lines()
+    assert line.split()[1] != mine.decode()
+
+
+def test_the_clean_end_of_the_one_before_is_no_reason_to_wait_longer(c, gateway, runs):
+    """Nor is a server that cannot say how it ended a reason to wait for ever."""
+    gateway.on("lease/timetolive", g.fails(14, "etcdserver: no leader"))
+    holder = c.hold("-q")
+    p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
+    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    assert release(holder) == 0
+    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
+
+
+def test_giving_up_while_the_cluster_is_away(c, gateway, runs):
+    """The time to wait is over all the same."""
+    holder = c.hold("-q")
+    p = c.start("-q", "-w", "3", c.lock, *runs.command)
+    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    gateway.on("*", g.hang)
+    gateway.disconnect()
+    assert p.wait(DEADLINE) == 4 and runs.lines() == []
+    gateway.off()
+    assert holder.poll() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_cluster_hangs(c, gateway, runs, number):
+    """Before there is any answer."""
+    gateway.on("*", g.hang)
+    p = c.start("-q", "-w", "inf", c.lock, *runs.command, env={"ETCDCTL_COMMAND_TIMEOUT": "60s"})
+    wait_for(lambda: gateway.requests, "it asks")
+    p.send_signal(number)
+    assert p.wait(DEADLINE) == -number and runs.lines() == []
+
+
+def test_the_end_of_the_command_while_the_cluster_hangs(c, gateway):
+    holder = c.hold("-q")
+    gateway.on("*", g.hang)
+    helper = helper_of(holder)
+    assert release(holder) == 0
+    wait_for(lambda: not is_alive(helper), "the helper has ended")
+
+
+# ---- taking it ----
+
+def test_a_lock_that_somebody_takes_in_the_last_moment(c, gateway, runs):
+    """Between the look and the taking: only the server's word counts."""
+    def somebody(x):
+        with gateway.store.changed:
+            gateway.store.leases.setdefault(77, g.Lease(1000))
+        gateway.put(f"{c.lock[5:]}/4d".encode(), b"", 77)
+    gateway.on("kv/txn", g.once(somebody))
+    r = c.run("-q", c.lock, *runs.command)
+    assert r.returncode == 4 and runs.lines() == []
+
+
+def test_the_lease_ends_before_the_lock_is_taken(c, gateway, runs):
+    """Another is got, or it is said; nothing is run with it."""
+    def end(x):
+        for lease in list(gateway.store.leases):
+            gateway.end_lease(lease)
+    gateway.on("kv/txn", g.once(end))
+    r = c.run("-q", c.lock, *runs.command)
+    assert (r.returncode, len(runs.lines())) in ((0, 1), (3, 0)), r
+    assert gateway.keys() == []
+
+
+def test_a_job_is_not_started_when_there_is_no_time_left_for_it(c, gateway, runs):
+    """The lock was got, but so late that the command would be killed at birth."""
+    gateway.on("kv/txn", g.only(is_acquiring, g.late(9.5)))
+    r = c.run(*SHORT, c.lock, *runs.command, env={"ETCDCTL_COMMAND_TIMEOUT": "12s", "ETCDCTL_DIAL_TIMEOUT": "12s"})
+    assert (r.returncode, runs.lines()) in ((3, []),), r

@@ -1,0 +1,319 @@
+"""A lock that is lost while the command runs: the command never outlives it.
+
+The moment by which nobody of a job may live is TTL seconds after the last time at which the server can have confirmed the lock.
+"""
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from fleet import (DEADLINE, Ticks, all_processes_of, boottime, helper_of, is_alive, process_state, program, read_line, release, said,
+                   wait_for)
+from test_etcd_wait import Line
+
+TTL = 10
+SHORT = ("-q", "--ttl", str(TTL), "-k", "2")
+JOBS = {"plain": (), "stubborn": ("stubborn",), "family": ("stubborn", "child", "daemon", "bare"), "forks": ("stubborn", "forks")}
+jobs = pytest.mark.parametrize("words", JOBS.values(), ids=JOBS.keys())
+
+
+@pytest.fixture
+def ticks(tmp_path):
+    return Ticks(tmp_path / "ticks")
+
+
+def begin(c, ticks, *words, options=SHORT):
+    """Start a job that ticks; returns once all of it lives."""
+    p = c.start(*options, c.lock, *ticks.job(*words))
+    ticks.wait_for("job", *(w for w in words if w in ("child", "daemon", "bare")))
+    p.helper = helper_of(p)
+    return p
+
+
+def assert_lost(c, p, ticks, by=None, status=5, why=r"[^\n]+"):
+    """me-only says so, and nobody of the job lives, nor has lived later than BY."""
+    out, err = p.communicate(timeout=DEADLINE)
+    assert (p.returncode, out) == (status, b""), err
+    assert ticks.living() == set()
+    assert re.fullmatch(rf"me-only: {c.lock}: lost\b[^\n]*: {why}; the command was stopped[^\n]*\n", said(err)), err
+    if by:
+        assert ticks.last() < by
+    assert not is_alive(p.helper) or wait_for(lambda: not is_alive(p.helper), "the helper has ended")
+    assert all_processes_of(c.lock) == []
+
+
+# ---- it is known at once ----
+
+def delete_key(store, entry):
+    store.delete(entry.key)
+
+
+def revoke_lease(store, entry):
+    store.revoke(entry.lease)
+
+
+def replace_key(store, entry):
+    store.delete(entry.key)
+    store.put(entry.key, "x", entry.lease)
+
+
+@pytest.mark.parametrize("how", [delete_key, revoke_lease, replace_key])
+@jobs
+def test_somebody_takes_the_lock_away(c, store, prefix, ticks, how, words):
+    p = begin(c, ticks, *words, options=("-q",))
+    entry, = store.entries(prefix)
+    how(store, entry)
+    assert_lost(c, p, ticks, by=boottime() + 15)
+    if words == ():
+        assert "term" in ticks.seen()
+    store.delete(entry.key)
+
+
+def test_the_command_is_asked_first(c, store, prefix, ticks):
+    """By SIGTERM; it may clean up."""
+    p = begin(c, ticks, options=("-v",))
+    store.delete(store.entries(prefix)[0].key)
+    out, err = p.communicate(timeout=DEADLINE)
+    assert p.returncode == 5 and "term" in ticks.seen()
+    assert b"SIGTERM" in err and b"SIGKILL" not in err
+
+
+@pytest.mark.parametrize("options, status", [(("--exit-base=90",), 95), (("-E", "9"), 5), (("-o",), 5)], ids=["base", "E", "close"])
+def test_the_status(c, store, prefix, ticks, options, status):
+    p = begin(c, ticks, options=("-q", *options))
+    store.delete(store.entries(prefix)[0].key)
+    assert_lost(c, p, ticks, status=status)
+
+
+def test_a_command_that_ends_with_success_when_it_is_asked_has_lost_its_lock_all_the_same(c, store, prefix, ticks):
+    p = begin(c, ticks, options=("-q",))
+    store.delete(store.entries(prefix)[0].key)
+    assert p.wait(DEADLINE) == 5
+
+
+@pytest.mark.parametrize("words", [("stubborn",), ()], ids=["stubborn", "plain"])
+def test_nobody_starts_beside_a_command_that_is_being_stopped(c, store, prefix, tmp_path, words):
+    """Waiters keep away for as long as it may take."""
+    scratch = tmp_path / "witness"
+    script = ("trap '' TERM; " if words else "") + 'exec "$@"'
+    holder = c.start("-q", c.lock, "sh", "-c", script, "sh", program("witness"), scratch, "100000", "up")
+    assert read_line(holder.stdout) == b"up\n"
+    line = Line(c, store)
+    waiter = line.wait("-q", command=(program("witness"), scratch, "0", "mine"))
+    store.revoke(line.entries()[0].lease)
+    assert waiter.communicate(timeout=DEADLINE)[0] == b"mine\n"
+    assert waiter.returncode == 0 and holder.wait(DEADLINE) == 5
+    assert scratch.read_bytes() == b""
+
+
+def test_a_child_that_is_left_is_ended_too(c, store, prefix, ticks):
+    """me-only has gone with the command; the helper does it."""
+    p = c.start("-q", c.lock, *ticks.job("leave", "stubborn", "child", "daemon"))
+    assert p.wait(DEADLINE) == 0
+    ticks.wait_for("child", "daemon")
+    ticks.grow()
+    entry, = store.entries(prefix)
+    store.delete(entry.key)
+    wait_for(lambda: not ticks.living(), "nobody lives")
+    wait_for(lambda: all_processes_of(c.lock) == [], "nobody is left")
+
+
+# ---- the server does not answer ----
+
+def kill(server):
+    server.kill()
+
+
+def pause(server):
+    server.pause()
+
+
+@pytest.mark.parametrize("how", [kill, pause])
+@pytest.mark.parametrize("words", [(), JOBS["family"]], ids=["plain", "family"])
+def test_the_server_is_away_for_longer_than_the_lock_lasts(callers, own_etcd, ticks, how, words):
+    c = callers(own_etcd)
+    p = begin(c, ticks, *words)
+    how(own_etcd)
+    confirmed = boottime()
+    assert_lost(c, p, ticks, by=confirmed + TTL)
+    if not words:
+        assert "term" in ticks.seen()
+
+
+@pytest.mark.parametrize("cut", ["up", "down", "both"])
+def test_the_network_is_cut(callers, own_etcd, proxy, ticks, cut):
+    wire = proxy(own_etcd)
+    c = callers(wire)
+    p = begin(c, ticks, *JOBS["family"])
+    wire.cut = cut
+    # With one direction cut the server still hears renewals of which we hear nothing.
+    confirmed = boottime()
+    assert_lost(c, p, ticks, by=confirmed + TTL)
+
+
+@pytest.mark.parametrize("how", [kill, pause])
+def test_a_server_that_comes_back_in_time_is_not_noticed(callers, own_etcd, ticks, how):
+    c = callers(own_etcd)
+    p = begin(c, ticks)
+    how(own_etcd)
+    time.sleep(2.5)  # longer than between renewals, shorter than the lock lasts
+    if how is kill:
+        own_etcd.start()
+    else:
+        own_etcd.resume()
+    entry, = own_etcd.client().entries(c.lock[5:] + "/")
+    store = own_etcd.client()
+    end = boottime() + TTL + 1
+    wait_for(lambda: boottime() > end, "the time has passed that the lock would last alone", timeout=60)
+    assert p.poll() is None and "term" not in ticks.seen()
+    assert store.time_left(entry.lease) > 0
+    p.terminate()
+    assert p.wait(DEADLINE) == 0
+    assert "term" in ticks.seen() and p.stderr.read() == b""
+    assert store.entries(c.lock[5:] + "/") == []
+
+
+def test_the_command_ends_while_the_server_is_away(callers, own_etcd):
+    """Its status is what counts; nobody waits long for the server."""
+    c = callers(own_etcd)
+    p = c.start("-q", c.lock, "sh", "-c", "echo up; read line; exit 7", stdin=-1)
+    read_line(p.stdout)
+    own_etcd.pause()
+    before = time.monotonic()
+    p.communicate(b"\n", timeout=DEADLINE)
+    assert p.returncode == 7
+    assert time.monotonic() - before < 20
+    own_etcd.resume()
+
+
+def test_a_signal_while_the_server_is_away(callers, own_etcd, ticks):
+    c = callers(own_etcd)
+    p = begin(c, ticks)
+    own_etcd.kill()
+    p.terminate()
+    assert p.wait(DEADLINE) == 0
+    assert "term" in ticks.seen()
+    wait_for(lambda: not is_alive(p.helper), "the helper has ended")
+
+
+# ---- our own halves ----
+
+@jobs
+def test_the_helper_is_killed(c, ticks, words):
+    """The command is ended at once; the lock ends with its lease."""
+    p = begin(c, ticks, *words)
+    os.kill(p.helper, signal.SIGKILL)
+    assert_lost(c, p, ticks, by=boottime() + TTL)
+
+
+def test_the_helper_is_stopped(c, ticks):
+    p = begin(c, ticks, *JOBS["family"])
+    os.kill(p.helper, signal.SIGSTOP)
+    wait_for(lambda: process_state(p.helper) == "T", "it is stopped")
+    assert_lost(c, p, ticks, by=boottime() + TTL)
+
+
+@pytest.mark.parametrize("words", [(), ("stubborn", "child", "daemon")], ids=["plain", "family"])
+def test_me_only_is_killed(c, store, prefix, ticks, words):
+    """The kernel ends the command, and the helper what is left of it; then the lock is free."""
+    p = begin(c, ticks, *words)
+    p.kill()
+    assert p.wait(DEADLINE) == -signal.SIGKILL
+    wait_for(lambda: store.entries(prefix) == [], "the lock is free")
+    # Free means that nobody is left: not a little later.
+    assert ticks.living() == set()
+    assert all_processes_of(c.lock) == []
+    wait_for(lambda: not is_alive(p.helper), "the helper has ended")
+
+
+def test_me_only_is_killed_and_the_helper_too(c, store, prefix, ticks):
+    """Then the kernel alone is left to end the command."""
+    p = begin(c, ticks, "stubborn")
+    os.kill(p.helper, signal.SIGSTOP)
+    p.kill()
+    os.kill(p.helper, signal.SIGKILL)
+    p.wait(DEADLINE)
+    wait_for(lambda: ticks.living() == set(), "the command has ended")
+
+
+def test_me_only_is_stopped_and_the_server_away(callers, own_etcd, ticks):
+    """The helper ends the command by itself."""
+    c = callers(own_etcd)
+    p = begin(c, ticks, *[w for w in JOBS["family"] if w != "bare"])
+    os.kill(p.pid, signal.SIGSTOP)
+    wait_for(lambda: process_state(p.pid) == "T", "it is stopped")
+    own_etcd.kill()
+    confirmed = boottime()
+    wait_for(lambda: not ticks.living(), "nobody lives")
+    assert ticks.last() < confirmed + TTL
+    os.kill(p.pid, signal.SIGCONT)
+    assert_lost(c, p, ticks)
+
+
+def test_me_only_is_stopped_for_a_while(c, ticks):
+    """The helper renews without it."""
+    p = begin(c, ticks)
+    os.kill(p.pid, signal.SIGSTOP)
+    end = boottime() + TTL + 1
+    wait_for(lambda: boottime() > end, "the time has passed that the lock would last alone", timeout=60)
+    ticks.grow()
+    os.kill(p.pid, signal.SIGCONT)
+    p.terminate()
+    assert p.wait(DEADLINE) == 0 and p.stderr.read() == b""
+
+
+@pytest.mark.parametrize("first", ["helper", "me-only"])
+def test_all_is_frozen_for_longer_than_the_lock_lasts(c, store, prefix, ticks, first):
+    """Whoever goes on first ends the job; nobody believes that the lock is still ours. Its next holder is not disturbed."""
+    p = begin(c, ticks, "stubborn")
+    job = [pid for who, pid, _ in ticks.lines() if who == "job"][0]
+    for pid in (job, p.pid, p.helper):
+        os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: process_state(pid) == "T", "it is stopped")
+    before = ticks.last()
+    wait_for(lambda: store.entries(prefix) == [], "the lease has ended")
+    other = c.hold("-q")
+    order = [p.helper, p.pid] if first == "helper" else [p.pid, p.helper]
+    for pid in order:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: not is_alive(job), "the job has ended without having run")
+    out, err = p.communicate(timeout=DEADLINE)
+    assert p.returncode == 5, err
+    assert ticks.last() == before and ticks.living() == set()
+    wait_for(lambda: not is_alive(p.helper), "the helper has ended")
+    entry, = store.entries(prefix)
+    assert entry.json()["pid"] == other.pid and other.poll() is None
+    assert release(other) == 0
+
+
+def test_both_halves_are_frozen_for_longer_than_the_lock_lasts(c, store, prefix, ticks):
+    """Then the job runs on, until one of them goes on."""
+    p = begin(c, ticks, "stubborn", "child", "daemon")
+    for pid in (p.pid, p.helper):
+        os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: store.entries(prefix) == [], "the lease has ended")
+    os.kill(p.helper, signal.SIGCONT)
+    wait_for(lambda: not ticks.living(), "the helper alone ends it all")
+    os.kill(p.pid, signal.SIGCONT)
+    assert_lost(c, p, ticks)
+    assert store.entries(prefix) == []
+
+
+def test_a_loss_while_a_waiter_is_stopped(c, store, prefix, ticks):
+    """It has a dead lease then, and does not run with it."""
+    holder = c.hold("-q")
+    line = Line(c, store)
+    p = line.wait(*SHORT, command=("sh", "-c", 'echo "$ETCD_LOCK_KEY"'))
+    helper = helper_of(p)
+    os.kill(helper, signal.SIGSTOP)
+    wait_for(lambda: p.key not in [e.key for e in line.entries()], "its lease has ended")
+    os.kill(helper, signal.SIGCONT)
+    wait_for(lambda: p.poll() is not None or len(line.entries()) == 2, "it has noticed")
+    assert release(holder) == 0
+    out, _ = p.communicate(timeout=DEADLINE)
+    if p.returncode == 0:
+        assert out.decode().strip() not in ("", p.key)
+    else:
+        assert (p.returncode, out) == (3, b"")
