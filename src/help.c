@@ -58,12 +58,13 @@ int help_print(void)
 	char row_text[512];
 	int r = print("Usage: me-only [OPTION]... LOCK COMMAND [ARGUMENT]...\n"
 		      "       me-only --held | --who LOCK\n"
-		      "       me-only --list\n"
+		      "       me-only --list [etcd:PREFIX]\n"
 		      "       me-only --help | --version\n"
 		      "Run COMMAND as the only instance: whoever asks for LOCK while it runs is refused.\n"
 		      "\n"
-		      "LOCK: NAME or host:NAME, any name, known on this host only: no file is made; or\n"
-		      "      file:PATH, a lock on that file, as flock(1) takes it.\n"
+		      "LOCK: NAME or host:NAME, any name, known on this host only: no file is made;\n"
+		      "      file:PATH, a lock on that file, as flock(1) takes it; or\n"
+		      "      etcd:NAME, known to all hosts that use the same etcd cluster, see me-only-etcd(7).\n"
 		      "Options end at LOCK. DURATION: a number with ms, s (default), m, h or d.\n"
 		      "\n");
 
@@ -76,10 +77,12 @@ int help_print(void)
 			  "Exit status: COMMAND's own; if a signal ended it, me-only ends by the same signal.\n"
 			  "  1  COMMAND cannot be found or run\n"
 			  "  2  wrong usage\n"
-			  "  3  the third party failed: no socket, or the file cannot be locked; nothing was run\n"
+			  "  3  the third party failed: no socket, no lock on the file, no answer of etcd; nothing was run\n"
 			  "  4  the lock is held: not the only instance; or the queue is full\n"
+			  "  5  the lock was lost, and COMMAND was ended (etcd: only)\n"
 			  "\n"
-			  "COMMAND finds the lock in ME_ONLY_LOCK. More in me-only(1).\n");
+			  "COMMAND finds the lock in ME_ONLY_LOCK, and of etcd a number in ME_ONLY_TOKEN, by which what it\n"
+			  "writes to can refuse a predecessor that is late. More in me-only(1) and me-only-etcd(7).\n");
 	return r;
 }
 

@@ -1,7 +1,9 @@
 """Options: what they mean, what is refused before any lock is taken, and what is said when the lock is held."""
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +13,8 @@ import pytest
 from conftest import DEADLINE, ME_ONLY, address, forms, is_bound, process_state, refusal, release, user, wait_for
 
 OPTIONS = ["--wait", "--nonblock", "--no-fork", "--close", "--conflict-exit-code", "--exit-base", "--quiet", "--verbose",
-           "--shared", "--slots", "--queue", "--replace", "--kill-after", "--complain-after", "--held", "--who", "--list", "--json", "--help", "--version"]
+           "--shared", "--slots", "--queue", "--replace", "--kill-after", "--ttl", "--hold-for", "--complain-after", "--held", "--who", "--list", "--json", "--help",
+           "--version"]
 LETTERS = ["-w", "-n", "-s", "-j", "-k", "-F", "-o", "-E", "-q", "-v"]
 
 # What makes no sense, without LOCK and COMMAND behind it.
@@ -31,7 +34,9 @@ WRONG_OPTIONS = [
     ["--replace", "-n"], ["--replace", "-w", "0"], ["--replace", "--wait=0ms"], ["--replace=yes"], ["--complain-after="],
     ["--complain-after=x"], ["-q", "--complain-after=1h"], ["--json"], ["--json", "--held"],
     ["--who"], ["--list"], ["--who=x"], ["--list=x"], ["--json=x", "--list"],
-    ["-s"], ["--shared"], ["-qs"], ["--shared=yes"], ["-s", "-j2"], ["--ttl=10"], ["--hold-for=10"],
+    ["-s"], ["--shared"], ["-qs"], ["--shared=yes"], ["-s", "-j2"], ["--ttl=10"], ["--hold-for=10"], ["--ttl=x"], ["--ttl="],
+    ["--ttl=9.9"], ["--ttl=301"], ["--ttl=inf"], ["--ttl=-30"], ["--hold-for="], ["--hold-for=x"], ["--hold-for=0"], ["--hold-for=301"],
+    ["--hold-for=inf"], ["--ttl", "30s", "-k", "5", "--replace"],
     ["-j", ""], ["-j", "x"], ["-j0"], ["-j", "-1"], ["-j", "+1"], ["-j1025"], ["-j", "1.5"], ["-j", " 1"], ["-j", "4294967297"],
     ["-j", "inf"], ["--slots="], ["--slots=0"], ["--slots=1025"],
     ["-w1", "--queue="], ["-w1", "--queue=0"], ["-w1", "--queue=x"], ["-w1", "--queue=-1"], ["-w1", "--queue=1025"],
@@ -43,7 +48,8 @@ WRONG_OPTIONS = [
 INCOMPLETE = [[], ["--"], ["-q"], ["-F"], ["-w"], ["-q", "-w"], ["--wait"], ["-E"], ["--exit-base"], ["-w", "1"],
               ["LOCK"], ["--", "LOCK"], ["-w", "1", "LOCK"], ["-q", "--", "LOCK"], ["--held"], ["--who"], ["--who", "--json"],
               ["--json"], ["-s"], ["-j"], ["-j", "2"], ["-j2", "LOCK"], ["--queue"], ["-w", "1", "--queue"],
-              ["-w", "1", "--queue", "2"], ["file:"], ["file:LOCK"], ["--replace"], ["--replace", "-k"], ["--replace", "LOCK"], ["--complain-after"]]
+              ["-w", "1", "--queue", "2"], ["file:"], ["file:LOCK"], ["--replace"], ["--replace", "-k"], ["--replace", "LOCK"], ["--complain-after"],
+              ["--ttl"], ["--ttl", "30"], ["--ttl", "30", "etcd:LOCK"], ["--hold-for"], ["--hold-for=30", "etcd:LOCK"], ["etcd:"], ["etcd:LOCK"]]
 
 
 def assert_usage_error(r, status=2):
@@ -77,7 +83,9 @@ def test_the_message_says_what_is_wrong(run, lock):
                           (["-q", "--complain-after=1"], "-q"), (["--complain-after=soon"], "soon"), (["--json"], "--who"),
                           (["--list"], "--list"), (["--who"], "--who"), (["-s"], "-s"), (["-s"], "file:PATH"), (["-j0"], "'0'"),
                           (["-j9999"], "from 1 to 1024"), (["--queue=1"], "-w"), (["--queue=0", "-w1"], "'0'"),
-                          (["--replace", "-j2"], "-j"), (["--replace", "-j2"], "--replace")]:
+                          (["--replace", "-j2"], "-j"), (["--replace", "-j2"], "--replace"), (["-s"], "etcd:NAME"),
+                          (["-k", "1"], "etcd:NAME"), (["--ttl=30"], "etcd:NAME"), (["--hold-for=30"], "etcd:NAME"),
+                          (["--ttl=soon"], "soon"), (["--ttl=1h"], "from 10s to 300s"), (["--hold-for=1h"], "at most 300s")]:
         assert word in run(*options, lock, "true").stderr.decode()
 
 
@@ -85,8 +93,87 @@ def test_a_lock_on_a_file_has_no_slots(run, tmp_path):
     for options in (["-j2"], ["-j", "1"], ["--slots=2"], ["-w1", "-j2", "--queue=1"], ["-s", "-j2"]):
         r = run(*options, f"file:{tmp_path}/lock", "echo", "ran")
         assert_usage_error(r)
-        assert b"-j is for locks of this host: write NAME or host:NAME instead of 'file:" in r.stderr
+        assert b"-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of 'file:" in r.stderr
     assert os.listdir(tmp_path) == []
+
+
+# --- what goes with locks of etcd only, and what does not go with them ---
+
+# Options, the rest of the line, and what is said. Of a lock that is not etcd's LOCK stands for it.
+WRONG_FOR_A_LOCK = [
+    (["--ttl=30"], ["LOCK"], "--ttl is for locks that others keep for us, as etcd:NAME, not for 'LOCK'"),
+    (["--hold-for=30"], ["LOCK"], "--hold-for is for locks of a whole fleet, as etcd:NAME, not for 'LOCK'"),
+    (["-k", "1"], ["LOCK"], "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
+    (["--kill-after=0", "-w", "1"], ["LOCK"], "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
+    (["--ttl=30", "-k5", "--replace"], ["LOCK"], "--ttl is for locks that others keep for us, as etcd:NAME, not for 'LOCK'"),
+]
+WRONG_FOR_ETCD = [
+    (["-F"], "-F is not for 'etcd:x': such a lock has to be renewed, and the command ended if that fails, so me-only has to stay"),
+    (["-F", "-w", "inf", "--ttl=30"], "-F is not for 'etcd:x': "),
+    (["--replace"], "--replace is not for 'etcd:x': the holder may be on another host; end it there (--who names host and pid)"),
+    (["--replace", "-k", "1"], "--replace is not for 'etcd:x': "),
+    (["-k", "15.1"], "--kill-after is more than half of --ttl for 'etcd:x': too little time to run would be left"),
+    (["-k", "5.1", "--ttl=10"], "--kill-after is more than half of --ttl for 'etcd:x': "),
+    (["-k", "inf", "--ttl=300"], "--kill-after is more than half of --ttl for 'etcd:x': "),
+    (["--ttl=9"], "the duration '9' is not from 10s to 300s"),
+    (["--ttl=5.1m"], "the duration '5.1m' is not from 10s to 300s"),
+    (["--hold-for=0"], "the duration '0' is not more than 0 and at most 300s"),
+    (["--hold-for=301"], "the duration '301' is not more than 0 and at most 300s"),
+    (["-s", "-j2"], "-s and -j contradict each other: leave one out"),
+    (["--queue=1"], "--queue is for those who wait: give -w, too"),
+]
+
+
+@pytest.mark.parametrize("kind", ["", "host:", "file:/nowhere/"])
+@pytest.mark.parametrize("options, rest, said", WRONG_FOR_A_LOCK, ids=lambda o: " ".join(o) if isinstance(o, list) else "")
+def test_what_is_for_locks_of_etcd_only(run, lock, kind, options, rest, said):
+    name = kind + lock
+    r = run(*options, *[name if word == "LOCK" else word for word in rest], "echo", "ran")
+    assert_usage_error(r)
+    assert r.stderr.decode().startswith("me-only: " + said.replace("LOCK", name))
+    assert_usage_error(run("--exit-base=90", *options, name, "echo", "ran"), 92)
+
+
+@pytest.fixture
+def nowhere(tmp_path):
+    """An environment in which no helper can be found, and no cluster be reached."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))  # and does not listen
+        yield {**os.environ, "ETCDCTL_ENDPOINTS": "127.0.0.1:%d" % s.getsockname()[1], "ME_ONLY_EXEC_PATH": str(tmp_path)}
+
+
+@pytest.mark.parametrize("options, said", WRONG_FOR_ETCD, ids=lambda o: " ".join(o) if isinstance(o, list) else "")
+def test_what_is_not_for_locks_of_etcd(run, nowhere, options, said):
+    """It is found before a helper is looked for."""
+    r = run(*options, "etcd:x", "echo", "ran", env=nowhere)
+    assert_usage_error(r)
+    assert r.stderr.decode().startswith("me-only: " + said)
+    assert_usage_error(run("--exit-base=90", *options, "etcd:x", "echo", "ran", env=nowhere), 92)
+
+
+@pytest.mark.parametrize("options", [[], ["-k", "15"], ["-k0"], ["--ttl=10", "-k5"], ["--ttl=5m", "-k150"], ["--hold-for=300"], ["-s"], ["-j1024"],
+                                     ["-w1", "--queue=2"], ["-o"], ["-n"], ["--complain-after=1h"], ["-q"]], ids=" ".join)
+def test_what_makes_sense_for_locks_of_etcd(run, nowhere, tmp_path, options):
+    """It comes as far as to the helper, which is not there; nothing is run."""
+    r = run(*options, "etcd:x", "echo", "ran", env=nowhere)
+    assert (r.returncode, r.stdout) == (3, b"")
+    assert r.stderr.decode() == f"me-only: {tmp_path}/etcd: the helper for such locks is not there; it is built with libcurl and jansson\n"
+
+
+def test_a_helper_that_others_can_write_is_not_run(run, nowhere, tmp_path):
+    (tmp_path / "etcd").write_text("#!/bin/sh\necho ran >&2\n")
+    (tmp_path / "etcd").chmod(0o777)
+    r = run("etcd:x", "echo", "ran", env=nowhere)
+    assert (r.returncode, r.stdout) == (3, b"")
+    assert r.stderr.decode() == f"me-only: {tmp_path}/etcd: the helper for such locks is not run: others can write it or its folder\n"
+
+
+def test_a_helper_that_ends_has_not_given_the_lock(run, nowhere, tmp_path):
+    for program, status in (("true", 0), ("false", 1)):
+        shutil.copy(shutil.which(program), tmp_path / "etcd")
+        r = run("etcd:x", "echo", "ran", env=nowhere)
+        assert (r.returncode, r.stdout) == (3, b"")
+        assert r.stderr.decode() == f"me-only: etcd:x: the helper for such locks has ended, with status {status}\n"
 
 
 @forms
@@ -104,6 +191,10 @@ def test_usage_errors_come_before_the_lock(run, hold, lock, form):
                                    ["-s", "LOCK", "true"], ["-j0", "LOCK", "true"], ["-j2", "file:/lock", "true"], ["file:", "true"],
                                    ["--queue=1", "LOCK", "true"], ["--replace", "-j2", "LOCK", "true"],
                                    ["--replace", "-n", "LOCK", "true"], ["-k", "1", "LOCK", "true"], ["--help"],
+                                   ["--ttl=30", "LOCK", "true"], ["--hold-for=30", "LOCK", "true"], ["-F", "etcd:x", "true"],
+                                   ["--replace", "etcd:x", "true"], ["-k", "20", "etcd:x", "true"], ["-s", "-j2", "etcd:x", "true"],
+                                   ["--ttl=9", "etcd:x", "true"], ["--hold-for=0", "etcd:x", "true"], ["etcd:", "true"], ["etcd:x"],
+                                   ["--held", "etcd:x", "true"], ["--who", "etcd:x", "true"], ["--list", "etcd:x", "true"],
                                    ["--version"]], ids=" ".join)
 def test_no_socket_is_made_for_a_wrong_command_line(call, lock, tmp_path, words):
     trace = tmp_path / "trace"
@@ -372,7 +463,7 @@ def test_many_refused_tries_cost_the_holder_nothing_that_lasts(hold, run, lock):
 
 @pytest.mark.parametrize("question", ["--held", "--who", "--list"])
 @pytest.mark.parametrize("options", [["-w", "1"], ["-n"], ["-F"], ["-o"], ["-E", "5"], ["--replace"], ["-k", "1"],
-                                     ["--complain-after=1"], ["-s"], ["-j", "2"], ["--queue=1"]], ids=lambda o: o[0])
+                                     ["--complain-after=1"], ["-s"], ["-j", "2"], ["--queue=1"], ["--ttl=30"], ["--hold-for=30"]], ids=lambda o: o[0])
 def test_a_question_takes_no_option_that_says_how_to_run(run, lock, question, options):
     r = run(question, *options, *([] if question == "--list" else [lock]))
     assert_usage_error(r)
@@ -386,8 +477,16 @@ def test_an_answer_cannot_be_quiet_or_verbose(run, lock, option):
     assert run("--held", option, lock).returncode == 1
 
 
+@pytest.mark.parametrize("question", ["--held", "--who", "--list"])
+@pytest.mark.parametrize("options", [["--ttl=30"], ["--hold-for=30"], ["-k1"], ["-w1"]], ids=lambda o: o[0])
+def test_nor_does_a_question_to_a_cluster(run, nowhere, question, options):
+    assert_usage_error(run(question, *options, "etcd:x", env=nowhere))
+
+
 def test_who_is_for_one_lock_and_list_for_all(run, lock):
-    assert b"--who is for one" in run("--list", lock).stderr
+    for name in (lock, "host:etcd:x", "file:/x"):
+        assert f"--list is for all locks of this host, or for those of etcd:PREFIX; --who is for one: '{name}'".encode() in run("--list", name).stderr
+    assert_usage_error(run("--list", "etcd:x", "true"))
     assert_usage_error(run("--list", lock))
     assert_usage_error(run("--who", lock, "true"))
     assert_usage_error(run("--exit-base=100", "--list", lock), 102)

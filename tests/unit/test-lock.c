@@ -1,7 +1,11 @@
 #include <errno.h>
 
+#include "deadline.h"
 #include "lock.h"
 #include "tap.h"
+
+/* What options_parse() makes of a command line that gives only these. */
+#define GIVEN(...) (struct options){ .kill_after = -1, __VA_ARGS__ }
 
 static struct lock lock;
 static struct usage_error error;
@@ -33,15 +37,49 @@ static void refuses_shape(const char *spec, struct options options, const char *
 
 static void all_shapes(void)
 {
-	shapes("x", (struct options){ 0 }, 1);
-	shapes("x", (struct options){ .slots = 1 }, 1);
-	shapes("host:x", (struct options){ .slots = 1024 }, 1024);
-	shapes("file:x", (struct options){ 0 }, 1);
-	shapes("file:x", (struct options){ .shared = true }, 1);
-	refuses_shape("x", (struct options){ .shared = true }, "-s is for locks on files: write file:PATH instead of");
-	refuses_shape("x", (struct options){ .shared = true, .slots = 2 }, "-s is for locks on files: write file:PATH instead of");
-	refuses_shape("file:x", (struct options){ .slots = 2 }, "-j is for locks of this host: write NAME or host:NAME instead of");
-	refuses_shape("file:x", (struct options){ .slots = 1 }, "-j is for locks of this host: write NAME or host:NAME instead of");
+	static const char to_share[] = "-s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of";
+	static const char to_have_slots[] = "-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of";
+
+	shapes("x", GIVEN(), 1);
+	shapes("x", GIVEN(.slots = 1), 1);
+	shapes("host:x", GIVEN(.slots = 1024), 1024);
+	shapes("file:x", GIVEN(), 1);
+	shapes("file:x", GIVEN(.shared = true), 1);
+	shapes("etcd:x", GIVEN(), 1);
+	shapes("etcd:x", GIVEN(.shared = true), 1);
+	shapes("etcd:x", GIVEN(.shared = true, .slots = 1), 1);
+	shapes("etcd:x", GIVEN(.slots = 1024), 1024);
+	refuses_shape("x", GIVEN(.shared = true), to_share);
+	refuses_shape("x", GIVEN(.shared = true, .slots = 2), to_share);
+	refuses_shape("file:x", GIVEN(.slots = 2), to_have_slots);
+	refuses_shape("file:x", GIVEN(.slots = 1), to_have_slots);
+	ok(lock_open(&lock, "etcd:x", &error) == 0 && lock_shape(&lock, &GIVEN(.shared = true, .slots = 2), &error) == -EINVAL,
+	   "shared and with slots at once cannot be");
+	is(error.text, "-s and -j", "and says which options");
+}
+
+/* Locks of etcd end by themselves, those of one host do not. */
+static void all_lapses(void)
+{
+	static const char *const lasting[] = { "x", "host:x", "file:x" };
+	static const char too_long[] = "--kill-after is more than half of --ttl for";
+
+	for (size_t i = 0; i < sizeof lasting / sizeof lasting[0]; i++) {
+		refuses_shape(lasting[i], GIVEN(.ttl = 30 * NS_PER_S), "--ttl is for locks that others keep for us, as etcd:NAME, not for");
+		refuses_shape(lasting[i], GIVEN(.hold_for = NS_PER_S), "--hold-for is for locks of a whole fleet, as etcd:NAME, not for");
+		refuses_shape(lasting[i], (struct options){ .kill_after = 0 }, "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for");
+		shapes(lasting[i], (struct options){ .kill_after = DEADLINE_NEVER, .replace = true }, 1);
+		shapes(lasting[i], GIVEN(.no_fork = true), 1);
+	}
+	shapes("etcd:x", GIVEN(.ttl = 10 * NS_PER_S, .hold_for = 300 * NS_PER_S), 1);
+	shapes("etcd:x", (struct options){ .kill_after = 0 }, 1);
+	shapes("etcd:x", (struct options){ .kill_after = 15 * NS_PER_S }, 1);
+	shapes("etcd:x", (struct options){ .kill_after = 150 * NS_PER_S, .ttl = 300 * NS_PER_S }, 1);
+	refuses_shape("etcd:x", (struct options){ .kill_after = 15 * NS_PER_S + 1 }, too_long);
+	refuses_shape("etcd:x", (struct options){ .kill_after = 15 * NS_PER_S, .ttl = 30 * NS_PER_S - 1 }, too_long);
+	refuses_shape("etcd:x", (struct options){ .kill_after = DEADLINE_NEVER, .ttl = 300 * NS_PER_S }, too_long);
+	refuses_shape("etcd:x", GIVEN(.no_fork = true), "-F is not for");
+	refuses_shape("etcd:x", GIVEN(.replace = true), "--replace is not for");
 }
 
 int main(void)
@@ -69,11 +107,17 @@ int main(void)
 	opens("/file:x", "/file:x");
 	opens("host:file:x", "file:x");
 	ok(lock.engine == &lock_host, "a lock of this host");
+	opens("etcd:backup", "backup");
+	ok(lock.engine == &lock_etcd, "of etcd");
+	opens("etcd:etcd:/a/b", "etcd:/a/b");
+	opens("host:etcd:x", "etcd:x");
+	ok(lock.engine == &lock_host, "a lock of this host");
 	opens("\xff", "\xff");
 	ok(lock.fd == -1 && lock.watched == -1 && lock.place == -1, "nothing is held");
 	ok(lock.line[0] == -1 && lock.line[1] == -1 && lock.line[2] == -1 && lock.slots == 1 && lock.slot == 0, "of the plain shape");
 	refuses("");
 	refuses("file:");
+	refuses("etcd:");
 	refuses("files:x");
 	refuses("host:");
 	refuses("etdc:backup");
@@ -83,5 +127,6 @@ int main(void)
 	refuses("https://example.org/");
 	ok(error.subject && !strcmp(error.subject, "https://example.org/"), "the lock is named");
 	all_shapes();
+	all_lapses();
 	return tap_done();
 }

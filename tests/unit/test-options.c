@@ -69,8 +69,34 @@ static void shapes(void)
 	ok(PARSE(S("--replace"), S("-j1"), S("L"), S("cmd")) == 0 && options.replace && options.slots == 1, "--replace -j1");
 }
 
+static void leases(void)
+{
+	ok(PARSE(S("L"), S("cmd")) == 0 && !options.ttl && !options.hold_for && options.kill_after == -1, "none of these");
+	ok(options_ttl(&options) == 30 * NS_PER_S && options_kill_after(&options) == 5 * NS_PER_S, "what they are then");
+	ok(PARSE(S("--ttl"), S("10"), S("L"), S("cmd")) == 0 && options_ttl(&options) == 10 * NS_PER_S, "--ttl 10");
+	is(options.lock, "L", "the 10 is not the lock");
+	ok(PARSE(S("--ttl=300"), S("L"), S("cmd")) == 0 && options_ttl(&options) == 300 * NS_PER_S, "--ttl=300");
+	ok(PARSE(S("--hold-for=5m"), S("L"), S("cmd")) == 0 && options.hold_for == 300 * NS_PER_S, "--hold-for=5m");
+	ok(PARSE(S("--hold-for"), S("1ms"), S("L"), S("cmd")) == 0 && options.hold_for == NS_PER_MS, "--hold-for 1ms");
+	ok(PARSE(S("-k0"), S("L"), S("cmd")) == 0 && options_kill_after(&options) == 0, "-k0, of whatever lock");
+	ok(PARSE(S("--list"), S("etcd:a/")) == 0 && options.mode == MODE_LIST, "--list etcd:PREFIX");
+	is(options.lock, "etcd:a/", "PREFIX");
+	ok(PARSE(S("--list"), S("--json"), S("etcd:")) == 0 && options.json, "an empty one: all");
+}
+
 static void errors(void)
 {
+	refuses(PARSE(S("--ttl=9.999"), S("L"), S("cmd")), "9.999", "too short a lease");
+	refuses(PARSE(S("--ttl=300.001"), S("L"), S("cmd")), "300.001", "too long a lease");
+	refuses(PARSE(S("--ttl=inf"), S("L"), S("cmd")), "inf", "a lease without end");
+	refuses(PARSE(S("--ttl"), S("L"), S("cmd")), "L", "a lock is no lease");
+	refuses(PARSE(S("--hold-for=0"), S("L"), S("cmd")), "0", "to hold for no time");
+	refuses(PARSE(S("--hold-for=6m"), S("L"), S("cmd")), "6m", "to hold for too long");
+	refuses(PARSE(S("--held"), S("--ttl=30"), S("L")), NULL, "--ttl and --held");
+	refuses(PARSE(S("--who"), S("--hold-for=30"), S("L")), NULL, "--hold-for and --who");
+	refuses(PARSE(S("--list"), S("L")), "L", "--list of one lock");
+	refuses(PARSE(S("--list"), S("host:L")), "host:L", "--list of a beginning that is not etcd's");
+	refuses(PARSE(S("--list"), S("etcd:a/"), S("cmd")), "cmd", "--list with a command");
 	ok(options_parse((char *[]){ NULL }, &options, &error) == -EINVAL, "not even a program name");
 	ok(options_parse((char *[]){ S("me-only"), NULL }, &options, &error) == -EINVAL, "nothing");
 	refuses(PARSE(S("L")), "L", "no command");
@@ -114,6 +140,7 @@ int main(void)
 	plain();
 	forms();
 	shapes();
+	leases();
 	errors();
 	return tap_done();
 }
