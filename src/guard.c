@@ -44,8 +44,12 @@ static int64_t ask_due(const struct lock *lock)
 	return lock->until - options_kill_after(lock->options);
 }
 
-int guard_prepare(struct guard *guard, const struct lock *lock)
+int guard_prepare(struct guard *guard, struct lock *lock)
 {
+	/* We may have been stopped since it was taken. */
+	lock->engine->serve(lock, 0, 0);
+	if (lock->lost || now() >= ask_due(lock))
+		return -ETIME;
 	*guard = (struct guard){ .timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK), .force_due = DEADLINE_NEVER };
 	if (guard->timer < 0)
 		return -errno;

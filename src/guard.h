@@ -21,8 +21,8 @@ struct guard {
 	bool asked, forced;	/* the command was asked to end; it was ended by force */
 };
 
-/* Before the command is started. Returns 0 or a negative errno. */
-int guard_prepare(struct guard *guard, const struct lock *lock);
+/* Before the command is started. Returns 0 or a negative errno: -ETIME if there is no time left for it, or the lock is lost already. */
+int guard_prepare(struct guard *guard, struct lock *lock);
 
 /* To be called whenever the timer is readable, or the lock has served: asks the command to end, or ends it, when that is due. */
 void guard_look(struct guard *guard, struct lock *lock);

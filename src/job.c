@@ -217,6 +217,10 @@ _Noreturn static void become_command(struct job *job)
 
 static int cannot_start(const struct job *job, int error)
 {
+	if (error == ETIME) {
+		message(job->lock->spec, "lost before the command could be started; nothing was run", 0);
+		return options_status(job->options, EXIT_THIRD_PARTY);
+	}
 	message_failure(job->options->command[0], "cannot be run: cannot start a process", error);
 	return options_status(job->options, EXIT_COMMAND);
 }

@@ -521,8 +521,11 @@ static void take_in(struct lock *lock)
 	if (is_word("until")) {
 		int64_t until = number_field("until", 0);
 
-		/* A time that has passed is final: if all were frozen we may be the first to go on, or the helper. */
-		if (until > lock->until && clock_now(CLOCK_BOOTTIME) < lock->until) {
+		/*
+		 * A time that has passed is final: if all were frozen the helper may be the first to go on. If only we were, what was said in
+		 * the meantime was said in time.
+		 */
+		if (until > lock->until && number_field("at", DEADLINE_NEVER) < lock->until) {
 			lock->until = until;
 			lock->trouble = NULL;
 		}
@@ -572,7 +575,10 @@ static void helper_release(struct lock *lock)
 		if (poll(&control, 1, deadline_poll_timeout(limit)) <= 0)
 			continue;
 		for (int r; (r = receive()) != -EAGAIN;) {
-			if (r == 0 || is_word("released") || is_word("kept")) {
+			/* It was ours until now. */
+			if (is_word("released") || is_word("kept"))
+				lock->until = DEADLINE_NEVER;
+			if (r == 0 || lock->until == DEADLINE_NEVER) {
 				session.ended = true;
 				break;
 			}

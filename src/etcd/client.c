@@ -181,7 +181,7 @@ static void explain_error(const struct client *client, struct answer *answer, in
 		break;
 	default:
 		/* The gateway dials its own server, with the server's certificate. */
-		if (code == CODE_UNAVAILABLE && (strstr(message, "bad certificate") || strstr(message, "connection closed")) && !client->cluster)
+		if (code == CODE_UNAVAILABLE && (strstr(message, "bad certificate") || strstr(message, "connection closed") || strstr(message, "client preface")) && !client->cluster)
 			fail(answer, CODE_REFUSED, format("the JSON gateway of %s cannot reach its own server: does the server's certificate allow "
 							  "clientAuth? (%s)", url, message));
 		else

@@ -17,8 +17,8 @@
 #include "../deadline.h"
 #include "session.h"
 
-/* A command that runs for longer has its key watched. */
-#define WATCH_AFTER (1 * NS_PER_S)
+/* A command that runs for longer has its key watched: a short one does not pay for that. */
+#define WATCH_AFTER (100 * NS_PER_MS)
 
 /* When the lock is known to be lost the command has so long to end, less than others wait (LOCK_DELAY in take.c). */
 #define LOST_GRACE (2 * NS_PER_S)
@@ -40,6 +40,7 @@ static void tell_until(const struct session *session)
 
 	say(&line, "until");
 	say_number(&line, "until", (uint64_t)session->deadline);
+	say_number(&line, "at", (uint64_t)session_now());
 	say_end(&line);
 }
 
@@ -57,6 +58,9 @@ static void lose(struct session *session, const char *text)
 		return;
 	session->lost = session->ending = true;
 	say_text("lost", text);
+	/* Without a command there is nobody to wait for. */
+	if (session->job < 0 && !session->orphaned)
+		session_withdraw(session);
 	session->ask_due = session_now();
 	session->force_due = earlier(session->deadline, session_now() + earlier(session->arguments->kill_after, LOST_GRACE));
 }
@@ -201,6 +205,9 @@ void hold(struct session *session)
 		end_orphans(session);
 		if (session->own_gone)
 			lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early");
+		/* me-only is stopped, before it has started the command: nobody is to wait for that. */
+		if (session->job < 0 && session_now() >= session->taken + session->ttl)
+			lose(session, "the command was not started in time");
 		if (session->lost || session_now() >= session->deadline) {
 			session->renew_due = watch_due = DEADLINE_NEVER;
 			continue;
@@ -209,7 +216,7 @@ void hold(struct session *session)
 			renew(session);
 		/* A stream that has ended is opened again after the next renewal, which looks at the key as well. */
 		if ((session->canceled || !session->client.watching) && watch_due == DEADLINE_NEVER)
-			watch_due = earlier(session->renew_due + WATCH_AFTER, session->deadline);
+			watch_due = earlier(session->renew_due + NS_PER_MS, session->deadline);
 		if (!session->lost && session_now() >= watch_due) {
 			session_watch(session, NULL, false, session->revision);
 			watch_due = DEADLINE_NEVER;

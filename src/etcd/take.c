@@ -17,10 +17,14 @@
 
 #include "../deadline.h"
 #include "../memory.h"
+#include "../process.h"
 #include "queue.h"
 #include "session.h"
 
 #define LOCK_DELAY (2 * NS_PER_S)
+
+/* How soon it is looked whether me-only is still stopped. */
+#define LOOK_AGAIN (200 * NS_PER_MS)
 
 /* So many of those at the head of a queue are looked at to see who has the lock. */
 #define HEAD 16
@@ -403,6 +407,22 @@ static enum step failed(struct session *session, char *text)
 	return STEP_OVER;
 }
 
+static enum step join_again(struct session *session, struct line_of_entries *line);
+
+/* me-only is stopped. Its place is another's until it goes on. */
+static enum step leave_and_join_again(struct session *session, struct line_of_entries *line)
+{
+	struct answer answer;
+
+	client_unwatch(&session->client);
+	client_call(&session->client, PATH_REVOKE, request_lease(session->lease), session_now() + session->client.attempt, &answer);
+	answer_free(&answer);
+	while (process_is_stopped(session->arguments->pid))
+		if (client_wait(&session->client, session_now() + LOOK_AGAIN))
+			return STEP_OVER;
+	return join_again(session, line);
+}
+
 /* What follows from what is known of the queue. */
 static enum step judge(struct session *session, struct line_of_entries *line)
 {
@@ -413,6 +433,9 @@ static enum step judge(struct session *session, struct line_of_entries *line)
 
 	if (verdict != QUEUE_OURS)
 		return wait_on(session, line, verdict, blocker);
+	/* Who was stopped at the terminal starts nothing, and holds nobody up: it has to join again. */
+	if (process_is_stopped(session->arguments->pid))
+		return leave_and_join_again(session, line);
 	if (session_now() < line->delay)
 		return session->wait_until && session_now() >= session->wait_until ? give_up(session, line, true) : STEP_REST;
 	text = acquire(session, line, slot);
@@ -461,7 +484,8 @@ static enum step join_again(struct session *session, struct line_of_entries *lin
 	client_call(&session->client, PATH_REVOKE, request_lease(session->lease), session_now() + session->client.attempt, &answer);
 	answer_free(&answer);
 	entries_free(&line->before);
-	*line = (struct line_of_entries){ .named = line->named, .delay = line->delay };
+	/* What has become of those before us we do not know now: rule 4. */
+	*line = (struct line_of_entries){ .named = line->named, .delay = session_now() + LOCK_DELAY };
 	return join(session, line);
 }
 
@@ -499,6 +523,10 @@ static enum step confirm(struct session *session, struct line_of_entries *line)
 {
 	char *old = NULL, *error = NULL;
 
+	/* Who joins an empty queue has the lock at once. */
+	while (session_now() < line->delay)
+		if (client_wait(&session->client, line->delay))
+			return STEP_OVER;
 	session->taken = session_now();
 	if (session->client.probes)
 		error = client_surveyed(&session->client, session_now() + SURVEY_LIMIT, &old);
@@ -524,7 +552,9 @@ bool take(struct session *session)
 	enum step step;
 
 	session->try_until = session_now() + session->config.command_timeout;
-	client_survey(&session->client);
+	/* With one endpoint it is only about a warning. */
+	if (!session->arguments->quiet || session->config.n > 1)
+		client_survey(&session->client);
 	step = join(session, &line);
 	for (;;) {
 		if (session->orphaned)
