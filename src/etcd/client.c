@@ -358,14 +358,15 @@ bool client_wait(struct client *client, int64_t limit)
 
 /* --- calls ------------------------------------------------------------------------------------------------------------------- */
 
-static void set_up(struct client *client, CURL *easy, const char *url)
+/* HEADERS are used until EASY is done. */
+static void set_up(struct client *client, CURL *easy, const char *url, struct curl_slist *headers)
 {
 	const struct config *config = client->config;
 	int64_t connect = earlier(earlier(CONNECT_LIMIT, config->dial_timeout), client->attempt);
 
 	curl_easy_reset(easy);
 	curl_easy_setopt(easy, CURLOPT_URL, url);
-	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, client->headers);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -400,7 +401,7 @@ static void attempt(struct client *client, const char *path, const char *body, s
 	bool stopped = false;
 	long status = 0;
 
-	set_up(client, client->easy, url);
+	set_up(client, client->easy, url, client->headers);
 	curl_easy_setopt(client->easy, CURLOPT_TIMEOUT_MS, (long)(client->attempt / NS_PER_MS));
 	curl_easy_setopt(client->easy, CURLOPT_POSTFIELDS, body);
 	curl_easy_setopt(client->easy, CURLOPT_WRITEFUNCTION, keep);
@@ -426,17 +427,18 @@ static void attempt(struct client *client, const char *path, const char *body, s
 	free(url);
 }
 
-static void set_headers(struct client *client)
+/* Makes *HEADERS anew, with the user's token if there is one. */
+static void set_headers(const struct client *client, struct curl_slist **headers)
 {
-	curl_slist_free_all(client->headers);
-	client->headers = curl_slist_append(NULL, "Content-Type: application/json");
+	curl_slist_free_all(*headers);
+	*headers = curl_slist_append(NULL, "Content-Type: application/json");
 	/* A member without a leader says so at once, instead of being silent. */
-	client->headers = curl_slist_append(client->headers, "Grpc-Metadata-hasleader: true");
-	client->headers = curl_slist_append(client->headers, "Expect:");
+	*headers = curl_slist_append(*headers, "Grpc-Metadata-hasleader: true");
+	*headers = curl_slist_append(*headers, "Expect:");
 	if (client->token) {
 		char *header = format("Authorization: %s", client->token);
 
-		client->headers = curl_slist_append(client->headers, header);
+		*headers = curl_slist_append(*headers, header);
 		free(header);
 	}
 }
@@ -451,7 +453,7 @@ static bool authenticate(struct client *client, struct answer *answer)
 	json_decref(body);
 	free(client->token);
 	client->token = NULL;
-	set_headers(client);
+	set_headers(client, &client->headers);
 	if (!text) {
 		fail(answer, CODE_REFUSED, format("ETCDCTL_USER and ETCDCTL_PASSWORD have to be UTF-8"));
 		return false;
@@ -469,7 +471,7 @@ static bool authenticate(struct client *client, struct answer *answer)
 	token = json_string_value(json_object_get(answer->body, "token"));
 	client->token = token ? memory_text(token, strlen(token)) : NULL;
 	answer_free(answer);
-	set_headers(client);
+	set_headers(client, &client->headers);
 	return true;
 }
 
@@ -546,13 +548,14 @@ out:
 void client_survey(struct client *client)
 {
 	client->probes = memory_get(client->config->n * sizeof *client->probes);
+	set_headers(client, &client->probe_headers);
 	for (size_t i = 0; i < client->config->n; i++) {
 		struct probe *probe = &client->probes[i];
 		char *url = url_of(client, i, "/v3/maintenance/status");
 
 		probe->easy = curl_easy_init();
 		if (probe->easy) {
-			set_up(client, probe->easy, url);
+			set_up(client, probe->easy, url, client->probe_headers);
 			curl_easy_setopt(probe->easy, CURLOPT_TIMEOUT_MS, (long)(client->attempt / NS_PER_MS));
 			curl_easy_setopt(probe->easy, CURLOPT_POSTFIELDS, "{}");
 			curl_easy_setopt(probe->easy, CURLOPT_WRITEFUNCTION, keep);
@@ -627,6 +630,8 @@ char *client_surveyed(struct client *client, int64_t limit, char **old)
 	}
 	free(client->probes);
 	client->probes = NULL;
+	curl_slist_free_all(client->probe_headers);
+	client->probe_headers = NULL;
 	return error;
 }
 
@@ -685,7 +690,8 @@ void client_watch(struct client *client, json_t *requests)
 		text = both;
 	}
 	json_decref(requests);
-	set_up(client, client->watch, url);
+	set_headers(client, &client->watch_headers);
+	set_up(client, client->watch, url, client->watch_headers);
 	curl_easy_setopt(client->watch, CURLOPT_COPYPOSTFIELDS, text);
 	curl_easy_setopt(client->watch, CURLOPT_WRITEFUNCTION, stream);
 	curl_easy_setopt(client->watch, CURLOPT_WRITEDATA, client);
@@ -712,7 +718,7 @@ char *client_open(struct client *client, const struct config *config)
 	client->watch = curl_easy_init();
 	if (!client->multi || !client->easy || !client->watch)
 		return format("libcurl cannot be used");
-	set_headers(client);
+	set_headers(client, &client->headers);
 	return NULL;
 }
 
@@ -723,6 +729,7 @@ void client_close(struct client *client)
 	curl_easy_cleanup(client->easy);
 	curl_multi_cleanup(client->multi);
 	curl_slist_free_all(client->headers);
+	curl_slist_free_all(client->watch_headers);
 	free(client->token);
 	free(client->line);
 }

@@ -47,7 +47,8 @@ struct client {
 	const struct config *config;
 	CURLM *multi;
 	CURL *easy;
-	struct curl_slist *headers;
+	/* Those of calls, the stream and the probes: libcurl uses a list until its transfer is done, and a token may be renewed before. */
+	struct curl_slist *headers, *watch_headers, *probe_headers;
 	char *token;			/* of the user, or NULL */
 	size_t endpoint;		/* the one that has answered last: it is tried first */
 	int64_t attempt;		/* ns: so long one endpoint may take */
