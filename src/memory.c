@@ -1,6 +1,8 @@
 #include "memory.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,6 +39,20 @@ char *memory_text(const char *from, size_t n)
 	char *text = from ? memory_get(n + 1) : NULL;
 
 	return text ? memcpy(text, from, n) : NULL;
+}
+
+char *memory_format(const char *format, ...)
+{
+	va_list arguments;
+	char *text;
+	int n;
+
+	va_start(arguments, format);
+	n = vasprintf(&text, format, arguments);
+	va_end(arguments);
+	if (n < 0)
+		fail();
+	return text;
 }
 
 void *memory_grow(void *items, size_t used, size_t *room, size_t size)

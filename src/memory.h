@@ -13,6 +13,9 @@ void *memory_copy(const void *from, size_t n);
 /* The N bytes FROM as a string; NULL for NULL. */
 char *memory_text(const char *from, size_t n);
 
+/* A text as printf makes it. */
+char *memory_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /*
  * Makes room for one more item of SIZE bytes in ITEMS, of which USED are there, and *ROOM can be. Returns where ITEMS are now.
  */

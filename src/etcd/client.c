@@ -27,41 +27,19 @@ static int64_t now(void)
 	return clock_now(CLOCK_BOOTTIME);
 }
 
-static char *format(const char *text, ...)
-{
-	va_list arguments;
-	char *made;
-	int n;
-
-	va_start(arguments, text);
-	n = vasprintf(&made, text, arguments);
-	va_end(arguments);
-	return n < 0 ? memory_text("out of memory", strlen("out of memory")) : made;
-}
-
-/* --- JSON -------------------------------------------------------------------------------------------------------------------- */
-
-uint64_t json_number(const json_t *object, const char *name)
-{
-	const json_t *value = json_object_get(object, name);
-
-	/* 64-bit numbers are strings, of which a lease's may be negative in answers. */
-	if (json_is_string(value))
-		return json_string_value(value)[0] == '-' ? (uint64_t)strtoll(json_string_value(value), NULL, 10) : strtoull(json_string_value(value), NULL, 10);
-	return json_is_integer(value) ? (uint64_t)json_integer_value(value) : 0;
-}
-
-uint64_t header_number(const json_t *body, const char *name)
-{
-	return json_number(json_object_get(body, "header"), name);
-}
-
-/* --- what has gone wrong ----------------------------------------------------------------------------------------------------- */
-
-/* The bytes of an answer, and what libcurl says. */
+/* The bytes of an answer. */
 struct bytes {
 	char *text;
 	size_t length, room;
+};
+
+/* A call that is under way. */
+struct transfer {
+	CURL *easy;
+	struct bytes bytes;
+	char detail[CURL_ERROR_SIZE];
+	bool done;
+	CURLcode result;
 };
 
 static size_t keep(char *data, size_t size, size_t n, void *argument)
@@ -83,136 +61,21 @@ static size_t keep(char *data, size_t size, size_t n, void *argument)
 	return n;
 }
 
-static void fail(struct answer *answer, enum code code, char *text)
+/* How ANSWER's endpoint was asked. */
+static struct asked asked(const struct client *client, const struct answer *answer)
 {
-	answer->code = code;
-	answer->text = text;
+	return (struct asked){ .url = client->config->endpoints[answer->endpoint], .user = client->config->user, .known = client->cluster != 0 };
 }
 
-/* No answer: CURL says why, and DETAIL in its own words. */
-static void explain_transport(const struct client *client, struct answer *answer, CURLcode curl, const char *detail)
+/* No answer: libcurl says why. */
+static void explain(const struct client *client, struct answer *answer, const struct transfer *transfer)
 {
-	const char *url = client->config->endpoints[answer->endpoint];
-	bool tls = !strncmp(url, "https:", 6);
+	const struct asked whom = asked(client, answer);
+	const char *detail = *transfer->detail ? transfer->detail : curl_easy_strerror(transfer->result);
 	long error = 0;
 
-	curl_easy_getinfo(client->easy, CURLINFO_OS_ERRNO, &error);
-	switch (curl) {
-	case CURLE_COULDNT_RESOLVE_HOST:
-		fail(answer, CODE_NO_ANSWER, format("the name of %s cannot be resolved", url));
-		break;
-	case CURLE_COULDNT_CONNECT:
-		fail(answer, CODE_NO_ANSWER, format("%s cannot be reached: %s", url, error ? strerror((int)error) : detail));
-		break;
-	case CURLE_OPERATION_TIMEDOUT:
-		fail(answer, CODE_NO_ANSWER, format("%s does not answer", url));
-		break;
-	case CURLE_PEER_FAILED_VERIFICATION:
-		fail(answer, CODE_REFUSED, format("the certificate of %s is not to be trusted (ETCDCTL_CACERT says by whom it may be signed): %s", url, detail));
-		break;
-	case CURLE_SSL_CERTPROBLEM:
-	case CURLE_SSL_CACERT_BADFILE:
-		fail(answer, CODE_REFUSED, format("a file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT cannot be used: %s", detail));
-		break;
-	case CURLE_SSL_CONNECT_ERROR:
-		/* One that has answered before is being restarted. */
-		fail(answer, client->cluster ? CODE_NO_ANSWER : CODE_REFUSED, format("%s does not speak TLS, or refuses our certificate (ETCDCTL_CERT, ETCDCTL_KEY): %s", url, detail));
-		break;
-	case CURLE_WEIRD_SERVER_REPLY:
-	case CURLE_UNSUPPORTED_PROTOCOL:
-	case CURLE_HTTP2:
-		fail(answer, CODE_REFUSED, format("%s does not speak HTTP: is it etcd's client port?", url));
-		break;
-	case CURLE_GOT_NOTHING:
-	case CURLE_SEND_ERROR:
-	case CURLE_RECV_ERROR:
-		/* TLS 1.3: the server looks at our certificate after the handshake. */
-		if (tls && !client->cluster)
-			fail(answer, CODE_REFUSED, format("%s closes the connection: it may want another client certificate (ETCDCTL_CERT, ETCDCTL_KEY)", url));
-		else if (!client->cluster)
-			fail(answer, CODE_REFUSED, format("%s closes the connection: it may want TLS (https://)", url));
-		else
-			fail(answer, CODE_NO_ANSWER, format("%s has closed the connection", url));
-		break;
-	default:
-		fail(answer, CODE_NO_ANSWER, format("%s: %s", url, detail));
-	}
-}
-
-/* The message of an error in any of the shapes that etcd's versions have; and its code, 0 if it has none. */
-static const char *error_in(const json_t *body, int *code)
-{
-	const json_t *error = json_object_get(body, "error"), *message = json_object_get(body, "message");
-
-	*code = (int)json_number(body, "code");
-	if (json_is_object(error)) {
-		*code = (int)json_number(error, json_object_get(error, "code") ? "code" : "grpc_code");
-		message = json_object_get(error, "message");
-	} else if (!message) {
-		message = error;
-	}
-	return json_is_string(message) ? json_string_value(message) : NULL;
-}
-
-/* An error of etcd itself. */
-static void explain_error(const struct client *client, struct answer *answer, int code, const char *message)
-{
-	const char *url = client->config->endpoints[answer->endpoint];
-	const char *user = client->config->user;
-
-	switch (code) {
-	case CODE_DENIED:
-		fail(answer, CODE_DENIED, format("etcd lets user '%s' not do that: it needs readwrite permission for all keys that begin with the lock's name and \"/\" (%s)",
-						 user ? user : "", url));
-		break;
-	case CODE_UNAUTHENTICATED:
-		fail(answer, CODE_UNAUTHENTICATED, format("%s wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD (%s)", url, message));
-		break;
-	case CODE_INVALID:
-		if (strstr(message, "user name is empty"))
-			fail(answer, CODE_REFUSED, format("%s wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD", url));
-		else if (strstr(message, "authentication failed"))
-			fail(answer, CODE_REFUSED, format("%s refuses user '%s': wrong name or password (ETCDCTL_USER, ETCDCTL_PASSWORD)", url, user ? user : ""));
-		else
-			fail(answer, CODE_INVALID, format("%s: %s", url, message));
-		break;
-	case CODE_EXHAUSTED:
-		fail(answer, CODE_EXHAUSTED, format("%s takes nothing new: its database is full (%s)", url, message));
-		break;
-	default:
-		/* The gateway dials its own server, with the server's certificate. */
-		if (code == CODE_UNAVAILABLE && (strstr(message, "bad certificate") || strstr(message, "connection closed") || strstr(message, "client preface")) && !client->cluster)
-			fail(answer, CODE_REFUSED, format("the JSON gateway of %s cannot reach its own server: does the server's certificate allow "
-							  "clientAuth? (%s)", url, message));
-		else
-			fail(answer, (enum code)code, format("%s: %s", url, message));
-	}
-}
-
-/* An answer that is no JSON, or none of etcd's. */
-static void explain_other(const struct client *client, struct answer *answer, long status, const char *text)
-{
-	const char *url = client->config->endpoints[answer->endpoint];
-	char shown[120];
-
-	if (text && strstr(text, "CommonName"))
-		fail(answer, CODE_REFUSED, format("%s takes no client certificate with a common name through its JSON gateway once users are switched on: "
-						  "use one with an empty CN (ETCDCTL_CERT)", url));
-	else if (text && strstr(text, "HTTP request to an HTTPS server"))
-		fail(answer, CODE_REFUSED, format("%s wants TLS: write https:// in ETCDCTL_ENDPOINTS", url));
-	else if (status == 404)
-		fail(answer, CODE_REFUSED, format("%s has no JSON gateway: it may be switched off (--enable-grpc-gateway), on another port "
-						  "(--listen-client-http-urls), or this is no etcd from 3.4 on", url));
-	else if (status >= 500)
-		fail(answer, CODE_UNAVAILABLE, format("%s: HTTP status %ld", url, status));
-	else {
-		size_t n = 0;
-
-		for (; text && text[n] && n < sizeof shown - 1; n++)
-			shown[n] = text[n] >= ' ' && text[n] < 127 ? text[n] : ' ';
-		shown[n] = 0;
-		fail(answer, CODE_REFUSED, format("%s does not answer as etcd does: HTTP status %ld, \"%s\"", url, status, shown));
-	}
+	curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &error);
+	answer_explain(answer, &whom, transfer->result, transfer->result == CURLE_COULDNT_CONNECT && error ? strerror((int)error) : detail);
 }
 
 /* Takes in whose answer it is: members of another cluster must never be asked for the same lock. */
@@ -232,54 +95,16 @@ static bool is_our_cluster(struct client *client, struct answer *answer)
 /* BYTES came with the HTTP status STATUS. */
 static void read_answer(struct client *client, struct answer *answer, long status, const struct bytes *bytes)
 {
-	json_t *body = bytes->text ? json_loadb(bytes->text, bytes->length, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
-	const char *message;
-	int code;
+	const struct asked whom = asked(client, answer);
 
-	if (!json_is_object(body)) {
-		explain_other(client, answer, status, bytes->text);
-		json_decref(body);
+	answer_read(answer, &whom, status, bytes->text, bytes->length);
+	if (answer->code != CODE_OK || is_our_cluster(client, answer))
 		return;
-	}
-	message = error_in(body, &code);
-	if (code || (status != 200 && status != 0)) {
-		explain_error(client, answer, code ? code : CODE_UNKNOWN, message ? message : "no reason given");
-		json_decref(body);
-		return;
-	}
-	/* Streams wrap their answers. */
-	if (json_is_object(json_object_get(body, "result"))) {
-		json_t *result = json_incref(json_object_get(body, "result"));
-
-		json_decref(body);
-		body = result;
-	}
-	answer->code = CODE_OK;
-	answer->body = body;
-	if (is_our_cluster(client, answer))
-		return;
-	json_decref(answer->body);
-	answer->body = NULL;
-	fail(answer, CODE_REFUSED, format("%s belongs to another cluster than the others: ETCDCTL_ENDPOINTS has to name members of one",
-					  client->config->endpoints[answer->endpoint]));
-}
-
-void answer_free(struct answer *answer)
-{
-	json_decref(answer->body);
-	free(answer->text);
-	answer->body = NULL;
-	answer->text = NULL;
+	answer_free(answer);
+	answer_fail(answer, CODE_REFUSED, memory_format("%s belongs to another cluster than the others: ETCDCTL_ENDPOINTS has to name members of one", whom.url));
 }
 
 static void hear(struct client *client);
-
-/* What is asked of one endpoint, beside all else. */
-struct probe {
-	CURL *easy;
-	struct bytes bytes;
-	bool done;
-};
 
 /* --- the loop ---------------------------------------------------------------------------------------------------------------- */
 
@@ -296,38 +121,29 @@ static int timeout_until(int64_t limit)
 	return left <= 0 ? 0 : (int)((earlier(left, 60 * NS_PER_S) + NS_PER_MS - 1) / NS_PER_MS);
 }
 
-/* Moves all transfers on. Returns whether EASY is done, and how in RESULT. */
-static bool move(struct client *client, const CURL *easy, CURLcode *result)
+/* Moves all transfers on. */
+static void move(struct client *client)
 {
-	bool done = false;
 	int running, left;
 	CURLMsg *message;
 
 	curl_multi_perform(client->multi, &running);
 	while ((message = curl_multi_info_read(client->multi, &left))) {
-		CURL *ended = message->easy_handle;
-		CURLcode how = message->data.result;
+		struct transfer *transfer = NULL;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
-		if (ended == easy) {
-			*result = how;
-			done = true;
-		} else if (ended == client->watch) {
+		if (message->easy_handle == client->watch) {
 			/* The last line of an error has no newline. */
 			if (client->line_length > 0)
 				hear(client);
 			client_unwatch(client);
-		} else {
-			struct probe *probe = NULL;
-
-			curl_easy_getinfo(ended, CURLINFO_PRIVATE, (char **)&probe);
-			curl_multi_remove_handle(client->multi, ended);
-			if (probe)
-				probe->done = true;
+			continue;
 		}
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&transfer);
+		transfer->result = message->data.result;
+		transfer->done = true;
 	}
-	return done;
 }
 
 static void rest(struct client *client, int64_t limit)
@@ -345,9 +161,7 @@ static bool attend(struct client *client)
 bool client_wait(struct client *client, int64_t limit)
 {
 	for (;;) {
-		CURLcode result;
-
-		move(client, NULL, &result);
+		move(client);
 		if (attend(client))
 			return true;
 		if (now() >= limit)
@@ -378,7 +192,11 @@ static void set_up(struct client *client, CURL *easy, const char *url, struct cu
 		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 		return;
 	}
-	curl_easy_setopt(easy, CURLOPT_CAINFO, config->cacert);
+	/* Who names a CA trusts no other; libcurl would go on to trust the system's. */
+	if (config->cacert) {
+		curl_easy_setopt(easy, CURLOPT_CAINFO, config->cacert);
+		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+	}
 	curl_easy_setopt(easy, CURLOPT_SSLCERT, config->cert);
 	curl_easy_setopt(easy, CURLOPT_SSLKEY, config->key);
 	if (config->skip_verify) {
@@ -389,45 +207,100 @@ static void set_up(struct client *client, CURL *easy, const char *url, struct cu
 
 static char *url_of(const struct client *client, size_t endpoint, const char *path)
 {
-	return format("%s%s", client->config->endpoints[endpoint], path);
+	return memory_format("%s%s", client->config->endpoints[endpoint], path);
+}
+
+/* Begins a call of PATH at ENDPOINT. */
+static void begin(struct client *client, struct transfer *transfer, CURL *easy, struct curl_slist *headers, size_t endpoint, const char *path,
+		  const char *body)
+{
+	char *url = url_of(client, endpoint, path);
+
+	*transfer = (struct transfer){ .easy = easy };
+	set_up(client, easy, url, headers);
+	free(url);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)(client->attempt / NS_PER_MS));
+	curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, body);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, keep);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer->bytes);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->detail);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, (char *)transfer);
+	curl_multi_add_handle(client->multi, easy);
+}
+
+/* Ends a call, done or not. */
+static void end(struct client *client, struct transfer *transfer, struct answer *answer)
+{
+	long status = 0;
+
+	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_multi_remove_handle(client->multi, transfer->easy);
+	if (!transfer->done)
+		answer_fail(answer, CODE_STOPPED, memory_format("stopped"));
+	else if (transfer->result)
+		explain(client, answer, transfer);
+	else
+		read_answer(client, answer, status, &transfer->bytes);
+	free(transfer->bytes.text);
 }
 
 /* Calls once. */
 static void attempt(struct client *client, const char *path, const char *body, struct answer *answer)
 {
-	char *url = url_of(client, answer->endpoint, path), detail[CURL_ERROR_SIZE] = "";
-	struct bytes bytes = { .text = NULL };
-	CURLcode result = CURLE_OK;
-	bool stopped = false;
-	long status = 0;
+	struct transfer transfer;
 
-	set_up(client, client->easy, url, client->headers);
-	curl_easy_setopt(client->easy, CURLOPT_TIMEOUT_MS, (long)(client->attempt / NS_PER_MS));
-	curl_easy_setopt(client->easy, CURLOPT_POSTFIELDS, body);
-	curl_easy_setopt(client->easy, CURLOPT_WRITEFUNCTION, keep);
-	curl_easy_setopt(client->easy, CURLOPT_WRITEDATA, &bytes);
-	curl_easy_setopt(client->easy, CURLOPT_ERRORBUFFER, detail);
 	answer->sent = now();
-	curl_multi_add_handle(client->multi, client->easy);
-	while (!move(client, client->easy, &result)) {
-		stopped = attend(client);
-		if (stopped)
+	begin(client, &transfer, client->easy, client->headers, answer->endpoint, path, body);
+	for (;;) {
+		move(client);
+		if (transfer.done || attend(client))
 			break;
 		rest(client, DEADLINE_NEVER);
 	}
-	curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &status);
-	curl_multi_remove_handle(client->multi, client->easy);
-	if (stopped)
-		fail(answer, CODE_STOPPED, format("stopped"));
-	else if (result)
-		explain_transport(client, answer, result, *detail ? detail : curl_easy_strerror(result));
-	else
-		read_answer(client, answer, status, &bytes);
-	free(bytes.text);
-	free(url);
+	end(client, &transfer, answer);
 }
 
-/* Makes *HEADERS anew, with the user's token if there is one. */
+/* Whether the request has left. */
+static bool is_sent(const struct transfer *transfer)
+{
+	long size = 0;
+
+	curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &size);
+	return size > 0;
+}
+
+void client_call_both(struct client *client, const char *first_path, json_t *first_body, struct answer *first,
+		      const char *second_path, json_t *second_body, struct answer *second)
+{
+	char *first_text = json_dumps(first_body, JSON_COMPACT), *second_text = json_dumps(second_body, JSON_COMPACT);
+	struct transfer transfers[2];
+	bool both = false;
+
+	json_decref(first_body);
+	json_decref(second_body);
+	*first = *second = (struct answer){ .endpoint = client->endpoint, .sent = now() };
+	begin(client, &transfers[0], client->easy, client->headers, first->endpoint, first_path, first_text ? first_text : "{}");
+	for (;;) {
+		move(client);
+		if (!both && (transfers[0].done || is_sent(&transfers[0]))) {
+			begin(client, &transfers[1], client->second, client->headers, second->endpoint, second_path,
+			      second_text ? second_text : "{}");
+			both = true;
+			continue;
+		}
+		if ((both && transfers[0].done && transfers[1].done) || attend(client))
+			break;
+		rest(client, DEADLINE_NEVER);
+	}
+	end(client, &transfers[0], first);
+	if (both)
+		end(client, &transfers[1], second);
+	else
+		answer_fail(second, CODE_STOPPED, memory_format("stopped"));
+	free(first_text);
+	free(second_text);
+}
+
 static void set_headers(const struct client *client, struct curl_slist **headers)
 {
 	curl_slist_free_all(*headers);
@@ -436,7 +309,7 @@ static void set_headers(const struct client *client, struct curl_slist **headers
 	*headers = curl_slist_append(*headers, "Grpc-Metadata-hasleader: true");
 	*headers = curl_slist_append(*headers, "Expect:");
 	if (client->token) {
-		char *header = format("Authorization: %s", client->token);
+		char *header = memory_format("Authorization: %s", client->token);
 
 		*headers = curl_slist_append(*headers, header);
 		free(header);
@@ -455,7 +328,7 @@ static bool authenticate(struct client *client, struct answer *answer)
 	client->token = NULL;
 	set_headers(client, &client->headers);
 	if (!text) {
-		fail(answer, CODE_REFUSED, format("ETCDCTL_USER and ETCDCTL_PASSWORD have to be UTF-8"));
+		answer_fail(answer, CODE_REFUSED, memory_format("ETCDCTL_USER and ETCDCTL_PASSWORD have to be UTF-8"));
 		return false;
 	}
 	attempt(client, "/v3/auth/authenticate", text, answer);
@@ -501,10 +374,24 @@ void client_call_at(struct client *client, size_t endpoint, const char *path, js
 		client->endpoint = endpoint;
 }
 
-/* Whether another try, at another endpoint or later, may do better. */
+/* Whether another try, at another endpoint or later, may do better: unless the answer is about what was asked, or by whom. */
 static bool may_pass(enum code code)
 {
-	return code == CODE_NO_ANSWER || code == CODE_UNAVAILABLE || code == CODE_UNKNOWN || code == CODE_DEADLINE;
+	switch (code) {
+	case CODE_OK:
+	case CODE_INVALID:
+	case CODE_NOT_FOUND:
+	case CODE_DENIED:
+	case CODE_EXHAUSTED:
+	case CODE_PRECONDITION:
+	case CODE_OUT_OF_RANGE:
+	case CODE_UNAUTHENTICATED:
+	case CODE_REFUSED:
+	case CODE_STOPPED:
+		return false;
+	default:
+		return true;
+	}
 }
 
 void client_call(struct client *client, const char *path, json_t *body, int64_t limit, struct answer *answer)
@@ -532,7 +419,7 @@ void client_call(struct client *client, const char *path, json_t *body, int64_t 
 		}
 		if (client_wait(client, earlier(limit, now() + pauses[round < 3 ? round : 2]))) {
 			answer_free(answer);
-			fail(answer, CODE_STOPPED, format("stopped"));
+			answer_fail(answer, CODE_STOPPED, memory_format("stopped"));
 			goto out;
 		}
 		if (now() >= limit)
@@ -550,32 +437,13 @@ void client_survey(struct client *client)
 	client->probes = memory_get(client->config->n * sizeof *client->probes);
 	set_headers(client, &client->probe_headers);
 	for (size_t i = 0; i < client->config->n; i++) {
-		struct probe *probe = &client->probes[i];
-		char *url = url_of(client, i, "/v3/maintenance/status");
+		CURL *easy = curl_easy_init();
 
-		probe->easy = curl_easy_init();
-		if (probe->easy) {
-			set_up(client, probe->easy, url, client->probe_headers);
-			curl_easy_setopt(probe->easy, CURLOPT_TIMEOUT_MS, (long)(client->attempt / NS_PER_MS));
-			curl_easy_setopt(probe->easy, CURLOPT_POSTFIELDS, "{}");
-			curl_easy_setopt(probe->easy, CURLOPT_WRITEFUNCTION, keep);
-			curl_easy_setopt(probe->easy, CURLOPT_WRITEDATA, &probe->bytes);
-			curl_easy_setopt(probe->easy, CURLOPT_PRIVATE, probe);
-			curl_multi_add_handle(client->multi, probe->easy);
-		}
-		probe->done = !probe->easy;
-		free(url);
+		if (easy)
+			begin(client, &client->probes[i], easy, client->probe_headers, i, "/v3/maintenance/status", "{}");
+		else
+			client->probes[i].done = true;
 	}
-}
-
-/* Whether VERSION has bugs because of which a lease can be ended too early, or kept alive though it is dead. */
-static bool is_old(const char *version)
-{
-	unsigned major, minor, patch;
-
-	if (sscanf(version, "%u.%u.%u", &major, &minor, &patch) != 3)
-		return false;
-	return major < 3 || (major == 3 && (minor < 4 || (minor == 4 && patch < 31) || (minor == 5 && patch < 13)));
 }
 
 static bool is_surveyed(const struct client *client)
@@ -596,9 +464,9 @@ static char *read_probe(struct client *client, size_t i, char **old)
 	char *error = NULL;
 
 	if (cluster && client->cluster && cluster != client->cluster)
-		error = format("%s belongs to another cluster than %s: ETCDCTL_ENDPOINTS has to name members of one", client->config->endpoints[i],
+		error = memory_format("%s belongs to another cluster than %s: ETCDCTL_ENDPOINTS has to name members of one", client->config->endpoints[i],
 			       client->config->endpoints[client->endpoint]);
-	if (version && !*old && is_old(version))
+	if (version && !*old && answer_is_of_old(version))
 		*old = memory_text(version, strlen(version));
 	json_decref(body);
 	return error;
@@ -610,18 +478,16 @@ char *client_surveyed(struct client *client, int64_t limit, char **old)
 
 	*old = NULL;
 	while (!is_surveyed(client) && now() < limit) {
-		CURLcode result;
-
-		move(client, NULL, &result);
+		move(client);
 		if (attend(client))
 			break;
 		if (!is_surveyed(client))
 			rest(client, limit);
 	}
 	for (size_t i = 0; i < client->config->n; i++) {
-		struct probe *probe = &client->probes[i];
+		struct transfer *probe = &client->probes[i];
 
-		if (probe->easy && !probe->done)
+		if (probe->easy)
 			curl_multi_remove_handle(client->multi, probe->easy);
 		if (probe->done && !error)
 			error = read_probe(client, i, old);
@@ -640,13 +506,12 @@ char *client_surveyed(struct client *client, int64_t limit, char **old)
 /* One line of the stream, or what is there of the last one when it has ended. */
 static void hear(struct client *client)
 {
-	json_t *body = json_loadb(client->line, client->line_length, JSON_DISABLE_EOF_CHECK, NULL);
-	json_t *result = json_object_get(body, "result");
+	json_t *result = answer_result(client->line, client->line_length);
 
 	client->line_length = 0;
-	if (json_is_object(result) && client->event)
+	if (result && client->event)
 		client->event(client->owner, result);
-	json_decref(body);
+	json_decref(result);
 }
 
 static size_t stream(char *data, size_t size, size_t n, void *argument)
@@ -683,7 +548,7 @@ void client_watch(struct client *client, json_t *requests)
 	client_unwatch(client);
 	/* One after the other, in one body. */
 	json_array_foreach(requests, i, request) {
-		char *one = json_dumps(request, JSON_COMPACT), *both = format("%s%s\n", text, one ? one : "");
+		char *one = json_dumps(request, JSON_COMPACT), *both = memory_format("%s%s\n", text, one ? one : "");
 
 		free(one);
 		free(text);
@@ -712,12 +577,13 @@ char *client_open(struct client *client, const struct config *config)
 		tls = tls || !strncmp(config->endpoints[i], "https:", 6);
 	/* The TLS library takes milliseconds to begin. */
 	if (curl_global_init(tls ? CURL_GLOBAL_SSL : CURL_GLOBAL_NOTHING))
-		return format("libcurl cannot be used");
+		return memory_format("libcurl cannot be used");
 	client->multi = curl_multi_init();
 	client->easy = curl_easy_init();
+	client->second = curl_easy_init();
 	client->watch = curl_easy_init();
-	if (!client->multi || !client->easy || !client->watch)
-		return format("libcurl cannot be used");
+	if (!client->multi || !client->easy || !client->second || !client->watch)
+		return memory_format("libcurl cannot be used");
 	set_headers(client, &client->headers);
 	return NULL;
 }
@@ -727,6 +593,7 @@ void client_close(struct client *client)
 	client_unwatch(client);
 	curl_easy_cleanup(client->watch);
 	curl_easy_cleanup(client->easy);
+	curl_easy_cleanup(client->second);
 	curl_multi_cleanup(client->multi);
 	curl_slist_free_all(client->headers);
 	curl_slist_free_all(client->watch_headers);

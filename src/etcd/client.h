@@ -12,41 +12,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "answer.h"
 #include "config.h"
 
 #define CLIENT_FDS 4
-#define CLIENT_TEXT 1024
-
-/* gRPC's status codes, as far as they make a difference. */
-enum code {
-	CODE_OK = 0,
-	CODE_UNKNOWN = 2,
-	CODE_INVALID = 3,
-	CODE_DEADLINE = 4,
-	CODE_NOT_FOUND = 5,
-	CODE_DENIED = 7,
-	CODE_EXHAUSTED = 8,
-	CODE_PRECONDITION = 9,
-	CODE_OUT_OF_RANGE = 11,
-	CODE_UNAVAILABLE = 14,
-	CODE_UNAUTHENTICATED = 16,
-	CODE_NO_ANSWER = 100,	/* of our own: the outcome is not known */
-	CODE_REFUSED = 101,	/* of our own: it is no etcd, or lets nobody in; trying again is of no use */
-	CODE_STOPPED = 102,	/* of our own: attend() has stopped the call */
-};
-
-struct answer {
-	enum code code;
-	json_t *body;		/* of CODE_OK; to be freed by answer_free() */
-	char *text;		/* of all others: what is wrong, with the endpoint; to be freed by answer_free() */
-	int64_t sent;		/* CLOCK_BOOTTIME, ns: before it was handed to the socket */
-	size_t endpoint;	/* which one has answered */
-};
 
 struct client {
 	const struct config *config;
 	CURLM *multi;
-	CURL *easy;
+	CURL *easy, *second;		/* for calls; the second for the other one of two at the same time */
 	/* Those of calls, the stream and the probes: libcurl uses a list until its transfer is done, and a token may be renewed before. */
 	struct curl_slist *headers, *watch_headers, *probe_headers;
 	char *token;			/* of the user, or NULL */
@@ -55,7 +29,7 @@ struct client {
 	uint64_t cluster;		/* its id; 0: not known yet */
 	bool wrong_cluster;		/* an endpoint belongs to another */
 	bool retried;			/* the last call was made more than once: an earlier try of it may have done what it asks for */
-	struct probe *probes;		/* one for each endpoint: client_survey() */
+	struct transfer *probes;		/* one for each endpoint: client_survey() */
 
 	struct curl_waitfd fds[CLIENT_FDS];	/* to be polled, too */
 	unsigned n_fds;
@@ -81,7 +55,12 @@ void client_call_at(struct client *client, size_t endpoint, const char *path, js
 /* The same at one endpoint after the other, the last good one first, until one has answered or CLOCK_BOOTTIME is LIMIT. */
 void client_call(struct client *client, const char *path, json_t *body, int64_t limit, struct answer *answer);
 
-void answer_free(struct answer *answer);
+/*
+ * Calls both at the last good endpoint, once each, at the same time: the second as soon as the first was sent, mostly to arrive after it.
+ * Nothing is done about a user's token that is missing or has expired.
+ */
+void client_call_both(struct client *client, const char *first_path, json_t *first_body, struct answer *first,
+		      const char *second_path, json_t *second_body, struct answer *second);
 
 /*
  * Asks all endpoints at once for their versions and clusters, while other calls go on. The answers are taken in by client_surveyed(),
@@ -98,11 +77,5 @@ void client_unwatch(struct client *client);
 
 /* Waits until attend() says so, or CLOCK_BOOTTIME is LIMIT. Returns whether attend() did. */
 bool client_wait(struct client *client, int64_t limit);
-
-/* The cluster's id and term in the header of BODY; 0: there is none. */
-uint64_t header_number(const json_t *body, const char *name);
-
-/* A number, which may be a string, in OBJECT; 0 if it is not there. */
-uint64_t json_number(const json_t *object, const char *name);
 
 #endif

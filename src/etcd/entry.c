@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "../memory.h"
+#include "answer.h"
 #include "base64.h"
-#include "client.h"
 
 #define VALUE_VERSION 1
 

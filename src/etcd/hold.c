@@ -218,7 +218,7 @@ void hold(struct session *session)
 		if ((session->canceled || !session->client.watching) && watch_due == DEADLINE_NEVER)
 			watch_due = earlier(session->renew_due + NS_PER_MS, session->deadline);
 		if (!session->lost && session_now() >= watch_due) {
-			session_watch(session, NULL, false, session->revision);
+			session_watch(session, NULL, false);
 			watch_due = DEADLINE_NEVER;
 		}
 	}

@@ -7,6 +7,7 @@
  *   config.c         where etcd is, and who we are for it
  *   session.c        me-only at the other end, the lease, the stream of events
  *     client.c         calls to the JSON gateway of etcd, by libcurl
+ *     answer.c         what it answers, and what is wrong
  *     requests.c       their bodies, by jansson
  *     base64.c         keys and values in them
  *     identity.c       who we are for those who look at the lock

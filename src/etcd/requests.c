@@ -29,6 +29,11 @@ struct keys keys_one(const char *key)
 	return (struct keys){ .key = base64_encode(key, strlen(key)) };
 }
 
+struct keys keys_copy(const struct keys *keys)
+{
+	return (struct keys){ .key = strdup(keys->key), .end = keys->end ? strdup(keys->end) : NULL };
+}
+
 void keys_free(struct keys *keys)
 {
 	free(keys->key);

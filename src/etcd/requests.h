@@ -19,8 +19,9 @@ struct keys {
 	char *key, *end;
 };
 
-/* The one KEY; to be freed by keys_free(). */
+/* The one KEY, and a copy; to be freed by keys_free(). */
 struct keys keys_one(const char *key);
+struct keys keys_copy(const struct keys *keys);
 void keys_free(struct keys *keys);
 
 /* TTL in seconds; LEASE is an id of the caller's choice, so that the request can be repeated. */

@@ -60,6 +60,8 @@ struct session {
 	bool changed;			/* something else was */
 	bool canceled;			/* the stream is of no use any more */
 	struct entry gone;		/* who was deleted, as it was then; key NULL: nobody */
+	struct keys other;		/* the key that is watched beside ours; without an end, and key NULL: none */
+	uint64_t other_modified;	/* its revision */
 	uint64_t revision;		/* of etcd, when we have looked the last time: from there on it is watched */
 
 	/* me-only and the command. */
@@ -92,7 +94,8 @@ enum renewal { RENEWAL_DONE, RENEWAL_FAILED, RENEWAL_LOST };
 
 /*
  * One attempt to renew the lease: a keepalive, and a linearizable read of our key at the same endpoint in the same term, for a leader
- * that has been replaced can go on to acknowledge a lease that is dead. TEXT, to be freed, says what was wrong.
+ * that has been replaced can go on to acknowledge a lease that is dead. The other key is read as well: if it has changed, so is said in
+ * session->changed. TEXT, to be freed, says what was wrong.
  */
 enum renewal session_renew(struct session *session, char **text);
 
@@ -102,8 +105,8 @@ int64_t session_interval(const struct session *session);
 /* client->event: what the stream says. */
 void session_event(void *session, json_t *result);
 
-/* Watches our key, and KEYS (NULL: none), of which deletions are wanted and PUTS, from REVISION on. */
-void session_watch(struct session *session, const struct keys *keys, bool puts, uint64_t revision);
+/* Watches our key, and OTHER (NULL: none; taken), of which deletions are wanted and PUTS, from session->revision on. */
+void session_watch(struct session *session, struct keys *other, bool puts);
 
 /* Now, on CLOCK_BOOTTIME; and in ms since 1970. */
 int64_t session_now(void);

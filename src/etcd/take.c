@@ -21,10 +21,13 @@
 #include "queue.h"
 #include "session.h"
 
-#define LOCK_DELAY (2 * NS_PER_S)
+#define LOCK_DELAY (3 * NS_PER_S)
 
 /* How soon it is looked whether me-only is still stopped. */
 #define LOOK_AGAIN (200 * NS_PER_MS)
+
+/* The queue is looked at without a reason after so many renewals. */
+#define LOOK_SELDOM 6
 
 /* So many of those at the head of a queue are looked at to see who has the lock. */
 #define HEAD 16
@@ -36,7 +39,9 @@
 struct line_of_entries {
 	struct entries before;		/* those before us; of an exclusive lock the head of the queue, and the last one */
 	bool ours_is_there;
+	unsigned renewals;		/* since the queue was looked at */
 	int64_t delay;			/* not to be taken before (CLOCK_BOOTTIME, ns) */
+	uint64_t to_ask;		/* a lease that is to be asked for before the lock is used; 0: none */
 	uint64_t named;			/* the create_revision of whom me-only was told as the holder */
 	uint64_t watched;		/* of whose key is watched; 0: nobody's; UINT64_MAX: all */
 };
@@ -133,6 +138,13 @@ static char *value_in(struct session *session, enum entry_state state)
 
 /* --- whose it was ------------------------------------------------------------------------------------------------------------ */
 
+/* Rule 4, for a lease that ANSWER tells of. Who has ended in good order leaves it behind. */
+static void conclude(struct line_of_entries *line, const struct answer *answer)
+{
+	if (answer->code != CODE_OK || (int64_t)json_number(answer->body, "TTL") <= 0)
+		line->delay = session_now() + LOCK_DELAY;
+}
+
 /* Rule 4: ENTRY is not there any more. KNOWN: it is as it was at its end. */
 static void consider(struct session *session, struct line_of_entries *line, const struct entry *entry, bool known)
 {
@@ -141,9 +153,7 @@ static void consider(struct session *session, struct line_of_entries *line, cons
 	if (known && (entry->state == ENTRY_KEPT || entry->state == ENTRY_WAITS))
 		return;
 	client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(entry->lease), limit_of(session), &answer);
-	/* Who has ended in good order leaves the lease behind. */
-	if (answer.code != CODE_OK || (int64_t)json_number(answer.body, "TTL") <= 0)
-		line->delay = session_now() + LOCK_DELAY;
+	conclude(line, &answer);
 	answer_free(&answer);
 }
 
@@ -216,21 +226,38 @@ static char *enter(struct session *session, struct line_of_entries *line)
 	return text;
 }
 
-/* Rule 2: nobody that matters was before us when we looked. Returns an error's text, to be freed. */
+/*
+ * Rule 2: nobody that matters was before us when we looked. What is still to be asked (rule 4) is asked at the same time: there is time
+ * for the delay after the write as well. Returns an error's text, to be freed.
+ */
 static char *acquire(struct session *session, struct line_of_entries *line, unsigned slot)
 {
 	struct entries was = line->before;
-	struct answer answer;
+	struct answer answer, lease = { .code = CODE_OK };
 	char *value, *text = NULL;
-	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), NULL);
+	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), NULL), *body;
 
 	session->entry.slot = slot;
 	value = value_in(session, ENTRY_HELD);
 	if (session->arguments->mode == ENTRY_EXCLUSIVE)
 		json_array_append_new(compare, compare_created(&session->prefix, "GREATER", session->created - 1));
-	client_call(&session->client, PATH_TXN, request_txn(compare, list_of(operation_put(&session->own, value, 0), NULL),
-							    look_operations(session, session->created)), limit_of(session), &answer);
+	body = request_txn(compare, list_of(operation_put(&session->own, value, 0), NULL), look_operations(session, session->created));
 	free(value);
+	if (line->to_ask) {
+		client_call_both(&session->client, PATH_TXN, json_incref(body), &answer, PATH_TIME_TO_LIVE, request_lease(line->to_ask), &lease);
+		conclude(line, &lease);
+		answer_free(&lease);
+		line->to_ask = 0;
+		/* At any failure it is done again, as often as needed: it can be repeated. */
+		if (answer.code == CODE_OK)
+			json_decref(body);
+		else
+			answer_free(&answer);
+	} else {
+		answer.code = CODE_NO_ANSWER;
+	}
+	if (answer.code != CODE_OK)
+		client_call(&session->client, PATH_TXN, body, limit_of(session), &answer);
 	if (answer.code != CODE_OK) {
 		text = answer.text;
 		answer.text = NULL;
@@ -294,12 +321,13 @@ static void watch(struct session *session, struct line_of_entries *line, enum qu
 		return;
 	line->watched = whom;
 	if (verdict == QUEUE_WATCH_ALL) {
-		session_watch(session, &session->prefix, false, session->revision);
+		keys = keys_copy(&session->prefix);
+		session_watch(session, &keys, false);
 		return;
 	}
 	keys = keys_one(blocker->key);
-	session_watch(session, &keys, session->arguments->mode == ENTRY_SLOTS, session->revision);
-	keys_free(&keys);
+	session_watch(session, &keys, session->arguments->mode == ENTRY_SLOTS);
+	session->other_modified = blocker->modified;
 }
 
 /* Renews while we wait. A lease that cannot be renewed in time is given up by the caller. Returns false if our key is gone. */
@@ -316,7 +344,7 @@ static bool renew(struct session *session)
 }
 
 /* Waits until there may be something new. Returns false if our place is lost. */
-static bool rest(struct session *session, const struct line_of_entries *line)
+static bool rest(struct session *session, struct line_of_entries *line)
 {
 	int64_t until = earlier(earlier(session->renew_due, session->deadline), session->wait_until ? session->wait_until : session->try_until);
 
@@ -330,7 +358,20 @@ static bool rest(struct session *session, const struct line_of_entries *line)
 	session->resting = false;
 	if (session->own_gone || session_now() >= session->deadline)
 		return false;
-	return session_now() < session->renew_due || renew(session);
+	if (session_now() < session->renew_due)
+		return true;
+	line->renewals++;
+	return renew(session);
+}
+
+/*
+ * Whether there may be something new. To look at the queue costs the server the more the longer it is, so those who wait do it seldom
+ * without a reason: who has the lock is only said to people.
+ */
+static bool is_new(const struct session *session, const struct line_of_entries *line)
+{
+	return session->changed || session->canceled || !session->client.watching || line->renewals >= LOOK_SELDOM || session_now() < line->delay + NS_PER_S ||
+	       (session->wait_until ? session_now() >= session->wait_until : session_now() >= session->try_until);
 }
 
 enum step {
@@ -489,14 +530,21 @@ static enum step join_again(struct session *session, struct line_of_entries *lin
 	return join(session, line);
 }
 
-/* The one that was watched is gone. Whether that is all that has to be known: nobody else was before us. */
-static bool was_the_only_one(struct session *session, struct line_of_entries *line)
+/*
+ * The one that was watched, the last before us, is gone, and had the lock: then nobody before it was left. That needs no look at the
+ * queue; the transaction that takes the lock looks, too.
+ */
+static bool was_the_last_one(struct session *session, struct line_of_entries *line)
 {
-	if (!session->gone.key || session->arguments->mode != ENTRY_EXCLUSIVE || line->before.n != 1 ||
-	    line->before.all[0].created != session->gone.created)
+	const size_t n = line->before.n;
+
+	if (!session->gone.key || session->arguments->mode != ENTRY_EXCLUSIVE || n == 0 || line->before.all[n - 1].created != session->gone.created)
+		return false;
+	/* Of a foreign one it is not known whether it had the lock. */
+	if (n > 1 && session->gone.state != ENTRY_HELD && session->gone.state != ENTRY_KEPT)
 		return false;
 	entries_free(&line->before);
-	consider(session, line, &session->gone, true);
+	line->to_ask = session->gone.state == ENTRY_KEPT || session->gone.state == ENTRY_WAITS ? 0 : session->gone.lease;
 	return true;
 }
 
@@ -509,8 +557,11 @@ static enum step wait_and_look(struct session *session, struct line_of_entries *
 		return join_again(session, line);
 	if (session->orphaned)
 		return STEP_OVER;
+	if (!is_new(session, line))
+		return STEP_REST;
 	session->changed = false;
-	if (was_the_only_one(session, line))
+	line->renewals = 0;
+	if (was_the_last_one(session, line))
 		return STEP_JUDGE;
 	text = look(session, line);
 	if (text)

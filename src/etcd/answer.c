@@ -1,0 +1,223 @@
+#include "answer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../memory.h"
+
+/* --- numbers ----------------------------------------------------------------------------------------------------------------- */
+
+uint64_t json_number(const json_t *object, const char *name)
+{
+	const json_t *value = json_object_get(object, name);
+
+	/* 64-bit numbers are strings, of which a lease's may be negative in answers. */
+	if (json_is_string(value))
+		return json_string_value(value)[0] == '-' ? (uint64_t)strtoll(json_string_value(value), NULL, 10) : strtoull(json_string_value(value), NULL, 10);
+	return json_is_integer(value) ? (uint64_t)json_integer_value(value) : 0;
+}
+
+uint64_t header_number(const json_t *body, const char *name)
+{
+	return json_number(json_object_get(body, "header"), name);
+}
+
+/* --- what has gone wrong ----------------------------------------------------------------------------------------------------- */
+
+void answer_free(struct answer *answer)
+{
+	json_decref(answer->body);
+	free(answer->text);
+	answer->body = NULL;
+	answer->text = NULL;
+}
+
+void answer_fail(struct answer *answer, enum code code, char *text)
+{
+	answer->code = code;
+	answer->text = text;
+}
+
+void answer_explain(struct answer *answer, const struct asked *asked, CURLcode curl, const char *detail)
+{
+	const char *url = asked->url;
+	/* One that has answered before is being restarted. */
+	const enum code refused = asked->known ? CODE_NO_ANSWER : CODE_REFUSED;
+
+	switch (curl) {
+	case CURLE_COULDNT_RESOLVE_HOST:
+		answer_fail(answer, CODE_NO_ANSWER, memory_format("the name of %s cannot be resolved", url));
+		break;
+	case CURLE_COULDNT_CONNECT:
+		answer_fail(answer, CODE_NO_ANSWER, memory_format("%s cannot be reached: %s", url, detail));
+		break;
+	case CURLE_OPERATION_TIMEDOUT:
+		answer_fail(answer, CODE_NO_ANSWER, memory_format("%s does not answer", url));
+		break;
+	case CURLE_PEER_FAILED_VERIFICATION:
+		answer_fail(answer, CODE_REFUSED, memory_format("the certificate of %s is not to be trusted (ETCDCTL_CACERT says by whom it may be "
+								"signed): %s", url, detail));
+		break;
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_SSL_CACERT_BADFILE:
+		answer_fail(answer, CODE_REFUSED, memory_format("a file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT cannot be used: %s", detail));
+		break;
+	case CURLE_SSL_CONNECT_ERROR:
+		answer_fail(answer, refused, memory_format("%s does not speak TLS, or refuses our certificate (ETCDCTL_CERT, ETCDCTL_KEY): %s", url, detail));
+		break;
+	case CURLE_WEIRD_SERVER_REPLY:
+	case CURLE_UNSUPPORTED_PROTOCOL:
+	case CURLE_HTTP2:
+		answer_fail(answer, refused, memory_format("%s does not speak HTTP: is it etcd's client port?", url));
+		break;
+	case CURLE_GOT_NOTHING:
+	case CURLE_SEND_ERROR:
+	case CURLE_RECV_ERROR:
+		/* TLS 1.3: the server looks at our certificate after the handshake. */
+		if (asked->known)
+			answer_fail(answer, CODE_NO_ANSWER, memory_format("%s has closed the connection", url));
+		else if (!strncmp(url, "https:", 6))
+			answer_fail(answer, CODE_REFUSED, memory_format("%s closes the connection: it may want another client certificate (ETCDCTL_CERT, "
+									"ETCDCTL_KEY)", url));
+		else
+			answer_fail(answer, CODE_REFUSED, memory_format("%s closes the connection: it may want TLS (https://)", url));
+		break;
+	default:
+		answer_fail(answer, CODE_NO_ANSWER, memory_format("%s: %s", url, detail));
+	}
+}
+
+/*
+ * The message of an error in any of the shapes that etcd's versions have, and its code, which is CODE_OK if BODY is no error:
+ *
+ *  3.4, and 3.5 as it was released         {"error":TEXT,"message":TEXT,"code":N}
+ *  the same, of a stream                   {"error":{"grpc_code":N,"http_code":N,"message":TEXT,"http_status":TEXT}}
+ *  3.6, and 3.5 as in Debian               {"code":N,"message":TEXT}
+ *  the same, of a stream                   {"error":{"code":N,"message":TEXT}}
+ */
+static const char *error_in(const json_t *body, enum code *code)
+{
+	const json_t *error = json_object_get(body, "error"), *message = json_object_get(body, "message");
+	uint64_t n = json_number(body, "code");
+
+	if (json_is_object(error)) {
+		n = json_number(error, json_object_get(error, "code") ? "code" : "grpc_code");
+		message = json_object_get(error, "message");
+	} else if (!message) {
+		message = error;
+	}
+	*code = n > CODE_LAST || (n == 0 && error) ? CODE_UNKNOWN : (enum code)n;
+	return json_is_string(message) ? json_string_value(message) : NULL;
+}
+
+/* An error of etcd itself. */
+static void explain_error(struct answer *answer, const struct asked *asked, enum code code, const char *message)
+{
+	const char *url = asked->url, *user = asked->user ? asked->user : "";
+
+	switch (code) {
+	case CODE_DENIED:
+		answer_fail(answer, CODE_DENIED, memory_format("etcd lets user '%s' not do that: it needs readwrite permission for all keys that begin with "
+							       "the lock's name and \"/\" (%s)", user, url));
+		break;
+	case CODE_UNAUTHENTICATED:
+		answer_fail(answer, CODE_UNAUTHENTICATED, memory_format("%s wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD (%s)", url, message));
+		break;
+	case CODE_INVALID:
+		if (strstr(message, "user name is empty"))
+			answer_fail(answer, CODE_REFUSED, memory_format("%s wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD", url));
+		else if (strstr(message, "authentication failed"))
+			answer_fail(answer, CODE_REFUSED, memory_format("%s refuses user '%s': wrong name or password (ETCDCTL_USER, ETCDCTL_PASSWORD)", url, user));
+		else
+			answer_fail(answer, CODE_INVALID, memory_format("%s: %s", url, message));
+		break;
+	case CODE_EXHAUSTED:
+		answer_fail(answer, CODE_EXHAUSTED, memory_format("%s takes nothing new: its database is full (%s)", url, message));
+		break;
+	default:
+		/* The gateway dials its own server, with the server's certificate. */
+		if (code == CODE_UNAVAILABLE && (strstr(message, "bad certificate") || strstr(message, "connection closed")) && !asked->known)
+			answer_fail(answer, CODE_REFUSED, memory_format("the JSON gateway of %s cannot reach its own server: does the server's certificate "
+									"allow clientAuth? (%s)", url, message));
+		else
+			answer_fail(answer, code, memory_format("%s: %s", url, message));
+	}
+}
+
+/* An answer that is no JSON, or none of etcd's. */
+static void explain_other(struct answer *answer, const struct asked *asked, long status, const char *text)
+{
+	const char *url = asked->url;
+	char shown[120];
+
+	if (text && strstr(text, "CommonName"))
+		answer_fail(answer, CODE_REFUSED, memory_format("%s takes no client certificate with a common name through its JSON gateway once users are "
+								"switched on: use one with an empty CN (ETCDCTL_CERT)", url));
+	else if (text && strstr(text, "HTTP request to an HTTPS server"))
+		answer_fail(answer, CODE_REFUSED, memory_format("%s wants TLS: write https:// in ETCDCTL_ENDPOINTS", url));
+	else if (status == 404)
+		answer_fail(answer, CODE_REFUSED, memory_format("%s has no JSON gateway: it may be switched off (--enable-grpc-gateway), on another port "
+								"(--listen-client-http-urls), or this is no etcd from 3.4 on", url));
+	else if (status >= 500)
+		answer_fail(answer, CODE_UNAVAILABLE, memory_format("%s: HTTP status %ld", url, status));
+	else {
+		size_t n = 0;
+
+		for (; text && text[n] && n < sizeof shown - 1; n++)
+			shown[n] = text[n] >= ' ' && text[n] < 127 ? text[n] : ' ';
+		shown[n] = 0;
+		answer_fail(answer, CODE_REFUSED, memory_format("%s does not answer as etcd does: HTTP status %ld, \"%s\"", url, status, shown));
+	}
+}
+
+/* --- reading ----------------------------------------------------------------------------------------------------------------- */
+
+/* The first value in the N bytes TEXT: an answer of a stream may be followed by others. */
+static json_t *parse(const char *text, size_t n)
+{
+	return text ? json_loadb(text, n, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
+}
+
+void answer_read(struct answer *answer, const struct asked *asked, long status, const char *text, size_t n)
+{
+	json_t *body = parse(text, n), *result = json_object_get(body, "result");
+	const char *message;
+	enum code code;
+
+	if (!json_is_object(body)) {
+		explain_other(answer, asked, status, text);
+		json_decref(body);
+		return;
+	}
+	message = error_in(body, &code);
+	if (code != CODE_OK || status != 200) {
+		explain_error(answer, asked, code != CODE_OK ? code : CODE_UNKNOWN, message ? message : "no reason given");
+		json_decref(body);
+		return;
+	}
+	answer->code = CODE_OK;
+	/* Streams wrap their answers. */
+	answer->body = json_incref(json_is_object(result) ? result : body);
+	json_decref(body);
+}
+
+json_t *answer_result(const char *line, size_t n)
+{
+	json_t *body = parse(line, n), *result = json_object_get(body, "result");
+
+	if (!json_is_object(result))
+		result = NULL;
+	json_incref(result);
+	json_decref(body);
+	return result;
+}
+
+bool answer_is_of_old(const char *version)
+{
+	unsigned major, minor, patch;
+
+	if (sscanf(version, "%u.%u.%u", &major, &minor, &patch) != 3)
+		return false;
+	return major < 3 || (major == 3 && (minor < 4 || (minor == 4 && patch < 31) || (minor == 5 && patch < 13)));
+}

@@ -1,0 +1,70 @@
+/*
+ * Answers of etcd's JSON gateway: what an HTTP status and the bytes that came with it mean, in all the shapes that etcd's versions have.
+ * Nothing is asked or sent here.
+ */
+#ifndef ETCD_ANSWER_H
+#define ETCD_ANSWER_H
+
+#include <curl/curl.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* gRPC's status codes, as far as they make a difference. */
+enum code {
+	CODE_OK = 0,
+	CODE_UNKNOWN = 2,
+	CODE_INVALID = 3,
+	CODE_DEADLINE = 4,
+	CODE_NOT_FOUND = 5,
+	CODE_DENIED = 7,
+	CODE_EXHAUSTED = 8,
+	CODE_PRECONDITION = 9,
+	CODE_OUT_OF_RANGE = 11,
+	CODE_UNAVAILABLE = 14,
+	CODE_UNAUTHENTICATED = 16,
+	CODE_LAST = 16,
+	CODE_NO_ANSWER = 100,	/* of our own: the outcome is not known */
+	CODE_REFUSED = 101,	/* of our own: it is no etcd, or lets nobody in; trying again is of no use */
+	CODE_STOPPED = 102,	/* of our own: attend() has stopped the call */
+};
+
+struct answer {
+	enum code code;
+	json_t *body;		/* of CODE_OK; to be freed by answer_free() */
+	char *text;		/* of all others: what is wrong, with the endpoint; to be freed by answer_free() */
+	int64_t sent;		/* CLOCK_BOOTTIME, ns: before it was handed to the socket */
+	size_t endpoint;	/* which one has answered */
+};
+
+/* Who was asked, and by whom, for words about it. */
+struct asked {
+	const char *url;
+	const char *user;	/* NULL: without one */
+	bool known;		/* an endpoint has answered as etcd does before: so what is wrong may pass */
+};
+
+void answer_free(struct answer *answer);
+
+/* ANSWER is the failure CODE; TEXT, which it keeps, says why. */
+void answer_fail(struct answer *answer, enum code code, char *text);
+
+/* Takes the N bytes TEXT (with a NUL behind them; NULL: none) that came with the HTTP status STATUS into ANSWER. */
+void answer_read(struct answer *answer, const struct asked *asked, long status, const char *text, size_t n);
+
+/* There was no answer: CURL says why, and DETAIL in words. */
+void answer_explain(struct answer *answer, const struct asked *asked, CURLcode curl, const char *detail);
+
+/* The result in one line of a stream, of N bytes, to be given back by json_decref(); NULL: there is none in it. */
+json_t *answer_result(const char *line, size_t n);
+
+/* Whether the server's VERSION has bugs because of which a lease can be ended too early, or kept alive though it is dead. */
+bool answer_is_of_old(const char *version);
+
+/* The cluster's id, term or revision in the header of BODY; 0: there is none. */
+uint64_t header_number(const json_t *body, const char *name);
+
+/* A number, which may be a string, in OBJECT; 0 if it is not there. */
+uint64_t json_number(const json_t *object, const char *name);
+
+#endif
