@@ -262,7 +262,9 @@ def judge_status(history, run):
     elif run.status == 5:
         wrong = None if lost else "ended with 5 and does not say that the lock was lost"
     elif run.status == 3:
-        if not troubled(history, run):
+        if any(": waiting for " in line for line in run.message.splitlines()) and not helper_killed(history, run):
+            wrong = "gave up waiting"
+        elif not troubled(history, run):
             wrong = "ended with 3, though nothing was in its way"
         elif not any(line.startswith(f"me-only: etcd:{run.lock}: ") for line in said):
             wrong = "ended with 3 and gives no reason"
@@ -279,6 +281,10 @@ def judge_status(history, run):
     if wrong is None and run.status == 5 and not faults_before(history, run):
         wrong = "lost its lock without any fault"
     return [Violation("loss", f"{run.id} {wrong}", [run])] if wrong else []
+
+
+def helper_killed(history, run):
+    return any(f.kills and f.run == run.id for f in history.faults)
 
 
 def faults_before(history, run):

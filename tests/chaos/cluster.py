@@ -127,7 +127,7 @@ class Cluster:
         end = time.monotonic() + seconds
         while not all(self.status(member).get("leader", "0") != "0" for member in self.members):
             if time.monotonic() > end:
-                raise RuntimeError("the cluster does not come up; see its logs")
+                raise RuntimeError("the cluster does not come up:\n" + self.describe())
             time.sleep(0.1)
 
     def status(self, member, timeout=1.0):
@@ -158,7 +158,16 @@ class Cluster:
                 if own_id and sum(a.get("leader") == own_id for a in answers) >= 2:
                     return member
             time.sleep(0.2)
-        raise RuntimeError("the cluster has no leader; see its logs")
+        raise RuntimeError("the cluster has no leader:\n" + self.describe())
+
+    def describe(self):
+        """What can be said of each member: whether it runs, what it answers, the end of its log."""
+        words = []
+        for member in self.members:
+            words.append(f"{member.name}: process status {member.process.poll()}, answers {self.status(member)}")
+            with open(member.log.name, errors="replace") as log:
+                words += ["    " + line[:300] for line in log.read().splitlines()[-12:]]
+        return "\n".join(words + [str(self.network.rules)])
 
     def stick_disk(self, member, seconds):
         """The next fdatasync of each thread of the member takes so long. Returns when strace is attached."""

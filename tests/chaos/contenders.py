@@ -50,7 +50,8 @@ class Contender(threading.Thread):
     def choose(self):
         """Mostly short jobs, some longer than the lifetime of a lease; some that are hard to end."""
         ttl = self.world.programs.ttl
-        seconds = self.random.choice([self.random.uniform(0.05, 0.3) * ttl] * 2 + [self.random.uniform(0.5, 1.4) * ttl])
+        low, high = self.random.choice([(0.05, 0.3)] * 6 + [(0.5, 1.4)] * 3 + [(1.4, 2.2)])
+        seconds = self.random.uniform(low, high) * ttl
         return self.make_run(seconds, stubborn=self.random.random() < 0.3, escapes=self.random.random() < 0.25)
 
     def make_run(self, seconds, stubborn=False, escapes=False):

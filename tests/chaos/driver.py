@@ -94,17 +94,19 @@ class Count:
         return 1 if self.failed else 0
 
 
-def suffer(world, options, only=None):
+def suffer(world, options, **more):
     """The run itself: returns its history and what was wrong."""
     world.begin(options.rule, options.ttl, options.kill_after)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: world.faults_end.set())
     world.contend()
-    world.afflict(options.seconds, only)
-    world.settle()
-    history = world.collect()
-    if options.keep:
-        world.keep(options.keep)
+    try:
+        world.afflict(options.seconds, options.faults, **more)
+        world.settle()
+    finally:
+        history = world.collect()
+        if options.keep:
+            world.keep(options.keep)
     return history, checker.check(history)
 
 
@@ -112,7 +114,7 @@ def chaos(options, folder):
     """As long as asked."""
     print(f"seed {options.seed}, rule {options.rule}, lifetime {options.ttl} s, {options.seconds:g} s of faults", flush=True)
     world = World(folder, options.seed, options.auth_token_ttl)
-    history, violations = suffer(world, options, options.faults)
+    history, violations = suffer(world, options)
     if violations:
         print("\nVIOLATIONS\n" + checker.describe_all(history, violations))
     table(history, violations)
@@ -130,7 +132,7 @@ def check(options, folder):
         return count.finish()
     options.seconds = CHECK_SECONDS
     print(f"  {CHECK_SECONDS} s of faults, seed {options.seed}", flush=True)
-    history, violations = suffer(world, options)
+    history, violations = suffer(world, options, calm=2, in_order=True)
     for judge in checker.PROPERTIES:
         wrong = [v for v in violations if v.property == judge.__name__]
         count(judge.__name__, not wrong, checker.describe_all(history, wrong))

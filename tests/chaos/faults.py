@@ -20,11 +20,11 @@ PATIENCE = 80  # tenths of a second to wait for somebody whom a fault hits hard
 
 
 class Lane(threading.Thread):
-    """Does one fault after another, in rounds: each round has all kinds of the lane in a new order."""
+    """Does one fault after another, in rounds: each has all kinds of the lane, in a new order unless they are wanted in order."""
 
-    def __init__(self, name, world, kinds):
+    def __init__(self, name, world, kinds, calm, in_order):
         super().__init__(daemon=True, name=name)
-        self.world, self.kinds = world, kinds
+        self.world, self.kinds, self.calm, self.in_order = world, kinds, calm, in_order
         self.random = random.Random(f"{world.seed}/{name}")
         self.failed = None
 
@@ -32,9 +32,10 @@ class Lane(threading.Thread):
         try:
             while True:
                 kinds = list(self.kinds)
-                self.random.shuffle(kinds)
+                if not self.in_order:
+                    self.random.shuffle(kinds)
                 for kind in kinds:
-                    self.pause(self.random.uniform(0.5, 3))
+                    self.pause(self.random.uniform(0.5, self.calm))
                     self.world.say(f"{self.name}: {kind.__name__.replace('_', '-')}")
                     kind(self)
         except Stopped:
@@ -67,13 +68,18 @@ class Lane(threading.Thread):
             fault.over = now()
 
     def victim(self, wanted=lambda c: True):
-        """A contender that no other fault is at work on; mostly one whose job would go on for long, if one comes soon."""
-        holders_only = self.random.random() < 0.8
-        for _ in range(PATIENCE):
+        """A contender that no other fault is at work on; mostly one whose job would go on for long, if one comes soon.
+
+        The longer the jobs, the more there is to see of what outlives its lock; but who waits can be hit, too.
+        """
+        lengths = [1.2] * (PATIENCE // 4) + [0.5] * (PATIENCE // 2) + [0] * (PATIENCE // 4)
+        if self.random.random() < 0.2:
+            lengths = [None]
+        for length in lengths:
             with self.world.choosing:
                 free = [c for c in self.world.contenders if not c.busy and c.run_now and wanted(c)]
-                if holders_only:
-                    free = [c for c in free if c.holds(at_least=self.world.programs.ttl / 2)]
+                if length is not None:
+                    free = [c for c in free if c.holds(at_least=length * self.world.programs.ttl)]
                 if free:
                     chosen = self.random.choice(free)
                     chosen.busy = True
@@ -364,9 +370,12 @@ def both_killed(lane):
     kill(lane, "killed both", halves, "main", excuses="rest")
 
 
-CLUSTER = [leader_killed, leader_stopped, leader_isolated, member_isolated, leader_disk_stuck, member_disk_stuck,
-           cluster_down_short, cluster_down_long, rolling_restart, compaction]
-CONTENDERS = [contender_cut_off, contender_cut_off_out, contender_cut_off_in, contender_cut_off_short,
-              me_only_stopped, helper_stopped, both_stopped, frozen, frozen_short, me_only_killed, helper_killed, both_killed]
+# In the order of the bounded run: what is most likely to hurt comes first, what may not fit into it comes last.
+CLUSTER = [compaction, leader_killed, leader_disk_stuck, rolling_restart, leader_isolated, cluster_down_short, leader_stopped,
+           cluster_down_long, member_isolated, member_disk_stuck]
+CONTENDERS = [both_stopped, contender_cut_off, frozen,
+              me_only_killed, helper_killed, both_killed,
+              contender_cut_off_in, helper_stopped, me_only_stopped,
+              frozen_short, contender_cut_off_short, contender_cut_off_out]
 NEED_HELPER = [me_only_stopped, helper_stopped, me_only_killed, helper_killed]
 KINDS = {kind.__name__.replace("_", "-"): kind for kind in CLUSTER + CONTENDERS}

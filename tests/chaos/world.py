@@ -14,6 +14,7 @@ from faults import CLUSTER, CONTENDERS, NEED_HELPER, Lane
 
 LOCK_DELAY = 2
 POLL = 0.25
+LANES = 3  # of faults of contenders
 
 
 class World:
@@ -78,15 +79,16 @@ class World:
         for contender in self.contenders:
             contender.start()
 
-    def afflict(self, seconds, only=None):
-        """Faults for so long: one lane for the cluster, two for contenders."""
+    def afflict(self, seconds, only=None, calm=10, in_order=False):
+        """Faults for so long: one lane for the cluster, some for contenders; calm is the longest time between two of a lane."""
         def wanted(kinds):
             kinds = [k for k in kinds if only is None or k.__name__.replace("_", "-") in only]
             return kinds if self.programs.rule == "me-only" else [k for k in kinds if k not in NEED_HELPER]
 
-        half = wanted(CONTENDERS)
-        lanes = [Lane(name, self, kinds) for name, kinds in
-                 (("cluster", wanted(CLUSTER)), ("contenders", half[::2]), ("contenders too", half[1::2])) if kinds]
+        kinds = wanted(CONTENDERS)
+        lanes = [Lane("cluster", self, wanted(CLUSTER), calm, in_order)]
+        lanes += [Lane(f"contenders {n}", self, kinds[n::LANES], calm, in_order) for n in range(LANES)]
+        lanes = [lane for lane in lanes if lane.kinds]
         for lane in lanes:
             lane.start()
         end = time.monotonic() + seconds
@@ -110,14 +112,13 @@ class World:
         self.cluster.heal()
         self.say("the faults have stopped")
         healed = time.monotonic()
-        for lock in {c.lock for c in self.contenders}:
-            mine = [c for c in self.contenders if c.lock == lock]
-            end = healed + self.programs.ttl + LOCK_DELAY + 5 + sum(self._still_to_run(c) for c in mine)
-            for contender in mine:
-                contender.join(max(0, end - time.monotonic()))
-                run = contender.run_now
-                if contender.is_alive() and run:
-                    self.history.unserved.append(run)
+        to_run = {c: self._still_to_run(c) for c in self.contenders}
+        for contender in self.contenders:
+            others = sum(seconds for c, seconds in to_run.items() if c.lock == contender.lock)
+            contender.join(max(0, healed + self.programs.ttl + LOCK_DELAY + 5 + others - time.monotonic()))
+            run = contender.run_now
+            if contender.is_alive() and run:
+                self.history.unserved.append(run)
         self.history.left = self._left(2 * self.programs.ttl)
 
     def _still_to_run(self, contender):
