@@ -33,6 +33,15 @@ struct bytes {
 	size_t length, room;
 };
 
+/* A call that is under way. */
+struct transfer {
+	CURL *easy;
+	struct bytes bytes;
+	char detail[CURL_ERROR_SIZE];
+	bool done;
+	CURLcode result;
+};
+
 static size_t keep(char *data, size_t size, size_t n, void *argument)
 {
 	struct bytes *bytes = argument;
@@ -58,14 +67,15 @@ static struct asked asked(const struct client *client, const struct answer *answ
 	return (struct asked){ .url = client->config->endpoints[answer->endpoint], .user = client->config->user, .known = client->cluster != 0 };
 }
 
-/* No answer: CURL says why, and DETAIL in its own words. */
-static void explain(const struct client *client, struct answer *answer, CURLcode curl, const char *detail)
+/* No answer: libcurl says why. */
+static void explain(const struct client *client, struct answer *answer, const struct transfer *transfer)
 {
 	const struct asked whom = asked(client, answer);
+	const char *detail = *transfer->detail ? transfer->detail : curl_easy_strerror(transfer->result);
 	long error = 0;
 
-	curl_easy_getinfo(client->easy, CURLINFO_OS_ERRNO, &error);
-	answer_explain(answer, &whom, curl, curl == CURLE_COULDNT_CONNECT && error ? strerror((int)error) : detail);
+	curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &error);
+	answer_explain(answer, &whom, transfer->result, transfer->result == CURLE_COULDNT_CONNECT && error ? strerror((int)error) : detail);
 }
 
 /* Takes in whose answer it is: members of another cluster must never be asked for the same lock. */
@@ -96,13 +106,6 @@ static void read_answer(struct client *client, struct answer *answer, long statu
 
 static void hear(struct client *client);
 
-/* What is asked of one endpoint, beside all else. */
-struct probe {
-	CURL *easy;
-	struct bytes bytes;
-	bool done;
-};
-
 /* --- the loop ---------------------------------------------------------------------------------------------------------------- */
 
 static int64_t earlier(int64_t a, int64_t b)
@@ -118,38 +121,29 @@ static int timeout_until(int64_t limit)
 	return left <= 0 ? 0 : (int)((earlier(left, 60 * NS_PER_S) + NS_PER_MS - 1) / NS_PER_MS);
 }
 
-/* Moves all transfers on. Returns whether EASY is done, and how in RESULT. */
-static bool move(struct client *client, const CURL *easy, CURLcode *result)
+/* Moves all transfers on. */
+static void move(struct client *client)
 {
-	bool done = false;
 	int running, left;
 	CURLMsg *message;
 
 	curl_multi_perform(client->multi, &running);
 	while ((message = curl_multi_info_read(client->multi, &left))) {
-		CURL *ended = message->easy_handle;
-		CURLcode how = message->data.result;
+		struct transfer *transfer = NULL;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
-		if (ended == easy) {
-			*result = how;
-			done = true;
-		} else if (ended == client->watch) {
+		if (message->easy_handle == client->watch) {
 			/* The last line of an error has no newline. */
 			if (client->line_length > 0)
 				hear(client);
 			client_unwatch(client);
-		} else {
-			struct probe *probe = NULL;
-
-			curl_easy_getinfo(ended, CURLINFO_PRIVATE, (char **)&probe);
-			curl_multi_remove_handle(client->multi, ended);
-			if (probe)
-				probe->done = true;
+			continue;
 		}
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&transfer);
+		transfer->result = message->data.result;
+		transfer->done = true;
 	}
-	return done;
 }
 
 static void rest(struct client *client, int64_t limit)
@@ -167,9 +161,7 @@ static bool attend(struct client *client)
 bool client_wait(struct client *client, int64_t limit)
 {
 	for (;;) {
-		CURLcode result;
-
-		move(client, NULL, &result);
+		move(client);
 		if (attend(client))
 			return true;
 		if (now() >= limit)
@@ -218,42 +210,97 @@ static char *url_of(const struct client *client, size_t endpoint, const char *pa
 	return memory_format("%s%s", client->config->endpoints[endpoint], path);
 }
 
+/* Begins a call of PATH at ENDPOINT. */
+static void begin(struct client *client, struct transfer *transfer, CURL *easy, struct curl_slist *headers, size_t endpoint, const char *path,
+		  const char *body)
+{
+	char *url = url_of(client, endpoint, path);
+
+	*transfer = (struct transfer){ .easy = easy };
+	set_up(client, easy, url, headers);
+	free(url);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)(client->attempt / NS_PER_MS));
+	curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, body);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, keep);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer->bytes);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->detail);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, (char *)transfer);
+	curl_multi_add_handle(client->multi, easy);
+}
+
+/* Ends a call, done or not. */
+static void end(struct client *client, struct transfer *transfer, struct answer *answer)
+{
+	long status = 0;
+
+	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_multi_remove_handle(client->multi, transfer->easy);
+	if (!transfer->done)
+		answer_fail(answer, CODE_STOPPED, memory_format("stopped"));
+	else if (transfer->result)
+		explain(client, answer, transfer);
+	else
+		read_answer(client, answer, status, &transfer->bytes);
+	free(transfer->bytes.text);
+}
+
 /* Calls once. */
 static void attempt(struct client *client, const char *path, const char *body, struct answer *answer)
 {
-	char *url = url_of(client, answer->endpoint, path), detail[CURL_ERROR_SIZE] = "";
-	struct bytes bytes = { .text = NULL };
-	CURLcode result = CURLE_OK;
-	bool stopped = false;
-	long status = 0;
+	struct transfer transfer;
 
-	set_up(client, client->easy, url, client->headers);
-	curl_easy_setopt(client->easy, CURLOPT_TIMEOUT_MS, (long)(client->attempt / NS_PER_MS));
-	curl_easy_setopt(client->easy, CURLOPT_POSTFIELDS, body);
-	curl_easy_setopt(client->easy, CURLOPT_WRITEFUNCTION, keep);
-	curl_easy_setopt(client->easy, CURLOPT_WRITEDATA, &bytes);
-	curl_easy_setopt(client->easy, CURLOPT_ERRORBUFFER, detail);
 	answer->sent = now();
-	curl_multi_add_handle(client->multi, client->easy);
-	while (!move(client, client->easy, &result)) {
-		stopped = attend(client);
-		if (stopped)
+	begin(client, &transfer, client->easy, client->headers, answer->endpoint, path, body);
+	for (;;) {
+		move(client);
+		if (transfer.done || attend(client))
 			break;
 		rest(client, DEADLINE_NEVER);
 	}
-	curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &status);
-	curl_multi_remove_handle(client->multi, client->easy);
-	if (stopped)
-		answer_fail(answer, CODE_STOPPED, memory_format("stopped"));
-	else if (result)
-		explain(client, answer, result, *detail ? detail : curl_easy_strerror(result));
-	else
-		read_answer(client, answer, status, &bytes);
-	free(bytes.text);
-	free(url);
+	end(client, &transfer, answer);
 }
 
-/* Makes *HEADERS anew, with the user's token if there is one. */
+/* Whether the request has left. */
+static bool is_sent(const struct transfer *transfer)
+{
+	long size = 0;
+
+	curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &size);
+	return size > 0;
+}
+
+void client_call_both(struct client *client, const char *first_path, json_t *first_body, struct answer *first,
+		      const char *second_path, json_t *second_body, struct answer *second)
+{
+	char *first_text = json_dumps(first_body, JSON_COMPACT), *second_text = json_dumps(second_body, JSON_COMPACT);
+	struct transfer transfers[2];
+	bool both = false;
+
+	json_decref(first_body);
+	json_decref(second_body);
+	*first = *second = (struct answer){ .endpoint = client->endpoint, .sent = now() };
+	begin(client, &transfers[0], client->easy, client->headers, first->endpoint, first_path, first_text ? first_text : "{}");
+	for (;;) {
+		move(client);
+		if (!both && (transfers[0].done || is_sent(&transfers[0]))) {
+			begin(client, &transfers[1], client->second, client->headers, second->endpoint, second_path,
+			      second_text ? second_text : "{}");
+			both = true;
+			continue;
+		}
+		if ((both && transfers[0].done && transfers[1].done) || attend(client))
+			break;
+		rest(client, DEADLINE_NEVER);
+	}
+	end(client, &transfers[0], first);
+	if (both)
+		end(client, &transfers[1], second);
+	else
+		answer_fail(second, CODE_STOPPED, memory_format("stopped"));
+	free(first_text);
+	free(second_text);
+}
+
 static void set_headers(const struct client *client, struct curl_slist **headers)
 {
 	curl_slist_free_all(*headers);
@@ -327,10 +374,24 @@ void client_call_at(struct client *client, size_t endpoint, const char *path, js
 		client->endpoint = endpoint;
 }
 
-/* Whether another try, at another endpoint or later, may do better. */
+/* Whether another try, at another endpoint or later, may do better: unless the answer is about what was asked, or by whom. */
 static bool may_pass(enum code code)
 {
-	return code == CODE_NO_ANSWER || code == CODE_UNAVAILABLE || code == CODE_UNKNOWN || code == CODE_DEADLINE;
+	switch (code) {
+	case CODE_OK:
+	case CODE_INVALID:
+	case CODE_NOT_FOUND:
+	case CODE_DENIED:
+	case CODE_EXHAUSTED:
+	case CODE_PRECONDITION:
+	case CODE_OUT_OF_RANGE:
+	case CODE_UNAUTHENTICATED:
+	case CODE_REFUSED:
+	case CODE_STOPPED:
+		return false;
+	default:
+		return true;
+	}
 }
 
 void client_call(struct client *client, const char *path, json_t *body, int64_t limit, struct answer *answer)
@@ -376,21 +437,12 @@ void client_survey(struct client *client)
 	client->probes = memory_get(client->config->n * sizeof *client->probes);
 	set_headers(client, &client->probe_headers);
 	for (size_t i = 0; i < client->config->n; i++) {
-		struct probe *probe = &client->probes[i];
-		char *url = url_of(client, i, "/v3/maintenance/status");
+		CURL *easy = curl_easy_init();
 
-		probe->easy = curl_easy_init();
-		if (probe->easy) {
-			set_up(client, probe->easy, url, client->probe_headers);
-			curl_easy_setopt(probe->easy, CURLOPT_TIMEOUT_MS, (long)(client->attempt / NS_PER_MS));
-			curl_easy_setopt(probe->easy, CURLOPT_POSTFIELDS, "{}");
-			curl_easy_setopt(probe->easy, CURLOPT_WRITEFUNCTION, keep);
-			curl_easy_setopt(probe->easy, CURLOPT_WRITEDATA, &probe->bytes);
-			curl_easy_setopt(probe->easy, CURLOPT_PRIVATE, probe);
-			curl_multi_add_handle(client->multi, probe->easy);
-		}
-		probe->done = !probe->easy;
-		free(url);
+		if (easy)
+			begin(client, &client->probes[i], easy, client->probe_headers, i, "/v3/maintenance/status", "{}");
+		else
+			client->probes[i].done = true;
 	}
 }
 
@@ -426,18 +478,16 @@ char *client_surveyed(struct client *client, int64_t limit, char **old)
 
 	*old = NULL;
 	while (!is_surveyed(client) && now() < limit) {
-		CURLcode result;
-
-		move(client, NULL, &result);
+		move(client);
 		if (attend(client))
 			break;
 		if (!is_surveyed(client))
 			rest(client, limit);
 	}
 	for (size_t i = 0; i < client->config->n; i++) {
-		struct probe *probe = &client->probes[i];
+		struct transfer *probe = &client->probes[i];
 
-		if (probe->easy && !probe->done)
+		if (probe->easy)
 			curl_multi_remove_handle(client->multi, probe->easy);
 		if (probe->done && !error)
 			error = read_probe(client, i, old);
@@ -507,6 +557,8 @@ void client_watch(struct client *client, json_t *requests)
 	json_decref(requests);
 	set_headers(client, &client->watch_headers);
 	set_up(client, client->watch, url, client->watch_headers);
+	/* The connection that is there stays for calls: when an event comes, one has to be made at once. */
+	curl_easy_setopt(client->watch, CURLOPT_FRESH_CONNECT, 1L);
 	curl_easy_setopt(client->watch, CURLOPT_COPYPOSTFIELDS, text);
 	curl_easy_setopt(client->watch, CURLOPT_WRITEFUNCTION, stream);
 	curl_easy_setopt(client->watch, CURLOPT_WRITEDATA, client);
@@ -530,8 +582,9 @@ char *client_open(struct client *client, const struct config *config)
 		return memory_format("libcurl cannot be used");
 	client->multi = curl_multi_init();
 	client->easy = curl_easy_init();
+	client->second = curl_easy_init();
 	client->watch = curl_easy_init();
-	if (!client->multi || !client->easy || !client->watch)
+	if (!client->multi || !client->easy || !client->second || !client->watch)
 		return memory_format("libcurl cannot be used");
 	set_headers(client, &client->headers);
 	return NULL;
@@ -542,6 +595,7 @@ void client_close(struct client *client)
 	client_unwatch(client);
 	curl_easy_cleanup(client->watch);
 	curl_easy_cleanup(client->easy);
+	curl_easy_cleanup(client->second);
 	curl_multi_cleanup(client->multi);
 	curl_slist_free_all(client->headers);
 	curl_slist_free_all(client->watch_headers);

@@ -20,7 +20,7 @@
 struct client {
 	const struct config *config;
 	CURLM *multi;
-	CURL *easy;
+	CURL *easy, *second;		/* for calls; the second for the other one of two at the same time */
 	/* Those of calls, the stream and the probes: libcurl uses a list until its transfer is done, and a token may be renewed before. */
 	struct curl_slist *headers, *watch_headers, *probe_headers;
 	char *token;			/* of the user, or NULL */
@@ -29,7 +29,7 @@ struct client {
 	uint64_t cluster;		/* its id; 0: not known yet */
 	bool wrong_cluster;		/* an endpoint belongs to another */
 	bool retried;			/* the last call was made more than once: an earlier try of it may have done what it asks for */
-	struct probe *probes;		/* one for each endpoint: client_survey() */
+	struct transfer *probes;		/* one for each endpoint: client_survey() */
 
 	struct curl_waitfd fds[CLIENT_FDS];	/* to be polled, too */
 	unsigned n_fds;
@@ -54,6 +54,13 @@ void client_call_at(struct client *client, size_t endpoint, const char *path, js
 
 /* The same at one endpoint after the other, the last good one first, until one has answered or CLOCK_BOOTTIME is LIMIT. */
 void client_call(struct client *client, const char *path, json_t *body, int64_t limit, struct answer *answer);
+
+/*
+ * Calls both at the last good endpoint, once each, at the same time: the second as soon as the first was sent, mostly to arrive after it.
+ * Nothing is done about a user's token that is missing or has expired.
+ */
+void client_call_both(struct client *client, const char *first_path, json_t *first_body, struct answer *first,
+		      const char *second_path, json_t *second_body, struct answer *second);
 
 /*
  * Asks all endpoints at once for their versions and clusters, while other calls go on. The answers are taken in by client_surveyed(),

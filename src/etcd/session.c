@@ -267,12 +267,22 @@ int64_t session_interval(const struct session *session)
 	return session->ttl / RENEWALS / 10 * 9 + (int64_t)(spread % (uint64_t)(session->ttl / RENEWALS / 5));
 }
 
-/* The own key in ANSWER is as it should be. */
-static bool has_own_key(const struct session *session, const struct answer *answer)
+/* The key-value pair that the range at INDEX of the transaction BODY has found, or NULL. */
+static const json_t *found(const json_t *body, size_t index)
 {
-	const json_t *kv = json_array_get(json_object_get(answer->body, "kvs"), 0);
+	const json_t *response = json_array_get(json_object_get(body, "responses"), index);
 
-	return kv && json_number(kv, "create_revision") == session->created;
+	return json_array_get(json_object_get(json_object_get(response, "response_range"), "kvs"), 0);
+}
+
+/* Reads our key and the other. */
+static void read_keys(struct session *session, size_t endpoint, struct answer *answer)
+{
+	json_t *ranges = list_of(operation("request_range", request_range(&session->own, ORDER_NONE, 0, 0)), NULL);
+
+	if (session->other.key && !session->other.end)
+		json_array_append_new(ranges, operation("request_range", request_range(&session->other, ORDER_NONE, 0, 0)));
+	client_call_at(&session->client, endpoint, PATH_TXN, request_txn(list_of(NULL), ranges, list_of(NULL)), answer);
 }
 
 enum renewal session_renew(struct session *session, char **text)
@@ -294,10 +304,10 @@ enum renewal session_renew(struct session *session, char **text)
 	if (answer.code != CODE_OK || renewal == RENEWAL_LOST)
 		goto out;
 	answer_free(&answer);
-	client_call_at(&session->client, endpoint, PATH_RANGE, request_range(&session->own, ORDER_NONE, 0, 0), &answer);
+	read_keys(session, endpoint, &answer);
 	if (answer.code != CODE_OK)
 		goto out;
-	if (!has_own_key(session, &answer)) {
+	if (json_number(found(answer.body, 0), "create_revision") != session->created) {
 		*text = copy("its key in etcd is gone: somebody has deleted it, or the server has ended the lease too early");
 		renewal = RENEWAL_LOST;
 	} else if (header_number(answer.body, "raft_term") != term) {
@@ -307,6 +317,8 @@ enum renewal session_renew(struct session *session, char **text)
 
 		renewal = RENEWAL_DONE;
 		session->revision = header_number(answer.body, "revision");
+		if (session->other.key)
+			session->changed = session->changed || session->other.end || json_number(found(answer.body, 1), "mod_revision") != session->other_modified;
 		/* A time that has passed is final. */
 		if (session_now() < session->deadline && deadline > session->deadline)
 			session->deadline = deadline;
@@ -375,13 +387,16 @@ void session_event(void *argument, json_t *result)
 	}
 }
 
-void session_watch(struct session *session, const struct keys *keys, bool puts, uint64_t revision)
+void session_watch(struct session *session, struct keys *other, bool puts)
 {
-	json_t *requests = list_of(request_watch(&session->own, revision, false), NULL);
+	json_t *requests = list_of(request_watch(&session->own, session->revision, false), NULL);
 
 	session->changed = session->canceled = false;
-	if (keys)
-		json_array_append_new(requests, request_watch(keys, revision, puts));
+	keys_free(&session->other);
+	if (other) {
+		json_array_append_new(requests, request_watch(other, session->revision, puts));
+		session->other = *other;
+	}
 	client_watch(&session->client, requests);
 }
 
