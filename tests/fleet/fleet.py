@@ -23,12 +23,12 @@ def load(name, path):
 sys.path.insert(0, BEHAVIOUR)
 behaviour = load("behaviour", os.path.join(BEHAVIOUR, "conftest.py"))
 
-from behaviour import (DEADLINE, ME_ONLY, children_of, name_of, process_state, program, read_line, release, user,  # noqa: E402
+from behaviour import (DEADLINE, ME_ONLY, children_of, name_of, process_state, processor_time, program, read_line, release, user,  # noqa: E402
                        wait_for)  # noqa: E402
 from etcd_server import spared  # noqa: E402
 
 __all__ = ["DEADLINE", "ME_ONLY", "Caller", "all_processes_of", "children_of", "Ticks", "boottime", "die_with_me", "end_all", "environment", "helper_of",
-           "is_alive", "job_of_key", "name_of", "process_state", "program", "read_line", "release", "said", "spared", "user", "wait_for"]
+           "is_alive", "job_of_key", "name_of", "process_state", "processor_time", "program", "read_line", "release", "said", "spared", "user", "wait_for"]
 
 # Debian 12 has a server with known bugs, which is said once in each run that is not quiet.
 OLD = re.compile(rb"me-only: [^\n]*: the server is etcd 3\.4\.23, which has known bugs[^\n]*\n")

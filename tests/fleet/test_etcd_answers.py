@@ -103,6 +103,7 @@ def test_held(c, gateway, runs):
 ONCE = {"drop": g.drop, "drop after": g.drop_after, "half": g.half, "hang": g.hang, "hang after": g.hang_after, "half and hang": g.half_and_hang,
         "late": g.late(0.5), "unavailable": g.fails(14, "etcdserver: request timed out"), "no leader": g.fails(14, "etcdserver: no leader"),
         "unknown": g.fails(2, "context deadline exceeded"), "deadline": g.fails(4, "context deadline exceeded"),
+        "closing": g.fails(1, "grpc: the client connection is closing"), "stopped": g.fails(14, "etcdserver: server stopped"),
         "502": g.says("<html>502 Bad Gateway</html>", 502, "text/html"), "503 empty": g.says("", 503, "text/plain"),
         "bytes": g.one_byte_at_a_time}
 once = pytest.mark.parametrize("hook", ONCE.values(), ids=ONCE.keys())

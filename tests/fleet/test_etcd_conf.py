@@ -122,8 +122,8 @@ def test_the_environment_comes_first(conf, etcd, name, value):
         assert p.returncode in (0, 3) and "127.0.0.1:1 " not in p.err
 
 
-@pytest.mark.parametrize("line", ["ETCDCTL_ENDPOINTS 127.0.0.1:1", "x", "ETCDCTL_NO_SUCH_THING=1", "=x", "ETCDCTL_PASSWORD a secret",
-                                  "ETCDCTL_PASSWORT=a secret", "mo:a secret"])
+@pytest.mark.parametrize("line", ["ETCDCTL_ENDPOINTS 127.0.0.1:1", "x", "=x", "ETCDCTL_PASSWORD a secret",
+                                  "mo:a secret"])
 def test_what_is_not_understood(conf, line):
     conf.write(line + "\n")
     conf.assert_refused(r"etcd\.conf")

@@ -30,7 +30,7 @@ def etcdctl_holds(c, line):
 @pytest.fixture(autouse=True)
 def stop(line, tmp_path):
     """etcdctl passes no standard input: a file says that its command is to go on."""
-    line.stop = tmp_path / "go on"
+    line.stop = tmp_path / "go_on"
     line.stop.touch()
 
 

@@ -7,6 +7,7 @@ import pytest
 from etcd_server import PASSWORD, USER, Server
 from fleet import DEADLINE, helper_of, release, said, wait_for
 from gateway import hang
+from test_etcd_wait import wait_renewed
 
 QUICK = {"ETCDCTL_COMMAND_TIMEOUT": "1500ms", "ETCDCTL_DIAL_TIMEOUT": "500ms"}
 SECRETS = (PASSWORD, "a secret", "another secret", "root's")
@@ -380,9 +381,6 @@ def test_the_database_is_full(callers, new_etcd):
     other = "etcd:other"
     refused(c, other, pattern=r"[^\n]*full[^\n]*")
     lease = client.entries(c.lock[5:] + "/")[0].lease
-    least = client.time_left(lease)
-    wait_for(lambda: client.time_left(lease) != least, "the time goes on")
-    least = client.time_left(lease)
-    wait_for(lambda: client.time_left(lease) > least, "it is renewed")
+    wait_renewed(client, lease)
     assert release(holder) == 0
     assert client.entries(c.lock[5:] + "/") == []
