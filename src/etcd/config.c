@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -18,6 +17,9 @@
 #define DEFAULT_ENDPOINT "127.0.0.1:2379"
 #define DIAL_TIMEOUT (2 * NS_PER_S)
 #define COMMAND_TIMEOUT (5 * NS_PER_S)
+
+/* Longer than anybody means: what it is added to is not to overflow. */
+#define LONGEST_TIMEOUT (366 * 86400 * NS_PER_S)
 
 /* What was given, before it is known what it means together. */
 struct settings {
@@ -46,11 +48,9 @@ static char **setting(struct settings *settings, size_t i)
 	return (char **)(void *)((char *)settings + names[i].offset);
 }
 
-static char *problem(const char *format, const char *a, const char *b)
+static char *copy(const char *text)
 {
-	char *text;
-
-	return asprintf(&text, format, a, b) < 0 ? memory_text("out of memory", strlen("out of memory")) : text;
+	return text ? memory_text(text, strlen(text)) : NULL;
 }
 
 /* --- where they come from ---------------------------------------------------------------------------------------------------- */
@@ -69,22 +69,31 @@ static bool from_environment(struct settings *settings)
 	return found;
 }
 
-/* One line of the file, which it may change and whose text SETTINGS keep. Returns NULL, or what is wrong. */
-static char *take_line(struct settings *settings, char *line)
+/* Cuts blanks off the beginning and the end of TEXT. Returns where it begins then, and in *END where it ends. */
+static char *trimmed(char *text, char **end)
+{
+	text += strspn(text, " \t\r");
+	*end = text + strlen(text);
+	while (*end > text && strchr(" \t\r", (*end)[-1]))
+		*--*end = 0;
+	return text;
+}
+
+/* One line of FILE, which it may change and whose text SETTINGS keep. Returns NULL, or what is wrong. */
+static char *take_line(struct settings *settings, const char *file, char *line)
 {
 	char *value = strchr(line, '='), *end;
 
-	line += strspn(line, " \t");
-	if (!strncmp(line, "export ", 7))
-		line += 7;
-	if (*line == 0 || *line == '#')
+	if (value)
+		*value++ = 0;
+	line = trimmed(line, &end);
+	if (*line == '#' || (*line == 0 && !value))
 		return NULL;
 	if (!value)
-		return problem("%s: not NAME=value: '%s'", CONFIG_FILE, line);
-	*value++ = 0;
-	end = value + strlen(value);
-	while (end > value && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\r'))
-		*--end = 0;
+		return memory_format("%s: not NAME=value: '%s'", file, line);
+	if (!strncmp(line, "export ", 7))
+		line = trimmed(line + 7, &end);
+	value = trimmed(value, &end);
 	if (end - value >= 2 && (*value == '"' || *value == '\'') && end[-1] == *value) {
 		*--end = 0;
 		value++;
@@ -95,31 +104,34 @@ static char *take_line(struct settings *settings, char *line)
 			return NULL;
 		}
 	/* etcdctl has more of them, which mean nothing here. */
-	return strncmp(line, PREFIX, strlen(PREFIX)) ? problem("%s: an unknown name: %s", CONFIG_FILE, line) : NULL;
+	return strncmp(line, PREFIX, strlen(PREFIX)) ? memory_format("%s: an unknown name: %s", file, line) : NULL;
 }
 
-static char *from_file(struct settings *settings)
+/* SETTINGS point into *TEXT, to be freed. Returns NULL, or what is wrong. */
+static char *from_file(struct settings *settings, const char *file, char **text)
 {
 	struct stat status;
-	int fd = open(CONFIG_FILE, O_RDONLY | O_CLOEXEC);
-	char *text, *error = NULL;
+	int fd = open(file, O_RDONLY | O_CLOEXEC);
+	char *error = NULL;
 	ssize_t n;
 
 	if (fd < 0)
-		return errno == ENOENT || errno == ENOTDIR ? NULL : problem("%s: %s", CONFIG_FILE, strerror(errno));
-	text = memory_get(LARGEST_FILE);
-	n = fstat(fd, &status) ? -1 : read(fd, text, LARGEST_FILE - 1);
+		return errno == ENOENT || errno == ENOTDIR ? NULL : memory_format("%s: %s", file, strerror(errno));
+	*text = memory_get(LARGEST_FILE);
+	n = fstat(fd, &status) ? -1 : read(fd, *text, LARGEST_FILE);
 	if (n < 0)
-		error = problem("%s: %s", CONFIG_FILE, strerror(errno));
+		error = memory_format("%s: %s", file, strerror(errno));
+	else if (n == LARGEST_FILE || strlen(*text) != (size_t)n)
+		error = memory_format("%s is no text file, or too large", file);
 	close(fd);
-	for (char *line = text, *next; !error && line; line = next) {
+	for (char *line = *text, *next; !error && line; line = next) {
 		next = strchr(line, '\n');
 		if (next)
 			*next++ = 0;
-		error = take_line(settings, line);
+		error = take_line(settings, file, line);
 	}
 	if (!error && (status.st_mode & 0007) && (settings->password || (settings->user && strchr(settings->user, ':'))))
-		return problem("%s holds a password, and others can read it: chmod o= %s", CONFIG_FILE, CONFIG_FILE);
+		error = memory_format("%s holds a password, and others can read it: chmod o= %s", file, file);
 	return error;
 }
 
@@ -132,23 +144,26 @@ static bool is_true(const char *text)
 
 static char *add_endpoint(struct config *config, const char *text, size_t n, const char *scheme)
 {
-	char *url;
+	char *url, *error = NULL;
 
 	while (n > 0 && (*text == ' ' || *text == '\t'))
 		text++, n--;
 	while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t' || text[n - 1] == '/'))
 		n--;
 	if (n == 0)
-		return problem("ETCDCTL_ENDPOINTS has an empty endpoint%s%s", "", "");
+		return copy("ETCDCTL_ENDPOINTS has an empty endpoint");
 	url = memory_text(text, n);
 	if (strstr(url, "://") && strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
-		return problem("ETCDCTL_ENDPOINTS: neither http:// nor https://: '%s'%s", url, "");
+		error = memory_format("ETCDCTL_ENDPOINTS: neither http:// nor https://: '%s'", url);
 	/* It would be shown in messages. */
-	if (strchr(url, '@'))
-		return problem("ETCDCTL_ENDPOINTS: a user belongs into ETCDCTL_USER, not into an endpoint%s%s", "", "");
-	config->endpoints = reallocarray(config->endpoints, config->n + 1, sizeof *config->endpoints);
-	config->endpoints[config->n++] = strstr(url, "://") ? url : problem("%s%s", scheme, url);
-	return NULL;
+	else if (strchr(url, '@'))
+		error = copy("ETCDCTL_ENDPOINTS: a user belongs into ETCDCTL_USER, not into an endpoint");
+	if (!error) {
+		config->endpoints = memory_grow(config->endpoints, config->n, &config->room, sizeof *config->endpoints);
+		config->endpoints[config->n++] = memory_format("%s%s", strstr(url, "://") ? "" : scheme, url);
+	}
+	free(url);
+	return error;
 }
 
 static char *read_endpoints(struct config *config, const char *text, bool tls)
@@ -168,65 +183,88 @@ static char *read_duration(const char *name, const char *text, int64_t otherwise
 {
 	*ns = otherwise;
 	if (text && (duration_parse(text, ns) || *ns <= 0))
-		return problem("ETCDCTL_%s is no duration: '%s'", name, text);
+		return memory_format("ETCDCTL_%s is no duration: '%s'", name, text);
+	if (*ns > LONGEST_TIMEOUT)
+		*ns = LONGEST_TIMEOUT;
 	return NULL;
 }
 
-static void read_user(struct config *config, struct settings *settings)
+static void read_user(struct config *config, const struct settings *settings)
 {
-	char *colon = settings->user ? strchr(settings->user, ':') : NULL;
+	const char *colon = settings->user ? strchr(settings->user, ':') : NULL;
 
-	config->user = settings->user ? strdup(settings->user) : NULL;
-	config->password = settings->password;
 	/* With a password of its own the name may hold a colon: etcdctl does it so. */
 	if (colon && !settings->password) {
-		config->user[colon - settings->user] = 0;
-		config->password = strdup(colon + 1);
+		config->user = memory_text(settings->user, (size_t)(colon - settings->user));
+		config->password = copy(colon + 1);
+	} else {
+		config->user = copy(settings->user);
+		config->password = copy(settings->password);
 	}
 }
 
 /* A file that cannot be read would be found out by the TLS library, in its own words. */
 static char *check_file(const char *name, const char *path)
 {
-	return path && access(path, R_OK) ? problem(name, path, strerror(errno)) : NULL;
+	return path && access(path, R_OK) ? memory_format("ETCDCTL_%s: %s: %s", name, path, strerror(errno)) : NULL;
 }
 
-char *config_read(struct config *config)
+static char *interpret(struct config *config, struct settings *settings)
 {
-	struct settings settings = { .user = NULL };
-	char *error = from_environment(&settings) ? NULL : from_file(&settings);
+	char *error;
 	bool tls;
 
-	*config = (struct config){ .n = 0 };
-	if (error)
-		return error;
-	if (settings.discovery && *settings.discovery)
-		return problem("ETCDCTL_DISCOVERY_SRV is not supported: name the members in ETCDCTL_ENDPOINTS%s%s", "", "");
+	if (settings->discovery && *settings->discovery)
+		return copy("ETCDCTL_DISCOVERY_SRV is not supported: name the members in ETCDCTL_ENDPOINTS");
 	/* An empty variable is none. */
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (*setting(&settings, i) && !**setting(&settings, i))
-			*setting(&settings, i) = NULL;
-	config->cacert = settings.cacert;
-	config->cert = settings.cert;
-	config->key = settings.key;
-	config->skip_verify = is_true(settings.skip_verify);
-	tls = settings.cacert || settings.cert || settings.key || config->skip_verify || (settings.insecure && !is_true(settings.insecure));
-	read_user(config, &settings);
+		if (*setting(settings, i) && !**setting(settings, i))
+			*setting(settings, i) = NULL;
+	config->cacert = copy(settings->cacert);
+	config->cert = copy(settings->cert);
+	config->key = copy(settings->key);
+	config->skip_verify = is_true(settings->skip_verify);
+	tls = settings->cacert || settings->cert || settings->key || config->skip_verify || (settings->insecure && !is_true(settings->insecure));
+	read_user(config, settings);
+	error = read_endpoints(config, settings->endpoints ? settings->endpoints : DEFAULT_ENDPOINT, tls);
 	if (!error)
-		error = read_endpoints(config, settings.endpoints ? settings.endpoints : DEFAULT_ENDPOINT, tls);
+		error = read_duration("DIAL_TIMEOUT", settings->dial_timeout, DIAL_TIMEOUT, &config->dial_timeout);
 	if (!error)
-		error = read_duration("DIAL_TIMEOUT", settings.dial_timeout, DIAL_TIMEOUT, &config->dial_timeout);
+		error = read_duration("COMMAND_TIMEOUT", settings->command_timeout, COMMAND_TIMEOUT, &config->command_timeout);
 	if (!error)
-		error = read_duration("COMMAND_TIMEOUT", settings.command_timeout, COMMAND_TIMEOUT, &config->command_timeout);
+		error = check_file("CACERT", config->cacert);
 	if (!error)
-		error = check_file("ETCDCTL_CACERT: %s: %s", config->cacert);
+		error = check_file("CERT", config->cert);
 	if (!error)
-		error = check_file("ETCDCTL_CERT: %s: %s", config->cert);
-	if (!error)
-		error = check_file("ETCDCTL_KEY: %s: %s", config->key);
+		error = check_file("KEY", config->key);
 	if (!error && !config->cert != !config->key)
-		return problem("ETCDCTL_CERT and ETCDCTL_KEY belong together: give both or none%s%s", "", "");
+		error = copy("ETCDCTL_CERT and ETCDCTL_KEY belong together: give both or none");
 	if (!error && config->user && !config->password)
-		return problem("ETCDCTL_USER names '%s', but there is no password: set ETCDCTL_PASSWORD%s", config->user, "");
+		error = memory_format("ETCDCTL_USER names '%s', but there is no password: set ETCDCTL_PASSWORD", config->user);
 	return error;
+}
+
+char *config_read(struct config *config, const char *file)
+{
+	struct settings settings = { .user = NULL };
+	char *text = NULL, *error = from_environment(&settings) ? NULL : from_file(&settings, file, &text);
+
+	*config = (struct config){ .n = 0 };
+	if (!error)
+		error = interpret(config, &settings);
+	free(text);
+	return error;
+}
+
+void config_free(struct config *config)
+{
+	for (size_t i = 0; i < config->n; i++)
+		free(config->endpoints[i]);
+	free(config->endpoints);
+	free(config->cacert);
+	free(config->cert);
+	free(config->key);
+	free(config->user);
+	free(config->password);
+	*config = (struct config){ .n = 0 };
 }

@@ -10,7 +10,7 @@
 
 struct config {
 	char **endpoints;		/* URLs without a "/" at the end, in the order in which they are tried */
-	size_t n;
+	size_t n, room;
 	char *cacert, *cert, *key;	/* paths; NULL: not given */
 	char *user, *password;		/* NULL: none */
 	bool skip_verify;
@@ -18,7 +18,12 @@ struct config {
 	int64_t command_timeout;	/* ns: how long a start without success is tried */
 };
 
-/* Reads it. Returns NULL, or what is wrong, to be freed. CONFIG stays as long as the process. */
-char *config_read(struct config *config);
+/*
+ * Reads the environment, or FILE if no variable is set. Returns NULL, or what is wrong, to be freed. CONFIG is to be freed by
+ * config_free() in any case.
+ */
+char *config_read(struct config *config, const char *file);
+
+void config_free(struct config *config);
 
 #endif

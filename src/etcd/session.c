@@ -422,7 +422,7 @@ char *session_open(struct session *session, const struct arguments *arguments)
 	*session = (struct session){ .arguments = arguments, .job = -1, .asked = session_now(), .ask_due = DEADLINE_NEVER, .force_due = DEADLINE_NEVER };
 	if (arguments->wait)
 		session->wait_until = arguments->wait == DEADLINE_NEVER ? DEADLINE_NEVER : session_now() + arguments->wait;
-	error = config_read(&session->config);
+	error = config_read(&session->config, CONFIG_FILE);
 	if (!error)
 		error = client_open(&session->client, &session->config);
 	if (error)
