@@ -1,4 +1,7 @@
-"""What the tests of the fenced stores use: the examples as programs, processes that never outlive the test, an etcd server."""
+"""What the tests of the fenced stores use: the examples as programs, processes that never outlive the test, an etcd server.
+
+The program is $ME_ONLY (default: build/me-only of this tree).
+"""
 import ctypes
 import os
 import signal
@@ -10,6 +13,8 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 EXAMPLES = os.path.join(ROOT, "examples")
+BUILD = os.environ.get("ME_ONLY_BUILD", os.path.join(ROOT, "build"))
+ME_ONLY = os.path.abspath(os.environ.get("ME_ONLY", os.path.join(BUILD, "me-only")))
 DEADLINE = 60  # seconds after which an event that did not happen fails the test; generous on purpose
 
 PR_SET_PDEATHSIG = 1
