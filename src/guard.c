@@ -60,27 +60,37 @@ int guard_prepare(struct guard *guard, struct lock *lock)
 	return 0;
 }
 
-static void ask(struct guard *guard, struct lock *lock)
+/* When force is to be used, if the lock is lost now. */
+static int64_t grace_end(const struct lock *lock)
 {
 	int64_t grace = options_kill_after(lock->options);
 
+	return deadline_earlier(lock->until, now() + (grace < LOST_GRACE ? grace : LOST_GRACE));
+}
+
+static void ask(struct guard *guard, struct lock *lock)
+{
 	guard->asked = true;
+	guard->known = lock->lost != NULL;
 	guard->since = clock_now(CLOCK_REALTIME);
-	guard->force_due = lock->until;
-	if (lock->lost)
-		guard->force_due = deadline_earlier(lock->until, now() + (grace < LOST_GRACE ? grace : LOST_GRACE));
-	else
-		lock->lost = lock->trouble ? lock->trouble : "it was not renewed in time";
-	family_signal(&guard->family, SIGTERM);
-	if (lock->options->verbose)
+	guard->unconfirmed = now() - lock->confirmed;
+	guard->force_due = guard->known ? grace_end(lock) : lock->until;
+	guard->why = lock->lost ? lock->lost : lock->trouble ? lock->trouble : "it was not renewed in time";
+	/* Who was frozen until the deadline must not go on for an instant, as it would to receive SIGTERM. */
+	if (now() >= guard->force_due)
+		return;
+	guard->found = guard->told = family_signal(&guard->family, SIGTERM) > 0;
+	if (lock->options->verbose && guard->found)
 		story(lock->options, lock, "the lock is lost: asked the command to end");
 }
 
 static void force(struct guard *guard, struct lock *lock)
 {
-	if (family_signal(&guard->family, SIGKILL) && lock->options->verbose && !guard->forced)
+	if (!family_signal(&guard->family, SIGKILL))
+		return;
+	if (lock->options->verbose && !guard->forced)
 		story(lock->options, lock, "the lock is lost: killed the command");
-	guard->forced = true;
+	guard->forced = guard->found = true;
 }
 
 void guard_look(struct guard *guard, struct lock *lock)
@@ -90,6 +100,12 @@ void guard_look(struct guard *guard, struct lock *lock)
 	(void)!read(guard->timer, &times, sizeof times);
 	if (!guard->asked && (lock->lost || now() >= ask_due(lock)))
 		ask(guard, lock);
+	/* It was only a matter of time, and is certain now. */
+	if (guard->asked && !guard->known && lock->lost) {
+		guard->known = true;
+		guard->why = lock->lost;
+		guard->force_due = grace_end(lock);
+	}
 	if (guard->asked && now() >= guard->force_due) {
 		force(guard, lock);
 		wake_at(guard, now() + LOOK_AGAIN);
@@ -126,8 +142,13 @@ static void tell(const struct guard *guard, const struct lock *lock)
 	line_add(&line, "lost at ");
 	story_time(&line, guard->since / NS_PER_S);
 	line_add(&line, ": ");
-	line_escape(&line, lock->lost, strlen(lock->lost), LINE_SUBJECT);
-	line_add(&line, guard->forced ? "; the command was stopped (SIGTERM, then SIGKILL)" : "; the command was stopped (SIGTERM)");
+	line_escape(&line, guard->why, strlen(guard->why), LINE_SUBJECT);
+	line_add(&line, " (last confirmed ");
+	line_duration(&line, guard->unconfirmed);
+	line_add(&line, " before)");
+	line_add(&line, !guard->found ? "; the command had just ended" :
+			!guard->forced ? "; the command was stopped (SIGTERM)" :
+			guard->told ? "; the command was stopped (SIGTERM, then SIGKILL)" : "; the command was stopped (SIGKILL)");
 	if (left) {
 		line_add(&line, ", but ");
 		line_number(&line, left);
@@ -138,9 +159,7 @@ static void tell(const struct guard *guard, const struct lock *lock)
 
 bool guard_finish(struct guard *guard, struct lock *lock)
 {
-	if (!lock->lost && now() >= lock->until)
-		lock->lost = "it was not renewed in time";
-	if (!lock->lost)
+	if (!guard->asked && !lock->lost && now() < lock->until)
 		return false;
 	if (!guard->asked)
 		ask(guard, lock);

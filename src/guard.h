@@ -17,8 +17,13 @@ struct guard {
 	int timer;		/* to be polled: POLLIN calls for guard_look(). -1: the lock does not lapse */
 	struct family family;
 	int64_t force_due;	/* CLOCK_BOOTTIME, ns */
-	int64_t since;		/* until when it was certain that the lock is ours (CLOCK_REALTIME, ns) */
-	bool asked, forced;	/* the command was asked to end; it was ended by force */
+	int64_t since;		/* when it was known that the lock is lost, or would be (CLOCK_REALTIME, ns) */
+	int64_t unconfirmed;	/* for how long it had not been confirmed then, ns */
+	const char *why;
+	bool asked;		/* it was time to end the command */
+	bool told, forced;	/* it was: SIGTERM, SIGKILL */
+	bool known;		/* the lock is known to be lost, not only about to be */
+	bool found;		/* there was something to be ended */
 };
 
 /* Before the command is started. Returns 0 or a negative errno: -ETIME if there is no time left for it, or the lock is lost already. */

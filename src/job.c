@@ -394,7 +394,7 @@ static void reap(struct job *job)
 	 * The lock first: who waits for it does not have to wait until the kernel has put the command away. A lock that is lost is let go
 	 * when what the command has left is gone, too.
 	 */
-	if (!job->lock->lost && waitid(P_PID, (id_t)job->command, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == job->command)
+	if (!job->lock->lost && !job->guard.asked && waitid(P_PID, (id_t)job->command, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == job->command)
 		release(job);
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0 || (pid < 0 && errno == EINTR)) {
 		if (pid == job->command) {

@@ -56,6 +56,7 @@ static struct {
 	char variables[PACKET_SIZE];	/* all for the command, each with a NUL */
 	const char *entries[MOST_VARIABLES + 4];
 	char said[PACKET_SIZE];		/* why something failed */
+	char trouble[PACKET_SIZE], note[PACKET_SIZE];
 	bool ended;			/* it has closed the socket */
 } session;
 
@@ -172,7 +173,8 @@ static void read_holder(struct holder *holder, const char *prefix, unsigned n)
 	if (!remote->other)
 		remote->command = text_field(prefixed(prefix, "command", name), session.words[n][2], sizeof session.words[n][2]);
 	*holder = (struct holder){ .pid = (pid_t)number_field(prefixed(prefix, "pid", name), 0), .held = -1, .remote = remote,
-				   .slot = (unsigned)number_field(prefixed(prefix, "slot", name), 0), .hidden = "nothing is known of it" };
+				   .slot = (unsigned)number_field(prefixed(prefix, "slot", name), 0),
+				   .slots = (unsigned)number_field(prefixed(prefix, "slots", name), 0), .hidden = "nothing is known of it" };
 	if (since >= 0) {
 		holder->held = clock_now(CLOCK_REALTIME) - since * NS_PER_MS;
 		if (holder->held < 0)
@@ -380,6 +382,7 @@ static void read_held(struct lock *lock)
 	size_t length;
 
 	lock->until = number_field("until", 0);
+	lock->confirmed = clock_now(CLOCK_BOOTTIME);
 	lock->slot = (unsigned)number_field("slot", 0);
 	value = field("token", &length, NULL);
 	if (value)
@@ -400,8 +403,8 @@ static int read_failed(struct lock *lock)
 
 static void show_note(const struct lock *lock)
 {
-	if (text_field("text", session.said, sizeof session.said) && !lock->options->quiet)
-		message(lock->spec, session.said, 0);
+	if (text_field("text", session.note, sizeof session.note) && !lock->options->quiet)
+		message(lock->spec, session.note, 0);
 }
 
 /* Takes in what the helper has said before it has the lock. Returns 1 to go on, or as take() does. */
@@ -527,10 +530,11 @@ static void take_in(struct lock *lock)
 		 */
 		if (until > lock->until && number_field("at", DEADLINE_NEVER) < lock->until) {
 			lock->until = until;
+			lock->confirmed = number_field("at", 0);
 			lock->trouble = NULL;
 		}
 	} else if (is_word("trouble")) {
-		lock->trouble = text_field("text", session.said, sizeof session.said);
+		lock->trouble = text_field("text", session.trouble, sizeof session.trouble);
 		if (lock->trouble && lock->options->verbose)
 			story(lock->options, lock, lock->trouble);
 	} else if (is_word("lost")) {
@@ -547,14 +551,15 @@ static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 	int r;
 
 	(void)job, (void)since;
-	while (!lock->lost && (r = receive()) != -EAGAIN) {
+	while (!session.ended && (r = receive()) != -EAGAIN) {
 		if (r > 0) {
 			take_in(lock);
 			continue;
 		}
 		session.ended = true;
 		lock->watched = -1;
-		lock->lost = last_words();
+		if (!lock->lost)
+			lock->lost = last_words();
 	}
 }
 
@@ -567,9 +572,14 @@ static void helper_release(struct lock *lock)
 	int64_t limit = deadline_in(RELEASE_LIMIT);
 
 	close(lock->fd);
-	lock->fd = lock->watched = -1;
+	/* What was said while we were stopped. */
+	helper_serve(lock, 0, 0);
 	say("done", -1);
-	while (!session.ended && !lock->lost && deadline_now() < limit) {
+	lock->fd = lock->watched = -1;
+	/* One that is stopped would stay for ever. */
+	if ((lock->lost || clock_now(CLOCK_BOOTTIME) >= lock->until) && session.helper > 0 && process_is_stopped(session.helper))
+		kill(session.helper, SIGKILL);
+	while (!session.ended && !lock->lost && clock_now(CLOCK_BOOTTIME) < lock->until && deadline_now() < limit) {
 		struct pollfd control = { .fd = session.control, .events = POLLIN };
 
 		if (poll(&control, 1, deadline_poll_timeout(limit)) <= 0)

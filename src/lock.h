@@ -31,6 +31,7 @@ struct lock {
 
 	/* Of an engine whose locks lapse: */
 	int64_t until;		/* while it is held: the command has to be gone by then (CLOCK_BOOTTIME, ns). serve() moves it */
+	int64_t confirmed;	/* when that was said the last time (CLOCK_BOOTTIME, ns) */
 	const char *trouble;	/* why that has not been moved for a while; NULL: not known */
 	const char *lost;	/* why it is lost already; NULL: it is not. Also set by release() */
 	pid_t helper;		/* a child of ours that is none of the command's; 0: none */

@@ -121,7 +121,7 @@ static bool is_worth_a_line(const struct lock *lock, const struct options *optio
 /* Of a lock with slots it is one of the holders that is named. */
 static void describe(const struct lock *lock, const struct holder *holder, struct line *line)
 {
-	if (lock->slots > 1) {
+	if (lock->slots > 1 && (!holder->remote || holder->slots)) {
 		line_add(line, "all ");
 		line_number(line, lock->slots);
 		line_add(line, " slots are in use, slot ");

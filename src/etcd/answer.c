@@ -39,6 +39,18 @@ void answer_fail(struct answer *answer, enum code code, char *text)
 	answer->text = text;
 }
 
+/* The connection was closed instead of an answer. TLS 1.3: the server looks at our certificate after the handshake. */
+static void explain_end(struct answer *answer, const struct asked *asked)
+{
+	if (asked->known)
+		answer_fail(answer, CODE_NO_ANSWER, memory_format("%s has closed the connection", asked->url));
+	else if (!strncmp(asked->url, "https:", 6))
+		answer_fail(answer, CODE_REFUSED, memory_format("%s closes the connection: it may want another client certificate (ETCDCTL_CERT, "
+								"ETCDCTL_KEY)", asked->url));
+	else
+		answer_fail(answer, CODE_REFUSED, memory_format("%s closes the connection: it may want TLS (https://)", asked->url));
+}
+
 void answer_explain(struct answer *answer, const struct asked *asked, CURLcode curl, const char *detail)
 {
 	const char *url = asked->url;
@@ -69,19 +81,16 @@ void answer_explain(struct answer *answer, const struct asked *asked, CURLcode c
 	case CURLE_WEIRD_SERVER_REPLY:
 	case CURLE_UNSUPPORTED_PROTOCOL:
 	case CURLE_HTTP2:
+		if (!asked->known && !strncmp(url, "https:", 6)) {
+			explain_end(answer, asked);
+			break;
+		}
 		answer_fail(answer, refused, memory_format("%s does not speak HTTP: is it etcd's client port?", url));
 		break;
 	case CURLE_GOT_NOTHING:
 	case CURLE_SEND_ERROR:
 	case CURLE_RECV_ERROR:
-		/* TLS 1.3: the server looks at our certificate after the handshake. */
-		if (asked->known)
-			answer_fail(answer, CODE_NO_ANSWER, memory_format("%s has closed the connection", url));
-		else if (!strncmp(url, "https:", 6))
-			answer_fail(answer, CODE_REFUSED, memory_format("%s closes the connection: it may want another client certificate (ETCDCTL_CERT, "
-									"ETCDCTL_KEY)", url));
-		else
-			answer_fail(answer, CODE_REFUSED, memory_format("%s closes the connection: it may want TLS (https://)", url));
+		explain_end(answer, asked);
 		break;
 	default:
 		answer_fail(answer, CODE_NO_ANSWER, memory_format("%s: %s", url, detail));
@@ -115,11 +124,13 @@ static const char *error_in(const json_t *body, enum code *code)
 static void explain_error(struct answer *answer, const struct asked *asked, enum code code, const char *message)
 {
 	const char *url = asked->url, *user = asked->user ? asked->user : "";
+	/* Behind a colon there may be a password that was meant. */
+	const int shown = (int)strcspn(user, ":");
 
 	switch (code) {
 	case CODE_DENIED:
-		answer_fail(answer, CODE_DENIED, memory_format("etcd lets user '%s' not do that: it needs readwrite permission for all keys that begin with "
-							       "the lock's name and \"/\" (%s)", user, url));
+		answer_fail(answer, CODE_DENIED, memory_format("etcd lets user '%.*s' not do that: it needs readwrite permission for all keys that begin with "
+							       "the lock's name and \"/\" (%s)", shown, user, url));
 		break;
 	case CODE_UNAUTHENTICATED:
 		answer_fail(answer, CODE_UNAUTHENTICATED, memory_format("%s wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD (%s)", url, message));
@@ -128,7 +139,7 @@ static void explain_error(struct answer *answer, const struct asked *asked, enum
 		if (strstr(message, "user name is empty"))
 			answer_fail(answer, CODE_REFUSED, memory_format("%s wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD", url));
 		else if (strstr(message, "authentication failed"))
-			answer_fail(answer, CODE_REFUSED, memory_format("%s refuses user '%s': wrong name or password (ETCDCTL_USER, ETCDCTL_PASSWORD)", url, user));
+			answer_fail(answer, CODE_REFUSED, memory_format("%s refuses user '%.*s': wrong name or password (ETCDCTL_USER, ETCDCTL_PASSWORD)", url, shown, user));
 		else
 			answer_fail(answer, CODE_INVALID, memory_format("%s: %s", url, message));
 		break;

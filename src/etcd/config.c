@@ -80,7 +80,7 @@ static char *trimmed(char *text, char **end)
 }
 
 /* One line of FILE, which it may change and whose text SETTINGS keep. Returns NULL, or what is wrong. */
-static char *take_line(struct settings *settings, const char *file, char *line)
+static char *take_line(struct settings *settings, const char *file, unsigned number, char *line)
 {
 	char *value = strchr(line, '='), *end;
 
@@ -89,8 +89,9 @@ static char *take_line(struct settings *settings, const char *file, char *line)
 	line = trimmed(line, &end);
 	if (*line == '#' || (*line == 0 && !value))
 		return NULL;
+	/* What is in the line may be a secret. */
 	if (!value)
-		return memory_format("%s: not NAME=value: '%s'", file, line);
+		return memory_format("%s: line %u is not NAME=value", file, number);
 	if (!strncmp(line, "export ", 7))
 		line = trimmed(line + 7, &end);
 	value = trimmed(value, &end);
@@ -104,7 +105,7 @@ static char *take_line(struct settings *settings, const char *file, char *line)
 			return NULL;
 		}
 	/* etcdctl has more of them, which mean nothing here. */
-	return strncmp(line, PREFIX, strlen(PREFIX)) ? memory_format("%s: an unknown name: %s", file, line) : NULL;
+	return strncmp(line, PREFIX, strlen(PREFIX)) ? memory_format("%s: line %u: the name does not begin with " PREFIX, file, number) : NULL;
 }
 
 /* SETTINGS point into *TEXT, to be freed. Returns NULL, or what is wrong. */
@@ -112,6 +113,7 @@ static char *from_file(struct settings *settings, const char *file, char **text)
 {
 	struct stat status;
 	int fd = open(file, O_RDONLY | O_CLOEXEC);
+	unsigned number = 1;
 	char *error = NULL;
 	ssize_t n;
 
@@ -124,11 +126,11 @@ static char *from_file(struct settings *settings, const char *file, char **text)
 	else if (n == LARGEST_FILE || strlen(*text) != (size_t)n)
 		error = memory_format("%s is no text file, or too large", file);
 	close(fd);
-	for (char *line = *text, *next; !error && line; line = next) {
+	for (char *line = *text, *next; !error && line; line = next, number++) {
 		next = strchr(line, '\n');
 		if (next)
 			*next++ = 0;
-		error = take_line(settings, file, line);
+		error = take_line(settings, file, number, line);
 	}
 	if (!error && (status.st_mode & 0007) && (settings->password || (settings->user && strchr(settings->user, ':'))))
 		error = memory_format("%s holds a password, and others can read it: chmod o= %s", file, file);
@@ -179,10 +181,33 @@ static char *read_endpoints(struct config *config, const char *text, bool tls)
 	return error;
 }
 
+/* A duration as etcdctl has it, "1m30s": pieces of ours, one behind the other. Returns 0 or a negative errno. */
+static int sum_up(const char *text, int64_t *ns)
+{
+	int64_t sum = 0;
+
+	do {
+		size_t digits = strspn(text, "0123456789."), length = digits + strcspn(text + digits, "0123456789.");
+		char *piece = memory_text(text, length);
+		int64_t part;
+		int r = duration_parse(piece, &part);
+
+		free(piece);
+		if (r || part > LONGEST_TIMEOUT)
+			part = LONGEST_TIMEOUT;
+		if (r)
+			return r;
+		sum += part;
+		text += length;
+	} while (*text && sum < LONGEST_TIMEOUT);
+	*ns = sum;
+	return 0;
+}
+
 static char *read_duration(const char *name, const char *text, int64_t otherwise, int64_t *ns)
 {
 	*ns = otherwise;
-	if (text && (duration_parse(text, ns) || *ns <= 0))
+	if (text && (sum_up(text, ns) || *ns <= 0))
 		return memory_format("ETCDCTL_%s is no duration: '%s'", name, text);
 	if (*ns > LONGEST_TIMEOUT)
 		*ns = LONGEST_TIMEOUT;

@@ -172,7 +172,7 @@ static void guard(struct session *session)
 		session->force_pause = session->force_pause == 0 ? LOOK_AGAIN : session->force_pause < LOOK_SELDOM ? session->force_pause * 2 : LOOK_SELDOM;
 		session->force_due = session_now() + session->force_pause;
 	} else if (session_now() >= session->ask_due) {
-		/* As long as it lives it is me-only who asks. */
+		/* As long as it lives it is me-only who asks. What was frozen until the deadline gets no more time. */
 		if (session->orphaned)
 			family_signal(&session->family, SIGTERM);
 		session->ask_due = DEADLINE_NEVER;
@@ -196,7 +196,7 @@ bool session_attend(void *argument)
 	}
 	look_at_job(session);
 	guard(session);
-	return session->phase == PHASE_HOLDING && session->news;
+	return session->phase == PHASE_HOLDING && (session->news || (session->own_gone && !session->lost));
 }
 
 /* --- the lease --------------------------------------------------------------------------------------------------------------- */

@@ -275,7 +275,8 @@ static char *acquire(struct session *session, struct line_of_entries *line, unsi
 
 /* --- what me-only is told ---------------------------------------------------------------------------------------------------- */
 
-static void tell(struct session *session, const char *word, const struct entry *entry, bool timeout)
+/* ALL_SLOTS: so many there are, and all are in use; 0: that is not so. */
+static void tell(struct session *session, const char *word, const struct entry *entry, bool timeout, unsigned all_slots)
 {
 	struct line line;
 
@@ -284,6 +285,8 @@ static void tell(struct session *session, const char *word, const struct entry *
 		say_number(&line, "timeout", 1);
 	if (entry)
 		entry_describe(entry, &session->me, "", &line);
+	if (all_slots)
+		say_number(&line, "slots", all_slots);
 	say_end(&line);
 	session->asked = session_now();
 }
@@ -407,12 +410,15 @@ static bool has_time_to_run(struct session *session)
 static enum step give_up(struct session *session, struct line_of_entries *line, bool timeout)
 {
 	const struct entry *holder = line->before.n > 0 ? &line->before.all[0] : NULL;
+	unsigned slots = 0;
 
+	if (session->arguments->mode == ENTRY_SLOTS && holder && !holder->foreign && holder->mode == ENTRY_SLOTS)
+		slots = session->arguments->slots;
 	if (!line->ours_is_there)
-		tell(session, "busy", holder, timeout);
+		tell(session, "busy", holder, timeout, slots);
 	session_withdraw(session);
 	if (line->ours_is_there)
-		tell(session, "busy", holder, timeout);
+		tell(session, "busy", holder, timeout, slots);
 	return STEP_OVER;
 }
 
@@ -425,7 +431,7 @@ static enum step wait_on(struct session *session, struct line_of_entries *line, 
 		if (session_now() >= session->wait_until)
 			return give_up(session, line, true);
 		if (line->named != holder->created)
-			tell(session, "waiting", holder, false);
+			tell(session, "waiting", holder, false, 0);
 		line->named = holder->created;
 	} else {
 		/* One that is about to choose its slot does not keep us from having another. */
@@ -501,7 +507,7 @@ static enum step join(struct session *session, struct line_of_entries *line)
 	own = find_own(session, line);
 	waiters = session->arguments->queue ? queue_count(line->before.all, line->before.n, &first) : 0;
 	if (own) {
-		tell(session, "nested", own, false);
+		tell(session, "nested", own, false, 0);
 		session_withdraw(session);
 		return STEP_OVER;
 	}
