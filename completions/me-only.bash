@@ -2,9 +2,9 @@
 # shellcheck shell=bash
 
 # The names of the locks that are held on this host, as LOCK has to be written; those with unusual characters are left out.
-# And what a lock on a file begins with.
+# And what locks on files and of etcd begin with. Those of etcd are not looked up: that can take seconds.
 _me_only_locks() {
-    echo file:
+    echo file: etcd:
     sed -n -e 's|^[^ ]* [^ ]* [^ ]* 00010000 .* @me-only:\([[:alnum:]_./:%+,-]*\)$|\1|' -e T \
         -e 's|^[a-z][a-z0-9+-]*:|host:&|' -e p /proc/net/unix 2>/dev/null
 }
@@ -14,6 +14,8 @@ _me_only_arguments() {
     case $1 in
         -w | --wait) echo inf 10s 1m 10m 1h ;;
         -k | --kill-after) echo 0 10s 30s 1m inf ;;
+        --ttl) echo 10s 30s 60s 300s ;;
+        --hold-for) echo 1m 2m 5m ;;
         --complain-after) echo 10m 1h 1d ;;
         -j | --slots) echo 2 4 8 ;;
         --queue) echo 1 ;;
@@ -33,9 +35,9 @@ _me_only() {
                 ((i++))
                 break
                 ;;
-            --wait | --slots | --queue | --kill-after | --conflict-exit-code | --exit-base | --complain-after) argument=${words[i]} ;;
+            --wait | --slots | --queue | --kill-after | --ttl | --hold-for | --conflict-exit-code | --exit-base | --complain-after) argument=${words[i]} ;;
             --held | --who) command='' ;;
-            --list) lock='' command='' ;;
+            --list) lock=etcd command='' ;;
             --*) ;;
             -*[wjkE])
                 # In -wE the E is the argument of -w.
@@ -68,15 +70,19 @@ _me_only() {
     elif [[ $cur == --*=* && ${words[i - 1]} != -- ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_me_only_arguments "${cur%%=*}")" -- "${cur#*=}")
     elif [[ $cur == -* && ${words[i - 1]} != -- ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '-w --wait= -n --nonblock -s --shared -j --slots= --queue= --replace -k --kill-after= -F --no-fork
-            -o --close -E --conflict-exit-code= --exit-base= -q --quiet --complain-after= -v --verbose --held --who --list --json
+        mapfile -t COMPREPLY < <(compgen -W '-w --wait= -n --nonblock -s --shared -j --slots= --queue= --replace -k --kill-after= --ttl= --hold-for=
+            -F --no-fork -o --close -E --conflict-exit-code= --exit-base= -q --quiet --complain-after= -v --verbose --held --who --list --json
             --help --version' -- "$cur")
         [[ ${COMPREPLY-} == *= ]] && compopt -o nospace
-    elif [[ $lock && $cur == file:* ]]; then
+    elif [[ $lock == etcd ]]; then
+        mapfile -t COMPREPLY < <(compgen -W etcd: -- "$cur")
+        compopt -o nospace
+        __ltrim_colon_completions "$cur"
+    elif [[ $cur == file:* ]]; then
         mapfile -t COMPREPLY < <(compgen -P file: -f -- "${cur#file:}")
         compopt -o filenames
         __ltrim_colon_completions "$cur"
-    elif [[ $lock ]]; then
+    else
         mapfile -t COMPREPLY < <(compgen -W "$(_me_only_locks)" -- "$cur")
         [[ ${COMPREPLY-} == *: ]] && compopt -o nospace
         __ltrim_colon_completions "$cur"

@@ -114,7 +114,8 @@ def test_all_options(complete, tmp_path):
 @pytest.mark.parametrize("complete", SHELLS)
 @pytest.mark.parametrize("before", ["", "-w 10 ", "-w10 -q ", "--wait=10 ", "-qE 7 ", "-- ", "--held ", "--who ", "--who --json ",
                                     "-j 4 ", "-qj4 -w inf ", "--slots 4 ", "--queue 1 -w 10 ", "--queue=1 -w10 ",
-                                    "--replace -k 5 ", "-qk5 --replace ", "--kill-after 5 ", "--complain-after 1h ", "--complain-after=1h "])
+                                    "--replace -k 5 ", "-qk5 --replace ", "--kill-after 5 ", "--complain-after 1h ", "--complain-after=1h ",
+                                    "-k 5 --ttl 30 --hold-for 60 ", "--ttl=30 --hold-for=60 "])
 def test_held_locks(complete, before, held, tmp_path):
     assert held in complete(f"me-only {before}{held[:-3]}", tmp_path)
 
@@ -174,6 +175,8 @@ def test_other_arguments_of_options(complete, tmp_path):
     assert "4" in complete("me-only -w inf -j ", tmp_path)
     assert "4" in complete("me-only --slots ", tmp_path)
     assert "1" in complete("me-only -w inf --queue ", tmp_path)
+    assert "30s" in complete("me-only --ttl 3", tmp_path)
+    assert "2m" in complete("me-only --hold-for ", tmp_path)
     assert "1h" in complete("me-only --complain-after 1", tmp_path)
     assert "1h" in {o.removeprefix("--complain-after=") for o in complete("me-only --complain-after=1", tmp_path)}
 
@@ -186,7 +189,7 @@ def test_command(complete, tmp_path):
 
 @pytest.mark.parametrize("complete", SHELLS)
 @pytest.mark.parametrize("before", ["LOCK", "-w 10 -q host:a:b", "--wait=5 --exit-base 9 /tmp/a", "-- LOCK", "-w inf -j 4 --queue 9 LOCK",
-                                    "-s file:/tmp/a"])
+                                    "-s file:/tmp/a", "--ttl 60 -k9 etcd:a/b"])
 def test_arguments_of_the_command(complete, before, tmp_path):
     assert {w.rstrip(",") for w in complete(f"me-only {before} demo -x ", tmp_path)} == {"demo:demo,-x"}
 
@@ -198,6 +201,18 @@ def test_questions_take_no_command(complete, tmp_path):
 
 
 @pytest.mark.parametrize("complete", SHELLS)
-def test_a_list_takes_no_lock(complete, held, tmp_path):
+@pytest.mark.parametrize("before", ["", "--ttl 30 -w inf ", "--held ", "--who --json "])
+def test_a_lock_of_etcd(complete, before, tmp_path):
+    """Only its beginning is offered: no cluster is asked, and no file is behind it."""
+    assert "etcd:" in complete(f"me-only {before}etc", tmp_path)
+    (tmp_path / "name").touch()
+    assert not complete(f"me-only {before}etcd:{tmp_path}/na", tmp_path)
+
+
+@pytest.mark.parametrize("complete", SHELLS)
+def test_a_list_takes_no_lock_but_the_beginning_of_etcds(complete, held, tmp_path):
     assert not complete(f"me-only --list {held[:-3]}", tmp_path)
+    assert not complete("me-only --list fil", tmp_path)
+    assert complete("me-only --list etc", tmp_path) == complete("me-only --list --json etc", tmp_path) == {"etcd:"}
+    assert not complete("me-only --list etcd:a setpr", tmp_path)
     assert "--json" in complete("me-only --list --j", tmp_path)
