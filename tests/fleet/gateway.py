@@ -242,7 +242,7 @@ class Exchange:
         return self.messages[0] if self.messages else {}
 
     def normal(self):
-        """(HTTP status, JSON values) as a healthy server would answer now. Not for watches."""
+        """(HTTP status, JSON values) as a healthy server would answer now. Of a watch: its beginning, then its end."""
         try:
             return 200, self.gateway.answer(self)
         except Failure as e:
@@ -640,6 +640,9 @@ class Gateway:
         token = f"token.{self.token_count}"
         self.tokens[token] = x.message["name"]
         return [{"header": self.header(), "token": token}]
+
+    def do_watch(self, _x):
+        return [{"result": {"header": self.header(), "created": True}}]
 
     def do_maintenance_status(self, _x):
         return [without_zeros({"header": self.header(), "version": self.version, "dbSize": 20480, "leader": self.member,

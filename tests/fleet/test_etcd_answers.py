@@ -50,6 +50,7 @@ def assert_refused(c, runs, *options, pattern=r"[^\n]+", **env):
     r = c.run("-q", *options, c.lock, *runs.command, env={**QUICK, **env})
     assert (r.returncode, r.stdout) == (3, b""), r
     assert re.fullmatch(rf"me-only: {c.lock}: {pattern}\n", said(r)), r
+    assert not re.search("[\0-\x09\x0b-\x1f\x7f]", said(r)), r
     assert runs.lines() == []
 
 
@@ -141,8 +142,6 @@ def test_once_something_goes_wrong_while_it_is_held(c, gateway, path, hook):
 @pytest.mark.parametrize("path", ["lease/grant", "kv/txn", "kv/range", "watch", "lease/timetolive"])
 def test_once_something_goes_wrong_while_it_waits(c, gateway, runs, path, hook):
     holder = c.hold("-q", "--ttl", "10")
-    if path == "watch" and hook in (g.half, g.late, g.drop_after, g.hang_after, g.half_and_hang, g.one_byte_at_a_time, ONCE["late"]):
-        hook = g.drop
     gateway.on(path, g.once(hook))
     p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
     wait_for(lambda: len(gateway.keys()) == 2, "it waits")
@@ -187,7 +186,6 @@ NEVER = {"hang": g.hang, "drop": g.drop, "half": g.half, "half and hang": g.half
          "error number": g.says('{"error":7}', 500), "error list": g.says('{"error":[1]}', 400), "code text": g.says('{"code":"x","message":7}', 400),
          "control": g.says('{"error":"\\u0000\\u001b[31mred\\n","code":3}', 400), "binary": g.says(bytes(range(256))),
          "deep": g.says("[" * 100000), "long": g.says("x" * 3000000), "long message": g.says(json.dumps({"error": "x" * 100000, "code": 3}), 400),
-         "no ID": g.says('{"header":{"revision":"5","raft_term":"2"},"succeeded":true}'),
          "wrong types": g.says('{"header":{"revision":[],"raft_term":{}},"ID":{},"TTL":[],"succeeded":"x","responses":7,"kvs":"x"}'),
          "null everywhere": g.says('{"header":null,"ID":null,"TTL":null,"succeeded":null,"responses":null,"kvs":null}'),
          "huge numbers": g.says('{"header":{"revision":"99999999999999999999","raft_term":1e400},"ID":"-1","TTL":"99999999999999999999"}'),
@@ -382,6 +380,8 @@ UNCONFIRMED = {
     "no header": ("kv/range", g.changes(lambda v: v.pop("header"))),
     "no term": ("kv/range", g.changes(lambda v: v["header"].pop("raft_term"))),
     "another lease": ("lease/keepalive", g.changes(lambda v: v["result"].update(ID="12345"))),
+    "huge time": ("lease/keepalive", g.changes(lambda v: v["result"].update(TTL="99999999999999999999"))),
+    "no number": ("lease/keepalive", g.changes(lambda v: v["result"].update(TTL="x"))),
     "another cluster": ("*", g.changes(lambda v: v.get("result", v)["header"].update(cluster_id="12345"))),
     "unavailable": ("*", g.fails(14, "etcdserver: no leader")),
     "no permission": ("kv/range", g.fails(7, "etcdserver: permission denied")),
@@ -598,13 +598,13 @@ def test_the_clean_end_of_the_one_before_is_no_reason_to_wait_longer(c, gateway,
 
 
 def test_giving_up_while_the_cluster_is_away(c, gateway, runs):
-    """The time to wait is over all the same."""
+    """The time to wait is over all the same; whether the lock is held then, nobody knows."""
     holder = c.hold("-q")
     p = c.start("-q", "-w", "3", c.lock, *runs.command)
     wait_for(lambda: len(gateway.keys()) == 2, "it waits")
     gateway.on("*", g.hang)
     gateway.disconnect()
-    assert p.wait(DEADLINE) == 4 and runs.lines() == []
+    assert p.wait(DEADLINE) in (3, 4) and runs.lines() == []
     gateway.off()
     assert holder.poll() is None
 
