@@ -7,6 +7,8 @@
  *  3. The command is ended at the deadline by us, too: me-only may be stopped or gone.
  *  4. The key is deleted, and its lease left to lapse: so others can ask whether its holder has let go in good order, or was lost
  *     (take.c, rule 4).
+ *  5. An exclusive lock is handed over: the transaction that deletes our key writes the next one's, if that is still there. That write is
+ *     the one that takes the lock (take.c, rule 2). Nobody can be in between: who came before the next one was seen, and only ever leaves.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -93,6 +95,22 @@ static void renew(struct session *session)
 	free(text);
 }
 
+/* Our key, and of an exclusive lock who comes into line. */
+static void watch(struct session *session)
+{
+	struct keys all = keys_copy(&session->prefix);
+
+	if (session->arguments->mode == ENTRY_EXCLUSIVE) {
+		/* Who has come since we have looked who is next. */
+		if (session->next_from && !session->next.key)
+			session->revision = session->next_from;
+		session_watch(session, &all, true);
+		return;
+	}
+	keys_free(&all);
+	session_watch(session, NULL, false);
+}
+
 static bool is_over(const struct session *session)
 {
 	/* With -o the command does not have the pipe; where sudo is the command it may live on after me-only. */
@@ -107,6 +125,65 @@ static void end_orphans(struct session *session)
 	session->ending = true;
 	family_signal(&session->family, SIGTERM);
 	session->force_due = earlier(session->deadline, session_now() + earlier(session->arguments->kill_after, LOST_GRACE));
+}
+
+/* --- who is next ------------------------------------------------------------------------------------------------------------- */
+
+static void set_next(struct session *session, const json_t *kv)
+{
+	json_t *list = list_of(json_incref((json_t *)(uintptr_t)kv), NULL);
+	struct entries entries;
+
+	entry_free(&session->next);
+	entries_read(&entries, list);
+	json_decref(list);
+	if (entries.n == 1)
+		session->next = entry_copy(&entries.all[0]);
+	entries_free(&entries);
+}
+
+void hold_event(struct session *session, const json_t *kv, bool deleted)
+{
+	json_t *list = list_of(json_incref((json_t *)(uintptr_t)kv), NULL);
+	struct entries entries;
+
+	entries_read(&entries, list);
+	json_decref(list);
+	if (entries.n == 1 && deleted && session->next.key && !strcmp(entries.all[0].key, session->next.key)) {
+		entry_free(&session->next);
+		session->next_from = 0;
+	} else if (entries.n == 1 && !deleted && session->next_from && !session->next.key && entries.all[0].created > session->next_from) {
+		session->next = entry_copy(&entries.all[0]);
+	}
+	entries_free(&entries);
+}
+
+void find_next(struct session *session)
+{
+	struct answer answer;
+	json_t *body = request_range(&session->prefix, ORDER_OLDEST, 1, 0);
+	char from[24];
+
+	snprintf(from, sizeof from, "%" PRIu64, session->created + 1);
+	json_object_set_new(body, "min_create_revision", json_string(from));
+	session->brief = true;
+	client_call_at(&session->client, session->client.endpoint, PATH_RANGE, body, &answer);
+	session->brief = false;
+	if (answer.code == CODE_OK) {
+		const json_t *kv = json_array_get(json_object_get(answer.body, "kvs"), 0);
+
+		session->next_from = header_number(answer.body, "revision");
+		if (kv)
+			set_next(session, kv);
+	}
+	answer_free(&answer);
+}
+
+/* Whether the lock can be handed to the next one: to one that understands it. */
+static bool can_hand_over(const struct session *session)
+{
+	return session->arguments->mode == ENTRY_EXCLUSIVE && session->next.key && !session->next.foreign && session->next.mode == ENTRY_EXCLUSIVE &&
+	       session->next.state == ENTRY_WAITS;
 }
 
 /* --- giving it back ---------------------------------------------------------------------------------------------------------- */
@@ -137,6 +214,38 @@ static bool keep_on(struct session *session, int64_t left, int64_t limit)
 	return kept;
 }
 
+/* Deletes our key, if it is there. */
+static json_t *delete_own(const struct session *session)
+{
+	return request_txn(list_of(compare_created(&session->own, "EQUAL", session->created), NULL), list_of(operation_delete(&session->own), NULL),
+			   list_of(NULL));
+}
+
+/* The same, and makes the next one the holder, if that is there. */
+static json_t *hand_over(struct session *session)
+{
+	struct keys next = keys_one(session->next.key);
+	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), compare_created(&next, "EQUAL", session->next.created), NULL);
+	json_t *success = list_of(operation_delete(&session->own), NULL);
+	char *value;
+
+	session->next.state = ENTRY_HELD;
+	session->next.since = session_clock();
+	value = entry_value(&session->next);
+	json_array_append_new(success, operation_put(&next, value, 0));
+	free(value);
+	keys_free(&next);
+	return request_txn(compare, success, list_of(operation("request_txn", delete_own(session)), NULL));
+}
+
+/* Whether the answer BODY says that our key was there. */
+static bool is_given_back(const json_t *body)
+{
+	const json_t *inner = json_object_get(json_array_get(json_object_get(body, "responses"), 0), "response_txn");
+
+	return json_is_true(json_object_get(body, "succeeded")) || json_is_true(json_object_get(inner, "succeeded"));
+}
+
 static void give_back(struct session *session)
 {
 	const int64_t limit = earlier(session_now() + RELEASE_LIMIT, session->deadline);
@@ -151,10 +260,9 @@ static void give_back(struct session *session)
 		say_end(&line);
 		return;
 	}
-	client_call(&session->client, PATH_TXN, request_txn(list_of(compare_created(&session->own, "EQUAL", session->created), NULL),
-							    list_of(operation_delete(&session->own), NULL), list_of(NULL)), limit, &answer);
+	client_call(&session->client, PATH_TXN, can_hand_over(session) ? hand_over(session) : delete_own(session), limit, &answer);
 	/* It was deleted by an earlier try of this call, if that is not the first one: only the first answer tells. */
-	if (answer.code == CODE_OK && !json_is_true(json_object_get(answer.body, "succeeded")) && !session->client.retried) {
+	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried) {
 		say_text("lost", "its key in etcd was gone when the command ended: somebody has deleted it, or the lease has ended");
 	} else {
 		say(&line, "released");
@@ -195,6 +303,8 @@ void hold(struct session *session)
 	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
 	set_guard(session);
 	tell_held(session);
+	if (!session->next_from && session->arguments->mode == ENTRY_EXCLUSIVE)
+		find_next(session);
 	while (!is_over(session)) {
 		client_wait(&session->client, earlier(earlier(session->renew_due, watch_due), earlier(session->ask_due, session->force_due)));
 		if (session->news && session->done && !session->pipe_closed)
@@ -218,7 +328,7 @@ void hold(struct session *session)
 		if ((session->canceled || !session->client.watching) && watch_due == DEADLINE_NEVER)
 			watch_due = earlier(session->renew_due + NS_PER_MS, session->deadline);
 		if (!session->lost && session_now() >= watch_due) {
-			session_watch(session, NULL, false);
+			watch(session);
 			watch_due = DEADLINE_NEVER;
 		}
 	}

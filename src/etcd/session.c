@@ -192,11 +192,11 @@ bool session_attend(void *argument)
 			say_end(&line);
 			session->asked = session_now();
 		}
-		return session->orphaned || (session->resting && (session->changed || session->own_gone || session->canceled || !session->client.watching));
+		return session->orphaned || (session->resting && (session->changed || session->front || session->granted || session->own_gone || session->canceled || !session->client.watching));
 	}
 	look_at_job(session);
 	guard(session);
-	return session->phase == PHASE_HOLDING && (session->news || (session->own_gone && !session->lost));
+	return session->phase == PHASE_HOLDING && !session->brief && (session->news || (session->own_gone && !session->lost));
 }
 
 /* --- the lease --------------------------------------------------------------------------------------------------------------- */
@@ -235,8 +235,11 @@ char *session_grant(struct session *session, int64_t limit)
 	char *text = NULL;
 
 	session->lease = random_id();
-	session->created = session->token = 0;
-	session->own_gone = false;
+	session->created = session->token = session->granted = 0;
+	session->own_gone = session->front = false;
+	session->next_from = 0;
+	entry_free(&session->next);
+	entry_free(&session->gone);
 	name_key(session);
 	client_call(&session->client, PATH_GRANT, request_grant(seconds, session->lease), limit, &answer);
 	session->ttl = session->arguments->ttl;
@@ -353,6 +356,48 @@ void session_withdraw(struct session *session)
 
 /* --- the stream -------------------------------------------------------------------------------------------------------------- */
 
+/* Reads the key-value pair KV into ENTRY, which is freed before. */
+static void read_one(const json_t *kv, struct entry *entry)
+{
+	json_t *list = list_of(json_incref((json_t *)(uintptr_t)kv), NULL);
+	struct entries entries;
+
+	entries_read(&entries, list);
+	json_decref(list);
+	entry_free(entry);
+	if (entries.n == 1)
+		*entry = entry_copy(&entries.all[0]);
+	entries_free(&entries);
+}
+
+/* Our key was deleted, or the one before us has handed the lock over, or it is our own write that we see. */
+static void own_event(struct session *session, const json_t *kv, bool deleted)
+{
+	struct entry entry = { .key = NULL };
+
+	if (deleted) {
+		session->own_gone = true;
+		return;
+	}
+	read_one(kv, &entry);
+	if (entry.key && entry.state == ENTRY_HELD && entry.created == session->created)
+		session->granted = entry.modified;
+	entry_free(&entry);
+}
+
+/* The one before us has the lock now, or has chosen its slot. */
+static void other_event(struct session *session, const json_t *kv)
+{
+	struct entry entry = { .key = NULL };
+
+	read_one(kv, &entry);
+	if (entry.key && entry.state == ENTRY_HELD && session->arguments->mode == ENTRY_EXCLUSIVE)
+		session->front = true;
+	else
+		session->changed = true;
+	entry_free(&entry);
+}
+
 void session_event(void *argument, json_t *result)
 {
 	struct session *session = argument;
@@ -370,18 +415,15 @@ void session_event(void *argument, json_t *result)
 		bool deleted = type && !strcmp(type, "DELETE");
 
 		if (key && session->own.key && !strcmp(key, session->own.key)) {
-			session->own_gone = session->own_gone || deleted;
+			own_event(session, kv, deleted);
+		} else if (session->phase == PHASE_HOLDING) {
+			hold_event(session, kv, deleted);
+			continue;
 		} else if (deleted) {
-			json_t *list = list_of(json_incref((json_t *)(uintptr_t)(before ? before : kv)), NULL);
-			struct entries entries;
-
-			entries_read(&entries, list);
-			if (entries.n == 1) {
-				entry_free(&session->gone);
-				session->gone = entry_copy(&entries.all[0]);
-			}
-			entries_free(&entries);
-			json_decref(list);
+			read_one(before ? before : kv, &session->gone);
+		} else {
+			other_event(session, kv);
+			continue;
 		}
 		session->changed = true;
 	}
@@ -389,7 +431,7 @@ void session_event(void *argument, json_t *result)
 
 void session_watch(struct session *session, struct keys *other, bool puts)
 {
-	json_t *requests = list_of(request_watch(&session->own, session->revision, false), NULL);
+	json_t *requests = list_of(request_watch(&session->own, session->revision, session->phase == PHASE_TAKING), NULL);
 
 	session->changed = session->canceled = false;
 	keys_free(&session->other);

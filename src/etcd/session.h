@@ -60,6 +60,13 @@ struct session {
 	bool changed;			/* something else was */
 	bool canceled;			/* the stream is of no use any more */
 	struct entry gone;		/* who was deleted, as it was then; key NULL: nobody */
+	uint64_t granted;		/* the revision of the write by which the one before us has handed the lock over; 0: it has not */
+
+	bool front;			/* the one that is watched has the lock now: we are next */
+
+	/* Who is after us. Known from revision NEXT_FROM on; later ones are told by the stream. */
+	struct entry next;		/* key NULL: nobody, or not known */
+	uint64_t next_from;		/* 0: not known */
 	struct keys other;		/* the key that is watched beside ours; without an end, and key NULL: none */
 	uint64_t other_modified;	/* its revision */
 	uint64_t revision;		/* of etcd, when we have looked the last time: from there on it is watched */
@@ -71,6 +78,7 @@ struct session {
 	int job;			/* the command's pidfd; -1: none yet */
 	bool job_ended;
 	bool news;			/* something of this has changed */
+	bool brief;			/* a call is under way that is not worth to be stopped */
 	struct family family;
 	int64_t ask_due, force_due;	/* when the family is to be asked to end, and ended (again); DEADLINE_NEVER */
 	int64_t force_pause;		/* until it is ended again */
@@ -105,12 +113,18 @@ int64_t session_interval(const struct session *session);
 /* client->event: what the stream says. */
 void session_event(void *session, json_t *result);
 
-/* Watches our key, and OTHER (NULL: none; taken), of which deletions are wanted and PUTS, from session->revision on. */
+/* Watches our key, and OTHER (NULL: none; taken), of which deletions are wanted and PUTS, from session->revision on. Of ours all is wanted. */
 void session_watch(struct session *session, struct keys *other, bool puts);
 
 /* Now, on CLOCK_BOOTTIME; and in ms since 1970. */
 int64_t session_now(void);
 uint64_t session_clock(void);
+
+/* Finds who is after us. */
+void find_next(struct session *session);
+
+/* The stream tells of the key-value pair KV of another one, while we hold the lock. */
+void hold_event(struct session *session, const json_t *kv, bool deleted);
 
 /* Takes the lock. Returns whether it is held; if not, me-only has been told why. */
 bool take(struct session *session);

@@ -4,7 +4,8 @@
  *  1. Our key is put into the queue by one transaction, if it is not there yet: so it can be repeated when an answer was lost. If the
  *     queue is empty the same transaction takes the lock: a plain start is one grant and one transaction.
  *  2. The lock is taken by ONE write, which compares that our key is there and, for an exclusive lock, that nobody is before it. A read
- *     is no proof: a waiter whose lease has died would start. The revision of that write is the token.
+ *     is no proof: a waiter whose lease has died would start. The revision of that write is the token. Where an exclusive holder knows
+ *     who is next, it makes that write for it (hold.c, rule 5).
  *  3. Who waits watches one key before it, and looks at the queue with each renewal: a server can lose an event.
  *  4. When one that was before us has vanished, its lease is asked for. If it lives, its owner has let go. If it has ended, its owner
  *     was lost and may need a moment to end its command: nobody starts before LOCK_DELAY has passed.
@@ -216,7 +217,7 @@ static char *enter(struct session *session, struct line_of_entries *line)
 		text = answer.text;
 		answer.text = NULL;
 	} else if (json_is_true(json_object_get(answer.body, "succeeded"))) {
-		session->created = session->token = session->revision = header_number(answer.body, "revision");
+		session->created = session->token = session->revision = session->next_from = header_number(answer.body, "revision");
 	} else {
 		read_queue(session, line, answer.body);
 	}
@@ -320,6 +321,8 @@ static void watch(struct session *session, struct line_of_entries *line, enum qu
 	uint64_t whom = verdict == QUEUE_WATCH_ALL ? UINT64_MAX : blocker->created;
 	struct keys keys;
 
+	/* One that is before us alone has the lock. */
+	session->front = session->arguments->mode == ENTRY_EXCLUSIVE && line->before.n == 1;
 	if (line->watched == whom && session->client.watching && !session->canceled)
 		return;
 	line->watched = whom;
@@ -329,7 +332,7 @@ static void watch(struct session *session, struct line_of_entries *line, enum qu
 		return;
 	}
 	keys = keys_one(blocker->key);
-	session_watch(session, &keys, session->arguments->mode == ENTRY_SLOTS);
+	session_watch(session, &keys, session->arguments->mode != ENTRY_SHARED);
 	session->other_modified = blocker->modified;
 }
 
@@ -373,7 +376,7 @@ static bool rest(struct session *session, struct line_of_entries *line)
  */
 static bool is_new(const struct session *session, const struct line_of_entries *line)
 {
-	return session->changed || session->canceled || !session->client.watching || line->renewals >= LOOK_SELDOM || session_now() < line->delay + NS_PER_S ||
+	return session->changed || session->granted || session->canceled || !session->client.watching || line->renewals >= LOOK_SELDOM || session_now() < line->delay + NS_PER_S ||
 	       (session->wait_until ? session_now() >= session->wait_until : session_now() >= session->try_until);
 }
 
@@ -550,8 +553,22 @@ static bool was_the_last_one(struct session *session, struct line_of_entries *li
 	if (n > 1 && session->gone.state != ENTRY_HELD && session->gone.state != ENTRY_KEPT)
 		return false;
 	entries_free(&line->before);
+	/* A me-only hands the lock over with the write that deletes its key, if it knows of us: the two events come one after the other. */
+	if (session->gone.state == ENTRY_HELD && !session->granted) {
+		session->resting = true;
+		client_wait(&session->client, session_now() + NS_PER_MS);
+		session->resting = session->changed = false;
+	}
 	line->to_ask = session->gone.state == ENTRY_KEPT || session->gone.state == ENTRY_WAITS ? 0 : session->gone.lease;
 	return true;
+}
+
+/* The one before us has handed the lock over: that is the write that takes it. */
+static enum step accept_grant(struct session *session)
+{
+	session->token = session->granted;
+	session->entry.state = ENTRY_HELD;
+	return STEP_HELD;
 }
 
 /* Waits until something has changed, and looks what it is. */
@@ -563,16 +580,22 @@ static enum step wait_and_look(struct session *session, struct line_of_entries *
 		return join_again(session, line);
 	if (session->orphaned)
 		return STEP_OVER;
+	/* While the one before us has the lock there is time to see who is after us. */
+	if (session->front && !session->next_from)
+		find_next(session);
+	session->front = false;
 	if (!is_new(session, line))
 		return STEP_REST;
 	session->changed = false;
 	line->renewals = 0;
 	if (was_the_last_one(session, line))
-		return STEP_JUDGE;
+		return session->granted ? accept_grant(session) : STEP_JUDGE;
+	if (session->granted)
+		return accept_grant(session);
 	text = look(session, line);
 	if (text)
 		return failed(session, text);
-	return STEP_JUDGE;
+	return session->token ? STEP_HELD : STEP_JUDGE;
 }
 
 /* The lock is ours. Whether it may be used: by the endpoints' clusters, and the time that is left. */
@@ -584,6 +607,8 @@ static enum step confirm(struct session *session, struct line_of_entries *line)
 	while (session_now() < line->delay)
 		if (client_wait(&session->client, line->delay))
 			return STEP_OVER;
+	if (process_is_stopped(session->arguments->pid))
+		return leave_and_join_again(session, line);
 	session->taken = session_now();
 	if (session->client.probes)
 		error = client_surveyed(&session->client, session_now() + SURVEY_LIMIT, &old);
