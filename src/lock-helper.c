@@ -89,6 +89,14 @@ static int64_t number_field(const char *key, int64_t otherwise)
 	return value ? (int64_t)number_at(value, 10, NULL) : otherwise;
 }
 
+/* The value of KEY, which is in UNITs of so many ns, in ns; -1: none, or none that can be. */
+static int64_t time_field(const char *key, int64_t unit)
+{
+	int64_t n = number_field(key, -1), ns;
+
+	return n < 0 || __builtin_mul_overflow(n, unit, &ns) ? -1 : ns;
+}
+
 /* Copies the value of KEY into TEXT; "" if there is none. Returns TEXT, or NULL for none. */
 static char *text_field(const char *key, char *text, size_t size)
 {
@@ -101,6 +109,21 @@ static char *text_field(const char *key, char *text, size_t size)
 		memcpy(text, value, length);
 	text[length] = 0;
 	return value ? text : NULL;
+}
+
+/* The same for a sentence, which may have in it what the service has said: escaped. */
+static char *sentence_field(const char *key, char *text, size_t size)
+{
+	size_t length = 0;
+	const char *value = field(key, &length, NULL);
+	struct line line = { .length = 0 };
+
+	if (!value)
+		return NULL;
+	line_escape(&line, value, length, size - sizeof "...");
+	memcpy(text, line.text, line.length);
+	text[line.length] = 0;
+	return text;
 }
 
 static bool is_word(const char *word)
@@ -161,7 +184,7 @@ static void read_holder(struct holder *holder, const char *prefix, unsigned n)
 {
 	struct remote_holder *remote = &session.remote[n];
 	char name[32];
-	int64_t since = number_field(prefixed(prefix, "since", name), -1);
+	int64_t since = time_field(prefixed(prefix, "since", name), NS_PER_MS);
 
 	*remote = (struct remote_holder){
 		.host = text_field(prefixed(prefix, "host", name), session.words[n][0], sizeof session.words[n][0]),
@@ -176,7 +199,7 @@ static void read_holder(struct holder *holder, const char *prefix, unsigned n)
 				   .slot = (unsigned)number_field(prefixed(prefix, "slot", name), 0),
 				   .slots = (unsigned)number_field(prefixed(prefix, "slots", name), 0), .hidden = "nothing is known of it" };
 	if (since >= 0) {
-		holder->held = clock_now(CLOCK_REALTIME) - since * NS_PER_MS;
+		holder->held = clock_now(CLOCK_REALTIME) - since;
 		if (holder->held < 0)
 			holder->held = 0;
 	}
@@ -396,14 +419,14 @@ static void read_held(struct lock *lock)
 /* The packet says that something has failed. */
 static int read_failed(struct lock *lock)
 {
-	if (!text_field("text", session.said, sizeof session.said))
+	if (!sentence_field("text", session.said, sizeof session.said))
 		strcpy(session.said, "the helper has not said why it failed");
 	return cannot(lock, session.said, -EPROTO);
 }
 
 static void show_note(const struct lock *lock)
 {
-	if (text_field("text", session.note, sizeof session.note) && !lock->options->quiet)
+	if (sentence_field("text", session.note, sizeof session.note) && !lock->options->quiet)
 		message(lock->spec, session.note, 0);
 }
 
@@ -534,11 +557,11 @@ static void take_in(struct lock *lock)
 			lock->trouble = NULL;
 		}
 	} else if (is_word("trouble")) {
-		lock->trouble = text_field("text", session.trouble, sizeof session.trouble);
+		lock->trouble = sentence_field("text", session.trouble, sizeof session.trouble);
 		if (lock->trouble && lock->options->verbose)
 			story(lock->options, lock, lock->trouble);
 	} else if (is_word("lost")) {
-		lock->lost = text_field("text", session.said, sizeof session.said);
+		lock->lost = sentence_field("text", session.said, sizeof session.said);
 		if (!lock->lost)
 			lock->lost = "it is not ours any more";
 	} else if (is_word("note")) {
@@ -617,16 +640,14 @@ static int helper_is_ours(struct lock *lock)
 /* The packet is "entry". */
 static void read_told(struct lock_told *told, char texts[3][PACKET_SIZE])
 {
-	int64_t left = number_field("left", -1), since = number_field("since", -1);
-
 	*told = (struct lock_told){
 		.name = text_field("name", texts[0], PACKET_SIZE),
 		.state = text_field("state", texts[1], PACKET_SIZE),
 		.mode = text_field("mode", texts[2], PACKET_SIZE),
 		.slots = (unsigned)number_field("slots", 1),
 		.token = (uint64_t)number_field("token", 0),
-		.since = since < 0 ? -1 : since * NS_PER_MS,
-		.left = left < 0 ? -1 : left * NS_PER_S,
+		.since = time_field("since", NS_PER_MS),
+		.left = time_field("left", NS_PER_S),
 	};
 	read_the_holder("");
 	told->holder = session.holder;

@@ -209,7 +209,7 @@ static void is_result(const char *line, const char *wanted)
 	json_t *result = answer_result(line, strlen(line));
 	char *got = result ? json_dumps(result, JSON_COMPACT) : NULL;
 
-	is(got ? got : "(none)", wanted, line);
+	is(got ? got : "(none)", wanted, wanted);
 	free(got);
 	json_decref(result);
 }

@@ -25,7 +25,7 @@ static void is_refused(const char *text)
 	size_t n;
 	char *bytes = base64_decode(text, &n);
 
-	ok(!bytes, "'%s' is none", text);
+	ok(!bytes, "'%.4s', %zu bytes, is none", text, strlen(text));
 	free(bytes);
 }
 
