@@ -6,17 +6,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import checker
 import namespace
 import selftest
 from faults import KINDS
-from world import World, table
+from world import Trial, World, table
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 NEEDED = ("etcd", "nft", "strace", "ip", "mount")
-CHECK_SECONDS = 90  # of faults in the bounded run
+CHECK_SECONDS = 100  # of faults in the bounded run
 
 
 def parse(arguments):
@@ -79,42 +80,38 @@ class Count:
 
     def __init__(self):
         self.passed = self.failed = 0
+        self.mutex = threading.Lock()
 
     def __call__(self, name, good, why=""):
-        print(f"  {'ok     ' if good else 'FAILED '} {name}", flush=True)
-        if good:
-            self.passed += 1
-        else:
-            self.failed += 1
-            print("\n".join("    | " + line for line in why.splitlines()), flush=True)
-
-    def finish(self):
-        """The last line, and the exit status."""
-        print(f"{self.passed} passed, {self.failed} failed", flush=True)
-        return 1 if self.failed else 0
+        with self.mutex:
+            print(f"  {'ok     ' if good else 'FAILED '} {name}", flush=True)
+            if good:
+                self.passed += 1
+            else:
+                self.failed += 1
+                print("\n".join("    | " + line for line in why.splitlines()), flush=True)
 
 
 def suffer(world, options, **more):
     """The run itself: returns its history and what was wrong."""
-    world.begin(options.rule, options.ttl, options.kill_after)
+    trial = Trial(world, options.rule, options.seed, options.ttl, options.kill_after, quiet=options.check)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: world.faults_end.set())
-    world.contend()
+        signal.signal(number, lambda *_: trial.faults_end.set())
+    trial.contend()
     try:
-        world.afflict(options.seconds, options.faults, **more)
-        world.settle()
+        trial.afflict(options.seconds, options.faults, **more)
+        trial.settle()
     finally:
-        history = world.collect()
+        history = trial.collect()
         if options.keep:
-            world.keep(options.keep)
+            trial.keep(options.keep)
     return history, checker.check(history)
 
 
 def chaos(options, folder):
     """As long as asked."""
     print(f"seed {options.seed}, rule {options.rule}, lifetime {options.ttl} s, {options.seconds:g} s of faults", flush=True)
-    world = World(folder, options.seed, options.auth_token_ttl)
-    history, violations = suffer(world, options)
+    history, violations = suffer(World(folder, options.auth_token_ttl), options)
     if violations:
         print("\nVIOLATIONS\n" + checker.describe_all(history, violations))
     table(history, violations)
@@ -126,18 +123,23 @@ def check(options, folder):
     count = Count()
     unit = subprocess.run([sys.executable, "-B", os.path.join(HERE, "test_checker.py")], capture_output=True, text=True)
     count("the checker on logs made by hand", unit.returncode == 0, unit.stdout + unit.stderr)
-    world = World(folder, options.seed, options.auth_token_ttl, quiet=True)
+    world = World(folder, options.auth_token_ttl)
     selftest.run(world, count, options.rule == "me-only")
-    if options.scenes:
-        return count.finish()
+    if options.check:
+        check_faults(world, options, count)
+    print(f"{count.passed} passed, {count.failed} failed", flush=True)
+    return 1 if count.failed else 0
+
+
+def check_faults(world, options, count):
+    """Each property of the run is a test."""
     options.seconds = CHECK_SECONDS
     print(f"  {CHECK_SECONDS} s of faults, seed {options.seed}", flush=True)
-    history, violations = suffer(world, options, calm=2, in_order=True)
+    history, violations = suffer(world, options, calm=2, in_order=0.5)
     for judge in checker.PROPERTIES:
         wrong = [v for v in violations if v.property == judge.__name__]
         count(judge.__name__, not wrong, checker.describe_all(history, wrong))
     table(history, violations)
-    return count.finish()
 
 
 def main():

@@ -20,46 +20,48 @@ PATIENCE = 80  # tenths of a second to wait for somebody whom a fault hits hard
 
 
 class Lane(threading.Thread):
-    """Does one fault after another, in rounds: each has all kinds of the lane, in a new order unless they are wanted in order."""
+    """Does one fault after another, in rounds: each has all kinds of the lane, in a new order unless in_order is the time of the first."""
 
-    def __init__(self, name, world, kinds, calm, in_order):
+    def __init__(self, name, trial, kinds, calm, in_order):
         super().__init__(daemon=True, name=name)
-        self.world, self.kinds, self.calm, self.in_order = world, kinds, calm, in_order
-        self.random = random.Random(f"{world.seed}/{name}")
+        self.trial, self.kinds, self.calm, self.in_order = trial, kinds, calm, in_order
+        self.random = random.Random(f"{trial.seed}/{name}")
         self.failed = None
 
     def run(self):
+        first = self.in_order
         try:
             while True:
                 kinds = list(self.kinds)
                 if not self.in_order:
                     self.random.shuffle(kinds)
                 for kind in kinds:
-                    self.pause(self.random.uniform(0.5, self.calm))
-                    self.world.say(f"{self.name}: {kind.__name__.replace('_', '-')}")
+                    self.pause(first or self.random.uniform(0.5, self.calm))
+                    first = 0
+                    self.trial.say(f"{self.name}: {kind.__name__.replace('_', '-')}")
                     kind(self)
         except Stopped:
             pass
         except Exception:  # pylint: disable=broad-except
             self.failed = traceback.format_exc()
-            self.world.faults_end.set()
+            self.trial.faults_end.set()
 
     def pause(self, seconds):
         """Ends the lane when the time of faults is over; what is being done is then undone first."""
-        if self.world.faults_end.wait(seconds):
+        if self.trial.faults_end.wait(seconds):
             raise Stopped
 
     def longer_than_ttl(self):
-        return self.world.programs.ttl + self.random.uniform(1.5, 5)
+        return self.trial.programs.ttl + self.random.uniform(1.5, 5)
 
     def shorter_than_ttl(self):
-        return self.world.programs.ttl * self.random.uniform(0.1, 0.6)
+        return self.trial.programs.ttl * self.random.uniform(0.1, 0.6)
 
     @contextlib.contextmanager
     def fault(self, kind, **more):
         """Between its two halves the fault is in force; what undoes it comes after done()."""
         fault = Fault(kind, began=now(), **more)
-        self.world.history.faults.append(fault)
+        self.trial.history.faults.append(fault)
         try:
             yield fault
         finally:
@@ -67,19 +69,19 @@ class Lane(threading.Thread):
                 fault.ended = now()
             fault.over = now()
 
-    def victim(self, wanted=lambda c: True):
+    def victim(self, wanted=lambda c: True, long=False):
         """A contender that no other fault is at work on; mostly one whose job would go on for long, if one comes soon.
 
         The longer the jobs, the more there is to see of what outlives its lock; but who waits can be hit, too.
         """
-        lengths = [1.2] * (PATIENCE // 4) + [0.5] * (PATIENCE // 2) + [0] * (PATIENCE // 4)
-        if self.random.random() < 0.2:
+        lengths = [1.6] * PATIENCE * long + [0.5] * PATIENCE + [0] * (PATIENCE // 4)
+        if self.random.random() < 0.2 and not long:
             lengths = [None]
         for length in lengths:
-            with self.world.choosing:
-                free = [c for c in self.world.contenders if not c.busy and c.run_now and wanted(c)]
+            with self.trial.choosing:
+                free = [c for c in self.trial.contenders if not c.busy and c.run_now and wanted(c)]
                 if length is not None:
-                    free = [c for c in free if c.holds(at_least=length * self.world.programs.ttl)]
+                    free = [c for c in free if c.holds(at_least=length * self.trial.programs.ttl)]
                 if free:
                     chosen = self.random.choice(free)
                     chosen.busy = True
@@ -104,7 +106,7 @@ def undoing(fault):
 
 
 def leader_killed(lane):
-    cluster = lane.world.cluster
+    cluster = lane.trial.cluster
     with lane.fault("leader killed") as fault:
         leader = cluster.leader()
         leader.kill()
@@ -118,7 +120,7 @@ def leader_killed(lane):
 
 
 def leader_stopped(lane):
-    cluster = lane.world.cluster
+    cluster = lane.trial.cluster
     with lane.fault("leader stopped") as fault:
         leader = cluster.leader()
         leader.send(signal.SIGSTOP)
@@ -132,15 +134,15 @@ def leader_stopped(lane):
 
 
 def leader_isolated(lane):
-    isolate(lane, "leader isolated", lane.world.cluster.leader())
+    isolate(lane, "leader isolated", lane.trial.cluster.leader())
 
 
 def member_isolated(lane):
-    isolate(lane, "member isolated", lane.random.choice(lane.world.cluster.members))
+    isolate(lane, "member isolated", lane.random.choice(lane.trial.cluster.members))
 
 
 def isolate(lane, kind, member):
-    cluster = lane.world.cluster
+    cluster = lane.trial.cluster
     with lane.fault(kind, note=member.name) as fault:
         cluster.network.cut(member.name, member_rules(member))
         in_force(fault)
@@ -153,16 +155,16 @@ def isolate(lane, kind, member):
 
 
 def leader_disk_stuck(lane):
-    stick(lane, "leader's disk stuck", lane.world.cluster.leader())
+    stick(lane, "leader's disk stuck", lane.trial.cluster.leader())
 
 
 def member_disk_stuck(lane):
-    leader = lane.world.cluster.leader()
-    stick(lane, "member's disk stuck", lane.random.choice([m for m in lane.world.cluster.members if m is not leader]))
+    leader = lane.trial.cluster.leader()
+    stick(lane, "member's disk stuck", lane.random.choice([m for m in lane.trial.cluster.members if m is not leader]))
 
 
 def stick(lane, kind, member):
-    cluster, seconds = lane.world.cluster, int(lane.world.programs.ttl * 1.2) + 1
+    cluster, seconds = lane.trial.cluster, int(lane.trial.programs.ttl * 1.2) + 1
     with lane.fault(kind, note=member.name) as fault:
         cluster.stick_disk(member, seconds)
         in_force(fault)
@@ -175,7 +177,7 @@ def stick(lane, kind, member):
 
 
 def cluster_down(lane, kind, seconds, number):
-    cluster = lane.world.cluster
+    cluster = lane.trial.cluster
     with lane.fault(kind, cuts=True) as fault:
         for member in cluster.members:
             member.kill(number)
@@ -198,7 +200,7 @@ def cluster_down_long(lane):
 
 
 def rolling_restart(lane):
-    cluster = lane.world.cluster
+    cluster = lane.trial.cluster
     with lane.fault("rolling restart") as fault:
         in_force(fault)
         for member in lane.random.sample(cluster.members, 3):
@@ -210,7 +212,7 @@ def rolling_restart(lane):
 
 def compaction(lane):
     """At the newest revision, again and again, while the others come and go."""
-    client = lane.world.cluster.client()
+    client = lane.trial.cluster.client()
     with lane.fault("compaction") as fault:
         in_force(fault)
         for _ in range(6):
@@ -226,7 +228,7 @@ def compaction(lane):
 
 
 def cut_off(lane, kind, direction, seconds):
-    contender, network = lane.victim(), lane.world.cluster.network
+    contender, network = lane.victim(), lane.trial.cluster.network
     if contender is None:
         return
     try:
@@ -261,7 +263,7 @@ def contender_cut_off_short(lane):
 def halves(contender):
     """Both processes of the program; a model has one."""
     main, helper = contender.parts()
-    return [main, helper] if contender.world.programs.rule == "me-only" else [main]
+    return [main, helper] if contender.trial.programs.rule == "me-only" else [main]
 
 
 def main_alone(contender):
@@ -274,9 +276,9 @@ def helper_alone(contender):
     return [contender.parts()[1]]
 
 
-def stop(lane, kind, choose, seconds, **more):
+def stop(lane, kind, choose, seconds, long=False, **more):
     """SIGSTOP to what choose(contender) names, SIGCONT later."""
-    contender = lane.victim(lambda c: all(choose(c)))
+    contender = lane.victim(lambda c: all(choose(c)), long)
     if contender is None:
         return
     try:
@@ -304,7 +306,8 @@ def helper_stopped(lane):
 
 
 def both_stopped(lane):
-    stop(lane, "both stopped", halves, lane.longer_than_ttl(), cuts=True, excuses="window")
+    """Nobody can end the job: long enough for the next holder to write first, which is what the register is for."""
+    stop(lane, "both stopped", halves, lane.longer_than_ttl() + 0.4 * lane.trial.programs.ttl, long=True, cuts=True, excuses="window")
 
 
 def freeze(lane, kind, seconds):
@@ -370,9 +373,9 @@ def both_killed(lane):
     kill(lane, "killed both", halves, "main", excuses="rest")
 
 
-# In the order of the bounded run: what is most likely to hurt comes first, what may not fit into it comes last.
-CLUSTER = [compaction, leader_killed, leader_disk_stuck, rolling_restart, leader_isolated, cluster_down_short, leader_stopped,
-           cluster_down_long, member_isolated, member_disk_stuck]
+# In the order of the bounded run: leases lapse before the first leader goes (a new one lets them live anew); what may not fit comes last.
+CLUSTER = [compaction, member_disk_stuck, leader_killed, leader_disk_stuck, rolling_restart, leader_isolated, cluster_down_short, leader_stopped,
+           cluster_down_long, member_isolated]
 CONTENDERS = [both_stopped, contender_cut_off, frozen,
               me_only_killed, helper_killed, both_killed,
               contender_cut_off_in, helper_stopped, me_only_stopped,

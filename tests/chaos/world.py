@@ -1,4 +1,4 @@
-"""One run: a cluster, those who want its locks, what goes wrong, and the history that the checker judges."""
+"""A cluster, and trials on it: those who want its locks, what goes wrong, and the history that the checker judges."""
 import os
 import shutil
 import sys
@@ -18,29 +18,42 @@ LANES = 3  # of faults of contenders
 
 
 class World:
-    """The cluster and the folder can serve several histories, one after another."""
+    """The cluster, for one trial or several at a time."""
 
-    def __init__(self, folder, seed, token_ttl=0, quiet=False):
-        self.folder, self.seed, self.quiet = folder, seed, quiet
-        self.histories = 0
-        self.began = time.monotonic()
+    def __init__(self, folder, token_ttl=0):
+        self.folder = folder
         self.cluster = Cluster(folder, token_ttl)
-        self.choosing = threading.Lock()
-        self.observed = threading.Thread(target=self._observe, daemon=True)
-        self.history = None
-        self.observed.start()
+        self.created = {}  # keys and their create_revision, of all trials
+        self.trials = self.contenders = 0
+        threading.Thread(target=self._observe, daemon=True).start()
 
-    def begin(self, rule, ttl, kill_after):
-        """A new history, for a program under a rule."""
-        self.histories += 1
-        self.logs = os.path.join(self.folder, f"logs-{self.histories}")
+    def _observe(self):
+        """When each key was made, from whoever answers. A key lives for as long as a job, which is longer than a look takes."""
+        client = self.cluster.client()
+        while True:
+            try:
+                for entry in client.entries("chaos/", serializable=True, keys_only=True):
+                    self.created[unb64(entry["key"])] = int(entry["create_revision"])
+            except EtcdError:
+                pass
+            time.sleep(POLL)
+
+
+class Trial:
+    """One program under one rule, with contenders, a history and logs of its own."""
+
+    def __init__(self, world, rule, seed, ttl, kill_after, quiet=False):
+        self.world, self.cluster, self.seed, self.quiet = world, world.cluster, seed, quiet
+        world.trials += 1
+        self.logs = os.path.join(world.folder, f"logs-{world.trials}")
         os.mkdir(self.logs)
         os.chmod(self.logs, 0o777)  # not sticky: the kernel would keep users from opening each other's files there
-        self.programs = Programs(self.folder, rule, ttl, kill_after)
+        self.programs = Programs(world.folder, rule, ttl, kill_after)
         self.history = checker.History(ttl=ttl, kill_after=kill_after, rule=rule)
         self.contenders = []
+        self.choosing = threading.Lock()  # of victims
         self.closing, self.faults_end = threading.Event(), threading.Event()
-        return self.history
+        self.began = time.monotonic()
 
     def say(self, text):
         if not self.quiet:
@@ -55,17 +68,13 @@ class World:
                 os.chmod(name, 0o666)
         return path
 
-    def _observe(self):
-        """When each key was made, from whoever answers. A key lives for as long as a job, which is longer than a look takes."""
-        client = self.cluster.client()
-        while True:
-            try:
-                for entry in client.entries("chaos/", serializable=True, keys_only=True):
-                    if self.history is not None:
-                        self.history.created[unb64(entry["key"])] = int(entry["create_revision"])
-            except EtcdError:
-                pass
-            time.sleep(POLL)
+    def add(self, lock, mode, slots=0):
+        """One more contender, with a number and a user id that no other trial has."""
+        self.register(lock)
+        contender = Contender(self.world.contenders, lock, mode, self, slots)
+        self.world.contenders += 1
+        self.contenders.append(contender)
+        return contender
 
     # --- the phases ---
 
@@ -73,13 +82,10 @@ class World:
         """One lock for exclusive runs, one for all shapes."""
         shapes = [("chaos/x", "x", 0)] * 4 + [("chaos/shapes", "x", 0), ("chaos/shapes", "s", 0), ("chaos/shapes", "s", 0),
                                               ("chaos/shapes", "n", 2), ("chaos/shapes", "n", 2), ("chaos/shapes", "n", 2)]
-        for number, (lock, mode, slots) in enumerate(shapes):
-            self.register(lock)
-            self.contenders.append(Contender(number, lock, mode, self, slots))
-        for contender in self.contenders:
-            contender.start()
+        for shape in shapes:
+            self.add(*shape).start()
 
-    def afflict(self, seconds, only=None, calm=10, in_order=False):
+    def afflict(self, seconds, only=None, calm=10, in_order=0):
         """Faults for so long: one lane for the cluster, some for contenders; calm is the longest time between two of a lane."""
         def wanted(kinds):
             kinds = [k for k in kinds if only is None or k.__name__.replace("_", "-") in only]
@@ -87,7 +93,7 @@ class World:
 
         kinds = wanted(CONTENDERS)
         lanes = [Lane("cluster", self, wanted(CLUSTER), calm, in_order)]
-        lanes += [Lane(f"contenders {n}", self, kinds[n::LANES], calm, in_order) for n in range(LANES)]
+        lanes += [Lane(f"contenders {n}", self, kinds[n::LANES], calm, in_order * (n + 1)) for n in range(LANES)]
         lanes = [lane for lane in lanes if lane.kinds]
         for lane in lanes:
             lane.start()
@@ -143,6 +149,7 @@ class World:
     def collect(self):
         """The jobs' logs and the registers become part of the history."""
         history = self.history
+        history.created = self.world.created
         for run in history.runs:
             checker.read_job(run, os.path.join(self.logs, run.id + ".log"))
         for lock in checker.locks(history):
