@@ -142,7 +142,7 @@ static void tell(const struct guard *guard, const struct lock *lock)
 	line_add(&line, "lost at ");
 	story_time(&line, guard->since / NS_PER_S);
 	line_add(&line, ": ");
-	line_escape(&line, guard->why, strlen(guard->why), LINE_SUBJECT);
+	line_add(&line, guard->why);
 	line_add(&line, " (last confirmed ");
 	line_duration(&line, guard->unconfirmed);
 	line_add(&line, " before)");

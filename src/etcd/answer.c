@@ -45,10 +45,10 @@ static void explain_end(struct answer *answer, const struct asked *asked)
 	if (asked->known)
 		answer_fail(answer, CODE_NO_ANSWER, memory_format("%s has closed the connection", asked->url));
 	else if (!strncmp(asked->url, "https:", 6))
-		answer_fail(answer, CODE_REFUSED, memory_format("%s closes the connection: it may want another client certificate (ETCDCTL_CERT, "
+		answer_fail(answer, CODE_CLOSED, memory_format("%s closes the connection: it may want another client certificate (ETCDCTL_CERT, "
 								"ETCDCTL_KEY)", asked->url));
 	else
-		answer_fail(answer, CODE_REFUSED, memory_format("%s closes the connection: it may want TLS (https://)", asked->url));
+		answer_fail(answer, CODE_CLOSED, memory_format("%s closes the connection: it may want TLS (https://)", asked->url));
 }
 
 void answer_explain(struct answer *answer, const struct asked *asked, CURLcode curl, const char *detail)

@@ -26,6 +26,7 @@ enum code {
 	CODE_LAST = 16,
 	CODE_NO_ANSWER = 100,	/* of our own: the outcome is not known */
 	CODE_REFUSED = 101,	/* of our own: it is no etcd, or lets nobody in; trying again is of no use */
+	CODE_CLOSED = 103,	/* of our own: the connection was closed; if it is again, then for a reason as CODE_REFUSED's */
 	CODE_STOPPED = 102,	/* of our own: attend() has stopped the call */
 };
 

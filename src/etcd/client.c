@@ -19,6 +19,9 @@
 
 #define LARGEST_ANSWER (256U << 20)
 
+/* After so many rounds a connection that is always closed is no accident. */
+#define CLOSED_ROUNDS 2
+
 /* After a round over all endpoints; the last one again and again. */
 static const int64_t pauses[] = { 100 * NS_PER_MS, 200 * NS_PER_MS, 500 * NS_PER_MS };
 
@@ -98,6 +101,11 @@ static void read_answer(struct client *client, struct answer *answer, long statu
 	const struct asked whom = asked(client, answer);
 
 	answer_read(answer, &whom, status, bytes->text, bytes->length);
+	/* Every answer of etcd says of which cluster it is. */
+	if (answer->code == CODE_OK && !header_number(answer->body, "cluster_id")) {
+		answer_free(answer);
+		answer_fail(answer, whom.known ? CODE_NO_ANSWER : CODE_REFUSED, memory_format("%s does not answer as etcd does", whom.url));
+	}
 	if (answer->code != CODE_OK || is_our_cluster(client, answer))
 		return;
 	answer_free(answer);
@@ -410,6 +418,8 @@ void client_call(struct client *client, const char *path, json_t *body, int64_t 
 			if (answer->code == CODE_OK)
 				client->endpoint = answer->endpoint;
 			/* One that is no etcd, or another's, does not keep the others from being asked; with one endpoint it is final. */
+			if (answer->code == CODE_CLOSED && round >= CLOSED_ROUNDS)
+				answer->code = CODE_REFUSED;
 			if (!may_pass(answer->code) && !(answer->code == CODE_REFUSED && n > 1 && i + 1 < n && !client->wrong_cluster))
 				goto out;
 			if (now() >= limit)
@@ -577,7 +587,9 @@ char *client_open(struct client *client, const struct config *config)
 	*client = (struct client){ .config = config, .attempt = ATTEMPT_LIMIT };
 	for (size_t i = 0; i < config->n; i++)
 		tls = tls || !strncmp(config->endpoints[i], "https:", 6);
-	/* The TLS library takes milliseconds to begin. */
+	/* The TLS library is prepared whether it is needed or not; its configuration takes it as long as a request (measured: 0.8 ms). */
+	if (!tls)
+		setenv("OPENSSL_CONF", "/dev/null", 1);
 	if (curl_global_init(tls ? CURL_GLOBAL_SSL : CURL_GLOBAL_NOTHING))
 		return memory_format("libcurl cannot be used");
 	client->multi = curl_multi_init();

@@ -54,6 +54,9 @@ bool identity_is_above(const struct identity *identity, const struct identity *m
 
 	if (!identity->boot[0] || strcmp(identity->boot, me->boot) != 0)
 		return false;
+	/* An earlier entry of the caller itself. */
+	if (identity->pid == me->pid && identity->start == me->start && identity->pid_namespace == me->pid_namespace)
+		return false;
 	/* Pipes have numbers of their own on the whole host. */
 	if (identity->pipe && process_has_pipe(caller, identity->pipe))
 		return true;

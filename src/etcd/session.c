@@ -244,10 +244,11 @@ char *session_grant(struct session *session, int64_t limit)
 	client_call(&session->client, PATH_GRANT, request_grant(seconds, session->lease), limit, &answer);
 	session->ttl = session->arguments->ttl;
 	if (answer.code == CODE_OK) {
-		uint64_t granted = json_number(answer.body, "TTL");
+		int64_t granted = (int64_t)json_number(answer.body, "TTL");
 
-		/* A server has a least time; it is granted for longer then. */
-		session->ttl = granted ? (int64_t)granted * NS_PER_S : session->ttl;
+		/* A server can grant more; it is not known why one should grant less. */
+		if (granted > 0 && granted < seconds)
+			session->ttl = granted * NS_PER_S;
 	} else if (answer.code != CODE_PRECONDITION) {
 		text = answer.text;
 		answer.text = NULL;
@@ -288,11 +289,20 @@ static void read_keys(struct session *session, size_t endpoint, struct answer *a
 	client_call_at(&session->client, endpoint, PATH_TXN, request_txn(list_of(NULL), ranges, list_of(NULL)), answer);
 }
 
+/* The time, in ns, that the answer BODY gives the lease: never more than was granted. 0: it has ended. */
+static int64_t time_in(const struct session *session, const json_t *body)
+{
+	const int64_t seconds = (int64_t)json_number(body, "TTL");
+
+	return seconds <= 0 ? 0 : seconds < session->ttl / NS_PER_S ? seconds * NS_PER_S : session->ttl;
+}
+
 enum renewal session_renew(struct session *session, char **text)
 {
 	const size_t endpoint = (session->client.endpoint + session->failures) % session->config.n;
 	struct answer answer;
 	int64_t sent;
+	int64_t ttl;
 	uint64_t term;
 	enum renewal renewal = RENEWAL_FAILED;
 
@@ -300,7 +310,12 @@ enum renewal session_renew(struct session *session, char **text)
 	client_call_at(&session->client, endpoint, PATH_KEEPALIVE, request_lease(session->lease), &answer);
 	sent = answer.sent;
 	term = header_number(answer.body, "raft_term");
-	if (answer.code == CODE_OK && !json_number(answer.body, "TTL")) {
+	if (answer.code == CODE_OK && json_number(answer.body, "ID") != session->lease) {
+		*text = copy("etcd's answer is about another lease");
+		goto out;
+	}
+	ttl = time_in(session, answer.body);
+	if (answer.code == CODE_OK && !ttl) {
 		*text = copy("the lease has ended: etcd has not heard of us in time, or somebody has revoked it");
 		renewal = RENEWAL_LOST;
 	}
@@ -316,7 +331,7 @@ enum renewal session_renew(struct session *session, char **text)
 	} else if (header_number(answer.body, "raft_term") != term) {
 		*text = copy("etcd is electing a leader");
 	} else {
-		int64_t deadline = sent + session->ttl - MARGIN(session->ttl);
+		int64_t deadline = sent + ttl - MARGIN(ttl);
 
 		renewal = RENEWAL_DONE;
 		session->revision = header_number(answer.body, "revision");

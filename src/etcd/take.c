@@ -30,6 +30,9 @@
 /* The queue is looked at without a reason after so many renewals. */
 #define LOOK_SELDOM 6
 
+/* So soon the stream is opened again when it has ended; then later and later. */
+#define WATCH_PAUSE (100 * NS_PER_MS)
+
 /* So many of those at the head of a queue are looked at to see who has the lock. */
 #define HEAD 16
 
@@ -40,6 +43,7 @@
 struct line_of_entries {
 	struct entries before;		/* those before us; of an exclusive lock the head of the queue, and the last one */
 	bool ours_is_there;
+	int64_t watch_due, watch_pause;	/* when the stream may be opened again, and how long after that the next time */
 	unsigned renewals;		/* since the queue was looked at */
 	int64_t delay;			/* not to be taken before (CLOCK_BOOTTIME, ns) */
 	uint64_t to_ask;		/* a lease that is to be asked for before the lock is used; 0: none */
@@ -99,13 +103,18 @@ static void collect(json_t *kvs, const json_t *responses)
 	}
 }
 
-/* Takes in what BODY, the answer to a transaction with look_operations(), tells of the queue. */
-static void read_queue(struct session *session, struct line_of_entries *line, const json_t *body)
+/* Takes in what BODY, the answer to a transaction with look_operations(), tells of the queue. Returns NULL or an error's text, to be freed. */
+static char *read_queue(struct session *session, struct line_of_entries *line, const json_t *body)
 {
 	json_t *kvs = json_array();
 	struct entries all;
 	size_t n = 0;
 
+	/* Each operation has its answer, though it may be empty. */
+	if (json_array_size(json_object_get(body, "responses")) < 2) {
+		json_decref(kvs);
+		return memory_format("%s does not answer as etcd does", session->config.endpoints[session->client.endpoint]);
+	}
 	collect(kvs, json_object_get(body, "responses"));
 	entries_read(&all, kvs);
 	json_decref(kvs);
@@ -127,6 +136,7 @@ static void read_queue(struct session *session, struct line_of_entries *line, co
 			line->before.all[n++] = entry_copy(&all.all[i]);
 	line->before.n = n;
 	entries_free(&all);
+	return NULL;
 }
 
 /* The value of our key in STATE, to be freed. */
@@ -153,7 +163,7 @@ static void consider(struct session *session, struct line_of_entries *line, cons
 
 	if (known && (entry->state == ENTRY_KEPT || entry->state == ENTRY_WAITS))
 		return;
-	client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(entry->lease), limit_of(session), &answer);
+	client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(entry->lease), session_now() + session->config.command_timeout, &answer);
 	conclude(line, &answer);
 	answer_free(&answer);
 }
@@ -183,8 +193,9 @@ static char *look(struct session *session, struct line_of_entries *line)
 	client_call(&session->client, PATH_TXN, request_txn(list_of(NULL), look_operations(session, session->created), list_of(NULL)), limit_of(session), &answer);
 	if (answer.code == CODE_OK) {
 		line->before = (struct entries){ .n = 0 };
-		read_queue(session, line, answer.body);
-		consider_all(session, line, &was);
+		text = read_queue(session, line, answer.body);
+		if (!text)
+			consider_all(session, line, &was);
 		entries_free(&was);
 	} else {
 		text = answer.text;
@@ -219,7 +230,7 @@ static char *enter(struct session *session, struct line_of_entries *line)
 	} else if (json_is_true(json_object_get(answer.body, "succeeded"))) {
 		session->created = session->token = session->revision = session->next_from = header_number(answer.body, "revision");
 	} else {
-		read_queue(session, line, answer.body);
+		text = read_queue(session, line, answer.body);
 	}
 	answer_free(&answer);
 	free(held);
@@ -266,8 +277,9 @@ static char *acquire(struct session *session, struct line_of_entries *line, unsi
 		session->token = session->revision = header_number(answer.body, "revision");
 	} else {
 		line->before = (struct entries){ .n = 0 };
-		read_queue(session, line, answer.body);
-		consider_all(session, line, &was);
+		text = read_queue(session, line, answer.body);
+		if (!text)
+			consider_all(session, line, &was);
 		entries_free(&was);
 	}
 	answer_free(&answer);
@@ -323,8 +335,19 @@ static void watch(struct session *session, struct line_of_entries *line, enum qu
 
 	/* One that is before us alone has the lock. */
 	session->front = session->arguments->mode == ENTRY_EXCLUSIVE && line->before.n == 1;
-	if (line->watched == whom && session->client.watching && !session->canceled)
+	if (session->canceled)
+		client_unwatch(&session->client);
+	if (line->watched == whom && session->client.watching)
 		return;
+	/* One that ends as soon as it is opened is not opened again and again. */
+	if (line->watched == whom) {
+		if (session_now() < line->watch_due)
+			return;
+		line->watch_pause = line->watch_pause ? earlier(line->watch_pause * 2, session->ttl / 6) : WATCH_PAUSE;
+		line->watch_due = session_now() + line->watch_pause;
+	} else {
+		line->watch_due = line->watch_pause = 0;
+	}
 	line->watched = whom;
 	if (verdict == QUEUE_WATCH_ALL) {
 		keys = keys_copy(&session->prefix);
@@ -357,8 +380,10 @@ static bool rest(struct session *session, struct line_of_entries *line)
 	if (line->delay > session_now())
 		until = earlier(until, line->delay);
 	/* Where there is no stream we look again and again, as long as it cannot be opened. */
+	if (session->canceled)
+		client_unwatch(&session->client);
 	if (!session->client.watching)
-		until = earlier(until, session_now() + 500 * NS_PER_MS);
+		until = earlier(until, line->watch_due > session_now() ? line->watch_due : session_now() + WATCH_PAUSE);
 	session->resting = session->client.watching;
 	client_wait(&session->client, until);
 	session->resting = false;
@@ -604,9 +629,14 @@ static enum step confirm(struct session *session, struct line_of_entries *line)
 	char *old = NULL, *error = NULL;
 
 	/* Who joins an empty queue has the lock at once. */
-	while (session_now() < line->delay)
-		if (client_wait(&session->client, line->delay))
-			return STEP_OVER;
+	if (session_now() < line->delay) {
+		while (session_now() < line->delay)
+			if (client_wait(&session->client, line->delay))
+				return STEP_OVER;
+		/* It was long enough to lose it again. */
+		if (!renew(session))
+			return join_again(session, line);
+	}
 	if (process_is_stopped(session->arguments->pid))
 		return leave_and_join_again(session, line);
 	session->taken = session_now();
