@@ -228,12 +228,16 @@ static void name_key(struct session *session)
 	session->own = keys_one(session->key);
 }
 
-char *session_grant(struct session *session, int64_t limit)
+/* The time, in ns, that the answer BODY gives the lease: never more than was granted. 0: it has ended. */
+static int64_t time_in(const struct session *session, const json_t *body)
 {
-	int64_t seconds = (session->arguments->ttl + NS_PER_S - 1) / NS_PER_S, sent = session_now();
-	struct answer answer;
-	char *text = NULL;
+	const int64_t seconds = (int64_t)json_number(body, "TTL");
 
+	return seconds <= 0 ? 0 : seconds < session->ttl / NS_PER_S ? seconds * NS_PER_S : session->ttl;
+}
+
+void session_renew_place(struct session *session)
+{
 	session->lease = random_id();
 	session->created = session->token = session->granted = 0;
 	session->own_gone = session->front = false;
@@ -241,24 +245,36 @@ char *session_grant(struct session *session, int64_t limit)
 	entry_free(&session->next);
 	entry_free(&session->gone);
 	name_key(session);
-	client_call(&session->client, PATH_GRANT, request_grant(seconds, session->lease), limit, &answer);
-	session->ttl = session->arguments->ttl;
-	if (answer.code == CODE_OK) {
-		int64_t granted = (int64_t)json_number(answer.body, "TTL");
+	session->lease_asked = 0;
+}
 
-		/* A server can grant more; it is not known why one should grant less. */
-		if (granted > 0 && granted < seconds)
-			session->ttl = granted * NS_PER_S;
-	} else if (answer.code != CODE_PRECONDITION) {
-		text = answer.text;
-		answer.text = NULL;
+json_t *session_grant_request(struct session *session)
+{
+	if (!session->lease_asked)
+		session->lease_asked = session_now();
+	return request_grant((session->arguments->ttl + NS_PER_S - 1) / NS_PER_S, session->lease);
+}
+
+char *session_granted(struct session *session, struct answer *answer)
+{
+	char *text = NULL;
+
+	session->ttl = session->arguments->ttl;
+	if (answer->code == CODE_OK) {
+		int64_t granted = time_in(session, answer->body);
+
+		/* A server can grant more, which is not used; it is not known why one should grant less. */
+		session->ttl = granted ? granted : session->ttl;
+	} else if (answer->code != CODE_PRECONDITION) {
+		text = answer->text;
+		answer->text = NULL;
 	}
 	/* "Already exists": by a request of ours whose answer was lost. The time counts from the first of them. */
-	session->deadline = sent + session->ttl - MARGIN(session->ttl);
-	session->renew_due = sent + session_interval(session);
+	session->deadline = session->lease_asked + session->ttl - MARGIN(session->ttl);
+	session->renew_due = session->lease_asked + session_interval(session);
 	session->failures = 0;
 	session->client.attempt = session->ttl / ATTEMPTS < session->client.attempt ? session->ttl / ATTEMPTS : session->client.attempt;
-	answer_free(&answer);
+	answer_free(answer);
 	return text;
 }
 
@@ -287,14 +303,6 @@ static void read_keys(struct session *session, size_t endpoint, struct answer *a
 	if (session->other.key && !session->other.end)
 		json_array_append_new(ranges, operation("request_range", request_range(&session->other, ORDER_NONE, 0, 0)));
 	client_call_at(&session->client, endpoint, PATH_TXN, request_txn(list_of(NULL), ranges, list_of(NULL)), answer);
-}
-
-/* The time, in ns, that the answer BODY gives the lease: never more than was granted. 0: it has ended. */
-static int64_t time_in(const struct session *session, const json_t *body)
-{
-	const int64_t seconds = (int64_t)json_number(body, "TTL");
-
-	return seconds <= 0 ? 0 : seconds < session->ttl / NS_PER_S ? seconds * NS_PER_S : session->ttl;
 }
 
 enum renewal session_renew(struct session *session, char **text)

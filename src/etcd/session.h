@@ -47,6 +47,7 @@ struct session {
 	struct keys prefix, own;	/* all keys of the lock; ours */
 	char *key;			/* ours, as it is */
 	uint64_t lease;
+	int64_t lease_asked;		/* when it was first asked for; 0: not yet */
 	int64_t ttl;			/* as granted */
 	int64_t deadline;		/* until when the key is safely ours; never moved once it has passed */
 	int64_t renew_due;
@@ -95,8 +96,12 @@ void session_withdraw(struct session *session);
 /* client->attend: takes in what me-only says, and ends the command if that is due. Returns whether a call is to be stopped. */
 bool session_attend(void *session);
 
-/* Makes a lease, and a key's name from it. Returns NULL, or what is wrong, to be freed. */
-char *session_grant(struct session *session, int64_t limit);
+/* Chooses a new lease, and a key's name from it. Nothing is asked for yet. */
+void session_renew_place(struct session *session);
+
+/* The request for that lease, and what follows from ANSWER, which is freed. Returns NULL, or what is wrong, to be freed. */
+json_t *session_grant_request(struct session *session);
+char *session_granted(struct session *session, struct answer *answer);
 
 enum renewal { RENEWAL_DONE, RENEWAL_FAILED, RENEWAL_LOST };
 

@@ -207,13 +207,12 @@ static char *look(struct session *session, struct line_of_entries *line)
 
 /* --- taking ------------------------------------------------------------------------------------------------------------------ */
 
-/* Rule 1. Returns an error's text, to be freed. */
-static char *enter(struct session *session, struct line_of_entries *line)
+/* Rule 1: the transaction. */
+static json_t *entry_request(struct session *session)
 {
 	const bool tries = !session->wait_until && !needs_all(session);
-	char *held = value_in(session, ENTRY_HELD), *waits = value_in(session, ENTRY_WAITS), *text = NULL;
-	json_t *failure = look_operations(session, 0), *put;
-	struct answer answer;
+	char *waits = value_in(session, ENTRY_WAITS), *held = value_in(session, ENTRY_HELD);
+	json_t *failure = look_operations(session, 0), *put, *request;
 
 	/* Who does not wait has no place in line; but whether a try before this one has taken the lock is seen by its key. */
 	if (!tries) {
@@ -221,20 +220,58 @@ static char *enter(struct session *session, struct line_of_entries *line)
 				  list_of(NULL));
 		json_array_insert_new(failure, 0, operation("request_txn", put));
 	}
-	client_call(&session->client, PATH_TXN, request_txn(list_of(compare_created(&session->prefix, "EQUAL", 0), NULL),
-							    list_of(operation_put(&session->own, held, session->lease), NULL), failure),
-		    limit_of(session), &answer);
-	if (answer.code != CODE_OK) {
-		text = answer.text;
-		answer.text = NULL;
-	} else if (json_is_true(json_object_get(answer.body, "succeeded"))) {
-		session->created = session->token = session->revision = session->next_from = header_number(answer.body, "revision");
-	} else {
-		text = read_queue(session, line, answer.body);
-	}
-	answer_free(&answer);
+	request = request_txn(list_of(compare_created(&session->prefix, "EQUAL", 0), NULL), list_of(operation_put(&session->own, held, session->lease), NULL),
+			      failure);
 	free(held);
 	free(waits);
+	return request;
+}
+
+/* What follows from its ANSWER, which is freed. Returns an error's text, to be freed. */
+static char *entered(struct session *session, struct line_of_entries *line, struct answer *answer)
+{
+	char *text = NULL;
+
+	if (answer->code != CODE_OK) {
+		text = answer->text;
+		answer->text = NULL;
+	} else if (json_is_true(json_object_get(answer->body, "succeeded"))) {
+		session->created = session->token = session->revision = session->next_from = header_number(answer->body, "revision");
+	} else {
+		text = read_queue(session, line, answer->body);
+	}
+	answer_free(answer);
+	return text;
+}
+
+/*
+ * A new lease and a new key. Both are asked for at the same time, once: mostly the lease is there when the transaction comes; if not, it
+ * is refused, and asked for again. Returns an error's text, to be freed.
+ */
+static char *enter(struct session *session, struct line_of_entries *line)
+{
+	struct answer lease = { .code = CODE_NO_ANSWER }, key = { .code = CODE_NO_ANSWER };
+	char *text;
+
+	session_renew_place(session);
+	if (!session->config.user) {
+		client_call_both(&session->client, PATH_GRANT, session_grant_request(session), &lease, PATH_TXN, entry_request(session), &key);
+		/* A key that is bound to the lease shows that it is there. */
+		if (key.code == CODE_OK && lease.code != CODE_OK)
+			lease.code = CODE_PRECONDITION;
+	}
+	if (lease.code != CODE_OK && lease.code != CODE_PRECONDITION) {
+		answer_free(&lease);
+		client_call(&session->client, PATH_GRANT, session_grant_request(session), limit_of(session), &lease);
+	}
+	text = session_granted(session, &lease);
+	if (!text && key.code != CODE_OK) {
+		answer_free(&key);
+		client_call(&session->client, PATH_TXN, entry_request(session), limit_of(session), &key);
+	}
+	if (!text)
+		return entered(session, line, &key);
+	answer_free(&key);
 	return text;
 }
 
@@ -524,10 +561,8 @@ static enum step join(struct session *session, struct line_of_entries *line)
 {
 	const struct entry *own, *first;
 	size_t waiters;
-	char *text = session_grant(session, limit_of(session));
+	char *text = enter(session, line);
 
-	if (!text)
-		text = enter(session, line);
 	if (text)
 		return failed(session, text);
 	if (session->token)
