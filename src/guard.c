@@ -44,18 +44,24 @@ static int64_t ask_due(const struct lock *lock)
 	return lock->until - options_kill_after(lock->options);
 }
 
+/* A path: a run without a guard has no room for it. */
+static struct cgroup own_cgroup;
+
 int guard_prepare(struct guard *guard, struct lock *lock)
 {
 	/* We may have been stopped since it was taken. */
 	lock->engine->serve(lock, 0, 0);
 	if (lock->lost || now() >= ask_due(lock))
 		return -ETIME;
-	*guard = (struct guard){ .timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK), .force_due = DEADLINE_NEVER };
+	guard->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	guard->force_due = DEADLINE_NEVER;
 	if (guard->timer < 0)
 		return -errno;
 	guard->family = (struct family){ .ancestor = getpid(), .helper = lock->helper };
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
 		return -errno;
+	guard->cgroup = &own_cgroup;
+	cgroup_make(guard->cgroup);
 	wake_at(guard, ask_due(lock));
 	return 0;
 }
@@ -86,6 +92,7 @@ static void ask(struct guard *guard, struct lock *lock)
 
 static void force(struct guard *guard, struct lock *lock)
 {
+	cgroup_kill(guard->cgroup);
 	if (!family_signal(&guard->family, SIGKILL))
 		return;
 	if (lock->options->verbose && !guard->forced)
@@ -159,11 +166,14 @@ static void tell(const struct guard *guard, const struct lock *lock)
 
 bool guard_finish(struct guard *guard, struct lock *lock)
 {
-	if (!guard->asked && !lock->lost && now() < lock->until)
-		return false;
-	if (!guard->asked)
+	const bool lost = guard->asked || lock->lost || now() >= lock->until;
+
+	if (lost && !guard->asked)
 		ask(guard, lock);
-	end_family(guard, lock);
-	tell(guard, lock);
-	return true;
+	if (lost) {
+		end_family(guard, lock);
+		tell(guard, lock);
+	}
+	cgroup_remove(guard->cgroup);
+	return lost;
 }

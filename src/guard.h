@@ -10,12 +10,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cgroup.h"
 #include "family.h"
 #include "lock.h"
 
 struct guard {
 	int timer;		/* to be polled: POLLIN calls for guard_look(). -1: the lock does not lapse */
 	struct family family;
+	struct cgroup *cgroup;	/* of the command */
 	int64_t force_due;	/* CLOCK_BOOTTIME, ns */
 	int64_t since;		/* when it was known that the lock is lost, or would be (CLOCK_REALTIME, ns) */
 	int64_t unconfirmed;	/* for how long it had not been confirmed then, ns */

@@ -23,6 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cgroup.h"
 #include "deadline.h"
 #include "descriptor.h"
 #include "exec.h"
@@ -205,6 +206,8 @@ _Noreturn static void become_command(struct job *job)
 
 	if (r)
 		_exit(r);
+	if (job->lock->engine->lapses)
+		cgroup_enter(job->guard.cgroup);
 	if (job->child_signal_ignored)
 		set_handler(SIGCHLD, SIG_IGN, NULL);
 	/*
@@ -510,7 +513,7 @@ int job_run(struct lock *lock, const struct options *options)
 	job.keeper_due = options->close || lock->engine->lapses ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
 	leave_line(lock);
 	if (lock->engine->started)
-		lock->engine->started(lock, job.command);
+		lock->engine->started(lock, job.command, job.guard.cgroup->path);
 	if (options->verbose)
 		story_start(options, lock, job.command);
 	run(&job);

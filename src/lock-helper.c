@@ -468,7 +468,7 @@ static int hear(struct lock *lock, struct lock_wait *wait)
 		struct pollfd control = { .fd = session.control, .events = POLLIN };
 		int r;
 
-		if (waiting && deadline_now() >= wait->due && (r = wait->attend(wait, lock)))
+		if (waiting && wait->attend && deadline_now() >= wait->due && (r = wait->attend(wait, lock)))
 			return r;
 		if (deadline_now() >= limit && !waiting)
 			return cannot(lock, "the helper does not answer", -EPROTO);
@@ -529,13 +529,14 @@ static int helper_claim(struct lock *lock)
 	return getppid() == session.parent ? 0 : -ESRCH;
 }
 
-static void helper_started(struct lock *lock, pid_t job)
+static void helper_started(struct lock *lock, pid_t job, const char *cgroup)
 {
-	char words[64] = "job\npid ";
+	char words[64 + PATH_MAX], *end = number_format((uint64_t)job, stpcpy(words, "job\npid "));
 	int fd = process_pidfd(job);
 
 	(void)lock;
-	number_format((uint64_t)job, words + strlen(words));
+	if (*cgroup)
+		strcpy(stpcpy(end, "\ncgroup "), cgroup);
 	say(words, fd);
 	if (fd >= 0)
 		close(fd);

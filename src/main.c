@@ -26,7 +26,8 @@
  *   job.c            the runner: starts the command, passes signals on, reports its end
  *     exec.c           PATH, scripts without "#!", why a command cannot be run
  *     keeper.c         holds the lock if we die
- *     guard.c          ends the command before a lock that lapses can be another's; family.c finds its processes
+ *     guard.c          ends the command before a lock that lapses can be another's; family.c finds its processes,
+ *                      cgroup.c where it can have a group of its own
  *     story.c          --verbose
  *   holder.c         who holds a lock, in words
  *     process.c        what /proc tells

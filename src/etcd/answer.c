@@ -226,9 +226,15 @@ json_t *answer_result(const char *line, size_t n)
 
 bool answer_is_of_old(const char *version)
 {
-	unsigned major, minor, patch;
+	unsigned long parts[3];	/* "3.4.23" */
+	char *end;
 
-	if (sscanf(version, "%u.%u.%u", &major, &minor, &patch) != 3)
-		return false;
-	return major < 3 || (major == 3 && (minor < 4 || (minor == 4 && patch < 31) || (minor == 5 && patch < 13)));
+	for (size_t i = 0; i < 3; i++, version = end + 1) {
+		if (*version < '0' || *version > '9')
+			return false;
+		parts[i] = strtoul(version, &end, 10);
+		if (i < 2 && *end != '.')
+			return false;
+	}
+	return parts[0] < 3 || (parts[0] == 3 && (parts[1] < 4 || (parts[1] == 4 && parts[2] < 31) || (parts[1] == 5 && parts[2] < 13)));
 }

@@ -17,10 +17,11 @@ static bool read_all(struct session *session, const struct keys *keys, struct en
 	struct answer answer;
 
 	client_call(&session->client, PATH_RANGE, request_range(keys, ORDER_OLDEST, 0, 0), session_now() + session->config.command_timeout, &answer);
-	if (answer.code == CODE_OK)
-		entries_read(entries, json_object_get(answer.body, "kvs"));
-	else
+	entries_read(entries, json_object_get(answer.body, "kvs"));
+	if (answer.code != CODE_OK) {
 		say_text("failed", answer.text);
+		entries_free(entries);
+	}
 	answer_free(&answer);
 	return answer.code == CODE_OK;
 }
@@ -47,7 +48,7 @@ static size_t name_length(const struct entry *entry)
 	const char *slash = strrchr(entry->key, '/');
 	char lease[24];
 
-	snprintf(lease, sizeof lease, "%" PRIx64, entry->lease);
+	(void)snprintf(lease, sizeof lease, "%" PRIx64, entry->lease);
 	/* One that --hold-for keeps has another lease by now. */
 	if (!slash || slash == entry->key || !entry->lease || (strcmp(slash + 1, lease) != 0 && entry->state != ENTRY_KEPT))
 		return 0;
@@ -83,7 +84,7 @@ static void tell_entry(struct session *session, const struct entry *entries, siz
 	struct line line;
 	int64_t left = holds ? time_left(session, entry->lease) : -1;
 
-	snprintf(name, sizeof name, "%.*s", (int)length, entry->key);
+	(void)snprintf(name, sizeof name, "%.*s", (int)length, entry->key);
 	say(&line, "entry");
 	say_pair(&line, "name", name);
 	say_pair(&line, "state", entry->state == ENTRY_KEPT ? "kept" : holds ? "held" : "waiting");

@@ -17,7 +17,7 @@ char *base64_encode(const void *bytes, size_t n)
 		uint32_t group = (uint32_t)in[i] << 16 | (uint32_t)(i + 1 < n ? in[i + 1] : 0) << 8 | (uint32_t)(i + 2 < n ? in[i + 2] : 0);
 
 		for (unsigned j = 0; j < 4; j++)
-			*out++ = i + j <= n ? digits[group >> (18 - 6 * j) & 63] : '=';
+			*out++ = (char)(i + j <= n ? digits[group >> (18 - 6 * j) & 63] : '=');
 	}
 	*out = 0;
 	return text;

@@ -524,7 +524,7 @@ static void hear(struct client *client)
 	json_decref(result);
 }
 
-static size_t stream(char *data, size_t size, size_t n, void *argument)
+static size_t stream(const char *data, size_t size, size_t n, void *argument)
 {
 	struct client *client = argument;
 

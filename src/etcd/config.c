@@ -19,7 +19,7 @@
 #define COMMAND_TIMEOUT (5 * NS_PER_S)
 
 /* Longer than anybody means: what it is added to is not to overflow. */
-#define LONGEST_TIMEOUT (366 * 86400 * NS_PER_S)
+#define LONGEST_TIMEOUT (366 * 86400LL * NS_PER_S)
 
 /* What was given, before it is known what it means together. */
 struct settings {

@@ -28,7 +28,7 @@ static void copy_text(const json_t *value, const char *name, char *text, size_t 
 {
 	const char *given = json_string_value(json_object_get(value, name));
 
-	snprintf(text, size, "%s", given ? given : "");
+	(void)snprintf(text, size, "%s", given ? given : "");
 }
 
 /* What is not understood counts as foreign: it may want to be alone. */
@@ -163,7 +163,7 @@ static void add_pair(struct line *line, const char *prefix, const char *key, con
 	line_add(line, " ");
 	/* Others have written it. What begins a new line would begin a new key. */
 	for (const char *c = value; *c; c++) {
-		char one[2] = { *c == '\n' ? ' ' : *c, 0 };
+		char one[2] = { (char)(*c == '\n' ? ' ' : *c), 0 };
 
 		line_add(line, one);
 	}
@@ -173,7 +173,7 @@ static void add_count(struct line *line, const char *prefix, const char *key, ui
 {
 	char text[24];
 
-	snprintf(text, sizeof text, "%" PRIu64, n);
+	(void)snprintf(text, sizeof text, "%" PRIu64, n);
 	add_pair(line, prefix, key, text);
 }
 
@@ -182,7 +182,7 @@ void entry_describe(const struct entry *entry, const struct identity *me, const 
 	char text[128];
 
 	if (entry->foreign) {
-		snprintf(text, sizeof text, "another program (etcdctl lock?) with the lease %" PRIx64, entry->lease);
+		(void)snprintf(text, sizeof text, "another program (etcdctl lock?) with the lease %" PRIx64, entry->lease);
 		add_pair(line, prefix, "other", text);
 		return;
 	}

@@ -25,6 +25,9 @@
 /* When the lock is known to be lost the command has so long to end, less than others wait (LOCK_DELAY in take.c). */
 #define LOST_GRACE (2 * NS_PER_S)
 
+/* How often it is looked who is left of a command whose me-only was killed. */
+#define ORPHANS_AGAIN (50 * NS_PER_MS)
+
 /* For so long it is tried to give the lock back. */
 #define RELEASE_LIMIT (4 * NS_PER_S)
 
@@ -114,17 +117,22 @@ static void watch(struct session *session)
 static bool is_over(const struct session *session)
 {
 	/* With -o the command does not have the pipe; where sudo is the command it may live on after me-only. */
-	return session->pipe_closed && (session->job_ended || session->job < 0) && (session->done || session->orphaned);
+	return session->pipe_closed && (session->job_ended || session->job < 0) && (session->done || session->orphans_ended);
 }
 
 /* me-only was killed: the command with it, and what the command has left is of no use to anybody. */
 static void end_orphans(struct session *session)
 {
-	if (!session->orphaned || session->done || session->ending)
+	if (!session->orphaned || session->done)
 		return;
-	session->ending = true;
-	family_signal(&session->family, SIGTERM);
-	session->force_due = earlier(session->deadline, session_now() + earlier(session->arguments->kill_after, LOST_GRACE));
+	cgroup_remove(&session->cgroup);
+	if (!session->ending) {
+		session->ending = true;
+		family_signal(&session->family, SIGTERM);
+		session->force_due = earlier(session->deadline, session_now() + earlier(session->arguments->kill_after, LOST_GRACE));
+	}
+	/* Who is still in the group has closed the pipe, and is not seen to have anything of the lock. */
+	session->orphans_ended = !*session->cgroup.path && family_signal(&session->family, 0) == 0;
 }
 
 /* --- who is next ------------------------------------------------------------------------------------------------------------- */
@@ -164,7 +172,7 @@ void find_next(struct session *session)
 	json_t *body = request_range(&session->prefix, ORDER_OLDEST, 1, 0);
 	char from[24];
 
-	snprintf(from, sizeof from, "%" PRIu64, session->created + 1);
+	(void)snprintf(from, sizeof from, "%" PRIu64, session->created + 1);
 	json_object_set_new(body, "min_create_revision", json_string(from));
 	session->brief = true;
 	client_call_at(&session->client, session->client.endpoint, PATH_RANGE, body, &answer);
@@ -284,7 +292,7 @@ static void tell_held(struct session *session)
 	if (session->arguments->mode == ENTRY_SLOTS)
 		say_number(&line, "slot", session->entry.slot);
 	say_pair(&line, "variable", session->family.mark);
-	snprintf(text, sizeof text, "ETCD_LOCK_REV=%" PRIu64, session->token);
+	(void)snprintf(text, sizeof text, "ETCD_LOCK_REV=%" PRIu64, session->token);
 	say_pair(&line, "variable", text);
 	say_pair(&line, "variable", "ETCDCTL_USER");
 	say_pair(&line, "variable", "ETCDCTL_PASSWORD");
@@ -306,13 +314,15 @@ void hold(struct session *session)
 	if (!session->next_from && session->arguments->mode == ENTRY_EXCLUSIVE)
 		find_next(session);
 	while (!is_over(session)) {
-		client_wait(&session->client, earlier(earlier(session->renew_due, watch_due), earlier(session->ask_due, session->force_due)));
+		const int64_t look_due = session->orphaned && !session->done ? session_now() + ORPHANS_AGAIN : DEADLINE_NEVER;
+
+		client_wait(&session->client, earlier(earlier(earlier(session->renew_due, watch_due), look_due), earlier(session->ask_due, session->force_due)));
 		if (session->news && session->done && !session->pipe_closed)
 			say_text("kept", "others have it");
 		session->news = false;
+		end_orphans(session);
 		if (is_over(session))
 			break;
-		end_orphans(session);
 		if (session->own_gone)
 			lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early");
 		/* me-only is stopped, before it has started the command: nobody is to wait for that. */
@@ -332,6 +342,8 @@ void hold(struct session *session)
 			watch_due = DEADLINE_NEVER;
 		}
 	}
+	/* me-only removes it, unless others are left in it. */
+	cgroup_remove(&session->cgroup);
 	if (session->lost || session_now() >= session->deadline)
 		session_withdraw(session);
 	else

@@ -32,9 +32,9 @@ void identity_read(struct identity *identity, pid_t pid)
 		identity->host[0] = 0;
 	read_line("/proc/sys/kernel/random/boot_id", identity->boot, sizeof identity->boot);
 	if (user)
-		snprintf(identity->user, sizeof identity->user, "%s", user->pw_name);
+		(void)snprintf(identity->user, sizeof identity->user, "%s", user->pw_name);
 	else
-		snprintf(identity->user, sizeof identity->user, "uid %u", (unsigned)geteuid());
+		(void)snprintf(identity->user, sizeof identity->user, "uid %u", (unsigned)geteuid());
 	if (stat("/proc/self/ns/pid", &status) == 0)
 		identity->pid_namespace = status.st_ino;
 	identity->pid = (uint64_t)pid;

@@ -1,7 +1,6 @@
 #include "requests.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +12,7 @@ static json_t *number(uint64_t n)
 {
 	char text[24];
 
-	snprintf(text, sizeof text, "%" PRIu64, n);
+	(void)snprintf(text, sizeof text, "%" PRIu64, n);
 	return json_string(text);
 }
 
@@ -41,15 +40,12 @@ void keys_free(struct keys *keys)
 	*keys = (struct keys){ .key = NULL };
 }
 
-json_t *list_of(json_t *first, ...)
+json_t *list_from(json_t *const *values)
 {
-	json_t *list = json_array(), *one;
-	va_list rest;
+	json_t *list = json_array();
 
-	va_start(rest, first);
-	for (one = first; one; one = va_arg(rest, json_t *))
-		json_array_append_new(list, one);
-	va_end(rest);
+	for (; *values; values++)
+		json_array_append_new(list, *values);
 	return list;
 }
 

@@ -47,7 +47,8 @@ json_t *operation_delete(const struct keys *keys);
 json_t *request_txn(json_t *compare, json_t *success, json_t *failure);
 
 /* An array of the given values, to which NULL is the end. */
-json_t *list_of(json_t *first, ...);
+#define list_of(...) list_from((json_t *[]){ __VA_ARGS__ })
+json_t *list_from(json_t *const *values);
 
 /* Watches KEYS from REVISION on; without PUTS only deletions are told. */
 json_t *request_watch(const struct keys *keys, uint64_t revision, bool puts);

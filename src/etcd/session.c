@@ -59,7 +59,7 @@ void say_pair(struct line *line, const char *key, const char *value)
 	line_add(line, key);
 	line_add(line, " ");
 	for (; *value; value++) {
-		char one[2] = { *value == '\n' ? ' ' : *value, 0 };
+		char one[2] = { (char)(*value == '\n' ? ' ' : *value), 0 };
 
 		line_add(line, one);
 	}
@@ -69,7 +69,7 @@ void say_number(struct line *line, const char *key, uint64_t n)
 {
 	char text[24];
 
-	snprintf(text, sizeof text, "%" PRIu64, n);
+	(void)snprintf(text, sizeof text, "%" PRIu64, n);
 	say_pair(line, key, text);
 }
 
@@ -91,14 +91,17 @@ void say_text(const char *word, const char *text)
 /* --- me-only and the command ------------------------------------------------------------------------------------------------- */
 
 /* Takes the command's pidfd out of MESSAGE. */
-static void take_job(struct session *session, struct msghdr *message)
+static void take_job(struct session *session, struct msghdr *message, const char *text)
 {
+	const char *cgroup = strstr(text, "\ncgroup ");
 	struct cmsghdr *control = CMSG_FIRSTHDR(message);
 	int null;
 
 	if (!control || control->cmsg_type != SCM_RIGHTS || session->job >= 0)
 		return;
 	memcpy(&session->job, CMSG_DATA(control), sizeof session->job);
+	if (cgroup)
+		(void)snprintf(session->cgroup.path, sizeof session->cgroup.path, "%s", cgroup + strlen("\ncgroup "));
 	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = session->job, .events = CURL_WAIT_POLLIN };
 	/* What is started now may outlive the terminal that we have as standard error. */
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -118,7 +121,7 @@ static void forget_fd(struct session *session, int fd)
 
 static void hear_me_only(struct session *session)
 {
-	char text[256];
+	char text[PATH_MAX + 64];
 	union {
 		struct cmsghdr header;
 		char room[CMSG_SPACE(sizeof(int))];
@@ -139,7 +142,7 @@ static void hear_me_only(struct session *session)
 		}
 		text[n] = 0;
 		if (!strncmp(text, "job", 3)) {
-			take_job(session, &message);
+			take_job(session, &message, text);
 		} else if (!strncmp(text, "done", 4)) {
 			session->done = session->job_ended = session->news = true;
 			forget_fd(session, session->job);
@@ -168,6 +171,7 @@ static void look_at_job(struct session *session)
 static void guard(struct session *session)
 {
 	if (session_now() >= session->force_due) {
+		cgroup_kill(&session->cgroup);
 		family_signal(&session->family, SIGKILL);
 		session->force_pause = session->force_pause == 0 ? LOOK_AGAIN : session->force_pause < LOOK_SELDOM ? session->force_pause * 2 : LOOK_SELDOM;
 		session->force_due = session_now() + session->force_pause;
@@ -473,7 +477,7 @@ static void describe_ourselves(struct session *session)
 	struct stat status;
 
 	identity_read(&session->me, arguments->pid);
-	snprintf(session->me.command, sizeof session->me.command, "%s", arguments->command);
+	(void)snprintf(session->me.command, sizeof session->me.command, "%s", arguments->command);
 	if (fstat(PIPE_FD, &status) == 0 && S_ISFIFO(status.st_mode))
 		session->me.pipe = status.st_ino;
 	session->entry = (struct entry){ .mode = arguments->mode, .slots = arguments->slots, .queue = arguments->queue > 0, .who = session->me };

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "../cgroup.h"
 #include "../family.h"
 #include "client.h"
 #include "entry.h"
@@ -32,7 +33,7 @@ enum phase {
 	PHASE_GIVING_BACK,	/* nothing stops us but time */
 };
 
-struct session {
+struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is one, in the order of its parts
 	const struct arguments *arguments;
 	struct config config;
 	struct client client;
@@ -81,8 +82,10 @@ struct session {
 	bool news;			/* something of this has changed */
 	bool brief;			/* a call is under way that is not worth to be stopped */
 	struct family family;
+	struct cgroup cgroup;		/* of the command, if it has one */
 	int64_t ask_due, force_due;	/* when the family is to be asked to end, and ended (again); DEADLINE_NEVER */
 	int64_t force_pause;		/* until it is ended again */
+	bool orphans_ended;		/* nobody is left of the command of a me-only that was killed */
 	bool ending;			/* it is to end, whether the lock is renewed or not */
 	bool lost;
 };

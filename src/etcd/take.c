@@ -91,16 +91,14 @@ static json_t *look_operations(const struct session *session, uint64_t created)
 	return list;
 }
 
-/* Adds the key-value pairs in RESPONSES, and in those of transactions within, to KVS. */
+/* Adds the key-value pairs that the ranges in RESPONSES have found to KVS. A transaction within has none. */
 static void collect(json_t *kvs, const json_t *responses)
 {
 	size_t i;
 	json_t *response;
 
-	json_array_foreach(responses, i, response) {
-		collect(kvs, json_object_get(json_object_get(response, "response_txn"), "responses"));
+	json_array_foreach(responses, i, response)
 		json_array_extend(kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
-	}
 }
 
 /* Takes in what BODY, the answer to a transaction with look_operations(), tells of the queue. Returns NULL or an error's text, to be freed. */
@@ -404,7 +402,7 @@ static bool renew(struct session *session)
 
 	session->renew_due = session_now() + session_interval(session);
 	if (renewal == RENEWAL_FAILED)
-		session->renew_due = session_now() + (session->failures % session->config.n ? 0 : 500 * NS_PER_MS);
+		session->renew_due = session_now() + (session->failures % session->config.n == 0 ? 500 * NS_PER_MS : 0);
 	free(text);
 	return renewal != RENEWAL_LOST;
 }

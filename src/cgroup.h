@@ -1,0 +1,27 @@
+/*
+ * A control group (v2) of the command's own. Where one is delegated to us, as by systemd's Delegate=yes, all that descends from the
+ * command can be ended at once, also when we have been killed and cannot be the ancestor of those who got away any more.
+ */
+#ifndef CGROUP_H
+#define CGROUP_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+struct cgroup {
+	char path[PATH_MAX];	/* its folder; "": there is none */
+};
+
+/* Makes one below ours, if that is delegated to us; else there is none. */
+void cgroup_make(struct cgroup *cgroup);
+
+/* The calling process goes into it, and all that it starts. */
+void cgroup_enter(const struct cgroup *cgroup);
+
+/* Ends all in it by SIGKILL. */
+void cgroup_kill(const struct cgroup *cgroup);
+
+/* Removes it, once nobody is in it. */
+void cgroup_remove(struct cgroup *cgroup);
+
+#endif
