@@ -166,7 +166,7 @@ static void check_shown(const struct mix *mix)
 		if (!ours && !entries[i].foreign)
 			ours = judge(mix, index[i], &slot) == QUEUE_OURS;
 		note(9, holds || !ours, mix, index[i]);
-		note(10, ours || !holds || (entries[i].mode == ENTRY_SLOTS && i < entries[i].slots), mix, index[i]);
+		note(10, ours || !holds || (i < n && entries[i].mode == ENTRY_SLOTS && i < entries[i].slots), mix, index[i]);
 		shown += holds || entries[i].foreign;
 	}
 	note(11, queue_count(entries, n, &first) == n - shown && (n == shown) == !first, mix, 0);
