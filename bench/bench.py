@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Measures me-only beside its peers; started by scripts/bench, which builds what it needs. README.md says how.
 
-One file, read straight down: the tools, the four measurements, the targets, the report.
+Read straight down: the tools, the four measurements, the targets, the report. fleet.py measures etcd: locks.
 """
 import argparse
 import contextlib
@@ -11,6 +11,7 @@ import platform
 import re
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections import namedtuple
 
+import fleet
 import picture
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -84,8 +86,8 @@ class Bench:
         self.me_only, self.programs, self.size, self.directory = me_only, programs, size, directory
         self.stamps = os.path.join(directory, "stamps")
         floor = next(p for p in ("floor-asm", "floor-c") if os.path.exists(self.program(p)))
-        self.floor_is_c = floor == "floor-c"
-        self.tools = all_tools(me_only, self.program(floor))
+        self.floor = self.program(floor)
+        self.tools = []
         # As cron has it: nothing that makes a tool look for translations.
         self.env = {"PATH": "/usr/bin:/bin", "HOME": directory, "SHELL": "/bin/sh"}
 
@@ -413,6 +415,9 @@ def targets(result, start):
 
 # The report
 
+# What the part for etcd: locks needs of this one.
+FleetTools = namedtuple("FleetTools", "progress summary family memory target")
+
 
 def summary(samples):
     return {"median": statistics.median(samples), "p5": percentile(samples, 5), "p95": percentile(samples, 95), "n": len(samples)}
@@ -443,11 +448,11 @@ class Others:
         return max(0, busy - self.busy - (own - self.own)) / (total - self.total)
 
 
-def measure(bench):
-    others = Others()
+def measure_tools(bench):
+    """me-only beside its peers on one host."""
+    bench.tools = all_tools(bench.me_only, bench.floor)
     start = measure_start(bench)
     result = {
-        "machine": machine(),
         "size": bench.size._asdict(),
         "start": {name: {**summary(s["us"]), "over": overhead(start, name), "faults": s["faults"]} for name, s in start.items()},
         "memory": measure_memory(bench),
@@ -457,8 +462,18 @@ def measure(bench):
         "herd": measure_herd(bench),
         "calls": measure_calls(bench),
     }
-    result["machine"]["others"] = round(others.share(), 3)
     result["targets"] = [t._asdict() for t in targets(result, start)]
+    return result
+
+
+def measure(bench, args):
+    others, result = Others(), {"machine": machine()}
+    if args.tools:
+        result |= measure_tools(bench)
+    if args.fleet:
+        tools = FleetTools(progress, summary, family, memory, Target)
+        result["fleet"] = fleet.measure(bench, fleet.QUICK if args.quick else fleet.FULL, args.fleet_data, tools)
+    result["machine"]["others"] = round(others.share(), 3)
     return result
 
 
@@ -489,9 +504,9 @@ def print_tools(result):
     print_columns(rows)
 
 
-def print_targets(result):
+def print_targets(targets_of_part):
     rows = [("target", "measured", "at most", "", "", "")]
-    for t in result["targets"]:
+    for t in targets_of_part:
         rows.append((t["text"], f"{t['value']:.4g}", f"{t['limit']:g}", t["unit"], "reached" if t["reached"] else "NOT REACHED", t["note"]))
     widths = [max(len(r[i]) for r in rows) for i in range(5)]
     for r in rows:
@@ -520,8 +535,13 @@ def print_report(result):
     m = result["machine"]
     print(f"{m['date']}, Linux {m['kernel']}, {m['processors']} × {m['processor']}")
     print(f"{m['others']:.0%} of the processors' time went to others meanwhile\n")
-    print_tools(result)
-    print_targets(result)
+    if "start" in result:
+        print_tools(result)
+        print_targets(result["targets"])
+    if "fleet" in result:
+        fleet.print_report(result["fleet"], print_columns)
+        if "targets" in result["fleet"]:
+            print_targets(result["fleet"]["targets"])
 
 
 def is_static(program):
@@ -529,24 +549,36 @@ def is_static(program):
     return "INTERP" not in done.stdout
 
 
-def main():
+def arguments():
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure me-only beside its peers.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: shows that it works, not how fast it is")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--fleet", dest="tools", action="store_false", help="only locks of etcd, beside etcdctl lock")
+    part.add_argument("--no-fleet", dest="fleet", action="store_false", help="all but these")
+    parser.add_argument("--fleet-data", metavar="DIRECTORY", help="where the etcd servers have their data (default: /dev/shm, in memory)")
     parser.add_argument("--json", metavar="FILE", default=os.path.join(ROOT, "build", "bench.json"))
     parser.add_argument("--svg", metavar="FILE", default=os.path.join(ROOT, "build", "bench.svg"))
     parser.add_argument("--programs", metavar="DIRECTORY", required=True, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    args = arguments()
     me_only = os.environ.get("ME_ONLY", os.path.join(ROOT, "build", "me-only"))
+    # Servers and folders are cleaned up then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="me-only-bench-") as directory:
         bench = Bench(os.path.abspath(me_only), args.programs, QUICK if args.quick else FULL, directory)
-        result = measure(bench)
+        result = measure(bench, args)
     print_report(result)
-    right = print_calls(result)
+    right = print_calls(result) if args.tools else True
     with open(args.json, "w", encoding="utf-8") as f:
         json.dump(result, f, indent=1)
-    with open(args.svg, "w", encoding="utf-8") as f:
-        f.write(picture.draw(result))
-    progress(f"wrote {args.json} and {args.svg}")
+    progress(f"wrote {args.json}")
+    if args.tools:
+        with open(args.svg, "w", encoding="utf-8") as f:
+            f.write(picture.draw(result))
+        progress(f"wrote {args.svg}")
     if not right and is_static(bench.me_only) and platform.machine() == "x86_64":
         fail("the tables of system calls in bench/README.md are out of date")
 

@@ -1,8 +1,8 @@
 /*
- * usage: stamp FILE SLOT [hold]
+ * usage: stamp FILE SLOT [hold [FIFO]]
  *
  * A job that notes its own first and last moment in FILE, which is an array of pairs of CLOCK_MONOTONIC nanoseconds.
- * With `hold` it lasts until its standard input ends. Linked statically.
+ * With `hold` it lasts until its standard input ends, or what it reads from FIFO. Linked statically.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -44,7 +44,9 @@ int main(int argc, char **argv)
     mine = &map[slot];
     mine->start = first;
     if (argc > 3) {
-        while (read(0, &byte, 1) > 0)
+        int input = argc > 4 ? open(argv[4], O_RDONLY | O_CLOEXEC) : 0;
+
+        while (read(input, &byte, 1) > 0)
             ;
     }
     mine->end = clock_now();
