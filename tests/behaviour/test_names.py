@@ -219,7 +219,7 @@ def test_a_path_is_from_the_working_directory(hold, run, tmp_path):
 
 
 @forms
-@pytest.mark.parametrize("name", ["", "host:", "file:"])
+@pytest.mark.parametrize("name", ["", "host:", "file:", "etcd:"])
 def test_the_empty_name_is_refused(run, name, form):
     r = run(*form, name, "echo", "ran")
     assert (r.returncode, r.stdout) == (2, b"")
@@ -227,7 +227,7 @@ def test_the_empty_name_is_refused(run, name, form):
 
 
 @pytest.mark.parametrize("beginning", ["etdc:", "db:", "a:", "hosts:", "hos:", "a-b:", "a+b:", "s3:", "z0-9+-:", "http:",
-                                       "files:", "fil:", "etcd:", "x" * 300 + ":"])
+                                       "files:", "fil:", "etc:", "etcds:", "x" * 300 + ":"])
 def test_a_beginning_that_looks_like_an_engine_is_refused(run, lock, beginning):
     for name in (beginning + lock[1:], beginning + lock, beginning):
         r = run(name, "echo", "ran")

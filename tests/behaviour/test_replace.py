@@ -613,14 +613,14 @@ def test_a_job_does_not_replace_itself(me_only, lock, form, options):
 @pytest.mark.parametrize("options, text", [
     (("--replace", "-n"), "--replace waits: leave -n and -w 0 out"),
     (("--replace", "-w", "0"), "--replace waits: leave -n and -w 0 out"),
-    (("-k", "5"), "-k is for --replace: give both or none"),
-    (("-w", "5", "-k", "5"), "-k is for --replace: give both or none"),
+    (("-k", "5"), "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
+    (("-w", "5", "-k", "5"), "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
     (("--replace", "-k", "x"), "not a duration: 'x' (a number and ms, s, m, h or d, or inf)"),
 ], ids=lambda o: " ".join(o) if isinstance(o, tuple) else "")
 def test_usage(take, run, lock, options, text):
     holder = take(lock, "up; exec sleep 1000")
     r = run(*options, lock, "echo", "ran")
-    assert (r.returncode, r.stdout, r.stderr.decode()) == (2, b"", f"me-only: {text}; try 'me-only --help'\n")
+    assert (r.returncode, r.stdout, r.stderr.decode()) == (2, b"", f"me-only: {text.replace('LOCK', lock)}; try 'me-only --help'\n")
     assert is_alive(holder.job)
 
 
