@@ -176,7 +176,7 @@ static void explain_other(struct answer *answer, const struct asked *asked, long
 		size_t n = 0;
 
 		for (; text && text[n] && n < sizeof shown - 1; n++)
-			shown[n] = text[n] >= ' ' && text[n] < 127 ? text[n] : ' ';
+			shown[n] = (char)(text[n] >= ' ' && text[n] < 127 ? text[n] : ' ');
 		shown[n] = 0;
 		answer_fail(answer, CODE_REFUSED, memory_format("%s does not answer as etcd does: HTTP status %ld, \"%s\"", url, status, shown));
 	}

@@ -288,7 +288,7 @@ int64_t session_interval(const struct session *session)
 
 	/* Not all at once, after they were started at the same minute. */
 	(void)!getrandom(&spread, sizeof spread, GRND_NONBLOCK);
-	return session->ttl / RENEWALS / 10 * 9 + (int64_t)(spread % (uint64_t)(session->ttl / RENEWALS / 5));
+	return session->ttl / RENEWALS / 10 * 9 + (int64_t)(spread % ((uint64_t)(session->ttl / RENEWALS / 5) + 1));
 }
 
 /* The key-value pair that the range at INDEX of the transaction BODY has found, or NULL. */

@@ -97,8 +97,9 @@ static void collect(json_t *kvs, const json_t *responses)
 	size_t i;
 	json_t *response;
 
-	json_array_foreach(responses, i, response)
+	json_array_foreach(responses, i, response) {
 		json_array_extend(kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
+	}
 }
 
 /* Takes in what BODY, the answer to a transaction with look_operations(), tells of the queue. Returns NULL or an error's text, to be freed. */

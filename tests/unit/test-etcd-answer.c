@@ -180,9 +180,9 @@ static void no_answers(void)
 	explains(CURLE_OPERATION_TIMEDOUT, CODE_NO_ANSWER, URL " does not answer");
 	explains(CURLE_PARTIAL_FILE, CODE_NO_ANSWER, URL ": detail");
 	explains(CURLE_WEIRD_SERVER_REPLY, CODE_REFUSED, URL " does not speak HTTP: is it etcd's client port?");
-	explains(CURLE_GOT_NOTHING, CODE_REFUSED, URL " closes the connection: it may want TLS (https://)");
+	explains(CURLE_GOT_NOTHING, CODE_CLOSED, URL " closes the connection: it may want TLS (https://)");
 	asked.url = "https://a";
-	explains(CURLE_RECV_ERROR, CODE_REFUSED, "https://a closes the connection: it may want another client certificate (ETCDCTL_CERT, ETCDCTL_KEY)");
+	explains(CURLE_RECV_ERROR, CODE_CLOSED, "https://a closes the connection: it may want another client certificate (ETCDCTL_CERT, ETCDCTL_KEY)");
 	explains(CURLE_PEER_FAILED_VERIFICATION, CODE_REFUSED,
 		 "the certificate of https://a is not to be trusted (ETCDCTL_CACERT says by whom it may be signed): detail");
 	explains(CURLE_SSL_CERTPROBLEM, CODE_REFUSED, "a file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT cannot be used: detail");
