@@ -52,7 +52,7 @@ class Contender(threading.Thread):
         ttl = self.trial.programs.ttl
         if self.calls == 0 and self is self.trial.contenders[0]:
             return self.make_run(3 * ttl, stubborn=True)  # there is always one to hit at the beginning
-        low, high = self.random.choice([(0.05, 0.3)] * 6 + [(0.5, 1.4)] * 3 + [(1.4, 2.2)])
+        low, high = self.random.choice([(0.05, 0.3)] * 6 + [(0.5, 1.4)] * 3 + [(1.4, 2.2)] * self.trial.long_jobs)
         seconds = self.random.uniform(low, high) * ttl
         return self.make_run(seconds, stubborn=self.random.random() < 0.3, escapes=self.random.random() < 0.25)
 

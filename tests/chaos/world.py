@@ -44,6 +44,7 @@ class Trial:
 
     def __init__(self, world, rule, seed, ttl, kill_after, quiet=False):
         self.world, self.cluster, self.seed, self.quiet = world, world.cluster, seed, quiet
+        self.long_jobs = not quiet  # a bounded run waits for them at its end
         world.trials += 1
         self.logs = os.path.join(world.folder, f"logs-{world.trials}")
         os.mkdir(self.logs)
@@ -83,7 +84,10 @@ class Trial:
         shapes = [("chaos/x", "x", 0)] * 4 + [("chaos/shapes", "x", 0), ("chaos/shapes", "s", 0), ("chaos/shapes", "s", 0),
                                               ("chaos/shapes", "n", 2), ("chaos/shapes", "n", 2), ("chaos/shapes", "n", 2)]
         for shape in shapes:
-            self.add(*shape).start()
+            contender = self.add(*shape)
+            contender.start()
+            while contender is self.contenders[0] and not contender.holds():
+                time.sleep(0.02)
 
     def afflict(self, seconds, only=None, calm=10, in_order=0):
         """Faults for so long: one lane for the cluster, some for contenders; calm is the longest time between two of a lane."""
