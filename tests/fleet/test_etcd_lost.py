@@ -37,7 +37,7 @@ def assert_lost(c, p, ticks, by=None, status=5, why=r"[^\n]+"):
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (status, b""), err
     assert ticks.living() == set()
-    assert re.fullmatch(rf"me-only: {c.lock}: lost\b[^\n]*: {why}; the command was stopped[^\n]*\n", said(err)), err
+    assert re.fullmatch(rf"me-only: {c.lock}: lost\b[^\n]*: {why}; the command (was stopped|had just ended)[^\n]*\n", said(err)), err
     if by:
         assert ticks.last() < by
     assert not is_alive(p.helper) or wait_for(lambda: not is_alive(p.helper), "the helper has ended")

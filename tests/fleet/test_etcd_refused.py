@@ -9,7 +9,7 @@ from fleet import DEADLINE, helper_of, release, said, wait_for
 from gateway import hang
 from test_etcd_wait import wait_renewed
 
-QUICK = {"ETCDCTL_COMMAND_TIMEOUT": "1500ms", "ETCDCTL_DIAL_TIMEOUT": "500ms"}
+QUICK = {"ETCDCTL_COMMAND_TIMEOUT": "700ms", "ETCDCTL_DIAL_TIMEOUT": "500ms"}
 SECRETS = (PASSWORD, "a secret", "another secret", "root's")
 
 

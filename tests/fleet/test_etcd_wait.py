@@ -168,15 +168,34 @@ def test_what_the_caller_ignores_does_not_end_a_waiter(c, line, start):
     assert p.communicate(timeout=DEADLINE)[0] == b"mine\n" and p.returncode == 0
 
 
+def stop(pid):
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: process_state(pid) == "T", "it is stopped")
+
+
 def test_a_waiter_that_was_stopped_for_a_while_gets_its_turn(c, line):
     holder = c.hold("-q")
     p = line.wait("-q")
-    p.send_signal(signal.SIGSTOP)
-    wait_for(lambda: process_state(p.pid) == "T", "it is stopped")
-    assert release(holder) == 0
-    wait_for(lambda: line.states() in (["held"], ["wait"]), "the holder has gone")
+    stop(p.pid)
     p.send_signal(signal.SIGCONT)
+    wait_for(lambda: process_state(p.pid) == "S", "it sleeps")
+    assert release(holder) == 0
     assert p.communicate(timeout=DEADLINE)[0] == b"mine\n" and p.returncode == 0
+
+
+def test_a_waiter_that_is_stopped_when_its_turn_comes_keeps_nobody_waiting_for_ever(c, line):
+    """And runs beside nobody when it goes on."""
+    holder = c.hold("-q")
+    p, last = line.wait("-q", "--ttl", "10"), line.wait("-q", command=("sh", "-c", "echo mine; exec cat"), stdin=-1)
+    stop(p.pid)
+    assert release(holder) == 0
+    assert read_line(last.stdout) == b"mine\n"
+    p.send_signal(signal.SIGCONT)
+    wait_for(lambda: p.poll() is not None or len(line.entries()) == 2, "it has noticed")
+    assert line.entries()[0].key == last.key
+    assert release(last) == 0
+    out, _ = p.communicate(timeout=DEADLINE)
+    assert (p.returncode, out) in ((0, b"mine\n"), (3, b""))
 
 
 def test_a_long_wait_says_for_whom(c, line):
