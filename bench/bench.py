@@ -445,7 +445,7 @@ class Others:
 
     def share(self):
         busy, total, own = self.read()
-        return max(0, busy - self.busy - (own - self.own)) / (total - self.total)
+        return max(0, busy - self.busy - (own - self.own)) / max(1, total - self.total)
 
 
 def measure_tools(bench):
