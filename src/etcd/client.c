@@ -604,7 +604,13 @@ char *client_open(struct client *client, const struct config *config)
 
 void client_close(struct client *client)
 {
+	char *old = NULL;
+
 	client_unwatch(client);
+	/* Who has not got the lock has not looked at them. */
+	if (client->probes)
+		free(client_surveyed(client, 0, &old));
+	free(old);
 	curl_easy_cleanup(client->watch);
 	curl_easy_cleanup(client->easy);
 	curl_easy_cleanup(client->second);

@@ -93,9 +93,7 @@ static void run(const struct arguments *arguments)
 
 	if (error) {
 		say_text("failed", error);
-		return;
-	}
-	if (!strcmp(arguments->task, "take")) {
+	} else if (!strcmp(arguments->task, "take")) {
 		if (take(&session))
 			hold(&session);
 	} else if (!strcmp(arguments->task, "held")) {
@@ -107,6 +105,8 @@ static void run(const struct arguments *arguments)
 	} else {
 		say_text("failed", "the helper for etcd does not know what it is asked for");
 	}
+	free(error);
+	session_close(&session);
 }
 
 int main(int argc, char **argv)

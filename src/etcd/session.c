@@ -511,3 +511,15 @@ char *session_open(struct session *session, const struct arguments *arguments)
 	session->family = (struct family){ .ancestor = arguments->pid, .helper = getpid(), .pipe = session->me.pipe };
 	return NULL;
 }
+
+void session_close(struct session *session)
+{
+	client_close(&session->client);
+	config_free(&session->config);
+	keys_free(&session->prefix);
+	keys_free(&session->own);
+	keys_free(&session->other);
+	free(session->key);
+	entry_free(&session->gone);
+	entry_free(&session->next);
+}

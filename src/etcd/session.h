@@ -93,6 +93,9 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 /* Prepares everything. Returns NULL or what is wrong, to be freed. */
 char *session_open(struct session *session, const struct arguments *arguments);
 
+/* Frees all that it has. Nothing is said or sent. To be called after session_open() in any case. */
+void session_close(struct session *session);
+
 /* Revoke what is left in etcd, as far as that goes at once. */
 void session_withdraw(struct session *session);
 
