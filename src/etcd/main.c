@@ -131,6 +131,9 @@ int main(int argc, char **argv)
 		read_argument(&arguments, argv[i]);
 	if (strlen(arguments.name) > LONGEST_NAME)
 		say_text("failed", "the name is longer than 2048 bytes, too long for a lock of etcd");
+	/* It would be another in what is said to me-only, and in the command's environment. */
+	else if (strchr(arguments.name, '\n'))
+		say_text("failed", "the name has a newline in it, which no name of a lock of etcd can have");
 	else
 		run(&arguments);
 	/* Libraries that put themselves away would take processor time from whoever goes on now. */
