@@ -92,6 +92,9 @@ static void ask(struct guard *guard, struct lock *lock)
 
 static void force(struct guard *guard, struct lock *lock)
 {
+	/* It first: to find all others takes milliseconds. */
+	if (guard->command > 0)
+		kill(guard->command, SIGKILL);
 	cgroup_kill(guard->cgroup);
 	if (!family_signal(&guard->family, SIGKILL))
 		return;
@@ -164,14 +167,18 @@ static void tell(const struct guard *guard, const struct lock *lock)
 	line_end(&line);
 }
 
-bool guard_finish(struct guard *guard, struct lock *lock)
+bool guard_finish(struct guard *guard, struct lock *lock, int status)
 {
 	const bool lost = guard->asked || lock->lost || now() >= lock->until;
 
+	guard->command = 0;
 	if (lost && !guard->asked)
 		ask(guard, lock);
 	if (lost) {
 		end_family(guard, lock);
+		/* The helper has done it, while we were stopped. */
+		if (!guard->found && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+			guard->found = guard->forced = true;
 		tell(guard, lock);
 	}
 	cgroup_remove(guard->cgroup);

@@ -18,6 +18,7 @@ struct guard {
 	int timer;		/* to be polled: POLLIN calls for guard_look(). -1: the lock does not lapse */
 	struct family family;
 	struct cgroup *cgroup;	/* of the command */
+	pid_t command;		/* to be set by who has started it */
 	int64_t force_due;	/* CLOCK_BOOTTIME, ns */
 	int64_t since;		/* when it was known that the lock is lost, or would be (CLOCK_REALTIME, ns) */
 	int64_t unconfirmed;	/* for how long it had not been confirmed then, ns */
@@ -35,8 +36,9 @@ int guard_prepare(struct guard *guard, struct lock *lock);
 void guard_look(struct guard *guard, struct lock *lock);
 
 /*
- * The command has ended. If the lock is lost, ends what is left of its family, and says what has happened. Returns whether it is lost.
+ * The command has ended with STATUS, as wait(2) gives it. If the lock is lost, ends what is left of its family, and says what has
+ * happened. Returns whether it is lost.
  */
-bool guard_finish(struct guard *guard, struct lock *lock);
+bool guard_finish(struct guard *guard, struct lock *lock, int status);
 
 #endif

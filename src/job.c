@@ -436,6 +436,7 @@ static void read_signals(struct job *job)
 static void run(struct job *job)
 {
 	struct lock *lock = job->lock;
+	const bool lapses = lock->engine->lapses;
 
 	while (!job->ended) {
 		struct pollfd fds[] = { { .fd = job->signals, .events = POLLIN }, { .fd = lock->watched, .events = POLLIN },
@@ -452,12 +453,15 @@ static void run(struct job *job)
 		}
 		if (poll(fds, 3, deadline_poll_timeout(job->keeper_due)) < 0)
 			continue;
+		/* The guard first: if all were frozen for too long, no signal (SIGCONT) is to reach the command any more. */
+		if (lapses && fds[1].revents)
+			lock->engine->serve(lock, job->command, job->since);
+		if (lapses && (fds[2].revents || lock->lost))
+			guard_look(&job->guard, lock);
 		if (fds[0].revents)
 			read_signals(job);
-		if (fds[1].revents && !job->ended)
+		if (!lapses && fds[1].revents && !job->ended)
 			lock->engine->serve(lock, job->command, job->since);
-		if ((fds[2].revents || lock->lost) && !job->ended)
-			guard_look(&job->guard, lock);
 	}
 }
 
@@ -475,7 +479,7 @@ static void die_by(int number)
 
 static int finish(struct job *job)
 {
-	const bool lost = job->lock->engine->lapses && guard_finish(&job->guard, job->lock);
+	const bool lost = job->lock->engine->lapses && guard_finish(&job->guard, job->lock, job->status);
 
 	/* The keeper shares our descriptors: the lock is free when we close it. */
 	release(job);
@@ -512,6 +516,7 @@ int job_run(struct lock *lock, const struct options *options)
 	job.since = deadline_now();
 	job.keeper_due = options->close || lock->engine->lapses ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
 	leave_line(lock);
+	job.guard.command = job.command;
 	if (lock->engine->started)
 		lock->engine->started(lock, job.command, job.guard.cgroup->path);
 	if (options->verbose)

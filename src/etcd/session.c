@@ -11,6 +11,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -171,6 +172,9 @@ static void look_at_job(struct session *session)
 static void guard(struct session *session)
 {
 	if (session_now() >= session->force_due) {
+		/* The command first: to find all others takes milliseconds. */
+		if (session->job >= 0)
+			syscall(SYS_pidfd_send_signal, session->job, SIGKILL, NULL, 0);
 		cgroup_kill(&session->cgroup);
 		family_signal(&session->family, SIGKILL);
 		session->force_pause = session->force_pause == 0 ? LOOK_AGAIN : session->force_pause < LOOK_SELDOM ? session->force_pause * 2 : LOOK_SELDOM;

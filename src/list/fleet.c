@@ -34,6 +34,7 @@ struct answer {
 	struct table *table;
 	bool json;
 	size_t n, held, place;
+	bool mixed;		/* one of those that hold it does not hold one of several */
 	unsigned slots;		/* of the first that holds one of several */
 	char *name;		/* of the lock that the last one was of */
 	struct line first;	/* who holds it, in words */
@@ -93,6 +94,7 @@ static void add(void *argument, const struct lock_told *told)
 		holder_describe(&told->holder, false, &answer->first);
 	if (answer->slots == 0 && slots && !waits)
 		answer->slots = told->slots;
+	answer->mixed = answer->mixed || (!slots && !waits);
 	answer->held += !waits;
 	answer->n++;
 	table_add(answer->table, cells);
@@ -105,14 +107,14 @@ static char *sentence(const struct lock *lock, const struct answer *answer)
 	struct line line;
 
 	line_begin_about(&line, lock->spec);
-	if (answer->slots > 1) {
+	if (answer->slots > 1 && !answer->mixed) {
 		line_number(&line, answer->held);
 		line_add(&line, " of ");
 		line_number(&line, answer->slots);
 		line_add(&line, " slots are in use");
 	} else if (answer->held > 0) {
 		if (answer->held > 1) {
-			line_add(&line, "shared by ");
+			line_add(&line, answer->slots ? "in use by " : "shared by ");
 			line_number(&line, answer->held);
 			line_add(&line, ", ");
 		}
