@@ -76,7 +76,8 @@ class Client:
             try:
                 return post(endpoint, path, body, timeout, self.token)
             except EtcdError as e:
-                if not self.user or e.code != 16 or attempt == 2:
+                unknown = e.code == 16 or "user name is empty" in str(e) or "revision" in str(e)
+                if not self.user or not unknown or attempt == 2:
                     raise
                 self.token = None
 

@@ -69,6 +69,15 @@ class Trial:
                 os.chmod(name, 0o666)
         return path
 
+    def messages(self):
+        """What all calls have said."""
+        words = []
+        for name in sorted(os.listdir(self.logs)):
+            if name.endswith(".err"):
+                with open(os.path.join(self.logs, name), errors="replace") as file:
+                    words += [f"{name}: {line}" for line in file.read().splitlines()]
+        return "\n".join(words)
+
     def add(self, lock, mode, slots=0):
         """One more contender, with a number and a user id that no other trial has."""
         self.register(lock)
