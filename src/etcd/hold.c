@@ -17,10 +17,14 @@
 #include <string.h>
 
 #include "../deadline.h"
+#include "pages.h"
 #include "session.h"
 
 /* A command that runs for longer has its key watched: a short one does not pay for that. */
 #define WATCH_AFTER (100 * NS_PER_MS)
+
+/* Then, when its stream is open, memory is given back. */
+#define GIVE_BACK_AFTER (900 * NS_PER_MS)
 
 /* When the lock is known to be lost the command has so long to end, less than others wait (LOCK_DELAY in take.c). */
 #define LOST_GRACE (2 * NS_PER_S)
@@ -64,7 +68,7 @@ static void lose(struct session *session, const char *text)
 	session->lost = session->ending = true;
 	say_text("lost", text);
 	/* Without a command there is nobody to wait for. */
-	if (session->job < 0 && !session->orphaned)
+	if (!session->started && !session->orphaned)
 		session_withdraw(session);
 	session->ask_due = session_now();
 	session->force_due = earlier(session->deadline, session_now() + earlier(session->arguments->kill_after, LOST_GRACE));
@@ -301,7 +305,7 @@ static void tell_held(struct session *session)
 
 void hold(struct session *session)
 {
-	int64_t watch_due = session->taken + WATCH_AFTER;
+	int64_t watch_due = session->taken + WATCH_AFTER, give_back_due = DEADLINE_NEVER;
 	char *mark;
 
 	if (asprintf(&mark, "ETCD_LOCK_KEY=%s", session->key) < 0)
@@ -316,7 +320,7 @@ void hold(struct session *session)
 	while (!is_over(session)) {
 		const int64_t look_due = session->orphaned && !session->done ? session_now() + ORPHANS_AGAIN : DEADLINE_NEVER;
 
-		client_wait(&session->client, earlier(earlier(earlier(session->renew_due, watch_due), look_due), earlier(session->ask_due, session->force_due)));
+		client_wait(&session->client, earlier(earlier(earlier(session->renew_due, watch_due), earlier(look_due, give_back_due)), earlier(session->ask_due, session->force_due)));
 		if (session->news && session->done && !session->pipe_closed)
 			say_text("kept", "others have it");
 		session->news = false;
@@ -326,7 +330,7 @@ void hold(struct session *session)
 		if (session->own_gone)
 			lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early");
 		/* me-only is stopped, before it has started the command: nobody is to wait for that. */
-		if (session->job < 0 && session_now() >= session->taken + session->ttl)
+		if (!session->started && session_now() >= session->taken + session->ttl)
 			lose(session, "the command was not started in time");
 		if (session->lost || session_now() >= session->deadline) {
 			session->renew_due = watch_due = DEADLINE_NEVER;
@@ -334,12 +338,20 @@ void hold(struct session *session)
 		}
 		if (session_now() >= session->renew_due)
 			renew(session);
+		/* The revision from which it is known who is next may be compacted: nothing is told from there on. */
+		if (session->canceled)
+			session->next_from = 0;
 		/* A stream that has ended is opened again after the next renewal, which looks at the key as well. */
 		if ((session->canceled || !session->client.watching) && watch_due == DEADLINE_NEVER)
 			watch_due = earlier(session->renew_due + NS_PER_MS, session->deadline);
+		if (session_now() >= give_back_due) {
+			pages_give_back();
+			give_back_due = DEADLINE_NEVER;
+		}
 		if (!session->lost && session_now() >= watch_due) {
 			watch(session);
 			watch_due = DEADLINE_NEVER;
+			give_back_due = session_now() + GIVE_BACK_AFTER;
 		}
 	}
 	/* me-only removes it, unless others are left in it. */

@@ -15,6 +15,7 @@
  *     entry.c          an entry of the queue
  *     queue.c          who of those in line may have the lock
  *   hold.c           keeping it, giving it back
+ *   pages.c          giving memory back
  *   ask.c            --held, --who, --list
  */
 #include <fcntl.h>

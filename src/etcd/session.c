@@ -98,12 +98,15 @@ static void take_job(struct session *session, struct msghdr *message, const char
 	struct cmsghdr *control = CMSG_FIRSTHDR(message);
 	int null;
 
-	if (!control || control->cmsg_type != SCM_RIGHTS || session->job >= 0)
+	if (session->started)
 		return;
-	memcpy(&session->job, CMSG_DATA(control), sizeof session->job);
+	session->started = true;
+	if (control && control->cmsg_type == SCM_RIGHTS) {
+		memcpy(&session->job, CMSG_DATA(control), sizeof session->job);
+		session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = session->job, .events = CURL_WAIT_POLLIN };
+	}
 	if (cgroup)
 		(void)snprintf(session->cgroup.path, sizeof session->cgroup.path, "%s", cgroup + strlen("\ncgroup "));
-	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = session->job, .events = CURL_WAIT_POLLIN };
 	/* What is started now may outlive the terminal that we have as standard error. */
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null >= 0)

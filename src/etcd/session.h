@@ -77,7 +77,8 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	bool orphaned;			/* me-only has gone */
 	bool done;			/* it has said that the command has ended */
 	bool pipe_closed;		/* nobody has the lock pipe any more */
-	int job;			/* the command's pidfd; -1: none yet */
+	bool started;			/* the command is */
+	int job;			/* its pidfd; -1: not started, or there are no pidfds here */
 	bool job_ended;
 	bool news;			/* something of this has changed */
 	bool brief;			/* a call is under way that is not worth to be stopped */

@@ -19,6 +19,7 @@
 #include "../deadline.h"
 #include "../memory.h"
 #include "../process.h"
+#include "pages.h"
 #include "queue.h"
 #include "session.h"
 
@@ -427,7 +428,9 @@ static bool rest(struct session *session, struct line_of_entries *line)
 		return false;
 	if (session_now() < session->renew_due)
 		return true;
-	line->renewals++;
+	/* A wait that lasts: what it needs once in a while can be read again. */
+	if (line->renewals++ == 0)
+		pages_give_back();
 	return renew(session);
 }
 
