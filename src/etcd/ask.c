@@ -80,7 +80,7 @@ static void tell_entry(struct session *session, const struct entry *entries, siz
 	static const char *const modes[] = { "exclusive", "shared", "slots" };
 	const struct entry *entry = &entries[index];
 	bool holds = queue_holds(entries, index);
-	char name[2048];
+	char name[2048 + 1];	/* the longest that can be taken */
 	struct line line;
 	int64_t left = holds ? time_left(session, entry->lease) : -1;
 

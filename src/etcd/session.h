@@ -42,6 +42,7 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	int64_t asked;			/* when something was last said to me-only (CLOCK_BOOTTIME, ns, as all times here) */
 	int64_t wait_until;		/* 0: do not wait */
 	int64_t try_until;		/* without waiting */
+	bool was_in_line;		/* at some time: so the cluster is there, and lets us in */
 	bool resting;			/* an event is waited for */
 
 	/* The lease, and the key that is bound to it. */

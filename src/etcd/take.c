@@ -72,7 +72,7 @@ static void fail(const char *text)
 /* How long a request may be tried: while we wait, as long as that lasts. */
 static int64_t limit_of(const struct session *session)
 {
-	if (session->wait_until && session->created)
+	if (session->wait_until && session->was_in_line)
 		return session->wait_until;
 	return session_now() + session->config.command_timeout;
 }
@@ -240,6 +240,7 @@ static char *entered(struct session *session, struct line_of_entries *line, stru
 	} else {
 		text = read_queue(session, line, answer->body);
 	}
+	session->was_in_line = session->was_in_line || !text;
 	answer_free(answer);
 	return text;
 }

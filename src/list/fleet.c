@@ -37,7 +37,7 @@ struct answer {
 	bool mixed;		/* one of those that hold it does not hold one of several */
 	unsigned slots;		/* of the first that holds one of several */
 	char *name;		/* of the lock that the last one was of */
-	struct line first;	/* who holds it, in words */
+	struct line first;	/* who holds it, in words that are escaped already; a NUL behind them */
 };
 
 static char *escaped(const char *text)
@@ -90,8 +90,10 @@ static void add(void *argument, const struct lock_told *told)
 		cells[SINCE] = json ? text_seconds(told->since) : text_day_or_time(told->since);
 		cells[AGE] = json ? text_seconds(told->holder.held) : text_age(told->holder.held, false);
 	}
-	if (answer->held == 0 && !waits)
+	if (answer->held == 0 && !waits) {
 		holder_describe(&told->holder, false, &answer->first);
+		answer->first.text[answer->first.length] = 0;
+	}
 	if (answer->slots == 0 && slots && !waits)
 		answer->slots = told->slots;
 	answer->mixed = answer->mixed || (!slots && !waits);
@@ -118,7 +120,7 @@ static char *sentence(const struct lock *lock, const struct answer *answer)
 			line_number(&line, answer->held);
 			line_add(&line, ", ");
 		}
-		line_escape(&line, answer->first.text, answer->first.length, LINE_SIZE);
+		line_add(&line, answer->first.text);
 	} else {
 		line_add(&line, "free");
 	}

@@ -171,8 +171,9 @@ def exclusion(history):
                                            f"together for {overlap / SECOND:.3f} s", [first, second]))
         for run in runs:
             beside = [r for r in runs if r.mode == "n" and r.start <= run.start <= ends[r.id]]
-            if run.mode == "n" and len(beside) > min(r.slots for r in beside):
-                found.append(Violation("exclusion", f"{lock}: {len(beside)} runs in {min(r.slots for r in beside)} slots", beside))
+            slots = min((r.slots for r in beside), default=0)
+            if run.mode == "n" and len(beside) > slots:
+                found.append(Violation("exclusion", f"{lock}: {len(beside)} runs in {slots} slots", beside))
     return found
 
 
@@ -208,8 +209,8 @@ def register(history):
                 continue
             if newest and run.start < newest.start and (run.id, newest.id) not in seen:
                 seen.add((run.id, newest.id))
-                found.append(Violation("register", f"{lock}: a write of {run.id} was accepted after {newest.id} had superseded it",
-                                       [run, newest]))
+                found.append(Violation("register", f"{lock}: a write of {run.id} was accepted after {newest.id} had superseded "
+                                       "it", [run, newest]))
             if newest is None or run.start >= newest.start:
                 newest = run
     return found
@@ -345,6 +346,7 @@ def figures(history):
         "calls": len(history.runs),
         "came to their own end": sum("main" in r.ended for r in runs),
         "lost": sum(r.status == 5 for r in history.runs),
+        "lost to members' faults only": sum(bool(members_fault(history, r)) for r in runs),
         "overlaps": sum(v.property == "exclusion" for v in exclusion(history)),
         "runs excused": sum(bool(excused(history, r)) for r in runs),
         "late ticks excused": late,
@@ -355,6 +357,14 @@ def figures(history):
         "longest end after a cut, s": round(max(after_cut, default=0), 2),
         "longest take-over, s": round(longest_take_over(history), 2),
     }
+
+
+def members_fault(history, run):
+    """The faults of members that cost a run its lock, if nothing was done to the run's own user. The cluster being down is none."""
+    near = faults_before(history, run)
+    if run.status != 5 or any(f.contender is not None or f.kind == "cluster down, long" for f in near):
+        return []
+    return near
 
 
 def longest_take_over(history):
@@ -442,7 +452,8 @@ def describe(history, violation):
     for run in violation.runs:
         what = run.mode + (str(run.slots) if run.slots else "") + " stubborn" * run.stubborn + " escapes" * run.escapes
         lines.append(f"    {run.id}: contender {run.contender}, {what}, {run.seconds:.1f} s; token {run.token}, key {run.key}, "
-                     f"created {history.created.get(run.key)}; called {at(run.launched)}, exit {at(run.exited)} status {run.status}")
+                     f"created {history.created.get(run.key)}; called {at(run.launched)}, exit {at(run.exited)} "
+                     f"status {run.status}")
         for who, ticks in run.ticks.items():
             gap = max(((b - a, a) for a, b in zip(ticks, ticks[1:])), default=(0, ticks[0]))
             lines.append(f"        {who}: {len(ticks)} ticks from {at(ticks[0])} to {at(ticks[-1])}, the longest pause "
@@ -454,8 +465,8 @@ def describe(history, violation):
         for fault in history.faults:
             near = any(fault.contender in (None, run.contender) for run in violation.runs)
             if near and fault.began <= end and fault.over >= begin:
-                who = "" if fault.contender is None else f" contender {fault.contender}" + (f" ({fault.run})" if fault.run else "")
-                lines.append(f"    fault {fault.kind}{who} {fault.note}: {at(fault.began)} to {at(fault.over)}")
+                words = [fault.kind, "" if fault.contender is None else f"contender {fault.contender}", fault.run, fault.note]
+                lines.append(f"    fault {' '.join(filter(None, words))}: {at(fault.began)} to {at(fault.over)}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""scripts/chaos: me-only against a cluster of three etcd members while everything goes wrong, and a checker of what came of it."""
+"""scripts/chaos: me-only on a cluster of three etcd members while everything goes wrong, and a judgement of what came of it."""
 import argparse
 import os
 import random
@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 
 import checker
@@ -17,25 +18,27 @@ from world import Trial, World, table
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 NEEDED = ("etcd", "nft", "strace", "ip", "mount")
-CHECK_SECONDS = 100  # of faults in the bounded run
+CHECK_SECONDS = 90  # of faults in the bounded run
 
 
 def parse(arguments):
     parser = argparse.ArgumentParser(
         prog="scripts/chaos", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Run jobs under etcd: locks of a cluster of three real members while members and clients are killed, stopped,\n"
-                    "frozen and cut off, then judge by the jobs' own ticks and a fenced register whether the locks were kept.\n"
+        description="Run jobs under etcd: locks of a cluster of three real members while members and clients are killed,\n"
+                    "stopped, frozen and cut off, then judge by the jobs' own ticks and a fenced register whether the locks\n"
+                    "were kept.\n"
                     "Needs root. Everything runs in namespaces of its own and leaves nothing behind.",
-        epilog="faults: " + ", ".join(KINDS) + "\n\nexit status: 0 if all was as it must be, 1 if not, 2 if it could not be tried.\n"
-               "environment: ME_ONLY_BUILD is the build folder (build). SIGINT ends the faults early.")
+        epilog="faults:\n" + textwrap.fill(", ".join(KINDS), 100, break_on_hyphens=False) + "\n\n"
+               "exit status: 0 if all was as it must be, 1 if not, 2 if it could not be tried.\n"
+               "environment: ME_ONLY_BUILD is the build folder (build). SIGINT and SIGTERM end the faults early.")
     parser.add_argument("--seconds", type=float, default=300, help="how long faults happen (300)")
     parser.add_argument("--seed", type=int, help="what happens to whom, as far as time allows (random)")
     parser.add_argument("--rule", choices=("me-only", "right", "naive", "receive"), default="me-only",
                         help="the program, or a model of a client: the right rule, or one of two bad ones (me-only)")
     parser.add_argument("--ttl", type=int, default=10, help="lifetime of the leases in seconds (10)")
     parser.add_argument("--kill-after", type=int, default=2, help="seconds from SIGTERM to SIGKILL (2)")
-    parser.add_argument("--auth-token-ttl", type=int, default=0, metavar="N",
-                        help="users and passwords, with tokens that live for N seconds (0: none)")
+    parser.add_argument("--auth-token-ttl", type=int, metavar="N",
+                        help="users and passwords, with tokens that live for N seconds (0: none; --check: 2)")
     parser.add_argument("--faults", metavar="KIND,...", type=lambda text: text.split(","), help="only these")
     parser.add_argument("--keep", metavar="FOLDER", help="copy all logs there")
     parser.add_argument("--scenes", action="store_true", help="only what --check does before the faults")
@@ -47,6 +50,8 @@ def parse(arguments):
         parser.error("no such fault: " + ", ".join(sorted(unknown)))
     if options.seed is None:
         options.seed = random.randrange(1 << 32)
+    if options.auth_token_ttl is None:
+        options.auth_token_ttl = 2 if options.check else 0
     if options.keep:
         options.keep = os.path.abspath(options.keep)
     return options

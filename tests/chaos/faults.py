@@ -20,7 +20,10 @@ PATIENCE = 80  # tenths of a second to wait for somebody whom a fault hits hard
 
 
 class Lane(threading.Thread):
-    """Does one fault after another, in rounds: each has all kinds of the lane, in a new order unless in_order is the time of the first."""
+    """Does one fault after another, in rounds: each has all kinds of the lane, in a new order.
+
+    If in_order is not 0 it is the time of the first, and their order is that of the list.
+    """
 
     def __init__(self, name, trial, kinds, calm, in_order):
         super().__init__(daemon=True, name=name)
@@ -52,7 +55,7 @@ class Lane(threading.Thread):
             raise Stopped
 
     def longer_than_ttl(self):
-        return self.trial.programs.ttl + self.random.uniform(1.5, 5)
+        return self.trial.programs.ttl + self.random.uniform(1.5, 3 if self.in_order else 5)
 
     def shorter_than_ttl(self):
         return self.trial.programs.ttl * self.random.uniform(0.1, 0.6)
@@ -75,7 +78,7 @@ class Lane(threading.Thread):
         The longer the jobs, the more there is to see of what outlives its lock; but who waits can be hit, too.
         """
         lengths = [1.6] * PATIENCE * long + [0.5] * PATIENCE + [0] * (PATIENCE // 4)
-        if self.random.random() < 0.2 and not long:
+        if self.random.random() < 0.3 and not long:
             lengths = [None]
         for length in lengths:
             with self.trial.choosing:
@@ -307,7 +310,8 @@ def helper_stopped(lane):
 
 def both_stopped(lane):
     """Nobody can end the job: long enough for the next holder to write first, which is what the register is for."""
-    stop(lane, "both stopped", halves, lane.longer_than_ttl() + 0.4 * lane.trial.programs.ttl, long=True, cuts=True, excuses="window")
+    seconds = lane.longer_than_ttl() + 0.4 * lane.trial.programs.ttl
+    stop(lane, "both stopped", halves, seconds, long=True, cuts=True, excuses="window")
 
 
 def freeze(lane, kind, seconds):
@@ -369,13 +373,14 @@ def helper_killed(lane):
 
 
 def both_killed(lane):
-    """The job's own process dies with its parent. What has left it for another session is nobody's child: only the token is left."""
+    """The job's own process dies with its parent. For what has left it for another session only the token is left."""
     kill(lane, "killed both", halves, "main", excuses="rest")
 
 
-# In the order of the bounded run: leases lapse before the first leader goes (a new one lets them live anew); what may not fit comes last.
-CLUSTER = [compaction, member_disk_stuck, leader_killed, leader_disk_stuck, rolling_restart, leader_isolated, cluster_down_short, leader_stopped,
-           cluster_down_long, member_isolated]
+# In the order of the bounded run: leases lapse before the first leader goes (a new one lets them live anew), and what may not fit
+# comes last.
+CLUSTER = [compaction, member_disk_stuck, leader_killed, leader_disk_stuck, rolling_restart, leader_isolated, cluster_down_short,
+           leader_stopped, cluster_down_long, member_isolated]
 CONTENDERS = [both_stopped, contender_cut_off, frozen,
               me_only_killed, helper_killed, both_killed,
               contender_cut_off_in, helper_stopped, me_only_stopped,

@@ -45,9 +45,9 @@ def _wait_for(pid):
 
 
 def _forward(pid):
-    """SIGTERM is the child's affair; so is SIGINT, which a terminal sends to all of us."""
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals to end are the child's affair; it may get one twice, as a terminal sends it to all of us."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: os.kill(pid, number))
 
 
 def run_inside(function, folder):

@@ -1,8 +1,8 @@
 """Shows that the checker finds what bad rules do, on the same cluster, by faults that provoke it every time.
 
-Two short scenes, each with a lock of its own, at the same time. In the first the holder of a long job is cut off for longer than its lease lives;
-in the second all leases of the queue end at once, as 3.4's stuck leader ends them. The naive rule fails the first, the
-receive-time rule with its acquisition by a read fails the second, and the right rule passes both.
+Two short scenes, each with a lock of its own, at the same time. In the first the holder of a long job is cut off for longer than
+its lease lives; in the second all leases of the queue end at once, as 3.4's stuck leader ends them. The naive rule fails the
+first, the receive-time rule with its acquisition by a read fails the second, and the right rule passes both; so must the program.
 """
 import threading
 import time

@@ -26,9 +26,9 @@ def main():
             continue
         what = run.mode + (str(run.slots) if run.slots else "") + " stubborn" * run.stubborn + " escapes" * run.escapes
         lines.append((run.start or run.exited,
-                      f"{at(run.start)} .. {at(run.end)}  {run.lock} {run.id} {what} {run.seconds:.1f} s, called {at(run.launched)}, exit "
-                      f"{at(run.exited)} status {run.status} token {run.token} created {history.created.get(run.key)} "
-                      f"ended {','.join(run.ended)}"))
+                      f"{at(run.start)} .. {at(run.end)}  {run.lock} {run.id} {what} {run.seconds:.1f} s, called "
+                      f"{at(run.launched)}, exit {at(run.exited)} status {run.status} token {run.token} created "
+                      f"{history.created.get(run.key)} ended {','.join(run.ended)}"))
     for _, line in sorted(lines):
         print(line)
 

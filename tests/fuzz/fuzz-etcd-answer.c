@@ -6,6 +6,7 @@
 #include "etcd/base64.h"
 #include "etcd/entry.h"
 #include "etcd/queue.h"
+#include "etcd/session.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -59,6 +60,24 @@ static void look_at(const struct entries *entries)
 	}
 }
 
+/* What is told of our key lock/1a, and of others. */
+static void as_events(json_t *result)
+{
+	static const enum phase phases[] = { PHASE_TAKING, PHASE_HOLDING, PHASE_GIVING_BACK };
+	const struct arguments arguments = { .mode = ENTRY_EXCLUSIVE };
+
+	for (size_t i = 0; i < 3; i++) {
+		struct session session = { .arguments = &arguments, .phase = phases[i], .created = 7, .next_from = 7, .own = keys_one("lock/1a") };
+
+		session_event(&session, result);
+		/* Again, with what is known now. */
+		session_event(&session, result);
+		keys_free(&session.own);
+		entry_free(&session.gone);
+		entry_free(&session.next);
+	}
+}
+
 /* A line of the stream; the pairs in it, as session.c and take.c find them. */
 static void as_line(const char *text, size_t size)
 {
@@ -76,6 +95,8 @@ static void as_line(const char *text, size_t size)
 		entries_free(&entries);
 		json_decref(list);
 	}
+	if (result)
+		as_events(result);
 	json_decref(result);
 }
 
