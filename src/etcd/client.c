@@ -158,7 +158,7 @@ static void rest(struct client *client, int64_t limit)
 {
 	int ready;
 
-	curl_multi_poll(client->multi, client->fds, client->n_fds, timeout_until(limit), &ready);
+	curl_multi_poll(client->multi, client->fds, client->n_fds, timeout_until(earlier(limit, client->due)), &ready);
 }
 
 static bool attend(struct client *client)
@@ -584,7 +584,7 @@ char *client_open(struct client *client, const struct config *config)
 {
 	bool tls = false;
 
-	*client = (struct client){ .config = config, .attempt = ATTEMPT_LIMIT };
+	*client = (struct client){ .config = config, .attempt = ATTEMPT_LIMIT, .due = DEADLINE_NEVER };
 	for (size_t i = 0; i < config->n; i++)
 		tls = tls || !strncmp(config->endpoints[i], "https:", 6);
 	/* The TLS library is prepared whether it is needed or not; its configuration takes it as long as a request (measured: 0.8 ms). */

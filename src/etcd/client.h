@@ -33,6 +33,7 @@ struct client {
 
 	struct curl_waitfd fds[CLIENT_FDS];	/* to be polled, too */
 	unsigned n_fds;
+	int64_t due;			/* when attend() is to be called at the latest (CLOCK_BOOTTIME, ns) */
 	bool (*attend)(void *owner);	/* called whenever something may have happened; true: stop what is under way */
 	void *owner;
 

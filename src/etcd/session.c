@@ -207,6 +207,7 @@ bool session_attend(void *argument)
 	}
 	look_at_job(session);
 	guard(session);
+	session->client.due = session->ask_due < session->force_due ? session->ask_due : session->force_due;
 	return session->phase == PHASE_HOLDING && !session->brief && (session->news || (session->own_gone && !session->lost));
 }
 
