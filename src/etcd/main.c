@@ -121,7 +121,9 @@ int main(int argc, char **argv)
 	}
 	/* What me-only's caller has open is none of ours. Nor do we hold a folder that somebody wants to unmount. */
 	syscall(SYS_close_range, (unsigned)(strcmp(argv[2], "take") ? PIPE_FD : PIPE_FD + 1), ~0U, 0);
-	(void)signal(SIGPIPE, SIG_IGN);
+	/* Our end is me-only's: who ends a whole service, or a job with all its descendants, ends it, too, and the lock is given back. */
+	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+		(void)signal(ignored[i], SIG_IGN);
 	prctl(PR_SET_NAME, "me-only etcd");
 	if (strcmp(argv[1], VERSION) != 0) {
 		say_text("failed", "me-only and its helper for etcd are of different versions: install both again");
