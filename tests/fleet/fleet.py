@@ -27,8 +27,10 @@ from behaviour import (DEADLINE, ME_ONLY, children_of, name_of, process_state, p
                        wait_for)  # noqa: E402
 from etcd_server import spared  # noqa: E402
 
-__all__ = ["DEADLINE", "ME_ONLY", "Caller", "all_processes_of", "children_of", "Ticks", "boottime", "die_with_me", "end_all", "environment", "helper_of",
-           "is_alive", "job_of_key", "name_of", "process_state", "processor_time", "program", "read_line", "release", "said", "spared", "user", "wait_for"]
+__all__ = ["DEADLINE", "ME_ONLY", "Caller", "Ticks", "all_processes_of", "boottime", "children_of", "die_with_me", "end_all", "environment",
+           "helper_of", "is_alive", "name_of", "process_state", "processor_time", "program", "read_line", "release", "said", "spared", "user",
+           "wait_for"]
+
 
 def user():
     """This user as the cluster knows it: by name, for numbers differ between hosts; without one by something that is none."""
@@ -161,19 +163,13 @@ class Caller:
         line = read_line(p.stdout)
         assert line, f"the holder did not start: {p.stderr.read()!r}"
         p.job = int(line.split()[0])
-        if command[-1].endswith("exec cat >/dev/null"):
-            # While it is being executed it has no environment.
+        if str(command[-1]).endswith("exec cat >/dev/null"):
             wait_for(lambda: name_of(p.job) == "cat", "the job is what it will be")
         return p
 
     def etcdctl(self, *argv, **kw):
         """Start etcdctl."""
         return self.start_(*die_with_me(), "etcdctl", *argv, env=environment(self.env, ETCDCTL_API="3"), **kw)
-
-
-def job_of_key(entry):
-    """The pid of me-only in what is said in a key."""
-    return entry.json()["pid"]
 
 
 class Ticks:

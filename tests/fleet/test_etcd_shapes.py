@@ -78,8 +78,11 @@ def test_one_alone_waits_for_all_who_share(c, line):
 # ---- slots ----
 
 def slot(holder):
-    with open(f"/proc/{holder.job}/environ", "rb") as f:
-        return int(re.search(rb"(?:^|\0)ME_ONLY_SLOT=(\d+)\0", f.read())[1])
+    """While a program is being executed it has no environment."""
+    def find():
+        with open(f"/proc/{holder.job}/environ", "rb") as f:
+            return re.search(rb"(?:^|\0)ME_ONLY_SLOT=(\d+)\0", f.read())
+    return int(wait_for(find, "a slot")[1])
 
 
 def test_at_most_so_many(c, line):
