@@ -32,6 +32,9 @@
 /* How often it is looked who is left of a command whose me-only was killed. */
 #define ORPHANS_AGAIN (50 * NS_PER_MS)
 
+/* The warning about an old server does not hold up the end of a command for longer. */
+#define SURVEY_LIMIT (50 * NS_PER_MS)
+
 /* For so long it is tried to give the lock back. */
 #define RELEASE_LIMIT (4 * NS_PER_S)
 
@@ -315,6 +318,8 @@ void hold(struct session *session)
 	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
 	set_guard(session);
 	tell_held(session);
+	if (session->config.n == 1 && !session->arguments->quiet)
+		client_survey(&session->client);
 	if (!session->next_from && session->arguments->mode == ENTRY_EXCLUSIVE)
 		find_next(session);
 	while (!is_over(session)) {
@@ -324,6 +329,8 @@ void hold(struct session *session)
 		if (session->news && session->done && !session->pipe_closed)
 			say_text("kept", "others have it");
 		session->news = false;
+		if (session_now() >= session->taken + WATCH_AFTER)
+			free(session_surveyed(session, session_now()));
 		end_orphans(session);
 		if (is_over(session))
 			break;
@@ -354,6 +361,7 @@ void hold(struct session *session)
 			give_back_due = session_now() + GIVE_BACK_AFTER;
 		}
 	}
+	free(session_surveyed(session, session_now() + SURVEY_LIMIT));
 	/* me-only removes it, unless others are left in it. */
 	cgroup_remove(&session->cgroup);
 	if (session->lost || session_now() >= session->deadline)

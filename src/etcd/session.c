@@ -375,6 +375,22 @@ out:
 	return renewal;
 }
 
+char *session_surveyed(struct session *session, int64_t limit)
+{
+	char *old = NULL, *error = NULL;
+
+	if (session->client.probes)
+		error = client_surveyed(&session->client, limit, &old);
+	if (old && !error && !session->arguments->quiet) {
+		char *note = memory_format("the server is etcd %s, which has known bugs with leases: update it to 3.4.31, 3.5.13 or later", old);
+
+		say_text("note", note);
+		free(note);
+	}
+	free(old);
+	return error;
+}
+
 void session_withdraw(struct session *session)
 {
 	struct answer answer;

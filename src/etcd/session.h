@@ -120,6 +120,12 @@ enum renewal { RENEWAL_DONE, RENEWAL_FAILED, RENEWAL_LOST };
  */
 enum renewal session_renew(struct session *session, char **text);
 
+/*
+ * What the endpoints have said until LIMIT of their versions and clusters, if they were asked. An old version is warned about. Returns NULL,
+ * or that they are of different clusters, to be freed.
+ */
+char *session_surveyed(struct session *session, int64_t limit);
+
 /* How long after a renewal the next one is due. */
 int64_t session_interval(const struct session *session);
 

@@ -664,7 +664,7 @@ static enum step wait_and_look(struct session *session, struct line_of_entries *
 /* The lock is ours. Whether it may be used: by the endpoints' clusters, and the time that is left. */
 static enum step confirm(struct session *session, struct line_of_entries *line)
 {
-	char *old = NULL, *error = NULL;
+	char *error;
 
 	/* Who joins an empty queue has the lock at once. */
 	if (session_now() < line->delay) {
@@ -678,17 +678,7 @@ static enum step confirm(struct session *session, struct line_of_entries *line)
 	if (process_is_stopped(session->arguments->pid))
 		return leave_and_join_again(session, line);
 	session->taken = session_now();
-	if (session->client.probes)
-		error = client_surveyed(&session->client, session_now() + SURVEY_LIMIT, &old);
-	if (old && !error && !session->arguments->quiet) {
-		char *note;
-
-		if (asprintf(&note, "the server is etcd %s, which has known bugs with leases: update it to 3.4.31, 3.5.13 or later", old) >= 0) {
-			say_text("note", note);
-			free(note);
-		}
-	}
-	free(old);
+	error = session_surveyed(session, session_now() + SURVEY_LIMIT);
 	if (error)
 		return failed(session, error);
 	if (has_time_to_run(session))
@@ -702,8 +692,8 @@ bool take(struct session *session)
 	enum step step;
 
 	session->try_until = session_now() + session->config.command_timeout;
-	/* With one endpoint it is only about a warning. */
-	if (!session->arguments->quiet || session->config.n > 1)
+	/* With one endpoint it is only about a warning, for which there is time later (hold.c). */
+	if (session->config.n > 1)
 		client_survey(&session->client);
 	step = join(session, &line);
 	for (;;) {
