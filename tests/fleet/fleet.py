@@ -28,7 +28,7 @@ from behaviour import (DEADLINE, ME_ONLY, children_of, name_of, process_state, p
 from etcd_server import spared  # noqa: E402
 
 __all__ = ["DEADLINE", "ME_ONLY", "Caller", "Ticks", "all_processes_of", "boottime", "children_of", "die_with_me", "end_all", "environment",
-           "helper_of", "is_alive", "name_of", "process_state", "processor_time", "program", "read_line", "release", "said", "spared", "user",
+           "environment_of", "helper_of", "is_alive", "name_of", "process_state", "processor_time", "program", "read_line", "release", "said", "spared", "user",
            "wait_for"]
 
 
@@ -127,6 +127,14 @@ def helper_of(wrapper):
                 continue
         return None
     return wait_for(find, "a helper")
+
+
+def environment_of(pid):
+    """The variables of PID. While a program is being executed it has none yet."""
+    def read():
+        with open(f"/proc/{pid}/environ", "rb") as f:
+            return f.read()
+    return dict(v.split("=", 1) for v in os.fsdecode(wait_for(read, "an environment")).split("\0") if "=" in v)
 
 
 def die_with_me():

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from fleet import DEADLINE, ME_ONLY, environment, read_line, release, said, wait_for
+from fleet import DEADLINE, ME_ONLY, environment, environment_of, read_line, release, said, wait_for
 
 forms = pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 
@@ -107,8 +107,7 @@ def test_others_are_not_under_the_lock(c):
     holder = c.hold("-q")
     assert answer() == 1
     # Variables are hints, never proof.
-    with open(f"/proc/{holder.job}/environ", "rb") as f:
-        env = dict(v.split("=", 1) for v in f.read().decode().split("\0") if v.startswith(("ETCD_LOCK", "ME_ONLY_")))
+    env = {k: v for k, v in environment_of(holder.job).items() if k.startswith(("ETCD_LOCK", "ME_ONLY_"))}
     assert len(env) >= 3
     assert answer(**env) == 1
     r = c.run("-w", "0.2", c.lock, "true", env=env)

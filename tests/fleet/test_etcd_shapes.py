@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fleet import DEADLINE, is_alive, program, read_line, release, said, user, wait_for
+from fleet import DEADLINE, environment_of, is_alive, program, read_line, release, said, user, wait_for
 from test_etcd_wait import Line
 
 HOST = os.uname().nodename
@@ -78,11 +78,7 @@ def test_one_alone_waits_for_all_who_share(c, line):
 # ---- slots ----
 
 def slot(holder):
-    """While a program is being executed it has no environment."""
-    def find():
-        with open(f"/proc/{holder.job}/environ", "rb") as f:
-            return re.search(rb"(?:^|\0)ME_ONLY_SLOT=(\d+)\0", f.read())
-    return int(wait_for(find, "a slot")[1])
+    return int(environment_of(holder.job)["ME_ONLY_SLOT"])
 
 
 def test_at_most_so_many(c, line):

@@ -335,7 +335,8 @@ def test_waiting_takes_little_processor_time(c, line):
     before = processor_time(helper) + processor_time(p.pid)
     # The time that is measured is the time that this one waits.
     assert c.run("-q", "-w", "3", c.lock, "true").returncode == 4
-    assert processor_time(helper) + processor_time(p.pid) - before < 0.2
+    slow = 5 if os.environ.get("ME_ONLY_DYNAMIC") else 1
+    assert processor_time(helper) + processor_time(p.pid) - before < 0.2 * slow
 
 
 def test_the_messages_of_a_wait_end_with_it(c, line):
