@@ -488,7 +488,7 @@ static int hear(struct lock *lock, struct lock_wait *wait)
 			return r;
 		if (!waiting && is_word("waiting")) {
 			waiting = true;
-			limit = wait->deadline == DEADLINE_NEVER || wait->deadline == 0 ? DEADLINE_NEVER : wait->deadline + GRACE;
+			limit = wait->deadline > DEADLINE_NEVER - GRACE || wait->deadline == 0 ? DEADLINE_NEVER : wait->deadline + GRACE;
 			r = wait->attend ? wait->attend(wait, lock) : 0;
 			if (r)
 				return r;

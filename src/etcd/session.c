@@ -513,8 +513,8 @@ char *session_open(struct session *session, const struct arguments *arguments)
 	char *prefix, *error;
 
 	*session = (struct session){ .arguments = arguments, .job = -1, .asked = session_now(), .ask_due = DEADLINE_NEVER, .force_due = DEADLINE_NEVER };
-	if (arguments->wait)
-		session->wait_until = arguments->wait == DEADLINE_NEVER ? DEADLINE_NEVER : session_now() + arguments->wait;
+	if (arguments->wait && __builtin_add_overflow(session_now(), arguments->wait, &session->wait_until))
+		session->wait_until = DEADLINE_NEVER;
 	error = config_read(&session->config, CONFIG_FILE);
 	if (!error)
 		error = client_open(&session->client, &session->config);
