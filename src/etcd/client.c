@@ -192,7 +192,8 @@ static void set_up(struct client *client, CURL *easy, const char *url, struct cu
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(connect / NS_PER_MS));
+	/* 0 would be libcurl's own limit. */
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(connect / NS_PER_MS) + 1);
 	/* A name that was resolved once stays so: a resolver that hangs is not to hold up a renewal. */
 	curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, -1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -340,7 +341,7 @@ static bool authenticate(struct client *client, struct answer *answer)
 		return false;
 	}
 	attempt(client, "/v3/auth/authenticate", text, answer);
-	memset(text, 0, strlen(text));
+	explicit_bzero(text, strlen(text));
 	free(text);
 	/* Users are not switched on: everybody may do everything. */
 	if (answer->code == CODE_PRECONDITION) {
