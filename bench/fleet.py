@@ -19,7 +19,7 @@ import time
 from collections import namedtuple
 
 DEADLINE = 60  # seconds after which something that ought to happen has failed
-SETTLE = 0.1  # seconds for which nothing happens before a lock is handed over
+SETTLE = 0.4  # seconds for which nothing happens before a lock is handed over: a holder of me-only opens its stream after 0.1
 IDLE_SETTLE = 2  # the same before the processor time of waiters is counted
 
 # A tool as it is started for a lock: `start` takes it or gives up, `wait` waits for it. `lock`: what NAME is in an argument.
