@@ -111,6 +111,12 @@ class Cluster:
         if token_ttl:
             self._enable_auth()
 
+    def revokes_early(self):
+        """Whether the servers are older than the releases in which a leader that comes back ends no lease that lives."""
+        answer = self.status(self.members[0])
+        version = tuple(int(part) for part in answer["version"].split("."))
+        return version < (3, 4, 31) or (3, 5) <= version < (3, 5, 13)
+
     @property
     def endpoints(self):
         return [member.endpoint for member in self.members]

@@ -101,6 +101,18 @@ class Checker(unittest.TestCase):
         frozen = fault("frozen", 0, 20, contender=7, excuses="window")
         self.expect(history(job("a", 1, 3, 5), job("b", 2, 4, 6), faults=[frozen]), "exclusion")
 
+    # --- leases that the server ends early ---
+
+    def test_lease_ended_early(self):
+        stuck = fault("leader's disk stuck", 1, 4, contender=None)
+        deaf = fault("helper stopped", 3, 20, contender=0, run="a", cuts=True)
+        runs = lost("a", 1, 8, 5), job("b", 6, 9, 6, contender=1)
+        self.expect(history(*runs, faults=[stuck, deaf], revokes_early=True))
+        self.assertEqual(checker.figures(history(*runs, faults=[stuck, deaf], revokes_early=True))["overlaps, lease ended early"], 1)
+        self.expect(history(*runs, faults=[stuck, deaf]), "exclusion")
+        self.expect(history(*runs, faults=[deaf], revokes_early=True), "exclusion")
+        self.expect(history(*runs, faults=[stuck], revokes_early=True), "exclusion")
+
     # --- tokens ---
 
     def test_token_twice(self):

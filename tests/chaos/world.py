@@ -23,6 +23,7 @@ class World:
     def __init__(self, folder, token_ttl=0):
         self.folder = folder
         self.cluster = Cluster(folder, token_ttl)
+        self.revokes_early = self.cluster.revokes_early()
         self.created = {}  # keys and their create_revision, of all trials
         self.trials = self.contenders = 0
         threading.Thread(target=self._observe, daemon=True).start()
@@ -50,7 +51,7 @@ class Trial:
         os.mkdir(self.logs)
         os.chmod(self.logs, 0o777)  # not sticky: the kernel would keep users from opening each other's files there
         self.programs = Programs(world.folder, rule, ttl, kill_after)
-        self.history = checker.History(ttl=ttl, kill_after=kill_after, rule=rule)
+        self.history = checker.History(ttl=ttl, kill_after=kill_after, rule=rule, revokes_early=world.revokes_early)
         self.contenders = []
         self.choosing = threading.Lock()  # of victims
         self.closing, self.faults_end = threading.Event(), threading.Event()
