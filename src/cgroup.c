@@ -94,12 +94,11 @@ static bool say(const struct cgroup *cgroup, const char *file, const char *text)
 	return said;
 }
 
-void cgroup_make(struct cgroup *cgroup)
+void cgroup_find(struct cgroup *cgroup)
 {
 	static const char prefix[] = "/me-only-";
 	char own[PATH_MAX], mount[PATH_MAX], root[PATH_MAX];
 	const char *below = own;
-	int kill;
 
 	cgroup->path[0] = 0;
 	if (!find_own(own) || !find_mount(mount, root))
@@ -118,6 +117,14 @@ void cgroup_make(struct cgroup *cgroup)
 		return;
 	}
 	number_format((uint64_t)getpid(), stpcpy(cgroup->path + strlen(cgroup->path), prefix));
+}
+
+void cgroup_make(struct cgroup *cgroup)
+{
+	int kill;
+
+	if (!*cgroup->path)
+		return;
 	if (mkdir(cgroup->path, 0755)) {
 		cgroup->path[0] = 0;
 		return;

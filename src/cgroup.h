@@ -12,7 +12,10 @@ struct cgroup {
 	char path[PATH_MAX];	/* its folder; "": there is none */
 };
 
-/* Makes one below ours, if that is delegated to us; else there is none. */
+/* Looks whether ours is delegated to us, and where one of the command's own would be. */
+void cgroup_find(struct cgroup *cgroup);
+
+/* Makes it, if there is a place for it; else there is none. */
 void cgroup_make(struct cgroup *cgroup);
 
 /* The calling process goes into it, and all that it starts. */

@@ -47,6 +47,11 @@ static int64_t ask_due(const struct lock *lock)
 /* A path: a run without a guard has no room for it. */
 static struct cgroup own_cgroup;
 
+void guard_foresee(void)
+{
+	cgroup_find(&own_cgroup);
+}
+
 int guard_prepare(struct guard *guard, struct lock *lock)
 {
 	/* We may have been stopped since it was taken. */

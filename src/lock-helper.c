@@ -20,6 +20,7 @@
 
 #include "deadline.h"
 #include "descriptor.h"
+#include "guard.h"
 #include "helper.h"
 #include "lines.h"
 #include "lock-helper.h"
@@ -505,6 +506,7 @@ static int helper_take(struct lock *lock, struct lock_wait *wait)
 	r = begin(lock, &start, true);
 	if (r)
 		return r;
+	guard_foresee();
 	r = hear(lock, wait);
 	if (r) {
 		/* It is told by the end of the socket, and leaves the line. */

@@ -227,12 +227,10 @@ static int check_question(char **rest, struct options *options, struct usage_err
 {
 	if (has_run_options(options) || (options->mode != MODE_HELD && (options->quiet || options->verbose)))
 		return wrong(error, "--held, --who and --list run nothing: leave options for a command out", NULL, "");
-	if (options->mode == MODE_LIST && !*rest)
-		return 0;
+	if (!*rest)
+		return options->mode == MODE_LIST ? 0 : wrong(error, "no LOCK given", NULL, "");
 	if (options->mode == MODE_LIST && strncmp(*rest, "etcd:", 5) != 0)
 		return wrong(error, "--list is for all locks of this host, or for those of etcd:PREFIX; --who is for one:", *rest, "");
-	if (!*rest)
-		return wrong(error, "no LOCK given", NULL, "");
 	options->lock = *rest++;
 	return *rest ? wrong(error, "--held, --who and --list take no command:", *rest, "") : 0;
 }

@@ -269,7 +269,6 @@ static void give_back(struct session *session)
 	struct line line;
 
 	session->phase = PHASE_GIVING_BACK;
-	client_unwatch(&session->client);
 	if (left > 0 && session->arguments->hold_for && keep_on(session, left, limit)) {
 		say(&line, "released");
 		say_end(&line);
@@ -314,6 +313,8 @@ void hold(struct session *session)
 	if (asprintf(&mark, "ETCD_LOCK_KEY=%s", session->key) < 0)
 		return;
 	session->phase = PHASE_HOLDING;
+	/* As a waiter it had more time for the next one. */
+	session->renew_due = earlier(session->renew_due, session_now() + session_interval(session));
 	session->family.mark = mark;
 	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
 	set_guard(session);

@@ -23,8 +23,9 @@
 /* Of the time that a lease is granted for so much is not used: for the rate of two clocks, and for being late. */
 #define MARGIN(ttl) (1 * NS_PER_S + (ttl) / 50)
 
-/* So often a lease is renewed in the time that it is granted for. */
+/* So often a lease is renewed in the time that it is granted for: by who holds the lock, and by who waits, for whom less depends on it. */
 #define RENEWALS 6
+#define RENEWALS_WAITING 3
 
 /* An attempt to renew has at most this part of that time. */
 #define ATTEMPTS 10
@@ -292,11 +293,12 @@ char *session_granted(struct session *session, struct answer *answer)
 
 int64_t session_interval(const struct session *session)
 {
+	const int64_t interval = session->ttl / (session->phase == PHASE_TAKING ? RENEWALS_WAITING : RENEWALS);
 	uint64_t spread = 0;
 
 	/* Not all at once, after they were started at the same minute. */
 	(void)!getrandom(&spread, sizeof spread, GRND_NONBLOCK);
-	return session->ttl / RENEWALS / 10 * 9 + (int64_t)(spread % ((uint64_t)(session->ttl / RENEWALS / 5) + 1));
+	return interval / 10 * 9 + (int64_t)(spread % (uint64_t)(interval / 5));
 }
 
 /* The key-value pair that the range at INDEX of the transaction BODY has found, or NULL. */

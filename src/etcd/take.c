@@ -29,7 +29,7 @@
 #define LOOK_AGAIN (200 * NS_PER_MS)
 
 /* The queue is looked at without a reason after so many renewals. */
-#define LOOK_SELDOM 6
+#define LOOK_SELDOM 3
 
 /* So soon the stream is opened again when it has ended; then later and later. */
 #define WATCH_PAUSE (100 * NS_PER_MS)
