@@ -603,7 +603,8 @@ static void helper_release(struct lock *lock)
 	say("done", -1);
 	lock->fd = lock->watched = -1;
 	/* One that is stopped would stay for ever. */
-	if ((lock->lost || clock_now(CLOCK_BOOTTIME) >= lock->until) && session.helper > 0 && process_is_stopped(session.helper))
+	if ((lock->lost || clock_now(CLOCK_BOOTTIME) >= lock->until) && session.helper > 0 &&
+	    waitpid(session.helper, NULL, WNOHANG) == 0 && process_is_stopped(session.helper))
 		kill(session.helper, SIGKILL);
 	while (!session.ended && !lock->lost && clock_now(CLOCK_BOOTTIME) < lock->until && deadline_now() < limit) {
 		struct pollfd control = { .fd = session.control, .events = POLLIN };

@@ -345,6 +345,7 @@ static bool authenticate(struct client *client, struct answer *answer)
 	free(text);
 	/* Users are not switched on: everybody may do everything. */
 	if (answer->code == CODE_PRECONDITION) {
+		client->no_users = true;
 		answer_free(answer);
 		return true;
 	}
@@ -359,13 +360,15 @@ static bool authenticate(struct client *client, struct answer *answer)
 
 static void call_with_token(struct client *client, const char *path, const char *body, struct answer *answer)
 {
-	bool fresh = client->config->user && !client->token;
+	bool fresh = client->config->user && !client->token && !client->no_users;
 
 	if (fresh && !authenticate(client, answer))
 		return;
 	attempt(client, path, body, answer);
-	if (answer->code != CODE_UNAUTHENTICATED || !client->config->user || fresh)
+	/* A token has expired; or users were switched on: until then nobody has one. */
+	if (!client->config->user || fresh || (answer->code != CODE_UNAUTHENTICATED && !(client->no_users && answer->code == CODE_REFUSED)))
 		return;
+	client->no_users = false;
 	answer_free(answer);
 	if (authenticate(client, answer))
 		attempt(client, path, body, answer);

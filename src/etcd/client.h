@@ -24,6 +24,7 @@ struct client {
 	/* Those of calls, the stream and the probes: libcurl uses a list until its transfer is done, and a token may be renewed before. */
 	struct curl_slist *headers, *watch_headers, *probe_headers;
 	char *token;			/* of the user, or NULL */
+	bool no_users;			/* they were not switched on when we asked */
 	size_t endpoint;		/* the one that has answered last: it is tried first */
 	int64_t attempt;		/* ns: so long one endpoint may take */
 	uint64_t cluster;		/* its id; 0: not known yet */

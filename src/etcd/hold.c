@@ -87,6 +87,9 @@ static void renew(struct session *session)
 		session->renew_due = session_now() + session_interval(session);
 		set_guard(session);
 		tell_until(session);
+		/* The one that was next has left. */
+		if (!session->next_from && session->arguments->mode == ENTRY_EXCLUSIVE)
+			find_next(session);
 		break;
 	case RENEWAL_LOST:
 		lose(session, text);

@@ -194,8 +194,8 @@ static void file(void)
 	ok(!config.user, "with a variable the file counts for nothing");
 
 	is_wrong("endpoints\n", ": line 1 is not NAME=value");
-	is_wrong("# \n\nENDPOINTS=a\n", ": line 3: the name does not begin with ETCDCTL_");
-	is_wrong("=a\n", ": line 1: the name does not begin with ETCDCTL_");
+	is_wrong("# \n\nENDPOINTS=a\n", ": line 3: a name that neither me-only nor etcdctl knows");
+	is_wrong("=a\n", ": line 1: a name that neither me-only nor etcdctl knows");
 	is_wrong("export\n", ": line 1 is not NAME=value");
 	memset(large, '#', 69999);
 	is_wrong(large, " is no text file, or too large");
