@@ -18,7 +18,7 @@ from world import Trial, World, table
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 NEEDED = ("etcd", "nft", "strace", "ip", "mount")
-CHECK_SECONDS = 90  # of faults in the bounded run
+CHECK_SECONDS = 100  # of faults in the bounded run
 
 
 def parse(arguments):

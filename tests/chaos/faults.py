@@ -379,8 +379,8 @@ def both_killed(lane):
 
 # In the order of the bounded run: leases lapse before the first leader goes (a new one lets them live anew), and what may not fit
 # comes last.
-CLUSTER = [compaction, member_disk_stuck, leader_killed, leader_disk_stuck, rolling_restart, leader_isolated, cluster_down_short,
-           leader_stopped, cluster_down_long, member_isolated]
+CLUSTER = [compaction, member_disk_stuck, leader_killed, leader_disk_stuck, rolling_restart, cluster_down_long, leader_isolated,
+           cluster_down_short, leader_stopped, member_isolated]
 CONTENDERS = [both_stopped, contender_cut_off, frozen,
               me_only_killed, helper_killed, both_killed,
               contender_cut_off_in, helper_stopped, me_only_stopped,
