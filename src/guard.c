@@ -13,6 +13,7 @@
 
 #include "deadline.h"
 #include "message.h"
+#include "process.h"
 #include "story.h"
 
 /* Once the lock is known to be lost, another may have it: then the command gets no more time than its next holder would wait (etcd/hold.c). */
@@ -20,6 +21,7 @@
 
 /* How often those are looked for that have to end. */
 #define LOOK_AGAIN (20 * NS_PER_MS)
+#define LOOK_SELDOM (1 * NS_PER_S)
 
 /* Who does not end by SIGKILL is in the kernel, waiting for a disk: it does nothing meanwhile. It is waited for so long. */
 #define FORCE_LIMIT (10 * NS_PER_S)
@@ -90,7 +92,10 @@ static void ask(struct guard *guard, struct lock *lock)
 	/* Who was frozen until the deadline must not go on for an instant, as it would to receive SIGTERM. */
 	if (now() >= guard->force_due)
 		return;
-	guard->found = guard->told = family_signal(&guard->family, SIGTERM) > 0;
+	/* Also where /proc cannot be read. */
+	if (guard->command > 0)
+		kill(guard->command, SIGTERM);
+	guard->found = guard->told = family_signal(&guard->family, SIGTERM, NULL) > 0;
 	if (lock->options->verbose && guard->found)
 		story(lock->options, lock, "the lock is lost: asked the command to end");
 }
@@ -101,7 +106,7 @@ static void force(struct guard *guard, struct lock *lock)
 	if (guard->command > 0)
 		kill(guard->command, SIGKILL);
 	cgroup_kill(guard->cgroup);
-	if (!family_signal(&guard->family, SIGKILL))
+	if (!family_signal(&guard->family, SIGKILL, NULL))
 		return;
 	if (lock->options->verbose && !guard->forced)
 		story(lock->options, lock, "the lock is lost: killed the command");
@@ -123,10 +128,33 @@ void guard_look(struct guard *guard, struct lock *lock)
 	}
 	if (guard->asked && now() >= guard->force_due) {
 		force(guard, lock);
-		wake_at(guard, now() + LOOK_AGAIN);
+		guard->pause = guard->pause == 0 ? LOOK_AGAIN : deadline_earlier(guard->pause * 2, LOOK_SELDOM);
+		wake_at(guard, now() + guard->pause);
 	} else {
 		wake_at(guard, guard->asked ? guard->force_due : ask_due(lock));
 	}
+}
+
+void guard_started(struct guard *guard, struct lock *lock, pid_t command)
+{
+	struct process process;
+
+	guard->command = command;
+	/* What this process had started before it became me-only is none of the command's. */
+	if (process_read(command, &process) == 0)
+		guard->family.since = process.start;
+	lock->engine->serve(lock, command, 0);
+	if (!lock->lost)
+		return;
+	ask(guard, lock);
+	guard->force_due = 0;
+	guard_look(guard, lock);
+}
+
+void guard_ended(struct guard *guard)
+{
+	if (!guard->ended)
+		guard->ended = now();
 }
 
 /* Waits until nobody is left, with force when that is due. */
@@ -137,7 +165,7 @@ static void end_family(struct guard *guard, struct lock *lock)
 	for (;;) {
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
-		if (!family_signal(&guard->family, 0) || now() >= limit)
+		if (!family_signal(&guard->family, 0, NULL) || now() >= limit)
 			return;
 		if (now() >= guard->force_due) {
 			force(guard, lock);
@@ -150,7 +178,7 @@ static void end_family(struct guard *guard, struct lock *lock)
 
 static void tell(const struct guard *guard, const struct lock *lock)
 {
-	unsigned left = family_signal(&guard->family, 0);
+	unsigned left = family_signal(&guard->family, 0, NULL);
 	struct line line;
 
 	line_begin_about(&line, lock->spec);
@@ -174,7 +202,7 @@ static void tell(const struct guard *guard, const struct lock *lock)
 
 bool guard_finish(struct guard *guard, struct lock *lock, int status)
 {
-	const bool lost = guard->asked || lock->lost || now() >= lock->until;
+	const bool lost = guard->asked || lock->lost || (guard->ended ? guard->ended : now()) >= lock->until;
 
 	guard->command = 0;
 	if (lost && !guard->asked)

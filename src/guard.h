@@ -18,7 +18,9 @@ struct guard {
 	int timer;		/* to be polled: POLLIN calls for guard_look(). -1: the lock does not lapse */
 	struct family family;
 	struct cgroup *cgroup;	/* of the command */
-	pid_t command;		/* to be set by who has started it */
+	pid_t command;		/* 0: not started yet, or it has ended */
+	int64_t ended;		/* when its end was seen (CLOCK_BOOTTIME, ns); 0: not yet */
+	int64_t pause;		/* until it is looked again for those who do not end */
 	int64_t force_due;	/* CLOCK_BOOTTIME, ns */
 	int64_t since;		/* when it was known that the lock is lost, or would be (CLOCK_REALTIME, ns) */
 	int64_t unconfirmed;	/* for how long it had not been confirmed then, ns */
@@ -34,6 +36,12 @@ void guard_foresee(void);
 
 /* Before the command is started. Returns 0 or a negative errno: -ETIME if there is no time left for it, or the lock is lost already. */
 int guard_prepare(struct guard *guard, struct lock *lock);
+
+/* The command was started. It is ended again at once if the lock was lost meanwhile, for we can have been stopped. */
+void guard_started(struct guard *guard, struct lock *lock, pid_t command);
+
+/* The command's end was seen: what follows is not its fault. */
+void guard_ended(struct guard *guard);
 
 /* To be called whenever the timer is readable, or the lock has served: asks the command to end, or ends it, when that is due. */
 void guard_look(struct guard *guard, struct lock *lock);

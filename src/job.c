@@ -397,8 +397,12 @@ static void reap(struct job *job)
 	 * The lock first: who waits for it does not have to wait until the kernel has put the command away. A lock that is lost is let go
 	 * when what the command has left is gone, too.
 	 */
-	if (!job->lock->lost && !job->guard.asked && waitid(P_PID, (id_t)job->command, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == job->command)
+	if (!job->lock->lost && !job->guard.asked && waitid(P_PID, (id_t)job->command, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	    info.si_pid == job->command) {
+		if (job->lock->engine->lapses)
+			guard_ended(&job->guard);
 		release(job);
+	}
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0 || (pid < 0 && errno == EINTR)) {
 		if (pid == job->command) {
 			job->status = status;
@@ -516,7 +520,8 @@ int job_run(struct lock *lock, const struct options *options)
 	job.since = deadline_now();
 	job.keeper_due = options->close || lock->engine->lapses ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
 	leave_line(lock);
-	job.guard.command = job.command;
+	if (lock->engine->lapses)
+		guard_started(&job.guard, lock, job.command);
 	if (lock->engine->started)
 		lock->engine->started(lock, job.command, job.guard.cgroup->path);
 	if (options->verbose)

@@ -368,13 +368,24 @@ static void prepare_take(struct start *start, const struct lock *lock, const str
 
 /* --- taking ------------------------------------------------------------------------------------------------------------------ */
 
+/* Whether the helper, alive or dead, is still a child of ours: the runner reaps all that it finds. */
+static bool is_there(void)
+{
+	siginfo_t info;
+
+	return session.helper > 0 && waitid(P_PID, (id_t)session.helper, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
 /* How the helper has ended, in words. */
 static const char *last_words(void)
 {
 	char *end = stpcpy(session.said, "the helper for such locks has ended");
 	int status;
 
-	if (session.helper > 0 && waitpid(session.helper, &status, 0) == session.helper) {
+	/* Who has closed the socket is of no use any more. */
+	if (is_there())
+		kill(session.helper, SIGKILL);
+	if (is_there() && waitpid(session.helper, &status, 0) == session.helper) {
 		session.helper = 0;
 		end = stpcpy(end, WIFSIGNALED(status) ? ", by signal " : ", with status ");
 		number_format((uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)), end);
@@ -405,7 +416,7 @@ static void read_held(struct lock *lock)
 	const char *at = NULL, *value;
 	size_t length;
 
-	lock->until = number_field("until", 0);
+	lock->until = deadline_earlier(number_field("until", 0), clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options));
 	lock->confirmed = clock_now(CLOCK_BOOTTIME);
 	lock->slot = (unsigned)number_field("slot", 0);
 	value = field("token", &length, NULL);
@@ -440,7 +451,7 @@ static int answer(struct lock *lock, struct lock_wait *wait)
 	}
 	if (is_word("yes") || is_word("no") || is_word("entry") || is_word("end"))
 		return 0;
-	if (is_word("failed"))
+	if (is_word("failed") || is_word("lost"))
 		return read_failed(lock);
 	if (is_word("busy") || is_word("nested")) {
 		read_the_holder("");
@@ -554,7 +565,7 @@ static void take_in(struct lock *lock)
 		 * A time that has passed is final: if all were frozen the helper may be the first to go on. If only we were, what was said in
 		 * the meantime was said in time.
 		 */
-		if (until > lock->until && number_field("at", DEADLINE_NEVER) < lock->until) {
+		if (until > lock->until && number_field("at", DEADLINE_NEVER) < lock->until && until <= clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options)) {
 			lock->until = until;
 			lock->confirmed = number_field("at", 0);
 			lock->trouble = NULL;
@@ -602,10 +613,6 @@ static void helper_release(struct lock *lock)
 	helper_serve(lock, 0, 0);
 	say("done", -1);
 	lock->fd = lock->watched = -1;
-	/* One that is stopped would stay for ever. */
-	if ((lock->lost || clock_now(CLOCK_BOOTTIME) >= lock->until) && session.helper > 0 &&
-	    waitpid(session.helper, NULL, WNOHANG) == 0 && process_is_stopped(session.helper))
-		kill(session.helper, SIGKILL);
 	while (!session.ended && !lock->lost && clock_now(CLOCK_BOOTTIME) < lock->until && deadline_now() < limit) {
 		struct pollfd control = { .fd = session.control, .events = POLLIN };
 
@@ -622,6 +629,9 @@ static void helper_release(struct lock *lock)
 			take_in(lock);
 		}
 	}
+	/* One that is stopped would stay for ever; its time is over, or it has been waited for. */
+	if (!session.ended && is_there() && process_is_stopped(session.helper))
+		kill(session.helper, SIGKILL);
 }
 
 /* --- asking ------------------------------------------------------------------------------------------------------------------ */

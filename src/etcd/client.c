@@ -578,6 +578,7 @@ void client_watch(struct client *client, json_t *requests)
 	curl_easy_setopt(client->watch, CURLOPT_WRITEDATA, client);
 	curl_multi_add_handle(client->multi, client->watch);
 	client->watching = true;
+	client->watch_endpoint = client->endpoint;
 	free(text);
 	free(url);
 }

@@ -41,6 +41,7 @@ struct client {
 	/* The stream of events. */
 	CURL *watch;
 	bool watching;			/* it is open */
+	size_t watch_endpoint;		/* at which one */
 	void (*event)(void *owner, json_t *result);	/* a result of the stream; it stays the client's */
 	char *line;			/* what has come of the next result */
 	size_t line_length, line_room;

@@ -221,6 +221,14 @@ static char *read_duration(const char *name, const char *text, int64_t otherwise
 	return NULL;
 }
 
+/* A path that is good from every folder: a long-lived helper stays in none. One that does not exist stays as it is, for the message. */
+static char *whole_path(const char *path)
+{
+	char *whole = path ? realpath(path, NULL) : NULL;
+
+	return whole ? whole : copy(path);
+}
+
 static void read_user(struct config *config, const struct settings *settings)
 {
 	const char *colon = settings->user ? strchr(settings->user, ':') : NULL;
@@ -252,9 +260,9 @@ static char *interpret(struct config *config, struct settings *settings)
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (*setting(settings, i) && !**setting(settings, i))
 			*setting(settings, i) = NULL;
-	config->cacert = copy(settings->cacert);
-	config->cert = copy(settings->cert);
-	config->key = copy(settings->key);
+	config->cacert = whole_path(settings->cacert);
+	config->cert = whole_path(settings->cert);
+	config->key = whole_path(settings->key);
 	config->skip_verify = is_true(settings->skip_verify);
 	tls = settings->cacert || settings->cert || settings->key || config->skip_verify || (settings->insecure && !is_true(settings->insecure));
 	read_user(config, settings);

@@ -7,8 +7,9 @@
  *  3. The command is ended at the deadline by us, too: me-only may be stopped or gone.
  *  4. The key is deleted, and its lease left to lapse: so others can ask whether its holder has let go in good order, or was lost
  *     (take.c, rule 4).
- *  5. An exclusive lock is handed over: the transaction that deletes our key writes the next one's, if that is still there. That write is
- *     the one that takes the lock (take.c, rule 2). Nobody can be in between: who came before the next one was seen, and only ever leaves.
+ *  5. An exclusive lock is handed over, if somebody may wait: the transaction that deletes our key writes the next one's, if that is as it
+ *     was read just before. That write is the one that takes the lock (take.c, rule 2). Nobody can be in between: at one moment the next
+ *     one was the first after us, and whoever comes later is behind it. What the stream tells is no proof: a server can lose an event.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -87,9 +88,6 @@ static void renew(struct session *session)
 		session->renew_due = session_now() + session_interval(session);
 		set_guard(session);
 		tell_until(session);
-		/* The one that was next has left. */
-		if (!session->next_from && session->arguments->mode == ENTRY_EXCLUSIVE)
-			find_next(session);
 		break;
 	case RENEWAL_LOST:
 		lose(session, text);
@@ -114,9 +112,6 @@ static void watch(struct session *session)
 	struct keys all = keys_copy(&session->prefix);
 
 	if (session->arguments->mode == ENTRY_EXCLUSIVE) {
-		/* Who has come since we have looked who is next. */
-		if (session->next_from && !session->next.key)
-			session->revision = session->next_from;
 		session_watch(session, &all, true);
 		return;
 	}
@@ -138,70 +133,11 @@ static void end_orphans(struct session *session)
 	cgroup_remove(&session->cgroup);
 	if (!session->ending) {
 		session->ending = true;
-		family_signal(&session->family, SIGTERM);
+		family_signal(&session->family, SIGTERM, NULL);
 		session->force_due = earlier(session->deadline, session_now() + earlier(session->arguments->kill_after, LOST_GRACE));
 	}
 	/* Who is still in the group has closed the pipe, and is not seen to have anything of the lock. */
-	session->orphans_ended = !*session->cgroup.path && family_signal(&session->family, 0) == 0;
-}
-
-/* --- who is next ------------------------------------------------------------------------------------------------------------- */
-
-static void set_next(struct session *session, const json_t *kv)
-{
-	json_t *list = list_of(json_incref((json_t *)(uintptr_t)kv), NULL);
-	struct entries entries;
-
-	entry_free(&session->next);
-	entries_read(&entries, list);
-	json_decref(list);
-	if (entries.n == 1)
-		session->next = entry_copy(&entries.all[0]);
-	entries_free(&entries);
-}
-
-void hold_event(struct session *session, const json_t *kv, bool deleted)
-{
-	json_t *list = list_of(json_incref((json_t *)(uintptr_t)kv), NULL);
-	struct entries entries;
-
-	entries_read(&entries, list);
-	json_decref(list);
-	if (entries.n == 1 && deleted && session->next.key && !strcmp(entries.all[0].key, session->next.key)) {
-		entry_free(&session->next);
-		session->next_from = 0;
-	} else if (entries.n == 1 && !deleted && session->next_from && !session->next.key && entries.all[0].created > session->next_from) {
-		session->next = entry_copy(&entries.all[0]);
-	}
-	entries_free(&entries);
-}
-
-void find_next(struct session *session)
-{
-	struct answer answer;
-	json_t *body = request_range(&session->prefix, ORDER_OLDEST, 1, 0);
-	char from[24];
-
-	(void)snprintf(from, sizeof from, "%" PRIu64, session->created + 1);
-	json_object_set_new(body, "min_create_revision", json_string(from));
-	session->brief = true;
-	client_call_at(&session->client, session->client.endpoint, PATH_RANGE, body, &answer);
-	session->brief = false;
-	if (answer.code == CODE_OK) {
-		const json_t *kv = json_array_get(json_object_get(answer.body, "kvs"), 0);
-
-		session->next_from = header_number(answer.body, "revision");
-		if (kv)
-			set_next(session, kv);
-	}
-	answer_free(&answer);
-}
-
-/* Whether the lock can be handed to the next one: to one that understands it. */
-static bool can_hand_over(const struct session *session)
-{
-	return session->arguments->mode == ENTRY_EXCLUSIVE && session->next.key && !session->next.foreign && session->next.mode == ENTRY_EXCLUSIVE &&
-	       session->next.state == ENTRY_WAITS;
+	session->orphans_ended = !*session->cgroup.path && family_signal(&session->family, 0, NULL) == 0;
 }
 
 /* --- giving it back ---------------------------------------------------------------------------------------------------------- */
@@ -239,20 +175,40 @@ static json_t *delete_own(const struct session *session)
 			   list_of(NULL));
 }
 
-/* The same, and makes the next one the holder, if that is there. */
-static json_t *hand_over(struct session *session)
+/* Who is next, to be freed by entry_free(); key NULL: nobody, or one that does not understand to be given the lock. */
+static struct entry find_next(struct session *session, int64_t limit)
 {
-	struct keys next = keys_one(session->next.key);
-	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), compare_created(&next, "EQUAL", session->next.created), NULL);
+	json_t *body = request_range(&session->prefix, ORDER_OLDEST, 1, 0);
+	struct entry next = { .key = NULL };
+	struct entries entries;
+	struct answer answer;
+	char from[24];
+
+	(void)snprintf(from, sizeof from, "%" PRIu64, session->created + 1);
+	json_object_set_new(body, "min_create_revision", json_string(from));
+	client_call(&session->client, PATH_RANGE, body, limit, &answer);
+	entries_read(&entries, json_object_get(answer.body, "kvs"));
+	answer_free(&answer);
+	if (entries.n == 1 && !entries.all[0].foreign && entries.all[0].mode == ENTRY_EXCLUSIVE && entries.all[0].state == ENTRY_WAITS)
+		next = entry_copy(&entries.all[0]);
+	entries_free(&entries);
+	return next;
+}
+
+/* Deletes our key, and makes NEXT the holder, if nobody has written it meanwhile. */
+static json_t *hand_over(const struct session *session, struct entry *next)
+{
+	struct keys key = keys_one(next->key);
+	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), compare_modified(&key, next->modified), NULL);
 	json_t *success = list_of(operation_delete(&session->own), NULL);
 	char *value;
 
-	session->next.state = ENTRY_HELD;
-	session->next.since = session_clock();
-	value = entry_value(&session->next);
-	json_array_append_new(success, operation_put(&next, value, 0));
+	next->state = ENTRY_HELD;
+	next->since = session_clock();
+	value = entry_value(next);
+	json_array_append_new(success, operation_put(&key, value, 0));
 	free(value);
-	keys_free(&next);
+	keys_free(&key);
 	return request_txn(compare, success, list_of(operation("request_txn", delete_own(session)), NULL));
 }
 
@@ -268,6 +224,7 @@ static void give_back(struct session *session)
 {
 	const int64_t limit = earlier(session_now() + RELEASE_LIMIT, session->deadline);
 	const int64_t left = session->taken + session->arguments->hold_for - session_now();
+	struct entry next = { .key = NULL };
 	struct answer answer;
 	struct line line;
 
@@ -277,7 +234,10 @@ static void give_back(struct session *session)
 		say_end(&line);
 		return;
 	}
-	client_call(&session->client, PATH_TXN, can_hand_over(session) ? hand_over(session) : delete_own(session), limit, &answer);
+	if (session->others && session->arguments->mode == ENTRY_EXCLUSIVE)
+		next = find_next(session, limit);
+	client_call(&session->client, PATH_TXN, next.key ? hand_over(session, &next) : delete_own(session), limit, &answer);
+	entry_free(&next);
 	/* It was deleted by an earlier try of this call, if that is not the first one: only the first answer tells. */
 	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried) {
 		say_text("lost", "its key in etcd was gone when the command ended: somebody has deleted it, or the lease has ended");
@@ -324,8 +284,6 @@ void hold(struct session *session)
 	tell_held(session);
 	if (session->config.n == 1 && !session->arguments->quiet)
 		client_survey(&session->client);
-	if (!session->next_from && session->arguments->mode == ENTRY_EXCLUSIVE)
-		find_next(session);
 	while (!is_over(session)) {
 		const int64_t look_due = session->orphaned && !session->done ? session_now() + ORPHANS_AGAIN : DEADLINE_NEVER;
 
@@ -349,9 +307,6 @@ void hold(struct session *session)
 		}
 		if (session_now() >= session->renew_due)
 			renew(session);
-		/* The revision from which it is known who is next may be compacted: nothing is told from there on. */
-		if (session->canceled)
-			session->next_from = 0;
 		/* A stream that has ended is opened again after the next renewal, which looks at the key as well. */
 		if ((session->canceled || !session->client.watching) && watch_due == DEADLINE_NEVER)
 			watch_due = earlier(session->renew_due + NS_PER_MS, session->deadline);

@@ -119,7 +119,7 @@ int main(int argc, char **argv)
 		message("etcd", "is a part of me-only: use me-only etcd:NAME COMMAND", 0);
 		return EXIT_USAGE;
 	}
-	/* What me-only's caller has open is none of ours. Nor do we hold a folder that somebody wants to unmount. */
+	/* What me-only's caller has open is none of ours. */
 	syscall(SYS_close_range, (unsigned)(strcmp(argv[2], "take") ? PIPE_FD : PIPE_FD + 1), ~0U, 0);
 	/* Our end is me-only's: who ends a whole service, or a job with all its descendants, ends it, too, and the lock is given back. */
 	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)

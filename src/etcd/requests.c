@@ -83,6 +83,14 @@ json_t *compare_created(const struct keys *keys, const char *result, uint64_t re
 	return compare;
 }
 
+json_t *compare_modified(const struct keys *key, uint64_t revision)
+{
+	json_t *compare = json_pack("{s:s, s:s, s:o}", "target", "MOD", "result", "EQUAL", "mod_revision", number(revision));
+
+	add_keys(compare, key);
+	return compare;
+}
+
 json_t *operation(const char *kind, json_t *body)
 {
 	return json_pack("{s:o}", kind, body);

@@ -38,6 +38,9 @@ json_t *request_range(const struct keys *keys, enum order order, unsigned limit,
 /* Compares the create_revision of KEYS: RESULT is "EQUAL" or "GREATER". */
 json_t *compare_created(const struct keys *keys, const char *result, uint64_t revision);
 
+/* Compares whether the mod_revision of the key is REVISION: whether it is as it was read. */
+json_t *compare_modified(const struct keys *key, uint64_t revision);
+
 /* One operation of a transaction each; BODY is a request_range() or request_txn(). */
 json_t *operation(const char *kind, json_t *body);
 json_t *operation_put(const struct keys *keys, const char *value, uint64_t lease);	/* LEASE 0: the one that the key has */

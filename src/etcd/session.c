@@ -180,13 +180,13 @@ static void guard(struct session *session)
 		if (session->job >= 0)
 			syscall(SYS_pidfd_send_signal, session->job, SIGKILL, NULL, 0);
 		cgroup_kill(&session->cgroup);
-		family_signal(&session->family, SIGKILL);
+		family_signal(&session->family, SIGKILL, NULL);
 		session->force_pause = session->force_pause == 0 ? LOOK_AGAIN : session->force_pause < LOOK_SELDOM ? session->force_pause * 2 : LOOK_SELDOM;
 		session->force_due = session_now() + session->force_pause;
 	} else if (session_now() >= session->ask_due) {
 		/* As long as it lives it is me-only who asks. What was frozen until the deadline gets no more time. */
 		if (session->orphaned)
-			family_signal(&session->family, SIGTERM);
+			family_signal(&session->family, SIGTERM, NULL);
 		session->ask_due = DEADLINE_NEVER;
 	}
 }
@@ -204,7 +204,7 @@ bool session_attend(void *argument)
 			say_end(&line);
 			session->asked = session_now();
 		}
-		return session->orphaned || (session->resting && (session->changed || session->front || session->granted || session->own_gone || session->canceled || !session->client.watching));
+		return session->orphaned || (session->resting && (session->changed || session->granted || session->own_gone || session->canceled || !session->client.watching));
 	}
 	look_at_job(session);
 	guard(session);
@@ -253,9 +253,7 @@ void session_renew_place(struct session *session)
 {
 	session->lease = random_id();
 	session->created = session->token = session->granted = 0;
-	session->own_gone = session->front = false;
-	session->next_from = 0;
-	entry_free(&session->next);
+	session->own_gone = session->others = false;
 	entry_free(&session->gone);
 	name_key(session);
 	session->lease_asked = 0;
@@ -347,7 +345,9 @@ enum renewal session_renew(struct session *session, char **text)
 	read_keys(session, endpoint, &answer);
 	if (answer.code != CODE_OK)
 		goto out;
-	if (json_number(found(answer.body, 0), "create_revision") != session->created) {
+	if (!json_array_size(json_object_get(answer.body, "responses")) || !term) {
+		*text = copy("etcd's answer says nothing");
+	} else if (json_number(found(answer.body, 0), "create_revision") != session->created) {
 		*text = copy("its key in etcd is gone: somebody has deleted it, or the server has ended the lease too early");
 		renewal = RENEWAL_LOST;
 	} else if (header_number(answer.body, "raft_term") != term) {
@@ -356,6 +356,9 @@ enum renewal session_renew(struct session *session, char **text)
 		int64_t deadline = sent + ttl - MARGIN(ttl);
 
 		renewal = RENEWAL_DONE;
+		/* Where nothing is heard any more the stream would stay open for ever. */
+		if (session->client.watching && session->client.watch_endpoint != endpoint)
+			client_unwatch(&session->client);
 		session->revision = header_number(answer.body, "revision");
 		if (session->other.key)
 			session->changed = session->changed || session->other.end || json_number(found(answer.body, 1), "mod_revision") != session->other_modified;
@@ -438,19 +441,6 @@ static void own_event(struct session *session, const json_t *kv, bool deleted)
 	entry_free(&entry);
 }
 
-/* The one before us has the lock now, or has chosen its slot. */
-static void other_event(struct session *session, const json_t *kv)
-{
-	struct entry entry = { .key = NULL };
-
-	read_one(kv, &entry);
-	if (entry.key && entry.state == ENTRY_HELD && session->arguments->mode == ENTRY_EXCLUSIVE)
-		session->front = true;
-	else
-		session->changed = true;
-	entry_free(&entry);
-}
-
 void session_event(void *argument, json_t *result)
 {
 	struct session *session = argument;
@@ -470,13 +460,10 @@ void session_event(void *argument, json_t *result)
 		if (key && session->own.key && !strcmp(key, session->own.key)) {
 			own_event(session, kv, deleted);
 		} else if (session->phase == PHASE_HOLDING) {
-			hold_event(session, kv, deleted);
+			session->others = session->others || !deleted;
 			continue;
 		} else if (deleted) {
 			read_one(before ? before : kv, &session->gone);
-		} else {
-			other_event(session, kv);
-			continue;
 		}
 		session->changed = true;
 	}
@@ -547,5 +534,4 @@ void session_close(struct session *session)
 	keys_free(&session->other);
 	free(session->key);
 	entry_free(&session->gone);
-	entry_free(&session->next);
 }

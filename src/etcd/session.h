@@ -55,6 +55,7 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	int64_t renew_due;
 	unsigned failures;		/* of renewals in a row */
 	uint64_t created, token;	/* revisions; 0: no key, not held yet */
+	uint64_t modified;		/* of our key, when it was read the last time */
 	struct entry entry;		/* what the key's value says */
 	int64_t taken;			/* when */
 
@@ -65,11 +66,7 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	struct entry gone;		/* who was deleted, as it was then; key NULL: nobody */
 	uint64_t granted;		/* the revision of the write by which the one before us has handed the lock over; 0: it has not */
 
-	bool front;			/* the one that is watched has the lock now: we are next */
-
-	/* Who is after us. Known from revision NEXT_FROM on; later ones are told by the stream. */
-	struct entry next;		/* key NULL: nobody, or not known */
-	uint64_t next_from;		/* 0: not known */
+	bool others;			/* while we hold it: somebody may wait for it */
 	struct keys other;		/* the key that is watched beside ours; without an end, and key NULL: none */
 	uint64_t other_modified;	/* its revision */
 	uint64_t revision;		/* of etcd, when we have looked the last time: from there on it is watched */
@@ -138,12 +135,6 @@ void session_watch(struct session *session, struct keys *other, bool puts);
 /* Now, on CLOCK_BOOTTIME; and in ms since 1970. */
 int64_t session_now(void);
 uint64_t session_clock(void);
-
-/* Finds who is after us. */
-void find_next(struct session *session);
-
-/* The stream tells of the key-value pair KV of another one, while we hold the lock. */
-void hold_event(struct session *session, const json_t *kv, bool deleted);
 
 /* Takes the lock. Returns whether it is held; if not, me-only has been told why. */
 bool take(struct session *session);

@@ -126,6 +126,7 @@ static char *read_queue(struct session *session, struct line_of_entries *line, c
 		if (!strcmp(all.all[i].key, session->key)) {
 			line->ours_is_there = true;
 			session->created = all.all[i].created;
+			session->modified = all.all[i].modified;
 			if (all.all[i].state == ENTRY_HELD)
 				session->token = all.all[i].modified;
 		}
@@ -236,7 +237,7 @@ static char *entered(struct session *session, struct line_of_entries *line, stru
 		text = answer->text;
 		answer->text = NULL;
 	} else if (json_is_true(json_object_get(answer->body, "succeeded"))) {
-		session->created = session->token = session->revision = session->next_from = header_number(answer->body, "revision");
+		session->created = session->token = session->revision = header_number(answer->body, "revision");
 	} else {
 		text = read_queue(session, line, answer->body);
 	}
@@ -285,7 +286,8 @@ static char *acquire(struct session *session, struct line_of_entries *line, unsi
 	struct entries was = line->before;
 	struct answer answer, lease = { .code = CODE_OK };
 	char *value, *text = NULL;
-	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), NULL), *body;
+	/* As it was read: else a write of ours whose answer is on its way has taken the lock before, or somebody has handed it over. */
+	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), compare_modified(&session->own, session->modified), NULL), *body;
 
 	session->entry.slot = slot;
 	value = value_in(session, ENTRY_HELD);
@@ -370,9 +372,6 @@ static void watch(struct session *session, struct line_of_entries *line, enum qu
 {
 	uint64_t whom = verdict == QUEUE_WATCH_ALL ? UINT64_MAX : blocker->created;
 	struct keys keys;
-
-	/* One that is before us alone has the lock. */
-	session->front = session->arguments->mode == ENTRY_EXCLUSIVE && line->before.n == 1;
 	if (session->canceled)
 		client_unwatch(&session->client);
 	if (line->watched == whom && session->client.watching)
@@ -393,7 +392,7 @@ static void watch(struct session *session, struct line_of_entries *line, enum qu
 		return;
 	}
 	keys = keys_one(blocker->key);
-	session_watch(session, &keys, session->arguments->mode != ENTRY_SHARED);
+	session_watch(session, &keys, session->arguments->mode == ENTRY_SLOTS);
 	session->other_modified = blocker->modified;
 }
 
@@ -570,6 +569,8 @@ static enum step join(struct session *session, struct line_of_entries *line)
 		return failed(session, text);
 	if (session->token)
 		return STEP_HELD;
+	/* Who had to wait is not the only one, maybe. */
+	session->others = true;
 	own = find_own(session, line);
 	waiters = session->arguments->queue ? queue_count(line->before.all, line->before.n, &first) : 0;
 	if (own) {
@@ -643,10 +644,6 @@ static enum step wait_and_look(struct session *session, struct line_of_entries *
 		return join_again(session, line);
 	if (session->orphaned)
 		return STEP_OVER;
-	/* While the one before us has the lock there is time to see who is after us. */
-	if (session->front && !session->next_from)
-		find_next(session);
-	session->front = false;
 	if (!is_new(session, line))
 		return STEP_REST;
 	session->changed = false;
