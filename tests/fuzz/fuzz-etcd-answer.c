@@ -67,14 +67,12 @@ static void as_events(json_t *result)
 	const struct arguments arguments = { .mode = ENTRY_EXCLUSIVE };
 
 	for (size_t i = 0; i < 3; i++) {
-		struct session session = { .arguments = &arguments, .phase = phases[i], .created = 7, .next_from = 7, .own = keys_one("lock/1a") };
+		struct session session = { .arguments = &arguments, .phase = phases[i], .created = 7, .own = keys_one("lock/1a") };
 
 		session_event(&session, result);
 		/* Again, with what is known now. */
 		session_event(&session, result);
-		keys_free(&session.own);
-		entry_free(&session.gone);
-		entry_free(&session.next);
+		session_close(&session);
 	}
 }
 

@@ -197,6 +197,7 @@ static void file(void)
 	is_wrong("# \n\nENDPOINTS=a\n", ": line 3: a name that neither me-only nor etcdctl knows");
 	is_wrong("=a\n", ": line 1: a name that neither me-only nor etcdctl knows");
 	is_wrong("export\n", ": line 1 is not NAME=value");
+	is_wrong("ETCDCTL_API=3\nETCDCTL_ENDPOINT=a\n", ": line 2: a name that neither me-only nor etcdctl knows");
 	memset(large, '#', 69999);
 	is_wrong(large, " is no text file, or too large");
 	free(large);
