@@ -192,10 +192,11 @@ def overlaps(history):
                 if not together(first, second):
                     found.append(Violation("exclusion", f"{lock}: {first.id} ({first.mode}) and {second.id} ({second.mode}) ran "
                                            f"together for {overlap / SECOND:.3f} s", [first, second]))
-        for run in runs:
-            beside = [r for r in runs if r.mode == "n" and r.start <= run.start <= ends[r.id]]
-            slots = min((r.slots for r in beside), default=0)
-            if run.mode == "n" and len(beside) > slots:
+        beside = []
+        for run in (r for r in runs if r.mode == "n"):
+            beside = [r for r in beside if run.start <= ends[r.id]] + [run]
+            slots = min(r.slots for r in beside)
+            if len(beside) > slots:
                 found.append(Violation("exclusion", f"{lock}: {len(beside)} runs in {slots} slots", beside))
     return found
 
@@ -331,12 +332,14 @@ def liveness(history):
 def order(history):
     found = []
     for lock in locks(history):
-        known = [(history.created[run.key], run) for run in started(history, lock) if run.key in history.created]
-        for i, (created, run) in enumerate(known):
-            for later_created, later in known[i + 1:]:
-                if later_created < created and "x" in (run.mode, later.mode):
-                    found.append(Violation("order", f"{lock}: {run.id} started before {later.id}, whose key is older",
-                                           [run, later]))
+        newest = {}  # of those that have started, by mode: the youngest key and its run
+        for run in (r for r in started(history, lock) if r.key in history.created):
+            created = history.created[run.key]
+            for mode, (before_created, before) in newest.items():
+                if created < before_created and "x" in (mode, run.mode):
+                    found.append(Violation("order", f"{lock}: {before.id} started before {run.id}, whose key is older",
+                                           [before, run]))
+            newest[run.mode] = max(newest.get(run.mode, (0, None)), (created, run), key=lambda pair: pair[0])
     return found
 
 
@@ -397,7 +400,7 @@ def longest_take_over(history):
     for lock in locks(history):
         end = None
         for run in started(history, lock):
-            if end is not None and run.start > end:
+            if end is not None and run.start - end > longest:
                 waited = [r.launched for r in history.runs if r.lock == lock and r.launched <= run.start <= r.exited]
                 longest = max(longest, run.start - max(end, min(waited, default=run.start)))
             end = max(end or 0, run.end)

@@ -50,6 +50,8 @@ class Contender(threading.Thread):
     def choose(self):
         """Mostly short jobs, some longer than the lifetime of a lease; some that are hard to end."""
         ttl = self.trial.programs.ttl
+        if self.trial.short_jobs:
+            return self.make_run(self.random.uniform(0.02, 0.15), escapes=self.random.random() < 0.1)
         if self.calls == 0 and self is self.trial.contenders[0]:
             return self.make_run(3 * ttl, stubborn=True)  # there is always one to hit at the beginning
         low, high = self.random.choice([(0.05, 0.3)] * 6 + [(0.5, 1.4)] * 3 + [(1.4, 2.2)] * self.trial.long_jobs)

@@ -40,6 +40,7 @@ def parse(arguments):
     parser.add_argument("--auth-token-ttl", type=int, metavar="N",
                         help="users and passwords, with tokens that live for N seconds (0: none; --check: 2)")
     parser.add_argument("--faults", metavar="KIND,...", type=lambda text: text.split(","), help="only these")
+    parser.add_argument("--short-jobs", action="store_true", help="many short jobs: it is the hand-overs that are hit")
     parser.add_argument("--keep", metavar="FOLDER", help="copy all logs there")
     parser.add_argument("--scenes", action="store_true", help="only what --check does before the faults")
     parser.add_argument("--check", action="store_true",
@@ -102,6 +103,7 @@ def suffer(world, options, **more):
     trial = Trial(world, options.rule, options.seed, options.ttl, options.kill_after, quiet=options.check)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: trial.faults_end.set())
+    trial.short_jobs = options.short_jobs
     trial.contend()
     try:
         trial.afflict(options.seconds, options.faults, **more)

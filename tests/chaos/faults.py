@@ -78,7 +78,7 @@ class Lane(threading.Thread):
         The longer the jobs, the more there is to see of what outlives its lock; but who waits can be hit, too.
         """
         lengths = [1.6] * PATIENCE * long + [0.5] * PATIENCE + [0] * (PATIENCE // 4)
-        if self.random.random() < 0.3 and not long:
+        if self.trial.short_jobs or (self.random.random() < 0.3 and not long):
             lengths = [None]
         for length in lengths:
             with self.trial.choosing:

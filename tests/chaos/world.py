@@ -46,6 +46,7 @@ class Trial:
     def __init__(self, world, rule, seed, ttl, kill_after, quiet=False):
         self.world, self.cluster, self.seed, self.quiet = world, world.cluster, seed, quiet
         self.long_jobs = not quiet  # a bounded run waits for them at its end
+        self.short_jobs = False
         world.trials += 1
         self.logs = os.path.join(world.folder, f"logs-{world.trials}")
         os.mkdir(self.logs)
@@ -96,7 +97,7 @@ class Trial:
         for shape in shapes:
             contender = self.add(*shape)
             contender.start()
-            while contender is self.contenders[0] and not contender.holds():
+            while contender is self.contenders[0] and not self.short_jobs and not contender.holds():
                 time.sleep(0.02)
 
     def afflict(self, seconds, only=None, calm=10, in_order=0):
