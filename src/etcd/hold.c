@@ -6,7 +6,7 @@
  *  2. Who knows that the key is gone says so at once. Our key is watched, too: a live lease can be revoked by a server's mistake.
  *  3. The command is ended at the deadline by us, too: me-only may be stopped or gone.
  *  4. The key is deleted, and its lease left to lapse: so others can ask whether its holder has let go in good order, or was lost
- *     (take.c, rule 4).
+ *     (take.c, rule 4). Only if a request to make the key may still be under way the lease is ended, too: it would make it again.
  *  5. An exclusive lock is handed over, if somebody may wait: the transaction that deletes our key writes the next one's, if that is as it
  *     was read just before. That write is the one that takes the lock (take.c, rule 2). Nobody can be in between: at one moment the next
  *     one was the first after us, and whoever comes later is behind it. What the stream tells is no proof: a server can lose an event.
@@ -246,6 +246,9 @@ static void give_back(struct session *session)
 		say_end(&line);
 	}
 	answer_free(&answer);
+	/* A member that was stuck can still pass on what it was asked for then: without the lease that fails. */
+	if (session->doubtful)
+		session_withdraw(session);
 }
 
 /* --- keeping it -------------------------------------------------------------------------------------------------------------- */

@@ -253,7 +253,7 @@ void session_renew_place(struct session *session)
 {
 	session->lease = random_id();
 	session->created = session->token = session->granted = 0;
-	session->own_gone = session->others = false;
+	session->own_gone = session->others = session->doubtful = false;
 	entry_free(&session->gone);
 	name_key(session);
 	session->lease_asked = 0;

@@ -55,6 +55,7 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	int64_t renew_due;
 	unsigned failures;		/* of renewals in a row */
 	uint64_t created, token;	/* revisions; 0: no key, not held yet */
+	bool doubtful;			/* our key may be written once more, by a request whose answer was lost */
 	uint64_t modified;		/* of our key, when it was read the last time */
 	struct entry entry;		/* what the key's value says */
 	int64_t taken;			/* when */

@@ -268,8 +268,11 @@ static char *enter(struct session *session, struct line_of_entries *line)
 	}
 	text = session_granted(session, &lease);
 	if (!text && key.code != CODE_OK) {
+		/* The lease was not there yet: that is an answer. */
+		session->doubtful = key.code != CODE_NOT_FOUND && !session->config.user;
 		answer_free(&key);
 		client_call(&session->client, PATH_TXN, entry_request(session), limit_of(session), &key);
+		session->doubtful = session->doubtful || session->client.retried;
 	}
 	if (!text)
 		return entered(session, line, &key);
