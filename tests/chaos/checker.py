@@ -17,9 +17,9 @@ A run is the time from its job's first tick to the last of any of its processes.
 stopped together with it or is dead (Fault.excuses) its ticks are nobody's failure, and only the register is in their way: they
 are counted as late, and the register must have refused what they wrote.
 
-One thing more no client can prevent: servers before 3.4.31 (etcd's issue 15247) let a leader that comes back from a stuck disk or a
-stop end leases that live. A holder that hears of it ends its job in time; one that is deaf just then, because it is cut off or its
-helper is stopped, does so at its deadline, which is later. Such overlaps are counted apart.
+One thing more no client can prevent: servers before 3.4.31 (etcd's issue 15247) let a leader that comes back from a stuck disk or
+a stop end leases that live. A holder that hears of it ends its job in time; one that is deaf just then, because it is cut off or
+its helper is stopped, does so at its deadline, which is later. Such overlaps are counted apart.
 """
 import json
 import os
@@ -108,6 +108,7 @@ class History:
     faults: list = field(default_factory=list)
     writes: list = field(default_factory=list)
     created: dict = field(default_factory=dict)  # key: its create_revision
+    came_back: list = field(default_factory=list)  # keys made again after their run
     unserved: list = field(default_factory=list)  # runs that did not get their turn after the faults had stopped
     left: list = field(default_factory=list)  # keys and leases that stayed
 
@@ -380,6 +381,7 @@ def figures(history):
         "runs with late ticks": superseded,
         "writes accepted": sum(w.accepted for w in history.writes),
         "late writes refused": sum(not w.accepted for w in history.writes),
+        "keys that came back": len(history.came_back),
         "order known": sum(r.key in history.created for r in runs),
         "longest end after a cut, s": round(max(after_cut, default=0), 2),
         "longest take-over, s": round(longest_take_over(history), 2),
@@ -387,7 +389,7 @@ def figures(history):
 
 
 def members_fault(history, run):
-    """The faults of members that cost a run its lock, if nothing was done to the run's own user. The cluster being down is none."""
+    """The faults that cost a run its lock, if they were those of members and not all were down for long."""
     near = faults_before(history, run)
     if run.status != 5 or any(f.contender is not None or f.kind == "cluster down, long" for f in near):
         return []

@@ -24,7 +24,7 @@ class World:
         self.folder = folder
         self.cluster = Cluster(folder, token_ttl)
         self.revokes_early = self.cluster.revokes_early()
-        self.created = {}  # keys and their create_revision, of all trials
+        self.created = {}  # keys and their first and last create_revision, of all trials
         self.trials = self.contenders = 0
         threading.Thread(target=self._observe, daemon=True).start()
 
@@ -34,7 +34,8 @@ class World:
         while True:
             try:
                 for entry in client.entries("chaos/", serializable=True, keys_only=True):
-                    self.created[unb64(entry["key"])] = int(entry["create_revision"])
+                    key, created = unb64(entry["key"]), int(entry["create_revision"])
+                    self.created[key] = (self.created.get(key, (created,))[0], created)
             except EtcdError:
                 pass
             time.sleep(POLL)
@@ -164,9 +165,15 @@ class Trial:
     def collect(self):
         """The jobs' logs and the registers become part of the history."""
         history = self.history
-        history.created = self.world.created
         for run in history.runs:
             checker.read_job(run, os.path.join(self.logs, run.id + ".log"))
+        tokens = {run.key: run.token for run in history.runs}
+        for key, (first, last) in list(self.world.created.items()):
+            # A key made after the lock was taken under it: a write that had been under way for long has made it again.
+            if tokens.get(key) and last > tokens[key]:
+                history.came_back.append(key)
+            if not tokens.get(key) or first <= tokens[key]:
+                history.created[key] = first
         for lock in checker.locks(history):
             history.writes += checker.read_register(lock, self.register(lock) + ".log")
         return history
