@@ -341,6 +341,8 @@ static void tell(struct session *session, const char *word, const struct entry *
 		say_number(&line, "timeout", 1);
 	if (entry)
 		entry_describe(entry, &session->me, "", &line);
+	else
+		say_pair(&line, "other", "one that was lost a moment ago");
 	if (all_slots)
 		say_number(&line, "slots", all_slots);
 	say_end(&line);
