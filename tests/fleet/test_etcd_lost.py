@@ -108,6 +108,25 @@ def test_nobody_starts_beside_a_command_that_is_being_stopped(c, store, prefix, 
     assert scratch.read_bytes() == b""
 
 
+@pytest.mark.parametrize("words", [("stubborn",), ()], ids=["stubborn", "plain"])
+@pytest.mark.parametrize("holder_first", [True, False], ids=["holder first", "holder last"])
+def test_all_leases_of_a_line_end_at_once(c, store, prefix, tmp_path, words, holder_first):
+    """A server's mistake can do that. Who was in line does not start beside the command that is being stopped."""
+    scratch = tmp_path / "witness"
+    script = ("trap '' TERM; " if words else "") + 'exec "$@"'
+    holder = c.start("-q", c.lock, "sh", "-c", script, "sh", program("witness"), scratch, "100000", "up")
+    assert read_line(holder.stdout) == b"up\n"
+    line = Line(c, store)
+    waiters = [line.wait("-q", command=(program("witness"), scratch, "0", "mine")) for _ in range(3)]
+    for entry in line.entries() if holder_first else reversed(line.entries()):
+        store.revoke(entry.lease)
+    for p in waiters:
+        out, _ = p.communicate(timeout=DEADLINE)
+        assert (p.returncode, out) in ((0, b"mine\n"), (3, b""))
+    assert holder.wait(DEADLINE) == 5
+    assert scratch.read_bytes() == b""
+
+
 def test_a_child_that_is_left_is_ended_too(c, store, prefix, ticks):
     """me-only has gone with the command; the helper does it."""
     p = c.start("-q", c.lock, *ticks.job("leave", "stubborn", "child", "daemon"))
@@ -124,6 +143,10 @@ def test_a_child_that_is_left_is_ended_too(c, store, prefix, ticks):
 
 def kill(server):
     server.kill()
+
+
+def end(server):
+    server.end()
 
 
 def pause(server):
@@ -153,20 +176,20 @@ def test_the_network_is_cut(callers, own_etcd, proxy, ticks, cut):
     assert_lost(c, p, ticks, by=confirmed + TTL)
 
 
-@pytest.mark.parametrize("how", [kill, pause])
+@pytest.mark.parametrize("how", [kill, end, pause])
 def test_a_server_that_comes_back_in_time_is_not_noticed(callers, own_etcd, ticks, how):
     c = callers(own_etcd)
     p = begin(c, ticks)
     how(own_etcd)
     time.sleep(2.5)  # longer than between renewals, shorter than the lock lasts
-    if how is kill:
-        own_etcd.start()
-    else:
+    if how is pause:
         own_etcd.resume()
+    else:
+        own_etcd.start()
     entry, = own_etcd.client().entries(c.lock[5:] + "/")
     store = own_etcd.client()
-    end = boottime() + TTL + 1
-    wait_for(lambda: boottime() > end, "the time has passed that the lock would last alone", timeout=60)
+    over = boottime() + TTL + 1
+    wait_for(lambda: boottime() > over, "the time has passed that the lock would last alone", timeout=60)
     assert p.poll() is None and "term" not in ticks.seen()
     assert store.time_left(entry.lease) > 0
     p.terminate()
@@ -263,8 +286,8 @@ def test_me_only_is_stopped_for_a_while(c, ticks):
     """The helper renews without it. Then the time of which me-only knows is over: to end the job is safe, not to end it is, too."""
     p = begin(c, ticks)
     os.kill(p.pid, signal.SIGSTOP)
-    end = boottime() + TTL + 1
-    wait_for(lambda: boottime() > end, "the time has passed that the lock would last alone", timeout=60)
+    over = boottime() + TTL + 1
+    wait_for(lambda: boottime() > over, "the time has passed that the lock would last alone", timeout=60)
     ticks.grow()
     os.kill(p.pid, signal.SIGCONT)
     p.terminate()

@@ -1,6 +1,7 @@
 """A job that asks for the lock under which it runs, and --held."""
 import os
 import re
+import sys
 
 import pytest
 
@@ -151,6 +152,40 @@ def test_a_child_that_has_the_lock_of_a_command_that_has_ended(c, tmp_path):
         f.write("\n")
     wait_for(out.exists, "it has an answer")
     assert out.read_text() == "4\n"
+
+
+# Becomes USER and then a command that holds a lock; a child of it stays root, and asks under that lock.
+HAND_DOWN = """
+import os, sys
+user, split = int(sys.argv[1]), sys.argv.index("--ask")
+ours, theirs = os.pipe()
+if os.fork() == 0:
+    os.close(theirs)
+    os.read(ours, 1)
+    print(os.spawnv(os.P_WAIT, sys.argv[split + 1], sys.argv[split + 1:]), flush=True)
+    os._exit(0)
+os.close(ours)
+os.dup2(theirs, 9)
+os.setresgid(user, user, user)
+os.setresuid(user, user, user)
+os.execv(sys.argv[2], sys.argv[2:split])
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("owner, held", [(0, 0), (1, 1)], ids=["root's", "a stranger's"])
+def test_a_stranger_cannot_hand_his_lock_down(c, owner, held):
+    """Who is told that it runs under the lock runs: so only this user's locks and root's count. To refuse, all count."""
+    for argv, status in ((("--held", c.lock), held), (("-w", "inf", c.lock, "echo", "ran"), 4)):
+        p = c.start_(sys.executable, "-ISc", HAND_DOWN, str(owner), ME_ONLY, "-q", c.lock, "sh", "-c",
+                     "echo up; read line; exec 9>&-; exec sleep 1000", "--ask", ME_ONLY, "-q", *argv, stdin=-1, env=environment(c.env))
+        assert read_line(p.stdout) == b"up\n"
+        p.stdin.write(b"\n")
+        p.stdin.flush()
+        assert read_line(p.stdout) == b"%d\n" % status
+        p.kill()
+        p.wait(DEADLINE)
+        wait_for(lambda: c.run("-q", c.lock, "true").returncode == 0, "it is free")
 
 
 def test_asking_whether_it_is_held_needs_the_cluster(c):

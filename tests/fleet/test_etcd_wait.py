@@ -268,6 +268,33 @@ def test_a_wait_outlasts_restarts_of_the_server(callers, own_etcd):
     assert [p.communicate(timeout=DEADLINE)[0] for p in waiters] == [b"0\n", b"1\n"]
 
 
+def test_a_network_that_is_slow(callers, own_etcd, proxy):
+    """A fifth of a second in each direction."""
+    wire = proxy(own_etcd)
+    wire.delay = 0.2
+    c = callers(wire)
+    line = Line(c, own_etcd.client())
+    holder = c.hold("-q")
+    p = line.wait("-q")
+    assert c.run("-q", c.lock, "true").returncode == 4
+    assert release(holder) == 0
+    assert p.communicate(timeout=DEADLINE)[0] == b"mine\n"
+    assert line.entries() == []
+
+
+def test_a_wait_outlasts_connections_that_are_reset(callers, own_etcd, proxy):
+    wire = proxy(own_etcd)
+    c = callers(wire)
+    line = Line(c, own_etcd.client())
+    holder = c.hold("-q", "--ttl", "10")
+    p = line.wait("-q", "--ttl", "10")
+    for _ in range(3):
+        wire.reset()
+        wait_renewed(line.store, line.entries()[1].lease)
+    assert release(holder) == 0
+    assert p.communicate(timeout=DEADLINE)[0] == b"mine\n"
+
+
 def test_a_wait_outlasts_a_compaction(callers, own_etcd):
     """Also when the watch is opened again: the server has been restarted."""
     c = callers(own_etcd)
