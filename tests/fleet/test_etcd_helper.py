@@ -1,0 +1,240 @@
+"""me-only does not depend on its helper: one that lies, hangs, dies or is not there (src/etcd/PROTOCOL.md)."""
+import os
+import re
+import shutil
+import signal
+import sys
+
+import pytest
+
+from fleet import DEADLINE, BUILD, ME_ONLY, Ticks, boottime, children_of, environment, is_alive, release, said, wait_for
+
+# A helper as a script: "say" sends a packet, "hear" receives one; BOOTTIME is now, in nanoseconds.
+# A helper has to be a binary: it is Python's, and its first argument, the version of the protocol, is the name of the script.
+FRAME = """
+import os, signal, socket, sys, time
+os.dup2(os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC), 2)
+s = socket.socket(fileno=0)
+say = lambda text: s.send(text if isinstance(text, bytes) else text.encode())
+hear = lambda: s.recv(65536).decode()
+now = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+SECOND = 1000000000
+def held(seconds, **more):
+    say("held\\ntoken 7\\nuntil %d\\nkey k/1" % (now() + seconds * SECOND) + "".join("\\n%s %s" % kv for kv in more.items()))
+def until(seconds):
+    say("until\\nuntil %d\\nat %d" % (now() + seconds * SECOND, now()))
+def rest():
+    while True:
+        time.sleep(1000)
+{script}
+"""
+
+
+@pytest.fixture
+def helper(start, tmp_path, lock):
+    """helper(SCRIPT, OPTION..., job=) starts a me-only whose helper is the script."""
+    folder = tmp_path / "helpers"
+    folder.mkdir(mode=0o755)
+
+    def helper_(script, *options, job=("echo", "ran"), **kw):
+        shutil.copy(os.path.realpath(sys.executable), folder / "etcd")
+        (folder / "1").write_text(FRAME.replace("{script}", script))
+        return start(ME_ONLY, *options, lock, *job, cwd=folder, env=environment(ME_ONLY_EXEC_PATH=str(folder), PYTHONHOME=sys.prefix), **kw)
+
+    return helper_
+
+
+def ended(p):
+    out, err = p.communicate(timeout=DEADLINE)
+    return p.returncode, out, err.decode()
+
+
+REFUSING = {
+    "it fails": 'say("failed\\ntext a reason")',
+    "it fails without a word": 'say("failed")',
+    "it ends": "pass",
+    "it ends with a status": "sys.exit(7)",
+    "it is killed": "os.kill(os.getpid(), 9)",
+    "it closes the socket": "s.close(); os.close(1)\nrest()",
+    "it fails with control characters": 'say("failed\\ntext a \\x1b[31m\\x07reason")',
+    "it fails at length": 'say("failed\\ntext " + "x" * 4000)',
+    "the lock is over already": "held(-5); rest()",
+    "the lock has no time": 'say("held\\ntoken 7")\nrest()',
+    "the lock was over in the past century": 'say("held\\ntoken 7\\nuntil -1")\nrest()',
+}
+
+
+@pytest.mark.parametrize("script", REFUSING.values(), ids=REFUSING.keys())
+def test_nothing_is_run(helper, lock, script):
+    p = helper(script)
+    status, out, err = ended(p)
+    assert out == b"" and status in (3, 5), (status, out, err)
+    assert re.fullmatch(rf"me-only: {lock}: [^\n]+\n", err) and "\x1b" not in err and "\x07" not in err, err
+
+
+def test_its_reason_is_told(helper, lock):
+    assert ended(helper(REFUSING["it fails"])) == (3, b"", f"me-only: {lock}: a reason\n")
+
+
+def test_how_it_has_ended_is_told(helper, lock):
+    assert "by signal 9" in ended(helper(REFUSING["it is killed"]))[2]
+    assert "with status 7" in ended(helper(REFUSING["it ends with a status"]))[2]
+
+
+@pytest.mark.parametrize("word", ["busy", "nested"])
+@pytest.mark.parametrize("who", ["", "\\npid 12\\nuser mo\\nhost h\\nsince 0\\ncommand c", "\\npid x\\nsince y\\ntrusted z", "\\npid -1\\nsince -99999999999999999999",
+                                 "\\nother who\\x1b[31m", "\\npid 99999999999999999999\\nuser \\x1b[31m\\nhost \\x07\\ncommand \\x7f",
+                                 "\\n\\n\\n", "\\npid", "\\npid "])
+def test_a_holder_of_whom_anything_is_said(helper, lock, word, who):
+    status, out, err = ended(helper(f'say("{word}{who}"); rest()'))
+    assert (status, out) == (4, b"")
+    assert re.fullmatch(rf"me-only: {lock}: [^\n]+\n", err) and not re.search("[\0-\x09\x0b-\x1f\x7f]", err), err
+
+
+@pytest.mark.parametrize("noise", ["", "a word that nobody knows", "held-not", "until", "lost and found", "\\0\\0", "\\n\\n", "x" * 4000, "kept\\nkept", "yes no"])
+def test_what_is_not_understood_is_passed_over(helper, noise):
+    p = helper(f'say("trying"); say("{noise}" or " "); held(60); hear(); say("{noise}" or " ")\nwhile not hear().startswith("done"): pass\nsay("released")')
+    assert ended(p) == (0, b"ran\n", "")
+
+
+@pytest.mark.parametrize("script", ['[say(os.urandom(100).replace(b"\\n", b"x") or b"x") for _ in range(1000)]',
+                                    '[say("waiting\\npid %d" % n) for n in range(1, 1000)]', '[say("note\\ntext n") for _ in range(10)]',
+                                    '[say("trying") for _ in range(1000)]'], ids=["random", "waiting", "notes", "trying"])
+def test_a_helper_that_talks_much(helper, script):
+    p = helper(f'{script}; held(60)\nwhile not hear().startswith("done"): pass\nsay("released")', "-q", "-w", "inf")
+    status, out, _ = ended(p)
+    assert (status, out) == (0, b"ran\n")
+
+
+# ---- the deadline ----
+
+@pytest.fixture
+def ticks(tmp_path):
+    return Ticks(tmp_path / "ticks")
+
+
+def assert_ended_by(p, ticks, lock, by):
+    status, out, err = ended(p)
+    assert (status, out) == (5, b""), err
+    assert re.search(rf"me-only: {lock}: lost\b[^\n]*\n\Z", err), err
+    assert ticks.last() < by and ticks.living() == set()
+
+
+@pytest.mark.parametrize("words", [(), ("stubborn", "child", "daemon", "bare")], ids=["plain", "family"])
+def test_a_helper_that_falls_silent(helper, lock, ticks, words):
+    before = boottime()
+    p = helper("held(4); rest()", "-k", "1", job=ticks.job(*words))
+    ticks.wait_for("job")
+    assert_ended_by(p, ticks, lock, before + 4 + 2)
+
+
+def test_a_time_that_has_passed_is_final(helper, lock, ticks):
+    """Whatever is said afterwards."""
+    script = 'held(3)\nend = now() + 3 * SECOND\nwhile now() < end: time.sleep(0.001)\n' \
+             'for n in range(1000):\n    until(20)\n    time.sleep(0.001)\nrest()'
+    before = boottime()
+    p = helper(script, "-k", "1", job=ticks.job("stubborn"))
+    ticks.wait_for("job")
+    assert_ended_by(p, ticks, lock, before + 3 + 2)
+
+
+@pytest.mark.parametrize("until", ["until", "until x", "until ", "until -1", "until 0", "until 1", "x 9"])
+def test_what_is_no_time_changes_nothing(helper, lock, ticks, until):
+    before = boottime()
+    p = helper(f'held(3); say("until\\n{until}"); rest()', "-k", "1", job=ticks.job("stubborn"))
+    ticks.wait_for("job")
+    assert_ended_by(p, ticks, lock, before + 3 + 2)
+
+
+def test_a_time_in_good_time_is_believed(helper, ticks):
+    script = 'held(3); until(20)\nwhile not hear().startswith("done"): pass\nsay("released")'
+    p = helper(script, "-k", "1", job=ticks.job())
+    ticks.wait_for("job")
+    end = boottime() + 4
+    wait_for(lambda: boottime() > end, "the first time has passed")
+    ticks.grow()
+    p.terminate()
+    assert p.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize("script", ['say("lost\\ntext a reason"); rest()', "os.kill(os.getpid(), 9)", "pass", "s.close(); os.close(1); rest()"],
+                         ids=["lost", "killed", "ended", "closed"])
+def test_a_lock_that_is_lost(helper, lock, ticks, script):
+    p = helper(f'held(60)\nwhile not os.path.exists("{ticks.path}") or "daemon" not in open("{ticks.path}").read(): time.sleep(0.01)\n{script}', job=ticks.job("stubborn", "daemon"))
+    status, _, err = ended(p)
+    assert status == 5 and ticks.living() == set()
+    assert re.fullmatch(rf"me-only: {lock}: lost at [^\n]*; the command was stopped[^\n]*\n", err), err
+    assert ("a reason" in err) == ("a reason" in script)
+
+
+def test_a_helper_that_never_gives_the_lock_back(helper):
+    """It is not waited for for ever."""
+    p = helper("held(60); rest()", job=("sh", "-c", "exit 7"))
+    assert p.wait(DEADLINE) == 7
+
+
+def test_the_helper_has_nothing_of_the_callers(helper, tmp_path):
+    """It has a session of its own, no descriptors but the protocol's and standard error, and no secret in its arguments."""
+    script = 'open("{}", "w").write(repr((os.getsid(0) == os.getpid(), sorted(os.listdir("/proc/self/fd"), key=int), sys.argv)))\nsay("failed")'
+    reader, writer = os.pipe()
+    p = helper(script.format(tmp_path / "seen"), "-w", "3", "--ttl", "20", "-j2", pass_fds=[writer], job=("echo", "a secret"))
+    ended(p)
+    os.close(reader)
+    os.close(writer)
+    seen = (tmp_path / "seen").read_text()
+    assert seen.startswith("(True, ") and "secret" not in seen and "command=echo" in seen
+    fds = re.search(r"\[([^]]*)\]", seen)[1].replace("'", "").split(", ")
+    # One more is what lists them.
+    assert str(writer) not in fds and set(fds[:4]) == {"0", "1", "2", "3"} and len(fds) <= 5, fds
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_there_is_an_answer(helper, number):
+    p = helper("say('trying'); rest()", "-w", "inf")
+    hidden = wait_for(lambda: children_of(p.pid), "a helper")
+    p.send_signal(number)
+    assert p.wait(DEADLINE) == -number
+    # What it is about is over: whoever hangs there is not left behind, or sees it by the end of its socket.
+    for pid in hidden:
+        assert not is_alive(pid) or os.path.exists(f"/proc/{pid}")
+
+
+# ---- no helper ----
+
+def test_no_helper(start, lock, tmp_path):
+    p = start(ME_ONLY, lock, "echo", "ran", env=environment(ME_ONLY_EXEC_PATH=str(tmp_path)))
+    status, out, err = ended(p)
+    assert (status, out) == (3, b"") and re.fullmatch(rf"me-only: (.*etcd|{lock}): [^\n]*not there[^\n]*\n", err), err
+
+
+def test_a_helper_that_cannot_be_run(start, lock, tmp_path):
+    (tmp_path / "etcd").write_bytes(b"\x7fELF nothing")
+    (tmp_path / "etcd").chmod(0o755)
+    p = start(ME_ONLY, lock, "echo", "ran", env=environment(ME_ONLY_EXEC_PATH=str(tmp_path)))
+    status, out, err = ended(p)
+    assert (status, out) == (3, b"") and err.startswith("me-only: ") and err.count("\n") == 1, err
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_root_runs_no_helper_that_others_can_write(start, lock, tmp_path, what):
+    shutil.copy(os.path.join(BUILD, "libexec", "me-only", "etcd"), tmp_path / "etcd")
+    os.chmod(tmp_path / "etcd" if what == "file" else tmp_path, 0o777)
+    p = start(ME_ONLY, lock, "echo", "ran", env=environment(ME_ONLY_EXEC_PATH=str(tmp_path)))
+    status, out, err = ended(p)
+    assert (status, out) == (3, b"") and "others can write" in err, err
+
+
+@pytest.mark.parametrize("argv", [(), ("2", "take", "x"), ("1", "take"), ("1", "steal", "x"), ("1", "take", "x", "ttl=x"), ("1", "take", "x", "nonsense"), ("--help",)],
+                         ids=" ".join)
+def test_the_helper_alone_takes_nothing(call, argv, etcd):
+    """Somebody who starts it by hand is told so, or it ends."""
+    before = etcd.client().leases()
+    r = call(os.path.join(BUILD, "libexec", "me-only", "etcd"), *argv, env=environment(etcd.env))
+    assert r.returncode != 0 or argv == ("--help",) or r.stdout or r.stderr, r
+    assert etcd.client().entries("x/") == [] and etcd.client().leases() <= before | etcd.client().leases()
+
+
+def test_a_run_with_the_real_one(c):
+    holder = c.hold("-q")
+    assert release(holder) == 0 and said(holder.stderr.read()) == ""
