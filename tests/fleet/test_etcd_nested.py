@@ -178,7 +178,7 @@ def test_a_stranger_cannot_hand_his_lock_down(c, owner, held):
     """Who is told that it runs under the lock runs: so only this user's locks and root's count. To refuse, all count."""
     for argv, status in ((("--held", c.lock), held), (("-w", "inf", c.lock, "echo", "ran"), 4)):
         p = c.start_(sys.executable, "-ISc", HAND_DOWN, str(owner), ME_ONLY, "-q", c.lock, "sh", "-c",
-                     "echo up; read line; exec 9>&-; exec sleep 1000", "--ask", ME_ONLY, "-q", *argv, stdin=-1, env=environment(c.env))
+                     "echo up; read line; echo >&9; exec sleep 1000", "--ask", ME_ONLY, "-q", *argv, stdin=-1, env=environment(c.env))
         assert read_line(p.stdout) == b"up\n"
         p.stdin.write(b"\n")
         p.stdin.flush()
