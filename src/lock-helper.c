@@ -256,6 +256,8 @@ _Noreturn static void become_helper(struct start *start, const char *name)
 	setsid();
 	if (dup2(socket, STDIN_FILENO) < 0 || dup2(socket, STDOUT_FILENO) < 0 || (start->pipe >= 0 && dup2(pipe, PIPE_FD) < 0))
 		start->failed = -errno;
+	else if (syscall(SYS_close_range, start->pipe < 0 ? PIPE_FD : PIPE_FD + 1, ~0U, 0) && errno != ENOSYS)
+		start->failed = -errno;
 	else
 		start->failed = helper_become(name, start->program, start->argv, session.path);
 	_exit(EXIT_FAILURE);
@@ -484,10 +486,10 @@ static int hear(struct lock *lock, struct lock_wait *wait)
 
 		if (waiting && wait->attend && deadline_now() >= wait->due && (r = wait->attend(wait, lock)))
 			return r;
-		if (deadline_now() >= limit && !waiting)
-			return cannot(lock, "the helper does not answer", -EPROTO);
-		if (deadline_now() >= limit)
-			return -ETIMEDOUT;
+		if (deadline_now() >= limit) {
+			end_helper();
+			return waiting ? -ETIMEDOUT : cannot(lock, "the helper does not answer", -EPROTO);
+		}
 		if (poll(&control, 1, deadline_poll_timeout(waiting ? deadline_earlier(limit, wait->due) : limit)) <= 0)
 			continue;
 		r = receive();
@@ -510,11 +512,21 @@ static int hear(struct lock *lock, struct lock_wait *wait)
 	}
 }
 
+/* Without /proc nobody could find all that the command has started, nor know whether this is a job of its own lock. */
+static int check_proc(struct lock *lock)
+{
+	struct process process;
+
+	return process_read(getpid(), &process) ? cannot(lock, "/proc cannot be read, which such a lock needs; nothing was run", -EPROTO) : 0;
+}
+
 static int helper_take(struct lock *lock, struct lock_wait *wait)
 {
 	struct start start;
-	int r;
+	int r = check_proc(lock);
 
+	if (r)
+		return r;
 	prepare_take(&start, lock, wait);
 	r = begin(lock, &start, true);
 	if (r)
@@ -632,8 +644,8 @@ static void helper_release(struct lock *lock)
 			take_in(lock);
 		}
 	}
-	/* One that is stopped would stay for ever; its time is over, or it has been waited for. */
-	if (!session.ended && is_there() && process_is_stopped(session.helper))
+	/* What is lost it cannot give back; and one that is stopped would stay for ever. */
+	if (!session.ended && is_there() && (lock->lost || clock_now(CLOCK_BOOTTIME) >= lock->until || process_is_stopped(session.helper)))
 		kill(session.helper, SIGKILL);
 }
 
@@ -643,8 +655,10 @@ static int helper_is_ours(struct lock *lock)
 {
 	struct lock_wait wait = { .due = DEADLINE_NEVER };
 	struct start start;
-	int r;
+	int r = check_proc(lock);
 
+	if (r)
+		return r;
 	prepare(&start, lock, "held");
 	r = begin(lock, &start, false);
 	if (r)
