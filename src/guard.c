@@ -128,6 +128,11 @@ void guard_look(struct guard *guard, struct lock *lock)
 	}
 	if (guard->asked && now() >= guard->force_due) {
 		force(guard, lock);
+		/* One that has more rights than we have: that nobody stops it must not stay unsaid until it ends. */
+		if (guard->pause >= LOOK_SELDOM && !guard->complained) {
+			message(lock->spec, "lost, but not all of the command can be ended; waiting for it", 0);
+			guard->complained = true;
+		}
 		guard->pause = guard->pause == 0 ? LOOK_AGAIN : deadline_earlier(guard->pause * 2, LOOK_SELDOM);
 		wake_at(guard, now() + guard->pause);
 	} else {

@@ -27,6 +27,7 @@ struct guard {
 	const char *why;
 	bool asked;		/* it was time to end the command */
 	bool told, forced;	/* it was: SIGTERM, SIGKILL */
+	bool complained;	/* that it does not end */
 	bool known;		/* the lock is known to be lost, not only about to be */
 	bool found;		/* there was something to be ended */
 };

@@ -215,7 +215,10 @@ _Noreturn static void become_command(struct job *job)
 	 * sees us stopped. SIGCONT ends that. The time for it is short, with a long PATH on slow disks a little longer.
 	 */
 	set_mask(&job->mask, NULL);
-	_exit(execute(job->lock, job->options));
+	r = execute(job->lock, job->options);
+	/* The memory is shared, but with -o's gate, behind which no lock lapses. */
+	job->lock->unused = true;
+	_exit(r);
 }
 
 static int cannot_start(const struct job *job, int error)

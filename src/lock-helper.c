@@ -310,7 +310,8 @@ static int start_helper(struct lock *lock, struct start *start, int ours)
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	session.helper = 0;
-	lock->spec = session.path;
+	if (*session.path)
+		lock->spec = session.path;
 	if (start->failed == -ENOENT)
 		return cannot(lock, "the helper for such locks is not there; it is built with libcurl and jansson", -EPROTO);
 	if (start->failed == -EPERM)
@@ -626,7 +627,7 @@ static void helper_release(struct lock *lock)
 	close(lock->fd);
 	/* What was said while we were stopped. */
 	helper_serve(lock, 0, 0);
-	say("done", -1);
+	say(lock->unused ? "done\nunused 1" : "done", -1);
 	lock->fd = lock->watched = -1;
 	while (!session.ended && !lock->lost && clock_now(CLOCK_BOOTTIME) < lock->until && deadline_now() < limit) {
 		struct pollfd control = { .fd = session.control, .events = POLLIN };

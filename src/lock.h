@@ -34,6 +34,7 @@ struct lock {
 	int64_t confirmed;	/* when that was said the last time (CLOCK_BOOTTIME, ns) */
 	const char *trouble;	/* why that has not been moved for a while; NULL: not known */
 	const char *lost;	/* why it is lost already; NULL: it is not. Also set by release() */
+	bool unused;		/* the command could not be run */
 	pid_t helper;		/* a child of ours that is none of the command's; 0: none */
 };
 

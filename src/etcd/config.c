@@ -130,7 +130,7 @@ static char *from_file(struct settings *settings, const char *file, char **text)
 	n = fstat(fd, &status) ? -1 : read(fd, *text, LARGEST_FILE);
 	if (n < 0)
 		error = memory_format("%s: %s", file, strerror(errno));
-	else if (n == LARGEST_FILE || strlen(*text) != (size_t)n)
+	else if (!S_ISREG(status.st_mode) || n == LARGEST_FILE || strlen(*text) != (size_t)n)
 		error = memory_format("%s is no text file, or too large", file);
 	close(fd);
 	for (char *line = *text, *next; !error && line; line = next, number++) {
@@ -141,6 +141,8 @@ static char *from_file(struct settings *settings, const char *file, char **text)
 	}
 	if (!error && (status.st_mode & 0007) && (settings->password || (settings->user && strchr(settings->user, ':'))))
 		error = memory_format("%s holds a password, and others can read it: chmod o= %s", file, file);
+	if (!error && ((status.st_mode & 0002) || (status.st_uid != 0 && status.st_uid != geteuid())))
+		error = memory_format("%s is not used: another user can write it", file);
 	return error;
 }
 

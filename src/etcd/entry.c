@@ -190,7 +190,8 @@ void entry_describe(const struct entry *entry, const struct identity *me, const 
 	add_pair(line, prefix, "host", entry->who.host);
 	add_pair(line, prefix, "user", entry->who.user);
 	add_pair(line, prefix, "command", entry->who.command);
-	add_count(line, prefix, "since", entry->since);
+	if (entry->since)
+		add_count(line, prefix, "since", entry->since);
 	if (entry->mode == ENTRY_SLOTS)
 		add_count(line, prefix, "slot", entry->slot);
 	if (identity_is_trusted(&entry->who, me))

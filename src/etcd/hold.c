@@ -229,7 +229,7 @@ static void give_back(struct session *session)
 	struct line line;
 
 	session->phase = PHASE_GIVING_BACK;
-	if (left > 0 && session->arguments->hold_for && keep_on(session, left, limit)) {
+	if (left > 0 && session->arguments->hold_for && !session->unused && keep_on(session, left, limit)) {
 		say(&line, "released");
 		say_end(&line);
 		return;

@@ -150,6 +150,7 @@ static void hear_me_only(struct session *session)
 			take_job(session, &message, text);
 		} else if (!strncmp(text, "done", 4)) {
 			session->done = session->job_ended = session->news = true;
+			session->unused = strstr(text, "\nunused 1") != NULL;
 			forget_fd(session, session->job);
 		}
 	}

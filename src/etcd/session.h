@@ -75,6 +75,7 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	/* me-only and the command. */
 	bool orphaned;			/* me-only has gone */
 	bool done;			/* it has said that the command has ended */
+	bool unused;			/* the command could not be run */
 	bool pipe_closed;		/* nobody has the lock pipe any more */
 	bool started;			/* the command is */
 	int job;			/* its pidfd; -1: not started, or there are no pidfds here */

@@ -182,9 +182,9 @@ static void descriptions(void)
 	is_described(entry, &mo, "holder-", "\nholder-pid 4242\nholder-host web1\nholder-user mo\nholder-command a host evil\nholder-since 5\nholder-trusted 1");
 	is_described(entry, &root, "", "\npid 4242\nhost web1\nuser mo\ncommand a host evil\nsince 5");
 	entry = with_value("{\"v\":1,\"m\":\"n\",\"k\":2,\"slot\":1,\"st\":\"kept\",\"user\":\"root\"}");
-	is_described(entry, &mo, "", "\npid 0\nuser root\nsince 0\nslot 1\ntrusted 1\nkept 1");
+	is_described(entry, &mo, "", "\npid 0\nuser root\nslot 1\ntrusted 1\nkept 1");
 	entry = with_value("{\"v\":1,\"m\":\"x\",\"st\":\"held\"}");
-	is_described(entry, &(struct identity){ .user = "" }, "", "\npid 0\nsince 0");
+	is_described(entry, &(struct identity){ .user = "" }, "", "\npid 0");
 }
 
 static void copies(void)
