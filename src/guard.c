@@ -92,9 +92,6 @@ static void ask(struct guard *guard, struct lock *lock)
 	/* Who was frozen until the deadline must not go on for an instant, as it would to receive SIGTERM. */
 	if (now() >= guard->force_due)
 		return;
-	/* Also where /proc cannot be read. */
-	if (guard->command > 0)
-		kill(guard->command, SIGTERM);
 	guard->found = guard->told = family_signal(&guard->family, SIGTERM, NULL) > 0;
 	if (lock->options->verbose && guard->found)
 		story(lock->options, lock, "the lock is lost: asked the command to end");
@@ -205,11 +202,29 @@ static void tell(const struct guard *guard, const struct lock *lock)
 	line_end(&line);
 }
 
+/*
+ * The command has ended in time, but nobody has confirmed that the lock was given back, or is kept for what the command has left running.
+ * That is watched until then. Returns whether it had to be ended.
+ */
+static bool watch_over(struct guard *guard, struct lock *lock)
+{
+	while (lock->until != DEADLINE_NEVER && family_signal(&guard->family, 0, NULL)) {
+		if (lock->lost || now() >= lock->until)
+			return true;
+		poll(NULL, 0, (int)(LOOK_AGAIN / NS_PER_MS));
+		lock->engine->serve(lock, 0, 0);
+	}
+	return false;
+}
+
 bool guard_finish(struct guard *guard, struct lock *lock, int status)
 {
-	const bool lost = guard->asked || lock->lost || (guard->ended ? guard->ended : now()) >= lock->until;
+	bool lost = guard->asked || lock->lost || (guard->ended ? guard->ended : now()) >= lock->until;
 
 	guard->command = 0;
+	/* With -o the lock has ended with the command. */
+	if (!lost && !lock->options->close)
+		lost = watch_over(guard, lock);
 	if (lost && !guard->asked)
 		ask(guard, lock);
 	if (lost) {
@@ -219,6 +234,7 @@ bool guard_finish(struct guard *guard, struct lock *lock, int status)
 			guard->found = guard->forced = true;
 		tell(guard, lock);
 	}
+	lock->engine->abandon(lock);
 	cgroup_remove(guard->cgroup);
 	return lost;
 }

@@ -60,7 +60,8 @@ static struct {
 	const char *entries[MOST_VARIABLES + 4];
 	char said[PACKET_SIZE];		/* why something failed */
 	char trouble[PACKET_SIZE], note[PACKET_SIZE];
-	bool ended;			/* it has closed the socket */
+	bool releasing;			/* the command has ended */
+	bool ended;			/* it has closed the socket, or has nothing more to say */
 } session;
 
 /* --- packets ----------------------------------------------------------------------------------------------------------------- */
@@ -595,7 +596,18 @@ static void take_in(struct lock *lock)
 			lock->lost = "it is not ours any more";
 	} else if (is_word("note")) {
 		show_note(lock);
+	} else if (is_word("released") || is_word("kept")) {
+		/* It was ours until now, and others see to what follows. */
+		lock->until = DEADLINE_NEVER;
+		session.ended = true;
 	}
+}
+
+static void helper_abandon(struct lock *lock)
+{
+	(void)lock;
+	if (!session.ended && is_there())
+		kill(session.helper, SIGKILL);
 }
 
 static void helper_serve(struct lock *lock, pid_t job, int64_t since)
@@ -611,7 +623,8 @@ static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 		}
 		session.ended = true;
 		lock->watched = -1;
-		if (!lock->lost)
+		/* After the command's end it is only not known whether the lock was given back. */
+		if (!lock->lost && !session.releasing)
 			lock->lost = last_words();
 	}
 }
@@ -627,27 +640,16 @@ static void helper_release(struct lock *lock)
 	close(lock->fd);
 	/* What was said while we were stopped. */
 	helper_serve(lock, 0, 0);
+	session.releasing = true;
 	say(lock->unused ? "done\nunused 1" : "done", -1);
 	lock->fd = lock->watched = -1;
 	while (!session.ended && !lock->lost && clock_now(CLOCK_BOOTTIME) < lock->until && deadline_now() < limit) {
 		struct pollfd control = { .fd = session.control, .events = POLLIN };
+		int64_t left = lock->until - clock_now(CLOCK_BOOTTIME);
 
-		if (poll(&control, 1, deadline_poll_timeout(limit)) <= 0)
-			continue;
-		for (int r; (r = receive()) != -EAGAIN;) {
-			/* It was ours until now. */
-			if (is_word("released") || is_word("kept"))
-				lock->until = DEADLINE_NEVER;
-			if (r == 0 || lock->until == DEADLINE_NEVER) {
-				session.ended = true;
-				break;
-			}
-			take_in(lock);
-		}
+		if (poll(&control, 1, deadline_poll_timeout(deadline_earlier(limit, deadline_in(left)))) > 0)
+			helper_serve(lock, 0, 0);
 	}
-	/* What is lost it cannot give back; and one that is stopped would stay for ever. */
-	if (!session.ended && is_there() && (lock->lost || clock_now(CLOCK_BOOTTIME) >= lock->until || process_is_stopped(session.helper)))
-		kill(session.helper, SIGKILL);
 }
 
 /* --- asking ------------------------------------------------------------------------------------------------------------------ */
@@ -727,6 +729,7 @@ const struct lock_engine lock_etcd = {
 	.started = helper_started,
 	.serve = helper_serve,
 	.release = helper_release,
+	.abandon = helper_abandon,
 	.is_ours = helper_is_ours,
 	.identify = helper_identify,
 	.find_holder = helper_find_holder,

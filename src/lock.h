@@ -30,7 +30,8 @@ struct lock {
 	const char *const *variables;	/* for the command's environment: "NAME=value", or "NAME" for one that it is not to have; NULL: none */
 
 	/* Of an engine whose locks lapse: */
-	int64_t until;		/* while it is held: the command has to be gone by then (CLOCK_BOOTTIME, ns). serve() moves it */
+	int64_t until;		/* while it is held: the command has to be gone by then (CLOCK_BOOTTIME, ns). serve() moves it; DEADLINE_NEVER
+				 * once it is confirmed that it was given back, or that others keep it for what the command has left */
 	int64_t confirmed;	/* when that was said the last time (CLOCK_BOOTTIME, ns) */
 	const char *trouble;	/* why that has not been moved for a while; NULL: not known */
 	const char *lost;	/* why it is lost already; NULL: it is not. Also set by release() */
@@ -89,6 +90,9 @@ struct lock_engine {
 
 	/* Gives our part of the lock back. */
 	void (*release)(struct lock *lock);
+
+	/* Of an engine whose locks lapse: nobody needs it any more. Whoever has not confirmed the release by now is ended. */
+	void (*abandon)(struct lock *lock);
 
 	/* Whether the caller runs under the lock: 1, 0, or a negative errno with lock->failed. Only proof counts. */
 	int (*is_ours)(struct lock *lock);
