@@ -5,6 +5,7 @@ The moment by which nobody of a job may live is TTL seconds after the last time 
 import os
 import re
 import signal
+import subprocess
 import time
 
 import pytest
@@ -243,6 +244,32 @@ def test_the_helper_is_stopped(c, ticks):
     if is_alive(p.helper):
         os.kill(p.helper, signal.SIGCONT)
         wait_for(lambda: not is_alive(p.helper), "the helper has ended")
+
+
+def test_the_command_has_ended_in_time_but_what_it_has_left_is_not_guarded(c, ticks):
+    """The helper is stopped when the command ends, so nobody says that the lock is kept for what runs on: it ends by the deadline."""
+    p = c.start(*SHORT, c.lock, "sh", "-c", '"$@" & read line; exit 7', "sh", *ticks.job("stubborn"), stdin=subprocess.PIPE)
+    ticks.wait_for("job")
+    p.helper = helper_of(p)
+    os.kill(p.helper, signal.SIGSTOP)
+    wait_for(lambda: process_state(p.helper) == "T", "it is stopped")
+    stopped = boottime()
+    out, err = p.communicate(timeout=DEADLINE)  # the end of its input ends the command
+    assert (p.returncode, out) == (5, b""), err
+    assert ticks.living() == set() and ticks.last() < stopped + TTL
+    wait_for(lambda: not is_alive(p.helper), "the helper has ended")
+
+
+def test_the_command_has_ended_in_time_and_has_left_nothing(c):
+    """Then nothing can have gone wrong: its status counts."""
+    p = c.start(*SHORT, c.lock, "sh", "-c", "echo; read line; exit 7", stdin=subprocess.PIPE)
+    assert p.stdout.readline() == b"\n"
+    p.helper = helper_of(p)
+    os.kill(p.helper, signal.SIGSTOP)
+    wait_for(lambda: process_state(p.helper) == "T", "it is stopped")
+    out, err = p.communicate(timeout=DEADLINE)
+    assert (p.returncode, out, err) == (7, b"", b"")
+    wait_for(lambda: not is_alive(p.helper), "the helper has ended")
 
 
 @pytest.mark.parametrize("words", [(), ("stubborn", "child", "daemon")], ids=["plain", "family"])
