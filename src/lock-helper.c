@@ -255,9 +255,8 @@ _Noreturn static void become_helper(struct start *start, const char *name)
 	int socket = fcntl(start->socket, F_DUPFD_CLOEXEC, 10), pipe = start->pipe < 0 ? -1 : fcntl(start->pipe, F_DUPFD_CLOEXEC, 10);
 
 	setsid();
-	if (dup2(socket, STDIN_FILENO) < 0 || dup2(socket, STDOUT_FILENO) < 0 || (start->pipe >= 0 && dup2(pipe, PIPE_FD) < 0))
-		start->failed = -errno;
-	else if (syscall(SYS_close_range, start->pipe < 0 ? PIPE_FD : PIPE_FD + 1, ~0U, 0) && errno != ENOSYS)
+	if (dup2(socket, STDIN_FILENO) < 0 || dup2(socket, STDOUT_FILENO) < 0 || (start->pipe >= 0 && dup2(pipe, PIPE_FD) < 0) ||
+	    (syscall(SYS_close_range, start->pipe < 0 ? PIPE_FD : PIPE_FD + 1, ~0U, 0) && errno != ENOSYS))
 		start->failed = -errno;
 	else
 		start->failed = helper_become(name, start->program, start->argv, session.path);

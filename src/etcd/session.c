@@ -297,7 +297,7 @@ int64_t session_interval(const struct session *session)
 
 	/* Not all at once, after they were started at the same minute. */
 	(void)!getrandom(&spread, sizeof spread, GRND_NONBLOCK);
-	return interval / 10 * 9 + (int64_t)(spread % (uint64_t)(interval / 5));
+	return interval / 10 * 9 + (int64_t)(spread % (uint64_t)(interval / 5 + 1));
 }
 
 /* The key-value pair that the range at INDEX of the transaction BODY has found, or NULL. */
