@@ -1,6 +1,5 @@
 #include "family.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stddef.h>
 #include <unistd.h>
@@ -10,7 +9,7 @@
 struct count {
 	const struct family *family;
 	int signal;
-	unsigned left, denied;
+	unsigned left;
 };
 
 /* A process that is deeper than this below the ancestor is taken to be none of its descendants. */
@@ -47,20 +46,17 @@ static bool visit(pid_t pid, void *argument)
 	/* The dead are still shown until they are reaped. */
 	if (!belongs(count->family, pid) || process_read(pid, &process) || process.state == 'Z' || process.state == 'X')
 		return true;
-	if (kill(pid, count->signal) && errno == EPERM)
-		count->denied++;
+	kill(pid, count->signal);
 	if (count->signal && count->signal != SIGKILL)
 		kill(pid, SIGCONT);
 	count->left++;
 	return true;
 }
 
-unsigned family_signal(const struct family *family, int signal, unsigned *denied)
+unsigned family_signal(const struct family *family, int signal)
 {
 	struct count count = { .family = family, .signal = signal };
 
 	process_walk(visit, &count);
-	if (denied)
-		*denied = count.denied;
 	return count.left;
 }

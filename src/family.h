@@ -16,8 +16,8 @@ struct family {
 
 /*
  * Sends SIGNAL (0: none) to every process of the family, and lets stopped ones go on to receive it. Returns how many there are that
- * have not ended; in *DENIED (unless NULL) how many of them this user may not signal.
+ * have not ended; also those that this user may not signal.
  */
-unsigned family_signal(const struct family *family, int signal, unsigned *denied);
+unsigned family_signal(const struct family *family, int signal);
 
 #endif

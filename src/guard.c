@@ -16,9 +16,6 @@
 #include "process.h"
 #include "story.h"
 
-/* Once the lock is known to be lost, another may have it: then the command gets no more time than its next holder would wait (etcd/hold.c). */
-#define LOST_GRACE (2 * NS_PER_S)
-
 /* How often those are looked for that have to end. */
 #define LOOK_AGAIN (20 * NS_PER_MS)
 #define LOOK_SELDOM (1 * NS_PER_S)
@@ -76,9 +73,7 @@ int guard_prepare(struct guard *guard, struct lock *lock)
 /* When force is to be used, if the lock is lost now. */
 static int64_t grace_end(const struct lock *lock)
 {
-	int64_t grace = options_kill_after(lock->options);
-
-	return deadline_earlier(lock->until, now() + (grace < LOST_GRACE ? grace : LOST_GRACE));
+	return deadline_earlier(lock->until, now() + deadline_earlier(options_kill_after(lock->options), GUARD_LOST_GRACE));
 }
 
 static void ask(struct guard *guard, struct lock *lock)
@@ -92,7 +87,7 @@ static void ask(struct guard *guard, struct lock *lock)
 	/* Who was frozen until the deadline must not go on for an instant, as it would to receive SIGTERM. */
 	if (now() >= guard->force_due)
 		return;
-	guard->found = guard->told = family_signal(&guard->family, SIGTERM, NULL) > 0;
+	guard->found = guard->told = family_signal(&guard->family, SIGTERM) > 0;
 	if (lock->options->verbose && guard->found)
 		story(lock->options, lock, "the lock is lost: asked the command to end");
 }
@@ -103,7 +98,7 @@ static void force(struct guard *guard, struct lock *lock)
 	if (guard->command > 0)
 		kill(guard->command, SIGKILL);
 	cgroup_kill(guard->cgroup);
-	if (!family_signal(&guard->family, SIGKILL, NULL))
+	if (!family_signal(&guard->family, SIGKILL))
 		return;
 	if (lock->options->verbose && !guard->forced)
 		story(lock->options, lock, "the lock is lost: killed the command");
@@ -146,6 +141,7 @@ void guard_started(struct guard *guard, struct lock *lock, pid_t command)
 	if (process_read(command, &process) == 0)
 		guard->family.since = process.start;
 	lock->engine->serve(lock, command, 0);
+	lock->engine->started(lock, command, guard->cgroup->path);
 	if (!lock->lost)
 		return;
 	ask(guard, lock);
@@ -167,7 +163,7 @@ static void end_family(struct guard *guard, struct lock *lock)
 	for (;;) {
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
-		if (!family_signal(&guard->family, 0, NULL) || now() >= limit)
+		if (!family_signal(&guard->family, 0) || now() >= limit)
 			return;
 		if (now() >= guard->force_due) {
 			force(guard, lock);
@@ -180,7 +176,7 @@ static void end_family(struct guard *guard, struct lock *lock)
 
 static void tell(const struct guard *guard, const struct lock *lock)
 {
-	unsigned left = family_signal(&guard->family, 0, NULL);
+	unsigned left = family_signal(&guard->family, 0);
 	struct line line;
 
 	line_begin_about(&line, lock->spec);
@@ -208,7 +204,7 @@ static void tell(const struct guard *guard, const struct lock *lock)
  */
 static bool watch_over(struct guard *guard, struct lock *lock)
 {
-	while (lock->until != DEADLINE_NEVER && family_signal(&guard->family, 0, NULL)) {
+	while (lock->until != DEADLINE_NEVER && family_signal(&guard->family, 0)) {
 		if (lock->lost || now() >= lock->until)
 			return true;
 		poll(NULL, 0, (int)(LOOK_AGAIN / NS_PER_MS));

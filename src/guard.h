@@ -11,8 +11,12 @@
 #include <stdint.h>
 
 #include "cgroup.h"
+#include "deadline.h"
 #include "family.h"
 #include "lock.h"
+
+/* Once the lock is known to be lost, another may have it: then the command has so long to end, in ns, less than others wait (etcd/take.c). */
+#define GUARD_LOST_GRACE (2 * NS_PER_S)
 
 struct guard {
 	int timer;		/* to be polled: POLLIN calls for guard_look(). -1: the lock does not lapse */
@@ -38,7 +42,7 @@ void guard_foresee(void);
 /* Before the command is started. Returns 0 or a negative errno: -ETIME if there is no time left for it, or the lock is lost already. */
 int guard_prepare(struct guard *guard, struct lock *lock);
 
-/* The command was started. It is ended again at once if the lock was lost meanwhile, for we can have been stopped. */
+/* The command was started: the engine is told. It is ended again at once if the lock was lost meanwhile, for we can have been stopped. */
 void guard_started(struct guard *guard, struct lock *lock, pid_t command);
 
 /* The command's end was seen: what follows is not its fault. */

@@ -223,6 +223,8 @@ _Noreturn static void become_command(struct job *job)
 
 static int cannot_start(const struct job *job, int error)
 {
+	if (job->guard.cgroup)
+		cgroup_remove(job->guard.cgroup);
 	if (error == ETIME) {
 		message(job->lock->spec, "lost before the command could be started; nothing was run", 0);
 		return options_status(job->options, EXIT_THIRD_PARTY);
@@ -525,8 +527,6 @@ int job_run(struct lock *lock, const struct options *options)
 	leave_line(lock);
 	if (lock->engine->lapses)
 		guard_started(&job.guard, lock, job.command);
-	if (lock->engine->started)
-		lock->engine->started(lock, job.command, job.guard.cgroup->path);
 	if (options->verbose)
 		story_start(options, lock, job.command);
 	run(&job);

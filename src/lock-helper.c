@@ -628,10 +628,7 @@ static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 	}
 }
 
-/*
- * Waits until others can have it: whoever starts us again at once does not meet our own lock. Who was told that it cannot be kept
- * until then knows more than the command, which has ended in good faith.
- */
+/* Waits until others can have it: whoever starts us again at once does not meet our own lock. */
 static void helper_release(struct lock *lock)
 {
 	int64_t limit = deadline_in(RELEASE_LIMIT);

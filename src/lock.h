@@ -82,7 +82,7 @@ struct lock_engine {
 	 */
 	int (*claim)(struct lock *lock);
 
-	/* The command has been started; CGROUP is the folder of a control group of its own, or "". NULL: no need. */
+	/* Of an engine whose locks lapse: the command has been started. CGROUP is the folder of a control group of its own, or "". */
 	void (*started)(struct lock *lock, pid_t job, const char *cgroup);
 
 	/* Serves those who ask: lock->watched is readable. JOB is the command's pid; SINCE when it was started (CLOCK_MONOTONIC, ns). */

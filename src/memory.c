@@ -55,6 +55,11 @@ char *memory_format(const char *format, ...)
 	return text;
 }
 
+char *memory_string(const char *text)
+{
+	return text ? memory_text(text, strlen(text)) : NULL;
+}
+
 void *memory_grow(void *items, size_t used, size_t *room, size_t size)
 {
 	if (used < *room)

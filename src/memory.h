@@ -10,8 +10,9 @@ void *memory_get(size_t n);
 /* A copy of the N bytes FROM. */
 void *memory_copy(const void *from, size_t n);
 
-/* The N bytes FROM as a string; NULL for NULL. */
+/* The N bytes FROM as a string, and a copy of TEXT; NULL for NULL. */
 char *memory_text(const char *from, size_t n);
+char *memory_string(const char *text);
 
 /* A text as printf makes it. */
 char *memory_format(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,15 +1,14 @@
 #include "ask.h"
 
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "../deadline.h"
 #include "base64.h"
 #include "queue.h"
+#include "say.h"
 
 /* Reads all entries whose keys are in KEYS. Returns whether that could be; else it is told why not. */
 static bool read_all(struct session *session, const struct keys *keys, struct entries *entries)
@@ -29,7 +28,6 @@ static bool read_all(struct session *session, const struct keys *keys, struct en
 void ask_held(struct session *session)
 {
 	struct entries entries;
-	struct line line;
 	bool ours = false;
 
 	if (!read_all(session, &session->prefix, &entries))
@@ -38,8 +36,7 @@ void ask_held(struct session *session)
 		ours = entries.all[i].state == ENTRY_HELD && identity_is_trusted(&entries.all[i].who, &session->me) &&
 		       identity_is_above(&entries.all[i].who, &session->me, session->arguments->pid);
 	entries_free(&entries);
-	say(&line, ours ? "yes" : "no");
-	say_end(&line);
+	say_word(ours ? "yes" : "no");
 }
 
 /* The length of the lock's name in the key of ENTRY: what is before the last "/", if its lease in hex follows. 0: it is no lock's key. */
@@ -68,19 +65,13 @@ static int64_t time_left(struct session *session, uint64_t lease)
 	return left;
 }
 
-/* Waits for room: the one who asks reads as fast as it can. */
-static void send_whole(struct line *line)
-{
-	(void)send(CONTROL_FD, line->text, line->length, MSG_NOSIGNAL);
-}
-
 /* The entry at INDEX of those of one lock, N of them. */
 static void tell_entry(struct session *session, const struct entry *entries, size_t index, size_t length)
 {
 	static const char *const modes[] = { "exclusive", "shared", "slots" };
 	const struct entry *entry = &entries[index];
 	bool holds = queue_holds(entries, index);
-	char name[2048 + 1];	/* the longest that can be taken */
+	char name[LONGEST_NAME + 1];
 	struct line line;
 	int64_t left = holds ? time_left(session, entry->lease) : -1;
 
@@ -96,7 +87,7 @@ static void tell_entry(struct session *session, const struct entry *entries, siz
 	if (left >= 0)
 		say_number(&line, "left", (uint64_t)left);
 	entry_describe(entry, &session->me, "", &line);
-	send_whole(&line);
+	say_whole(&line);
 }
 
 static int by_name(const void *a, const void *b)
@@ -124,13 +115,11 @@ static void tell_all(struct session *session, struct entries *entries, bool name
 		for (end = begin + 1; end < entries->n; end++)
 			if (!named && (name_length(&entries->all[end]) != length || memcmp(entries->all[end].key, entries->all[begin].key, length) != 0))
 				break;
-		if (named)
-			end = entries->n;
 		for (size_t i = begin; length > 0 && i < end; i++)
 			tell_entry(session, entries->all + begin, i - begin, length);
 	}
 	say(&line, "end");
-	send_whole(&line);
+	say_whole(&line);
 }
 
 void ask_who(struct session *session)

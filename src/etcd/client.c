@@ -10,6 +10,7 @@
 
 #include "../deadline.h"
 #include "../memory.h"
+#include "requests.h"
 
 /* An endpoint may need so long to take a connection, unless ETCDCTL_DIAL_TIMEOUT is less. */
 #define CONNECT_LIMIT (1 * NS_PER_S)
@@ -22,12 +23,16 @@
 /* After so many rounds a connection that is always closed is no accident. */
 #define CLOSED_ROUNDS 2
 
-/* After a round over all endpoints; the last one again and again. */
-static const int64_t pauses[] = { 100 * NS_PER_MS, 200 * NS_PER_MS, 500 * NS_PER_MS };
-
 static int64_t now(void)
 {
 	return clock_now(CLOCK_BOOTTIME);
+}
+
+int64_t client_pause(size_t round)
+{
+	static const int64_t pauses[] = { 100 * NS_PER_MS, 200 * NS_PER_MS, 500 * NS_PER_MS };
+
+	return pauses[round < 2 ? round : 2];
 }
 
 /* The bytes of an answer. */
@@ -116,17 +121,12 @@ static void hear(struct client *client);
 
 /* --- the loop ---------------------------------------------------------------------------------------------------------------- */
 
-static int64_t earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
 /* Milliseconds until LIMIT, rounded up, at most a minute. */
 static int timeout_until(int64_t limit)
 {
 	int64_t left = limit == DEADLINE_NEVER ? 60 * NS_PER_S : limit - now();
 
-	return left <= 0 ? 0 : (int)((earlier(left, 60 * NS_PER_S) + NS_PER_MS - 1) / NS_PER_MS);
+	return left <= 0 ? 0 : (int)((deadline_earlier(left, 60 * NS_PER_S) + NS_PER_MS - 1) / NS_PER_MS);
 }
 
 /* Moves all transfers on. */
@@ -158,7 +158,7 @@ static void rest(struct client *client, int64_t limit)
 {
 	int ready;
 
-	curl_multi_poll(client->multi, client->fds, client->n_fds, timeout_until(earlier(limit, client->due)), &ready);
+	curl_multi_poll(client->multi, client->fds, client->n_fds, timeout_until(deadline_earlier(limit, client->due)), &ready);
 }
 
 static bool attend(struct client *client)
@@ -184,7 +184,7 @@ bool client_wait(struct client *client, int64_t limit)
 static void set_up(struct client *client, CURL *easy, const char *url, struct curl_slist *headers)
 {
 	const struct config *config = client->config;
-	int64_t connect = earlier(earlier(CONNECT_LIMIT, config->dial_timeout), client->attempt);
+	int64_t connect = deadline_earlier(deadline_earlier(CONNECT_LIMIT, config->dial_timeout), client->attempt);
 
 	curl_easy_reset(easy);
 	curl_easy_setopt(easy, CURLOPT_URL, url);
@@ -245,7 +245,7 @@ static void end(struct client *client, struct transfer *transfer, struct answer 
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_multi_remove_handle(client->multi, transfer->easy);
 	if (!transfer->done)
-		answer_fail(answer, CODE_STOPPED, memory_format("stopped"));
+		answer_fail(answer, CODE_STOPPED, memory_string("stopped"));
 	else if (transfer->result)
 		explain(client, answer, transfer);
 	else
@@ -305,7 +305,7 @@ void client_call_both(struct client *client, const char *first_path, json_t *fir
 	if (both)
 		end(client, &transfers[1], second);
 	else
-		answer_fail(second, CODE_STOPPED, memory_format("stopped"));
+		answer_fail(second, CODE_STOPPED, memory_string("stopped"));
 	free(first_text);
 	free(second_text);
 }
@@ -337,10 +337,10 @@ static bool authenticate(struct client *client, struct answer *answer)
 	client->token = NULL;
 	set_headers(client, &client->headers);
 	if (!text) {
-		answer_fail(answer, CODE_REFUSED, memory_format("ETCDCTL_USER and ETCDCTL_PASSWORD have to be UTF-8"));
+		answer_fail(answer, CODE_REFUSED, memory_string("ETCDCTL_USER and ETCDCTL_PASSWORD have to be UTF-8"));
 		return false;
 	}
-	attempt(client, "/v3/auth/authenticate", text, answer);
+	attempt(client, PATH_AUTHENTICATE, text, answer);
 	explicit_bzero(text, strlen(text));
 	free(text);
 	/* Users are not switched on: everybody may do everything. */
@@ -352,7 +352,7 @@ static bool authenticate(struct client *client, struct answer *answer)
 	if (answer->code != CODE_OK)
 		return false;
 	token = json_string_value(json_object_get(answer->body, "token"));
-	client->token = token ? memory_text(token, strlen(token)) : NULL;
+	client->token = memory_string(token);
 	answer_free(answer);
 	set_headers(client, &client->headers);
 	return true;
@@ -406,41 +406,46 @@ static bool may_pass(enum code code)
 	}
 }
 
+/* Calls each endpoint once, until one has given an answer that is final. Returns whether one has, or time is over. */
+static bool call_round(struct client *client, const char *path, const char *text, unsigned round, int64_t limit, struct answer *answer)
+{
+	const size_t n = client->config->n, first = client->endpoint;
+
+	for (size_t i = 0; i < n; i++) {
+		client->retried = round + i > 0;
+		answer_free(answer);
+		*answer = (struct answer){ .endpoint = (first + i) % n };
+		call_with_token(client, path, text, answer);
+		if (answer->code == CODE_OK)
+			client->endpoint = answer->endpoint;
+		if (answer->code == CODE_CLOSED && round >= CLOSED_ROUNDS)
+			answer->code = CODE_REFUSED;
+		if (now() >= limit)
+			return true;
+		if (may_pass(answer->code))
+			continue;
+		/* One that is no etcd, or another's, does not keep the others from being asked; the last one's word is final. */
+		if (answer->code != CODE_REFUSED || i + 1 == n || client->wrong_cluster)
+			return true;
+	}
+	return false;
+}
+
 void client_call(struct client *client, const char *path, json_t *body, int64_t limit, struct answer *answer)
 {
-	const size_t n = client->config->n;
 	char *text = json_dumps(body, JSON_COMPACT);
-	size_t first = client->endpoint;
 
 	json_decref(body);
-	client->retried = false;
-	for (unsigned round = 0;; round++) {
-		for (size_t i = 0; i < n; i++) {
-			client->retried = round + i > 0;
-			*answer = (struct answer){ .endpoint = (first + i) % n };
-			call_with_token(client, path, text ? text : "{}", answer);
-			if (answer->code == CODE_OK)
-				client->endpoint = answer->endpoint;
-			/* One that is no etcd, or another's, does not keep the others from being asked; with one endpoint it is final. */
-			if (answer->code == CODE_CLOSED && round >= CLOSED_ROUNDS)
-				answer->code = CODE_REFUSED;
-			if (!may_pass(answer->code) && !(answer->code == CODE_REFUSED && n > 1 && i + 1 < n && !client->wrong_cluster))
-				goto out;
-			if (now() >= limit)
-				goto out;
-			if (i + 1 < n)
-				answer_free(answer);
-		}
-		if (client_wait(client, earlier(limit, now() + pauses[round < 3 ? round : 2]))) {
+	*answer = (struct answer){ .code = CODE_NO_ANSWER };
+	for (unsigned round = 0; !call_round(client, path, text ? text : "{}", round, limit, answer); round++) {
+		if (client_wait(client, deadline_earlier(limit, now() + client_pause(round)))) {
 			answer_free(answer);
-			answer_fail(answer, CODE_STOPPED, memory_format("stopped"));
-			goto out;
+			answer_fail(answer, CODE_STOPPED, memory_string("stopped"));
+			break;
 		}
 		if (now() >= limit)
-			goto out;
-		answer_free(answer);
+			break;
 	}
-out:
 	free(text);
 }
 
@@ -454,7 +459,7 @@ void client_survey(struct client *client)
 		CURL *easy = curl_easy_init();
 
 		if (easy)
-			begin(client, &client->probes[i], easy, client->probe_headers, i, "/v3/maintenance/status", "{}");
+			begin(client, &client->probes[i], easy, client->probe_headers, i, PATH_STATUS, "{}");
 		else
 			client->probes[i].done = true;
 	}
@@ -481,7 +486,7 @@ static char *read_probe(struct client *client, size_t i, char **old)
 		error = memory_format("%s belongs to another cluster than %s: ETCDCTL_ENDPOINTS has to name members of one", client->config->endpoints[i],
 			       client->config->endpoints[client->endpoint]);
 	if (version && !*old && answer_is_of_old(version))
-		*old = memory_text(version, strlen(version));
+		*old = memory_string(version);
 	json_decref(body);
 	return error;
 }
@@ -555,7 +560,7 @@ void client_unwatch(struct client *client)
 
 void client_watch(struct client *client, json_t *requests)
 {
-	char *url = url_of(client, client->endpoint, "/v3/watch"), *text = memory_get(1);
+	char *url = url_of(client, client->endpoint, PATH_WATCH), *text = memory_get(1);
 	size_t i;
 	json_t *request;
 
@@ -596,13 +601,13 @@ char *client_open(struct client *client, const struct config *config)
 	if (!tls)
 		setenv("OPENSSL_CONF", "/dev/null", 1);
 	if (curl_global_init(tls ? CURL_GLOBAL_SSL : CURL_GLOBAL_NOTHING))
-		return memory_format("libcurl cannot be used");
+		return memory_string("libcurl cannot be used");
 	client->multi = curl_multi_init();
 	client->easy = curl_easy_init();
 	client->second = curl_easy_init();
 	client->watch = curl_easy_init();
 	if (!client->multi || !client->easy || !client->second || !client->watch)
-		return memory_format("libcurl cannot be used");
+		return memory_string("libcurl cannot be used");
 	set_headers(client, &client->headers);
 	return NULL;
 }

@@ -55,6 +55,9 @@ void client_close(struct client *client);
 /* Calls PATH with BODY (which is taken) at one endpoint only, once; but with a user's token that has expired, again with a new one. */
 void client_call_at(struct client *client, size_t endpoint, const char *path, json_t *body, struct answer *answer);
 
+/* How long to pause after so many rounds over all endpoints, counted from 0, in which none has answered. ns */
+int64_t client_pause(size_t round);
+
 /* The same at one endpoint after the other, the last good one first, until one has answered or CLOCK_BOOTTIME is LIMIT. */
 void client_call(struct client *client, const char *path, json_t *body, int64_t limit, struct answer *answer);
 

@@ -52,11 +52,6 @@ static char **setting(struct settings *settings, size_t i)
 	return (char **)(void *)((char *)settings + names[i].offset);
 }
 
-static char *copy(const char *text)
-{
-	return text ? memory_text(text, strlen(text)) : NULL;
-}
-
 /* --- where they come from ---------------------------------------------------------------------------------------------------- */
 
 static bool from_environment(struct settings *settings)
@@ -162,13 +157,13 @@ static char *add_endpoint(struct config *config, const char *text, size_t n, con
 	while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t' || text[n - 1] == '/'))
 		n--;
 	if (n == 0)
-		return copy("ETCDCTL_ENDPOINTS has an empty endpoint");
+		return memory_string("ETCDCTL_ENDPOINTS has an empty endpoint");
 	url = memory_text(text, n);
 	if (strstr(url, "://") && strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
 		error = memory_format("ETCDCTL_ENDPOINTS: neither http:// nor https://: '%s'", url);
 	/* It would be shown in messages. */
 	else if (strchr(url, '@'))
-		error = copy("ETCDCTL_ENDPOINTS: a user belongs into ETCDCTL_USER, not into an endpoint");
+		error = memory_string("ETCDCTL_ENDPOINTS: a user belongs into ETCDCTL_USER, not into an endpoint");
 	if (!error) {
 		config->endpoints = memory_grow(config->endpoints, config->n, &config->room, sizeof *config->endpoints);
 		config->endpoints[config->n++] = memory_format("%s%s", strstr(url, "://") ? "" : scheme, url);
@@ -228,7 +223,7 @@ static char *whole_path(const char *path)
 {
 	char *whole = path ? realpath(path, NULL) : NULL;
 
-	return whole ? whole : copy(path);
+	return whole ? whole : memory_string(path);
 }
 
 static void read_user(struct config *config, const struct settings *settings)
@@ -238,10 +233,10 @@ static void read_user(struct config *config, const struct settings *settings)
 	/* With a password of its own the name may hold a colon: etcdctl does it so. */
 	if (colon && !settings->password) {
 		config->user = memory_text(settings->user, (size_t)(colon - settings->user));
-		config->password = copy(colon + 1);
+		config->password = memory_string(colon + 1);
 	} else {
-		config->user = copy(settings->user);
-		config->password = copy(settings->password);
+		config->user = memory_string(settings->user);
+		config->password = memory_string(settings->password);
 	}
 }
 
@@ -257,7 +252,7 @@ static char *interpret(struct config *config, struct settings *settings)
 	bool tls;
 
 	if (settings->discovery && *settings->discovery)
-		return copy("ETCDCTL_DISCOVERY_SRV is not supported: name the members in ETCDCTL_ENDPOINTS");
+		return memory_string("ETCDCTL_DISCOVERY_SRV is not supported: name the members in ETCDCTL_ENDPOINTS");
 	/* An empty variable is none. */
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (*setting(settings, i) && !**setting(settings, i))
@@ -280,7 +275,7 @@ static char *interpret(struct config *config, struct settings *settings)
 	if (!error)
 		error = check_file("KEY", config->key);
 	if (!error && !config->cert != !config->key)
-		error = copy("ETCDCTL_CERT and ETCDCTL_KEY belong together: give both or none");
+		error = memory_string("ETCDCTL_CERT and ETCDCTL_KEY belong together: give both or none");
 	if (!error && config->user && !config->password)
 		error = memory_format("ETCDCTL_USER names '%s', but there is no password: set ETCDCTL_PASSWORD", config->user);
 	return error;

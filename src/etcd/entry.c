@@ -8,6 +8,7 @@
 #include "../memory.h"
 #include "answer.h"
 #include "base64.h"
+#include "say.h"
 
 #define VALUE_VERSION 1
 
@@ -116,7 +117,7 @@ struct entry entry_copy(const struct entry *entry)
 {
 	struct entry copy = *entry;
 
-	copy.key = memory_text(entry->key, strlen(entry->key));
+	copy.key = memory_string(entry->key);
 	return copy;
 }
 
@@ -128,7 +129,6 @@ static json_t *text_json(const char *text)
 
 	if (as_it_is)
 		return as_it_is;
-
 	line_escape(&line, text, strlen(text), sizeof ((struct identity *)NULL)->command - 4);
 	return json_stringn(line.text, line.length);
 }
@@ -155,18 +155,11 @@ char *entry_value(const struct entry *entry)
 
 static void add_pair(struct line *line, const char *prefix, const char *key, const char *value)
 {
-	if (!*value)
-		return;
-	line_add(line, "\n");
-	line_add(line, prefix);
-	line_add(line, key);
-	line_add(line, " ");
-	/* Others have written it. What begins a new line would begin a new key. */
-	for (const char *c = value; *c; c++) {
-		char one[2] = { (char)(*c == '\n' ? ' ' : *c), 0 };
+	char name[32];
 
-		line_add(line, one);
-	}
+	(void)snprintf(name, sizeof name, "%s%s", prefix, key);
+	if (*value)
+		say_pair(line, name, value);
 }
 
 static void add_count(struct line *line, const char *prefix, const char *key, uint64_t n)

@@ -18,7 +18,10 @@
 #include <string.h>
 
 #include "../deadline.h"
+#include "../guard.h"
+#include "../memory.h"
 #include "pages.h"
+#include "say.h"
 #include "session.h"
 
 /* A command that runs for longer has its key watched: a short one does not pay for that. */
@@ -26,9 +29,6 @@
 
 /* Then, when its stream is open, memory is given back. */
 #define GIVE_BACK_AFTER (900 * NS_PER_MS)
-
-/* When the lock is known to be lost the command has so long to end, less than others wait (LOCK_DELAY in take.c). */
-#define LOST_GRACE (2 * NS_PER_S)
 
 /* How often it is looked who is left of a command whose me-only was killed. */
 #define ORPHANS_AGAIN (50 * NS_PER_MS)
@@ -38,14 +38,6 @@
 
 /* For so long it is tried to give the lock back. */
 #define RELEASE_LIMIT (4 * NS_PER_S)
-
-/* After a round over all endpoints that have failed; the last one again and again. */
-static const int64_t pauses[] = { 100 * NS_PER_MS, 200 * NS_PER_MS, 500 * NS_PER_MS };
-
-static int64_t earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
 
 static void tell_until(const struct session *session)
 {
@@ -75,7 +67,7 @@ static void lose(struct session *session, const char *text)
 	if (!session->started && !session->orphaned)
 		session_withdraw(session);
 	session->ask_due = session_now();
-	session->force_due = earlier(session->deadline, session_now() + earlier(session->arguments->kill_after, LOST_GRACE));
+	session->force_due = deadline_earlier(session->deadline, session_now() + deadline_earlier(session->arguments->kill_after, GUARD_LOST_GRACE));
 }
 
 static void renew(struct session *session)
@@ -97,9 +89,7 @@ static void renew(struct session *session)
 		if (session->failures == 0)
 			break;
 		if (session->failures % n == 0) {
-			size_t rounds = session->failures / n;
-
-			session->renew_due += pauses[rounds < 3 ? rounds - 1 : 2];
+			session->renew_due += client_pause(session->failures / n - 1);
 			say_text("trouble", text);
 		}
 	}
@@ -133,11 +123,11 @@ static void end_orphans(struct session *session)
 	cgroup_remove(&session->cgroup);
 	if (!session->ending) {
 		session->ending = true;
-		family_signal(&session->family, SIGTERM, NULL);
-		session->force_due = earlier(session->deadline, session_now() + earlier(session->arguments->kill_after, LOST_GRACE));
+		family_signal(&session->family, SIGTERM);
+		session->force_due = deadline_earlier(session->deadline, session_now() + deadline_earlier(session->arguments->kill_after, GUARD_LOST_GRACE));
 	}
 	/* Who is still in the group has closed the pipe, and is not seen to have anything of the lock. */
-	session->orphans_ended = !*session->cgroup.path && family_signal(&session->family, 0, NULL) == 0;
+	session->orphans_ended = !*session->cgroup.path && family_signal(&session->family, 0) == 0;
 }
 
 /* --- giving it back ---------------------------------------------------------------------------------------------------------- */
@@ -145,22 +135,19 @@ static void end_orphans(struct session *session)
 /* A lease for what is left of the time that the lock is to be kept. Returns whether the key has it. */
 static bool keep_on(struct session *session, int64_t left, int64_t limit)
 {
-	const uint64_t old = session->lease;
+	/* Any id will do that nobody else has: the old one's neighbour is as random. */
+	const uint64_t fresh = session->lease ^ 1 ? session->lease ^ 1 : session->lease ^ 2;
 	struct answer answer;
 	char *value;
 	bool kept = false;
-	struct keys own = session->own;
-	uint64_t fresh;
 
-	/* Any id will do that nobody else has: the old one's neighbour is as random. */
-	fresh = old ^ 1 ? old ^ 1 : old ^ 2;
 	client_call(&session->client, PATH_GRANT, request_grant((left + NS_PER_S - 1) / NS_PER_S, fresh), limit, &answer);
 	if (answer.code == CODE_OK || answer.code == CODE_PRECONDITION) {
 		answer_free(&answer);
 		session->entry.state = ENTRY_KEPT;
 		value = entry_value(&session->entry);
-		client_call(&session->client, PATH_TXN, request_txn(list_of(compare_created(&own, "EQUAL", session->created), NULL),
-								    list_of(operation_put(&own, value, fresh), NULL), list_of(NULL)), limit, &answer);
+		client_call(&session->client, PATH_TXN, request_txn(list_of(compare_created(&session->own, "EQUAL", session->created), NULL),
+								    list_of(operation_put(&session->own, value, fresh), NULL), list_of(NULL)), limit, &answer);
 		kept = answer.code == CODE_OK && json_is_true(json_object_get(answer.body, "succeeded"));
 		free(value);
 	}
@@ -222,16 +209,14 @@ static bool is_given_back(const json_t *body)
 
 static void give_back(struct session *session)
 {
-	const int64_t limit = earlier(session_now() + RELEASE_LIMIT, session->deadline);
+	const int64_t limit = deadline_earlier(session_now() + RELEASE_LIMIT, session->deadline);
 	const int64_t left = session->taken + session->arguments->hold_for - session_now();
 	struct entry next = { .key = NULL };
 	struct answer answer;
-	struct line line;
 
 	session->phase = PHASE_GIVING_BACK;
 	if (left > 0 && session->arguments->hold_for && !session->unused && keep_on(session, left, limit)) {
-		say(&line, "released");
-		say_end(&line);
+		say_word("released");
 		return;
 	}
 	if (session->others && session->arguments->mode == ENTRY_EXCLUSIVE)
@@ -242,8 +227,7 @@ static void give_back(struct session *session)
 	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried) {
 		say_text("lost", "its key in etcd was gone when the command ended: somebody has deleted it, or the lease has ended");
 	} else {
-		say(&line, "released");
-		say_end(&line);
+		say_word("released");
 	}
 	answer_free(&answer);
 	/* A member that was stuck can still pass on what it was asked for then: without the lease that fails. */
@@ -271,58 +255,89 @@ static void tell_held(struct session *session)
 	say_end(&line);
 }
 
-void hold(struct session *session)
+/* What is still to be done while the lock is held, beside renewing it. DEADLINE_NEVER: not, or not any more. */
+struct dues {
+	int64_t watch;		/* the stream is to be opened */
+	int64_t give_back;	/* memory is to be given back */
+};
+
+/* Waits until something is due, or has happened. */
+static void rest(struct session *session, const struct dues *dues)
 {
-	int64_t watch_due = session->taken + WATCH_AFTER, give_back_due = DEADLINE_NEVER;
-	char *mark;
+	int64_t due = deadline_earlier(session->renew_due, deadline_earlier(dues->watch, dues->give_back));
 
-	if (asprintf(&mark, "ETCD_LOCK_KEY=%s", session->key) < 0)
-		return;
-	session->phase = PHASE_HOLDING;
-	/* As a waiter it had more time for the next one. */
-	session->renew_due = earlier(session->renew_due, session_now() + session_interval(session));
-	session->family.mark = mark;
-	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
-	set_guard(session);
-	tell_held(session);
-	if (session->config.n == 1 && !session->arguments->quiet)
-		client_survey(&session->client);
+	if (session->orphaned && !session->done)
+		due = deadline_earlier(due, session_now() + ORPHANS_AGAIN);
+	client_wait(&session->client, deadline_earlier(due, deadline_earlier(session->ask_due, session->force_due)));
+}
+
+/* Whether the lock can be lost by now: by what has happened to the key, to me-only, or by the time. */
+static bool is_lost(struct session *session)
+{
+	if (session->own_gone)
+		lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early");
+	/* me-only is stopped, before it has started the command: nobody is to wait for that. */
+	if (!session->started && session_now() >= session->taken + session->ttl)
+		lose(session, "the command was not started in time");
+	return session->lost || session_now() >= session->deadline;
+}
+
+/* Does what is due. */
+static void tend(struct session *session, struct dues *dues)
+{
+	if (session_now() >= session->renew_due)
+		renew(session);
+	/* A stream that has ended is opened again after the next renewal, which looks at the key as well. */
+	if ((session->canceled || !session->client.watching) && dues->watch == DEADLINE_NEVER)
+		dues->watch = deadline_earlier(session->renew_due + NS_PER_MS, session->deadline);
+	if (session_now() >= dues->give_back) {
+		pages_give_back();
+		dues->give_back = DEADLINE_NEVER;
+	}
+	if (!session->lost && session_now() >= dues->watch) {
+		watch(session);
+		dues->watch = DEADLINE_NEVER;
+		dues->give_back = session_now() + GIVE_BACK_AFTER;
+	}
+}
+
+static void keep(struct session *session)
+{
+	struct dues dues = { .watch = session->taken + WATCH_AFTER, .give_back = DEADLINE_NEVER };
+
 	while (!is_over(session)) {
-		const int64_t look_due = session->orphaned && !session->done ? session_now() + ORPHANS_AGAIN : DEADLINE_NEVER;
-
-		client_wait(&session->client, earlier(earlier(earlier(session->renew_due, watch_due), earlier(look_due, give_back_due)), earlier(session->ask_due, session->force_due)));
+		rest(session, &dues);
 		if (session->news && session->done && !session->pipe_closed)
-			say_text("kept", "others have it");
+			say_word("kept");
 		session->news = false;
 		if (session_now() >= session->taken + WATCH_AFTER)
 			free(session_surveyed(session, session_now()));
 		end_orphans(session);
 		if (is_over(session))
 			break;
-		if (session->own_gone)
-			lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early");
-		/* me-only is stopped, before it has started the command: nobody is to wait for that. */
-		if (!session->started && session_now() >= session->taken + session->ttl)
-			lose(session, "the command was not started in time");
-		if (session->lost || session_now() >= session->deadline) {
-			session->renew_due = watch_due = DEADLINE_NEVER;
+		if (!is_lost(session)) {
+			tend(session, &dues);
 			continue;
 		}
-		if (session_now() >= session->renew_due)
-			renew(session);
-		/* A stream that has ended is opened again after the next renewal, which looks at the key as well. */
-		if ((session->canceled || !session->client.watching) && watch_due == DEADLINE_NEVER)
-			watch_due = earlier(session->renew_due + NS_PER_MS, session->deadline);
-		if (session_now() >= give_back_due) {
-			pages_give_back();
-			give_back_due = DEADLINE_NEVER;
-		}
-		if (!session->lost && session_now() >= watch_due) {
-			watch(session);
-			watch_due = DEADLINE_NEVER;
-			give_back_due = session_now() + GIVE_BACK_AFTER;
-		}
+		session->renew_due = DEADLINE_NEVER;
+		dues = (struct dues){ .watch = DEADLINE_NEVER, .give_back = DEADLINE_NEVER };
 	}
+}
+
+void hold(struct session *session)
+{
+	char *mark = memory_format("ETCD_LOCK_KEY=%s", session->key);
+
+	session->phase = PHASE_HOLDING;
+	/* As a waiter it had more time for the next one. */
+	session->renew_due = deadline_earlier(session->renew_due, session_now() + session_interval(session));
+	session->family.mark = mark;
+	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
+	set_guard(session);
+	tell_held(session);
+	if (session->config.n == 1 && !session->arguments->quiet)
+		client_survey(&session->client);
+	keep(session);
 	free(session_surveyed(session, session_now() + SURVEY_LIMIT));
 	/* me-only removes it, unless others are left in it. */
 	cgroup_remove(&session->cgroup);

@@ -5,7 +5,11 @@
  *
  *   main.c           this page
  *   config.c         where etcd is, and who we are for it
- *   session.c        me-only at the other end, the lease, the stream of events
+ *   session.c        all that a run has
+ *     control.c        me-only at the other end of the socket, and its command
+ *     say.c            what is said to it
+ *     lease.c          the lease, and the key that is bound to it
+ *     stream.c         the stream of events
  *     client.c         calls to the JSON gateway of etcd, by libcurl
  *     answer.c         what it answers, and what is wrong
  *     requests.c       their bodies, by jansson
@@ -33,12 +37,10 @@
 #include "../exit-codes.h"
 #include "../message.h"
 #include "ask.h"
+#include "say.h"
 #include "session.h"
 
 #define VERSION "1"
-
-/* A key may be longer, a line to me-only not. */
-#define LONGEST_NAME 2048
 
 static int64_t time_argument(const char *text)
 {

@@ -13,6 +13,8 @@
 #define PATH_RANGE "/v3/kv/range"
 #define PATH_TXN "/v3/kv/txn"
 #define PATH_STATUS "/v3/maintenance/status"
+#define PATH_AUTHENTICATE "/v3/auth/authenticate"
+#define PATH_WATCH "/v3/watch"
 
 /* A range of keys in base64: one key if END is NULL. */
 struct keys {

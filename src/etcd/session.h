@@ -12,8 +12,10 @@
 #include "entry.h"
 #include "requests.h"
 
-#define CONTROL_FD 0
 #define PIPE_FD 3
+
+/* A key may be longer, a line to me-only not. */
+#define LONGEST_NAME 2048
 
 /* What me-only asks for (PROTOCOL.md). Times in ns. */
 struct arguments {
@@ -81,7 +83,6 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	int job;			/* its pidfd; -1: not started, or there are no pidfds here */
 	bool job_ended;
 	bool news;			/* something of this has changed */
-	bool brief;			/* a call is under way that is not worth to be stopped */
 	struct family family;
 	struct cgroup cgroup;		/* of the command, if it has one */
 	int64_t ask_due, force_due;	/* when the family is to be asked to end, and ended (again); DEADLINE_NEVER */
@@ -97,14 +98,17 @@ char *session_open(struct session *session, const struct arguments *arguments);
 /* Frees all that it has. Nothing is said or sent. To be called after session_open() in any case. */
 void session_close(struct session *session);
 
-/* Revoke what is left in etcd, as far as that goes at once. */
+/* Ends the lease, and our key with it, as far as that goes at once. */
+void session_revoke(struct session *session);
+
+/* The same, for good. */
 void session_withdraw(struct session *session);
 
 /* client->attend: takes in what me-only says, and ends the command if that is due. Returns whether a call is to be stopped. */
 bool session_attend(void *session);
 
 /* Chooses a new lease, and a key's name from it. Nothing is asked for yet. */
-void session_renew_place(struct session *session);
+void session_new_place(struct session *session);
 
 /* The request for that lease, and what follows from ANSWER, which is freed. Returns NULL, or what is wrong, to be freed. */
 json_t *session_grant_request(struct session *session);
@@ -143,14 +147,5 @@ bool take(struct session *session);
 
 /* Keeps the lock until it is given back or lost, and tells me-only. */
 void hold(struct session *session);
-
-/* What is said to me-only: a packet of WORD. It is ended and sent by say_end(). */
-void say(struct line *line, const char *word);
-void say_pair(struct line *line, const char *key, const char *value);
-void say_number(struct line *line, const char *key, uint64_t n);
-void say_end(struct line *line);
-
-/* A packet of WORD with TEXT. */
-void say_text(const char *word, const char *text);
 
 #endif

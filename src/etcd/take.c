@@ -6,7 +6,7 @@
  *  2. The lock is taken by ONE write, which compares that our key is there and, for an exclusive lock, that nobody is before it. A read
  *     is no proof: a waiter whose lease has died would start. The revision of that write is the token. Where an exclusive holder knows
  *     who is next, it makes that write for it (hold.c, rule 5).
- *  3. Who waits watches one key before it, and looks at the queue with each renewal: a server can lose an event.
+ *  3. Who waits watches one key before it, and reads that key with each renewal, and the queue with some: a server can lose an event.
  *  4. When one that was before us has vanished, its lease is asked for. If it lives, its owner has let go. If it has ended, its owner
  *     was lost and may need a moment to end its command: nobody starts before LOCK_DELAY has passed.
  *  5. A lease whose time has passed is not used any more: a new one, with a new place at the end of the queue.
@@ -17,13 +17,16 @@
 #include <string.h>
 
 #include "../deadline.h"
+#include "../guard.h"
 #include "../memory.h"
 #include "../process.h"
 #include "pages.h"
 #include "queue.h"
+#include "say.h"
 #include "session.h"
 
-#define LOCK_DELAY (3 * NS_PER_S)
+/* Rule 4. A tie with the command that has to end would be two at once. */
+#define LOCK_DELAY (GUARD_LOST_GRACE + 1 * NS_PER_S)
 
 /* How soon it is looked whether me-only is still stopped. */
 #define LOOK_AGAIN (200 * NS_PER_MS)
@@ -52,19 +55,9 @@ struct line_of_entries {
 	uint64_t watched;		/* of whose key is watched; 0: nobody's; UINT64_MAX: all */
 };
 
-static int64_t earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
 static bool needs_all(const struct session *session)
 {
 	return session->arguments->mode != ENTRY_EXCLUSIVE || session->arguments->queue > 0;
-}
-
-static void fail(const char *text)
-{
-	say_text("failed", text);
 }
 
 /* --- requests ---------------------------------------------------------------------------------------------------------------- */
@@ -92,46 +85,36 @@ static json_t *look_operations(const struct session *session, uint64_t created)
 	return list;
 }
 
-/* Adds the key-value pairs that the ranges in RESPONSES have found to KVS. A transaction within has none. */
-static void collect(json_t *kvs, const json_t *responses)
-{
-	size_t i;
-	json_t *response;
-
-	json_array_foreach(responses, i, response) {
-		json_array_extend(kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
-	}
-}
-
 /* Takes in what BODY, the answer to a transaction with look_operations(), tells of the queue. Returns NULL or an error's text, to be freed. */
 static char *read_queue(struct session *session, struct line_of_entries *line, const json_t *body)
 {
-	json_t *kvs = json_array();
+	const json_t *responses = json_object_get(body, "responses");
+	json_t *kvs, *response;
 	struct entries all;
-	size_t n = 0;
+	size_t i, n = 0;
 
 	/* Each operation has its answer, though it may be empty. */
-	if (json_array_size(json_object_get(body, "responses")) < 2) {
-		json_decref(kvs);
+	if (json_array_size(responses) < 2)
 		return memory_format("%s does not answer as etcd does", session->config.endpoints[session->client.endpoint]);
-	}
-	collect(kvs, json_object_get(body, "responses"));
+	kvs = json_array();
+	json_array_foreach(responses, i, response)
+		json_array_extend(kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
 	entries_read(&all, kvs);
 	json_decref(kvs);
 	entries_free(&line->before);
 	line->before = (struct entries){ .all = memory_get((all.n + 1) * sizeof *all.all) };
 	line->ours_is_there = false;
 	session->revision = header_number(body, "revision");
-	for (size_t i = 0; i < all.n; i++) {
-		if (!strcmp(all.all[i].key, session->key)) {
-			line->ours_is_there = true;
-			session->created = all.all[i].created;
-			session->modified = all.all[i].modified;
-			if (all.all[i].state == ENTRY_HELD)
-				session->token = all.all[i].modified;
-		}
+	for (i = 0; i < all.n; i++) {
+		if (strcmp(all.all[i].key, session->key) != 0)
+			continue;
+		line->ours_is_there = true;
+		session->created = all.all[i].created;
+		session->modified = all.all[i].modified;
+		if (all.all[i].state == ENTRY_HELD)
+			session->token = all.all[i].modified;
 	}
-	for (size_t i = 0; i < all.n; i++)
+	for (i = 0; i < all.n; i++)
 		/* Ranges overlap. */
 		if ((!line->ours_is_there || all.all[i].created < session->created) && (n == 0 || line->before.all[n - 1].created != all.all[i].created))
 			line->before.all[n++] = entry_copy(&all.all[i]);
@@ -184,24 +167,37 @@ static void consider_all(struct session *session, struct line_of_entries *line, 
 	}
 }
 
+/* The same, and what has become of those who were before us. */
+static char *read_on(struct session *session, struct line_of_entries *line, const json_t *body)
+{
+	struct entries was = line->before;
+	char *text;
+
+	line->before = (struct entries){ .n = 0 };
+	text = read_queue(session, line, body);
+	if (!text)
+		consider_all(session, line, &was);
+	entries_free(&was);
+	return text;
+}
+
+/* The text of an ANSWER that is an error, to be freed. */
+static char *take_text(struct answer *answer)
+{
+	char *text = answer->text;
+
+	answer->text = NULL;
+	return text;
+}
+
 /* Looks at the queue. Returns an error's text, to be freed. */
 static char *look(struct session *session, struct line_of_entries *line)
 {
-	struct entries was = line->before;
 	struct answer answer;
-	char *text = NULL;
+	char *text;
 
 	client_call(&session->client, PATH_TXN, request_txn(list_of(NULL), look_operations(session, session->created), list_of(NULL)), limit_of(session), &answer);
-	if (answer.code == CODE_OK) {
-		line->before = (struct entries){ .n = 0 };
-		text = read_queue(session, line, answer.body);
-		if (!text)
-			consider_all(session, line, &was);
-		entries_free(&was);
-	} else {
-		text = answer.text;
-		answer.text = NULL;
-	}
+	text = answer.code == CODE_OK ? read_on(session, line, answer.body) : take_text(&answer);
 	answer_free(&answer);
 	return text;
 }
@@ -234,8 +230,7 @@ static char *entered(struct session *session, struct line_of_entries *line, stru
 	char *text = NULL;
 
 	if (answer->code != CODE_OK) {
-		text = answer->text;
-		answer->text = NULL;
+		text = take_text(answer);
 	} else if (json_is_true(json_object_get(answer->body, "succeeded"))) {
 		session->created = session->token = session->revision = header_number(answer->body, "revision");
 	} else {
@@ -255,7 +250,7 @@ static char *enter(struct session *session, struct line_of_entries *line)
 	struct answer lease = { .code = CODE_NO_ANSWER }, key = { .code = CODE_NO_ANSWER };
 	char *text;
 
-	session_renew_place(session);
+	session_new_place(session);
 	if (!session->config.user) {
 		client_call_both(&session->client, PATH_GRANT, session_grant_request(session), &lease, PATH_TXN, entry_request(session), &key);
 		/* A key that is bound to the lease shows that it is there. */
@@ -280,51 +275,50 @@ static char *enter(struct session *session, struct line_of_entries *line)
 	return text;
 }
 
+/* Rule 2: the transaction, for the slot SLOT of those that have several. */
+static json_t *acquire_request(struct session *session, unsigned slot)
+{
+	/* As it was read: else a write of ours whose answer is on its way has taken the lock before, or somebody has handed it over. */
+	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), compare_modified(&session->own, session->modified), NULL), *request;
+	char *value;
+
+	session->entry.slot = slot;
+	value = value_in(session, ENTRY_HELD);
+	if (session->arguments->mode == ENTRY_EXCLUSIVE)
+		json_array_append_new(compare, compare_created(&session->prefix, "GREATER", session->created - 1));
+	request = request_txn(compare, list_of(operation_put(&session->own, value, 0), NULL), look_operations(session, session->created));
+	free(value);
+	return request;
+}
+
 /*
  * Rule 2: nobody that matters was before us when we looked. What is still to be asked (rule 4) is asked at the same time: there is time
  * for the delay after the write as well. Returns an error's text, to be freed.
  */
 static char *acquire(struct session *session, struct line_of_entries *line, unsigned slot)
 {
-	struct entries was = line->before;
-	struct answer answer, lease = { .code = CODE_OK };
-	char *value, *text = NULL;
-	/* As it was read: else a write of ours whose answer is on its way has taken the lock before, or somebody has handed it over. */
-	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), compare_modified(&session->own, session->modified), NULL), *body;
+	struct answer answer = { .code = CODE_NO_ANSWER }, lease;
+	json_t *body = acquire_request(session, slot);
+	char *text = NULL;
 
-	session->entry.slot = slot;
-	value = value_in(session, ENTRY_HELD);
-	if (session->arguments->mode == ENTRY_EXCLUSIVE)
-		json_array_append_new(compare, compare_created(&session->prefix, "GREATER", session->created - 1));
-	body = request_txn(compare, list_of(operation_put(&session->own, value, 0), NULL), look_operations(session, session->created));
-	free(value);
 	if (line->to_ask) {
 		client_call_both(&session->client, PATH_TXN, json_incref(body), &answer, PATH_TIME_TO_LIVE, request_lease(line->to_ask), &lease);
 		conclude(line, &lease);
 		answer_free(&lease);
 		line->to_ask = 0;
-		/* At any failure it is done again, as often as needed: it can be repeated. */
-		if (answer.code == CODE_OK)
-			json_decref(body);
-		else
-			answer_free(&answer);
-	} else {
-		answer.code = CODE_NO_ANSWER;
 	}
-	if (answer.code != CODE_OK)
-		client_call(&session->client, PATH_TXN, body, limit_of(session), &answer);
+	/* It can be repeated, as often as needed. */
 	if (answer.code != CODE_OK) {
-		text = answer.text;
-		answer.text = NULL;
-	} else if (json_is_true(json_object_get(answer.body, "succeeded"))) {
-		session->token = session->revision = header_number(answer.body, "revision");
-	} else {
-		line->before = (struct entries){ .n = 0 };
-		text = read_queue(session, line, answer.body);
-		if (!text)
-			consider_all(session, line, &was);
-		entries_free(&was);
+		answer_free(&answer);
+		client_call(&session->client, PATH_TXN, json_incref(body), limit_of(session), &answer);
 	}
+	json_decref(body);
+	if (answer.code != CODE_OK)
+		text = take_text(&answer);
+	else if (json_is_true(json_object_get(answer.body, "succeeded")))
+		session->token = session->revision = header_number(answer.body, "revision");
+	else
+		text = read_on(session, line, answer.body);
 	answer_free(&answer);
 	return text;
 }
@@ -377,6 +371,7 @@ static void watch(struct session *session, struct line_of_entries *line, enum qu
 {
 	uint64_t whom = verdict == QUEUE_WATCH_ALL ? UINT64_MAX : blocker->created;
 	struct keys keys;
+
 	if (session->canceled)
 		client_unwatch(&session->client);
 	if (line->watched == whom && session->client.watching)
@@ -385,7 +380,7 @@ static void watch(struct session *session, struct line_of_entries *line, enum qu
 	if (line->watched == whom) {
 		if (session_now() < line->watch_due)
 			return;
-		line->watch_pause = line->watch_pause ? earlier(line->watch_pause * 2, session->ttl / 6) : WATCH_PAUSE;
+		line->watch_pause = line->watch_pause ? deadline_earlier(line->watch_pause * 2, session->ttl / 6) : WATCH_PAUSE;
 		line->watch_due = session_now() + line->watch_pause;
 	} else {
 		line->watch_due = line->watch_pause = 0;
@@ -417,15 +412,15 @@ static bool renew(struct session *session)
 /* Waits until there may be something new. Returns false if our place is lost. */
 static bool rest(struct session *session, struct line_of_entries *line)
 {
-	int64_t until = earlier(earlier(session->renew_due, session->deadline), session->wait_until ? session->wait_until : session->try_until);
+	int64_t until = deadline_earlier(deadline_earlier(session->renew_due, session->deadline), session->wait_until ? session->wait_until : session->try_until);
 
 	if (line->delay > session_now())
-		until = earlier(until, line->delay);
+		until = deadline_earlier(until, line->delay);
 	/* Where there is no stream we look again and again, as long as it cannot be opened. */
 	if (session->canceled)
 		client_unwatch(&session->client);
 	if (!session->client.watching)
-		until = earlier(until, line->watch_due > session_now() ? line->watch_due : session_now() + WATCH_PAUSE);
+		until = deadline_earlier(until, line->watch_due > session_now() ? line->watch_due : session_now() + WATCH_PAUSE);
 	session->resting = session->client.watching;
 	client_wait(&session->client, until);
 	session->resting = false;
@@ -445,7 +440,8 @@ static bool rest(struct session *session, struct line_of_entries *line)
  */
 static bool is_new(const struct session *session, const struct line_of_entries *line)
 {
-	return session->changed || session->granted || session->canceled || !session->client.watching || line->renewals >= LOOK_SELDOM || session_now() < line->delay + NS_PER_S ||
+	return session->changed || session->granted || session->canceled || !session->client.watching || line->renewals >= LOOK_SELDOM ||
+	       session_now() < line->delay + NS_PER_S ||
 	       (session->wait_until ? session_now() >= session->wait_until : session_now() >= session->try_until);
 }
 
@@ -520,7 +516,7 @@ static enum step wait_on(struct session *session, struct line_of_entries *line, 
 static enum step failed(struct session *session, char *text)
 {
 	if (!session->orphaned)
-		fail(text);
+		say_text("failed", text);
 	free(text);
 	session_withdraw(session);
 	return STEP_OVER;
@@ -531,11 +527,7 @@ static enum step join_again(struct session *session, struct line_of_entries *lin
 /* me-only is stopped. Its place is another's until it goes on. */
 static enum step leave_and_join_again(struct session *session, struct line_of_entries *line)
 {
-	struct answer answer;
-
-	client_unwatch(&session->client);
-	client_call(&session->client, PATH_REVOKE, request_lease(session->lease), session_now() + session->client.attempt, &answer);
-	answer_free(&answer);
+	session_revoke(session);
 	while (process_is_stopped(session->arguments->pid))
 		if (client_wait(&session->client, session_now() + LOOK_AGAIN))
 			return STEP_OVER;
@@ -596,12 +588,8 @@ static enum step join(struct session *session, struct line_of_entries *line)
 /* Our place is lost: rule 5. */
 static enum step join_again(struct session *session, struct line_of_entries *line)
 {
-	struct answer answer;
-
-	client_unwatch(&session->client);
 	/* What is left of the old one would be before us. */
-	client_call(&session->client, PATH_REVOKE, request_lease(session->lease), session_now() + session->client.attempt, &answer);
-	answer_free(&answer);
+	session_revoke(session);
 	entries_free(&line->before);
 	/* What has become of those before us we do not know now: rule 4. */
 	*line = (struct line_of_entries){ .named = line->named, .delay = session_now() + LOCK_DELAY };

@@ -38,11 +38,6 @@ static const struct column columns[COLUMNS] = {
 	[HIDDEN] = { .name = "HIDDEN", .json_only = true },
 };
 
-static char *copy(const char *text)
-{
-	return text ? memory_copy(text, strlen(text) + 1) : NULL;
-}
-
 static const char *state_of(const struct holder *holder)
 {
 	if (holder->pid == 0)
@@ -70,15 +65,15 @@ static void add_row(struct table *table, char *name, const struct holder *holder
 	uid_t uid = holder->uid_known ? holder->uid : SOCKET_UID_UNKNOWN;
 	char *cells[COLUMNS] = {
 		[LOCK] = name,
-		[STATE] = copy(state_of(holder)),
+		[STATE] = memory_string(state_of(holder)),
 		[PID] = holder->pid ? text_number((uint64_t)holder->pid) : NULL,
 		[USER] = holder->uid_known ? text_user(uid) : NULL,
 		[UID] = holder->uid_known ? text_number(uid) : NULL,
-		[AT_MOST] = copy(holder->at_most ? "1" : "0"),
+		[AT_MOST] = memory_string(holder->at_most ? "1" : "0"),
 		[SLOT] = text_number(slot),
 		[WAITERS] = text_number(waiters),
 		[COMMAND] = holder->pid ? text_command(holder->pid, uid) : NULL,
-		[HIDDEN] = copy(holder->pid ? NULL : holder->hidden),
+		[HIDDEN] = memory_string(holder->pid ? NULL : holder->hidden),
 	};
 
 	if (!json && !cells[USER] && holder->uid_known)

@@ -61,7 +61,7 @@ static void begin(struct answer *answer, const char *name)
 	if (answer->name && name && !strcmp(answer->name, name))
 		return;
 	free(answer->name);
-	answer->name = name ? memory_text(name, strlen(name)) : NULL;
+	answer->name = memory_string(name);
 	answer->place = 0;
 }
 

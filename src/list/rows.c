@@ -49,11 +49,6 @@ struct rows *rows_new(const char *name, bool slots, bool json)
 	return rows;
 }
 
-static char *or_null(const char *text)
-{
-	return text ? memory_copy(text, strlen(text) + 1) : NULL;
-}
-
 static char *user_cell(uid_t uid, bool json)
 {
 	char *name = uid == SOCKET_UID_UNKNOWN ? NULL : text_user(uid);
@@ -65,17 +60,17 @@ void rows_add(struct rows *rows, const struct row *row)
 {
 	bool json = rows->json;
 	char *cells[COLUMNS] = {
-		[LOCK] = or_null(rows->name),
-		[ROLE] = or_null(row->role),
+		[LOCK] = memory_string(rows->name),
+		[ROLE] = memory_string(row->role),
 		[SLOT] = row->slot >= 0 ? text_number((uint64_t)row->slot) : NULL,
 		[PLACE] = row->place ? text_number(row->place) : NULL,
 		[PID] = row->pid ? text_number((uint64_t)row->pid) : NULL,
 		[USER] = user_cell(row->uid, json),
 		[UID] = row->uid == SOCKET_UID_UNKNOWN ? NULL : text_number(row->uid),
-		[STATE] = or_null(text_state(row->state)),
-		[AT_MOST] = or_null(row->at_most ? "1" : "0"),
+		[STATE] = memory_string(text_state(row->state)),
+		[AT_MOST] = memory_string(row->at_most ? "1" : "0"),
 		[COMMAND] = row->pid ? text_command(row->pid, row->uid) : NULL,
-		[HIDDEN] = or_null(row->hidden),
+		[HIDDEN] = memory_string(row->hidden),
 	};
 
 	if (row->age >= 0) {

@@ -28,11 +28,6 @@
 /* "host:" */
 static const char engine[] = "host:";
 
-static char *copy(const char *text)
-{
-	return memory_copy(text, strlen(text) + 1);
-}
-
 /* How many of the first N bytes can be escaped without regard to those behind them: no character is cut into two. */
 static size_t piece_of(const char *bytes, size_t n)
 {
@@ -123,7 +118,7 @@ char *text_number(uint64_t n)
 	char text[NUMBER_TEXT_SIZE];
 
 	number_format(n, text);
-	return copy(text);
+	return memory_string(text);
 }
 
 char *text_in_parentheses(const char *text)
@@ -140,7 +135,7 @@ char *text_seconds(int64_t ns)
 
 	/* By hand: a locale may have a comma. */
 	(void)snprintf(text, sizeof text, "%s%lld.%06lld", ns < 0 ? "-" : "", llabs(ns / NS_PER_S), llabs(ns % NS_PER_S / 1000));
-	return copy(text);
+	return memory_string(text);
 }
 
 char *text_age(int64_t ns, bool at_most)
@@ -148,7 +143,7 @@ char *text_age(int64_t ns, bool at_most)
 	char text[DURATION_TEXT_SIZE + 1] = "<";
 
 	duration_format(ns, text + 1);
-	return copy(text + !at_most);
+	return memory_string(text + !at_most);
 }
 
 static char *format_time(const char *format, int64_t ns)
@@ -157,7 +152,7 @@ static char *format_time(const char *format, int64_t ns)
 	struct tm parts;
 	char text[64];
 
-	return localtime_r(&seconds, &parts) && strftime(text, sizeof text, format, &parts) ? copy(text) : NULL;
+	return localtime_r(&seconds, &parts) && strftime(text, sizeof text, format, &parts) ? memory_string(text) : NULL;
 }
 
 char *text_time(int64_t ns)
@@ -205,7 +200,7 @@ char *text_user(uid_t uid)
 		last = uid;
 		known = true;
 	}
-	return name ? copy(name) : NULL;
+	return name ? memory_string(name) : NULL;
 }
 
 char *text_command(pid_t pid, uid_t uid)
@@ -301,9 +296,9 @@ static char *name_from_environment(pid_t pid, const struct host_address *address
 		if (strncmp(at, variable, sizeof variable - 1) != 0)
 			continue;
 		if (is_name_of(value, address))
-			name = copy(value);
+			name = memory_string(value);
 		else if (!strncmp(value, engine, sizeof engine - 1) && is_name_of(value + sizeof engine - 1, address))
-			name = copy(value + sizeof engine - 1);
+			name = memory_string(value + sizeof engine - 1);
 	}
 	free(environment);
 	return name;

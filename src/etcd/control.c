@@ -1,0 +1,145 @@
+/* me-only at the other end of the socket, and its command, which is ended from here, too. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../deadline.h"
+#include "say.h"
+#include "session.h"
+
+/* While there is no answer yet, me-only is told now and then that there will be one. */
+#define TRYING_AFTER (3 * NS_PER_S)
+
+/* How soon those are looked for again that have to end, and how soon when they do not. */
+#define LOOK_AGAIN (20 * NS_PER_MS)
+#define LOOK_SELDOM (1 * NS_PER_S)
+
+/* Takes the command's pidfd out of MESSAGE. */
+static void take_job(struct session *session, struct msghdr *message, const char *text)
+{
+	const char *cgroup = strstr(text, "\ncgroup ");
+	struct cmsghdr *control = CMSG_FIRSTHDR(message);
+	int null;
+
+	if (session->started)
+		return;
+	session->started = true;
+	if (control && control->cmsg_type == SCM_RIGHTS) {
+		memcpy(&session->job, CMSG_DATA(control), sizeof session->job);
+		session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = session->job, .events = CURL_WAIT_POLLIN };
+	}
+	if (cgroup)
+		(void)snprintf(session->cgroup.path, sizeof session->cgroup.path, "%s", cgroup + strlen("\ncgroup "));
+	/* What is started now may outlive the terminal that we have as standard error. */
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0)
+		dup2(null, STDERR_FILENO);
+	if (null > STDERR_FILENO)
+		close(null);
+}
+
+/* Stops polling FD. */
+static void forget_fd(struct session *session, int fd)
+{
+	for (unsigned i = 0; i < session->client.n_fds; i++)
+		if (session->client.fds[i].fd == fd)
+			session->client.fds[i--] = session->client.fds[--session->client.n_fds];
+}
+
+static void hear_me_only(struct session *session)
+{
+	char text[PATH_MAX + 64];
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+
+	while (!session->orphaned) {
+		struct iovec part = { text, sizeof text - 1 };
+		struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+		ssize_t n = recvmsg(CONTROL_FD, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n <= 0) {
+			session->orphaned = session->news = true;
+			session->family.ancestor = 0;
+			forget_fd(session, CONTROL_FD);
+			return;
+		}
+		text[n] = 0;
+		if (!strncmp(text, "job", 3)) {
+			take_job(session, &message, text);
+		} else if (!strncmp(text, "done", 4)) {
+			session->done = session->job_ended = session->news = true;
+			session->unused = strstr(text, "\nunused 1") != NULL;
+			forget_fd(session, session->job);
+		}
+	}
+}
+
+static void look_at_job(struct session *session)
+{
+	struct pollfd fds[] = { { .fd = session->pipe_closed ? -1 : PIPE_FD, .events = 0 },
+				{ .fd = session->job_ended ? -1 : session->job, .events = POLLIN } };
+
+	if (poll(fds, 2, 0) <= 0)
+		return;
+	if (fds[0].revents & (POLLHUP | POLLERR | POLLNVAL)) {
+		session->pipe_closed = session->news = true;
+		forget_fd(session, PIPE_FD);
+	}
+	if (fds[1].revents) {
+		session->job_ended = session->news = true;
+		forget_fd(session, session->job);
+	}
+}
+
+/* Ends the command if that is due: me-only may be stopped, or gone. */
+static void guard(struct session *session)
+{
+	if (session_now() >= session->force_due) {
+		/* The command first: to find all others takes milliseconds. */
+		if (session->job >= 0)
+			syscall(SYS_pidfd_send_signal, session->job, SIGKILL, NULL, 0);
+		cgroup_kill(&session->cgroup);
+		family_signal(&session->family, SIGKILL);
+		session->force_pause = session->force_pause == 0 ? LOOK_AGAIN : deadline_earlier(session->force_pause * 2, LOOK_SELDOM);
+		session->force_due = session_now() + session->force_pause;
+	} else if (session_now() >= session->ask_due) {
+		/* As long as it lives it is me-only who asks. What was frozen until the deadline gets no more time. */
+		if (session->orphaned)
+			family_signal(&session->family, SIGTERM);
+		session->ask_due = DEADLINE_NEVER;
+	}
+}
+
+/* What a waiter rests for: something has come by the stream, or it has ended. */
+static bool has_event(const struct session *session)
+{
+	return session->changed || session->granted || session->own_gone || session->canceled || !session->client.watching;
+}
+
+bool session_attend(void *argument)
+{
+	struct session *session = argument;
+
+	hear_me_only(session);
+	if (session->phase == PHASE_TAKING) {
+		if (session_now() - session->asked >= TRYING_AFTER) {
+			say_word("trying");
+			session->asked = session_now();
+		}
+		return session->orphaned || (session->resting && has_event(session));
+	}
+	look_at_job(session);
+	guard(session);
+	session->client.due = deadline_earlier(session->ask_due, session->force_due);
+	return session->phase == PHASE_HOLDING && (session->news || (session->own_gone && !session->lost));
+}

@@ -1,0 +1,215 @@
+/* The lease, and the key that is bound to it. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "../deadline.h"
+#include "../memory.h"
+#include "session.h"
+
+/* Of the time that a lease is granted for so much is not used: for the rate of two clocks, and for being late. */
+#define MARGIN(ttl) (1 * NS_PER_S + (ttl) / 50)
+
+/* So often a lease is renewed in the time that it is granted for: by who holds the lock, and by who waits, for whom less depends on it. */
+#define RENEWALS 6
+#define RENEWALS_WAITING 3
+
+/* An attempt to renew has at most this part of that time. */
+#define ATTEMPTS 10
+
+/* A lease id: positive, and nobody else's. */
+static uint64_t random_id(void)
+{
+	uint64_t id = 0;
+
+	while (id == 0) {
+		if (getrandom(&id, sizeof id, 0) != sizeof id)
+			id = (uint64_t)session_now() << 20 ^ (uint64_t)getpid();
+		id &= INT64_MAX;
+	}
+	return id;
+}
+
+static void name_key(struct session *session)
+{
+	free(session->key);
+	keys_free(&session->own);
+	if (asprintf(&session->key, "%s/%" PRIx64, session->arguments->name, session->lease) < 0)
+		abort();
+	session->own = keys_one(session->key);
+}
+
+/* The time, in ns, that the answer BODY gives the lease: never more than was granted. 0: it has ended. */
+static int64_t time_in(const struct session *session, const json_t *body)
+{
+	const int64_t seconds = (int64_t)json_number(body, "TTL");
+
+	return seconds <= 0 ? 0 : seconds < session->ttl / NS_PER_S ? seconds * NS_PER_S : session->ttl;
+}
+
+void session_new_place(struct session *session)
+{
+	session->lease = random_id();
+	session->created = session->token = session->granted = 0;
+	session->own_gone = session->others = session->doubtful = false;
+	entry_free(&session->gone);
+	name_key(session);
+	session->lease_asked = 0;
+}
+
+json_t *session_grant_request(struct session *session)
+{
+	if (!session->lease_asked)
+		session->lease_asked = session_now();
+	return request_grant((session->arguments->ttl + NS_PER_S - 1) / NS_PER_S, session->lease);
+}
+
+char *session_granted(struct session *session, struct answer *answer)
+{
+	char *text = NULL;
+
+	session->ttl = session->arguments->ttl;
+	if (answer->code == CODE_OK) {
+		int64_t granted = time_in(session, answer->body);
+
+		/* A server can grant more, which is not used; it is not known why one should grant less. */
+		session->ttl = granted ? granted : session->ttl;
+	} else if (answer->code != CODE_PRECONDITION) {
+		text = answer->text;
+		answer->text = NULL;
+	}
+	/* "Already exists": by a request of ours whose answer was lost. The time counts from the first of them. */
+	session->deadline = session->lease_asked + session->ttl - MARGIN(session->ttl);
+	session->renew_due = session->lease_asked + session_interval(session);
+	session->failures = 0;
+	session->client.attempt = session->ttl / ATTEMPTS < session->client.attempt ? session->ttl / ATTEMPTS : session->client.attempt;
+	answer_free(answer);
+	return text;
+}
+
+int64_t session_interval(const struct session *session)
+{
+	const int64_t interval = session->ttl / (session->phase == PHASE_TAKING ? RENEWALS_WAITING : RENEWALS);
+	uint64_t spread = 0;
+
+	/* Not all at once, after they were started at the same minute. */
+	(void)!getrandom(&spread, sizeof spread, GRND_NONBLOCK);
+	return interval / 10 * 9 + (int64_t)(spread % (uint64_t)(interval / 5 + 1));
+}
+
+/* The key-value pair that the range at INDEX of the transaction BODY has found, or NULL. */
+static const json_t *found(const json_t *body, size_t index)
+{
+	const json_t *response = json_array_get(json_object_get(body, "responses"), index);
+
+	return json_array_get(json_object_get(json_object_get(response, "response_range"), "kvs"), 0);
+}
+
+/* Reads our key and the other. */
+static void read_keys(struct session *session, size_t endpoint, struct answer *answer)
+{
+	json_t *ranges = list_of(operation("request_range", request_range(&session->own, ORDER_NONE, 0, 0)), NULL);
+
+	if (session->other.key && !session->other.end)
+		json_array_append_new(ranges, operation("request_range", request_range(&session->other, ORDER_NONE, 0, 0)));
+	client_call_at(&session->client, endpoint, PATH_TXN, request_txn(list_of(NULL), ranges, list_of(NULL)), answer);
+}
+
+/*
+ * What ANSWER, of the read at ENDPOINT, says of the keepalive that was sent at SENT and answered in TERM with TTL: moves the deadline if it is
+ * proof. TEXT as in session_renew().
+ */
+static enum renewal prove(struct session *session, const struct answer *answer, size_t endpoint, int64_t sent, int64_t ttl, uint64_t term, char **text)
+{
+	const int64_t deadline = sent + ttl - MARGIN(ttl);
+
+	if (!json_array_size(json_object_get(answer->body, "responses")) || !term) {
+		*text = memory_string("etcd's answer says nothing");
+		return RENEWAL_FAILED;
+	}
+	if (json_number(found(answer->body, 0), "create_revision") != session->created) {
+		*text = memory_string("its key in etcd is gone: somebody has deleted it, or the server has ended the lease too early");
+		return RENEWAL_LOST;
+	}
+	if (header_number(answer->body, "raft_term") != term) {
+		*text = memory_string("etcd is electing a leader");
+		return RENEWAL_FAILED;
+	}
+	/* Where nothing is heard any more the stream would stay open for ever. */
+	if (session->client.watching && session->client.watch_endpoint != endpoint)
+		client_unwatch(&session->client);
+	session->revision = header_number(answer->body, "revision");
+	if (session->other.key)
+		session->changed = session->changed || session->other.end || json_number(found(answer->body, 1), "mod_revision") != session->other_modified;
+	/* A time that has passed is final. */
+	if (session_now() < session->deadline && deadline > session->deadline)
+		session->deadline = deadline;
+	return RENEWAL_DONE;
+}
+
+/* The two requests. ANSWER, to be freed, is the last one's. */
+static enum renewal ask_twice(struct session *session, struct answer *answer, char **text)
+{
+	const size_t endpoint = (session->client.endpoint + session->failures) % session->config.n;
+	int64_t sent, ttl;
+	uint64_t term;
+
+	client_call_at(&session->client, endpoint, PATH_KEEPALIVE, request_lease(session->lease), answer);
+	if (answer->code != CODE_OK)
+		return RENEWAL_FAILED;
+	if (json_number(answer->body, "ID") != session->lease) {
+		*text = memory_string("etcd's answer is about another lease");
+		return RENEWAL_FAILED;
+	}
+	sent = answer->sent;
+	ttl = time_in(session, answer->body);
+	term = header_number(answer->body, "raft_term");
+	if (!ttl) {
+		*text = memory_string("the lease has ended: etcd has not heard of us in time, or somebody has revoked it");
+		return RENEWAL_LOST;
+	}
+	answer_free(answer);
+	read_keys(session, endpoint, answer);
+	return answer->code == CODE_OK ? prove(session, answer, endpoint, sent, ttl, term, text) : RENEWAL_FAILED;
+}
+
+enum renewal session_renew(struct session *session, char **text)
+{
+	struct answer answer;
+	enum renewal renewal;
+
+	*text = NULL;
+	renewal = ask_twice(session, &answer, text);
+	if (!*text && renewal == RENEWAL_FAILED) {
+		*text = answer.text;
+		answer.text = NULL;
+	}
+	/* What stops a call is no failure of etcd. */
+	if (renewal == RENEWAL_DONE)
+		session->failures = 0;
+	else if (answer.code != CODE_STOPPED)
+		session->failures++;
+	answer_free(&answer);
+	return renewal;
+}
+
+void session_revoke(struct session *session)
+{
+	struct answer answer;
+
+	client_unwatch(&session->client);
+	if (!session->lease)
+		return;
+	client_call(&session->client, PATH_REVOKE, request_lease(session->lease), session_now() + session->client.attempt, &answer);
+	answer_free(&answer);
+	session->lease = session->created = 0;
+}
+
+void session_withdraw(struct session *session)
+{
+	session->phase = PHASE_GIVING_BACK;
+	session_revoke(session);
+}

@@ -1,0 +1,59 @@
+#include "say.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+void say(struct line *line, const char *word)
+{
+	line->length = 0;
+	line_add(line, word);
+}
+
+void say_pair(struct line *line, const char *key, const char *value)
+{
+	line_add(line, "\n");
+	line_add(line, key);
+	line_add(line, " ");
+	for (; *value; value++) {
+		char one[2] = { (char)(*value == '\n' ? ' ' : *value), 0 };
+
+		line_add(line, one);
+	}
+}
+
+void say_number(struct line *line, const char *key, uint64_t n)
+{
+	char text[24];
+
+	(void)snprintf(text, sizeof text, "%" PRIu64, n);
+	say_pair(line, key, text);
+}
+
+void say_end(const struct line *line)
+{
+	/* It may be stopped, and its socket full: it goes by the last time that it has. */
+	(void)send(CONTROL_FD, line->text, line->length, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void say_whole(const struct line *line)
+{
+	(void)send(CONTROL_FD, line->text, line->length, MSG_NOSIGNAL);
+}
+
+void say_word(const char *word)
+{
+	struct line line;
+
+	say(&line, word);
+	say_end(&line);
+}
+
+void say_text(const char *word, const char *text)
+{
+	struct line line;
+
+	say(&line, word);
+	say_pair(&line, "text", text);
+	say_end(&line);
+}

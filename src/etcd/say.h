@@ -1,0 +1,24 @@
+/* What is said to me-only (PROTOCOL.md): packets of a word and of pairs. */
+#ifndef ETCD_SAY_H
+#define ETCD_SAY_H
+
+#include <stdint.h>
+
+#include "../message.h"
+
+#define CONTROL_FD 0
+
+/* Begins a packet of WORD. It is ended and sent by say_end(), or by say_whole(), which waits for room. */
+void say(struct line *line, const char *word);
+void say_end(const struct line *line);
+void say_whole(const struct line *line);
+
+/* Adds a pair. A VALUE that others have written cannot begin a new one. */
+void say_pair(struct line *line, const char *key, const char *value);
+void say_number(struct line *line, const char *key, uint64_t n);
+
+/* A packet of WORD alone, and one with TEXT. */
+void say_word(const char *word);
+void say_text(const char *word, const char *text);
+
+#endif

@@ -1,0 +1,75 @@
+/* The stream of events: what happens to our key, and to the other one that is watched. */
+#include <stdint.h>
+#include <string.h>
+
+#include "session.h"
+
+/* Reads the key-value pair KV into ENTRY, which is freed before. */
+static void read_one(const json_t *kv, struct entry *entry)
+{
+	json_t *list = list_of(json_incref((json_t *)(uintptr_t)kv), NULL);
+	struct entries entries;
+
+	entries_read(&entries, list);
+	json_decref(list);
+	entry_free(entry);
+	if (entries.n == 1)
+		*entry = entry_copy(&entries.all[0]);
+	entries_free(&entries);
+}
+
+/* Our key was deleted, or the one before us has handed the lock over, or it is our own write that we see. */
+static void own_event(struct session *session, const json_t *kv, bool deleted)
+{
+	struct entry entry = { .key = NULL };
+
+	if (deleted) {
+		session->own_gone = true;
+		return;
+	}
+	read_one(kv, &entry);
+	if (entry.key && entry.state == ENTRY_HELD && entry.created == session->created)
+		session->granted = entry.modified;
+	entry_free(&entry);
+}
+
+void session_event(void *argument, json_t *result)
+{
+	struct session *session = argument;
+	size_t i;
+	json_t *event;
+
+	/* Also an error, as that of a token that is not valid any more: it comes with "created". */
+	if (json_is_true(json_object_get(result, "canceled"))) {
+		session->canceled = true;
+		return;
+	}
+	json_array_foreach(json_object_get(result, "events"), i, event) {
+		const json_t *kv = json_object_get(event, "kv"), *before = json_object_get(event, "prev_kv");
+		const char *type = json_string_value(json_object_get(event, "type")), *key = json_string_value(json_object_get(kv, "key"));
+		bool deleted = type && !strcmp(type, "DELETE");
+
+		if (key && session->own.key && !strcmp(key, session->own.key)) {
+			own_event(session, kv, deleted);
+		} else if (session->phase == PHASE_HOLDING) {
+			session->others = session->others || !deleted;
+			continue;
+		} else if (deleted) {
+			read_one(before ? before : kv, &session->gone);
+		}
+		session->changed = true;
+	}
+}
+
+void session_watch(struct session *session, struct keys *other, bool puts)
+{
+	json_t *requests = list_of(request_watch(&session->own, session->revision, session->phase == PHASE_TAKING), NULL);
+
+	session->changed = session->canceled = false;
+	keys_free(&session->other);
+	if (other) {
+		json_array_append_new(requests, request_watch(other, session->revision, puts));
+		session->other = *other;
+	}
+	client_watch(&session->client, requests);
+}
