@@ -97,8 +97,9 @@ static char *read_queue(struct session *session, struct line_of_entries *line, c
 	if (json_array_size(responses) < 2)
 		return memory_format("%s does not answer as etcd does", session->config.endpoints[session->client.endpoint]);
 	kvs = json_array();
-	json_array_foreach(responses, i, response)
+	json_array_foreach(responses, i, response) {
 		json_array_extend(kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
+	}
 	entries_read(&all, kvs);
 	json_decref(kvs);
 	entries_free(&line->before);
