@@ -1,0 +1,180 @@
+"""What the helper says to me-only (src/etcd/PROTOCOL.md), and does by itself: here the test is me-only."""
+import os
+import socket
+
+import pytest
+
+import gateway as g
+from fleet import BUILD, DEADLINE, boottime, environment, wait_for
+
+HELPER = os.path.join(BUILD, "libexec", "me-only", "etcd")
+TTL = 10
+# What is not used of the time that the server gives.
+MARGIN = 1 + TTL / 50
+
+
+class Helper:
+    """One that was asked to take a lock. .lines: what it has said, as (word, {key: value})."""
+
+    def __init__(self, start, env, name, *arguments):
+        self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control.settimeout(DEADLINE)
+        reader, writer = os.pipe()
+        # Who has the pipe, and all descendants of what is me-only for it, are the command's: they are ended with the lock.
+        self.parent = start("sleep", "1000", pass_fds=[writer])
+        self.process = start("bash", "-c", f'exec "$@" 3<&{reader}', "bash", HELPER, "1", "take", name, f"pid={self.parent.pid}",
+                             "command=c", f"ttl={TTL * 10**9}", "kill-after=2000000000", *arguments, env=environment(env), stdin=control,
+                             stdout=control, pass_fds=[reader])
+        control.close()
+        os.close(reader)
+        os.close(writer)
+        self.lines = []
+
+    def hear(self):
+        """The next line, or None: it has ended."""
+        word, *rest = (self.control.recv(65536).decode() or "\n").split("\n")
+        if not word:
+            return None
+        self.lines.append((word, dict(line.split(" ", 1) for line in rest)))
+        return self.lines[-1]
+
+    def hear_of(self, wanted):
+        end = boottime() + DEADLINE
+        while boottime() < end and (line := self.hear()):
+            if line[0] == wanted:
+                return line[1]
+        raise AssertionError(f"it has not said {wanted}: {self.lines}")
+
+    def let_go(self):
+        """The command has ended, and nobody has the lock any more. Returns what is said then."""
+        before = len(self.lines)
+        self.parent.kill()
+        self.parent.wait(DEADLINE)
+        self.control.send(b"done")
+        while self.hear():
+            pass
+        return self.lines[before:]
+
+
+@pytest.fixture
+def take(start, gateway, name):
+    """take(ARGUMENT...) starts a helper."""
+    made = []
+
+    def take_(*arguments):
+        made.append(Helper(start, {**gateway.env, "ETCDCTL_COMMAND_TIMEOUT": "20s"}, name, *arguments))
+        return made[-1]
+
+    yield take_
+    for helper in made:
+        helper.control.close()
+
+
+def seconds(said, key="until"):
+    return int(said[key]) / 1e9
+
+
+def test_a_run(take, gateway, name):
+    helper = take()
+    held = helper.hear_of("held")
+    key, = gateway.keys()
+    assert held["token"] == str(gateway.store.revision) and key.startswith(name.encode() + b"/")
+    assert helper.let_go() == [("released", {})]
+    assert gateway.keys() == []
+
+
+@pytest.mark.parametrize("path, word", [("lease/grant", "held"), ("lease/keepalive", "until")])
+def test_the_time_counts_from_the_question(take, gateway, path, word):
+    """Not from its answer, and a part of it is not used: for the rate of two clocks, and for being late."""
+    asked = []
+
+    def slow(x):
+        asked.append(boottime())
+        return g.late(0.7)(x)
+    gateway.on(path, slow)
+    helper = take()
+    for _ in range(1 if word == "held" else 3):
+        said = helper.hear_of(word)
+        heard = boottime()
+        last = asked[0] if word == "held" else max(when for when in asked if when < (seconds(said, "at") if "at" in said else heard))
+        assert 0 < seconds(said) <= last + TTL - MARGIN
+
+
+def test_the_time_counts_from_the_first_question(take, gateway):
+    """Its answer is lost; that to the second one is that there is such a lease already."""
+    asked = []
+    gateway.on("lease/grant", lambda x: asked.append(boottime())).on("lease/grant", g.once(g.hang_after))
+    # By a key that has it the lease would be known to be there.
+    gateway.on("kv/txn", g.once(g.drop))
+    assert seconds(take().hear_of("held")) <= asked[0] + TTL - MARGIN and len(asked) == 2
+
+
+@pytest.mark.parametrize("path, word", [("lease/grant", "held"), ("lease/keepalive", "until")])
+def test_more_time_than_was_asked_for_is_not_used(take, gateway, path, word):
+    gateway.on(path, g.changes(lambda value: value.get("result", value).update(TTL="60")))
+    assert seconds(take().hear_of(word)) <= boottime() + TTL - MARGIN
+
+
+def test_a_time_that_has_passed_is_final(take, gateway):
+    """Also if the renewal was asked for in time, and its answer is good."""
+    helper = take()
+    until = seconds(helper.hear_of("held"))
+    passed = []
+
+    def read(x):
+        if not any(op in x.body.decode() for op in ("request_put", "request_delete_range")):
+            while boottime() <= until:
+                x.wait(0.01)
+            passed.append(boottime())
+    gateway.on("lease/keepalive", lambda x: None if boottime() > until - 0.7 else x.fail(14, "etcdserver: no leader"))
+    gateway.on("kv/txn", read)
+    wait_for(lambda: boottime() > until + 0.5, "the time has passed")
+    gateway.off()
+    helper.let_go()
+    assert all(seconds(said) <= until for word, said in helper.lines if word == "until")
+
+
+def test_a_lock_that_was_got_late_is_renewed_first(take, gateway):
+    """A command that is started has more time than it takes to end it."""
+    asked = []
+    gateway.on("lease/grant", lambda x: asked.append(boottime()))
+    gateway.on("kv/txn", lambda x: x.fail(14, "etcdserver: no leader") if boottime() < asked[0] + 7.5 else None)
+    helper = take()
+    assert seconds(helper.hear_of("held")) - boottime() > 2
+
+
+def test_a_command_that_is_not_started(take, gateway):
+    """me-only is stopped: nobody is to wait for that for ever."""
+    helper = take()
+    helper.hear_of("held")
+    assert "not started" in helper.hear_of("lost")["text"]
+    wait_for(lambda: gateway.keys() == [], "the lock is free")
+
+
+def test_a_renewal_moves_the_time(take):
+    helper = take()
+    until = seconds(helper.hear_of("held"))
+    assert seconds(helper.hear_of("until")) > until
+    assert helper.let_go() == [("released", {})]
+
+
+def test_a_key_that_was_gone_when_the_command_ended(take, gateway):
+    """It is not said to have been given back: another may have had the lock."""
+    helper = take()
+    helper.hear_of("held")
+    key, = gateway.keys()
+    # Told to nobody, and not looked for before the end.
+    gateway.store.drop_deletes = -1
+    gateway.delete(key)
+    said = helper.let_go()
+    assert [word for word, _ in said] == ["lost"] and "gone" in said[0][1]["text"]
+
+
+@pytest.mark.parametrize("hook", [g.hang_after, g.half], ids=["hang after", "half"])
+def test_a_release_whose_answer_is_lost(take, gateway, hook):
+    """It is asked for again, and finds nothing: that is no loss."""
+    helper = take()
+    helper.hear_of("held")
+    gateway.on("kv/txn", g.only(lambda x: "request_delete_range" in x.body.decode(), g.once(hook)))
+    assert helper.let_go()[-1] == ("released", {}) and "lost" not in [word for word, _ in helper.lines]
+    assert gateway.keys() == []
