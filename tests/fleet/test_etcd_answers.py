@@ -652,6 +652,130 @@ def test_a_lock_that_somebody_takes_in_the_last_moment(c, gateway, runs):
     assert r.returncode == 4 and runs.lines() == []
 
 
+def put_other(gateway, c):
+    """The key of somebody who is no me-only, with a lease that lives on when it is deleted."""
+    with gateway.store.changed:
+        gateway.store.leases[77] = g.Lease(1000)
+    gateway.put(f"{c.lock[5:]}/4d".encode(), b"", 77)
+    return f"{c.lock[5:]}/4d".encode()
+
+
+def waits(gateway, c, *command):
+    """Start one that waits: it, and its key. Returns once its stream is open."""
+    before, streams = set(gateway.keys()), len(gateway.seen("watch"))
+    p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *command)
+    wait_for(lambda: len(gateway.keys()) > len(before), "it waits")
+    p.key, = set(gateway.keys()) - before
+    p.stream = wait_for(lambda: [x for x in gateway.seen("watch")[streams:] if to64(p.key) in x.body.decode() and len(getattr(x, "lines", ())) >= 2],
+                        "its stream")[0]
+    return p
+
+
+def wait_told(gateway, key, of):
+    """Wait until the holder, whose KEY it is, knows that there is another one: it has been told, and has done something else since."""
+    def renewals():
+        return [x for x in gateway.seen("lease/keepalive") if int(x.message["ID"]) == int(key.split(b"/")[-1], 16)]
+
+    wait_for(lambda: [x for x in gateway.seen("watch") if "range_end" in x.body.decode() and
+                      any(to64(of).encode() in line for line in getattr(x, "lines", ()))], "it is told")
+    before = len(renewals())
+    wait_for(lambda: len(renewals()) > before, "it has renewed its lease")
+
+
+def test_an_event_that_is_not_true(c, gateway, runs):
+    """It is the write that takes the lock, and that compares."""
+    key = put_other(gateway, c)
+    p = waits(gateway, c, *runs.command)
+    p.stream.end_watch = [{"result": {"header": gateway.header(), "watch_id": "1", "events": [
+        {"type": "DELETE", "kv": {"key": to64(key), "mod_revision": str(gateway.store.revision)}, "prev_kv": gateway.store.keys[key].shown()}]}}]
+    tries = gateway.wait_for("watch", len(gateway.seen("watch")) + 1) if p.poll() is None else []
+    assert tries and p.poll() is None and runs.lines() == []
+    gateway.delete(key)
+    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
+
+
+def test_the_lock_is_taken_by_one_write(c, gateway, runs):
+    """The second try of one whose answer was lost writes nothing: the token is that of the first."""
+    key = put_other(gateway, c)
+    p = waits(gateway, c, *runs.command)
+    gateway.on("kv/txn", g.only(is_acquiring, g.once(g.drop_after)))
+    gateway.delete(key)
+    assert p.wait(DEADLINE) == 0
+    joined, taken = [revision for revision, kind, k, _ in gateway.store.events if k.key == p.key and kind == "PUT"]
+    assert runs.lines() == [f"{taken} {p.key.decode()}"] and joined < taken
+
+
+def test_a_question_that_was_stuck_and_comes_after_the_end(c, gateway, runs):
+    """It would make the key again, and nobody would renew it, or give it back."""
+    stuck = []
+
+    def stick(x):
+        stuck.append(x)
+        return g.hang(x)
+    gateway.on("kv/txn", g.once(stick))
+    assert_ran_once(c, gateway, runs, "--ttl", "10")
+    stuck[0].normal()
+    assert gateway.keys() == []
+
+
+def test_the_next_one_leaves_while_it_is_given_the_lock(c, gateway, runs):
+    """Then it is nobody's, at once."""
+    holder = c.hold("-q", "--ttl", "10")
+    key, = gateway.keys()
+    p = waits(gateway, c, *runs.command)
+    wait_told(gateway, key, p.key)
+    leaves = []
+
+    def leave(x):
+        leaves.append(x)
+        gateway.delete(p.key)
+    gateway.on("kv/txn", g.only(lambda x: is_releasing(x) and is_acquiring(x), g.once(leave)))
+    assert release(holder) == 0
+    assert leaves and key not in gateway.keys()
+    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
+
+
+def test_who_does_not_understand_to_be_given_the_lock_is_not(c, gateway):
+    """Its key is its own."""
+    holder = c.hold("-q", "--ttl", "10")
+    own, = gateway.keys()
+    gateway.wait_for("watch")
+    key = put_other(gateway, c)
+    wait_told(gateway, own, key)
+    assert release(holder) == 0
+    assert gateway.keys() == [key]
+    entry = gateway.store.keys[key]
+    assert entry.value == b"" and entry.modified == entry.created
+
+
+def test_who_waits_for_a_lock_that_is_kept_does_not_ask_how_its_holder_has_ended(c, gateway, runs):
+    """It has ended well, and its lease has ended, too: nobody needs a pause."""
+    assert c.run("-q", "--hold-for", "100", c.lock, "true").returncode == 0
+    key, = gateway.keys()
+    p = waits(gateway, c, *runs.command)
+    # Whoever looks in the moment in which it ends has to ask. Nobody looks just after a renewal.
+    renewal = gateway.wait_for("lease/keepalive")[0]
+    wait_for(lambda: any(x.answered and x.time > renewal.time for x in gateway.seen("kv/txn")), "it has renewed its lease")
+    gateway.end_lease(gateway.store.keys[key].lease)
+    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
+    assert gateway.seen("lease/timetolive") == []
+
+
+def test_who_is_in_line_outlasts_a_cluster_that_does_not_answer(c, gateway, runs):
+    """For longer than it may take before there is any answer."""
+    key = put_other(gateway, c)
+    p = waits(gateway, c.with_env(ETCDCTL_COMMAND_TIMEOUT="200ms"), *runs.command)
+    tries = []
+
+    def fail(x):
+        tries.append(boottime())
+        return x.fail(14, "etcdserver: no leader")
+    gateway.on("kv/txn", g.times(6, fail))
+    gateway.delete(key)
+    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
+    assert len(tries) == 6 and tries[-1] - tries[0] > 0.2
+
+
 def test_the_lease_ends_before_the_lock_is_taken(c, gateway, runs):
     """Another is got, or it is said; nothing is run with it."""
     def end(x):
