@@ -1,6 +1,7 @@
 """me-only does not depend on its helper: one that lies, hangs, dies or is not there (src/etcd/PROTOCOL.md)."""
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -36,10 +37,12 @@ def helper(start, tmp_path, lock):
     folder = tmp_path / "helpers"
     folder.mkdir(mode=0o755)
 
-    def helper_(script, *options, job=("echo", "ran"), **kw):
+    def helper_(script, *options, job=("echo", "ran"), before=(), **kw):
         shutil.copy(os.path.realpath(sys.executable), folder / "etcd")
         (folder / "1").write_text(FRAME.replace("{script}", script))
-        return start(ME_ONLY, *options, lock, *job, cwd=folder, env=environment(ME_ONLY_EXEC_PATH=str(folder), PYTHONHOME=sys.prefix), **kw)
+        # BEFORE: what the process has started that becomes me-only.
+        first = ("bash", "-c", f'{shlex.join(before)} >/dev/null 2>&1 & exec "$@"', "bash") if before else ()
+        return start(*first, ME_ONLY, *options, lock, *job, cwd=folder, env=environment(ME_ONLY_EXEC_PATH=str(folder), PYTHONHOME=sys.prefix), **kw)
 
     return helper_
 
@@ -106,6 +109,12 @@ def test_a_helper_that_talks_much(helper, script):
     assert (status, out) == (0, b"ran\n")
 
 
+@pytest.mark.parametrize("options, said_then", [((), "me-only: {}: a note\n"), (("-q",), "")], ids=["plain", "quiet"])
+def test_a_note_is_for_people(helper, lock, options, said_then):
+    p = helper('say("note\\ntext a note"); held(60)\nwhile not hear().startswith("done"): pass\nsay("released")', *options)
+    assert ended(p) == (0, b"ran\n", said_then.format(lock))
+
+
 # ---- the deadline ----
 
 @pytest.fixture
@@ -138,6 +147,38 @@ def test_a_time_that_has_passed_is_final(helper, lock, ticks):
     assert_ended_by(p, ticks, lock, before + 3 + 2)
 
 
+# me-only is stopped before its time is over, and goes on afterwards.
+STOPPED = """
+parent, end = os.getppid(), now() + 4 * SECOND
+held(4)
+while not os.path.exists("{path}"): time.sleep(0.01)
+os.kill(parent, signal.SIGSTOP)
+{before}
+while now() < end + SECOND // 10: time.sleep(0.001)
+{after}
+os.kill(parent, signal.SIGCONT)
+while not hear().startswith("done"): pass
+say("released")
+"""
+
+
+def test_a_time_that_has_passed_is_final_also_for_who_was_stopped(helper, lock, ticks):
+    """A new one that is said then is not the word of somebody who has watched."""
+    before = boottime()
+    p = helper(STOPPED.format(path=ticks.path, before="", after="until(20)"), "-k", "1", job=ticks.job("stubborn"))
+    assert_ended_by(p, ticks, lock, before + 4 + 10)
+
+
+def test_what_was_said_in_time_while_it_was_stopped_is_believed(helper, ticks):
+    p = helper(STOPPED.format(path=ticks.path, before="until(20)", after=""), "-k", "1", job=ticks.job())
+    ticks.wait_for("job")
+    end = boottime() + 5
+    wait_for(lambda: boottime() > end, "the first time has passed")
+    ticks.grow()
+    p.terminate()
+    assert p.wait(DEADLINE) == 0
+
+
 @pytest.mark.parametrize("until", ["until", "until x", "until ", "until -1", "until 0", "until 1", "x 9"])
 def test_what_is_no_time_changes_nothing(helper, lock, ticks, until):
     before = boottime()
@@ -165,6 +206,35 @@ def test_a_lock_that_is_lost(helper, lock, ticks, script):
     assert status == 5 and ticks.living() == set()
     assert re.fullmatch(rf"me-only: {lock}: lost at [^\n]*; the command was stopped[^\n]*\n", err), err
     assert ("a reason" in err) == ("a reason" in script)
+
+
+@pytest.mark.parametrize("script", ["held(1000); rest()", "held(4); until(1000); rest()"], ids=["held", "until"])
+def test_a_time_that_cannot_be_is_not_believed(helper, lock, ticks, script):
+    """No lock is confirmed for longer than --ttl."""
+    before = boottime()
+    p = helper(script, "--ttl", "10", "-k", "1", job=ticks.job("stubborn"))
+    ticks.wait_for("job")
+    assert_ended_by(p, ticks, lock, before + 10 + 5)
+
+
+def test_a_lock_that_is_lost_leaves_little_time(helper, lock, ticks):
+    """Whatever --kill-after says: who comes next waits for no longer."""
+    script = f'held(300)\nwhile not os.path.exists("{ticks.path}"): time.sleep(0.01)\nsay("lost\\ntext a reason"); rest()'
+    p = helper(script, "--ttl", "300", "-k", "100", job=ticks.job("stubborn"))
+    ticks.wait_for("job")
+    assert_ended_by(p, ticks, lock, boottime() + 20)
+
+
+def test_what_the_caller_had_started_before_is_none_of_the_commands(helper, start, lock, ticks, tmp_path):
+    """A shell that becomes me-only has its children still."""
+    elder = Ticks(tmp_path / "elder")
+    script = f'held(300)\nwhile not os.path.exists("{ticks.path}"): time.sleep(0.01)\nsay("lost\\ntext a reason"); rest()'
+    p = helper(script, job=ticks.job("stubborn"), before=elder.job())
+    elder.wait_for("job")
+    status, _, err = ended(p)
+    assert status == 5 and ticks.living() == set(), err
+    elder.grow()
+    assert "term" not in elder.seen() and elder.living() != set()
 
 
 def test_a_helper_that_never_gives_the_lock_back(helper):
