@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from fleet import (DEADLINE, Ticks, all_processes_of, boottime, helper_of, is_alive, process_state, program, read_line, release, said,
-                   wait_for)
+from fleet import (DEADLINE, ME_ONLY, Ticks, all_processes_of, boottime, environment, helper_of, is_alive, process_state, program, read_line,
+                   release, said, wait_for)
 from test_etcd_wait import Line
 
 TTL = 10
@@ -283,6 +283,92 @@ def test_me_only_is_killed(c, store, prefix, ticks, words):
     assert ticks.living() == set()
     assert all_processes_of(c.lock) == []
     wait_for(lambda: not is_alive(p.helper), "the helper has ended")
+
+
+LEFT = {"closed": ((), (), ("bare",)), "without environment": ((), ("env", "-i"), ("child", "daemon")),
+        # As sudo does, which does not end with its parent.
+        "without a parent": (("-o",), ("env", "-i", "setpriv", "--pdeathsig", "clear"), ())}
+
+
+@pytest.mark.parametrize("form, way, words", LEFT.values(), ids=LEFT.keys())
+def test_by_what_the_helper_finds_a_command_whose_me_only_is_killed(c, store, prefix, ticks, form, way, words):
+    """One thing that it has of the lock is enough."""
+    p = c.start(*SHORT, *form, c.lock, *way, *ticks.job("stubborn", *words))
+    ticks.wait_for("job", *words)
+    helper = helper_of(p)
+    p.kill()
+    wait_for(lambda: store.entries(prefix) == [], "the lock is free")
+    assert ticks.living() == set()
+    wait_for(lambda: not is_alive(helper), "the helper has ended")
+
+
+def test_a_command_that_is_stopped_is_asked_too(c, store, prefix, ticks):
+    """It has to go on to hear that."""
+    p = begin(c, ticks, options=("-q",))
+    job, = ticks.living()
+    os.kill(job, signal.SIGSTOP)
+    wait_for(lambda: process_state(job) == "T", "it is stopped")
+    store.delete(store.entries(prefix)[0].key)
+    assert_lost(c, p, ticks)
+    assert "term" in ticks.seen()
+
+
+def test_what_is_left_of_a_command_whose_me_only_is_killed_is_asked_first(c, ticks):
+    """The command itself ends with me-only; a child of it may clean up."""
+    p = begin(c, ticks, "child")
+    p.kill()
+    wait_for(lambda: not ticks.living(), "nobody lives")
+    assert "term" in ticks.seen()
+
+
+@pytest.fixture
+def group(name):
+    """A control group (v2) that is handed over to whoever is in it, as systemd does with Delegate=yes."""
+    with open("/proc/mounts", encoding="utf-8") as f:
+        folder = next(mount for _, mount, kind, *_ in map(str.split, f) if kind == "cgroup2") + f"/test-{name}"
+    os.mkdir(folder)
+    os.setxattr(folder, "trusted.delegate", b"1")
+    yield folder
+    with open(folder + "/cgroup.kill", "w", encoding="ascii") as f:
+        f.write("1")
+
+    def remove():
+        try:
+            for path, _, _ in os.walk(folder, topdown=False):
+                os.rmdir(path)
+        except OSError:
+            return False
+        return True
+    wait_for(remove, "nobody is in it")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "lost"])
+def test_a_group_of_the_commands_own(c, start, store, prefix, group, ticks, killed):
+    """By it also those are found that have closed the lock, emptied their environment, and lost their ancestor."""
+    p = start("sh", "-c", 'echo $$ >"$0/cgroup.procs"; exec "$@"', group, ME_ONLY, *SHORT, c.lock, "env", "-i", *ticks.job("stubborn", "bare"),
+              env=environment(c.env))
+    ticks.wait_for("job", "bare")
+    p.helper = helper_of(p)
+    if killed:
+        p.kill()
+        wait_for(lambda: store.entries(prefix) == [], "the lock is free")
+        assert ticks.living() == set()
+    else:
+        store.delete(store.entries(prefix)[0].key)
+        assert_lost(c, p, ticks)
+    wait_for(lambda: not any(entry.is_dir() for entry in os.scandir(group)), "its group is gone")
+
+
+def test_me_only_is_stopped_and_the_lock_taken_away(c, store, prefix, ticks):
+    """The helper ends the command by itself, and as soon as who comes next relies on, whatever --kill-after says."""
+    p = begin(c, ticks, "stubborn", "child", options=("-q", "--ttl", "300", "-k", "100"))
+    os.kill(p.pid, signal.SIGSTOP)
+    wait_for(lambda: process_state(p.pid) == "T", "it is stopped")
+    store.delete(store.entries(prefix)[0].key)
+    wait_for(lambda: not ticks.living(), "nobody lives", timeout=30)
+    os.kill(p.pid, signal.SIGCONT)
+    assert_lost(c, p, ticks)
 
 
 def test_me_only_is_killed_and_the_helper_too(c, store, prefix, ticks):
