@@ -136,6 +136,18 @@ def test_a_member_that_hangs_later_is_passed_by(callers, new_gateway):
     assert two.keys() == []
 
 
+def test_the_stream_moves_with_the_renewals(callers, new_gateway):
+    """A member that hangs keeps connections open, and tells nobody of anything any more."""
+    one = new_gateway()
+    two = new_gateway(store=one.store)
+    c = callers({"ETCDCTL_ENDPOINTS": f"{one.endpoint},{two.endpoint}"})
+    holder = c.hold("-q", "--ttl", "10")
+    one.wait_for("watch")
+    one.on("*", hang)
+    two.wait_for("watch")
+    assert release(holder) == 0
+
+
 def test_a_member_of_another_cluster(callers, new_gateway):
     """Nobody holds one lock in two places."""
     one, other = new_gateway(cluster=1), new_gateway(cluster=2)
