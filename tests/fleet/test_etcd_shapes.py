@@ -243,6 +243,13 @@ def test_a_command_that_fails_is_kept_too(c, line):
     assert c.run("-q", "--hold-for", "5", c.lock, "true").returncode == 4
 
 
+@pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
+def test_a_command_that_could_not_be_run_is_not_kept(c, line, form):
+    """Whoever corrects the command line does not have to wait."""
+    assert c.run("-q", "--hold-for", "100", *form, c.lock, "me-only-no-such-command").returncode == 1
+    assert line.entries() == []
+
+
 def test_me_only_does_not_stay_for_it(c, line):
     before = time.monotonic()
     assert c.run("-q", "--hold-for", "300", c.lock, "true").returncode == 0
