@@ -183,10 +183,14 @@ def test_a_waiter_that_was_stopped_for_a_while_gets_its_turn(c, line):
     assert p.communicate(timeout=DEADLINE)[0] == b"mine\n" and p.returncode == 0
 
 
-def test_a_waiter_that_is_stopped_when_its_turn_comes_keeps_nobody_waiting_for_ever(c, line):
+@pytest.mark.parametrize("given", [False, True], ids=["takes it", "is given it"])
+def test_a_waiter_that_is_stopped_when_its_turn_comes_keeps_nobody_waiting_for_ever(c, line, given):
     """And runs beside nobody when it goes on."""
-    holder = c.hold("-q")
-    p, last = line.wait("-q", "--ttl", "10"), line.wait("-q", command=("sh", "-c", "echo mine; exec cat"), stdin=-1)
+    holder = c.hold("-q", "--ttl", "10")
+    p, last = line.wait("-q", "--ttl", "300" if given else "10"), line.wait("-q", command=("sh", "-c", "echo mine; exec cat"), stdin=-1)
+    # A holder that has done something since knows who is next.
+    if given:
+        wait_renewed(line.store, line.entries()[0].lease)
     stop(p.pid)
     assert release(holder) == 0
     assert read_line(last.stdout) == b"mine\n"
