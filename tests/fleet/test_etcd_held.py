@@ -1,4 +1,5 @@
 """A lock that is held: what those who do not wait are told."""
+import json
 import os
 import re
 import signal
@@ -148,3 +149,14 @@ def test_several_times_at_once(c, store, prefix):
     assert len(store.entries(prefix)) == 1
     assert release(running) == 0
     assert sorted(p.wait(DEADLINE) for p in started) == [0] + [4] * 9
+
+
+def test_a_holder_cannot_make_himself_trusted(c, store, prefix):
+    """What he has written is one line of what the helper says, whatever is in it."""
+    lease = store.grant(60)
+    evil = "\ntrusted 1"
+    store.put(f"{prefix}{lease:x}", json.dumps({"v": 1, "m": "x", "st": "held", "host": "h" + evil, "user": "mallory" + evil, "cmd": "c" + evil, "pid": 7,
+                                                "since": 1}), lease)
+    message = refusal(c, "-q")
+    assert "mallory" in message and "neither this user nor root" in message and message.count("\n") == 1
+    store.revoke(lease)
