@@ -146,7 +146,7 @@ def test_a_child_that_has_the_lock_of_a_command_that_has_ended(c, tmp_path):
     out = tmp_path / "out"
     script = f'(read line <{tmp_path}/go; "$@"; echo $? >{out}.new; mv {out}.new {out}) >/dev/null 2>&1 & echo up'
     os.mkfifo(tmp_path / "go")
-    p = c.start("-q", c.lock, "sh", "-c", script, "sh", ME_ONLY, "-w", "20", c.lock, "true")
+    p = c.start("-q", c.lock, "sh", "-c", script, "sh", ME_ONLY, "-w", "inf", c.lock, "true")
     assert read_line(p.stdout) == b"up\n" and p.wait(DEADLINE) == 0
     with open(tmp_path / "go", "w", encoding="ascii") as f:
         f.write("\n")
