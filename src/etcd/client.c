@@ -48,6 +48,7 @@ struct transfer {
 	char detail[CURL_ERROR_SIZE];
 	bool done;
 	CURLcode result;
+	unsigned sent;		/* libcurl repeats a request by itself if a connection that was used before is closed without an answer */
 };
 
 static size_t keep(char *data, size_t size, size_t n, void *argument)
@@ -67,6 +68,19 @@ static size_t keep(char *data, size_t size, size_t n, void *argument)
 	bytes->length += n;
 	bytes->text[bytes->length] = 0;
 	return n;
+}
+
+/* A request is about to be sent. */
+static int count(void *argument, char *their_address, char *our_address, int their_port, int our_port)
+{
+	struct transfer *transfer = argument;
+
+	(void)their_address;
+	(void)our_address;
+	(void)their_port;
+	(void)our_port;
+	transfer->sent++;
+	return CURL_PREREQFUNC_OK;
 }
 
 /* How ANSWER's endpoint was asked. */
@@ -233,6 +247,8 @@ static void begin(struct client *client, struct transfer *transfer, CURL *easy, 
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, keep);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer->bytes);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->detail);
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, count);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, (char *)transfer);
 	curl_multi_add_handle(client->multi, easy);
 }
@@ -242,6 +258,7 @@ static void end(struct client *client, struct transfer *transfer, struct answer 
 {
 	long status = 0;
 
+	client->retried = client->retried || transfer->sent > 1;
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_multi_remove_handle(client->multi, transfer->easy);
 	if (!transfer->done)
@@ -287,6 +304,7 @@ void client_call_both(struct client *client, const char *first_path, json_t *fir
 
 	json_decref(first_body);
 	json_decref(second_body);
+	client->retried = false;
 	*first = *second = (struct answer){ .endpoint = client->endpoint, .sent = now() };
 	begin(client, &transfers[0], client->easy, client->headers, first->endpoint, first_path, first_text ? first_text : "{}");
 	for (;;) {
@@ -412,7 +430,7 @@ static bool call_round(struct client *client, const char *path, const char *text
 	const size_t n = client->config->n, first = client->endpoint;
 
 	for (size_t i = 0; i < n; i++) {
-		client->retried = round + i > 0;
+		client->retried = client->retried || round + i > 0;
 		answer_free(answer);
 		*answer = (struct answer){ .endpoint = (first + i) % n };
 		call_with_token(client, path, text, answer);
@@ -436,6 +454,7 @@ void client_call(struct client *client, const char *path, json_t *body, int64_t 
 	char *text = json_dumps(body, JSON_COMPACT);
 
 	json_decref(body);
+	client->retried = false;
 	*answer = (struct answer){ .code = CODE_NO_ANSWER };
 	for (unsigned round = 0; !call_round(client, path, text ? text : "{}", round, limit, answer); round++) {
 		if (client_wait(client, deadline_earlier(limit, now() + client_pause(round)))) {

@@ -29,7 +29,7 @@ struct client {
 	int64_t attempt;		/* ns: so long one endpoint may take */
 	uint64_t cluster;		/* its id; 0: not known yet */
 	bool wrong_cluster;		/* an endpoint belongs to another */
-	bool retried;			/* the last call was made more than once: an earlier try of it may have done what it asks for */
+	bool retried;			/* the last call was sent more than once: an earlier try of it may have done what it asks for */
 	struct transfer *probes;		/* one for each endpoint: client_survey() */
 
 	struct curl_waitfd fds[CLIENT_FDS];	/* to be polled, too */

@@ -254,6 +254,7 @@ static char *enter(struct session *session, struct line_of_entries *line)
 	session_new_place(session);
 	if (!session->config.user) {
 		client_call_both(&session->client, PATH_GRANT, session_grant_request(session), &lease, PATH_TXN, entry_request(session), &key);
+		session->doubtful = session->client.retried;
 		/* A key that is bound to the lease shows that it is there. */
 		if (key.code == CODE_OK && lease.code != CODE_OK)
 			lease.code = CODE_PRECONDITION;
@@ -265,7 +266,7 @@ static char *enter(struct session *session, struct line_of_entries *line)
 	text = session_granted(session, &lease);
 	if (!text && key.code != CODE_OK) {
 		/* The lease was not there yet: that is an answer. */
-		session->doubtful = key.code != CODE_NOT_FOUND && !session->config.user;
+		session->doubtful = session->doubtful || (key.code != CODE_NOT_FOUND && !session->config.user);
 		answer_free(&key);
 		client_call(&session->client, PATH_TXN, entry_request(session), limit_of(session), &key);
 		session->doubtful = session->doubtful || session->client.retried;

@@ -130,7 +130,7 @@ def test_once_something_goes_wrong_at_the_start(c, gateway, runs, path, hook):
 @once
 def test_once_something_goes_wrong_at_the_end(c, gateway, runs, hook):
     """The command's status counts; whoever comes next finds the lock free, at the latest with the end of the lease."""
-    gateway.on("kv/txn", g.once(g.only(is_releasing, hook))).on("kv/deleterange", g.once(hook))
+    gateway.on("kv/txn", g.only(is_releasing, g.once(hook))).on("kv/deleterange", g.once(hook))
     r = c.run("-q", "--ttl", "10", c.lock, "sh", "-c", "exit 7")
     assert (r.returncode, r.stderr) == (7, b""), r
     wait_for(lambda: gateway.keys() == [], "the lock is free")
