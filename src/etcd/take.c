@@ -141,12 +141,12 @@ static void conclude(struct line_of_entries *line, const struct answer *answer)
 		line->delay = session_now() + LOCK_DELAY;
 }
 
-/* Rule 4: ENTRY is not there any more. KNOWN: it is as it was at its end. */
+/* Rule 4: ENTRY is not there any more. KNOWN: it is as it was at its end. One that is kept is changed by nobody. */
 static void consider(struct session *session, struct line_of_entries *line, const struct entry *entry, bool known)
 {
 	struct answer answer;
 
-	if (known && (entry->state == ENTRY_KEPT || entry->state == ENTRY_WAITS))
+	if (entry->state == ENTRY_KEPT || (known && entry->state == ENTRY_WAITS))
 		return;
 	client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(entry->lease), session_now() + session->config.command_timeout, &answer);
 	conclude(line, &answer);
