@@ -7,9 +7,9 @@
  *  3. The command is ended at the deadline by us, too: me-only may be stopped or gone.
  *  4. The key is deleted, and its lease left to lapse: so others can ask whether its holder has let go in good order, or was lost
  *     (take.c, rule 4). Only if a request to make the key may still be under way the lease is ended, too: it would make it again.
- *  5. An exclusive lock is handed over, if somebody may wait: the transaction that deletes our key writes the next one's, if that is as it
- *     was read just before. That write is the one that takes the lock (take.c, rule 2). Nobody can be in between: at one moment the next
- *     one was the first after us, and whoever comes later is behind it. What the stream tells is no proof: a server can lose an event.
+ *  5. An exclusive lock is handed over, if it is known who is next: the transaction that deletes our key writes the next one's. That write
+ *     is the one that takes the lock (take.c, rule 2). Who is next was read, or told by the stream, at some time before: that is no proof,
+ *     for a server can lose an event. So the transaction compares that the next one's key is as it was, and that nobody is before it.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -20,6 +20,7 @@
 #include "../deadline.h"
 #include "../guard.h"
 #include "../memory.h"
+#include "base64.h"
 #include "pages.h"
 #include "say.h"
 #include "session.h"
@@ -162,11 +163,10 @@ static json_t *delete_own(const struct session *session)
 			   list_of(NULL));
 }
 
-/* Who is next, to be freed by entry_free(); key NULL: nobody, or one that does not understand to be given the lock. */
-static struct entry find_next(struct session *session, int64_t limit)
+/* Reads who is next. */
+static void find_next(struct session *session, int64_t limit)
 {
 	json_t *body = request_range(&session->prefix, ORDER_OLDEST, 1, 0);
-	struct entry next = { .key = NULL };
 	struct entries entries;
 	struct answer answer;
 	char from[24];
@@ -174,44 +174,82 @@ static struct entry find_next(struct session *session, int64_t limit)
 	(void)snprintf(from, sizeof from, "%" PRIu64, session->created + 1);
 	json_object_set_new(body, "min_create_revision", json_string(from));
 	client_call(&session->client, PATH_RANGE, body, limit, &answer);
-	entries_read(&entries, json_object_get(answer.body, "kvs"));
+	if (answer.code == CODE_OK) {
+		entries_read(&entries, json_object_get(answer.body, "kvs"));
+		entry_free(&session->next);
+		session->others = entries.n > 0;
+		/* From here on the stream tells. */
+		session->revision = header_number(answer.body, "revision");
+		if (session->others)
+			session->next = entry_copy(&entries.all[0]);
+		entries_free(&entries);
+	}
 	answer_free(&answer);
-	if (entries.n == 1 && !entries.all[0].foreign && entries.all[0].mode == ENTRY_EXCLUSIVE && entries.all[0].state == ENTRY_WAITS)
-		next = entry_copy(&entries.all[0]);
-	entries_free(&entries);
-	return next;
 }
 
-/* Deletes our key, and makes NEXT the holder, if nobody has written it meanwhile. */
-static json_t *hand_over(const struct session *session, struct entry *next)
+/* Whether somebody is there, but not known. */
+static bool has_to_find_next(const struct session *session)
 {
-	struct keys key = keys_one(next->key);
-	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), compare_modified(&key, next->modified), NULL);
-	json_t *success = list_of(operation_delete(&session->own), NULL);
+	return session->arguments->mode == ENTRY_EXCLUSIVE && session->others && !session->next.key;
+}
+
+/* Whether who is next is known, and understands to be given the lock. */
+static bool is_next_known(const struct session *session)
+{
+	const struct entry *next = &session->next;
+
+	return session->arguments->mode == ENTRY_EXCLUSIVE && next->key && !next->foreign && next->mode == ENTRY_EXCLUSIVE && next->state == ENTRY_WAITS;
+}
+
+/*
+ * Compares that our key is there, that the next one's is as it was, and that all others are later. Keys that are not ours come before it or
+ * after it, as the alphabet has them. Of an empty range etcd says that it was created at 0, so ALONE says that there are none on the side on
+ * which the next one is not.
+ */
+static json_t *compare_next(const struct session *session, const struct keys *next, bool alone)
+{
+	const uint64_t later = session->next.created - 1;
+	const bool is_after = strcmp(session->next.key, session->key) > 0;
+	struct keys before = { .key = session->prefix.key, .end = session->own.key };
+	struct keys after = { .key = base64_encode(session->key, strlen(session->key) + 1), .end = session->prefix.end };
+	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), compare_modified(next, session->next.modified),
+				  compare_created(is_after ? &after : &before, "GREATER", later),
+				  compare_created(is_after ? &before : &after, alone ? "EQUAL" : "GREATER", alone ? 0 : later), NULL);
+
+	free(after.key);
+	return compare;
+}
+
+/* Deletes our key, and makes the next one the holder, if it still is the next one. */
+static json_t *hand_over(struct session *session)
+{
+	struct keys next = keys_one(session->next.key);
+	json_t *success, *otherwise;
 	char *value;
 
-	next->state = ENTRY_HELD;
-	next->since = session_clock();
-	value = entry_value(next);
-	json_array_append_new(success, operation_put(&key, value, 0));
+	session->next.state = ENTRY_HELD;
+	session->next.since = session_clock();
+	value = entry_value(&session->next);
+	success = list_of(operation_delete(&session->own), operation_put(&next, value, 0), NULL);
+	otherwise = request_txn(compare_next(session, &next, true), json_incref(success), list_of(operation("request_txn", delete_own(session)), NULL));
+	otherwise = request_txn(compare_next(session, &next, false), success, list_of(operation("request_txn", otherwise), NULL));
 	free(value);
-	keys_free(&key);
-	return request_txn(compare, success, list_of(operation("request_txn", delete_own(session)), NULL));
+	keys_free(&next);
+	return otherwise;
 }
 
-/* Whether the answer BODY says that our key was there. */
+/* Whether the answer BODY says that our key was there: one of the transactions, each of which is what to do if the one before fails. */
 static bool is_given_back(const json_t *body)
 {
-	const json_t *inner = json_object_get(json_array_get(json_object_get(body, "responses"), 0), "response_txn");
-
-	return json_is_true(json_object_get(body, "succeeded")) || json_is_true(json_object_get(inner, "succeeded"));
+	while (body && !json_is_true(json_object_get(body, "succeeded")))
+		body = json_object_get(json_array_get(json_object_get(body, "responses"), 0), "response_txn");
+	return body;
 }
 
 static void give_back(struct session *session)
 {
 	const int64_t limit = deadline_earlier(session_now() + RELEASE_LIMIT, session->deadline);
 	const int64_t left = session->taken + session->arguments->hold_for - session_now();
-	struct entry next = { .key = NULL };
 	struct answer answer;
 
 	session->phase = PHASE_GIVING_BACK;
@@ -219,10 +257,9 @@ static void give_back(struct session *session)
 		say_word("released");
 		return;
 	}
-	if (session->others && session->arguments->mode == ENTRY_EXCLUSIVE)
-		next = find_next(session, limit);
-	client_call(&session->client, PATH_TXN, next.key ? hand_over(session, &next) : delete_own(session), limit, &answer);
-	entry_free(&next);
+	if (has_to_find_next(session))
+		find_next(session, limit);
+	client_call(&session->client, PATH_TXN, is_next_known(session) ? hand_over(session) : delete_own(session), limit, &answer);
 	/* It was deleted by an earlier try of this call, if that is not the first one: only the first answer tells. */
 	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried) {
 		say_text("lost", "its key in etcd was gone when the command ended: somebody has deleted it, or the lease has ended");
@@ -294,6 +331,9 @@ static void tend(struct session *session, struct dues *dues)
 		pages_give_back();
 		dues->give_back = DEADLINE_NEVER;
 	}
+	/* Now there is time for it: when the command has ended the next one waits for us. */
+	if (session->started && has_to_find_next(session))
+		find_next(session, session_now() + session->client.attempt);
 	if (!session->lost && session_now() >= dues->watch) {
 		watch(session);
 		dues->watch = DEADLINE_NEVER;

@@ -124,12 +124,14 @@ json_t *request_txn(json_t *compare, json_t *success, json_t *failure)
 	return json_pack("{s:o, s:o, s:o}", "compare", compare, "success", success, "failure", failure);
 }
 
-json_t *request_watch(const struct keys *keys, uint64_t revision, bool puts)
+json_t *request_watch(const struct keys *keys, uint64_t revision, unsigned what)
 {
-	json_t *body = json_pack("{s:o, s:b}", "start_revision", number(revision), "prev_kv", 1);
+	json_t *body = json_pack("{s:o}", "start_revision", number(revision));
 
 	add_keys(body, keys);
-	if (!puts)
+	if (what & WATCH_BEFORE)
+		json_object_set_new(body, "prev_kv", json_true());
+	if (!(what & WATCH_PUTS))
 		json_object_set_new(body, "filters", list_of(json_string("NOPUT"), NULL));
 	return operation("create_request", body);
 }

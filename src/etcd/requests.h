@@ -55,7 +55,9 @@ json_t *request_txn(json_t *compare, json_t *success, json_t *failure);
 #define list_of(...) list_from((json_t *[]){ __VA_ARGS__ })
 json_t *list_from(json_t *const *values);
 
-/* Watches KEYS from REVISION on; without PUTS only deletions are told. */
-json_t *request_watch(const struct keys *keys, uint64_t revision, bool puts);
+/* Watches KEYS from REVISION on. Deletions are told, and WHAT else. */
+#define WATCH_PUTS 1u
+#define WATCH_BEFORE 2u		/* what a key was before: costs the server a read, and more than half of an event's size */
+json_t *request_watch(const struct keys *keys, uint64_t revision, unsigned what);
 
 #endif

@@ -88,4 +88,5 @@ void session_close(struct session *session)
 	keys_free(&session->other);
 	free(session->key);
 	entry_free(&session->gone);
+	entry_free(&session->next);
 }

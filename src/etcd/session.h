@@ -70,6 +70,7 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	uint64_t granted;		/* the revision of the write by which the one before us has handed the lock over; 0: it has not */
 
 	bool others;			/* while we hold it: somebody may wait for it */
+	struct entry next;		/* the first of them, as far as is known; key NULL: not known */
 	struct keys other;		/* the key that is watched beside ours; without an end, and key NULL: none */
 	uint64_t other_modified;	/* its revision */
 	uint64_t revision;		/* of etcd, when we have looked the last time: from there on it is watched */

@@ -33,6 +33,24 @@ static void own_event(struct session *session, const json_t *kv, bool deleted)
 	entry_free(&entry);
 }
 
+/* While we hold the lock: somebody has come into line, or left. */
+static void line_event(struct session *session, const json_t *kv, bool deleted)
+{
+	struct entry entry = { .key = NULL };
+	bool is_next;
+
+	read_one(kv, &entry);
+	is_next = entry.key && session->next.key && !strcmp(entry.key, session->next.key);
+	/* Whoever comes when others are there is behind them. Who is next when one has left is not known: hold.c asks. */
+	if (deleted ? is_next : is_next || !session->others) {
+		entry_free(&session->next);
+		if (!deleted)
+			session->next = entry_copy(&entry);
+	}
+	session->others = session->others || !deleted;
+	entry_free(&entry);
+}
+
 void session_event(void *argument, json_t *result)
 {
 	struct session *session = argument;
@@ -52,23 +70,24 @@ void session_event(void *argument, json_t *result)
 		if (key && session->own.key && !strcmp(key, session->own.key)) {
 			own_event(session, kv, deleted);
 		} else if (session->phase == PHASE_HOLDING) {
-			session->others = session->others || !deleted;
-			continue;
-		} else if (deleted) {
-			read_one(before ? before : kv, &session->gone);
+			line_event(session, kv, deleted);
+		} else {
+			if (deleted)
+				read_one(before ? before : kv, &session->gone);
+			session->changed = true;
 		}
-		session->changed = true;
 	}
 }
 
 void session_watch(struct session *session, struct keys *other, bool puts)
 {
-	json_t *requests = list_of(request_watch(&session->own, session->revision, session->phase == PHASE_TAKING), NULL);
+	const bool takes = session->phase == PHASE_TAKING;
+	json_t *requests = list_of(request_watch(&session->own, session->revision, takes ? WATCH_PUTS : 0), NULL);
 
 	session->changed = session->canceled = false;
 	keys_free(&session->other);
 	if (other) {
-		json_array_append_new(requests, request_watch(other, session->revision, puts));
+		json_array_append_new(requests, request_watch(other, session->revision, (puts ? WATCH_PUTS : 0) | (takes ? WATCH_BEFORE : 0)));
 		session->other = *other;
 	}
 	client_watch(&session->client, requests);

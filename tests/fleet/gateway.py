@@ -101,6 +101,7 @@ class Store:
         self.compacted = 0
         self.term = 2
         self.drop_deletes = 0   # so many of the next deletions are not told to watchers; -1: none ever
+        self.drop_puts = 0      # the same of what is put
 
     # --- writing ---
 
@@ -120,7 +121,10 @@ class Store:
             raise Failure(5, "etcdserver: requested lease not found")
         new = Key(key, value, lease, before.created if before else revision, revision, before.version + 1 if before else 1)
         self.keys[key] = new
-        self.events.append((revision, "PUT", new, before))
+        if self.drop_puts:
+            self.drop_puts -= self.drop_puts > 0
+        else:
+            self.events.append((revision, "PUT", new, before))
         return {"prev_kv": before.shown()} if before and r.get("prev_kv") else {}
 
     def delete(self, r, revision):
@@ -175,7 +179,7 @@ class Store:
     def holds(self, c):
         """Whether a comparison of a txn is true."""
         start, end = bytes_of(c.get("key")), bytes_of(c.get("range_end"))
-        found = [self.keys[k] for k in self.keys if in_range(k, start, end)] or ([] if end else [Key(start, None, 0, 0, 0, 0)])
+        found = [self.keys[k] for k in self.keys if in_range(k, start, end)] or [Key(start, None, 0, 0, 0, 0)]
         target = c.get("target") or "VERSION"
         read = {"VERSION": lambda k: k.version, "CREATE": lambda k: k.created, "MOD": lambda k: k.modified, "LEASE": lambda k: k.lease,
                 "VALUE": lambda k: k.value}[target]
@@ -189,12 +193,12 @@ class Store:
 
     def txn(self, r):
         """All of it or nothing: what cannot be done is found out on a copy."""
-        saved = dict(self.keys), len(self.events), self.drop_deletes
+        saved = dict(self.keys), len(self.events), self.drop_deletes, self.drop_puts
         try:
             revision = self.revision + 1
             answer, wrote = self._txn(r, revision)
         except Failure:
-            self.keys, _, self.drop_deletes = saved
+            self.keys, _, self.drop_deletes, self.drop_puts = saved
             del self.events[saved[1]:]
             raise
         if wrote:

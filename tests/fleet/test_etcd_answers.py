@@ -671,17 +671,6 @@ def waits(gateway, c, *command):
     return p
 
 
-def wait_told(gateway, key, of):
-    """Wait until the holder, whose KEY it is, knows that there is another one: it has been told, and has done something else since."""
-    def renewals():
-        return [x for x in gateway.seen("lease/keepalive") if int(x.message["ID"]) == int(key.split(b"/")[-1], 16)]
-
-    wait_for(lambda: [x for x in gateway.seen("watch") if "range_end" in x.body.decode() and
-                      any(to64(of).encode() in line for line in getattr(x, "lines", ()))], "it is told")
-    before = len(renewals())
-    wait_for(lambda: len(renewals()) > before, "it has renewed its lease")
-
-
 def test_an_event_that_is_not_true(c, gateway, runs):
     """It is the write that takes the lock, and that compares."""
     key = put_other(gateway, c)
@@ -716,36 +705,6 @@ def test_a_question_that_was_stuck_and_comes_after_the_end(c, gateway, runs):
     assert_ran_once(c, gateway, runs, "--ttl", "10")
     stuck[0].normal()
     assert gateway.keys() == []
-
-
-def test_the_next_one_leaves_while_it_is_given_the_lock(c, gateway, runs):
-    """Then it is nobody's, at once."""
-    holder = c.hold("-q", "--ttl", "10")
-    key, = gateway.keys()
-    p = waits(gateway, c, *runs.command)
-    wait_told(gateway, key, p.key)
-    leaves = []
-
-    def leave(x):
-        leaves.append(x)
-        gateway.delete(p.key)
-    gateway.on("kv/txn", g.only(lambda x: is_releasing(x) and is_acquiring(x), g.once(leave)))
-    assert release(holder) == 0
-    assert leaves and key not in gateway.keys()
-    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
-
-
-def test_who_does_not_understand_to_be_given_the_lock_is_not(c, gateway):
-    """Its key is its own."""
-    holder = c.hold("-q", "--ttl", "10")
-    own, = gateway.keys()
-    gateway.wait_for("watch")
-    key = put_other(gateway, c)
-    wait_told(gateway, own, key)
-    assert release(holder) == 0
-    assert gateway.keys() == [key]
-    entry = gateway.store.keys[key]
-    assert entry.value == b"" and entry.modified == entry.created
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])

@@ -155,6 +155,9 @@ QUESTIONS = [
                             {"request_txn": {"compare": [], "success": [{"request_range": {"key": to64("n/4d")}}]}}]}),
     ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("n/"), "range_end": to64("n0"), "result": "GREATER", "create_revision": "2"}],
                 "success": [], "failure": [{"request_delete_range": {"key": to64("n/zz"), "prev_kv": True}}]}),
+    # Of an empty range it is as if there was a key that was created at 0.
+    ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("m/"), "range_end": to64("m0"), "result": "GREATER", "create_revision": "1"}],
+                "success": [], "failure": [{"request_txn": {"compare": [], "success": [{"request_range": {"key": to64("n/4d")}}]}}]}),
     ("kv/put", {"key": to64("n/5"), "ignore_lease": True}),
     ("kv/put", {"key": to64("n/5"), "lease": "99"}),
     ("lease/keepalive", {"ID": "77"}),

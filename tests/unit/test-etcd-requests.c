@@ -49,10 +49,10 @@ static void transactions(const struct keys *own, const struct keys *all)
 
 static void watches(const struct keys *own, const struct keys *all)
 {
-	is_json(request_watch(own, 7, false),
-		"{\"create_request\":{\"key\":\"bG9jay8xYQ==\",\"start_revision\":\"7\",\"filters\":[\"NOPUT\"],\"prev_kv\":true}}", "deletions of a key");
-	is_json(request_watch(all, UINT64_MAX, true),
-		"{\"create_request\":{\"key\":\"bG9jay8=\",\"range_end\":\"bG9jazA=\",\"start_revision\":\"18446744073709551615\",\"prev_kv\":true}}",
+	is_json(request_watch(own, 7, WATCH_BEFORE),
+		"{\"create_request\":{\"key\":\"bG9jay8xYQ==\",\"start_revision\":\"7\",\"prev_kv\":true,\"filters\":[\"NOPUT\"]}}", "deletions of a key");
+	is_json(request_watch(all, UINT64_MAX, WATCH_PUTS),
+		"{\"create_request\":{\"key\":\"bG9jay8=\",\"range_end\":\"bG9jazA=\",\"start_revision\":\"18446744073709551615\"}}",
 		"all changes of all");
 }
 

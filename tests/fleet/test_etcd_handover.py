@@ -1,0 +1,218 @@
+"""An exclusive lock is handed over: the write that deletes the holder's key makes the next one the holder."""
+import json
+import subprocess
+
+import pytest
+
+import gateway as g
+from etcd_server import from64, to64
+from fleet import release, wait_for
+
+WAITS = {"v": 1, "m": "x", "st": "wait", "host": "elsewhere", "boot": "b", "user": "u", "cmd": "c", "pid": 1, "start": 1, "ns": 1, "pipe": 1, "since": 1}
+# Keys of others: before and after all that a lease can have as its name, in the order of the alphabet.
+FIRST, LAST = "/", "z"
+SIDES = pytest.mark.parametrize("side", [FIRST, LAST], ids=["before", "after"])
+
+
+@pytest.fixture(params=["gateway", "server"])
+def place(request):
+    """Where the lock is: (the variables that say so, what puts a key, all entries by their keys)."""
+    if request.param == "server":
+        etcd = request.getfixturevalue("etcd")
+        store = etcd.client()
+        return etcd.env, store.put, lambda prefix: {entry.key: entry for entry in store.entries(prefix)}
+    gateway = request.getfixturevalue("gateway")
+    return (gateway.env, lambda key, value: gateway.put(key.encode(), value.encode()),
+            lambda prefix: {key.decode(): entry for key, entry in gateway.store.keys.items() if key.decode().startswith(prefix)})
+
+
+def other(key, **changes):
+    return key, json.dumps({**WAITS, **changes})
+
+
+def hold(c, entries, prefix):
+    holder = c.hold("-q", "--ttl", "10")
+    holder.key, = entries(prefix)
+    return holder
+
+
+def waits(c, entries, prefix):
+    """Start one that waits for the lock: a holder soon."""
+    before = set(entries(prefix))
+    waiter = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, "sh", "-c", "echo ready; cat >/dev/null", stdin=subprocess.PIPE)
+    wait_for(lambda: len(entries(prefix)) > len(before), "it waits")
+    waiter.key, = set(entries(prefix)) - before
+    return waiter
+
+
+def state(entry):
+    return json.loads(entry.value)["st"]
+
+
+LINES = {"alone": [], "one behind it": [1], "many behind it": [1, -1, 1, -1], "one on the other side": [-1]}
+
+
+@SIDES
+@pytest.mark.parametrize("behind", LINES.values(), ids=LINES.keys())
+def test_the_next_one_is_made_the_holder(callers, place, prefix, side, behind):
+    """Wherever its key is, and those of the others behind it: a key's place in line is not its place in the alphabet."""
+    env, put, entries = place
+    c = callers(env)
+    first = hold(c, entries, prefix)
+    holder = waits(c, entries, prefix)
+    put(*other(prefix + side))
+    for number, where in enumerate(behind):
+        put(*other(prefix + (side if where > 0 else {FIRST: LAST, LAST: FIRST}[side]) + str(number)))
+    assert release(first) == 0
+    assert holder.stdout.readline() == b"ready\n"
+    before = entries(prefix)
+    assert release(holder) == 0
+    after = entries(prefix)
+    assert set(after) == set(before) - {holder.key}
+    changed = {key for key in after if after[key].modified != before[key].modified}
+    assert changed == {prefix + side} and state(after[prefix + side]) == "held"
+    assert after[prefix + side].created == before[prefix + side].created
+    assert json.loads(after[prefix + side].value) == {**WAITS, "st": "held", "since": json.loads(after[prefix + side].value)["since"]}
+
+
+def told(gateway, holder, key, kind=b"PUT"):
+    """Wait until the holder has been told of what has happened to the key, and has done something else since."""
+    def renewals():
+        return [x for x in gateway.seen("lease/keepalive") if int(x.message["ID"]) == int(holder.key.split("/")[-1], 16)]
+
+    def is_told(line):
+        return to64(key).encode() in line and (b"DELETE" in line) == (kind == b"DELETE")
+
+    wait_for(lambda: [x for x in gateway.seen("watch") if any(is_told(line) for line in getattr(x, "lines", ()))], "it is told")
+    before = len(renewals())
+    wait_for(lambda: len(renewals()) > before, "it has renewed its lease")
+
+
+def all_entries(gateway):
+    return lambda prefix: {key.decode(): entry for key, entry in gateway.store.keys.items() if key.decode().startswith(prefix)}
+
+
+def test_who_was_told_does_not_ask(callers, gateway, prefix):
+    """One request, then: the next one waits for it."""
+    entries = all_entries(gateway)
+    holder = hold(callers(gateway), entries, prefix)
+    gateway.wait_for("watch")
+    gateway.put(*(part.encode() for part in other(prefix + LAST)))
+    told(gateway, holder, prefix + LAST)
+    before = len(gateway.requests)
+    assert release(holder) == 0
+    assert [x.path for x in gateway.requests[before:]] == ["kv/txn"]
+    assert state(entries(prefix)[prefix + LAST]) == "held"
+
+
+def asks_who_is_next(prefix):
+    """Whether a request does."""
+    return lambda x: x.path == "kv/range" and from64(x.message["key"]) == prefix.encode()
+
+
+def test_who_has_waited_asks_while_its_command_runs(callers, gateway, prefix):
+    """Its stream tells it only who comes later."""
+    c, entries = callers(gateway), all_entries(gateway)
+    first = hold(c, entries, prefix)
+    holder = waits(c, entries, prefix)
+    gateway.put(*(part.encode() for part in other(prefix + LAST)))
+    assert release(first) == 0
+    wait_for(lambda: any(x.answered for x in gateway.requests if asks_who_is_next(prefix)(x)), "it has asked")
+    told(gateway, holder, holder.key)
+    before = len(gateway.requests)
+    assert release(holder) == 0
+    assert [x.path for x in gateway.requests[before:] if x.path != "lease/keepalive"] == ["kv/txn"]
+    assert state(entries(prefix)[prefix + LAST]) == "held"
+
+
+@SIDES
+@pytest.mark.parametrize("next_one", [FIRST, LAST], ids=["next before", "next after"])
+def test_an_event_that_was_lost_makes_nobody_jump_the_line(callers, gateway, prefix, side, next_one):
+    """Who came first was never told of: the holder takes the second for the next one. The write says that it is not."""
+    entries = all_entries(gateway)
+    holder = hold(callers(gateway), entries, prefix)
+    gateway.wait_for("watch")
+    gateway.store.drop_puts = 1
+    gateway.put(*(part.encode() for part in other(prefix + side + "1")))
+    gateway.put(*(part.encode() for part in other(prefix + next_one + "2")))
+    told(gateway, holder, prefix + next_one + "2")
+    before = entries(prefix)
+    assert release(holder) == 0
+    after = entries(prefix)
+    assert set(after) == set(before) - {holder.key}
+    assert all(after[key].modified == before[key].modified for key in after), "nobody is made the holder, or the first one is"
+
+
+def test_the_next_one_has_changed_what_it_is(callers, gateway, prefix):
+    """It is no waiter any more: somebody else's writes are not overwritten."""
+    entries = all_entries(gateway)
+    holder = hold(callers(gateway), entries, prefix)
+    gateway.wait_for("watch")
+    key, value = other(prefix + LAST)
+    gateway.put(key.encode(), value.encode())
+    told(gateway, holder, key)
+    gateway.store.drop_puts = 1
+    gateway.put(key.encode(), b"mine")
+    assert release(holder) == 0
+    assert {key: entry.value for key, entry in entries(prefix).items()} == {key: b"mine"}
+
+
+@pytest.mark.parametrize("form", ["shared", "held", "foreign", "later version"])
+def test_who_does_not_wait_to_be_given_the_lock_is_not(callers, gateway, prefix, form):
+    """The write would not be understood, or be another lock's."""
+    entries = all_entries(gateway)
+    value = {"shared": other("", m="s")[1], "held": other("", st="held")[1], "foreign": "", "later version": other("", v=2)[1]}[form]
+    holder = hold(callers(gateway), entries, prefix)
+    gateway.wait_for("watch")
+    gateway.put((prefix + LAST).encode(), value.encode())
+    told(gateway, holder, prefix + LAST)
+    assert release(holder) == 0
+    entry, = entries(prefix).values()
+    assert entry.value == value.encode() and entry.modified == entry.created
+
+
+def test_the_first_of_two_leaves(callers, gateway, prefix):
+    """The second is found when the lock is given back, at the latest."""
+    entries = all_entries(gateway)
+    holder = hold(callers(gateway), entries, prefix)
+    gateway.wait_for("watch")
+    for key in FIRST, LAST:
+        gateway.put(*(part.encode() for part in other(prefix + key)))
+    told(gateway, holder, prefix + LAST)
+    gateway.delete((prefix + FIRST).encode())
+    told(gateway, holder, prefix + FIRST, b"DELETE")
+    assert release(holder) == 0
+    entry, = entries(prefix).values()
+    assert entry.key.decode() == prefix + LAST and state(entry) == "held"
+
+
+def test_the_next_one_leaves_while_it_is_given_the_lock(callers, gateway, prefix):
+    """Then it is nobody's, at once."""
+    c, entries = callers(gateway), all_entries(gateway)
+    holder = hold(c, entries, prefix)
+    waiter = waits(c, entries, prefix)
+    told(gateway, holder, waiter.key)
+    leaves = []
+
+    def leave(x):
+        leaves.append(x)
+        gateway.delete(waiter.key.encode())
+    gateway.on("kv/txn", g.only(lambda x: b"request_delete_range" in x.body and b"request_put" in x.body, g.once(leave)))
+    assert release(holder) == 0
+    assert leaves and holder.key not in entries(prefix)
+    assert waiter.stdout.readline() == b"ready\n" and release(waiter) == 0
+
+
+def test_the_reading_of_who_is_next_fails(callers, gateway, prefix):
+    """Neither the command nor the lock depends on it."""
+    c, entries = callers(gateway), all_entries(gateway)
+    first = hold(c, entries, prefix)
+    holder = waits(c, entries, prefix)
+    gateway.on("kv/range", g.only(asks_who_is_next(prefix), g.fails(7, "etcdserver: permission denied")))
+    assert release(first) == 0
+    assert holder.stdout.readline() == b"ready\n"
+    gateway.wait_for("kv/range")
+    gateway.wait_for("lease/keepalive", len(gateway.seen("lease/keepalive")) + 4)
+    assert len(gateway.seen("kv/range")) < 20, "it asks again and again"
+    assert release(holder) == 0
+    assert entries(prefix) == {}
