@@ -35,6 +35,7 @@ Size = namedtuple("Size", "rounds handovers held waiters herds")
 FULL = Size(rounds=3000, handovers=400, held=60, waiters=2000, herds=3)
 QUICK = Size(rounds=300, handovers=40, held=10, waiters=200, herds=1)
 GAP_US = 3000  # between two waiters of the herd
+BATON = "no lock"  # baton.c
 HELD_MS = 1200  # older than the second after which me-only adds its keeper
 
 
@@ -308,12 +309,12 @@ def measure_herd(bench):
     """Tool name: {"ms": of every run, "inversions": in all runs}."""
     size = bench.size
     found = {}
-    tools = [tool for tool in bench.tools if tool.name in ("me-only", "flock -n")]
+    tools = [tool for tool in bench.tools if tool.name in ("me-only", "flock -n")] + [Tool(BATON, [], [bench.program("baton"), "LOCK"], 1)]
     for run in range(size.herds):
         for tool in tools:
             progress(f"{size.waiters} waiters, {tool.name}, run {run + 1} of {size.herds}")
             times = bench.run(bench.program("herd"), str(size.waiters), str(GAP_US), bench.program("stamp"), bench.stamps,
-                              *bench.command(tool, tool.wait))
+                              *bench.command(tool, tool.wait, f"-{run}"))
             in_order = sorted(times)
             if any(end > start for (_, end), (start, _) in zip(in_order, in_order[1:])) or in_order[0][0] <= 0:
                 fail(f"{tool.name}: two jobs ran at once")
@@ -407,8 +408,9 @@ def targets(result, start):
     ours, plain = (result["handover"][name]["median"] for name in (SLOTS, "me-only"))
     add("hand-over of a slot, of a plain lock's", ours / plain, 1, note=f"{ours:.0f} and {plain:.0f} µs")
     herd = result["herd"]
-    ours, theirs = (statistics.median(herd[name]["ms"]) for name in ("me-only", "flock -n"))
-    add(f"{result['size']['waiters']} waiters, of flock's time", ours / theirs, 0.5, note=f"{ours:.0f} and {theirs:.0f} ms")
+    ours, theirs, least = (statistics.median(herd[name]["ms"]) for name in ("me-only", "flock -n", BATON))
+    add(f"{result['size']['waiters']} waiters, of flock's time", ours / theirs, 0.5,
+        note=f"{ours:.0f} and {theirs:.0f} ms; with no lock at all {least:.0f} ms, which is {least / theirs:.2f}")
     add("waiters overtaken", herd["me-only"]["inversions"], 0, note=f"flock: {herd['flock -n']['inversions']}")
     return found
 

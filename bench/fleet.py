@@ -24,9 +24,10 @@ IDLE_SETTLE = 2  # the same before the processor time of waiters is counted
 
 # A tool as it is started for a lock: `start` takes it or gives up, `wait` waits for it. `lock`: what NAME is in an argument.
 Tool = namedtuple("Tool", "name start wait")
-Size = namedtuple("Size", "rounds handovers waiters idle ttl")
-FULL = Size(rounds=400, handovers=60, waiters=100, idle=60, ttl=None)
-QUICK = Size(rounds=30, handovers=5, waiters=20, idle=5, ttl="10s")
+Size = namedtuple("Size", "rounds handovers distant waiters idle ttl")
+FULL = Size(rounds=400, handovers=60, distant=20, waiters=100, idle=60, ttl=None)
+QUICK = Size(rounds=30, handovers=5, distant=2, waiters=20, idle=5, ttl="10s")
+DISTANCES_MS = 2, 10  # there and back, between clients and the server: zones of a region, and regions that are near
 OURS, THEIRS, TALKING = "me-only -q etcd:", "etcdctl lock", "me-only etcd:"
 
 
@@ -123,6 +124,23 @@ class Server:
 
     def seconds_left(self, lease):
         return int(self.ask("/v3/lease/timetolive", {"ID": str(lease)}).get("TTL", 0))
+
+
+class Distance:
+    """The same server, farther away, until the end of the `with` block: distance.c. Questions of the benchmark's own take the short way."""
+
+    def __init__(self, bench, server, milliseconds):
+        self.argv = [bench.program("distance"), str(server.port), str(milliseconds * 1000 // 2)]
+        self.entries = server.entries
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.argv, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_us)
+        self.port = int(self.process.stdout.readline())
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
 
 
 def encoded(text):
@@ -259,12 +277,12 @@ def parts_of_run(samples, parts=10):
 # Hand-over
 
 
-def measure_handover(fleet, server):
+def measure_handover(fleet, server, rounds, what="handover"):
     """Tool name: microseconds from the end of the holder's job to the first instruction of the waiter's."""
     samples = {tool.name: [] for tool in fleet.tools}
-    for number in range(fleet.size.handovers):
+    for number in range(rounds):
         for tool in fleet.tools[::-1 if number % 2 else 1]:
-            name = f"bench/handover-{tool.name.split()[0]}-{number}"
+            name = f"bench/{what}-{tool.name.split()[0]}-{number}"
             stamps = Stamps(fleet, 2)
             holder = Holder(fleet, server, tool, name)
             waiter = fleet.start(server, tool.wait, name, *fleet.stamp(1))
@@ -399,7 +417,12 @@ def measure_all(fleet, tools):
         tools.progress(f"etcd: locks, start to end, {size.rounds} rounds")
         start = measure_start(fleet, server)
         tools.progress(f"etcd: locks, hand-over, {size.handovers} rounds")
-        handover = measure_handover(fleet, server)
+        handover = measure_handover(fleet, server, size.handovers)
+        distant = {}
+        for ms in DISTANCES_MS:
+            tools.progress(f"etcd: locks, hand-over {ms} ms away, {size.distant} rounds")
+            with Distance(fleet.bench, server, ms) as distance:
+                distant[ms] = measure_handover(fleet, distance, size.distant, f"distant-{ms}")
         tools.progress("etcd: locks, memory of what waits for the job")
         sizes = measure_memory(fleet, server, tools.family, tools.memory)
     waiters = {}
@@ -408,7 +431,7 @@ def measure_all(fleet, tools):
         tools.progress(f"etcd: locks, {size.waiters} waiters for one lock, {tool.name}, {size.idle} s")
         waiters[tool.name] = measure_waiters(fleet, tool, tools.family)
     set_subreaper(False)
-    return start, handover, sizes, waiters
+    return start, handover, distant, sizes, waiters
 
 
 def measure(bench, size, data, tools):
@@ -416,13 +439,14 @@ def measure(bench, size, data, tools):
     try:
         version = versions()
         data, kind = place(data)
-        start, handover, sizes, waiters = measure_all(Fleet(bench, data, size), tools)
+        start, handover, distant, sizes, waiters = measure_all(Fleet(bench, data, size), tools)
     except Unavailable as reason:
         return {"missing": str(reason)}
     result = {
         "server": version, "data": kind, "size": size._asdict(),
         "start": {name: {**tools.summary(s["us"]), "faults": statistics.median(s["faults"])} for name, s in start.items()},
         "handover": {name: tools.summary(us) for name, us in handover.items()},
+        "distant": {ms: {name: tools.summary(us) for name, us in samples.items()} for ms, samples in distant.items()},
         "memory": sizes,
         "waiters": waiters,
     }
@@ -473,6 +497,12 @@ def print_report(result, print_columns):
         ends = [f"{v['p5'] / 1000:.1f} to {v['p95'] / 1000:.1f}" if v else "" for v in (s, result["handover"].get(name))]
         sizes = [str(kilobytes(result["memory"][name], field)) if name in result["memory"] else "" for field in ("rss", "pss")]
         rows.append((name, spread[0], ends[0], f"{s['faults']:.0f}", spread[1], ends[1], *sizes))
+    print_columns(rows)
+    print("hand-over, by the time that a network takes there and back, in ms")
+    rows = [("", *(f"{ms}" for ms in result["distant"]))]
+    for name in (OURS, THEIRS):
+        rows.append((name, *(f"{samples[name]['median'] / 1000:.2f}" for samples in result["distant"].values())))
+    rows.append(("ratio", *(f"{samples[OURS]['median'] / samples[THEIRS]['median']:.2f}" for samples in result["distant"].values())))
     print_columns(rows)
     print(f"{result['size']['waiters']} waiters for one lock: processor time in ms, of the server and of the clients")
     rows = [("", "to line up", "", f"idle, {result['size']['idle']} s", "", "every one in turn", "", "that takes", "overtaken"),

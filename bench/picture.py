@@ -52,7 +52,7 @@ def panel(x, y, width, title, note, rows):
 
 
 def kind_of(name):
-    return "ours" if name.startswith("me-only") else "floor" if name == "exec only" else "peer"
+    return "ours" if name.startswith("me-only") else "floor" if name in ("exec only", "no lock") else "peer"
 
 
 def overhead_rows(result):

@@ -375,6 +375,8 @@ void hold(struct session *session)
 	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
 	set_guard(session);
 	tell_held(session);
+	/* What was to be heard of those before us: me-only does not wait until that is closed. */
+	client_unwatch(&session->client);
 	if (session->config.n == 1 && !session->arguments->quiet)
 		client_survey(&session->client);
 	keep(session);

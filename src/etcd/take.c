@@ -704,7 +704,6 @@ bool take(struct session *session)
 		}
 	}
 	entries_free(&line.before);
-	client_unwatch(&session->client);
 	if (step != STEP_HELD)
 		session_withdraw(session);
 	return step == STEP_HELD;
