@@ -210,6 +210,8 @@ static void set_up(struct client *client, CURL *easy, const char *url, struct cu
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(connect / NS_PER_MS) + 1);
 	/* A name that was resolved once stays so: a resolver that hangs is not to hold up a renewal. */
 	curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, -1L);
+	/* Nor is the end of a call to wait for the thread that asks the resolver. */
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	if (strncmp(url, "https:", 6) != 0) {
 		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);

@@ -1,0 +1,85 @@
+"""Endpoints by name, and a resolver that hangs: it may take minutes until it says so, and nothing waits for that."""
+import os
+
+import pytest
+
+import gateway as g
+from fleet import BUILD, DEADLINE, Ticks, boottime, helper_of, is_alive, release, said, wait_for
+
+QUICK = {"ETCDCTL_COMMAND_TIMEOUT": "3s", "ETCDCTL_DIAL_TIMEOUT": "500ms"}
+
+
+@pytest.fixture
+def silence(tmp_path):
+    """The file that silences the resolver."""
+    return tmp_path / "silence"
+
+
+@pytest.fixture
+def c(callers, gateway, silence):
+    """A caller whose resolver is ours (tests/programs/resolver.c)."""
+    sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+    return callers({"LD_PRELOAD": os.path.join(BUILD, "tests", "programs", "resolver.so"), "RESOLVER_HANGS": str(silence),
+                    "ASAN_OPTIONS": sanitizer, **names(gateway, "etcd")})
+
+
+def names(gateway, *hosts):
+    return {"ETCDCTL_ENDPOINTS": ",".join(f"{host}.test:{gateway.port}" for host in hosts)}
+
+
+def renewals(gateway):
+    return len(gateway.seen("lease/keepalive"))
+
+
+def test_a_name_is_resolved(c, gateway):
+    r = c.run("-q", c.lock, "echo", "ran")
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b""), r
+    assert gateway.requests[0].headers["Host"] == f"etcd.test:{gateway.port}"
+
+
+def test_a_resolver_that_hangs_holds_up_no_renewal(c, gateway, silence):
+    """What was resolved once stays so, also for new connections, however old it is."""
+    holder = c.hold("-q", "--ttl", "10")
+    gateway.wait_for("watch")
+    silence.touch()
+    gateway.disconnect()
+    gateway.wait_for("lease/keepalive", renewals(gateway) + 3)
+    helper = helper_of(holder)
+    assert release(holder) == 0
+    assert gateway.keys() == [] and holder.stderr.read() == b""
+    wait_for(lambda: not is_alive(helper), "the helper has ended")
+
+
+@pytest.mark.parametrize("hosts", [("hangs", "etcd"), ("etcd", "hangs"), ("hangs", "hangs", "etcd")])
+def test_a_member_whose_name_is_not_resolved(c, gateway, hosts):
+    """It is as one that is down: the others are asked, and the end waits for nobody."""
+    c = c.with_env(**names(gateway, *hosts))
+    holder = c.hold("-q", "--ttl", "10")
+    helper = helper_of(holder)
+    gateway.wait_for("lease/keepalive", renewals(gateway) + 2)
+    assert release(holder) == 0
+    assert gateway.keys() == [] and holder.stderr.read() == b""
+    wait_for(lambda: not is_alive(helper), "the helper has ended")
+
+
+def test_no_name_is_resolved(c, gateway):
+    """Unreachable is neither held nor free."""
+    r = c.run("-q", c.lock, "echo", "ran", env={**QUICK, **names(gateway, "hangs")})
+    assert (r.returncode, r.stdout) == (3, b""), r
+    assert said(r).startswith(f"me-only: {c.lock}: ") and f"hangs.test:{gateway.port}" in said(r) and said(r).count("\n") == 1
+    assert gateway.requests == []
+
+
+def test_the_lock_is_lost_while_the_resolver_hangs(c, gateway, tmp_path):
+    """The job has ended by the deadline, which is less than the time of the lease after the last renewal that was answered."""
+    ticks = Ticks(tmp_path / "ticks")
+    p = c.with_env(**names(gateway, "etcd", "hangs")).start("-q", "--ttl", "10", "-k", "2", c.lock, *ticks.job())
+    ticks.wait_for("job")
+    helper = helper_of(p)
+    gateway.wait_for("lease/keepalive", renewals(gateway) + 1)
+    gateway.on("*", g.hang)
+    gateway.disconnect()
+    cut = boottime()
+    assert p.wait(DEADLINE) == 5
+    assert ticks.last() < cut + 10
+    wait_for(lambda: not is_alive(helper), "the helper has ended")
