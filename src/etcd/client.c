@@ -48,7 +48,7 @@ struct transfer {
 	char detail[CURL_ERROR_SIZE];
 	bool done;
 	CURLcode result;
-	unsigned sent;		/* libcurl repeats a request by itself if a connection that was used before is closed without an answer */
+	unsigned sent;		/* so often: libcurl repeats it by itself if a connection that was used before is closed without an answer */
 };
 
 static size_t keep(char *data, size_t size, size_t n, void *argument)

@@ -163,28 +163,32 @@ static json_t *delete_own(const struct session *session)
 			   list_of(NULL));
 }
 
-/* Reads who is next. */
-static void find_next(struct session *session, int64_t limit)
+/* Asks for the first one after us. */
+static json_t *next_request(const struct session *session)
 {
 	json_t *body = request_range(&session->prefix, ORDER_OLDEST, 1, 0);
-	struct entries entries;
-	struct answer answer;
 	char from[24];
 
 	(void)snprintf(from, sizeof from, "%" PRIu64, session->created + 1);
 	json_object_set_new(body, "min_create_revision", json_string(from));
-	client_call(&session->client, PATH_RANGE, body, limit, &answer);
-	if (answer.code == CODE_OK) {
-		entries_read(&entries, json_object_get(answer.body, "kvs"));
+	return body;
+}
+
+/* Takes in the ANSWER to that, which is freed. */
+static void read_next(struct session *session, struct answer *answer)
+{
+	struct entries entries;
+
+	if (answer->code == CODE_OK) {
+		entries_read(&entries, json_object_get(answer->body, "kvs"));
 		entry_free(&session->next);
-		session->others = entries.n > 0;
-		/* From here on the stream tells. */
-		session->revision = header_number(answer.body, "revision");
-		if (session->others)
+		if (entries.n > 0)
 			session->next = entry_copy(&entries.all[0]);
+		/* The stream may have told more by now. */
+		session->others = entries.n > 0 || session->heard > header_number(answer->body, "revision");
 		entries_free(&entries);
 	}
-	answer_free(&answer);
+	answer_free(answer);
 }
 
 /* Whether somebody is there, but not known. */
@@ -198,7 +202,8 @@ static bool is_next_known(const struct session *session)
 {
 	const struct entry *next = &session->next;
 
-	return session->arguments->mode == ENTRY_EXCLUSIVE && next->key && !next->foreign && next->mode == ENTRY_EXCLUSIVE && next->state == ENTRY_WAITS;
+	return session->arguments->mode == ENTRY_EXCLUSIVE && next->key && !next->foreign && next->mode == ENTRY_EXCLUSIVE && next->state == ENTRY_WAITS &&
+	       next->created > session->created;
 }
 
 /*
@@ -224,18 +229,18 @@ static json_t *compare_next(const struct session *session, const struct keys *ne
 static json_t *hand_over(struct session *session)
 {
 	struct keys next = keys_one(session->next.key);
-	json_t *success, *otherwise;
+	json_t *success, *request;
 	char *value;
 
 	session->next.state = ENTRY_HELD;
 	session->next.since = session_clock();
 	value = entry_value(&session->next);
 	success = list_of(operation_delete(&session->own), operation_put(&next, value, 0), NULL);
-	otherwise = request_txn(compare_next(session, &next, true), json_incref(success), list_of(operation("request_txn", delete_own(session)), NULL));
-	otherwise = request_txn(compare_next(session, &next, false), success, list_of(operation("request_txn", otherwise), NULL));
+	request = request_txn(compare_next(session, &next, true), json_incref(success), list_of(operation("request_txn", delete_own(session)), NULL));
+	request = request_txn(compare_next(session, &next, false), success, list_of(operation("request_txn", request), NULL));
 	free(value);
 	keys_free(&next);
-	return otherwise;
+	return request;
 }
 
 /* Whether the answer BODY says that our key was there: one of the transactions, each of which is what to do if the one before fails. */
@@ -251,17 +256,27 @@ static void give_back(struct session *session)
 	const int64_t limit = deadline_earlier(session_now() + RELEASE_LIMIT, session->deadline);
 	const int64_t left = session->taken + session->arguments->hold_for - session_now();
 	struct answer answer;
+	bool hands_over, retried = false;
 
 	session->phase = PHASE_GIVING_BACK;
 	if (left > 0 && session->arguments->hold_for && !session->unused && keep_on(session, left, limit)) {
 		say_word("released");
 		return;
 	}
-	if (has_to_find_next(session))
-		find_next(session, limit);
-	client_call(&session->client, PATH_TXN, is_next_known(session) ? hand_over(session) : delete_own(session), limit, &answer);
+	if (has_to_find_next(session)) {
+		client_call(&session->client, PATH_RANGE, next_request(session), limit, &answer);
+		read_next(session, &answer);
+	}
+	hands_over = is_next_known(session);
+	client_call(&session->client, PATH_TXN, hands_over ? hand_over(session) : delete_own(session), limit, &answer);
+	/* Where nothing may be written, for want of room or of a permission, a key may still be deleted. */
+	if (hands_over && answer.code != CODE_OK && session_now() < limit) {
+		retried = session->client.retried;
+		answer_free(&answer);
+		client_call(&session->client, PATH_TXN, delete_own(session), limit, &answer);
+	}
 	/* It was deleted by an earlier try of this call, if that is not the first one: only the first answer tells. */
-	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried) {
+	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried && !retried) {
 		say_text("lost", "its key in etcd was gone when the command ended: somebody has deleted it, or the lease has ended");
 	} else {
 		say_word("released");
@@ -296,6 +311,7 @@ static void tell_held(struct session *session)
 struct dues {
 	int64_t watch;		/* the stream is to be opened */
 	int64_t give_back;	/* memory is to be given back */
+	bool next;		/* who is next may be asked for: after the command has begun, and again after each renewal */
 };
 
 /* Waits until something is due, or has happened. */
@@ -322,8 +338,12 @@ static bool is_lost(struct session *session)
 /* Does what is due. */
 static void tend(struct session *session, struct dues *dues)
 {
-	if (session_now() >= session->renew_due)
+	struct answer answer;
+
+	if (session_now() >= session->renew_due) {
 		renew(session);
+		dues->next = session->failures == 0;
+	}
 	/* A stream that has ended is opened again after the next renewal, which looks at the key as well. */
 	if ((session->canceled || !session->client.watching) && dues->watch == DEADLINE_NEVER)
 		dues->watch = deadline_earlier(session->renew_due + NS_PER_MS, session->deadline);
@@ -331,19 +351,22 @@ static void tend(struct session *session, struct dues *dues)
 		pages_give_back();
 		dues->give_back = DEADLINE_NEVER;
 	}
-	/* Now there is time for it: when the command has ended the next one waits for us. */
-	if (session->started && has_to_find_next(session))
-		find_next(session, session_now() + session->client.attempt);
 	if (!session->lost && session_now() >= dues->watch) {
 		watch(session);
 		dues->watch = DEADLINE_NEVER;
 		dues->give_back = session_now() + GIVE_BACK_AFTER;
 	}
+	/* When the command has ended the next one waits for us: now there is time. Once, for a member that is silent is not to hold up a renewal. */
+	if (dues->next && !session->lost && session->started && has_to_find_next(session)) {
+		dues->next = false;
+		client_call_at(&session->client, session->client.endpoint, PATH_RANGE, next_request(session), &answer);
+		read_next(session, &answer);
+	}
 }
 
 static void keep(struct session *session)
 {
-	struct dues dues = { .watch = session->taken + WATCH_AFTER, .give_back = DEADLINE_NEVER };
+	struct dues dues = { .watch = session->taken + WATCH_AFTER, .give_back = DEADLINE_NEVER, .next = true };
 
 	while (!is_over(session)) {
 		rest(session, &dues);
@@ -369,8 +392,8 @@ void hold(struct session *session)
 	char *mark = memory_format("ETCD_LOCK_KEY=%s", session->key);
 
 	session->phase = PHASE_HOLDING;
-	/* As a waiter it had more time for the next one. */
-	session->renew_due = deadline_earlier(session->renew_due, session_now() + session_interval(session));
+	/* As a waiter it had more time for the next one, and may have used much of it. */
+	session->renew_due = deadline_earlier(session->renew_due, deadline_earlier(session_now() + session_interval(session), session->deadline - session_reserve(session)));
 	session->family.mark = mark;
 	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
 	set_guard(session);

@@ -17,13 +17,15 @@
 #define RENEWALS 6
 
 /*
- * And by who waits: less depends on it, but who is given the lock has to have time to run its command. Of short leases so much time is kept
- * in which a renewal can be tried again, but not at the price of more than three of them: it takes up to 4.3 s until another member
- * leads (measured, 3.4.23).
+ * And by who waits: less depends on it. Of short leases so much time is kept in which a renewal can be tried again: it takes up to 4.3 s
+ * until another member leads (measured, 3.4.23). A server that grants less than it was asked for is asked this often at most.
  */
 #define RENEWALS_WAITING 2
-#define MOST_RENEWALS_WAITING 3
 #define TRYING (5 * NS_PER_S)
+#define MOST_RENEWALS_WAITING 3
+
+/* So much earlier or later, of ten parts, is each of them: clients that were started at the same minute are not to ask at the same time. */
+#define SPREAD 1
 
 /* An attempt to renew has at most this part of that time. */
 #define ATTEMPTS 10
@@ -99,11 +101,11 @@ char *session_granted(struct session *session, struct answer *answer)
 	return text;
 }
 
-/* The same for all. */
-static int64_t interval_of(const struct session *session)
+/* Without the spread. */
+static int64_t even_interval(const struct session *session)
 {
 	const int64_t least = session->ttl / MOST_RENEWALS_WAITING, most = session->ttl / RENEWALS_WAITING;
-	const int64_t interval = deadline_earlier(most, session->ttl - MARGIN(session->ttl) - TRYING);
+	const int64_t interval = deadline_earlier(most, (session->ttl - MARGIN(session->ttl) - TRYING) / (10 + SPREAD) * 10);
 
 	if (session->phase != PHASE_TAKING)
 		return session->ttl / RENEWALS;
@@ -112,12 +114,16 @@ static int64_t interval_of(const struct session *session)
 
 int64_t session_interval(const struct session *session)
 {
-	const int64_t interval = interval_of(session);
+	const int64_t interval = even_interval(session);
 	uint64_t spread = 0;
 
-	/* Not all at once, after they were started at the same minute. */
 	(void)!getrandom(&spread, sizeof spread, GRND_NONBLOCK);
-	return interval / 10 * 9 + (int64_t)(spread % (uint64_t)(interval / 5 + 1));
+	return interval / 10 * (10 - SPREAD) + (int64_t)(spread % (uint64_t)(interval / 10 * 2 * SPREAD + 1));
+}
+
+int64_t session_reserve(const struct session *session)
+{
+	return session->arguments->kill_after + session->ttl / RENEWALS;
 }
 
 /* The key-value pair that the range at INDEX of the transaction BODY has found, or NULL. */

@@ -74,6 +74,7 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	struct keys other;		/* the key that is watched beside ours; without an end, and key NULL: none */
 	uint64_t other_modified;	/* its revision */
 	uint64_t revision;		/* of etcd, when we have looked the last time: from there on it is watched */
+	uint64_t heard;			/* of etcd, by the stream */
 
 	/* me-only and the command. */
 	bool orphaned;			/* me-only has gone */
@@ -133,10 +134,16 @@ char *session_surveyed(struct session *session, int64_t limit);
 /* How long after a renewal the next one is due. */
 int64_t session_interval(const struct session *session);
 
+/* So long before the deadline a command is not started, and one that was is renewed for: until it is asked to end there is time to try again. */
+int64_t session_reserve(const struct session *session);
+
 /* client->event: what the stream says. */
 void session_event(void *session, json_t *result);
 
-/* Watches our key, and OTHER (NULL: none; taken), of which deletions are wanted and PUTS, from session->revision on. Of ours all is wanted. */
+/*
+ * Watches our key, and OTHER (NULL: none; taken), of which deletions are wanted and PUTS, from session->revision on. Of ours deletions are
+ * wanted, and until we have the lock everything.
+ */
 void session_watch(struct session *session, struct keys *other, bool puts);
 
 /* Now, on CLOCK_BOOTTIME; and in ms since 1970. */

@@ -457,9 +457,7 @@ enum step {
 /* The time that a command gets at least. A renewal gives more of it. */
 static bool has_time_to_run(struct session *session)
 {
-	const int64_t least = session->arguments->kill_after + session->ttl / 6;
-
-	while (session->deadline - session_now() < least) {
+	while (session->deadline - session_now() < session_reserve(session)) {
 		char *text;
 		enum renewal renewal;
 

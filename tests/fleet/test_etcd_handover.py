@@ -1,6 +1,7 @@
 """An exclusive lock is handed over: the write that deletes the holder's key makes the next one the holder."""
 import json
 import subprocess
+import time
 
 import pytest
 
@@ -75,15 +76,20 @@ def test_the_next_one_is_made_the_holder(callers, place, prefix, side, behind):
     assert json.loads(after[prefix + side].value) == {**WAITS, "st": "held", "since": json.loads(after[prefix + side].value)["since"]}
 
 
-def told(gateway, holder, key, kind=b"PUT"):
-    """Wait until the holder has been told of what has happened to the key, and has done something else since."""
-    def renewals():
-        return [x for x in gateway.seen("lease/keepalive") if int(x.message["ID"]) == int(holder.key.split("/")[-1], 16)]
-
+def hears(gateway, key, kind):
+    """Wait until streams have told of what has happened to the key."""
     def is_told(line):
         return to64(key).encode() in line and (b"DELETE" in line) == (kind == b"DELETE")
 
     wait_for(lambda: [x for x in gateway.seen("watch") if any(is_told(line) for line in getattr(x, "lines", ()))], "it is told")
+
+
+def told(gateway, holder, key, kind=b"PUT"):
+    """The same, and until the holder has done something else since."""
+    def renewals():
+        return [x for x in gateway.seen("lease/keepalive") if int(x.message["ID"]) == int(holder.key.split("/")[-1], 16)]
+
+    hears(gateway, key, kind)
     before = len(renewals())
     wait_for(lambda: len(renewals()) > before, "it has renewed its lease")
 
@@ -216,3 +222,49 @@ def test_the_reading_of_who_is_next_fails(callers, gateway, prefix):
     assert len(gateway.seen("kv/range")) < 20, "it asks again and again"
     assert release(holder) == 0
     assert entries(prefix) == {}
+
+
+def test_who_is_given_the_lock_late_renews_before_its_time_is_short(callers, gateway, prefix):
+    """A waiter renews seldom. The command is not to be asked to end because of that: by its first renewal there is time for another."""
+    c, entries = callers(gateway), all_entries(gateway)
+    holder = c.hold("-q", "--ttl", "20")
+    waiter = c.start("-q", "-w", "inf", "--ttl", "20", "-k", "10", c.lock, "sh", "-c", "echo ready; cat >/dev/null", stdin=subprocess.PIPE)
+    wait_for(lambda: len(entries(prefix)) == 2, "it waits")
+    asked = gateway.seen("lease/grant")[-1]
+    time.sleep(4)  # of the 5.27 s of its lease after which it would renew before it takes the lock
+    assert release(holder) == 0
+    assert waiter.stdout.readline() == b"ready\n"
+    renewal = wait_for(lambda: [x for x in gateway.seen("lease/keepalive") if x.message["ID"] == asked.message["ID"]], "it renews")[0]
+    assert renewal.time - asked.time < 20 - 1.4 - 10 - 2, "it is asked to end 8.6 s after the lease was asked for"
+    assert release(waiter) == 0
+
+
+def test_a_member_that_is_silent_is_not_asked_who_is_next(callers, new_gateway, prefix):
+    """Nor does anything else hold up the renewals."""
+    first = new_gateway()
+    second = new_gateway(store=first.store)
+    c = callers({"ETCDCTL_ENDPOINTS": f"{first.endpoint},{second.endpoint}"})
+    entries = all_entries(first)
+    holder = hold(c, entries, prefix)
+    first.wait_for("watch")
+    first.put(*(part.encode() for part in other(prefix + LAST)))
+    hears(first, prefix + LAST, b"PUT")
+    first.delete((prefix + LAST).encode())
+    hears(first, prefix + LAST, b"DELETE")
+    first.on("*", g.hang)
+    second.wait_for("lease/keepalive", 2)
+    assert release(holder) == 0
+
+
+@pytest.mark.parametrize("code, message", [(8, "etcdserver: mvcc: database space exceeded"), (7, "etcdserver: permission denied"),
+                                           (3, "etcdserver: too many operations in txn request")])
+def test_the_write_that_hands_over_is_refused(callers, gateway, prefix, code, message):
+    """What only deletes may pass: nobody waits for the end of the lease."""
+    entries = all_entries(gateway)
+    holder = hold(callers(gateway), entries, prefix)
+    gateway.wait_for("watch")
+    gateway.put(*(part.encode() for part in other(prefix + LAST)))
+    told(gateway, holder, prefix + LAST)
+    gateway.on("kv/txn", g.only(lambda x: b"request_put" in x.body, g.fails(code, message)))
+    assert release(holder) == 0
+    assert set(entries(prefix)) == {prefix + LAST}
