@@ -70,8 +70,8 @@ static size_t keep(char *data, size_t size, size_t n, void *argument)
 	return n;
 }
 
-/* A request is about to be sent. */
-static int count(void *argument, char *their_address, char *our_address, int their_port, int our_port)
+/* A request is about to be sent. The type is libcurl's. */
+static int count(void *argument, char *their_address, char *our_address, int their_port, int our_port)	// NOLINT(readability-non-const-parameter)
 {
 	struct transfer *transfer = argument;
 
