@@ -3,6 +3,7 @@
 The program is $ME_ONLY (default: build/me-only of this tree); test programs in C are in $ME_ONLY_TEST_PROGRAMS
 (default: build/tests/programs). Tests wait for events with wait_for(), never for time.
 """
+import contextlib
 import ctypes
 import os
 import pwd
@@ -199,9 +200,27 @@ def lock():
     return "/test/" + uuid.uuid4().hex[:20]
 
 
-@pytest.fixture
-def start(request):
-    """start(ARGUMENT...) starts any program; at the end of the test it and all of its descendants are ended."""
+# Becomes USER and then a command that holds a lock; a child of it stays root, and asks under that lock.
+HAND_DOWN = """
+import os, sys
+user, split = int(sys.argv[1]), sys.argv.index("--ask")
+ours, theirs = os.pipe()
+if os.fork() == 0:
+    os.close(theirs)
+    os.read(ours, 1)
+    print(os.spawnv(os.P_WAIT, sys.argv[split + 1], sys.argv[split + 1:]), flush=True)
+    os._exit(0)
+os.close(ours)
+os.dup2(theirs, 9)
+os.setresgid(user, user, user)
+os.setresuid(user, user, user)
+os.execv(sys.argv[2], sys.argv[2:split])
+"""
+
+
+@contextlib.contextmanager
+def processes(end_rest):
+    """What starts any program; at the end all that were started are ended, and end_rest() ends their descendants."""
     started = []
 
     def start_(*argv, **kw):
@@ -220,12 +239,19 @@ def start(request):
                     stream.close()
                 except OSError:
                     pass
-    # Popen objects reap their own child first, so that end_all() does not take their status away.
+    # Popen objects reap their own child first, so that end_rest() does not take their status away.
     for p in started:
         if p.poll() is None:
             p.kill()
             p.wait()
-    end_all()
+    end_rest()
+
+
+@pytest.fixture
+def start():
+    """start(PROGRAM, ARGUMENT...) starts any program; at the end of the test it and all of its descendants are ended."""
+    with processes(end_all) as start_:
+        yield start_
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, has_children, name_of, process_state, program, read_line, release,
+from conftest import (DEADLINE, HAND_DOWN, ME_ONLY, address, children_of, forms, has_children, name_of, process_state, program, read_line, release,
                       user, wait_for)
 
 # What a shape may not promise.
@@ -726,25 +726,6 @@ def test_a_lock_of_root_is_no_strangers(c, start, for_everybody, form):
         assert (p.returncode, out) == (4, b""), err
         assert ((b" (root) for " in err) if told else err == b""), err
     assert release(holder) == 0
-
-
-# Becomes USER and then a command that holds a lock; a child of it stays root, and asks under that lock.
-HAND_DOWN = """
-import os, sys
-user, split = int(sys.argv[1]), sys.argv.index("--ask")
-ours, theirs = os.pipe()
-if os.fork() == 0:
-    os.close(theirs)
-    os.read(ours, 1)
-    status = os.spawnv(os.P_WAIT, sys.argv[split + 1], sys.argv[split + 1:])
-    print(status, flush=True)
-    os._exit(0)
-os.close(ours)
-os.dup2(theirs, 9)
-os.setresgid(user, user, user)
-os.setresuid(user, user, user)
-os.execv(sys.argv[2], sys.argv[2:split])
-"""
 
 
 @pytest.mark.root

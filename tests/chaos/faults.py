@@ -279,6 +279,15 @@ def helper_alone(contender):
     return [contender.parts()[1]]
 
 
+def stay_stopped(lane, fault, pids, seconds):
+    in_force(fault)
+    try:
+        lane.pause(seconds)
+    finally:
+        undoing(fault)
+        wake(pids, lane.random)
+
+
 def stop(lane, kind, choose, seconds, long=False, **more):
     """SIGSTOP to what choose(contender) names, SIGCONT later."""
     contender = lane.victim(lambda c: all(choose(c)), long)
@@ -290,12 +299,7 @@ def stop(lane, kind, choose, seconds, long=False, **more):
             return
         with lane.fault(kind, contender=contender.number, run=run.id, **more) as fault:
             send(pids, signal.SIGSTOP)
-            in_force(fault)
-            try:
-                lane.pause(seconds)
-            finally:
-                undoing(fault)
-                wake(pids, lane.random)
+            stay_stopped(lane, fault, pids, seconds)
     finally:
         contender.busy = False
 
@@ -327,12 +331,7 @@ def freeze(lane, kind, seconds):
                 new = set(contender.everything()) - pids
                 send(new, signal.SIGSTOP)
                 pids |= new
-            in_force(fault)
-            try:
-                lane.pause(seconds)
-            finally:
-                undoing(fault)
-                wake(pids, lane.random)
+            stay_stopped(lane, fault, pids, seconds)
     finally:
         contender.busy = False
 

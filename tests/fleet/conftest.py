@@ -107,31 +107,9 @@ def prefix(name):
 
 @pytest.fixture
 def start():
-    """start(PROGRAM, ARGUMENT...) starts any program; at the end of the test it and all of its descendants are ended."""
-    started = []
-
-    def start_(*argv, **kw):
-        kw.setdefault("stdin", subprocess.DEVNULL)
-        kw.setdefault("stdout", subprocess.PIPE)
-        kw.setdefault("stderr", subprocess.PIPE)
-        p = subprocess.Popen(argv, **kw)
-        started.append(p)
-        return p
-
-    yield start_
-    for p in started:
-        for stream in (p.stdin, p.stdout, p.stderr):
-            if stream:
-                try:
-                    stream.close()
-                except OSError:
-                    pass
-    # Popen objects reap their own child first, so that end_all() does not take their status away.
-    for p in started:
-        if p.poll() is None:
-            p.kill()
-            p.wait()
-    end_all()
+    """start(PROGRAM, ARGUMENT...) starts any program; at the end of the test it and all of its descendants are ended, but not our servers."""
+    with behaviour.processes(end_all) as start_:
+        yield start_
 
 
 @pytest.fixture

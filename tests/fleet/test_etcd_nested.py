@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fleet import DEADLINE, ME_ONLY, environment, environment_of, read_line, release, said, wait_for
+from fleet import DEADLINE, HAND_DOWN, ME_ONLY, environment, environment_of, read_line, release, said, wait_for
 
 forms = pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 
@@ -152,24 +152,6 @@ def test_a_child_that_has_the_lock_of_a_command_that_has_ended(c, tmp_path):
         f.write("\n")
     wait_for(out.exists, "it has an answer")
     assert out.read_text() == "4\n"
-
-
-# Becomes USER and then a command that holds a lock; a child of it stays root, and asks under that lock.
-HAND_DOWN = """
-import os, sys
-user, split = int(sys.argv[1]), sys.argv.index("--ask")
-ours, theirs = os.pipe()
-if os.fork() == 0:
-    os.close(theirs)
-    os.read(ours, 1)
-    print(os.spawnv(os.P_WAIT, sys.argv[split + 1], sys.argv[split + 1:]), flush=True)
-    os._exit(0)
-os.close(ours)
-os.dup2(theirs, 9)
-os.setresgid(user, user, user)
-os.setresuid(user, user, user)
-os.execv(sys.argv[2], sys.argv[2:split])
-"""
 
 
 @pytest.mark.root
