@@ -259,6 +259,8 @@ static void give_back(struct session *session)
 	bool hands_over, retried = false;
 
 	session->phase = PHASE_GIVING_BACK;
+	/* The answer tells what becomes of our key; the server is to tell nobody else but the next one. */
+	client_unwatch(&session->client);
 	if (left > 0 && session->arguments->hold_for && !session->unused && keep_on(session, left, limit)) {
 		say_word("released");
 		return;
