@@ -94,10 +94,16 @@ static void explain(const struct client *client, struct answer *answer, const st
 {
 	const struct asked whom = asked(client, answer);
 	const char *detail = *transfer->detail ? transfer->detail : curl_easy_strerror(transfer->result);
+	CURLcode result = transfer->result;
+	curl_off_t resolved = 0;
 	long error = 0;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &error);
-	answer_explain(answer, &whom, transfer->result, transfer->result == CURLE_COULDNT_CONNECT && error ? strerror((int)error) : detail);
+	/* A resolver that hangs. */
+	curl_easy_getinfo(transfer->easy, CURLINFO_NAMELOOKUP_TIME_T, &resolved);
+	if (result == CURLE_OPERATION_TIMEDOUT && !transfer->sent && !resolved)
+		result = CURLE_COULDNT_RESOLVE_HOST;
+	answer_explain(answer, &whom, result, result == CURLE_COULDNT_CONNECT && error ? strerror((int)error) : detail);
 }
 
 /* Takes in whose answer it is: members of another cluster must never be asked for the same lock. */
