@@ -20,6 +20,9 @@
 
 #define LARGEST_ANSWER (256U << 20)
 
+/* A resolver that has hung is not asked for the same name again before: each time one more thread waits for it. */
+#define UNRESOLVED_PAUSE (10 * NS_PER_S)
+
 /* After so many rounds a connection that is always closed is no accident. */
 #define CLOSED_ROUNDS 2
 
@@ -90,7 +93,7 @@ static struct asked asked(const struct client *client, const struct answer *answ
 }
 
 /* No answer: libcurl says why. */
-static void explain(const struct client *client, struct answer *answer, const struct transfer *transfer)
+static void explain(struct client *client, struct answer *answer, const struct transfer *transfer)
 {
 	const struct asked whom = asked(client, answer);
 	const char *detail = *transfer->detail ? transfer->detail : curl_easy_strerror(transfer->result);
@@ -101,8 +104,10 @@ static void explain(const struct client *client, struct answer *answer, const st
 	curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &error);
 	/* A resolver that hangs. */
 	curl_easy_getinfo(transfer->easy, CURLINFO_NAMELOOKUP_TIME_T, &resolved);
-	if (result == CURLE_OPERATION_TIMEDOUT && !transfer->sent && !resolved)
+	if (result == CURLE_OPERATION_TIMEDOUT && !transfer->sent && !resolved) {
 		result = CURLE_COULDNT_RESOLVE_HOST;
+		client->unresolved[answer->endpoint] = now() + UNRESOLVED_PAUSE;
+	}
 	answer_explain(answer, &whom, result, result == CURLE_COULDNT_CONNECT && error ? strerror((int)error) : detail);
 }
 
@@ -284,6 +289,12 @@ static void attempt(struct client *client, const char *path, const char *body, s
 	struct transfer transfer;
 
 	answer->sent = now();
+	if (answer->sent < client->unresolved[answer->endpoint]) {
+		const struct asked whom = asked(client, answer);
+
+		answer_explain(answer, &whom, CURLE_COULDNT_RESOLVE_HOST, NULL);
+		return;
+	}
 	begin(client, &transfer, client->easy, client->headers, answer->endpoint, path, body);
 	for (;;) {
 		move(client);
@@ -629,12 +640,17 @@ char *client_open(struct client *client, const struct config *config)
 		setenv("OPENSSL_CONF", "/dev/null", 1);
 	if (curl_global_init(tls ? CURL_GLOBAL_SSL : CURL_GLOBAL_NOTHING))
 		return memory_string("libcurl cannot be used");
+	client->unresolved = memory_get(config->n * sizeof *client->unresolved);
 	client->multi = curl_multi_init();
 	client->easy = curl_easy_init();
 	client->second = curl_easy_init();
 	client->watch = curl_easy_init();
 	if (!client->multi || !client->easy || !client->second || !client->watch)
 		return memory_string("libcurl cannot be used");
+#if LIBCURL_VERSION_NUM >= 0x081400
+	/* From there on the threads that ask the resolver are those of all calls. */
+	curl_multi_setopt(client->multi, CURLMOPT_QUICK_EXIT, 1L);
+#endif
 	set_headers(client, &client->headers);
 	return NULL;
 }
@@ -656,4 +672,5 @@ void client_close(struct client *client)
 	curl_slist_free_all(client->watch_headers);
 	free(client->token);
 	free(client->line);
+	free(client->unresolved);
 }

@@ -30,6 +30,7 @@ struct client {
 	uint64_t cluster;		/* its id; 0: not known yet */
 	bool wrong_cluster;		/* an endpoint belongs to another */
 	bool retried;			/* the last call was sent more than once: an earlier try of it may have done what it asks for */
+	int64_t *unresolved;		/* of each endpoint: until when its name is not to be resolved (CLOCK_BOOTTIME, ns) */
 	struct transfer *probes;		/* one for each endpoint: client_survey() */
 
 	struct curl_waitfd fds[CLIENT_FDS];	/* to be polled, too */

@@ -256,7 +256,7 @@ static void give_back(struct session *session)
 	const int64_t limit = deadline_earlier(session_now() + RELEASE_LIMIT, session->deadline);
 	const int64_t left = session->taken + session->arguments->hold_for - session_now();
 	struct answer answer;
-	bool hands_over, retried = false;
+	bool hands_over, tried = false;
 
 	session->phase = PHASE_GIVING_BACK;
 	/* The answer tells what becomes of our key; the server is to tell nobody else but the next one. */
@@ -271,14 +271,14 @@ static void give_back(struct session *session)
 	}
 	hands_over = is_next_known(session);
 	client_call(&session->client, PATH_TXN, hands_over ? hand_over(session) : delete_own(session), limit, &answer);
-	/* Where nothing may be written, for want of room or of a permission, a key may still be deleted. */
+	/* Where nothing may be written, for want of room or of a permission, a key may still be deleted. If it was written all the same it is gone. */
 	if (hands_over && answer.code != CODE_OK && session_now() < limit) {
-		retried = session->client.retried;
+		tried = true;
 		answer_free(&answer);
 		client_call(&session->client, PATH_TXN, delete_own(session), limit, &answer);
 	}
 	/* It was deleted by an earlier try of this call, if that is not the first one: only the first answer tells. */
-	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried && !retried) {
+	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried && !tried) {
 		say_text("lost", "its key in etcd was gone when the command ended: somebody has deleted it, or the lease has ended");
 	} else {
 		say_word("released");
@@ -314,6 +314,7 @@ struct dues {
 	int64_t watch;		/* the stream is to be opened */
 	int64_t give_back;	/* memory is to be given back */
 	bool next;		/* who is next may be asked for: after the command has begun, and again after each renewal */
+	bool watched;		/* the stream was open before */
 };
 
 /* Waits until something is due, or has happened. */
@@ -357,9 +358,13 @@ static void tend(struct session *session, struct dues *dues)
 		watch(session);
 		dues->watch = DEADLINE_NEVER;
 		dues->give_back = session_now() + GIVE_BACK_AFTER;
+		/* Somebody may have come while there was none. */
+		session->others = session->others || dues->watched;
+		dues->watched = true;
 	}
-	/* When the command has ended the next one waits for us: now there is time. Once, for a member that is silent is not to hold up a renewal. */
-	if (dues->next && !session->lost && session->started && has_to_find_next(session)) {
+	/* When the command has ended the next one waits for us: now there is time, if no renewal is held up by a member that is silent. */
+	if (dues->next && !session->lost && session->started && has_to_find_next(session) &&
+	    session_now() + session->client.attempt < session->renew_due) {
 		dues->next = false;
 		client_call_at(&session->client, session->client.endpoint, PATH_RANGE, next_request(session), &answer);
 		read_next(session, &answer);

@@ -467,7 +467,7 @@ static bool has_time_to_run(struct session *session)
 		free(text);
 		if (renewal == RENEWAL_LOST)
 			return false;
-		if (renewal == RENEWAL_FAILED && client_wait(&session->client, session_now() + 100 * NS_PER_MS))
+		if (session->deadline - session_now() < session_reserve(session) && client_wait(&session->client, session_now() + 100 * NS_PER_MS))
 			return false;
 		session->renew_due = session_now() + session_interval(session);
 	}

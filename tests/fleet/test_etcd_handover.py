@@ -256,15 +256,60 @@ def test_a_member_that_is_silent_is_not_asked_who_is_next(callers, new_gateway, 
     assert release(holder) == 0
 
 
-@pytest.mark.parametrize("code, message", [(8, "etcdserver: mvcc: database space exceeded"), (7, "etcdserver: permission denied"),
-                                           (3, "etcdserver: too many operations in txn request")])
-def test_the_write_that_hands_over_is_refused(callers, gateway, prefix, code, message):
+def test_nor_when_the_lock_was_given_late(callers, new_gateway, prefix):
+    """There is time for the renewal at the other member, not for that and a question."""
+    first = new_gateway()
+    second = new_gateway(store=first.store)
+    c = callers({"ETCDCTL_ENDPOINTS": f"{first.endpoint},{second.endpoint}"})
+    entries = all_entries(first)
+    holder = hold(c, entries, prefix)
+    waiter = c.start("-q", "-w", "inf", "--ttl", "10", "-k", "5", c.lock, "sh", "-c", "echo ready; cat >/dev/null", stdin=subprocess.PIPE)
+    wait_for(lambda: len(entries(prefix)) == 2, "it waits")
+    time.sleep(1.9)  # after 2.13 s it would renew first
+    for path in "lease/keepalive", "kv/range":
+        first.on(path, g.hang)
+    assert release(holder) == 0
+    assert waiter.stdout.readline() == b"ready\n"
+    second.wait_for("lease/keepalive", 2)
+    assert release(waiter) == 0
+
+
+def test_who_comes_while_there_is_no_stream(callers, gateway, prefix):
+    """The new one begins after that."""
+    entries = all_entries(gateway)
+    holder = hold(callers(gateway), entries, prefix)
+    gateway.wait_for("watch")
+    gateway.disconnect()
+    gateway.put(*(part.encode() for part in other(prefix + LAST)))
+    gateway.put(b"another lock", b"")
+    wait_for(lambda: any(x.answered for x in gateway.requests if asks_who_is_next(prefix)(x)), "it has asked")
+    gateway.wait_for("lease/keepalive", len(gateway.seen("lease/keepalive")) + 1)
+    assert release(holder) == 0
+    assert state(entries(prefix)[prefix + LAST]) == "held"
+
+
+def after_all(hook):
+    """It is done, and said to be refused."""
+    def hook_(x):
+        x.normal()
+        return hook(x)
+    return hook_
+
+
+NO_ROOM = g.fails(8, "etcdserver: mvcc: database space exceeded")
+REFUSALS = {"no room": NO_ROOM, "no permission": g.fails(7, "etcdserver: permission denied"),
+            "too many operations": g.fails(3, "etcdserver: too many operations in txn request"), "by somebody else": g.says("<html>", 403, "text/html"),
+            "no room, after all": after_all(NO_ROOM), "by somebody else, after all": after_all(g.says("<html>", 403, "text/html"))}
+
+
+@pytest.mark.parametrize("hook", REFUSALS.values(), ids=REFUSALS.keys())
+def test_the_write_that_hands_over_is_refused(callers, gateway, prefix, hook):
     """What only deletes may pass: nobody waits for the end of the lease."""
     entries = all_entries(gateway)
     holder = hold(callers(gateway), entries, prefix)
     gateway.wait_for("watch")
     gateway.put(*(part.encode() for part in other(prefix + LAST)))
     told(gateway, holder, prefix + LAST)
-    gateway.on("kv/txn", g.only(lambda x: b"request_put" in x.body, g.fails(code, message)))
+    gateway.on("kv/txn", g.only(lambda x: b"request_put" in x.body, hook))
     assert release(holder) == 0
     assert set(entries(prefix)) == {prefix + LAST}
