@@ -6,6 +6,7 @@ opened them, so a rule can name both ends and both directions of one.
 import os
 import signal
 import subprocess
+import threading
 import time
 
 from etcd import Client, EtcdError, post
@@ -49,13 +50,14 @@ class Member:
 
 
 class Network:
-    """What is dropped. A rule is a line of nft; the chain is replaced as a whole, so a change is all or nothing."""
+    """What is dropped. A rule is a line of nft; the chain is replaced as a whole, so a change is all or nothing, and one comes after the other:
+    else the rules of a cut that has ended could be put there again by somebody who has read them before."""
 
     OPENED = ["table inet chaos {", " chain opened { type filter hook output priority -150;"]
     LOST = ["table inet chaos {", " chain lost { type filter hook output priority 0;"]
 
     def __init__(self):
-        self.rules = {}
+        self.rules, self.changes = {}, threading.Lock()
         uids = [FIRST_UID + n for n in range(3)] + [FIRST_CONTENDER_UID + n for n in range(CONTENDERS)]
         marks = ", ".join(f"{uid} : {uid}" for uid in uids)
         self._nft([*self.OPENED, f"ct direction original ct mark set meta skuid map {{ {marks} }}", " }", "}",
@@ -70,16 +72,18 @@ class Network:
         self._nft(["flush chain inet chaos lost", *self.LOST, *rules, " }", "}"])
 
     def cut(self, name, rules):
-        self.rules[name] = rules
-        self._apply()
+        with self.changes:
+            self.rules[name] = rules
+            self._apply()
 
     def heal(self, name=None):
         """Ends one cut, or all of them."""
-        if name is None:
-            self.rules.clear()
-        else:
-            self.rules.pop(name, None)
-        self._apply()
+        with self.changes:
+            if name is None:
+                self.rules.clear()
+            else:
+                self.rules.pop(name, None)
+            self._apply()
 
 
 def member_rules(member):
