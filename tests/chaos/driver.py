@@ -128,8 +128,8 @@ def chaos(options, folder):
 def check(options, folder):
     """The bounded run: everything is a test that passes or fails."""
     count = Count()
-    unit = subprocess.run([sys.executable, "-B", os.path.join(HERE, "test_checker.py")], capture_output=True, text=True)
-    count("the checker on logs made by hand", unit.returncode == 0, unit.stdout + unit.stderr)
+    unit = subprocess.run([sys.executable, "-B", "-m", "unittest", "discover", "-s", HERE], capture_output=True, text=True)
+    count("the checker on logs made by hand, and the network", unit.returncode == 0, unit.stdout + unit.stderr)
     world = World(folder, options.auth_token_ttl)
     selftest.run(world, count, options.rule == "me-only")
     if options.check:
