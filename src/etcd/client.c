@@ -74,7 +74,7 @@ static size_t keep(char *data, size_t size, size_t n, void *argument)
 }
 
 /* A request is about to be sent. The type is libcurl's. */
-static int count(void *argument, char *their_address, char *our_address, int their_port, int our_port)	// NOLINT(readability-non-const-parameter)
+static int count_sent(void *argument, char *their_address, char *our_address, int their_port, int our_port)	// NOLINT(readability-non-const-parameter)
 {
 	struct transfer *transfer = argument;
 
@@ -260,7 +260,7 @@ static void begin(struct client *client, struct transfer *transfer, CURL *easy, 
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, keep);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer->bytes);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->detail);
-	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, count);
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, count_sent);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, (char *)transfer);
 	curl_multi_add_handle(client->multi, easy);

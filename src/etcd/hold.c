@@ -400,7 +400,8 @@ void hold(struct session *session)
 
 	session->phase = PHASE_HOLDING;
 	/* As a waiter it had more time for the next one, and may have used much of it. */
-	session->renew_due = deadline_earlier(session->renew_due, deadline_earlier(session_now() + session_interval(session), session->deadline - session_reserve(session)));
+	session->renew_due = deadline_earlier(session->renew_due, session->deadline - session_reserve(session));
+	session->renew_due = deadline_earlier(session->renew_due, session_now() + session_interval(session));
 	session->family.mark = mark;
 	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
 	set_guard(session);

@@ -24,8 +24,8 @@
 #define TRYING (5 * NS_PER_S)
 #define MOST_RENEWALS_WAITING 3
 
-/* So much earlier or later, of ten parts, is each of them: clients that were started at the same minute are not to ask at the same time. */
-#define SPREAD 1
+/* So much earlier or later is each of them: clients that were started at the same minute are not to ask at the same time. */
+#define SPREAD(interval) ((interval) / 10)
 
 /* An attempt to renew has at most this part of that time. */
 #define ATTEMPTS 10
@@ -92,6 +92,9 @@ char *session_granted(struct session *session, struct answer *answer)
 		text = answer->text;
 		answer->text = NULL;
 	}
+	/* No command could be started. */
+	if (!text && session->ttl - MARGIN(session->ttl) < session_reserve(session))
+		text = memory_format("etcd grants a lease of only %" PRId64 " s", (int64_t)(session->ttl / NS_PER_S));
 	/* "Already exists": by a request of ours whose answer was lost. The time counts from the first of them. */
 	session->deadline = session->lease_asked + session->ttl - MARGIN(session->ttl);
 	session->renew_due = session->lease_asked + session_interval(session);
@@ -105,7 +108,8 @@ char *session_granted(struct session *session, struct answer *answer)
 static int64_t even_interval(const struct session *session)
 {
 	const int64_t least = session->ttl / MOST_RENEWALS_WAITING, most = session->ttl / RENEWALS_WAITING;
-	const int64_t interval = deadline_earlier(most, (session->ttl - MARGIN(session->ttl) - TRYING) / (10 + SPREAD) * 10);
+	/* The latest that it can be is so much, and the spread. */
+	const int64_t interval = deadline_earlier(most, (session->ttl - MARGIN(session->ttl) - TRYING) * 10 / 11);
 
 	if (session->phase != PHASE_TAKING)
 		return session->ttl / RENEWALS;
@@ -118,7 +122,7 @@ int64_t session_interval(const struct session *session)
 	uint64_t spread = 0;
 
 	(void)!getrandom(&spread, sizeof spread, GRND_NONBLOCK);
-	return interval / 10 * (10 - SPREAD) + (int64_t)(spread % (uint64_t)(interval / 10 * 2 * SPREAD + 1));
+	return interval - SPREAD(interval) + (int64_t)(spread % (uint64_t)(2 * SPREAD(interval) + 1));
 }
 
 int64_t session_reserve(const struct session *session)

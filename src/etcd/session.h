@@ -134,7 +134,7 @@ char *session_surveyed(struct session *session, int64_t limit);
 /* How long after a renewal the next one is due. */
 int64_t session_interval(const struct session *session);
 
-/* So long before the deadline a command is not started, and one that was is renewed for: until it is asked to end there is time to try again. */
+/* So much time there has to be until the deadline when a command starts, and when its lease is renewed: then it can be tried again before it is asked to end. */
 int64_t session_reserve(const struct session *session);
 
 /* client->event: what the stream says. */

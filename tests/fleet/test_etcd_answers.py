@@ -425,6 +425,15 @@ def test_the_servers_time_to_live_counts(c, gateway, ticks):
     assert_lost(c, p, ticks, by=confirmed + TTL)
 
 
+def test_a_time_to_live_that_is_too_little_for_any_command(c, gateway, runs):
+    """Nothing could be started, however often it was renewed."""
+    def shorter(value):
+        value.get("result", value)["TTL"] = "6"
+    gateway.on("lease/grant", g.changes(shorter)).on("lease/keepalive", g.changes(shorter))
+    assert_refused(c, runs, "--ttl", "10", "-k", "5", pattern="etcd grants a lease of only 6 s")
+    assert gateway.keys() == []
+
+
 def test_an_answer_that_comes_too_late_is_none(c, gateway, ticks):
     """The time counts from the question."""
     p = begin(c, ticks)
