@@ -1,7 +1,6 @@
 """An exclusive lock is handed over: the write that deletes the holder's key makes the next one the holder."""
 import json
 import subprocess
-import time
 
 import pytest
 
@@ -12,6 +11,7 @@ from fleet import release, wait_for
 WAITS = {"v": 1, "m": "x", "st": "wait", "host": "elsewhere", "boot": "b", "user": "u", "cmd": "c", "pid": 1, "start": 1, "ns": 1, "pipe": 1, "since": 1}
 # Keys of others: before and after all that a lease can have as its name, in the order of the alphabet.
 FIRST, LAST = "/", "z"
+SHORT = ("--ttl", "10")
 SIDES = pytest.mark.parametrize("side", [FIRST, LAST], ids=["before", "after"])
 
 
@@ -23,24 +23,41 @@ def place(request):
         store = etcd.client()
         return etcd.env, store.put, lambda prefix: {entry.key: entry for entry in store.entries(prefix)}
     gateway = request.getfixturevalue("gateway")
-    return (gateway.env, lambda key, value: gateway.put(key.encode(), value.encode()),
-            lambda prefix: {key.decode(): entry for key, entry in gateway.store.keys.items() if key.decode().startswith(prefix)})
+    return gateway.env, lambda key, value: gateway.put(key.encode(), value.encode()), all_entries(gateway)
 
 
-def other(key, **changes):
-    return key, json.dumps({**WAITS, **changes})
+@pytest.fixture
+def two(new_gateway, callers):
+    """Two members of a cluster, and who names both."""
+    first = new_gateway()
+    second = new_gateway(store=first.store)
+    return first, second, callers({"ETCDCTL_ENDPOINTS": f"{first.endpoint},{second.endpoint}"})
 
 
-def hold(c, entries, prefix):
-    holder = c.hold("-q", "--ttl", "10")
+def all_entries(gateway):
+    return lambda prefix: {key.decode(): entry for key, entry in gateway.store.keys.items() if key.decode().startswith(prefix)}
+
+
+def other(**changes):
+    """The value of somebody else who waits."""
+    return json.dumps({**WAITS, **changes})
+
+
+def joins(gateway, key):
+    """Somebody else comes into line."""
+    gateway.put(key.encode(), other().encode())
+
+
+def hold(c, entries, prefix, *options):
+    holder = c.hold("-q", *(options or SHORT))
     holder.key, = entries(prefix)
     return holder
 
 
-def waits(c, entries, prefix):
+def waits(c, entries, prefix, *options):
     """Start one that waits for the lock: a holder soon."""
     before = set(entries(prefix))
-    waiter = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, "sh", "-c", "echo ready; cat >/dev/null", stdin=subprocess.PIPE)
+    waiter = c.start("-q", "-w", "inf", *(options or SHORT), c.lock, "sh", "-c", "echo ready; cat >/dev/null", stdin=subprocess.PIPE)
     wait_for(lambda: len(entries(prefix)) > len(before), "it waits")
     waiter.key, = set(entries(prefix)) - before
     return waiter
@@ -61,9 +78,9 @@ def test_the_next_one_is_made_the_holder(callers, place, prefix, side, behind):
     c = callers(env)
     first = hold(c, entries, prefix)
     holder = waits(c, entries, prefix)
-    put(*other(prefix + side))
+    put(prefix + side, other())
     for number, where in enumerate(behind):
-        put(*other(prefix + (side if where > 0 else {FIRST: LAST, LAST: FIRST}[side]) + str(number)))
+        put(prefix + (side if where > 0 else {FIRST: LAST, LAST: FIRST}[side]) + str(number), other())
     assert release(first) == 0
     assert holder.stdout.readline() == b"ready\n"
     before = entries(prefix)
@@ -94,16 +111,12 @@ def told(gateway, holder, key, kind=b"PUT"):
     wait_for(lambda: len(renewals()) > before, "it has renewed its lease")
 
 
-def all_entries(gateway):
-    return lambda prefix: {key.decode(): entry for key, entry in gateway.store.keys.items() if key.decode().startswith(prefix)}
-
-
 def test_who_was_told_does_not_ask(callers, gateway, prefix):
     """One request, then: the next one waits for it."""
     entries = all_entries(gateway)
     holder = hold(callers(gateway), entries, prefix)
     gateway.wait_for("watch")
-    gateway.put(*(part.encode() for part in other(prefix + LAST)))
+    joins(gateway, prefix + LAST)
     told(gateway, holder, prefix + LAST)
     before = len(gateway.requests)
     assert release(holder) == 0
@@ -121,7 +134,7 @@ def test_who_has_waited_asks_while_its_command_runs(callers, gateway, prefix):
     c, entries = callers(gateway), all_entries(gateway)
     first = hold(c, entries, prefix)
     holder = waits(c, entries, prefix)
-    gateway.put(*(part.encode() for part in other(prefix + LAST)))
+    joins(gateway, prefix + LAST)
     assert release(first) == 0
     wait_for(lambda: any(x.answered for x in gateway.requests if asks_who_is_next(prefix)(x)), "it has asked")
     told(gateway, holder, holder.key)
@@ -139,8 +152,8 @@ def test_an_event_that_was_lost_makes_nobody_jump_the_line(callers, gateway, pre
     holder = hold(callers(gateway), entries, prefix)
     gateway.wait_for("watch")
     gateway.store.drop_puts = 1
-    gateway.put(*(part.encode() for part in other(prefix + side + "1")))
-    gateway.put(*(part.encode() for part in other(prefix + next_one + "2")))
+    joins(gateway, prefix + side + "1")
+    joins(gateway, prefix + next_one + "2")
     told(gateway, holder, prefix + next_one + "2")
     before = entries(prefix)
     assert release(holder) == 0
@@ -154,8 +167,8 @@ def test_the_next_one_has_changed_what_it_is(callers, gateway, prefix):
     entries = all_entries(gateway)
     holder = hold(callers(gateway), entries, prefix)
     gateway.wait_for("watch")
-    key, value = other(prefix + LAST)
-    gateway.put(key.encode(), value.encode())
+    key = prefix + LAST
+    joins(gateway, key)
     told(gateway, holder, key)
     gateway.store.drop_puts = 1
     gateway.put(key.encode(), b"mine")
@@ -167,7 +180,7 @@ def test_the_next_one_has_changed_what_it_is(callers, gateway, prefix):
 def test_who_does_not_wait_to_be_given_the_lock_is_not(callers, gateway, prefix, form):
     """The write would not be understood, or be another lock's."""
     entries = all_entries(gateway)
-    value = {"shared": other("", m="s")[1], "held": other("", st="held")[1], "foreign": "", "later version": other("", v=2)[1]}[form]
+    value = {"shared": other(m="s"), "held": other(st="held"), "foreign": "", "later version": other(v=2)}[form]
     holder = hold(callers(gateway), entries, prefix)
     gateway.wait_for("watch")
     gateway.put((prefix + LAST).encode(), value.encode())
@@ -183,7 +196,7 @@ def test_the_first_of_two_leaves(callers, gateway, prefix):
     holder = hold(callers(gateway), entries, prefix)
     gateway.wait_for("watch")
     for key in FIRST, LAST:
-        gateway.put(*(part.encode() for part in other(prefix + key)))
+        joins(gateway, prefix + key)
     told(gateway, holder, prefix + LAST)
     gateway.delete((prefix + FIRST).encode())
     told(gateway, holder, prefix + FIRST, b"DELETE")
@@ -224,14 +237,22 @@ def test_the_reading_of_who_is_next_fails(callers, gateway, prefix):
     assert entries(prefix) == {}
 
 
+def left_of(gateway, key):
+    """Of the time that a lease was granted for, s."""
+    return gateway.store.leases[int(key.split("/")[-1], 16)].left()
+
+
+# The deadline is 1.4 s before the end of the lease, SIGTERM comes 10 s before that, and 3.33 s earlier a waiter would renew before it takes the lock.
+LATE = ("--ttl", "20", "-k", "10")
+
+
 def test_who_is_given_the_lock_late_renews_before_its_time_is_short(callers, gateway, prefix):
     """A waiter renews seldom. The command is not to be asked to end because of that: by its first renewal there is time for another."""
     c, entries = callers(gateway), all_entries(gateway)
-    holder = c.hold("-q", "--ttl", "20")
-    waiter = c.start("-q", "-w", "inf", "--ttl", "20", "-k", "10", c.lock, "sh", "-c", "echo ready; cat >/dev/null", stdin=subprocess.PIPE)
-    wait_for(lambda: len(entries(prefix)) == 2, "it waits")
+    holder = hold(c, entries, prefix, *LATE)
+    waiter = waits(c, entries, prefix, *LATE)
     asked = gateway.seen("lease/grant")[-1]
-    time.sleep(4)  # of the 5.27 s of its lease after which it would renew before it takes the lock
+    wait_for(lambda: left_of(gateway, waiter.key) < 16, "its lease has 16 s left")
     assert release(holder) == 0
     assert waiter.stdout.readline() == b"ready\n"
     renewal = wait_for(lambda: [x for x in gateway.seen("lease/keepalive") if x.message["ID"] == asked.message["ID"]], "it renews")[0]
@@ -239,15 +260,12 @@ def test_who_is_given_the_lock_late_renews_before_its_time_is_short(callers, gat
     assert release(waiter) == 0
 
 
-def test_a_member_that_is_silent_is_not_asked_who_is_next(callers, new_gateway, prefix):
+def test_a_member_that_is_silent_is_not_asked_who_is_next(two, prefix):
     """Nor does anything else hold up the renewals."""
-    first = new_gateway()
-    second = new_gateway(store=first.store)
-    c = callers({"ETCDCTL_ENDPOINTS": f"{first.endpoint},{second.endpoint}"})
-    entries = all_entries(first)
-    holder = hold(c, entries, prefix)
+    first, second, c = two
+    holder = hold(c, all_entries(first), prefix)
     first.wait_for("watch")
-    first.put(*(part.encode() for part in other(prefix + LAST)))
+    joins(first, prefix + LAST)
     hears(first, prefix + LAST, b"PUT")
     first.delete((prefix + LAST).encode())
     hears(first, prefix + LAST, b"DELETE")
@@ -256,16 +274,13 @@ def test_a_member_that_is_silent_is_not_asked_who_is_next(callers, new_gateway, 
     assert release(holder) == 0
 
 
-def test_nor_when_the_lock_was_given_late(callers, new_gateway, prefix):
+def test_nor_when_the_lock_was_given_late(two, prefix):
     """There is time for the renewal at the other member, not for that and a question."""
-    first = new_gateway()
-    second = new_gateway(store=first.store)
-    c = callers({"ETCDCTL_ENDPOINTS": f"{first.endpoint},{second.endpoint}"})
+    first, second, c = two
     entries = all_entries(first)
-    holder = hold(c, entries, prefix)
-    waiter = c.start("-q", "-w", "inf", "--ttl", "10", "-k", "5", c.lock, "sh", "-c", "echo ready; cat >/dev/null", stdin=subprocess.PIPE)
-    wait_for(lambda: len(entries(prefix)) == 2, "it waits")
-    time.sleep(1.9)  # after 2.13 s it would renew first
+    holder = hold(c, entries, prefix, *LATE)
+    waiter = waits(c, entries, prefix, *LATE)
+    wait_for(lambda: left_of(first, waiter.key) < 15, "its lease has 15 s left")
     for path in "lease/keepalive", "kv/range":
         first.on(path, g.hang)
     assert release(holder) == 0
@@ -274,13 +289,54 @@ def test_nor_when_the_lock_was_given_late(callers, new_gateway, prefix):
     assert release(waiter) == 0
 
 
+def test_an_answer_that_is_older_than_what_was_told(callers, gateway, prefix):
+    """Nobody is there, it says; who has come since is not forgotten for that."""
+    c, entries = callers(gateway), all_entries(gateway)
+    first = hold(c, entries, prefix)
+    holder = waits(c, entries, prefix)
+
+    def somebody_comes(_answer):
+        joins(gateway, prefix + LAST)
+        hears(gateway, prefix + LAST, b"PUT")
+    gateway.on("kv/range", g.only(asks_who_is_next(prefix), g.once(g.changes(somebody_comes))))
+    assert release(first) == 0
+    told(gateway, holder, prefix + LAST)
+    assert release(holder) == 0
+    assert state(entries(prefix)[prefix + LAST]) == "held"
+
+
+def test_a_waiter_is_told_of_its_own_write_and_does_nothing(callers, gateway, prefix):
+    """Each look at the line costs the server something."""
+    c, entries = callers(gateway), all_entries(gateway)
+    holder = hold(c, entries, prefix)
+    waiter = waits(c, entries, prefix)
+    hears(gateway, waiter.key, b"PUT")
+    mine = to64(waiter.key)
+    renewal = wait_for(lambda: [x for x in gateway.seen("lease/keepalive") if int(x.message["ID"]) == int(waiter.key.split("/")[-1], 16)], "it renews")[0]
+    assert [x.path for x in gateway.requests if x.time < renewal.time and mine in x.body.decode()] == ["kv/txn", "watch"]
+    assert release(holder) == 0 and release(waiter) == 0
+
+
+def test_streams_tell_what_is_read(callers, gateway, prefix):
+    """What a key was before is read of those only before whom we wait."""
+    c, entries = callers(gateway), all_entries(gateway)
+    holder = hold(c, entries, prefix)
+    gateway.wait_for("watch")
+    waiter = waits(c, entries, prefix)
+    gateway.wait_for("watch", 2)
+    asked = [json.loads(line)["create_request"] for x in gateway.seen("watch") for line in x.body.decode().splitlines()]
+    assert [(from64(r["key"]).decode(), "NOPUT" in r.get("filters", []), bool(r.get("prev_kv"))) for r in asked] == [
+        (holder.key, True, False), (prefix, False, False), (waiter.key, False, False), (holder.key, True, True)]
+    assert release(holder) == 0 and release(waiter) == 0
+
+
 def test_who_comes_while_there_is_no_stream(callers, gateway, prefix):
     """The new one begins after that."""
     entries = all_entries(gateway)
     holder = hold(callers(gateway), entries, prefix)
     gateway.wait_for("watch")
     gateway.disconnect()
-    gateway.put(*(part.encode() for part in other(prefix + LAST)))
+    joins(gateway, prefix + LAST)
     gateway.put(b"another lock", b"")
     wait_for(lambda: any(x.answered for x in gateway.requests if asks_who_is_next(prefix)(x)), "it has asked")
     gateway.wait_for("lease/keepalive", len(gateway.seen("lease/keepalive")) + 1)
@@ -308,7 +364,7 @@ def test_the_write_that_hands_over_is_refused(callers, gateway, prefix, hook):
     entries = all_entries(gateway)
     holder = hold(callers(gateway), entries, prefix)
     gateway.wait_for("watch")
-    gateway.put(*(part.encode() for part in other(prefix + LAST)))
+    joins(gateway, prefix + LAST)
     told(gateway, holder, prefix + LAST)
     gateway.on("kv/txn", g.only(lambda x: b"request_put" in x.body, hook))
     assert release(holder) == 0
