@@ -364,6 +364,7 @@ def test_a_flood_of_connections_costs_the_holder_nothing(stranger, hold, me_only
     assert sum(int(s.first.split()[1]) for s in crowd) >= 1000
     waiter = me_only("-w", "inf", lock, "true")
     wait_for(lambda: waiters_of(lock) == 1, "it waits")
+    wait_for(lambda: process_state(holder.pid) == "S", "the holder has taken in what it can")
     before = processor_time(holder.pid)
     assert me_only("-w", "2", lock, "true").wait(DEADLINE) == 4  # the time that is measured
     after = processor_time(holder.pid)
