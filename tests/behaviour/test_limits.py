@@ -480,9 +480,9 @@ def test_process_1_takes_no_orphans_status_for_the_commands(finish, lock):
     """An orphan ends with 9 while the command runs."""
     script = """
         mkfifo "$1"
-        (sh -c 'read line <"$0"; exit 9' "$1" &)
+        orphan=$( (sh -c 'echo $$; exec >&2; read line <"$0"; exit 9' "$1" &) )
         echo >"$1"
-        while [ "$(ls -d /proc/[0-9]* 2>/dev/null | wc -l)" -gt 4 ]; do :; done
+        while [ -d "/proc/$orphan" ]; do :; done
         exit 7"""
     fifo = tempfile.mktemp()
     try:
