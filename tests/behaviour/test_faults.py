@@ -20,7 +20,8 @@ pytestmark = pytest.mark.static  # strace sees no loader and no sanitizer there,
 
 UNDER_LOCK = os.path.join(PROGRAMS, "under-lock")
 STATUS = 7  # the command's own
-HANG = 30  # seconds after which a run counts as hanging; each takes milliseconds
+HANG = 2 * DEADLINE  # seconds after which a run counts as hanging; each takes milliseconds, or what it may wait
+LONG = 2 * 1000 * HANG  # milliseconds for a command that a signal is to end: if it does not, the run hangs
 
 FORMS = {"default": [], "no-fork": ["-F"], "close": ["-o"], "wait": ["-w", "20"]}
 
@@ -453,8 +454,7 @@ def test_a_deadly_signal_at_each_call(trial, options, number):
     def work(item):
         fault, is_before = item
         t = trial()
-        # A command of 60 seconds would outlast HANG if the signal were lost.
-        run = t.run(options, fault, all_processes=False, milliseconds=60000 if is_before else 0)
+        run = t.run(options, fault, all_processes=False, milliseconds=LONG if is_before else 0)
         report = t.settle()
         problems = list(wrong_report(report))
         if run.stderr:
@@ -478,7 +478,7 @@ def test_a_typed_signal_before_the_command(trial, options, number):
 
     def work(fault):
         t = trial()
-        run = t.run(options, fault, all_processes=False, milliseconds=60000)
+        run = t.run(options, fault, all_processes=False, milliseconds=LONG)
         problems = list(wrong_report(t.settle()))
         if run.status != -number or run.stderr:
             problems.append(f"status {run.status}: {run.stderr}")
