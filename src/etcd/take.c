@@ -270,6 +270,9 @@ static char *enter(struct session *session, struct line_of_entries *line)
 		answer_free(&key);
 		client_call(&session->client, PATH_TXN, entry_request(session), limit_of(session), &key);
 		session->doubtful = session->doubtful || session->client.retried;
+		/* Who does not know it now is of another cluster, perhaps: an error does not say of which. */
+		if (key.code == CODE_NOT_FOUND)
+			text = session_surveyed(session, session_now() + SURVEY_LIMIT);
 	}
 	if (!text)
 		return entered(session, line, &key);

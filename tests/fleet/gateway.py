@@ -535,7 +535,8 @@ class Gateway:
     # --- what tests do ---
 
     def on(self, path, hook):
-        """Hooks of a path are asked in the order in which they came. "*": all paths."""
+        """Hooks of a path (without "/v3/") are asked in the order in which they came. "*": all paths."""
+        assert not path.startswith("/v3/"), path
         self.hooks.setdefault(path, []).append(hook)
         return self
 

@@ -1,12 +1,13 @@
 """The cluster cannot be reached, or refuses us: one clear line each, status 3, and nothing is run. Never is that taken for held or free."""
 import re
 import socket
+import threading
 
 import pytest
 
 from etcd_server import PASSWORD, USER, Server
 from fleet import DEADLINE, environment_of, helper_of, release, said, wait_for
-from gateway import hang
+from gateway import fails, hang
 from test_etcd_wait import wait_renewed
 
 QUICK = {"ETCDCTL_COMMAND_TIMEOUT": "700ms", "ETCDCTL_DIAL_TIMEOUT": "500ms"}
@@ -148,17 +149,23 @@ def test_the_stream_moves_with_the_renewals(callers, new_gateway):
     assert release(holder) == 0
 
 
-def test_a_member_of_another_cluster(callers, new_gateway):
-    """Nobody holds one lock in two places."""
+@pytest.mark.parametrize("told", ["before", "after"])
+def test_a_member_of_another_cluster(callers, new_gateway, told):
+    """Nobody holds one lock in two places. It does not know the lease, and an error does not say of which cluster it is: that is asked,
+    and answered before the error or after it."""
     one, other = new_gateway(cluster=1), new_gateway(cluster=2)
     c = callers({"ETCDCTL_ENDPOINTS": f"{one.endpoint},{other.endpoint}"})
-    seen = []
+    told_now = threading.Event()
 
-    def fail_from_the_second_on(x):
-        if x.path not in ("/version",):
-            seen.append(x)
-        return x.fail(14, "etcdserver: no leader") if len(seen) > 1 else None
-    one.on("*", fail_from_the_second_on)
+    def tell(x):
+        x.send_normal()
+        told_now.set()
+        return True
+
+    first, second = ("maintenance/status", "kv/txn") if told == "before" else ("kv/txn", "maintenance/status")
+    one.on("kv/txn", fails(14, "etcdserver: no leader"))
+    other.on(first, tell)
+    other.on(second, lambda x: told_now.wait(DEADLINE) and None)
     refused(c, pattern=r"[^\n]*another cluster[^\n]*")
     assert other.keys() == []
 
