@@ -1,4 +1,5 @@
 """Waiting: first come, first served, whatever happens to those who wait; at no cost; ended by time or by a signal."""
+import fcntl
 import hashlib
 import os
 import random
@@ -50,6 +51,9 @@ class Crowd:
         self.lock = lock
         self.scratch = str(scratch)
         self.reader, self.writer = os.pipe()
+        # As small as the kernel makes it for a user who has many: nobody is to wait for room.
+        fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, 4096)
+        os.set_blocking(self.reader, False)
         self.waiters = []
         self.queue = None
         self.got = b""
@@ -80,14 +84,18 @@ class Crowd:
         for n in numbers:
             self.waiters[n].send_signal(signal.SIGCONT)
 
-    def read(self):
-        """The numbers that have been written so far."""
-        os.set_blocking(self.reader, False)
+    def take_in(self):
+        """Make room in the pipe."""
         try:
             while True:
                 self.got += os.read(self.reader, 65536)
         except BlockingIOError:
-            return [int(n) for n in self.got.split(b"\n")[:-1]]
+            pass
+
+    def read(self):
+        """The numbers that have been written so far."""
+        self.take_in()
+        return [int(n) for n in self.got.split(b"\n")[:-1]]
 
     def wait_for_second(self, number):
         """Wait until this one is the second: it has a copy of the queue's socket then."""
@@ -100,8 +108,16 @@ class Crowd:
         wait_for(lambda: len(self.read()) >= count, f"{count} waiters have run")
         return self.read()
 
+    def status(self, number):
+        """How one has ended, once it has."""
+        def ended():
+            self.take_in()
+            return self.waiters[number].poll() is not None
+        wait_for(ended, f"waiter {number} has ended")
+        return self.waiters[number].returncode
+
     def statuses(self, numbers=None):
-        return {self.waiters[n].wait(DEADLINE) for n in (range(len(self.waiters)) if numbers is None else numbers)}
+        return {self.status(n) for n in (range(len(self.waiters)) if numbers is None else numbers)}
 
     def close(self):
         for w in self.waiters:
