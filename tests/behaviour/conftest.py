@@ -99,11 +99,22 @@ def queue_of(name):
     return address(name, b"\0queue\0%d" % os.geteuid())
 
 
+def sockets_named(addr):
+    """
+    How many sockets bear the address. While others come and go one reading of the kernel's table can tell of one twice, which is seen
+    by its number, or leave one out.
+    """
+    shown = b" " + addr.replace(b"\0", b"@") + b"\n"
+    with open("/proc/net/unix", "rb") as f:
+        before = f.read().split(shown)[:-1]
+    numbers = [text[text.rfind(b"\n") + 1:][:16] for text in before]
+    # Where the kernel does not show the numbers they are all 0.
+    return len(numbers) if b"0" * 16 in numbers else len(set(numbers))
+
+
 def waiters_of(name):
     """How many of this user wait for NAME: the front's listening socket and one connection to it for each of the others."""
-    shown = b" " + queue_of(name).replace(b"\0", b"@") + b"\n"
-    with open("/proc/net/unix", "rb") as f:
-        return f.read().count(shown)
+    return sockets_named(queue_of(name))
 
 
 def processor_time(pid):

@@ -14,7 +14,7 @@ import subprocess
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, is_listed, release, wait_for
+from conftest import DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, is_listed, queue_of, release, wait_for, waiters_of
 
 pytestmark = pytest.mark.static  # strace sees no loader and no sanitizer there, only what is ours
 
@@ -327,10 +327,6 @@ def test_each_call_of_a_refused_try_fails(trial, hold, holder, options):
     wait_for(lambda: not is_bound(address(first.lock)), "the lock is free")
 
 
-def queue_of(lock):
-    return address(lock, b"\0queue\0" + str(os.geteuid()).encode())
-
-
 class Waiter:
     """A process started with -v -w whose lines are read while it runs."""
 
@@ -399,7 +395,7 @@ def test_each_call_of_one_of_two_waiters_fails(trial, hold, victim):
         wait_for(front.waits, f"{inject}: the front waits or gives up")
         second = start_other() if victim == "front" else start_victim()
         # The queue is there already, so that only the second's own word counts; without one, its place in the queue.
-        wait_for(lambda: second.waits() and (b": waiting for " in second.said or queued(t.lock) >= 2
+        wait_for(lambda: second.waits() and (b": waiting for " in second.said or waiters_of(t.lock) >= 2
                                              or second.process.poll() is not None), f"{inject}: the second waits")
         release(held)
         mine, theirs = (front, second) if victim == "front" else (second, front)
@@ -425,12 +421,6 @@ def test_each_call_of_one_of_two_waiters_fails(trial, hold, victim):
     assert other.status == STATUS and len(run.report) == 4
     calls = all_calls(t.calls())
     many(work, faults(calls) + interruptions(calls))
-
-
-def queued(lock):
-    """How many sockets bear the queue's name: the front's, and one for each waiter that is connected to it."""
-    with open("/proc/net/unix", "rb") as f:
-        return sum(line.rstrip(b"\n").endswith(queue_of(lock).replace(b"\0", b"@")) for line in f)
 
 
 def until_it_sleeps(calls):

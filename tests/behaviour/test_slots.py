@@ -16,7 +16,7 @@ import tempfile
 import pytest
 
 from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, is_bound, is_listed, name_of, processor_time, program, queue_of,
-                      read_line, refusal, release, user, wait_for)
+                      read_line, refusal, release, sockets_named, user, wait_for)
 from test_races import ENVIRONMENT, STORM, finish, overlaps
 from test_waiting import Crowd, open_files
 
@@ -44,9 +44,7 @@ def queue_of_slots(name, slots):
 
 def waiters_for(name, slots):
     """How many of this user wait for one of so many slots of NAME."""
-    shown = b" " + queue_of_slots(name, slots).replace(b"\0", b"@") + b"\n"
-    with open("/proc/net/unix", "rb") as f:
-        return f.read().count(shown)
+    return sockets_named(queue_of_slots(name, slots))
 
 
 def queue_socket(name, slots):
@@ -97,7 +95,7 @@ class SlotCrowd(Crowd):
 
     def join(self, count, wait="inf", options=(), stays=False):
         for _ in range(count):
-            before = waiters_for(self.lock, self.slots)
+            before = max(waiters_for(self.lock, self.slots) for _ in range(3))
             argv = [ME_ONLY, *options, "-w", wait, f"-j{self.slots}", self.lock, WITNESS, self.scratch, "-" if stays else "0",
                     str(len(self.waiters))]
             self.waiters.append(subprocess.Popen(argv, stdin=subprocess.PIPE if stays else subprocess.DEVNULL, stdout=self.writer,
