@@ -112,9 +112,12 @@ def sockets_named(addr):
     return len(numbers) if b"0" * 16 in numbers else len(set(numbers))
 
 
-def waiters_of(name):
-    """How many of this user wait for NAME: the front's listening socket and one connection to it for each of the others."""
-    return sockets_named(queue_of(name))
+def waiters_of(name, slots=1):
+    """
+    How many of this user wait for NAME, or one of so many slots of it: the front's listening socket and one connection to it for each of
+    the others.
+    """
+    return sockets_named(queue_of(name) + (b"\0%d" % slots if slots > 1 else b""))
 
 
 def processor_time(pid):

@@ -14,8 +14,8 @@ import time
 
 import pytest
 
-from conftest import (DEADLINE, HAND_DOWN, ME_ONLY, address, children_of, forms, has_children, name_of, process_state, program, read_line, release,
-                      user, wait_for)
+from conftest import (DEADLINE, HAND_DOWN, ME_ONLY, children_of, forms, has_children, name_of, process_state, program, read_line, release,
+                      user, wait_for, waiters_of)
 
 # What a shape may not promise.
 ORDER = "waiters start in the order in which they came"                        # -s: they start together
@@ -136,9 +136,7 @@ class Contract:
         if self.shape.engine == "file":
             path = self.name.removeprefix("file:")
             return os.path.exists(path) and waiters_of_file(path)
-        shown = address(self.name, b"\0queue\0%d" % os.geteuid() + (b"\0%d" % self.shape.slots if self.shape.slots > 1 else b""))
-        with open("/proc/net/unix", "rb") as f:
-            return f.read().count(b" " + shown.replace(b"\0", b"@") + b"\n")
+        return waiters_of(self.name, self.shape.slots)
 
     def waiter(self, *args, **kw):
         """One that waits."""

@@ -669,7 +669,7 @@ def test_few_descriptors(take, me_only, witness, lock, limit, job, end):
     holder = take(lock, job)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     enough = limit >= 12
-    wait = "60" if enough else "2"
+    wait = "inf" if enough else "2"
     p = me_only("--replace", "-k", "0.2", "-w", wait, lock, "sh", "-c", "ulimit -n 64; " + STARTS + "echo ran", env=witness.env,
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard)))
     out, err = p.communicate(timeout=DEADLINE)

@@ -16,7 +16,7 @@ import tempfile
 import pytest
 
 from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, is_bound, is_listed, name_of, processor_time, program, queue_of,
-                      read_line, refusal, release, sockets_named, user, wait_for)
+                      read_line, refusal, release, user, wait_for, waiters_of)
 from test_races import ENVIRONMENT, STORM, finish, overlaps
 from test_waiting import Crowd, open_files
 
@@ -40,11 +40,6 @@ def slot_address(name, slot):
 def queue_of_slots(name, slots):
     """The address of the queue in which this user waits for one of so many slots of NAME."""
     return queue_of(name) + (b"\0%d" % slots if slots > 1 else b"")
-
-
-def waiters_for(name, slots):
-    """How many of this user wait for one of so many slots of NAME."""
-    return sockets_named(queue_of_slots(name, slots))
 
 
 def queue_socket(name, slots):
@@ -95,12 +90,13 @@ class SlotCrowd(Crowd):
 
     def join(self, count, wait="inf", options=(), stays=False):
         for _ in range(count):
-            before = max(waiters_for(self.lock, self.slots) for _ in range(3))
+            # One reading may have left somebody out.
+            before = max(waiters_of(self.lock, self.slots) for _ in range(3))
             argv = [ME_ONLY, *options, "-w", wait, f"-j{self.slots}", self.lock, WITNESS, self.scratch, "-" if stays else "0",
                     str(len(self.waiters))]
             self.waiters.append(subprocess.Popen(argv, stdin=subprocess.PIPE if stays else subprocess.DEVNULL, stdout=self.writer,
                                                  env=self.env))
-            wait_for(lambda: waiters_for(self.lock, self.slots) > before, f"waiter {len(self.waiters) - 1} has its place")
+            wait_for(lambda: waiters_of(self.lock, self.slots) > before, f"waiter {len(self.waiters) - 1} has its place")
 
     def wait_for_second(self, number):
         queue = queue_socket(self.lock, self.slots)
@@ -498,9 +494,9 @@ def test_those_who_wait_cost_no_processor_time(hold, me_only, lock, crowd_of):
 
 def wait_in(me_only, lock, slots, *options):
     """A waiter for one of so many slots, once it has its place."""
-    before = waiters_for(lock, slots)
+    before = waiters_of(lock, slots)
     p = me_only("-w", "inf", f"-j{slots}", *options, lock, "sh", "-c", "echo $ME_ONLY_SLOT")
-    wait_for(lambda: waiters_for(lock, slots) > before, "it waits")
+    wait_for(lambda: waiters_of(lock, slots) > before, "it waits")
     return p
 
 
@@ -704,7 +700,7 @@ def test_a_thousand_and_twenty_four_at_once(start, run, call, lock, tmp_path):
     for n in range(4):
         waiters.append(start(*usual, ME_ONLY, "-w", "inf", "-j1024", lock, "sh", "-c", "echo $ME_ONLY_SLOT; read line",
                              stdin=subprocess.PIPE))
-        wait_for(lambda: waiters_for(lock, MOST) > n, "it waits")
+        wait_for(lambda: waiters_of(lock, MOST) > n, "it waits")
     for waiter, slot in zip(waiters, (1023, 0, 512, 1000)):
         assert all(w.poll() is None for w in waiters)
         os.kill(pids[slot], signal.SIGKILL)
@@ -724,11 +720,11 @@ def test_a_front_with_few_descriptors_gets_the_slot_and_keeps_its_heirs(hold, st
     holders = all_slots(hold, lock, 4)
     front = start("prlimit", f"--nofile={limit}:{limit}", ME_ONLY, "-w", "inf", "-j4", lock, "sh", "-c", "echo $ME_ONLY_SLOT; read line",
                   stdin=subprocess.PIPE)
-    wait_for(lambda: waiters_for(lock, 4) == 1, "it waits")
+    wait_for(lambda: waiters_of(lock, 4) == 1, "it waits")
     waiters = [front]
     for n in range(1, 4):
         waiters.append(me_only("-w", "inf", "-j4", lock, "sh", "-c", "echo $ME_ONLY_SLOT; read line", stdin=subprocess.PIPE))
-        wait_for(lambda: waiters_for(lock, 4) > n, "it waits")
+        wait_for(lambda: waiters_of(lock, 4) > n, "it waits")
     queue = queue_socket(lock, 4)
     assert queue in open_files(front.pid)
     for heir in waiters[1:3]:
@@ -746,7 +742,7 @@ def test_a_front_with_few_descriptors_gets_the_slot_and_keeps_its_heirs(hold, st
 def test_a_front_with_few_descriptors_does_not_spin(hold, start, me_only, lock, limit):
     all_slots(hold, lock, 4)
     front = start("prlimit", f"--nofile={limit}:{limit}", ME_ONLY, "-w", "inf", "-j4", lock, "true")
-    wait_for(lambda: waiters_for(lock, 4) == 1, "it waits")
+    wait_for(lambda: waiters_of(lock, 4) == 1, "it waits")
     before = processor_time(front.pid)
     # The time that is measured is the time that this one waits.
     assert me_only("-w", "2s", "-j4", lock, "true").wait(DEADLINE) == 4
@@ -814,7 +810,7 @@ def test_a_job_that_holds_another_slot_waits_for_what_it_does_not_hold(hold, me_
     """For slot 0 a job in slot 1 can wait: another one holds it."""
     first = hold(lock, "-j2")
     p = me_only("-j2", lock, ME_ONLY, "-w", "inf", lock, "echo", "ran")
-    wait_for(lambda: waiters_for(lock, 1), "it waits")
+    wait_for(lambda: waiters_of(lock, 1), "it waits")
     assert release(first) == 0
     assert p.communicate(timeout=DEADLINE)[0] == b"ran\n"
 

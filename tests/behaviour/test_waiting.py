@@ -14,7 +14,7 @@ import time
 import pytest
 
 from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, is_listed, process_state,
-                      processor_time, queue_of, read_line, release, wait_for, waiters_of)
+                      processor_time, queue_of, read_line, release, sockets_named, wait_for, waiters_of)
 
 WITNESS = os.path.join(PROGRAMS, "witness")
 # A sanitized program takes some megabytes and milliseconds more each.
@@ -330,11 +330,10 @@ def test_a_job_does_not_see_that_it_waited(hold, me_only, lock, run):
 def test_a_name_too_long_for_an_address_has_a_line_too(hold, me_only, lock):
     """Names that differ only behind the end of the address do not wait for each other."""
     name, other = (lock + "/long" * 1000 + end for end in ("1", "2"))
-    shown = f"@me-only#{name[:44]}#{hashlib.sha256(name.encode()).hexdigest()[:32]}@queue@{os.geteuid()}\n"
+    queue = f"\0me-only#{name[:44]}#{hashlib.sha256(name.encode()).hexdigest()[:32]}\0queue\0{os.geteuid()}".encode()
 
     def waiting():
-        with open("/proc/net/unix", encoding="utf-8", errors="replace") as f:
-            return f.read().count(shown)
+        return sockets_named(queue)
 
     holder, hold_other = hold(name), hold(other)
     waiters = []

@@ -345,12 +345,6 @@ def test_a_lock_with_one_slot_is_shown_as_a_plain_one(hold, run, lock):
     assert "SLOT" not in lines[1]
 
 
-def waiters_for(lock, slots):
-    shown = b" " + (queue_of(lock) + b"\0%d" % slots).replace(b"\0", b"@") + b"\n"
-    with open("/proc/net/unix", "rb") as f:
-        return f.read().count(shown)
-
-
 def test_waiters_for_slots_in_their_order(hold, start, run, who, lock):
     """They have no slot yet. Who waits for another number of slots stands in another line."""
     for _ in range(2):
@@ -358,7 +352,7 @@ def test_waiters_for_slots_in_their_order(hold, start, run, who, lock):
     waiters = []
     for n in range(5):
         waiters.append(start(ME_ONLY, "-w", "inf", "-j2", lock, "true"))
-        wait_for(lambda: waiters_for(lock, 2) > n, "it waits")
+        wait_for(lambda: waiters_of(lock, 2) > n, "it waits")
     rows = wait_for(lambda: [r for r in [who(lock)] if len(waiting(r)) == 5], "all are shown")[0]
     assert waiting(rows) == [p.pid for p in waiters]
     assert [(row["slot"], row["place"]) for row in rows if row["role"] == "waiter"] == [(None, n) for n in range(1, 6)]
@@ -378,7 +372,7 @@ def test_who_waits_for_slots_tells_how_many_there_are(hold, start, run, lock):
     assert slots_line(run("--who", lock).stdout) == "2 of 2 slots are in use, 0 are free"
     hold(lock, "-F", "-j3")
     start(ME_ONLY, "-w", "inf", "-j3", lock, "true")
-    wait_for(lambda: waiters_for(lock, 3) == 1, "it waits")
+    wait_for(lambda: waiters_of(lock, 3) == 1, "it waits")
     assert slots_line(run("--who", lock).stdout) == "3 of 3 slots are in use, 0 are free"
 
 
