@@ -712,6 +712,9 @@ def test_a_question_that_was_stuck_and_comes_after_the_end(c, gateway, runs):
         return g.hang(x)
     gateway.on("kv/txn", g.once(stick))
     assert_ran_once(c, gateway, runs, "--ttl", "10")
+    # The helper asks for it once me-only has been told that the lock is free.
+    gateway.wait_for("lease/revoke")
+    wait_for(lambda: not gateway.store.leases, "the lease is ended")
     stuck[0].normal()
     assert gateway.keys() == []
 
