@@ -98,6 +98,7 @@ static int read_table(const struct file_id *file, struct file_holders *holders)
 {
 	struct lines lines;
 	int r = lines_open(&lines, AT_FDCWD, "/proc/locks");
+	pid_t last = 0;
 	char *line;
 
 	*holders = (struct file_holders){ 0 };
@@ -105,8 +106,10 @@ static int read_table(const struct file_id *file, struct file_holders *holders)
 		bool waits, shared;
 		pid_t pid;
 
-		if (!file_lock_read(line, file, &pid, &waits, &shared) || waits)
+		/* One that others have come before between two pieces is there twice. */
+		if (!file_lock_read(line, file, &pid, &waits, &shared) || waits || (holders->n > 0 && pid == last))
 			continue;
+		last = pid;
 		holders->n++;
 		holders->number += file_number(pid);
 		if (holders->n == 1 || rank(pid, file) > rank(holders->taker, file))
@@ -120,7 +123,7 @@ int file_holders_read(const struct file_id *file, struct file_holders *holders)
 {
 	int r = read_table(file, holders);
 
-	/* A line can be there twice, or not at all, if others came or went while it was read piece by piece. */
+	/* Lines can be there twice, or not at all, if others came or went while the table was read piece by piece. */
 	for (int tries = 0; r > 1 && tries < MOST_READINGS; tries++) {
 		struct file_holders before = *holders;
 

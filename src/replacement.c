@@ -33,6 +33,9 @@
 /* The kernel counts the age of processes in steps of 1/100 s; two that were started in the same one are equally old. */
 #define AGE_STEP (10 * NS_PER_MS)
 
+/* So often it is read who has the lock until a holder is gone: a table that others change meanwhile can leave one out, once. */
+#define READINGS 3
+
 /* So often, and with such pauses, an heir is asked for its proof. */
 #define ASK_TRIES 5
 #define ASK_PAUSE_MS 10
@@ -67,13 +70,26 @@ int replacement_refuse_unproved(struct replacement *replacement)
 	return replacement_refuse(replacement, "it is not certain who the holder is");
 }
 
+/* Reads which holding of the lock this is. WANTED: the only one that counts, or 0. Returns 0, -ENOENT if it is gone, or a negative errno. */
+static int read_holding(const struct lock *lock, uint64_t wanted, struct lock_identity *identity)
+{
+	int r = -ENOENT;
+
+	for (int n = 0; n < READINGS && r == -ENOENT; n++) {
+		r = lock->engine->identify(lock, identity);
+		if (r == 0 && wanted && identity->number != wanted)
+			r = -ENOENT;
+	}
+	return r;
+}
+
 /* Whether the holder that was seen at the start still holds the lock: 1, 0, or a negative errno. */
 static int still_holds(const struct lock *lock, const struct replacement *replacement)
 {
 	struct lock_identity identity;
-	int r = lock->engine->identify(lock, &identity);
+	int r = read_holding(lock, replacement->held, &identity);
 
-	return r == 0 ? identity.number == replacement->held : r == -ENOENT ? 0 : r;
+	return r == 0 ? 1 : r == -ENOENT ? 0 : r;
 }
 
 /* --- who is the holder ------------------------------------------------------------------------------------------------------- */
@@ -108,7 +124,7 @@ static int find_job(const struct lock *lock, struct replacement *replacement)
 static int identify(const struct lock *lock, struct replacement *replacement)
 {
 	struct lock_identity identity;
-	int r = lock->engine->identify(lock, &identity);
+	int r = read_holding(lock, 0, &identity);
 
 	if (r)
 		return r == -ENOENT ? r : replacement_refuse_unproved(replacement);

@@ -30,6 +30,13 @@ bool pids_has(const struct pids *pids, pid_t pid)
 	return false;
 }
 
+/* The kernel's table can tell of one twice, if others come while it is read piece by piece. */
+static void add_once(struct pids *pids, pid_t pid)
+{
+	if (!pids_has(pids, pid))
+		add(pids, pid);
+}
+
 static bool look_at(pid_t pid, void *argument)
 {
 	struct seen_file *seen = argument;
@@ -54,7 +61,7 @@ int file_see(struct seen_file *seen, const struct file_id *file, bool owners)
 		pid_t pid;
 
 		if (file_lock_read(line, file, &pid, &waits, &shared))
-			add(waits ? &seen->waiters : &seen->takers, pid);
+			add_once(waits ? &seen->waiters : &seen->takers, pid);
 	}
 	lines_close(&lines);
 	if (owners)

@@ -629,6 +629,23 @@ def test_a_file_that_is_replaced_again_and_again(hold, waiter, path):
 # ---- --who and --list ----
 
 @pytest.fixture
+def twice(tmp_path):
+    """twice(PATH) begins a command that sees the table as it is now, and each line about the file once more, in another piece."""
+
+    def twice_(path):
+        end = ":%d" % os.stat(path).st_ino
+        with open("/proc/locks", encoding="ascii") as f:
+            ours = "".join(line for line in f if line.split()[-3].endswith(end))
+        assert ours
+        others = "".join(f"{n}: FLOCK  ADVISORY  WRITE 1 00:00:{n} 0 EOF\n" for n in range(200))
+        table_ = tmp_path / "table"
+        table_.write_text(others + ours + others + ours)
+        return ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /proc/locks && exec "$@"', str(table_))
+
+    return twice_
+
+
+@pytest.fixture
 def who(call):
     """who(PATH) the rows of --who --json, as [(role, pid)]; they agree with the exit status and with the text."""
 
@@ -751,6 +768,20 @@ def test_who_waits_in_order(hold, waiter, who, listed, call, path):
     # The order is the kernel's when some are killed.
     wait_for(lambda: sorted(waiters(path)) == sorted(left), "it waits no more")
     assert [pid for role, pid in who(path) if role == "waiter"] == waiters(path)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("form", [(), ("-s",)], ids=["alone", "shared"])
+def test_who_where_the_table_tells_of_all_twice(hold, waiter, call, twice, path, form):
+    """It comes in pieces of a page: who takes a lock between two of them shifts what comes next."""
+    holder = hold(f"file:{path}", *form)
+    crowd = [waiter(path).pid for _ in range(2)]
+    r = call(*twice(path), ME_ONLY, "--who", "--json", f"file:{path}")
+    rows = [(row["role"], row["pid"]) for row in json.loads(r.stdout)["who"]]
+    assert sorted(rows) == sorted(set(rows)) and ("job", holder.job) in rows
+    assert sorted(pid for role, pid in rows if role == "waiter") == sorted(crowd)
+    r = call(*twice(path), ME_ONLY, "--who", f"file:{path}")
+    assert r.stdout.decode().startswith(f"file:{path}: held by pid {holder.job} ")
 
 
 def test_a_relative_path_is_listed_whole(hold, who, listed, run, tmp_path):
@@ -937,6 +968,18 @@ def test_replace_a_holder(me_only, run, path, form, job, end):
     r = replace(run, path, "-k", "0.3")
     assert (r.returncode, r.stdout) == (0, b"ran\n"), r
     assert holder.wait(DEADLINE) == -getattr(signal, "SIG" + end)
+
+
+@pytest.mark.root
+@forms
+@pytest.mark.parametrize("options", [(), ("-s",)], ids=["alone", "shared"])
+def test_replace_a_holder_of_whom_the_table_tells_twice(me_only, call, twice, path, form, options):
+    """It is one, and the same."""
+    holder = me_only(*form, *options, f"file:{path}", "sh", "-c", "trap '' TERM; echo $$; exec sleep 1000")
+    assert read_line(holder.stdout)
+    r = call(*twice(path), ME_ONLY, "--replace", "-k", "0.3", f"file:{path}", "echo", "ran")
+    assert (r.returncode, r.stdout) == (0, b"ran\n"), r
+    assert holder.wait(DEADLINE) == -signal.SIGKILL
 
 
 def test_replace_flock(flock, run, path):

@@ -678,6 +678,17 @@ def test_few_descriptors(take, me_only, witness, lock, limit, job, end):
     assert p.returncode == 0 or not enough
 
 
+@pytest.mark.parametrize("which", range(1, 7))
+@pytest.mark.parametrize("job, end", [JOBS["obstinate"], JOBS["with an obstinate child"]], ids=["obstinate", "with a child"])
+def test_a_holder_that_is_missing_from_one_reading_of_the_table(call, take, witness, lock, which, job, end):
+    """So it can be when others make and end sockets meanwhile. It is not gone."""
+    holder = take(lock, job)
+    r = call("strace", "-qq", "-o", "/dev/null", "-b", "execve", "-e", "trace=recvfrom", "-e", f"inject=recvfrom:retval=0:when={which}",
+             ME_ONLY, "--replace", "-k", "0.2", lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
+    assert_ran(r)
+    assert holder.wait(DEADLINE) == of(end)
+
+
 @pytest.mark.static
 @pytest.mark.parametrize("job", ["up; exec sleep 1000", "(trap '' TERM; up; exec sleep 1000); true", "setsid sleep 1000 & echo $!"],
                          ids=["ordinary", "with an obstinate child", "daemon"])
