@@ -203,12 +203,12 @@ def test_the_rows_are_sorted_by_lock(run, hold, lock):
 
 
 def test_locks_come_and_go(start, rows, lock):
-    """No lock is hidden because it was let go while we looked. (Who is about to end may have a socket and show none.)"""
+    """No lock is shown that was let go while we looked. (Who is about to end may have a socket and show none, or end a moment later.)"""
     script = 'while :; do "$0" "$1" true; done'
     start("sh", "-c", script, ME_ONLY, lock, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: is_listed(address(lock)), "it is taken")
     for _ in range(50):
-        assert rows().get(lock, {}).get("hidden") in (None, "its process cannot be seen")
+        assert rows().get(lock, {}).get("hidden") in (None, "its process cannot be seen", "it has just let go")
 
 
 def test_the_limit_of_descriptors_is_raised(rows, hold, lock):
