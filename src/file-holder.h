@@ -11,7 +11,7 @@
 
 /* What the kernel's table of file locks says of one file. */
 struct file_holders {
-	unsigned n;		/* how many processes took it: more than one share it */
+	unsigned n;		/* how many hold it, as far as the table tells them apart: more than one share it */
 	uint64_t number;	/* what tells one holding from the next: file_number() of whoever took it; the sum, if several share it */
 	pid_t taker;		/* the process that took it; it can have ended, and its number have been used again. Of several one that is
 				   neither this user's nor root's, or else one that is still there */

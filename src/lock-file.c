@@ -276,8 +276,8 @@ static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, boo
 		return r;
 	}
 	r = attend_until_done(lock, wait, &w, begun);
-	/* It is ours when the thread was first, even if our time is over by now. */
-	if (r && !(atomic_exchange(&w.settled, 1) && r == -ETIMEDOUT))
+	/* It is ours when the thread was first, even if our time is over by now, or it was we who could not be replaced. */
+	if (r && !atomic_exchange(&w.settled, 1))
 		return r;
 	pthread_join(thread, NULL);
 	close(w.done);

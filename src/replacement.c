@@ -70,26 +70,19 @@ int replacement_refuse_unproved(struct replacement *replacement)
 	return replacement_refuse(replacement, "it is not certain who the holder is");
 }
 
-/* Reads which holding of the lock this is. WANTED: the only one that counts, or 0. Returns 0, -ENOENT if it is gone, or a negative errno. */
-static int read_holding(const struct lock *lock, uint64_t wanted, struct lock_identity *identity)
-{
-	int r = -ENOENT;
-
-	for (int n = 0; n < READINGS && r == -ENOENT; n++) {
-		r = lock->engine->identify(lock, identity);
-		if (r == 0 && wanted && identity->number != wanted)
-			r = -ENOENT;
-	}
-	return r;
-}
-
 /* Whether the holder that was seen at the start still holds the lock: 1, 0, or a negative errno. */
 static int still_holds(const struct lock *lock, const struct replacement *replacement)
 {
-	struct lock_identity identity;
-	int r = read_holding(lock, replacement->held, &identity);
+	for (int n = 0; n < READINGS; n++) {
+		struct lock_identity identity;
+		int r = lock->engine->identify(lock, &identity);
 
-	return r == 0 ? 1 : r == -ENOENT ? 0 : r;
+		if (r == 0 && identity.number == replacement->held)
+			return 1;
+		if (r && r != -ENOENT)
+			return r;
+	}
+	return 0;
 }
 
 /* --- who is the holder ------------------------------------------------------------------------------------------------------- */
@@ -124,7 +117,8 @@ static int find_job(const struct lock *lock, struct replacement *replacement)
 static int identify(const struct lock *lock, struct replacement *replacement)
 {
 	struct lock_identity identity;
-	int r = read_holding(lock, 0, &identity);
+	/* Once: the next time it may be another, who was not there when we came. */
+	int r = lock->engine->identify(lock, &identity);
 
 	if (r)
 		return r == -ENOENT ? r : replacement_refuse_unproved(replacement);

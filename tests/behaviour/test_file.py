@@ -634,9 +634,12 @@ def twice(tmp_path):
 
     def twice_(path):
         end = ":%d" % os.stat(path).st_ino
-        with open("/proc/locks", encoding="ascii") as f:
-            ours = "".join(line for line in f if line.split()[-3].endswith(end))
-        assert ours
+
+        def lines():
+            with open("/proc/locks", encoding="ascii") as f:
+                return "".join(line for line in f if line.split()[-3].endswith(end))
+
+        ours = wait_for(lines, "one reading has them")
         others = "".join(f"{n}: FLOCK  ADVISORY  WRITE 1 00:00:{n} 0 EOF\n" for n in range(200))
         table_ = tmp_path / "table"
         table_.write_text(others + ours + others + ours)
@@ -980,6 +983,20 @@ def test_replace_a_holder_of_whom_the_table_tells_twice(me_only, call, twice, pa
     r = call(*twice(path), ME_ONLY, "--replace", "-k", "0.3", f"file:{path}", "echo", "ran")
     assert (r.returncode, r.stdout) == (0, b"ran\n"), r
     assert holder.wait(DEADLINE) == -signal.SIGKILL
+
+
+def test_a_lock_that_comes_while_it_is_looked_who_has_it(tmp_path, hold, start, path):
+    """The holder that is seen then is who wants to replace it."""
+    holder = hold(f"file:{path}")
+    trace = tmp_path / "trace"
+    trace.touch()
+    p = start("strace", "-qq", "-f", "-o", trace, "-P", "/proc/locks", "-e", "inject=openat:delay_enter=2000000:when=2",
+              ME_ONLY, "--replace", f"file:{path}", "echo", "ran")
+    # The first time it is about whether it runs under the lock itself. strace writes the beginning of a call before it delays it.
+    wait_for(lambda: trace.read_text().count("openat(") == 2, "it looks")
+    assert release(holder) == 0
+    out, err = p.communicate(timeout=DEADLINE)
+    assert (p.returncode, out) == (0, b"ran\n"), err
 
 
 def test_replace_flock(flock, run, path):

@@ -1,4 +1,5 @@
 """--list: all locks of this host, as a table in the manner of lslocks(8) and as JSON."""
+import collections
 import json
 import os
 import re
@@ -203,12 +204,14 @@ def test_the_rows_are_sorted_by_lock(run, hold, lock):
 
 
 def test_locks_come_and_go(start, rows, lock):
-    """No lock is shown that was let go while we looked. (Who is about to end may have a socket and show none, or end a moment later.)"""
+    """No lock is shown that was let go while we looked. (Who is about to end may have a socket and show none.)"""
     script = 'while :; do "$0" "$1" true; done'
     start("sh", "-c", script, ME_ONLY, lock, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: is_listed(address(lock)), "it is taken")
-    for _ in range(50):
-        assert rows().get(lock, {}).get("hidden") in (None, "its process cannot be seen", "it has just let go")
+    found = collections.Counter(rows().get(lock, {}).get("hidden") for _ in range(100))
+    # A busy machine can find one that ends a moment after the last look; without that look it is one of ten.
+    assert found.pop("it has just let go", 0) <= 3
+    assert set(found) <= {None, "its process cannot be seen"}
 
 
 def test_the_limit_of_descriptors_is_raised(rows, hold, lock):

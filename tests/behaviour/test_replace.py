@@ -678,14 +678,16 @@ def test_few_descriptors(take, me_only, witness, lock, limit, job, end):
     assert p.returncode == 0 or not enough
 
 
-@pytest.mark.parametrize("which", range(1, 7))
+@pytest.mark.parametrize("which", [2, 3])
 @pytest.mark.parametrize("job, end", [JOBS["obstinate"], JOBS["with an obstinate child"]], ids=["obstinate", "with a child"])
-def test_a_holder_that_is_missing_from_one_reading_of_the_table(call, take, witness, lock, which, job, end):
-    """So it can be when others make and end sockets meanwhile. It is not gone."""
+def test_a_holder_that_is_missing_from_one_reading_of_the_table(tmp_path, call, take, witness, lock, which, job, end):
+    """So it can be when others make and end sockets meanwhile. It is not gone. (The first time we cannot know that it was there.)"""
     holder = take(lock, job)
-    r = call("strace", "-qq", "-o", "/dev/null", "-b", "execve", "-e", "trace=recvfrom", "-e", f"inject=recvfrom:retval=0:when={which}",
+    trace = tmp_path / "trace"
+    r = call("strace", "-qq", "-o", trace, "-b", "execve", "-e", "trace=recvfrom", "-e", f"inject=recvfrom:retval=0:when={which}",
              ME_ONLY, "--replace", "-k", "0.2", lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
     assert_ran(r)
+    assert "(INJECTED)" in trace.read_text()
     assert holder.wait(DEADLINE) == of(end)
 
 

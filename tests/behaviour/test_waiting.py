@@ -51,7 +51,7 @@ class Crowd:
         self.lock = lock
         self.scratch = str(scratch)
         self.reader, self.writer = os.pipe()
-        # As small as the kernel makes it for a user who has many: nobody is to wait for room.
+        # Smaller than the kernel makes it for a user who has many: nobody is to wait for room.
         fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, 4096)
         os.set_blocking(self.reader, False)
         self.waiters = []
