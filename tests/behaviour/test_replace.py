@@ -678,13 +678,18 @@ def test_few_descriptors(take, me_only, witness, lock, limit, job, end):
     assert p.returncode == 0 or not enough
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("which", [2, 3])
 @pytest.mark.parametrize("job, end", [JOBS["obstinate"], JOBS["with an obstinate child"]], ids=["obstinate", "with a child"])
-def test_a_holder_that_is_missing_from_one_reading_of_the_table(tmp_path, call, take, witness, lock, which, job, end):
+def test_a_holder_that_is_missing_from_one_reading_of_the_table(tmp_path, start, call, witness, lock, which, job, end):
     """So it can be when others make and end sockets meanwhile. It is not gone. (The first time we cannot know that it was there.)"""
-    holder = take(lock, job)
+    alone = start("unshare", "--net", "sleep", "1000")
+    wait_for(lambda: name_of(alone.pid) == "sleep", "there is a network in which nobody else has sockets: the table is one piece")
+    inside = ("nsenter", f"--net=/proc/{alone.pid}/ns/net")
+    holder = start(*inside, ME_ONLY, lock, "sh", "-c", STARTS + job, stdin=subprocess.PIPE, env=witness.env)
+    assert read_line(holder.stdout)
     trace = tmp_path / "trace"
-    r = call("strace", "-qq", "-o", trace, "-b", "execve", "-e", "trace=recvfrom", "-e", f"inject=recvfrom:retval=0:when={which}",
+    r = call(*inside, "strace", "-qq", "-o", trace, "-b", "execve", "-e", "trace=recvfrom", "-e", f"inject=recvfrom:retval=0:when={which}",
              ME_ONLY, "--replace", "-k", "0.2", lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
     assert_ran(r)
     assert "(INJECTED)" in trace.read_text()
