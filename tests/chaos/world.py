@@ -12,7 +12,8 @@ from contenders import Contender, Programs
 from etcd import EtcdError, unb64
 from faults import CLUSTER, CONTENDERS, NEED_HELPER, Lane
 
-LOCK_DELAY = 2
+LOCK_DELAY = 3  # of the program, in seconds
+ELECTION = 5    # the longest that the members need for a leader, on a busy machine
 POLL = 0.25
 LANES = 3  # of faults of contenders
 
@@ -137,11 +138,19 @@ class Trial:
         to_run = {c: self._still_to_run(c) for c in self.contenders}
         for contender in self.contenders:
             others = sum(seconds for c, seconds in to_run.items() if c.lock == contender.lock)
-            contender.join(max(0, healed + self.programs.ttl + LOCK_DELAY + 5 + others - time.monotonic()))
+            contender.join(max(0, healed + self.longest_wait() + others - time.monotonic()))
             run = contender.run_now
             if contender.is_alive() and run:
                 self.history.unserved.append(run)
         self.history.left = self._left(2 * self.programs.ttl)
+
+    def longest_wait(self):
+        """For a lock whose holder was lost, from the moment at which everything works again.
+
+        The leader that is elected then gives all leases their whole lifetime once more, and who was not told of the end of one
+        sees it with its next renewal, half a lifetime later.
+        """
+        return ELECTION + self.programs.ttl * 3 / 2 + LOCK_DELAY + 5
 
     def _still_to_run(self, contender):
         """For how long jobs of this contender can still hold the lock: of the call that is there, and what left earlier ones."""
