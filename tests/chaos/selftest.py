@@ -70,9 +70,9 @@ def all_leases_end(trial, lock):
     return calls
 
 
-def play(trial, scene, rule, tries):
+def play(trial, scene, rule, attempt):
     """One scene under one rule; returns the history and what the checker found."""
-    calls = SCENES[scene][0](trial, f"chaos/{rule}-{scene.replace(' ', '-')}-{tries}")
+    calls = SCENES[scene][0](trial, f"chaos/{rule}-{scene.replace(' ', '-')}-{attempt}")
     for run, thread in calls:
         thread.join(6 * trial.programs.ttl)
         if thread.is_alive():
@@ -89,10 +89,10 @@ SCENES = {
 
 def judge(world, scene, rule, expected, report):
     """A bad rule that is lucky, on a machine that is busy just then, is tried again: it has to be found. A good one is played once."""
-    for tries in range(MOST_TRIES if expected else 1):
+    for attempt in range(MOST_TRIES if expected else 1):
         trial = Trial(world, rule, 0, SMALLEST if rule == "me-only" else TTL, 2, quiet=True)
         try:
-            history, violations = play(trial, scene, rule, tries)
+            history, violations = play(trial, scene, rule, attempt)
         except (RuntimeError, EtcdError) as e:
             report(f"{scene}, {rule} rule", False, f"{e}\n{trial.messages()}")
             return
