@@ -43,14 +43,6 @@ static int64_t ask_due(const struct lock *lock)
 	return lock->until - options_kill_after(lock->options);
 }
 
-/* A path: a run without a guard has no room for it. */
-static struct cgroup own_cgroup;
-
-void guard_foresee(void)
-{
-	cgroup_find(&own_cgroup);
-}
-
 int guard_prepare(struct guard *guard, struct lock *lock)
 {
 	/* We may have been stopped since it was taken. */
@@ -64,7 +56,7 @@ int guard_prepare(struct guard *guard, struct lock *lock)
 	guard->family = (struct family){ .ancestor = getpid(), .helper = lock->helper };
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
 		return -errno;
-	guard->cgroup = &own_cgroup;
+	guard->cgroup = lock->cgroup;
 	cgroup_make(guard->cgroup);
 	wake_at(guard, ask_due(lock));
 	return 0;

@@ -36,9 +36,6 @@ struct guard {
 	bool found;		/* there was something to be ended */
 };
 
-/* While the lock is being taken: looks at what takes time, so that the command has not to wait for it. */
-void guard_foresee(void);
-
 /* Before the command is started. Returns 0 or a negative errno: -ETIME if there is no time left for it, or the lock is lost already. */
 int guard_prepare(struct guard *guard, struct lock *lock);
 

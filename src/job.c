@@ -32,6 +32,7 @@
 #include "keeper.h"
 #include "message.h"
 #include "number.h"
+#include "start.h"
 #include "story.h"
 
 /* Short jobs pay nothing for a keeper. */
@@ -200,8 +201,9 @@ int job_become(struct lock *lock, const struct options *options)
 }
 
 /* In the new process, with everything but the lock as it was when we were started. Ends by the status for what failed. */
-_Noreturn static void become_command(struct job *job)
+static void become_command(void *argument)
 {
+	struct job *job = argument;
 	int r = pass(job->lock, job->options);
 
 	if (r)
@@ -259,12 +261,10 @@ static int prepare(struct job *job, bool has_gate)
 /* Starts the command. The new process shares our memory until it executes it: nothing is copied. Returns 0 or a negative errno. */
 static int start(struct job *job)
 {
-	pid_t pid = vfork();	// NOLINT(clang-analyzer-security.insecureAPI.vfork): its speed is what it is for
+	pid_t pid = start_process(become_command, job);
 
-	if (pid == 0)
-		become_command(job);
 	if (pid < 0)
-		return -errno;
+		return pid;
 	job->command = pid;
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -18,14 +19,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cgroup.h"
 #include "deadline.h"
 #include "descriptor.h"
-#include "guard.h"
 #include "helper.h"
 #include "lines.h"
 #include "lock-helper.h"
 #include "number.h"
 #include "process.h"
+#include "start.h"
 #include "story.h"
 
 #define VERSION "1"
@@ -45,8 +47,8 @@
 /* For so long we wait until others can have the lock. If the service does not answer, it ends by itself. */
 #define RELEASE_LIMIT (5 * NS_PER_S)
 
-/* The helper and what it has said. A run has one lock. */
-static struct {
+/* The helper and what it has said. In pages of its own, so that a run with another kind of lock has none of it. */
+struct helper_session {
 	int control;			/* our end of the socket */
 	pid_t parent;			/* this process */
 	pid_t helper;			/* 0: none, or reaped */
@@ -62,14 +64,15 @@ static struct {
 	char trouble[PACKET_SIZE], note[PACKET_SIZE];
 	bool releasing;			/* the command has ended */
 	bool ended;			/* it has closed the socket, or has nothing more to say */
-} session;
+	struct cgroup cgroup;		/* where the command may have a control group of its own */
+};
 
 /* --- packets ----------------------------------------------------------------------------------------------------------------- */
 
 /* The value of the line KEY in the packet, of LENGTH bytes; from *AT on, which moves behind it, unless that is NULL. NULL: none. */
-static const char *field(const char *key, size_t *length, const char **at)
+static const char *field(const struct helper_session *session, const char *key, size_t *length, const char **at)
 {
-	const char *line = at && *at ? *at : session.packet;
+	const char *line = at && *at ? *at : session->packet;
 
 	while ((line = strchr(line, '\n'))) {
 		size_t n = strlen(key);
@@ -85,27 +88,27 @@ static const char *field(const char *key, size_t *length, const char **at)
 	return NULL;
 }
 
-static int64_t number_field(const char *key, int64_t otherwise)
+static int64_t number_field(const struct helper_session *session, const char *key, int64_t otherwise)
 {
 	size_t length;
-	const char *value = field(key, &length, NULL);
+	const char *value = field(session, key, &length, NULL);
 
 	return value ? (int64_t)number_at(value, 10, NULL) : otherwise;
 }
 
 /* The value of KEY, which is in UNITs of so many ns, in ns; -1: none, or none that can be. */
-static int64_t time_field(const char *key, int64_t unit)
+static int64_t time_field(const struct helper_session *session, const char *key, int64_t unit)
 {
-	int64_t n = number_field(key, -1), ns;
+	int64_t n = number_field(session, key, -1), ns;
 
 	return n < 0 || __builtin_mul_overflow(n, unit, &ns) ? -1 : ns;
 }
 
 /* Copies the value of KEY into TEXT; "" if there is none. Returns TEXT, or NULL for none. */
-static char *text_field(const char *key, char *text, size_t size)
+static char *text_field(const struct helper_session *session, const char *key, char *text, size_t size)
 {
 	size_t length = 0;
-	const char *value = field(key, &length, NULL);
+	const char *value = field(session, key, &length, NULL);
 
 	if (length >= size)
 		length = size - 1;
@@ -116,10 +119,10 @@ static char *text_field(const char *key, char *text, size_t size)
 }
 
 /* The same for a sentence, which may have in it what the service has said: escaped. */
-static char *sentence_field(const char *key, char *text, size_t size)
+static char *sentence_field(const struct helper_session *session, const char *key, char *text, size_t size)
 {
 	size_t length = 0;
-	const char *value = field(key, &length, NULL);
+	const char *value = field(session, key, &length, NULL);
 	struct line line = { .length = 0 };
 
 	if (!value)
@@ -130,29 +133,29 @@ static char *sentence_field(const char *key, char *text, size_t size)
 	return text;
 }
 
-static bool is_word(const char *word)
+static bool is_word(const struct helper_session *session, const char *word)
 {
 	size_t n = strlen(word);
 
-	return !strncmp(session.packet, word, n) && (session.packet[n] == '\n' || session.packet[n] == 0);
+	return !strncmp(session->packet, word, n) && (session->packet[n] == '\n' || session->packet[n] == 0);
 }
 
 /* Reads the next packet. Returns 1; 0: the helper has closed the socket; -EAGAIN: there is none now. */
-static int receive(void)
+static int receive(struct helper_session *session)
 {
 	ssize_t n;
 
 	do
-		n = recv(session.control, session.packet, sizeof session.packet - 1, MSG_DONTWAIT);
+		n = recv(session->control, session->packet, sizeof session->packet - 1, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
-	session.packet[n > 0 ? n : 0] = 0;
+	session->packet[n > 0 ? n : 0] = 0;
 	if (n < 0 && errno == EAGAIN)
 		return -EAGAIN;
 	return n > 0;
 }
 
 /* Says WORDS, with the descriptor FD unless that is negative. */
-static void say(const char *words, int fd)
+static void say(const struct helper_session *session, const char *words, int fd)
 {
 	union {
 		struct cmsghdr header;
@@ -171,7 +174,7 @@ static void say(const char *words, int fd)
 		memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
 	}
 	/* Fails when the helper has gone: that is seen at the next reading. */
-	(void)sendmsg(session.control, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)sendmsg(session->control, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 /* --- whom it names ----------------------------------------------------------------------------------------------------------- */
@@ -184,44 +187,47 @@ static const char *prefixed(const char *prefix, const char *key, char name[32])
 }
 
 /* The one that the packet names with PREFIX before each key, into HOLDER; N says which of the two places for words is used. */
-static void read_holder(struct holder *holder, const char *prefix, unsigned n)
+static void read_holder(struct helper_session *session, struct holder *holder, const char *prefix, unsigned n)
 {
-	struct remote_holder *remote = &session.remote[n];
+	struct remote_holder *remote = &session->remote[n];
 	char name[32];
-	int64_t since = time_field(prefixed(prefix, "since", name), NS_PER_MS);
+	int64_t since = time_field(session, prefixed(prefix, "since", name), NS_PER_MS);
 
 	*remote = (struct remote_holder){
-		.host = text_field(prefixed(prefix, "host", name), session.words[n][0], sizeof session.words[n][0]),
-		.user = text_field(prefixed(prefix, "user", name), session.words[n][1], sizeof session.words[n][1]),
-		.kept = number_field(prefixed(prefix, "kept", name), 0) != 0,
+		.host = text_field(session, prefixed(prefix, "host", name), session->words[n][0], sizeof session->words[n][0]),
+		.user = text_field(session, prefixed(prefix, "user", name), session->words[n][1], sizeof session->words[n][1]),
+		.kept = number_field(session, prefixed(prefix, "kept", name), 0) != 0,
 	};
-	remote->command = text_field(prefixed(prefix, "other", name), session.words[n][2], sizeof session.words[n][2]);
+	remote->command = text_field(session, prefixed(prefix, "other", name), session->words[n][2], sizeof session->words[n][2]);
 	remote->other = remote->command != NULL;
 	if (!remote->other)
-		remote->command = text_field(prefixed(prefix, "command", name), session.words[n][2], sizeof session.words[n][2]);
-	*holder = (struct holder){ .pid = (pid_t)number_field(prefixed(prefix, "pid", name), 0), .held = -1, .remote = remote,
-				   .slot = (unsigned)number_field(prefixed(prefix, "slot", name), 0),
-				   .slots = (unsigned)number_field(prefixed(prefix, "slots", name), 0), .hidden = "nothing is known of it" };
+		remote->command = text_field(session, prefixed(prefix, "command", name), session->words[n][2], sizeof session->words[n][2]);
+	*holder = (struct holder){ .pid = (pid_t)number_field(session, prefixed(prefix, "pid", name), 0), .held = -1, .remote = remote,
+				   .slot = (unsigned)number_field(session, prefixed(prefix, "slot", name), 0),
+				   .slots = (unsigned)number_field(session, prefixed(prefix, "slots", name), 0), .hidden = "nothing is known of it" };
 	if (since >= 0) {
 		holder->held = clock_now(CLOCK_REALTIME) - since;
 		if (holder->held < 0)
 			holder->held = 0;
 	}
 	/* Users of other hosts have names only: ours stands for the same name. */
-	holder->uid_known = number_field(prefixed(prefix, "trusted", name), 0) != 0;
+	holder->uid_known = number_field(session, prefixed(prefix, "trusted", name), 0) != 0;
 	holder->uid = geteuid();
 }
 
-static void read_the_holder(const char *prefix)
+static void read_the_holder(struct helper_session *session, const char *prefix)
 {
-	read_holder(&session.holder, prefix, 0);
-	session.times++;
+	read_holder(session, &session->holder, prefix, 0);
+	session->times++;
 }
 
 /* --- the helper -------------------------------------------------------------------------------------------------------------- */
 
 struct start {
+	struct helper_session *session;
+	const char *name;	/* of the helper */
 	char *argv[MOST_ARGUMENTS];
+	char command[1024];
 	char text[1024];	/* what the arguments with numbers point to */
 	char *end;
 	unsigned n;
@@ -250,8 +256,9 @@ static void add_number(struct start *start, const char *key, int64_t n)
 }
 
 /* The new process, which shares our memory until it is the helper. Its descriptors have numbers that it may find free. */
-_Noreturn static void become_helper(struct start *start, const char *name)
+static void become_helper(void *argument)
 {
+	struct start *start = argument;
 	int socket = fcntl(start->socket, F_DUPFD_CLOEXEC, 10), pipe = start->pipe < 0 ? -1 : fcntl(start->pipe, F_DUPFD_CLOEXEC, 10);
 
 	setsid();
@@ -259,18 +266,18 @@ _Noreturn static void become_helper(struct start *start, const char *name)
 	    (syscall(SYS_close_range, start->pipe < 0 ? PIPE_FD : PIPE_FD + 1, ~0U, 0) && errno != ENOSYS))
 		start->failed = -errno;
 	else
-		start->failed = helper_become(name, start->program, start->argv, session.path);
+		start->failed = helper_become(start->name, start->program, start->argv, start->session->path);
 	_exit(EXIT_FAILURE);
 }
 
-static void end_helper(void)
+static void end_helper(struct helper_session *session)
 {
-	if (session.helper > 0) {
-		kill(session.helper, SIGKILL);
-		while (waitpid(session.helper, NULL, 0) < 0 && errno == EINTR)
+	if (session->helper > 0) {
+		kill(session->helper, SIGKILL);
+		while (waitpid(session->helper, NULL, 0) < 0 && errno == EINTR)
 			;
 	}
-	session.helper = 0;
+	session->helper = 0;
 }
 
 static int cannot(struct lock *lock, const char *what, int r)
@@ -293,25 +300,27 @@ static int off_stdio(int fds[2])
 /* Starts the helper. Returns 0 or a negative errno with lock->failed. START's descriptors are closed. */
 static int start_helper(struct lock *lock, struct start *start, int ours)
 {
-	pid_t pid = vfork();	// NOLINT(clang-analyzer-security.insecureAPI.vfork): nothing is to be copied
+	struct helper_session *session = lock->session;
+	pid_t pid;
 
-	if (pid == 0)
-		become_helper(start, lock->engine->prefix);
+	start->session = session;
+	start->name = lock->engine->prefix;
+	pid = start_process(become_helper, start);
 	close(start->socket);
 	if (start->pipe >= 0)
 		close(start->pipe);
-	session.control = ours;
+	session->control = ours;
 	if (pid < 0)
-		return cannot(lock, "cannot start the helper", -errno);
-	session.parent = getpid();
-	session.helper = lock->helper = pid;
+		return cannot(lock, "cannot start the helper", pid);
+	session->parent = getpid();
+	session->helper = lock->helper = pid;
 	if (!start->failed)
 		return 0;
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	session.helper = 0;
-	if (*session.path)
-		lock->spec = session.path;
+	session->helper = 0;
+	if (*session->path)
+		lock->spec = session->path;
 	if (start->failed == -ENOENT)
 		return cannot(lock, "the helper for such locks is not there; it is built with libcurl and jansson", -EPROTO);
 	if (start->failed == -EPERM)
@@ -323,7 +332,11 @@ static int start_helper(struct lock *lock, struct start *start, int ours)
 static int begin(struct lock *lock, struct start *start, bool take)
 {
 	int sockets[2], pipes[2] = { -1, -1 }, r;
+	void *pages = mmap(NULL, sizeof *lock->session, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
+	if (pages == MAP_FAILED)
+		return cannot(lock, "there is no memory left for the helper", -errno);
+	lock->session = pages;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets))
 		return cannot(lock, "cannot make a socket", -errno);
 	r = off_stdio(sockets);
@@ -346,7 +359,6 @@ static void prepare(struct start *start, const struct lock *lock, const char *wh
 
 static void prepare_take(struct start *start, const struct lock *lock, const struct lock_wait *wait)
 {
-	static char command[1024];
 	const struct options *options = lock->options;
 
 	prepare(start, lock, "take");
@@ -366,48 +378,48 @@ static void prepare_take(struct start *start, const struct lock *lock, const str
 		add_number(start, "hold-for=", options->hold_for);
 	if (options->quiet)
 		add_argument(start, "quiet=", "1");
-	strncpy(stpcpy(command, "command="), options->command[0], sizeof command - sizeof "command=");
-	start->argv[start->n++] = command;
+	strncpy(stpcpy(start->command, "command="), options->command[0], sizeof start->command - sizeof "command=");
+	start->argv[start->n++] = start->command;
 	start->argv[start->n] = NULL;
 }
 
 /* --- taking ------------------------------------------------------------------------------------------------------------------ */
 
 /* Whether the helper, alive or dead, is still a child of ours: the runner reaps all that it finds. */
-static bool is_there(void)
+static bool is_there(const struct helper_session *session)
 {
 	siginfo_t info;
 
-	return session.helper > 0 && waitid(P_PID, (id_t)session.helper, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+	return session->helper > 0 && waitid(P_PID, (id_t)session->helper, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
 /* How the helper has ended, in words. */
-static const char *last_words(void)
+static const char *last_words(struct helper_session *session)
 {
-	char *end = stpcpy(session.said, "the helper for such locks has ended");
+	char *end = stpcpy(session->said, "the helper for such locks has ended");
 	int status;
 
 	/* Who has closed the socket is of no use any more. */
-	if (is_there())
-		kill(session.helper, SIGKILL);
-	if (is_there() && waitpid(session.helper, &status, 0) == session.helper) {
-		session.helper = 0;
+	if (is_there(session))
+		kill(session->helper, SIGKILL);
+	if (is_there(session) && waitpid(session->helper, &status, 0) == session->helper) {
+		session->helper = 0;
 		end = stpcpy(end, WIFSIGNALED(status) ? ", by signal " : ", with status ");
 		number_format((uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)), end);
 	}
-	return session.said;
+	return session->said;
 }
 
-static void add_variable(char **end, const char *name, const char *value, size_t length)
+static void add_variable(struct helper_session *session, char **end, const char *name, const char *value, size_t length)
 {
 	unsigned n = 0;
 
-	while (session.entries[n])
+	while (session->entries[n])
 		n++;
-	if (n + 1 >= sizeof session.entries / sizeof *session.entries ||
-	    strlen(name) + length + 1 > (size_t)(session.variables + sizeof session.variables - *end))
+	if (n + 1 >= sizeof session->entries / sizeof *session->entries ||
+	    strlen(name) + length + 1 > (size_t)(session->variables + sizeof session->variables - *end))
 		return;
-	session.entries[n] = *end;
+	session->entries[n] = *end;
 	*end = stpcpy(*end, name);
 	memcpy(*end, value, length);
 	*end += length;
@@ -417,60 +429,64 @@ static void add_variable(char **end, const char *name, const char *value, size_t
 /* The packet is "held". */
 static void read_held(struct lock *lock)
 {
-	char *end = session.variables;
+	struct helper_session *session = lock->session;
+	char *end = session->variables;
 	const char *at = NULL, *value;
 	size_t length;
 
-	lock->until = deadline_earlier(number_field("until", 0), clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options));
+	lock->until = deadline_earlier(number_field(session, "until", 0), clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options));
 	lock->confirmed = clock_now(CLOCK_BOOTTIME);
-	lock->slot = (unsigned)number_field("slot", 0);
-	value = field("token", &length, NULL);
+	lock->slot = (unsigned)number_field(session, "slot", 0);
+	value = field(session, "token", &length, NULL);
 	if (value)
-		add_variable(&end, "ME_ONLY_TOKEN=", value, length);
-	while ((value = field("variable", &length, &at)))
-		add_variable(&end, "", value, length);
-	lock->variables = session.entries;
-	lock->watched = session.control;
+		add_variable(session, &end, "ME_ONLY_TOKEN=", value, length);
+	while ((value = field(session, "variable", &length, &at)))
+		add_variable(session, &end, "", value, length);
+	lock->variables = session->entries;
+	lock->watched = session->control;
 }
 
 /* The packet says that something has failed. */
 static int read_failed(struct lock *lock)
 {
-	if (!sentence_field("text", session.said, sizeof session.said))
-		strcpy(session.said, "the helper has not said why it failed");
-	return cannot(lock, session.said, -EPROTO);
+	struct helper_session *session = lock->session;
+	if (!sentence_field(session, "text", session->said, sizeof session->said))
+		strcpy(session->said, "the helper has not said why it failed");
+	return cannot(lock, session->said, -EPROTO);
 }
 
 static void show_note(const struct lock *lock)
 {
-	if (sentence_field("text", session.note, sizeof session.note) && !lock->options->quiet)
-		message(lock->spec, session.note, 0);
+	struct helper_session *session = lock->session;
+	if (sentence_field(session, "text", session->note, sizeof session->note) && !lock->options->quiet)
+		message(lock->spec, session->note, 0);
 }
 
 /* Takes in what the helper has said before it has the lock. Returns 1 to go on, or as take() does. */
 static int answer(struct lock *lock, struct lock_wait *wait)
 {
-	if (is_word("held")) {
+	struct helper_session *session = lock->session;
+	if (is_word(session, "held")) {
 		read_held(lock);
 		return 0;
 	}
-	if (is_word("yes") || is_word("no") || is_word("entry") || is_word("end"))
+	if (is_word(session, "yes") || is_word(session, "no") || is_word(session, "entry") || is_word(session, "end"))
 		return 0;
-	if (is_word("failed") || is_word("lost"))
+	if (is_word(session, "failed") || is_word(session, "lost"))
 		return read_failed(lock);
-	if (is_word("busy") || is_word("nested")) {
-		read_the_holder("");
-		return is_word("nested") ? -EDEADLK : number_field("timeout", 0) ? -ETIMEDOUT : -EBUSY;
+	if (is_word(session, "busy") || is_word(session, "nested")) {
+		read_the_holder(session, "");
+		return is_word(session, "nested") ? -EDEADLK : number_field(session, "timeout", 0) ? -ETIMEDOUT : -EBUSY;
 	}
-	if (is_word("full")) {
-		read_holder(&wait->waiter, "", 1);
-		wait->waiters = (unsigned)number_field("waiters", 1);
-		read_the_holder("holder-");
+	if (is_word(session, "full")) {
+		read_holder(session, &wait->waiter, "", 1);
+		wait->waiters = (unsigned)number_field(session, "waiters", 1);
+		read_the_holder(session, "holder-");
 		return -EXFULL;
 	}
-	if (is_word("waiting"))
-		read_the_holder("");
-	else if (is_word("note"))
+	if (is_word(session, "waiting"))
+		read_the_holder(session, "");
+	else if (is_word(session, "note"))
 		show_note(lock);
 	return 1;
 }
@@ -478,32 +494,33 @@ static int answer(struct lock *lock, struct lock_wait *wait)
 /* Waits for an answer. */
 static int hear(struct lock *lock, struct lock_wait *wait)
 {
+	struct helper_session *session = lock->session;
 	int64_t limit = deadline_in(ANSWER_LIMIT);
 	bool waiting = false;
 
 	for (;;) {
-		struct pollfd control = { .fd = session.control, .events = POLLIN };
+		struct pollfd control = { .fd = session->control, .events = POLLIN };
 		int r;
 
 		if (waiting && wait->attend && deadline_now() >= wait->due && (r = wait->attend(wait, lock)))
 			return r;
 		if (deadline_now() >= limit) {
-			end_helper();
+			end_helper(session);
 			return waiting ? -ETIMEDOUT : cannot(lock, "the helper does not answer", -EPROTO);
 		}
 		if (poll(&control, 1, deadline_poll_timeout(waiting ? deadline_earlier(limit, wait->due) : limit)) <= 0)
 			continue;
-		r = receive();
+		r = receive(session);
 		if (r == -EAGAIN)
 			continue;
 		if (r <= 0)
-			return cannot(lock, last_words(), -EPROTO);
+			return cannot(lock, last_words(session), -EPROTO);
 		if (!waiting)
 			limit = deadline_in(ANSWER_LIMIT);
 		r = answer(lock, wait);
 		if (r <= 0)
 			return r;
-		if (!waiting && is_word("waiting")) {
+		if (!waiting && is_word(session, "waiting")) {
 			waiting = true;
 			limit = wait->deadline > DEADLINE_NEVER - GRACE || wait->deadline == 0 ? DEADLINE_NEVER : wait->deadline + GRACE;
 			r = wait->attend ? wait->attend(wait, lock) : 0;
@@ -532,13 +549,15 @@ static int helper_take(struct lock *lock, struct lock_wait *wait)
 	r = begin(lock, &start, true);
 	if (r)
 		return r;
-	guard_foresee();
+	/* Looking takes time, so it is done while the helper works. */
+	cgroup_find(&lock->session->cgroup);
+	lock->cgroup = &lock->session->cgroup;
 	r = hear(lock, wait);
 	if (r) {
 		/* It is told by the end of the socket, and leaves the line. */
-		close(session.control);
+		close(lock->session->control);
 		close(lock->fd);
-		session.control = lock->fd = lock->watched = -1;
+		lock->session->control = lock->fd = lock->watched = -1;
 	}
 	return r;
 }
@@ -551,10 +570,9 @@ static int helper_take(struct lock *lock, struct lock_wait *wait)
  */
 static int helper_claim(struct lock *lock)
 {
-	(void)lock;
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL))
 		return -errno;
-	return getppid() == session.parent ? 0 : -ESRCH;
+	return getppid() == lock->session->parent ? 0 : -ESRCH;
 }
 
 static void helper_started(struct lock *lock, pid_t job, const char *cgroup)
@@ -562,10 +580,9 @@ static void helper_started(struct lock *lock, pid_t job, const char *cgroup)
 	char words[64 + PATH_MAX], *end = number_format((uint64_t)job, stpcpy(words, "job\npid "));
 	int fd = process_pidfd(job);
 
-	(void)lock;
 	if (*cgroup)
 		strcpy(stpcpy(end, "\ncgroup "), cgroup);
-	say(words, fd);
+	say(lock->session, words, fd);
 	if (fd >= 0)
 		close(fd);
 }
@@ -573,74 +590,76 @@ static void helper_started(struct lock *lock, pid_t job, const char *cgroup)
 /* Takes in what the helper has said while the lock is held. */
 static void take_in(struct lock *lock)
 {
-	if (is_word("until")) {
-		int64_t until = number_field("until", 0);
+	struct helper_session *session = lock->session;
+	if (is_word(session, "until")) {
+		int64_t until = number_field(session, "until", 0);
 
 		/*
 		 * A time that has passed is final: if all were frozen the helper may be the first to go on. If only we were, what was said in
 		 * the meantime was said in time.
 		 */
-		if (until > lock->until && number_field("at", DEADLINE_NEVER) < lock->until && until <= clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options)) {
+		if (until > lock->until && number_field(session, "at", DEADLINE_NEVER) < lock->until && until <= clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options)) {
 			lock->until = until;
-			lock->confirmed = number_field("at", 0);
+			lock->confirmed = number_field(session, "at", 0);
 			lock->trouble = NULL;
 		}
-	} else if (is_word("trouble")) {
-		lock->trouble = sentence_field("text", session.trouble, sizeof session.trouble);
+	} else if (is_word(session, "trouble")) {
+		lock->trouble = sentence_field(session, "text", session->trouble, sizeof session->trouble);
 		if (lock->trouble && lock->options->verbose)
 			story(lock->options, lock, lock->trouble);
-	} else if (is_word("lost")) {
-		lock->lost = sentence_field("text", session.said, sizeof session.said);
+	} else if (is_word(session, "lost")) {
+		lock->lost = sentence_field(session, "text", session->said, sizeof session->said);
 		if (!lock->lost)
 			lock->lost = "it is not ours any more";
-	} else if (is_word("note")) {
+	} else if (is_word(session, "note")) {
 		show_note(lock);
-	} else if (is_word("released") || is_word("kept")) {
+	} else if (is_word(session, "released") || is_word(session, "kept")) {
 		/* It was ours until now, and others see to what follows. */
 		lock->until = DEADLINE_NEVER;
-		session.ended = true;
+		session->ended = true;
 	}
 }
 
 static void helper_abandon(struct lock *lock)
 {
-	(void)lock;
-	if (!session.ended && is_there())
-		kill(session.helper, SIGKILL);
+	if (!lock->session->ended && is_there(lock->session))
+		kill(lock->session->helper, SIGKILL);
 }
 
 static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 {
+	struct helper_session *session = lock->session;
 	int r;
 
 	(void)job, (void)since;
 	/* One that never stops talking does not keep the guard from looking. */
-	for (int n = 0; n < MOST_PACKETS && !session.ended && (r = receive()) != -EAGAIN; n++) {
+	for (int n = 0; n < MOST_PACKETS && !session->ended && (r = receive(session)) != -EAGAIN; n++) {
 		if (r > 0) {
 			take_in(lock);
 			continue;
 		}
-		session.ended = true;
+		session->ended = true;
 		lock->watched = -1;
 		/* After the command's end it is only not known whether the lock was given back. */
-		if (!lock->lost && !session.releasing)
-			lock->lost = last_words();
+		if (!lock->lost && !session->releasing)
+			lock->lost = last_words(session);
 	}
 }
 
 /* Waits until others can have it: whoever starts us again at once does not meet our own lock. */
 static void helper_release(struct lock *lock)
 {
+	struct helper_session *session = lock->session;
 	int64_t limit = deadline_in(RELEASE_LIMIT);
 
 	close(lock->fd);
 	/* What was said while we were stopped. */
 	helper_serve(lock, 0, 0);
-	session.releasing = true;
-	say(lock->unused ? "done\nunused 1" : "done", -1);
+	session->releasing = true;
+	say(session, lock->unused ? "done\nunused 1" : "done", -1);
 	lock->fd = lock->watched = -1;
-	while (!session.ended && !lock->lost && clock_now(CLOCK_BOOTTIME) < lock->until && deadline_now() < limit) {
-		struct pollfd control = { .fd = session.control, .events = POLLIN };
+	while (!session->ended && !lock->lost && clock_now(CLOCK_BOOTTIME) < lock->until && deadline_now() < limit) {
+		struct pollfd control = { .fd = session->control, .events = POLLIN };
 		int64_t left = lock->until - clock_now(CLOCK_BOOTTIME);
 
 		if (poll(&control, 1, deadline_poll_timeout(deadline_earlier(limit, deadline_in(left)))) > 0)
@@ -663,24 +682,24 @@ static int helper_is_ours(struct lock *lock)
 	if (r)
 		return r;
 	r = hear(lock, &wait);
-	end_helper();
-	return r == 0 ? is_word("yes") : r;
+	end_helper(lock->session);
+	return r == 0 ? is_word(lock->session, "yes") : r;
 }
 
 /* The packet is "entry". */
-static void read_told(struct lock_told *told, char texts[3][PACKET_SIZE])
+static void read_told(struct helper_session *session, struct lock_told *told, char texts[3][PACKET_SIZE])
 {
 	*told = (struct lock_told){
-		.name = text_field("name", texts[0], PACKET_SIZE),
-		.state = text_field("state", texts[1], PACKET_SIZE),
-		.mode = text_field("mode", texts[2], PACKET_SIZE),
-		.slots = (unsigned)number_field("slots", 1),
-		.token = (uint64_t)number_field("token", 0),
-		.since = time_field("since", NS_PER_MS),
-		.left = time_field("left", NS_PER_S),
+		.name = text_field(session, "name", texts[0], PACKET_SIZE),
+		.state = text_field(session, "state", texts[1], PACKET_SIZE),
+		.mode = text_field(session, "mode", texts[2], PACKET_SIZE),
+		.slots = (unsigned)number_field(session, "slots", 1),
+		.token = (uint64_t)number_field(session, "token", 0),
+		.since = time_field(session, "since", NS_PER_MS),
+		.left = time_field(session, "left", NS_PER_S),
 	};
-	read_the_holder("");
-	told->holder = session.holder;
+	read_the_holder(session, "");
+	told->holder = session->holder;
 }
 
 int lock_helper_ask(struct lock *lock, const char *task, const char *program, void (*tell)(void *argument, const struct lock_told *told), void *argument)
@@ -694,25 +713,27 @@ int lock_helper_ask(struct lock *lock, const char *task, const char *program, vo
 	prepare(&start, lock, task);
 	start.program = program;
 	r = begin(lock, &start, false);
-	while (r == 0 && (r = hear(lock, &wait)) == 0 && is_word("entry")) {
-		read_told(&told, texts);
+	while (r == 0 && (r = hear(lock, &wait)) == 0 && is_word(lock->session, "entry")) {
+		read_told(lock->session, &told, texts);
 		tell(argument, &told);
 	}
-	end_helper();
+	if (lock->session)
+		end_helper(lock->session);
 	return r;
 }
 
 static int helper_identify(const struct lock *lock, struct lock_identity *identity)
 {
-	(void)lock;
-	*identity = (struct lock_identity){ .number = session.times, .uid = session.holder.uid, .uid_known = session.holder.uid_known };
+	const struct helper_session *session = lock->session;
+
+	*identity = (struct lock_identity){ .number = session->times, .uid = session->holder.uid, .uid_known = session->holder.uid_known };
 	return 0;
 }
 
 static void helper_find_holder(const struct lock *lock, struct holder *holder, bool thorough)
 {
-	(void)lock, (void)thorough;
-	*holder = session.holder;
+	(void)thorough;
+	*holder = lock->session->holder;
 }
 
 const struct lock_engine lock_etcd = {

@@ -12,6 +12,8 @@
 #include "options.h"
 #include "replacement.h"
 
+struct cgroup;
+struct helper_session;
 struct lock_engine;
 
 struct lock {
@@ -37,6 +39,8 @@ struct lock {
 	const char *lost;	/* why it is lost already; NULL: it is not. Also set by release() */
 	bool unused;		/* the command could not be run */
 	pid_t helper;		/* a child of ours that is none of the command's; 0: none */
+	struct helper_session *session;	/* lock-helper.c's own; NULL before the helper is asked */
+	struct cgroup *cgroup;	/* where the command may have a control group of its own; valid once the lock is held */
 };
 
 /* How to wait, and what is to be done meanwhile. */

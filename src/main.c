@@ -25,6 +25,7 @@
  *     replacement.c    --replace
  *   job.c            the runner: starts the command, passes signals on, reports its end
  *     exec.c           PATH, scripts without "#!", why a command cannot be run
+ *     start.c          starts a process without a copy of our memory
  *     keeper.c         holds the lock if we die
  *     guard.c          ends the command before a lock that lapses can be another's; family.c finds its processes,
  *                      cgroup.c where it can have a group of its own

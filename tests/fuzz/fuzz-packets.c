@@ -53,7 +53,7 @@ static void check_held(const struct lock *lock)
 
 	while (lock->variables[n])
 		check_text(lock->variables[n++]);
-	if (n >= sizeof session.entries / sizeof *session.entries)
+	if (n >= sizeof lock->session->entries / sizeof *lock->session->entries)
 		abort();
 }
 
@@ -75,12 +75,12 @@ static void listen_to(struct lock *lock)
 	struct lock_told told;
 	int r;
 
-	while ((r = hear(lock, &wait)) == 0 && is_word("entry")) {
-		read_told(&told, texts);
+	while ((r = hear(lock, &wait)) == 0 && is_word(lock->session, "entry")) {
+		read_told(lock->session, &told, texts);
 		check_told(&told);
 	}
-	if (session.times > 0)
-		check_holder(&session.holder);
+	if (lock->session->times > 0)
+		check_holder(&lock->session->holder);
 	if (r == -EXFULL)
 		check_holder(&wait.waiter);
 	if (r == -EPROTO)
@@ -96,8 +96,10 @@ static void listen_to(struct lock *lock)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	static struct helper_session session;
 	const struct options options = { .quiet = true };
-	struct lock lock = { .engine = &lock_fuzzed, .spec = "etcd:x", .name = "x", .fd = -1, .watched = -1, .options = &options };
+	struct lock lock = { .engine = &lock_fuzzed, .spec = "etcd:x", .name = "x", .fd = -1, .watched = -1, .options = &options,
+			     .session = &session };
 	int sockets[2];
 
 	memset(&session, 0, sizeof session);
