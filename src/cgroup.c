@@ -1,16 +1,15 @@
 #include "cgroup.h"
 
 #include <fcntl.h>
-#include <linux/stat.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include "lines.h"
 #include "number.h"
 #include "process.h"
+#include "statx.h"
 
 /* Copies at most SIZE bytes with the NUL. Returns whether all of TEXT was copied. */
 static bool copy(char *to, const char *text, size_t size)

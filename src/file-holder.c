@@ -11,11 +11,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/stat.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "lines.h"
+#include "statx.h"
 
 /* So often the table is read to see it twice the same. */
 #define MOST_READINGS 5

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/stat.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 
 #include "paths.h"
 #include "process.h"
+#include "statx.h"
 
 /* PATH becomes FOLDER, of LENGTH bytes, REST and "/" NAME. Returns whether there is room. */
 static bool compose(char path[PATH_MAX], const char *folder, size_t length, const char *rest, const char *name)

@@ -17,7 +17,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/stat.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -33,6 +32,7 @@
 #include "lines.h"
 #include "lock.h"
 #include "place.h"
+#include "statx.h"
 
 /* So often a file may be replaced under our hands before we give up. */
 #define OPEN_TRIES 1000

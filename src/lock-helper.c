@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/stat.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -28,6 +27,7 @@
 #include "number.h"
 #include "process.h"
 #include "start.h"
+#include "statx.h"
 #include "story.h"
 
 #define VERSION "1"

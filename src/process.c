@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/stat.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
@@ -14,6 +13,7 @@
 #include "keeper.h"
 #include "lines.h"
 #include "number.h"
+#include "statx.h"
 
 /* A process that is deeper than this below its ancestors is taken to have no more of them. */
 #define DEEPEST 10000

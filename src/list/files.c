@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/stat.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include "../file-holder.h"
 #include "../lines.h"
 #include "../memory.h"
+#include "../statx.h"
 #include "text.h"
 
 static const char engine[] = "file:";

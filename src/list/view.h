@@ -2,11 +2,11 @@
 #ifndef LIST_VIEW_H
 #define LIST_VIEW_H
 
-#include <linux/stat.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "../host-holder.h"
+#include "../statx.h"
 #include "processes.h"
 #include "sockets.h"
 
