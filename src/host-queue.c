@@ -468,20 +468,20 @@ static int try_slot(struct waiter *w, unsigned n)
 	}
 	if (slot->watch >= 0 && !slot->pause)
 		slot->pause = SHORTEST_PAUSE / 2;
-	return -EAGAIN;
+	return LOCK_RETRY;
 }
 
 /*
  * The front, or who waits alone, tries the slots that are due at NOW, or ALL; while they are in use, arranges to be woken up.
- * Returns 0 when one is ours, -EAGAIN, or what failed.
+ * Returns 0 when one is ours, LOCK_RETRY, or what failed.
  */
 static int try_name(struct waiter *w, int64_t now, bool all)
 {
 	const unsigned slots = w->lock->slots;
-	int r = -EAGAIN;
+	int r = LOCK_RETRY;
 
 	/* The one first that has just become free. */
-	for (unsigned i = 0, n = w->slot; r == -EAGAIN && i < slots; i++, n = n + 1 < slots ? n + 1 : 0)
+	for (unsigned i = 0, n = w->slot; r == LOCK_RETRY && i < slots; i++, n = n + 1 < slots ? n + 1 : 0)
 		if (all || now >= w->slots[n].look)
 			r = try_slot(w, n);
 	return r;
@@ -523,7 +523,7 @@ static bool all_ahead_are_stopped(const struct waiter *w)
 /*
  * Somebody in line looks whether the front takes the name when it is free. Binding tells that at no cost as long as it is in
  * use; once it was seen free, connecting tells without being in the front's way.
- * Returns 0 when the name is ours, -EAGAIN, or what failed.
+ * Returns 0 when the name is ours, LOCK_RETRY, or what failed.
  */
 static int look_past_front(struct waiter *w)
 {
@@ -546,7 +546,7 @@ static int look_past_front(struct waiter *w)
 	if (!w->seen_free && w->queue < 0)
 		w->look_interval = deadline_earlier(w->look_interval * 2, LONGEST_LOOK);
 	w->look = deadline_now() + (w->seen_free ? FREE_LOOK : w->look_interval);
-	return -EAGAIN;
+	return LOCK_RETRY;
 }
 
 /* --- who is ahead ------------------------------------------------------------------------------------------------------------ */
@@ -641,7 +641,7 @@ static int64_t next_try(const struct waiter *w)
 	return when;
 }
 
-/* Tries the slots whose commands have just ended. Returns 0 when one is ours, -EAGAIN, or what failed. */
+/* Tries the slots whose commands have just ended. Returns 0 when one is ours, LOCK_RETRY, or what failed. */
 static int catch_any(struct waiter *w)
 {
 	int r = -EADDRINUSE;
@@ -651,10 +651,10 @@ static int catch_any(struct waiter *w)
 			w->slots[n].caught = false;
 			r = catch_slot(w, n);
 		}
-	return r == -EADDRINUSE ? -EAGAIN : r;
+	return r == -EADDRINUSE ? LOCK_RETRY : r;
 }
 
-/* Does what is due. Returns 0 when the lock is ours, -EAGAIN, or what failed. */
+/* Does what is due. Returns 0 when the lock is ours, LOCK_RETRY, or what failed. */
 static int act(struct waiter *w)
 {
 	int r = catch_any(w);
@@ -662,7 +662,7 @@ static int act(struct waiter *w)
 	/* At the deadline the names are tried once more. */
 	bool over = now >= w->wait->deadline, due = over || now >= w->look;
 
-	if (r != -EAGAIN)
+	if (r != LOCK_RETRY)
 		return r;
 	if (w->queue < 0 && !is_in_line(w) && !w->alone && due) {
 		join(w);
@@ -673,14 +673,14 @@ static int act(struct waiter *w)
 	else if (due && is_in_line(w))
 		r = look_past_front(w);
 	/* The heirs come after the name: who gets it sees to them when its command has started. */
-	if (r == -EAGAIN && is_front(w)) {
+	if (r == LOCK_RETRY && is_front(w)) {
 		if (due)
 			w->look = now + LOOK;
 		for (int i = HEIRS - 1; due && i >= 0; i--)
 			dismiss_if_stopped(w, i);
 		appoint_heirs(w);
 	}
-	if (r == -EAGAIN && w->alone)
+	if (r == LOCK_RETRY && w->alone)
 		w->look = DEADLINE_NEVER;
 	return r;
 }
@@ -750,7 +750,7 @@ static int attend(struct waiter *w)
 		if (!is_front(w) && !is_in_line(w) && !w->alone)
 			return 0;
 		if (host_is_reentry(w->name, w->lock->slots))
-			return -EDEADLK;
+			return LOCK_NESTED;
 		w->begun = true;
 	} else if (deadline_now() < w->wait->due) {
 		return 0;
@@ -763,13 +763,13 @@ static int wait_in_line(struct waiter *w)
 	for (;;) {
 		int r = act(w);
 
-		if (r != -EAGAIN)
+		if (r != LOCK_RETRY)
 			return r;
 		r = attend(w);
 		if (r)
 			return r;
 		if (deadline_now() >= w->wait->deadline)
-			return -ETIMEDOUT;
+			return LOCK_TIMED_OUT;
 		r = listen_around(w);
 		if (r) {
 			w->lock->failed = "cannot wait";

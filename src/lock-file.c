@@ -255,12 +255,12 @@ static int attend_until_done(const struct lock *lock, struct lock_wait *wait, co
 		*begun = true;
 		soon = DEADLINE_NEVER;
 		if (r == 0 && deadline_now() >= wait->deadline)
-			r = -ETIMEDOUT;
+			r = LOCK_TIMED_OUT;
 	}
 	return r;
 }
 
-/* Waits for the lock on FD. Returns 0: it is ours; -EAGAIN: try again; or as file_take(). */
+/* Waits for the lock on FD. Returns 0: it is ours; LOCK_RETRY; or as file_take(). */
 static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, bool *begun)
 {
 	static struct waiter w;	/* as long as the thread, which lives on when we give up */
@@ -281,7 +281,7 @@ static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, boo
 		return r;
 	pthread_join(thread, NULL);
 	close(w.done);
-	return w.error ? -EAGAIN : 0;
+	return w.error ? LOCK_RETRY : 0;
 }
 
 /* --- taking ------------------------------------------------------------------------------------------------------------------- */
@@ -305,18 +305,18 @@ static int lock_file_at(struct lock *lock, struct lock_wait *wait, int fd, bool 
 
 	while ((r = try_lock(lock, fd)) == -EWOULDBLOCK && wait->deadline) {
 		if (!*begun && is_reentry(fd))
-			return -EDEADLK;
+			return LOCK_NESTED;
 		r = wait_in_kernel(lock, wait, fd, begun);
-		if (r != -EAGAIN)
+		if (r != LOCK_RETRY)
 			return r;
 		/* The kernel has ended the wait for a reason that trying tells, or that has passed. */
 		if (deadline_now() >= wait->deadline)
-			return -ETIMEDOUT;
+			return LOCK_TIMED_OUT;
 		pause = pause < LONGEST_PAUSE ? pause * 2 : pause;
 		poll(NULL, 0, deadline_poll_timeout(deadline_earlier(deadline_in(pause), wait->deadline)));
 	}
 	lock->failed = "cannot lock the file";
-	return r != -EWOULDBLOCK ? r : is_reentry(fd) ? -EDEADLK : -EBUSY;
+	return r != -EWOULDBLOCK ? r : is_reentry(fd) ? LOCK_NESTED : LOCK_HELD;
 }
 
 static int take_place(struct lock *lock, struct lock_wait *wait, int fd)
@@ -330,7 +330,7 @@ static int take_place(struct lock *lock, struct lock_wait *wait, int fd)
 		return r;
 	/* Not for an instant by somebody who will not wait: another would give up because of it. */
 	if (is_reentry(fd))
-		return -EDEADLK;
+		return LOCK_NESTED;
 	host_address_of_file(&name, status.stx_dev_major, status.stx_dev_minor, status.stx_ino);
 	return place_take(lock, &name, wait);
 }
@@ -363,7 +363,7 @@ static int take_once(struct lock *lock, struct lock_wait *wait, bool writable, b
 	if (r == 1)
 		lock->fd = fd;
 	/* After a wait that we have given up the thread may still be there. */
-	else if (fd >= 0 && r != -ETIMEDOUT && r != -ECANCELED)
+	else if (fd >= 0 && r != LOCK_TIMED_OUT && r != LOCK_NOT_REPLACED)
 		close(fd);
 	return r;
 }

@@ -322,9 +322,9 @@ static int start_helper(struct lock *lock, struct start *start, int ours)
 	if (*session->path)
 		lock->spec = session->path;
 	if (start->failed == -ENOENT)
-		return cannot(lock, "the helper for such locks is not there; it is built with libcurl and jansson", -EPROTO);
+		return cannot(lock, "the helper for such locks is not there; it is built with libcurl and jansson", LOCK_FAILED);
 	if (start->failed == -EPERM)
-		return cannot(lock, "the helper for such locks is not run: others can write it or its folder", -EPROTO);
+		return cannot(lock, "the helper for such locks is not run: others can write it or its folder", LOCK_FAILED);
 	return cannot(lock, "the helper for such locks cannot be run", start->failed);
 }
 
@@ -452,7 +452,7 @@ static int read_failed(struct lock *lock)
 	struct helper_session *session = lock->session;
 	if (!sentence_field(session, "text", session->said, sizeof session->said))
 		strcpy(session->said, "the helper has not said why it failed");
-	return cannot(lock, session->said, -EPROTO);
+	return cannot(lock, session->said, LOCK_FAILED);
 }
 
 static void show_note(const struct lock *lock)
@@ -476,13 +476,13 @@ static int answer(struct lock *lock, struct lock_wait *wait)
 		return read_failed(lock);
 	if (is_word(session, "busy") || is_word(session, "nested")) {
 		read_the_holder(session, "");
-		return is_word(session, "nested") ? -EDEADLK : number_field(session, "timeout", 0) ? -ETIMEDOUT : -EBUSY;
+		return is_word(session, "nested") ? LOCK_NESTED : number_field(session, "timeout", 0) ? LOCK_TIMED_OUT : LOCK_HELD;
 	}
 	if (is_word(session, "full")) {
 		read_holder(session, &wait->waiter, "", 1);
 		wait->waiters = (unsigned)number_field(session, "waiters", 1);
 		read_the_holder(session, "holder-");
-		return -EXFULL;
+		return LOCK_QUEUE_FULL;
 	}
 	if (is_word(session, "waiting"))
 		read_the_holder(session, "");
@@ -506,7 +506,7 @@ static int hear(struct lock *lock, struct lock_wait *wait)
 			return r;
 		if (deadline_now() >= limit) {
 			end_helper(session);
-			return waiting ? -ETIMEDOUT : cannot(lock, "the helper does not answer", -EPROTO);
+			return waiting ? LOCK_TIMED_OUT : cannot(lock, "the helper does not answer", LOCK_FAILED);
 		}
 		if (poll(&control, 1, deadline_poll_timeout(waiting ? deadline_earlier(limit, wait->due) : limit)) <= 0)
 			continue;
@@ -514,7 +514,7 @@ static int hear(struct lock *lock, struct lock_wait *wait)
 		if (r == -EAGAIN)
 			continue;
 		if (r <= 0)
-			return cannot(lock, last_words(session), -EPROTO);
+			return cannot(lock, last_words(session), LOCK_FAILED);
 		if (!waiting)
 			limit = deadline_in(ANSWER_LIMIT);
 		r = answer(lock, wait);
@@ -535,7 +535,7 @@ static int check_proc(struct lock *lock)
 {
 	struct process process;
 
-	return process_read(getpid(), &process) ? cannot(lock, "/proc cannot be read, which such a lock needs; nothing was run", -EPROTO) : 0;
+	return process_read(getpid(), &process) ? cannot(lock, "/proc cannot be read, which such a lock needs; nothing was run", LOCK_FAILED) : 0;
 }
 
 static int helper_take(struct lock *lock, struct lock_wait *wait)

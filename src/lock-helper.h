@@ -21,7 +21,7 @@ struct lock_told {
 
 /*
  * Asks the helper of LOCK's engine: TASK is "who" for all of the lock, or "list" for all locks whose names begin with lock->name.
- * Calls TELL for each in order. PROGRAM is the file of me-only, beside which the helper is. Returns 0, or a negative errno with lock->failed, as lock_engine.take().
+ * Calls TELL for each in order. PROGRAM is the file of me-only, beside which the helper is. Returns 0, or as lock_engine.take().
  */
 int lock_helper_ask(struct lock *lock, const char *task, const char *program, void (*tell)(void *argument, const struct lock_told *told), void *argument);
 

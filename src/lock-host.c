@@ -262,7 +262,7 @@ static int host_take(struct lock *lock, struct lock_wait *wait)
 	host_address(&address, lock->name);
 	/* Not for an instant by somebody who will not wait: another would give up because of it. */
 	if (wait->places && lock->slots == 1 && host_is_reentry(&address, 1))
-		return -EDEADLK;
+		return LOCK_NESTED;
 	if (wait->places && (r = place_take(lock, &address, wait)))
 		return r;
 	if (wait->deadline)
@@ -280,7 +280,7 @@ static int host_take(struct lock *lock, struct lock_wait *wait)
 	close(fd);
 	if (r != -EADDRINUSE)
 		return r;
-	return host_is_reentry(&address, lock->slots) ? -EDEADLK : -EBUSY;
+	return host_is_reentry(&address, lock->slots) ? LOCK_NESTED : LOCK_HELD;
 }
 
 static int host_claim(struct lock *lock)

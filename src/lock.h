@@ -16,6 +16,21 @@ struct cgroup;
 struct helper_session;
 struct lock_engine;
 
+/*
+ * How a try to take a lock ends, unless a system call fails. All but LOCK_TAKEN are below every negative errno: so a function can
+ * return one of these or an errno, and whatever the kernel says, it never means one of these.
+ */
+enum lock_result {
+	LOCK_HELD = -5000,	/* somebody holds it */
+	LOCK_TIMED_OUT,		/* somebody held it until the deadline */
+	LOCK_QUEUE_FULL,	/* wait->places are taken */
+	LOCK_NESTED,		/* the caller itself runs under it */
+	LOCK_NOT_REPLACED,	/* wait->attend() has found that the holder may not be replaced */
+	LOCK_FAILED,		/* lock->failed says all, there is no errno */
+	LOCK_RETRY,		/* of an engine's own functions: try again */
+	LOCK_TAKEN = 0,
+};
+
 struct lock {
 	const struct lock_engine *engine;
 	const char *spec;	/* as the user wrote it */
@@ -27,7 +42,7 @@ struct lock {
 	int watched;		/* to be polled while it is held: POLLIN calls for engine->serve(); -1: nothing to do. May change then */
 	int place;		/* our place among those who wait with --queue, to be closed when the wait is over; -1: none */
 	int line[3];		/* descriptors that keep the line of waiters behind us; the first is -1: none. engine->leave_line() closes them */
-	const char *failed;	/* after an error that is none of the documented ones: what could not be done */
+	const char *failed;	/* after LOCK_FAILED or an errno: what could not be done */
 	const struct options *options;
 	const char *const *variables;	/* for the command's environment: "NAME=value", or "NAME" for one that it is not to have; NULL: none */
 
@@ -48,10 +63,10 @@ struct lock_wait {
 	int64_t deadline;	/* 0: do not wait */
 	int64_t due;		/* when to call attend() again, at the latest; DEADLINE_NEVER: not */
 	unsigned places;	/* not if so many others wait that said this, too; 0: however many do */
-	struct holder waiter;	/* after -EXFULL: one of them */
-	unsigned waiters;	/* after -EXFULL: how many they are */
+	struct holder waiter;	/* after LOCK_QUEUE_FULL: one of them */
+	unsigned waiters;	/* after LOCK_QUEUE_FULL: how many they are */
 
-	/* Called once when the wait begins, and again whenever it is due. Returns 0, or a negative errno that ends the wait. */
+	/* Called once when the wait begins, and again whenever it is due. Returns 0, or what ends the wait. */
 	int (*attend)(struct lock_wait *wait, const struct lock *lock);
 };
 
@@ -68,9 +83,8 @@ struct lock_engine {
 	bool lapses;		/* the lock is lost if it is not renewed: the command needs a guard (guard.h), and we have to stay */
 
 	/*
-	 * Takes the lock, waiting as WAIT says if it is held. Returns 0; -EBUSY: it is held; -ETIMEDOUT: it was held until the
-	 * deadline; -EXFULL: wait->places are taken; -EDEADLK: the caller itself runs under it; -ECANCELED: what wait->attend() has
-	 * returned; or another negative errno with lock->failed (-EPROTO: that says all). Never called for a lock that was taken.
+	 * Takes the lock, waiting as WAIT says if it is held. Returns an enum lock_result, or a negative errno with lock->failed. Never
+	 * called for a lock that was taken.
 	 */
 	int (*take)(struct lock *lock, struct lock_wait *wait);
 
@@ -98,7 +112,7 @@ struct lock_engine {
 	/* Of an engine whose locks lapse: nobody needs it any more. Whoever has not confirmed the release by now is ended. */
 	void (*abandon)(struct lock *lock);
 
-	/* Whether the caller runs under the lock: 1, 0, or a negative errno with lock->failed. Only proof counts. */
+	/* Whether the caller runs under the lock: 1, 0, or LOCK_FAILED or a negative errno with lock->failed. Only proof counts. */
 	int (*is_ours)(struct lock *lock);
 
 	/* Says which holding of the lock this is, without disturbing the holder. Returns 0 or a negative errno: -ENOENT if it is free now. */

@@ -73,13 +73,11 @@ static int usage(const struct options *options, const struct usage_error *error)
 	return options_status(options, EXIT_USAGE);
 }
 
-static int third_party_failed(const struct lock *lock, const struct options *options, int error)
+/* R is LOCK_FAILED or a negative errno. */
+static int third_party_failed(const struct lock *lock, const struct options *options, int r)
 {
-	/* A helper has said it all. */
-	if (error == EPROTO) {
-		message(lock->spec, lock->failed, 0);
-		return options_status(options, EXIT_THIRD_PARTY);
-	}
+	int error = r == LOCK_FAILED ? 0 : -r;
+
 	/* What is known of sockets does not help with a file. */
 	if (lock->engine == &lock_host || (error != EACCES && error != EPERM))
 		message_failure(lock->spec, lock->failed, error);
@@ -152,8 +150,8 @@ static int refused_in_any_case(const struct lock *lock, const struct options *op
 	return (int)options->exit_base + EXIT_HELD;
 }
 
-/* ERROR is -EBUSY or -ETIMEDOUT. */
-static int refused(const struct lock *lock, const struct options *options, int error)
+/* RESULT is LOCK_HELD or LOCK_TIMED_OUT. */
+static int refused(const struct lock *lock, const struct options *options, int result)
 {
 	struct holder holder;
 	struct line line;
@@ -161,7 +159,7 @@ static int refused(const struct lock *lock, const struct options *options, int e
 	if (!is_worth_a_line(lock, options, &holder))
 		return options_status(options, EXIT_HELD);
 	line_begin_about(&line, lock->spec);
-	if (error == -ETIMEDOUT) {
+	if (result == LOCK_TIMED_OUT) {
 		line_add(&line, "gave up after ");
 		line_duration(&line, options->wait);
 		line_add(&line, ": ");
@@ -204,24 +202,24 @@ static int run(struct lock *lock, const struct options *options)
 	if (options->wait)
 		waiting_end(&waiting);
 	switch (r) {
-	case 0:
+	case LOCK_TAKEN:
 		/* Before the command starts: who finds us waiting relies on a command that has not started yet. */
 		if (lock->place >= 0)
 			close(lock->place);
 		if (options->verbose)
 			story_held(options, lock, deadline_now() - began);
 		return options->no_fork ? job_become(lock, options) : job_run(lock, options);
-	case -EBUSY:
-	case -ETIMEDOUT:
+	case LOCK_HELD:
+	case LOCK_TIMED_OUT:
 		return refused(lock, options, r);
-	case -EXFULL:
+	case LOCK_QUEUE_FULL:
 		return queue_full(lock, options, &waiting.wait);
-	case -EDEADLK:
+	case LOCK_NESTED:
 		return refused_in_any_case(lock, options, "this job already holds it", "");
-	case -ECANCELED:
+	case LOCK_NOT_REPLACED:
 		return refused_in_any_case(lock, options, "not replaced, ", waiting.replacement.refused);
 	default:
-		return third_party_failed(lock, options, -r);
+		return third_party_failed(lock, options, r);
 	}
 }
 
@@ -229,7 +227,7 @@ static int held(struct lock *lock, const struct options *options)
 {
 	int r = lock->engine->is_ours(lock);
 
-	return r < 0 ? third_party_failed(lock, options, -r) : !r;
+	return r < 0 ? third_party_failed(lock, options, r) : !r;
 }
 
 static int printed(int error)

@@ -9,7 +9,7 @@
 #include "socket-table.h"
 
 /*
- * Takes by FD the first free place, if less than N are taken before it. Returns 0; -EXFULL: N are taken; -EADDRINUSE: none is free, and
+ * Takes by FD the first free place, if less than N are taken before it. Returns 0; LOCK_QUEUE_FULL: N are taken; -EADDRINUSE: none is free, and
  * most are strangers'; or another negative errno.
  */
 static int take_first(struct lock *lock, int fd, const struct host_address *name, unsigned n)
@@ -24,7 +24,7 @@ static int take_first(struct lock *lock, int fd, const struct host_address *name
 		r = host_bind(lock, fd, &address);
 		taken += r == -EADDRINUSE && host_is_trusted(&address);	/* a stranger keeps others from it, and does not wait */
 	}
-	return r == -EADDRINUSE && taken == n ? -EXFULL : r;
+	return r == -EADDRINUSE && taken == n ? LOCK_QUEUE_FULL : r;
 }
 
 /* Says in WAITER who waits in the place ENTRY. */
@@ -68,7 +68,7 @@ int place_take(struct lock *lock, const struct host_address *name, struct lock_w
 
 	/* First, so that nobody has a place who will not wait: the first ones can be free that others have left before those who allow more. */
 	if (count(name, wait) >= (int)wait->places)
-		return -EXFULL;
+		return LOCK_QUEUE_FULL;
 	fd = host_socket();
 	if (fd < 0) {
 		lock->failed = "cannot make a socket";
@@ -80,7 +80,7 @@ int place_take(struct lock *lock, const struct host_address *name, struct lock_w
 		return 0;
 	}
 	close(fd);
-	if (r == -EXFULL)
+	if (r == LOCK_QUEUE_FULL)
 		(void)count(name, wait);
 	/* Strangers cannot keep us from waiting: then nobody counts us, and there may be one run too many, but none too few. */
 	return r == -EADDRINUSE ? 0 : r;

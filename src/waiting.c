@@ -167,7 +167,7 @@ static void say(struct waiting *waiting, const struct lock *lock, const char *wh
 	line_end_if_ready(&line);
 }
 
-/* Asks the holder to end, and when its time is over ends it by force. Returns 0 or a negative errno that ends the wait. */
+/* Asks the holder to end, and when its time is over ends it by force. Returns 0 or what ends the wait. */
 static int press(struct waiting *waiting, const struct lock *lock)
 {
 	const struct options *options = waiting->options;
@@ -180,7 +180,7 @@ static int press(struct waiting *waiting, const struct lock *lock)
 		waiting->kill_due = deadline_in(options_kill_after(options));
 	waiting->look_due = DEADLINE_NEVER;
 	if (r)
-		return r == -ENOENT ? 0 : -ECANCELED;
+		return r == -ENOENT ? 0 : LOCK_NOT_REPLACED;
 	waiting->look_due = by_force ? deadline_in(FORCE_AGAIN) : replacement->heirs_asked || !replacement->job ? waiting->kill_due :
 			    deadline_earlier(waiting->kill_due, deadline_in(ASK_AGAIN));
 	if (options->verbose && replacement->struck)

@@ -79,7 +79,7 @@ static int answer(struct lock *lock, const char *program, const struct options *
 
 	if (r) {
 		if (lock && lock->engine == &lock_etcd)
-			message(lock->spec, lock->failed, r == -EPROTO ? 0 : -r);
+			message(lock->spec, lock->failed, r == LOCK_FAILED ? 0 : -r);
 		else if (lock && lock->engine == &lock_file)
 			message(lock->spec, "cannot look at the file", -r);
 		else

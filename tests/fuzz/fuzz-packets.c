@@ -81,9 +81,9 @@ static void listen_to(struct lock *lock)
 	}
 	if (lock->session->times > 0)
 		check_holder(&lock->session->holder);
-	if (r == -EXFULL)
+	if (r == LOCK_QUEUE_FULL)
 		check_holder(&wait.waiter);
-	if (r == -EPROTO)
+	if (r == LOCK_FAILED)
 		check_text(lock->failed);
 	if (r || !lock->variables)
 		return;

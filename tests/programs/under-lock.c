@@ -3,9 +3,10 @@
  *
  * usage: under-lock REPORT NAME STATUS MILLISECONDS
  *
- * It appends "PID started" to REPORT; then, once and for MILLISECONDS on, looks whether the lock NAME (an abstract socket
- * name) is taken; then it appends "PID held", "PID free" (the lock was not taken at some moment) or "PID overlap" (another
- * one of us was running), and exits with STATUS. The witness of an overlap is a record lock on REPORT.
+ * It appends "PID started" to REPORT; then, once and for MILLISECONDS on, looks whether the lock NAME is taken: an abstract
+ * socket name, a file for flock(2) if it begins with "file:", or "-" for one at which it cannot look. Then it appends
+ * "PID held", "PID free" (the lock was not taken at some moment) or "PID overlap" (another one of us was running), and exits
+ * with STATUS. The witness of an overlap is a record lock on REPORT.
  *
  * It is linked statically and needs two descriptors, for which it closes 0 and 1: it runs in an empty root and with
  * the smallest limits.
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -23,11 +25,12 @@
 
 static const char *work(int report, const char *name, long milliseconds);
 static int is_taken(const char *name);
+static int is_locked(const char *path);
 static void say(int report, const char *what);
 
 int main(int argc, char **argv)
 {
-	if (argc != 5 || strlen(argv[2]) > 77) {
+	if (argc != 5 || strlen(argv[2]) > (strncmp(argv[2], "file:", 5) ? 77 : 4000)) {
 		fprintf(stderr, "usage: under-lock REPORT NAME STATUS MILLISECONDS\n");
 		return 125;
 	}
@@ -51,7 +54,7 @@ static const char *work(int report, const char *name, long milliseconds)
 	for (long i = 0; i <= milliseconds; i++) {
 		if (i > 0)
 			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-		int taken = is_taken(name);
+		int taken = !strcmp(name, "-") ? 1 : !strncmp(name, "file:", 5) ? is_locked(name + 5) : is_taken(name);
 		if (taken != 1)
 			return taken == 0 ? "free" : "cannot-look";
 	}
@@ -73,6 +76,16 @@ static int is_taken(const char *name)
 		return -1;
 	int taken = bind(probe, (struct sockaddr *)&address, size) == 0 ? 0 : errno == EADDRINUSE ? 1 : -1;
 	close(probe);
+	return taken;
+}
+
+static int is_locked(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	int taken = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno == EWOULDBLOCK ? 1 : -1;
+	close(fd);
 	return taken;
 }
 
