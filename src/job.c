@@ -421,8 +421,8 @@ static void reap(struct job *job)
 			job->gate[1] = -1;
 		}
 	}
-	/* No children, and the command was not among them. It cannot be, but waiting for ever would be worse. */
-	if (pid < 0 && errno == ECHILD && !job->ended) {
+	/* No children, and the command was not among them; or a filter forbids the call. Waiting for ever would be worse. */
+	if (pid < 0 && !job->ended) {
 		job->ended = true;
 		job->lost = waitpid(job->command, &job->status, WNOHANG) != job->command;
 	}
