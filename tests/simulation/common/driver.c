@@ -166,7 +166,8 @@ static void collect(const struct simulation *simulation, const struct driver_opt
 		char text[64];
 		int status;
 
-		if (waitpid(jobs[i], &status, 0) < 0 || status == 0)
+		/* Not waitpid(), nor _exit() below: those of the host simulator are simulated. */
+		if (wait4(jobs[i], &status, 0, NULL) < 0 || status == 0)
 			continue;
 		snprintf(text, sizeof text, "CRASH: the simulator has ended with status %#x", (unsigned)status);
 		count(&tallies[i], kind_of(simulation, options, tallies[i].seed), text);
@@ -218,7 +219,7 @@ int driver_run(const struct simulation *simulation, const struct driver_options 
 		if (jobs[i] == 0) {
 			work(simulation, options, i, until, tallies);
 			fflush(stdout);
-			_exit(0);
+			_Exit(0);
 		}
 	}
 	collect(simulation, options, jobs, tallies);

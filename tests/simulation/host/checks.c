@@ -1,0 +1,311 @@
+/* What must be true, while a world runs and at its end. tests/simulation/README.md lists the rules. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hooks.h"
+#include "world.h"
+
+/* A look once a second would hide that somebody was not woken up. */
+#define LONGEST_FREE (100 * MS)
+
+/* So many system calls a waiter may make: for each second, for each thing that happened meanwhile, and at all. */
+#define CALLS_A_SECOND 150
+#define CALLS_AN_EVENT 1600
+#define CALLS_AT_ALL 400
+
+/* --- names -------------------------------------------------------------------------------------------------------------- */
+
+/* Whether ADDRESS is that of a queue, a place, ...: "\0SUFFIX\0" is in it. */
+bool name_is(const struct address *address, const char *suffix)
+{
+	int n = (int)strlen(suffix);
+
+	for (int i = 1; i + n + 1 < address->length; i++)
+		if (address->path[i] == 0 && !memcmp(address->path + i + 1, suffix, (size_t)n) && address->path[i + 1 + n] == 0)
+			return true;
+	return false;
+}
+
+bool name_is_lock(const struct address *address)
+{
+	static const char prefix[] = "\0me-only:L";
+
+	return address->length >= (int)sizeof prefix - 1 && !memcmp(address->path, prefix, sizeof prefix - 1) && !name_is(address, "queue") &&
+	       !name_is(address, "place");
+}
+
+static const struct sock *sock_of(const struct proc *p, int fd)
+{
+	return p->files->file[fd] && p->files->file[fd]->kind == FILE_SOCKET ? p->files->file[fd]->sock : NULL;
+}
+
+bool has_name_of_lock(const struct proc *p)
+{
+	for (int fd = 0; fd < p->files->end; fd++) {
+		const struct sock *sock = sock_of(p, fd);
+
+		if (sock && sock->is_bound && name_is_lock(&sock->address))
+			return true;
+	}
+	return false;
+}
+
+/* Whether P has the socket of a queue, and a live connection into one. */
+void look_at_line(const struct proc *p, bool *has_queue, bool *in_line)
+{
+	*has_queue = *in_line = false;
+	for (int fd = 3; fd < p->files->end; fd++) {
+		const struct sock *sock = sock_of(p, fd);
+
+		*has_queue |= sock && sock->state == SOCK_LISTENS && name_is(&sock->address, "queue");
+		*in_line |= sock && sock->state == SOCK_CONNECTED && !sock->shut && sock->peer && name_is(&sock->peer->address, "queue");
+	}
+}
+
+/* --- the queue and the lock --------------------------------------------------------------------------------------------- */
+
+static void note_join(const struct proc *p)
+{
+	struct run *run = p->run;
+
+	if (!run || p->role != ROLE_ME_ONLY)
+		return;
+	run->join_last = ++W.sequence;
+	if (run->joins++ > 0)
+		return;
+	run->joined_at = K.now;
+	run->join = run->join_last;
+	run->calls_at_join = p->calls;
+}
+
+void on_bound(struct proc *p, const struct sock *sock)
+{
+	bool has_queue, in_line;
+
+	if (name_is(&sock->address, "queue"))
+		note_join(p);
+	if (!name_is_lock(&sock->address) || !p->run || p->role != ROLE_ME_ONLY)
+		return;
+	p->run->got = ++W.sequence;
+	look_at_line(p, &has_queue, &in_line);
+	p->run->past = in_line && !has_queue;
+}
+
+void on_connected(struct proc *p, const struct address *to)
+{
+	if (name_is(to, "queue"))
+		note_join(p);
+}
+
+/* Whoever is in the backlog has to join again: by a kill, or since it came in the instant in which the last of the line left. */
+static void note_lost_queue(const struct sock *sock)
+{
+	if (sock->queued == 0 || !me()->killed)
+		return;
+	W.lost_by_kill += sock->queued;
+	W.lost_at_rest |= W.at_rest && W.kills <= 2 && W.commands == W.commands_at_kill;
+	TRACE("the queue is lost, with %d in it", sock->queued);
+}
+
+static bool waits_now(const struct run *r)
+{
+	return r->joins && !r->exec_step && r->waits && r->proc->state == PROC_ALIVE && !r->proc->stopped && !r->proc->killed;
+}
+
+void on_unbound(const struct sock *sock)
+{
+	if (name_is(&sock->address, "queue"))
+		note_lost_queue(sock);
+	if (!name_is_lock(&sock->address))
+		return;
+	/* From now on somebody who waits has to get it, soon. A probe of somebody in line does not free it. */
+	if (me()->role != ROLE_ME_ONLY || me()->run->exec_step)
+		for_each_run(r)
+			if (waits_now(r))
+				W.free_since = K.now;
+	for_each_proc(p)
+		if (p->in_critical && p->state == PROC_ALIVE && k_same_address(&p->lock, &sock->address))
+			fail("UNLOCKED: %s runs, and its lock %s is free", p->name, k_show(&sock->address));
+}
+
+/* --- commands ----------------------------------------------------------------------------------------------------------- */
+
+static void check_calls(const struct proc *p)
+{
+	const struct run *run = p->run;
+	long calls = p->calls - run->calls_at_join, events = W.commands + W.kills + W.stops + W.runs + (W.strangers ? 20 : 0);
+	int64_t waited = K.now - run->started_at;
+
+	if (run->joins > 0 && calls > CALLS_AT_ALL + events * CALLS_AN_EVENT + waited / S * CALLS_A_SECOND)
+		fail("SPIN: %s made %ld calls in %.3f s of waiting", p->name, calls, (double)waited / 1e9);
+}
+
+static void check_alone(const struct proc *p)
+{
+	bool is_bound = false;
+
+	for_each_proc(other)
+		if (other != p && other->in_critical && other->state == PROC_ALIVE && k_same_address(&other->lock, &p->lock))
+			fail("OVERLAP: %s starts while %s runs, both under %s", p->name, other->name, k_show(&p->lock));
+	for (int i = 0; i < K.bound_count; i++)
+		is_bound |= k_same_address(&K.bound[i]->address, &p->lock);
+	if (!is_bound)
+		fail("UNLOCKED: %s starts, and its lock %s is free", p->name, k_show(&p->lock));
+}
+
+/* Not where something may rightly take that long. */
+static bool may_be_slow(void)
+{
+	const struct kind *kind = W.kind;
+
+	return W.stops || W.strangers || kind->wild || kind->few_fds || kind->inject || kind->small_backlog || schedule.jump;
+}
+
+void on_exec(struct proc *p)
+{
+	struct run *run = p->run;
+
+	check_alone(p);
+	if (W.free_since && run->joins && run->joined_at < W.free_since && K.now - W.free_since > W.slowest)
+		W.slowest = K.now - W.free_since;
+	if (W.slowest > LONGEST_FREE && !may_be_slow())
+		fail("SLOW: the lock was free for %.3f s before %s started", (double)W.slowest / 1e9, p->name);
+	W.free_since = 0;
+	p->in_critical = true;
+	run->exec_step = schedule.steps;
+	W.commands++;
+	if (run->proc->state == PROC_ALIVE)
+		check_calls(run->proc);
+}
+
+/* The command has its lock (unless -o), and nothing else of ours. */
+void on_exec_done(struct proc *p)
+{
+	const char *what = "?";
+	int n = 0, wanted = !p->run->gate;
+
+	for (int fd = 3; fd < p->files->end; fd++) {
+		n += p->files->file[fd] != NULL;
+		if (sock_of(p, fd))
+			what = k_show(&sock_of(p, fd)->address);
+	}
+	if (n != wanted)
+		fail("LEAK: %s has %d descriptors instead of %d, one of %s", p->name, n, wanted, what);
+}
+
+void on_end(struct proc *p)
+{
+	struct run *run = p->run;
+
+	p->in_critical = false;
+	if (!run || run->proc != p)
+		return;
+	run->ended = true;
+	run->ended_at = K.now;
+	run->status = p->status;
+	if (p->role == ROLE_ME_ONLY && !run->exec_step)
+		check_calls(p);
+}
+
+/* A me-only that runs its command has of the line only its lock, and the connections of those who ask. */
+static bool is_of_holder(const struct sock *sock)
+{
+	return (sock->accepted || sock->is_bound) && name_is_lock(&sock->address);
+}
+
+/* A me-only goes to sleep: what has it open? */
+void on_sleep(struct proc *p)
+{
+	const struct run *run = p->run;
+	int sockets = 0, others = 0;
+
+	if (!run || p->role != ROLE_ME_ONLY)
+		return;
+	for (int fd = 3; fd < p->files->end; fd++) {
+		const struct sock *sock = sock_of(p, fd);
+
+		sockets += sock != NULL;
+		others += p->files->file[fd] && !sock;
+		if (sock && run->forked && !is_of_holder(sock))
+			fail("LEAK: %s runs its command and has a socket of %s", p->name, k_show(&sock->address));
+	}
+	/* The candidate, for each slot a connection and a pidfd, the queue, two links before it and two behind, a place. */
+	if (!run->forked && sockets + others > 7 + 2 * run->slots)
+		fail("LEAK: %s waits with %d sockets and %d other descriptors", p->name, sockets, others);
+	if (run->forked && others > 6)
+		fail("LEAK: %s runs its command with %d descriptors that are not sockets", p->name, others);
+}
+
+/* --- the end ------------------------------------------------------------------------------------------------------------ */
+
+/* The lock of a process that is stopped is held: then everybody may wait. */
+static bool stopped_holder(void)
+{
+	for_each_proc(p)
+		if (p->stopped && p->state == PROC_ALIVE && has_name_of_lock(p))
+			return true;
+	return false;
+}
+
+const struct proc *world_lost(void)
+{
+	if (K.now <= W.end || stopped_holder())
+		return NULL;
+	for_each_run(r)
+		if (!r->ended && !r->proc->stopped)
+			return r->proc;
+	return NULL;
+}
+
+static bool fds_may_be_missing(void)
+{
+	return W.kind->few_fds || W.kind->inject;
+}
+
+/* Status 4: refused, or the time was over. */
+static void check_refusal(const struct run *r)
+{
+	int64_t waited = r->ended_at - r->started_at;
+	bool later = false;
+
+	if (r->exec_step)
+		fail("STATUS: W%d was refused, and its command has run", r->index);
+	if (r->waits && !r->places && waited < r->limit)
+		fail("STATUS: W%d gave up too early", r->index);
+	if (r->waits && !r->places && !W.kind->wild && !W.stops && waited > r->limit + S)
+		fail("STATUS: W%d gave up %.3f s too late", r->index, (double)(waited - r->limit) / 1e9);
+	/* --queue: whoever is refused has seen one whose command starts afterwards. */
+	for_each_run(other)
+		later |= other != r && other->exec_step > r->start_step;
+	if (r->places && !W.kills && !W.stops && !later)
+		fail("QUEUE: W%d was refused, and no command has started since it began", r->index);
+}
+
+static void check_run(const struct run *r)
+{
+	int code = r->status & 0x7f ? -(r->status & 0x7f) : r->status >> 8;
+
+	if (!r->ended)
+		fail("LOST: W%d has not ended", r->index);
+	/* -o, and its keeper has not started: status 1. */
+	if (r->faulted || (r->keeper_killed && code == 1 && !r->exec_step))
+		return;
+	if (!fds_may_be_missing() && ((code != 0 && code != 4) || (r->forever && code != 0)))
+		fail("STATUS: W%d has ended with %d", r->index, code);
+	if (code == 0 && !r->exec_step)
+		fail("STATUS: W%d ended well, and its command was not started", r->index);
+	if (code == 4)
+		check_refusal(r);
+}
+
+void world_check_end(void)
+{
+	for_each_run(r)
+		check_run(r);
+	if (K.bound_count || K.files || K.socks)
+		fail("LEFT: at the end %d names are bound (%s), %d files and %d sockets are left", K.bound_count,
+		     K.bound_count ? k_show(&K.bound[0]->address) : "", K.files, K.socks);
+	if (!W.kind->wild && !fds_may_be_missing() && !W.strangers && !W.kind->small_backlog)
+		check_order();
+}

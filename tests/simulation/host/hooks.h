@@ -1,0 +1,20 @@
+/* What the simulated kernel tells the checks (checks.c), and what its parts need of each other. */
+#ifndef HOOKS_H
+#define HOOKS_H
+
+#include "kernel.h"
+
+void on_bound(struct proc *p, const struct sock *sock);
+void on_connected(struct proc *p, const struct address *to);
+void on_unbound(const struct sock *sock);
+void on_exec(struct proc *p);			/* a command starts */
+void on_exec_done(struct proc *p);		/* what is close-on-exec is closed */
+void on_end(struct proc *p);
+void on_sleep(struct proc *p);			/* in poll */
+
+void k_files_reset(void);
+void k_texts_reset(void);
+void k_text_put(struct text *text);
+void k_sockets_reset(void);
+
+#endif

@@ -1,0 +1,169 @@
+/* Processes and signals: kernel/fork.c, exit.c and signal.c. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hooks.h"
+#include "schedule.h"
+
+#define BIT(n) (UINT64_C(1) << ((n) - 1))
+
+void k_reset(void)
+{
+	k_files_reset();
+	k_sockets_reset();
+	k_texts_reset();
+	memset(K.proc, 0, sizeof *K.proc * (size_t)(K.procs + 1));
+	K = (struct kernel){ .proc[0] = { .pid = 1 }, .procs = 1, .inode = 1000, .peerpidfd = 2, .pidfd_hangs_up = true, .somaxconn = 4096, .now = EPOCH };
+}
+
+/* --- processes ---------------------------------------------------------------------------------------------------------- */
+
+struct proc *k_proc_new(struct proc *parent, const char *name, const char *suffix, bool share_files)
+{
+	struct proc *p = &K.proc[K.procs];
+
+	if (K.procs + 1 >= MOST_PROCS)
+		abort();
+	memset(p, 0, sizeof *p);
+	p->index = K.procs++;
+	p->pid = FIRST_PID + p->index;
+	p->parent = parent ? parent->pid : 1;
+	snprintf(p->name, sizeof p->name, "%.8s%.3s", name, suffix);
+	p->born = K.now;
+	p->session = p->group = p->pid;
+	p->program = PROGRAM_OTHER;
+	strcpy(p->comm, "sh");
+	if (!parent)
+		return p;
+	p->session = parent->session;
+	p->group = parent->group;
+	p->role = parent->role;
+	p->program = parent->program;
+	strcpy(p->comm, parent->comm);
+	strcpy(p->variables, parent->variables);
+	p->uid = parent->uid;
+	p->blocked = parent->blocked;
+	p->ignored = parent->ignored;
+	p->run = parent->run;
+	p->files = parent->files;
+	if (share_files)
+		p->files->refs++;
+	else
+		p->files = k_files_copy(parent->files);
+	return p;
+}
+
+/* The process that has the number PID now, a zombie too. */
+struct proc *k_proc(int pid)
+{
+	struct proc *p = pid > FIRST_PID && pid < FIRST_PID + K.procs ? &K.proc[pid - FIRST_PID] : NULL;
+
+	return p && p->state != PROC_GONE ? p : NULL;
+}
+
+/* --- signals ------------------------------------------------------------------------------------------------------------ */
+
+static bool does_nothing(int number)
+{
+	return number == SIGCHLD || number == SIGCONT || number == SIGURG || number == SIGWINCH;
+}
+
+static bool stops(int number)
+{
+	return number == SIGSTOP || number == SIGTSTP || number == SIGTTIN || number == SIGTTOU;
+}
+
+/* What pending signals that are not blocked do by default: no program here handles one. */
+static void deliver(struct proc *p)
+{
+	uint64_t now = p->pending & ~p->blocked;
+
+	p->pending &= ~now;
+	for (int number = 1; now; number++, now >>= 1) {
+		if (!(now & 1) || (p->ignored & BIT(number)) || does_nothing(number))
+			continue;
+		if (stops(number))
+			p->stopped = true;
+		else
+			p->killed = number;
+	}
+}
+
+void k_set_mask(uint64_t mask)
+{
+	me()->blocked = mask & ~(BIT(SIGKILL) | BIT(SIGSTOP));
+	deliver(me());
+}
+
+/* mm_release(): the parent in vfork() goes on. It also does if it is killed meanwhile; its memory stays as long as the child needs it. */
+void k_leave_vfork(struct proc *child)
+{
+	if (child->vfork_parent)
+		child->vfork_parent->in_vfork = false;
+	child->vfork_parent = NULL;
+}
+
+/* NUMBER from SENDER, or from the kernel itself: NULL. */
+void k_signal(struct proc *p, int number, int code, const struct proc *sender)
+{
+	if (p->state >= PROC_ZOMBIE)
+		return;
+	if (number == SIGKILL && p->state == PROC_ALIVE) {
+		p->killed = SIGKILL;
+		for_each_proc(child)
+			if (child->vfork_parent == p)
+				k_leave_vfork(child);
+		return;
+	}
+	if (number == SIGCONT) {
+		p->stopped = false;
+		p->pending &= ~(BIT(SIGSTOP) | BIT(SIGTSTP) | BIT(SIGTTIN) | BIT(SIGTTOU));
+	}
+	if (!(p->blocked & BIT(number)) && ((p->ignored & BIT(number)) || number == SIGCHLD || number == SIGCONT))
+		return;
+	if (!(p->pending & BIT(number))) {
+		p->code[number] = code;
+		p->sender[number] = sender ? sender->pid : 0;
+	}
+	p->pending |= BIT(number);
+	deliver(p);
+}
+
+/* --- the end ------------------------------------------------------------------------------------------------------------ */
+
+/* Orphans are the child of process 1, which reaps them at once. */
+static void give_children_away(const struct proc *p)
+{
+	for_each_proc(child)
+		if (child->parent == p->pid) {
+			child->parent = 1;
+			if (child->state == PROC_ZOMBIE)
+				child->state = PROC_GONE;
+		}
+}
+
+/* do_exit(): STATUS as wait(2) gives it. The descriptors are closed before anybody can see that the process has ended. */
+void k_exit(int status)
+{
+	struct proc *p = me(), *parent;
+
+	p->status = status;
+	p->state = PROC_EXITING;
+	k_leave_vfork(p);
+	on_end(p);
+	point(true);
+	k_close_all(p->files);
+	point(true);
+	give_children_away(p);
+	p->state = PROC_ZOMBIE;
+	parent = k_proc(p->parent);
+	if (!parent || parent->state >= PROC_EXITING || (parent->ignored & BIT(SIGCHLD)))
+		p->state = PROC_GONE;
+	if (parent && parent->state == PROC_ALIVE)
+		k_signal(parent, SIGCHLD, 1, p);
+	TRACE("ended, status %#x", (unsigned)p->status);
+	task_end();
+}

@@ -1,0 +1,187 @@
+/* Kinds of worlds, and how one is drawn. */
+#include "world.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct world W;
+
+const struct kind kinds[] = {
+	{ .name = "plain", .steps = 240 },
+	{ .name = "kill1", .steps = 220, .mix = KILLS, .faults = 1 },
+	{ .name = "kill2", .steps = 200, .mix = KILLS, .faults = 2 },
+	{ .name = "kill3", .steps = 200, .mix = KILLS, .faults = 3 },
+	{ .name = "burst", .steps = 200, .mix = KILLS, .faults = 3, .burst = true },	/* kills close together */
+	{ .name = "stop", .steps = 400, .mix = STOPS, .faults = -3 },
+	{ .name = "mixed", .steps = 600, .mix = ALL_KINDS, .faults = -3, .mixed = true },
+	{ .name = "slots", .steps = 260, .mix = KILLS_AND_STOPS, .faults = -3, .slots = true },
+	{ .name = "queue", .steps = 240, .mix = KILLS, .faults = -3, .places = true },
+	{ .name = "stranger", .steps = 280, .strangers = true },
+	/* Commands that close or leave their lock, and keepers that are killed. */
+	{ .name = "closers", .steps = 760, .mix = KILLS_OF_KEEPERS, .faults = -3, .closers = true },
+	{ .name = "users", .steps = 340, .mix = KILLS, .faults = -3, .users = true },
+	{ .name = "limit", .steps = 240, .few_fds = true },
+	{ .name = "backlog", .steps = 240, .small_backlog = true },			/* net.core.somaxconn 0 to 2 */
+	{ .name = "wild", .steps = 280, .mix = ALL_KINDS, .faults = -3, .mixed = true, .wild = true },	/* time jumps */
+	{ .name = "inject", .steps = 260, .mix = KILLS, .faults = -3, .inject = true },	/* calls fail for want of descriptors or memory */
+	/* Not drawn: small worlds, for all schedules with few deviations. */
+	{ .name = "two", .steps = 100, .runs = 2, .small = true },
+	{ .name = "three", .steps = 150, .runs = 3, .small = true },
+	{ .name = "twokill", .steps = 100, .runs = 2, .small = true, .mix = KILLS, .faults = 1 },
+	{ .name = "threekill", .steps = 150, .runs = 3, .small = true, .mix = KILLS, .faults = 1 },
+	{ .name = "twostop", .steps = 100, .runs = 2, .small = true, .mix = STOPS, .faults = 1 },
+	{ .name = "threestop", .steps = 150, .runs = 3, .small = true, .mix = STOPS, .faults = 1 },
+	{ .name = "twogate", .steps = 120, .runs = 2, .small = true, .mix = KEEPER_OR_FIRST, .faults = 1, .gate = true },
+	{ .name = "twokeeper", .steps = 120, .runs = 2, .small = true, .mix = KILLS_OF_FIRST, .faults = 1, .long_first = true },
+	{ 0 },
+};
+
+const struct kind *kind_find(const char *name)
+{
+	const struct kind *kind = kinds;
+
+	while (kind->name && strcmp(kind->name, name) != 0)
+		kind++;
+	return kind->name ? kind : NULL;
+}
+
+/* --- a call ------------------------------------------------------------------------------------------------------------- */
+
+static void add(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void add(struct run *run, const char *format, ...)
+{
+	va_list list;
+
+	va_start(list, format);
+	vsnprintf(run->text[run->argc], sizeof *run->text, format, list);
+	va_end(list);
+	run->argv[run->argc] = run->text[run->argc];
+	run->argc++;
+}
+
+/* Short commands mostly, in some worlds only these. */
+static int64_t draw_duration(bool quick)
+{
+	static const int64_t durations[] = { 0, 20 * US, 300 * US, 2 * MS, 30 * MS, 400 * MS, 1200 * MS, 2500 * MS };
+
+	return durations[rnd(quick ? 5 : 8)];
+}
+
+static void draw_mixed(struct run *run)
+{
+	if (rnd(4) == 0)
+		run->limit = (1 + (int64_t)rnd(4000)) * MS;
+	if (rnd(5) == 0)
+		run->becomes = true;
+	else if (rnd(4) == 0)
+		run->gate = true;
+	if (!run->becomes && rnd(3) == 0)
+		run->behaviour = rnd(2) ? LEAVES : CLOSES;
+}
+
+static void draw_behaviour(struct run *run)
+{
+	if (W.kind->mixed)
+		draw_mixed(run);
+	if (W.kind->closers) {
+		run->gate = rnd(2);
+		run->behaviour = rnd(3) ? CLOSES : LEAVES;
+	}
+	if (W.kind->gate)
+		run->gate = true;
+	if (W.kind->long_first)
+		run->behaviour = CLOSES;
+	run->gives_away = run->gate || run->behaviour == CLOSES;
+	if (W.kind->places && rnd(3) > 0)
+		run->waits = run->places = true;
+	run->forever = run->waits && run->limit == NEVER && !run->places;
+}
+
+static void add_arguments(struct run *run)
+{
+	add(run, "me-only");
+	if (run->becomes)
+		add(run, "-F");
+	if (run->gate)
+		add(run, "-o");
+	if (rnd(2))
+		add(run, "-q");
+	if (run->places)
+		add(run, "--queue=%d", 1 + (rnd(3) == 0));
+	if (run->waits && run->limit == NEVER)
+		add(run, "-winf");
+	else if (run->waits)
+		add(run, "-w%dms", (int)(run->limit / MS));
+	if (run->slots > 1)
+		add(run, "-j%d", run->slots);
+	add(run, "L");
+	add(run, "/cmd");
+}
+
+/* When a call comes: soon after the others, mostly, or some time later. */
+static int64_t draw_start(void)
+{
+	return K.now + (rnd(4) ? (int64_t)rnd(4) * rnd(300000) : (int64_t)rnd(3000) * MS);
+}
+
+static void make_run(int index, int slots, bool quick, int limit)
+{
+	struct run *run = &W.run[index];
+	bool small = W.kind->small;
+
+	run->index = index;
+	run->uid = W.kind->users && rnd(2) ? 1001 : 1000;
+	run->slots = W.mixed_slots ? 1 + (int)rnd(3) : slots;
+	run->start = small ? K.now : draw_start();
+	run->waits = small ? index > 0 || rnd(2) : rnd(8) > 0;
+	run->limit = NEVER;
+	draw_behaviour(run);
+	run->duration = W.kind->long_first ? 1500 * MS : small ? (index == 0 ? 50 * US : 0) : draw_duration(quick);
+	add_arguments(run);
+	call_start(run, limit);
+}
+
+/* --- a world ------------------------------------------------------------------------------------------------------------ */
+
+/* What differs between versions and settings of Linux. */
+static void draw_kernel(void)
+{
+	if (W.kind->small)
+		return;
+	K.exit_closes_high_first = rnd(2);
+	K.close_range_high_first = rnd(2);
+	K.peerpidfd = rnd(4) ? 2 : (int)rnd(2);
+	K.no_diag = rnd(8) == 0;
+	K.no_cookie = rnd(8) == 0;
+	if (W.kind->small_backlog)
+		K.somaxconn = (int)rnd(3);
+}
+
+void world_make(const struct kind *kind)
+{
+	bool quick = rnd(3) > 0;
+	int slots = kind->slots || (kind->few_fds && rnd(2)) ? 1 + (int)rnd(3) : 1;
+	int limit = kind->few_fds ? 10 + (int)rnd(24) : kind->inject ? 100 : 1024;
+
+	W = (struct world){ .kind = kind, .runs = kind->runs ? kind->runs : 2 + (int)rnd(5) };
+	draw_kernel();
+	W.inject = kind->inject ? 1 + (int)rnd(30) : 0;
+	W.mixed_slots = kind->slots && rnd(3) == 0;
+	for (int i = 0; i < W.runs; i++)
+		make_run(i, slots, quick, limit);
+	if (kind->strangers || (kind->wild && rnd(3) == 0))
+		strangers_start();
+	faults_make();
+}
+
+void world_show(void)
+{
+	for_each_run(r) {
+		printf("    W%d:", r->index);
+		for (int i = 0; i < r->argc; i++)
+			printf(" %s", r->argv[i]);
+		printf("    (for %.6f s, uid %u, at %.6f s)\n", (double)r->duration / (double)S, r->uid, (double)(r->start - EPOCH) / (double)S);
+	}
+}

@@ -1,0 +1,94 @@
+/* A world: calls of me-only, the commands that they run, strangers and faults, and what is checked. */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include "schedule.h"
+
+#define MOST_RUNS 16
+#define MOST_ARGUMENTS 20
+
+/* What a command does with the lock that it has inherited. */
+enum behaviour { BEHAVES, CLOSES, LEAVES };	/* CLOSES: closes it, as ssh does; LEAVES: leaves a process running that has it */
+
+enum mix { NO_FAULTS, KILLS, STOPS, KILLS_AND_STOPS, ALL_KINDS, KILLS_OF_KEEPERS, KILLS_OF_FIRST, KEEPER_OR_FIRST };
+
+/* A kind of world. */
+struct kind {
+	const char *name;
+	int steps;		/* such a run takes about so many */
+	int runs;		/* calls of me-only; 0: 2 to 6 */
+	bool small;		/* for all schedules with few deviations: nothing else is drawn */
+	enum mix mix;
+	int faults;		/* so many; negative: 0 to that many */
+	bool mixed;		/* -F, -o, limits, tries */
+	bool slots, places, strangers, closers, users, few_fds, small_backlog, wild, inject, burst, gate, long_first;
+};
+
+extern const struct kind kinds[];
+
+/* One call of me-only. */
+struct run {
+	int index, argc;
+	char *argv[MOST_ARGUMENTS + 1];
+	char text[MOST_ARGUMENTS][24];
+	struct proc *proc;
+	uid_t uid;
+	/* What it is asked to do. */
+	bool waits, forever, becomes, gives_away, gate, places;	/* -w, -w inf, -F, the command gives its lock away, -o, --queue */
+	int slots;
+	int64_t limit, duration, start;
+	enum behaviour behaviour;
+	/* What has become of it. */
+	bool ended, faulted, forked, keeper_killed, past;	/* PAST: it took the lock past a front that did not move */
+	int status;
+	int64_t started_at, ended_at, joined_at;
+	long join, join_last, joins;	/* when it joined the queue for the first and the last time, and how often */
+	long got, exec_step, start_step, calls_at_join;
+};
+
+struct world {
+	const struct kind *kind;
+	struct run run[MOST_RUNS];
+	int runs, kills, stops;
+	bool strangers, mixed_slots, at_rest, lost_at_rest;	/* AT_REST: when the first kill came */
+	int inject;			/* in 1000 calls that can fail, so many do */
+	int64_t last_fault, end, free_since, slowest;
+	long sequence;
+	int commands, commands_at_kill, lost_by_kill;
+};
+
+extern struct world W;
+
+#define for_each_run(r) for (struct run *r = W.run; r < W.run + W.runs; r++)
+
+const struct kind *kind_find(const char *name);
+void world_make(const struct kind *kind);
+void world_show(void);
+
+/* What was found is in schedule.failure. */
+void world_check_end(void);
+
+/* Whoever does not get on, though it should; NULL: nobody. */
+const struct proc *world_lost(void);
+
+/* --- actors.c --- */
+int me_only_main(int argc, char **argv);
+void call_start(struct run *run, int limit);
+void command_is_executed(struct proc *p, char *const environment[]);
+_Noreturn void command_main(struct proc *p);
+void strangers_start(void);
+struct proc *actor_new(const char *name, uid_t uid, int limit, void (*body)(void *), void *argument);
+
+/* --- faults.c --- */
+void faults_make(void);
+void fault_happens(void);	/* the next one */
+bool fault_is_left(void);
+
+/* --- checks.c --- */
+bool name_is(const struct address *address, const char *suffix);
+bool name_is_lock(const struct address *address);
+bool has_name_of_lock(const struct proc *p);
+void look_at_line(const struct proc *p, bool *has_queue, bool *in_line);
+void check_order(void);
+
+#endif
