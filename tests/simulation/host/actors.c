@@ -189,3 +189,34 @@ void strangers_start(void)
 		actor_new("X", 2000, 1024, stranger_main, &times[i]);
 	}
 }
+
+/* --- for a scene -------------------------------------------------------------------------------------------------------- */
+
+static int64_t blink;
+
+/* Binds the lock as soon as it is free, does not listen, and lets it go. */
+static void blinker_main(void *argument)
+{
+	struct host_address lock;
+	struct address name;
+	int fd, r;
+
+	(void)argument;
+	host_address(&lock, "L");
+	k_address(&name, &lock.un, (int)lock.length);
+	sleep_until(EPOCH + 150 * US);
+	fd = k_socket(true);
+	do {
+		sleep_until(K.now + 3 * US);
+		r = k_bind(fd, &name);
+	} while (r == -EADDRINUSE && K.now < EPOCH + S);
+	TRACE("binds the lock: %s", show_result(r));
+	sleep_until(K.now + blink);
+	k_exit(0);
+}
+
+void blinker_start(int64_t duration)
+{
+	blink = duration;
+	actor_new("X", 1000, 1024, blinker_main, NULL);
+}

@@ -154,6 +154,18 @@ static void check_alone(const struct proc *p)
 		fail("UNLOCKED: %s starts, and its lock %s is free", p->name, k_show(&p->lock));
 }
 
+/* Whoever waits without the queue must not come before those who were in line when it came; but where it has no other way. */
+static void check_overtaking(const struct run *run)
+{
+	const struct kind *kind = W.kind;
+
+	if (run->joins || !run->waits || W.strangers || kind->wild || kind->few_fds || kind->inject || kind->small_backlog)
+		return;
+	for_each_run(r)
+		if (waits_now(r) && r->joined_at < run->started_at && r->uid == run->uid && r->slots == run->slots)
+			fail("OVERTOOK: W%d never joined the queue, and comes before W%d", run->index, r->index);
+}
+
 /* Not where something may rightly take that long. */
 static bool may_be_slow(void)
 {
@@ -167,9 +179,10 @@ void on_exec(struct proc *p)
 	struct run *run = p->run;
 
 	check_alone(p);
+	check_overtaking(run);
 	if (W.free_since && run->joins && run->joined_at < W.free_since && K.now - W.free_since > W.slowest)
 		W.slowest = K.now - W.free_since;
-	if (W.slowest > LONGEST_FREE && !may_be_slow())
+	if (W.slowest > (W.kind->longest_free ? W.kind->longest_free : LONGEST_FREE) && !may_be_slow())
 		fail("SLOW: the lock was free for %.3f s before %s started", (double)W.slowest / 1e9, p->name);
 	W.free_since = 0;
 	p->in_critical = true;

@@ -13,8 +13,15 @@ static struct fault {
 	enum fault_kind kind;
 	struct run *run;
 	int64_t pause;		/* until it is continued */
+	int64_t when;		/* in scenes */
 } faults[MOST_FAULTS];
 static int count, next;
+
+static void note_fault(void)
+{
+	W.last_fault = K.now;
+	W.end = K.now + TIME_TO_END;
+}
 
 bool fault_is_left(void)
 {
@@ -51,20 +58,23 @@ static int64_t draw_pause(void)
 	return rnd(4) ? rnd(30) * S : 1000 * S;
 }
 
-void faults_make(void)
+void faults_reset(void)
+{
+	count = next = 0;
+	note_fault();
+}
+
+void faults_draw(void)
 {
 	bool of_first = W.kind->mix == KILLS_OF_FIRST || W.kind->mix == KEEPER_OR_FIRST;
 	int most = W.kind->faults;
 
-	next = 0;
 	count = W.kind->mix == NO_FAULTS ? 0 : most < 0 ? (int)rnd((uint32_t)-most + 1) : most;
 	for (int i = 0; i < count; i++)
-		faults[i] = (struct fault){ draw_kind(), &W.run[of_first ? 0 : rnd((uint32_t)W.runs)], draw_pause() };
+		faults[i] = (struct fault){ draw_kind(), &W.run[of_first ? 0 : rnd((uint32_t)W.runs)], draw_pause(), 0 };
 	/* A lock whose me-only and keeper are both killed is lost: that is documented. */
 	if (W.kind->mix == KILLS_OF_KEEPERS && count > 1)
 		count = 1;
-	W.last_fault = K.now;
-	W.end = K.now + TIME_TO_END;
 }
 
 /* --- what they hit ------------------------------------------------------------------------------------------------------ */
@@ -134,12 +144,6 @@ static bool line_is_at_rest(const struct run *run)
 
 /* --- what they do ------------------------------------------------------------------------------------------------------- */
 
-static void note_fault(void)
-{
-	W.last_fault = K.now;
-	W.end = K.now + TIME_TO_END;
-}
-
 /* Continues what was stopped, when its time is over. */
 static void alarm_main(void *argument)
 {
@@ -169,15 +173,10 @@ static void end(const struct fault *fault, struct proc *p)
 	k_signal(p, fault->kind == TERMINATE ? SIGTERM : SIGKILL, 0, NULL);
 }
 
-void fault_happens(void)
+static void hit(struct fault *fault)
 {
-	struct fault *fault;
-	struct proc *p;
+	struct proc *p = victim(fault);
 
-	if (next >= count)
-		return;
-	fault = &faults[next++];
-	p = victim(fault);
 	if (!p || p->state != PROC_ALIVE || p->killed || (fault->kind == STOP && p->stopped))
 		return;
 	if (fault->kind == KILL && is_documented_loss(fault->run))
@@ -194,4 +193,26 @@ void fault_happens(void)
 		stop(fault, p);
 	else
 		end(fault, p);
+}
+
+void fault_happens(void)
+{
+	if (next < count)
+		hit(&faults[next++]);
+}
+
+static void fault_main(void *argument)
+{
+	struct fault *fault = argument;
+
+	sleep_until(fault->when);
+	hit(fault);
+	k_exit(0);
+}
+
+void fault_at(int64_t when, struct run *run, bool stops, int64_t pause)
+{
+	faults[count] = (struct fault){ stops ? STOP : KILL, run, pause, EPOCH + when };
+	actor_new("fault", 0, 16, fault_main, &faults[count++]);
+	next = count;
 }

@@ -88,7 +88,7 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int i = 0; kinds[i].name; i++) {
 		names[i] = kinds[i].name;
-		host.common_kinds += !kinds[i].small;
+		host.common_kinds += !kinds[i].small && !kinds[i].scene;
 	}
 	if (argc > 1 && !strcmp(argv[1], "--conform"))
 		return conform_model(argv + 2);

@@ -22,6 +22,8 @@ struct kind {
 	int faults;		/* so many; negative: 0 to that many */
 	bool mixed;		/* -F, -o, limits, tries */
 	bool slots, places, strangers, closers, users, few_fds, small_backlog, wild, inject, burst, gate, long_first;
+	void (*scene)(void);	/* makes the calls and the faults; NULL: these are drawn */
+	int64_t longest_free;	/* so long a lock may be free while somebody waits; 0: LONGEST_FREE */
 };
 
 extern const struct kind kinds[];
@@ -34,7 +36,7 @@ struct run {
 	struct proc *proc;
 	uid_t uid;
 	/* What it is asked to do. */
-	bool waits, forever, becomes, gives_away, gate, places;	/* -w, -w inf, -F, the command gives its lock away, -o, --queue */
+	bool waits, forever, becomes, gives_away, gate, places, quiet;	/* -w, -w inf, -F, the command gives its lock away, -o, --queue, -q */
 	int slots;
 	int64_t limit, duration, start;
 	enum behaviour behaviour;
@@ -62,6 +64,10 @@ extern struct world W;
 #define for_each_run(r) for (struct run *r = W.run; r < W.run + W.runs; r++)
 
 const struct kind *kind_find(const char *name);
+
+/* For scenes: a call that waits for ever, from START on for DURATION, to be changed and then made. */
+struct run *world_add(int64_t start, int64_t duration);
+void world_call(struct run *run, int limit);
 void world_make(const struct kind *kind);
 void world_show(void);
 
@@ -77,12 +83,22 @@ void call_start(struct run *run, int limit);
 void command_is_executed(struct proc *p, char *const environment[]);
 _Noreturn void command_main(struct proc *p);
 void strangers_start(void);
+void blinker_start(int64_t duration);
 struct proc *actor_new(const char *name, uid_t uid, int limit, void (*body)(void *), void *argument);
 
 /* --- faults.c --- */
-void faults_make(void);
+void faults_reset(void);
+void faults_draw(void);
 void fault_happens(void);	/* the next one */
 bool fault_is_left(void);
+void fault_at(int64_t when, struct run *run, bool stop, int64_t pause);	/* PAUSE: until what was stopped goes on */
+
+/* --- scenes.c --- */
+void scene_stopfront(void);
+void scene_joinexec(void);
+void scene_firstpause(void);
+void scene_deaf(void);
+void scene_fullqueue(void);
 
 /* --- checks.c --- */
 bool name_is(const struct address *address, const char *suffix);

@@ -1,0 +1,70 @@
+/* Situations in which something was wrong once. Each is drawn anew for each seed, in such a way that many seeds would show it again. */
+#include "world.h"
+
+/* START, a little later. */
+static int64_t about(int64_t start, int64_t most)
+{
+	return start + (int64_t)rnd((uint32_t)(most / US)) * US;
+}
+
+/*
+ * The front of a line is stopped (Ctrl-Z), the second takes the lock past it, and while its command runs the first goes on: then two
+ * fronts appointed heirs.
+ */
+void scene_stopfront(void)
+{
+	struct run *front;
+
+	world_call(world_add(0, about(500 * MS, 100 * MS)), 1024);
+	front = world_add(about(50 * MS, 10 * MS), 50 * MS);
+	world_call(front, 1024);
+	world_call(world_add(about(100 * MS, 10 * MS), 1500 * MS), 1024);
+	for (int i = 3; i < 7; i++)
+		world_call(world_add(about(i * 50 * MS, 10 * MS), 50 * MS), 1024);
+	fault_at(about(400 * MS, 50 * MS), front, true, about(1500 * MS, 800 * MS));
+}
+
+/* Waiters come while a front executes its command: whoever joined a queue that only the new process still had lost its place. */
+void scene_joinexec(void)
+{
+	for (int i = 0; i < 5; i++)
+		world_call(world_add(about(0, 60 * US), about(0, 300 * US)), 1024);
+}
+
+/* The lock is bound for an instant, without listening: the pause of the front began with 8 ms instead of 1 ms. */
+void scene_firstpause(void)
+{
+	world_call(world_add(0, about(300 * US, 200 * US)), 1024);
+	world_call(world_add(100 * US, 0), 1024);
+	blinker_start(about(2500 * US, 1500 * US));	/* longer than the name of a command that has ended is tried in a row */
+}
+
+/* One of two holders greets nobody (-F), and is asked who it is at the moment at which the other one ends. */
+void scene_deaf(void)
+{
+	struct run *silent = world_add(0, 5 * S), *other = world_add(10 * MS, about(1000 * MS, 400 * MS)), *waiter = world_add(20 * MS, 0);
+
+	silent->becomes = true;
+	waiter->quiet = false;
+	silent->slots = other->slots = waiter->slots = 2;
+	world_call(silent, 1024);
+	world_call(other, 1024);
+	world_call(waiter, 1024);
+}
+
+/* Waiters that have given up fill the queue while the front and its heirs live: those who came next went alone, and overtook. */
+void scene_fullqueue(void)
+{
+	K.somaxconn = 3 + (int)rnd(3);
+	world_call(world_add(0, about(2500 * MS, 2000 * MS)), 1024);
+	for (int i = 1; i < 4; i++)
+		world_call(world_add(i * 10 * MS, 30 * MS), 1024);
+	for (int i = 4; i < 10; i++) {
+		struct run *impatient = world_add(about(i * 10 * MS, 5 * MS), 0);
+
+		impatient->limit = (20 + rnd(100)) * MS;
+		world_call(impatient, 1024);
+	}
+	for (int i = 10; i < 14; i++)
+		world_call(world_add(about(i * 50 * MS, 20 * MS), 30 * MS), 1024);
+}
