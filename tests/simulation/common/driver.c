@@ -70,6 +70,8 @@ static int read_option(struct driver_options *options, const char *name, const c
 		options->seed = strtoull(value, NULL, 10);
 	else if (!strcmp(name, "--kind"))
 		options->kind = value;
+	else if (!strcmp(name, "--until"))
+		options->until = value;
 	else if (!strcmp(name, "--jobs"))
 		options->jobs = atoi(value);
 	else
@@ -138,7 +140,11 @@ static void one_run(const struct simulation *simulation, const struct driver_opt
 	tally->runs++;
 	if (options->hash)
 		tally->hash += trace_hash();
-	if (what && count(tally, kind, what) <= SHOWN)
+	if (!what)
+		return;
+	if (options->until && strncmp(what, options->until, strlen(options->until)) != 0)
+		return;
+	if (count(tally, kind, what) <= SHOWN)
 		show(simulation, kind, seed, what);
 }
 
@@ -151,7 +157,7 @@ static void work(const struct simulation *simulation, const struct driver_option
 		if (options->seconds >= 0 && tally->runs % 16 == 0 && seconds() >= until)
 			break;
 		one_run(simulation, options, options->seed + (uint64_t)n, tally);
-		for (int i = 0; options->stop && i < options->jobs; i++)
+		for (int i = 0; (options->stop || options->until) && i < options->jobs; i++)
 			if (tallies[i].violations)
 				return;
 	}

@@ -8,6 +8,7 @@
  *   --trace        one run, and all that happens in it
  *   --jobs N       so many processes
  *   --stop         end at the first violation
+ *   --until RULE   count violations of this rule only, and end at the first
  *   --hash         print a hash of all traces: the same on every machine
  */
 #ifndef DRIVER_H
@@ -35,7 +36,7 @@ struct driver_options {
 	long runs;
 	double seconds;
 	uint64_t seed;
-	const char *kind;
+	const char *kind, *until;
 	int jobs;
 	bool stop, hash, trace;
 };

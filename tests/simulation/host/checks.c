@@ -187,6 +187,7 @@ void on_exec(struct proc *p)
 	W.free_since = 0;
 	p->in_critical = true;
 	run->exec_step = schedule.steps;
+	run->exec_time = K.now;
 	W.commands++;
 	if (run->proc->state == PROC_ALIVE)
 		check_calls(run->proc);

@@ -43,7 +43,7 @@ struct run {
 	/* What has become of it. */
 	bool ended, faulted, forked, keeper_killed, past;	/* PAST: it took the lock past a front that did not move */
 	int status;
-	int64_t started_at, ended_at, joined_at;
+	int64_t started_at, ended_at, joined_at, exec_time;
 	long join, join_last, joins;	/* when it joined the queue for the first and the last time, and how often */
 	long got, exec_step, start_step, calls_at_join;
 };

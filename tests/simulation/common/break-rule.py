@@ -1,0 +1,47 @@
+#!/usr/bin/python3
+"""Makes a source in which one rule is broken.
+
+usage: break-rule.py RULE SOURCES OUT
+
+RULE is a file of tests/simulation/*/broken:
+
+    rule 6: what it says, and what is done instead
+    file host-queue.c
+    kind kill2
+    shows ORDER
+    seeds 2000
+    <<<<
+    lines that are in the file once
+    ====
+    what stands there instead
+    >>>>
+
+with as many of the last part as needed. The source is looked for below the directory SOURCES and written to OUT under its own name.
+Prints its path, the kind of world, which violation it is, and in how many seeds it must be found. Lines that are not there, or twice, are an error.
+"""
+import pathlib
+import re
+import sys
+
+
+def main(rule, sources, out):
+    text = pathlib.Path(rule).read_text()
+    head = dict(line.split(' ', 1) for line in text.split('<<<<\n')[0].splitlines())
+    # Other programs of the tree have a main.c, too, further down.
+    found = sorted(pathlib.Path(sources).rglob(head['file']), key=lambda path: len(path.parts))
+    if not found or (len(found) > 1 and len(found[1].parts) == len(found[0].parts)):
+        sys.exit(f'{rule}: {len(found)} sources are called {head["file"]}')
+    source = found[0].read_text()
+    edits = re.findall(r'<<<<\n(.*?)====\n(.*?)>>>>\n', text, re.S)
+    if not edits:
+        sys.exit(f'{rule}: changes nothing')
+    for old, new in edits:
+        if source.count(old) != 1:
+            sys.exit(f'{rule}: is {source.count(old)} times in {found[0]}:\n{old}')
+        source = source.replace(old, new)
+    to = pathlib.Path(out) / found[0].name
+    to.write_text(source)
+    print(to, head['kind'], head['shows'], head['seeds'])
+
+
+main(*sys.argv[1:])
