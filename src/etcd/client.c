@@ -18,6 +18,9 @@
 /* An attempt, as long as nothing shorter is needed. */
 #define ATTEMPT_LIMIT (2 * NS_PER_S)
 
+/* However little time is left, an attempt has this much of it. */
+#define LEAST_ATTEMPT (100 * NS_PER_MS)
+
 #define LARGEST_ANSWER (256U << 20)
 
 /* A resolver that has hung is not asked for the same name again before: each time one more thread waits for it. */
@@ -246,6 +249,14 @@ static char *url_of(const struct client *client, size_t endpoint, const char *pa
 	return memory_format("%s%s", client->config->endpoints[endpoint], path);
 }
 
+/* Too little of it would take an endpoint that is well for one that is silent. */
+static int64_t time_for_attempt(const struct client *client)
+{
+	const int64_t left = client->limit - now();
+
+	return deadline_earlier(client->attempt, left < LEAST_ATTEMPT ? LEAST_ATTEMPT : left);
+}
+
 /* Begins a call of PATH at ENDPOINT. */
 static void begin(struct client *client, struct transfer *transfer, CURL *easy, struct curl_slist *headers, size_t endpoint, const char *path,
 		  const char *body)
@@ -255,7 +266,7 @@ static void begin(struct client *client, struct transfer *transfer, CURL *easy, 
 	*transfer = (struct transfer){ .easy = easy };
 	set_up(client, easy, url, headers);
 	free(url);
-	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)(client->attempt / NS_PER_MS));
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)(time_for_attempt(client) / NS_PER_MS));
 	curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, body);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, keep);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer->bytes);
@@ -345,6 +356,45 @@ void client_call_both(struct client *client, const char *first_path, json_t *fir
 		answer_fail(second, CODE_STOPPED, memory_string("stopped"));
 	free(first_text);
 	free(second_text);
+}
+
+static bool are_done(const struct transfer *transfers, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (transfers[i].easy && !transfers[i].done)
+			return false;
+	return true;
+}
+
+void client_call_each(struct client *client, const char *path, json_t *const *bodies, struct answer *answers, size_t n)
+{
+	struct transfer *transfers = memory_get((n + 1) * sizeof *transfers);
+
+	for (size_t i = 0; i < n; i++) {
+		CURL *easy = curl_easy_init();
+		char *text = json_dumps(bodies[i], JSON_COMPACT);
+
+		json_decref(bodies[i]);
+		answers[i] = (struct answer){ .endpoint = client->endpoint, .sent = now() };
+		transfers[i] = (struct transfer){ .easy = NULL };
+		if (easy)
+			begin(client, &transfers[i], easy, client->headers, client->endpoint, path, text ? text : "{}");
+		free(text);
+	}
+	for (;;) {
+		move(client);
+		if (are_done(transfers, n) || attend(client))
+			break;
+		rest(client, DEADLINE_NEVER);
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (transfers[i].easy)
+			end(client, &transfers[i], &answers[i]);
+		else
+			answer_fail(&answers[i], CODE_NO_ANSWER, memory_string("out of memory"));
+		curl_easy_cleanup(transfers[i].easy);
+	}
+	free(transfers);
 }
 
 static void set_headers(const struct client *client, struct curl_slist **headers)
@@ -632,7 +682,7 @@ char *client_open(struct client *client, const struct config *config)
 {
 	bool tls = false;
 
-	*client = (struct client){ .config = config, .attempt = ATTEMPT_LIMIT, .due = DEADLINE_NEVER };
+	*client = (struct client){ .config = config, .attempt = ATTEMPT_LIMIT, .limit = DEADLINE_NEVER, .due = DEADLINE_NEVER };
 	for (size_t i = 0; i < config->n; i++)
 		tls = tls || !strncmp(config->endpoints[i], "https:", 6);
 	/* The TLS library is prepared whether it is needed or not; its configuration takes it as long as a request (measured: 0.8 ms). */

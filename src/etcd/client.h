@@ -27,6 +27,7 @@ struct client {
 	bool no_users;			/* they were not switched on when we asked */
 	size_t endpoint;		/* the one that has answered last: it is tried first */
 	int64_t attempt;		/* ns: so long one endpoint may take */
+	int64_t limit;			/* and no longer than until then, whatever is called (CLOCK_BOOTTIME, ns) */
 	uint64_t cluster;		/* its id; 0: not known yet */
 	bool wrong_cluster;		/* an endpoint belongs to another */
 	bool retried;			/* the last call was sent more than once: an earlier try of it may have done what it asks for */
@@ -68,6 +69,9 @@ void client_call(struct client *client, const char *path, json_t *body, int64_t 
  */
 void client_call_both(struct client *client, const char *first_path, json_t *first_body, struct answer *first,
 		      const char *second_path, json_t *second_body, struct answer *second);
+
+/* Calls PATH with each of the N BODIES (which are taken), likewise. ANSWERS has room for as many. */
+void client_call_each(struct client *client, const char *path, json_t *const *bodies, struct answer *answers, size_t n);
 
 /*
  * Asks all endpoints at once for their versions and clusters, while other calls go on. The answers are taken in by client_surveyed(),

@@ -16,6 +16,7 @@
  *     base64.c         keys and values in them
  *     identity.c       who we are for those who look at the lock
  *   take.c           taking the lock, waiting for it
+ *     place.c          our place in the line, and those before us
  *     entry.c          an entry of the queue
  *     queue.c          who of those in line may have the lock
  *   hold.c           keeping it, giving it back

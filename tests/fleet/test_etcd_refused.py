@@ -10,7 +10,7 @@ from fleet import DEADLINE, environment_of, helper_of, release, said, wait_for
 from gateway import fails, hang
 from test_etcd_wait import wait_renewed
 
-QUICK = {"ETCDCTL_COMMAND_TIMEOUT": "700ms", "ETCDCTL_DIAL_TIMEOUT": "500ms"}
+QUICK = {"ETCDCTL_COMMAND_TIMEOUT": "3s", "ETCDCTL_DIAL_TIMEOUT": "500ms"}
 SECRETS = (PASSWORD, "a secret", "another secret", "root's")
 
 

@@ -41,6 +41,7 @@ static const char *const properties[] = {
 	"who has it or may have it is shown as a holder",
 	"of those who cannot have it nobody is shown as one but who waits for another to choose its slot",
 	"with --queue all are counted but the holders",
+	"one that vanishes while it holds the lock can have been lost, for all behind it but those that share the lock with it",
 };
 
 static void note(unsigned property, bool holds, const struct mix *mix, size_t who)
@@ -172,6 +173,23 @@ static void check_shown(const struct mix *mix)
 	note(11, queue_count(entries, n, &first) == n - shown && (n == shown) == !first, mix, 0);
 }
 
+/* WHO holds the lock, and vanishes: those behind it that wait have seen it when it waited. */
+static void check_lost(const struct mix *mix, size_t who)
+{
+	struct entry before[MOST], gone = kinds[mix->kind[who]];
+	struct mix other = *mix;
+
+	gone.created = who + 1;
+	other.fate[who] = GONE;
+	for (size_t i = who + 1; i < mix->n; i++) {
+		const struct entry *ours = &kinds[mix->kind[i]];
+		bool both_share = ours->mode == ENTRY_SHARED && gone.mode == ENTRY_SHARED;
+
+		if (mix->fate[i] == WAITS && !ours->foreign)
+			note(12, queue_can_be_lost(ours, &gone, before, present(&other, i, before, NULL)) == !both_share, mix, i);
+	}
+}
+
 static bool seen[FATES * FATES * FATES * FATES * FATES];
 static unsigned long states;
 
@@ -195,6 +213,8 @@ static void follow(struct mix *mix)
 			continue;
 		if (first == mix->n)
 			first = i;
+		if (has_it(mix, i))
+			check_lost(mix, i);
 		if (fate == WAITS && !kinds[mix->kind[i]].foreign) {
 			enum queue_verdict verdict = judge(mix, i, &slot);
 
@@ -281,9 +301,46 @@ static void single_rules(void)
 	ok(MOST_SLOTS >= 3, "as many slots as that are possible");
 }
 
+/* OURS saw GONE, the third in line, which vanished; AT is the place of the one BEFORE it that is left (0: nobody). */
+static bool can_be_lost(const struct entry *ours, struct entry gone, struct entry before, unsigned at)
+{
+	gone.created = 3;
+	before.created = at;
+	return queue_can_be_lost(ours, &gone, &before, at ? 1 : 0);
+}
+
+static struct entry in_state(struct entry entry, enum entry_state state)
+{
+	entry.state = state;
+	return entry;
+}
+
+static void lost_rules(void)
+{
+	const struct entry x = kinds[0], s = kinds[1], n2 = kinds[3], f = kinds[5];
+	const struct entry x_held = in_state(x, ENTRY_HELD), s_held = in_state(s, ENTRY_HELD), n_held = in_state(n2, ENTRY_HELD);
+
+	ok(can_be_lost(&x, x, x, 0), "nobody is left: a waiter can have held the lock since it was seen");
+	ok(can_be_lost(&x, f, x, 0), "so can what is not known");
+	ok(!can_be_lost(&x, in_state(x, ENTRY_KEPT), x, 0), "the command of one that is kept has ended");
+	ok(!can_be_lost(&x, x, x_held, 1), "a waiter that gave up behind the holder has not held it");
+	ok(!can_be_lost(&x, x, x, 1), "nor behind another waiter");
+	ok(!can_be_lost(&x, s, f, 1), "nor behind what is not known");
+	ok(can_be_lost(&x, s, s_held, 1), "one of those that share can have");
+	ok(can_be_lost(&x, n2, n_held, 1), "one of those with slots can have");
+	ok(!can_be_lost(&x, x, x_held, 4), "the one that took the lock after it stands back");
+	ok(can_be_lost(&x, x, x, 4), "one that only waits does not");
+	ok(can_be_lost(&s, x, s_held, 4), "we do not wait for one that shares the lock with us");
+	ok(!can_be_lost(&x, x, s_held, 4), "but for one that does not");
+	ok(!can_be_lost(&s, s, x, 0), "those that share do not stand back for each other");
+	ok(can_be_lost(&n2, n2, n_held, 1), "those with slots do: it may be the same slot");
+	ok(can_be_lost(&s, x, x, 0) && can_be_lost(&s, f, x, 0), "those that share stand back for all others");
+}
+
 int main(void)
 {
 	single_rules();
+	lost_rules();
 	all_mixes();
 	return tap_done();
 }
