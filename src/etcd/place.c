@@ -8,6 +8,7 @@
 #include "../guard.h"
 #include "../memory.h"
 #include "queue.h"
+#include "say.h"
 
 /* This many of those at the head of a line are looked at to see which of them hold the lock. */
 #define HEAD 16
@@ -29,21 +30,29 @@ bool place_needs_all(const struct session *session)
 	return session->arguments->mode != ENTRY_EXCLUSIVE || session->arguments->queue > 0;
 }
 
-/* --- the line ---------------------------------------------------------------------------------------------------------------- */
+/* --- the line --------------------------------------------------------------------------------- */
 
 /* The operations that tell of the line; CREATED is our place, or 0 if it is not known yet. */
 static json_t *look_operations(const struct session *session, bool all, uint64_t created)
 {
-	json_t *list = list_of(operation("request_range", request_range(&session->own, ORDER_NONE, 0, 0)), NULL);
+	json_t *list = list_of(
+		operation("request_range", request_range(&session->own, ORDER_NONE, 0, 0)), NULL);
 
-	json_array_append_new(list, operation("request_range", request_range(&session->prefix, ORDER_OLDEST, all ? 0 : HEAD, created)));
+	json_array_append_new(
+		list, operation("request_range", request_range(&session->prefix, ORDER_OLDEST,
+							       all ? 0 : HEAD, created)));
 	/* Without our place: ourselves and the one before. */
 	if (!all)
-		json_array_append_new(list, operation("request_range", request_range(&session->prefix, ORDER_NEWEST, created ? 1 : 2, created)));
+		json_array_append_new(list, operation("request_range",
+						      request_range(&session->prefix, ORDER_NEWEST,
+								    created ? 1 : 2, created)));
 	return list;
 }
 
-/* All entries that BODY, the answer to a transaction with look_operations(), tells of: ours as well, and some of them twice. */
+/*
+ * All entries that BODY, the answer to a transaction with look_operations(), tells of: ours as
+ * well, and some of them twice.
+ */
 static struct entries read_ranges(const json_t *body)
 {
 	json_t *kvs = json_array(), *response;
@@ -51,7 +60,8 @@ static struct entries read_ranges(const json_t *body)
 	size_t i;
 
 	json_array_foreach(json_object_get(body, "responses"), i, response) {
-		json_array_extend(kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
+		json_array_extend(
+			kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
 	}
 	entries_read(&all, kvs);
 	json_decref(kvs);
@@ -66,7 +76,8 @@ static char *read_line(struct session *session, struct place *place, const json_
 
 	/* Each operation has its answer, though it may be empty. */
 	if (json_array_size(json_object_get(body, "responses")) < 2)
-		return memory_format("%s does not answer as etcd does", session->config.endpoints[session->client.endpoint]);
+		return memory_format("%s does not answer as etcd does",
+				     session->config.endpoints[session->client.endpoint]);
 	all = read_ranges(body);
 	entries_free(&place->before);
 	place->before = (struct entries){ .all = memory_get((all.n + 1) * sizeof *all.all) };
@@ -107,7 +118,7 @@ static char *value_in(struct session *session, enum entry_state state)
 	return entry_value(&session->entry);
 }
 
-/* --- rule 4: what has become of those before us ------------------------------------------------------------------------------ */
+/* --- rule 4: what has become of those before us ----------------------------------------------- */
 
 /* Whether ANSWER tells that its lease lives. */
 static bool is_alive(const struct answer *answer)
@@ -128,7 +139,8 @@ static bool all_live(struct session *session, const uint64_t *leases, size_t n, 
 	for (size_t i = 0; i < n; i++) {
 		if (live && answers[i].code != CODE_OK && answers[i].code != CODE_STOPPED) {
 			answer_free(&answers[i]);
-			client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(leases[i]), limit, &answers[i]);
+			client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(leases[i]),
+				    limit, &answers[i]);
 		}
 		live = live && is_alive(&answers[i]);
 		answer_free(&answers[i]);
@@ -136,13 +148,17 @@ static bool all_live(struct session *session, const uint64_t *leases, size_t n, 
 	return live;
 }
 
-/* Asks for the N LEASES of those that may have been lost. Whoever has let go in good order leaves its lease behind. */
+/*
+ * Asks for the N LEASES of those that may have been lost. Whoever has let go in good order leaves
+ * its lease behind.
+ */
 static void ask(struct session *session, struct place *place, const uint64_t *leases, size_t n)
 {
 	const int64_t noticed = session_now();
 
 	for (size_t i = 0; i < n; i += AT_ONCE)
-		if (!all_live(session, leases + i, n - i < AT_ONCE ? n - i : AT_ONCE, noticed + ASK_LIMIT)) {
+		if (!all_live(session, leases + i, n - i < AT_ONCE ? n - i : AT_ONCE,
+			      noticed + ASK_LIMIT)) {
 			place->delay = noticed + LOCK_DELAY;
 			return;
 		}
@@ -186,12 +202,13 @@ static char *read_on(struct session *session, struct place *place, const json_t 
 	return text;
 }
 
-/* --- looking ----------------------------------------------------------------------------------------------------------------- */
+/* --- looking ---------------------------------------------------------------------------------- */
 
 /* If all that was read of the head hold the lock, there may be more that do. */
 static char *look_at_all_holders(struct session *session, struct place *place)
 {
-	if (place->wide || place_needs_all(session) || place->before.n < HEAD || !queue_holds(place->before.all, HEAD - 1))
+	if (place->wide || place_needs_all(session) || place->before.n < HEAD ||
+	    !queue_holds(place->before.all, HEAD - 1))
 		return NULL;
 	place->wide = true;
 	return place_look(session, place);
@@ -199,17 +216,20 @@ static char *look_at_all_holders(struct session *session, struct place *place)
 
 char *place_look(struct session *session, struct place *place)
 {
-	json_t *operations = look_operations(session, place->wide || place_needs_all(session), session->created);
+	json_t *operations =
+		look_operations(session, place->wide || place_needs_all(session), session->created);
 	struct answer answer;
 	char *text;
 
-	client_call(&session->client, PATH_TXN, request_txn(list_of(NULL), operations, list_of(NULL)), session->client.limit, &answer);
+	client_call(&session->client, PATH_TXN,
+		    request_txn(list_of(NULL), operations, list_of(NULL)), session->client.limit,
+		    &answer);
 	text = answer.code == CODE_OK ? read_on(session, place, answer.body) : take_text(&answer);
 	answer_free(&answer);
 	return text ? text : look_at_all_holders(session, place);
 }
 
-/* --- entering the line ------------------------------------------------------------------------------------------------------- */
+/* --- entering the line ------------------------------------------------------------------------ */
 
 /* Rule 1: the transaction. */
 static json_t *entry_request(struct session *session)
@@ -218,13 +238,19 @@ static json_t *entry_request(struct session *session)
 	char *waits = value_in(session, ENTRY_WAITS), *held = value_in(session, ENTRY_HELD);
 	json_t *failure = look_operations(session, place_needs_all(session), 0), *put, *request;
 
-	/* Whoever does not wait has no place in line; but whether a try before this one has taken the lock is seen by its key. */
+	/*
+	 * Whoever does not wait has no place in line; but whether a try before this one has taken
+	 * the lock is seen by its key.
+	 */
 	if (!tries) {
-		put = request_txn(list_of(compare_created(&session->own, "EQUAL", 0), NULL), list_of(operation_put(&session->own, waits, session->lease), NULL),
-				  list_of(NULL));
+		put = request_txn(
+			list_of(compare_created(&session->own, "EQUAL", 0), NULL),
+			list_of(operation_put(&session->own, waits, session->lease), NULL),
+			list_of(NULL));
 		json_array_insert_new(failure, 0, operation("request_txn", put));
 	}
-	request = request_txn(list_of(compare_created(&session->prefix, "EQUAL", 0), NULL), list_of(operation_put(&session->own, held, session->lease), NULL),
+	request = request_txn(list_of(compare_created(&session->prefix, "EQUAL", 0), NULL),
+			      list_of(operation_put(&session->own, held, session->lease), NULL),
 			      failure);
 	free(held);
 	free(waits);
@@ -239,7 +265,8 @@ static char *entered(struct session *session, struct place *place, struct answer
 	if (answer->code != CODE_OK) {
 		text = take_text(answer);
 	} else if (json_is_true(json_object_get(answer->body, "succeeded"))) {
-		session->created = session->modified = session->token = session->revision = header_number(answer->body, "revision");
+		session->created = session->modified = session->token = session->revision =
+			header_number(answer->body, "revision");
 	} else {
 		text = read_line(session, place, answer->body);
 	}
@@ -249,8 +276,8 @@ static char *entered(struct session *session, struct place *place, struct answer
 }
 
 /*
- * Both are asked for at the same time, once: mostly the lease is there when the transaction comes; if not, it is refused, and asked for
- * again.
+ * Both are asked for at the same time, once: mostly the lease is there when the transaction comes;
+ * if not, it is refused, and asked for again.
  */
 char *place_enter(struct session *session, struct place *place)
 {
@@ -260,7 +287,8 @@ char *place_enter(struct session *session, struct place *place)
 
 	session_new_place(session);
 	if (!session->config.user) {
-		client_call_both(&session->client, PATH_GRANT, session_grant_request(session), &lease, PATH_TXN, entry_request(session), &key);
+		client_call_both(&session->client, PATH_GRANT, session_grant_request(session),
+				 &lease, PATH_TXN, entry_request(session), &key);
 		session->doubtful = session->client.retried;
 		/* A key that is bound to the lease shows that it is there. */
 		if (key.code == CODE_OK && lease.code != CODE_OK)
@@ -268,18 +296,24 @@ char *place_enter(struct session *session, struct place *place)
 	}
 	if (lease.code != CODE_OK && lease.code != CODE_PRECONDITION) {
 		answer_free(&lease);
-		client_call(&session->client, PATH_GRANT, session_grant_request(session), limit, &lease);
+		client_call(&session->client, PATH_GRANT, session_grant_request(session), limit,
+			    &lease);
 	}
 	text = session_granted(session, &lease);
 	if (!text && key.code != CODE_OK) {
 		/* The lease was not there yet: that is an answer. */
-		session->doubtful = session->doubtful || (key.code != CODE_NOT_FOUND && !session->config.user);
+		session->doubtful =
+			session->doubtful || (key.code != CODE_NOT_FOUND && !session->config.user);
 		answer_free(&key);
 		client_call(&session->client, PATH_TXN, entry_request(session), limit, &key);
 		session->doubtful = session->doubtful || session->client.retried;
-		/* A member that does not know it now is of another cluster, perhaps: an error does not say of which. */
+		/*
+		 * A member that does not know it now is of another cluster, perhaps: an error does
+		 * not say of which.
+		 */
 		if (key.code == CODE_NOT_FOUND)
-			text = session_surveyed(session, deadline_earlier(limit, session_now() + SURVEY_LIMIT));
+			text = session_surveyed(
+				session, deadline_earlier(limit, session_now() + SURVEY_LIMIT));
 	}
 	place->entered = session_now();
 	if (!text)
@@ -288,26 +322,36 @@ char *place_enter(struct session *session, struct place *place)
 	return text;
 }
 
-/* --- taking the lock --------------------------------------------------------------------------------------------------------- */
+/* --- taking the lock -------------------------------------------------------------------------- */
 
 /* Rule 2: the transaction. */
 static json_t *acquire_request(struct session *session, const struct place *place, unsigned slot)
 {
-	/* As it was read: else a write of ours whose answer is on its way has taken the lock before, or somebody has handed it over. */
-	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), compare_modified(&session->own, session->modified), NULL), *request;
+	/*
+	 * As it was read: else a write of ours whose answer is on its way has taken the lock
+	 * before, or somebody has handed it over.
+	 */
+	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created),
+				  compare_modified(&session->own, session->modified), NULL),
+	       *request;
 	char *value;
 
 	session->entry.slot = slot;
 	value = value_in(session, ENTRY_HELD);
 	if (session->arguments->mode == ENTRY_EXCLUSIVE)
-		json_array_append_new(compare, compare_created(&session->prefix, "GREATER", session->created - 1));
+		json_array_append_new(compare, compare_created(&session->prefix, "GREATER",
+							       session->created - 1));
 	request = request_txn(compare, list_of(operation_put(&session->own, value, 0), NULL),
-			      look_operations(session, place->wide || place_needs_all(session), session->created));
+			      look_operations(session, place->wide || place_needs_all(session),
+					      session->created));
 	free(value);
 	return request;
 }
 
-/* Rule 2: nobody that matters was before us when we looked. What is still to be asked (rule 4) is asked at the same time. */
+/*
+ * Rule 2: nobody that matters was before us when we looked. What is still to be asked (rule 4) is
+ * asked at the same time.
+ */
 char *place_acquire(struct session *session, struct place *place, unsigned slot)
 {
 	struct answer answer = { .code = CODE_NO_ANSWER }, lease;
@@ -315,7 +359,8 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 	char *text = NULL;
 
 	if (place->to_ask) {
-		client_call_both(&session->client, PATH_TXN, json_incref(body), &answer, PATH_TIME_TO_LIVE, request_lease(place->to_ask), &lease);
+		client_call_both(&session->client, PATH_TXN, json_incref(body), &answer,
+				 PATH_TIME_TO_LIVE, request_lease(place->to_ask), &lease);
 		if (!is_alive(&lease))
 			ask(session, place, &place->to_ask, 1);
 		answer_free(&lease);
@@ -324,40 +369,90 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 	/* It can be repeated, as often as needed. */
 	if (answer.code != CODE_OK) {
 		answer_free(&answer);
-		client_call(&session->client, PATH_TXN, json_incref(body), session->client.limit, &answer);
+		client_call(&session->client, PATH_TXN, json_incref(body), session->client.limit,
+			    &answer);
 	}
 	json_decref(body);
 	if (answer.code != CODE_OK)
 		text = take_text(&answer);
 	else if (json_is_true(json_object_get(answer.body, "succeeded")))
-		session->token = session->modified = session->revision = header_number(answer.body, "revision");
+		session->token = session->modified = session->revision =
+			header_number(answer.body, "revision");
 	else
 		text = read_on(session, place, answer.body);
 	answer_free(&answer);
 	return text ? text : look_at_all_holders(session, place);
 }
 
-/* --- giving the place back --------------------------------------------------------------------------------------------------- */
+/* --- what me-only is told --------------------------------------------------------------------- */
+
+void place_tell(struct session *session, const char *word, const struct entry *entry, bool timeout,
+		unsigned all_slots)
+{
+	struct line line;
+
+	say(&line, word);
+	if (timeout)
+		say_number(&line, "timeout", 1);
+	if (entry)
+		entry_describe(entry, &session->me, "", &line);
+	else
+		say_pair(&line, "other", "one that was lost a moment ago");
+	if (all_slots)
+		say_number(&line, "slots", all_slots);
+	say_end(&line);
+	session->asked = session_now();
+}
+
+void place_tell_full(struct session *session, const struct place *place, size_t waiters,
+		     const struct entry *first)
+{
+	struct line line;
+
+	say(&line, "full");
+	say_number(&line, "waiters", waiters);
+	entry_describe(first, &session->me, "", &line);
+	if (place->before.n > 0)
+		entry_describe(&place->before.all[0], &session->me, "holder-", &line);
+	say_end(&line);
+}
+
+const struct entry *place_find_own(const struct session *session, const struct place *place)
+{
+	for (size_t i = 0; i < place->before.n; i++)
+		if (queue_holds(place->before.all, i) &&
+		    identity_is_above(&place->before.all[i].who, &session->me,
+				      session->arguments->pid))
+			return &place->before.all[i];
+	return NULL;
+}
+
+/* --- giving the place back -------------------------------------------------------------------- */
 
 /*
- * Deletes our key, as it was read if AS_IT_WAS. Its lease is left to lapse, so that those who ask for it see that nobody was lost; but a
- * request that may still be under way would make the key again. Returns whether the lock was handed over to us, so that it was not deleted.
+ * Deletes our key, as it was read if AS_IT_WAS. Its lease is left to lapse, so that those who ask
+ * for it see that nobody was lost; but a request that may still be under way would make the key
+ * again. Returns whether the lock was handed over to us, so that it was not deleted.
  */
 static bool delete_own(struct session *session, bool as_it_was)
 {
-	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), NULL), *request;
+	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), NULL),
+	       *request;
 	struct entries own = { .n = 0 };
 	struct answer answer;
 	bool ours;
 
 	if (as_it_was)
 		json_array_append_new(compare, compare_modified(&session->own, session->modified));
-	request = request_txn(compare, list_of(operation_delete(&session->own), NULL),
-			      list_of(operation("request_range", request_range(&session->own, ORDER_NONE, 0, 0)), NULL));
+	request = request_txn(
+		compare, list_of(operation_delete(&session->own), NULL),
+		list_of(operation("request_range", request_range(&session->own, ORDER_NONE, 0, 0)),
+			NULL));
 	client_call(&session->client, PATH_TXN, request, session->client.limit, &answer);
 	if (answer.code == CODE_OK)
 		own = read_ranges(answer.body);
-	ours = as_it_was && own.n == 1 && own.all[0].created == session->created && own.all[0].state == ENTRY_HELD;
+	ours = as_it_was && own.n == 1 && own.all[0].created == session->created &&
+	       own.all[0].state == ENTRY_HELD;
 	if (ours)
 		session->granted = own.all[0].modified;
 	else if (answer.code == CODE_OK && !session->doubtful)
@@ -370,15 +465,20 @@ static bool delete_own(struct session *session, bool as_it_was)
 bool place_leave(struct session *session, const struct place *place)
 {
 	session->client.limit = session_now() + LEAVE_LIMIT;
-	return place->ours_is_there && session->created && !session->token && delete_own(session, true);
+	return place->ours_is_there && session->created && !session->token &&
+	       delete_own(session, true);
 }
 
 void place_give_back(struct session *session, const struct place *place)
 {
 	session->client.limit = session_now() + LEAVE_LIMIT;
 	client_unwatch(&session->client);
-	/* A holder that stands back leaves that to those who come next: an ended lease tells them so. */
-	if (session->created && (!session->token || (!place->to_ask && session_now() >= place->delay)))
+	/*
+	 * A holder that stands back leaves that to those who come next: an ended lease tells them
+	 * so.
+	 */
+	if (session->created &&
+	    (!session->token || (!place->to_ask && session_now() >= place->delay)))
 		(void)delete_own(session, false);
 	session_revoke(session);
 }

@@ -67,13 +67,16 @@ enum queue_verdict queue_judge(const struct entry *ours, const struct entry *bef
 /* Whether both may hold the lock at the same time. */
 static bool go_together(const struct entry *a, const struct entry *b)
 {
-	return (wants(a, ENTRY_SHARED) && wants(b, ENTRY_SHARED)) || (wants(a, ENTRY_SLOTS) && wants(b, ENTRY_SLOTS));
+	return (wants(a, ENTRY_SHARED) && wants(b, ENTRY_SHARED)) ||
+	       (wants(a, ENTRY_SLOTS) && wants(b, ENTRY_SLOTS));
 }
 
-bool queue_can_be_lost(const struct entry *ours, const struct entry *gone, const struct entry *before, size_t n)
+bool queue_can_be_lost(const struct entry *ours, const struct entry *gone,
+		       const struct entry *before, size_t n)
 {
 	/* Its command had ended; and to share the lock with one that still runs does no harm. */
-	if (gone->state == ENTRY_KEPT || (wants(ours, ENTRY_SHARED) && wants(gone, ENTRY_SHARED)))
+	if (gone->state == ENTRY_KEPT ||
+	    (wants(ours, ENTRY_SHARED) && wants(gone, ENTRY_SHARED)))
 		return false;
 	for (size_t i = 0; i < n; i++) {
 		if (go_together(&before[i], gone))
@@ -81,7 +84,7 @@ bool queue_can_be_lost(const struct entry *ours, const struct entry *gone, const
 		/* As long as that one was before it, it cannot have held the lock. */
 		if (before[i].created < gone->created)
 			return false;
-		/* When that one took the lock it was gone: so that one stands back, and we wait for that one. */
+		/* When that one took the lock it was gone: that one stands back, and we wait for it. */
 		if (has_it(&before[i]) && !go_together(&before[i], ours))
 			return false;
 	}

@@ -26,10 +26,11 @@ enum queue_verdict {
 enum queue_verdict queue_judge(const struct entry *ours, const struct entry *before, size_t n, const struct entry **blocker, unsigned *slot);
 
 /*
- * Whether GONE, which was before OURS and is not any more, can have been lost a moment ago, while it held the lock: so that OURS must not
- * start. GONE is as it was last seen; BEFORE are those that are left.
+ * Whether GONE, which was before OURS and is not any more, can have been lost a moment ago while it
+ * held the lock, so that OURS must not start. GONE is as it was last seen; BEFORE, those left.
  */
-bool queue_can_be_lost(const struct entry *ours, const struct entry *gone, const struct entry *before, size_t n);
+bool queue_can_be_lost(const struct entry *ours, const struct entry *gone,
+		       const struct entry *before, size_t n);
 
 /* How many of the first N entries wait that said --queue; *FIRST is the first of them. */
 size_t queue_count(const struct entry *entries, size_t n, const struct entry **first);

@@ -1,19 +1,25 @@
 /*
  * Taking the lock.
  *
- *  1. Our key is put into the queue by one transaction, if it is not there yet: so it can be repeated when an answer was lost. If the
- *     queue is empty the same transaction takes the lock: a plain start is one grant and one transaction.
- *  2. The lock is taken by ONE write, which compares that our key is there and, for an exclusive lock, that nobody is before it. A read
- *     is no proof: a waiter whose lease has died would start. The revision of that write is the token. Where an exclusive holder knows
- *     who is next, it makes that write for it (hold.c, rule 5).
- *  3. A waiter watches one key before it, and reads that key with each renewal, and the queue with some: a server can lose an event.
- *  4. When an entry that was before us and can have held the lock (queue.h) has vanished, its lease is asked for. If it lives, its owner
- *     has let go. If it has ended, its owner was lost and may need a moment to end its command: the lock is not used before LOCK_DELAY
- *     has passed. It may be taken before: those behind us then wait for us.
- *  5. A lease whose time has passed is not used any more: a new one, with a new place at the end of the queue. That one goes the whole
- *     way again, from STEP_ENTER on.
- *  6. A place is given back by deleting its key as it was read: if that fails the lock was handed over to us, and is used.
- *  7. There is one limit for all: the end of -w, or that of the time in which a start is tried. What is under way then gets a moment.
+ *  1. Our key is put into the queue by one transaction, if it is not there yet: so it can be
+ *     repeated when an answer was lost. If the queue is empty the same transaction takes the lock:
+ *     a plain start is one grant and one transaction.
+ *  2. The lock is taken by ONE write, which compares that our key is there and, for an exclusive
+ *     lock, that nobody is before it. A read is no proof: a waiter whose lease has died would
+ *     start. The revision of that write is the token. Where an exclusive holder knows who is next,
+ *     it makes that write for it (hold.c, rule 5).
+ *  3. A waiter watches one key before it, and reads that key with each renewal, and the queue with
+ *     some: a server can lose an event.
+ *  4. When an entry that was before us and can have held the lock (queue.h) has vanished, its lease
+ *     is asked for. If it lives, its owner has let go. If it has ended, its owner was lost and may
+ *     need a moment to end its command: the lock is not used before LOCK_DELAY has passed. It may
+ *     be taken before: those behind us then wait for us.
+ *  5. A lease whose time has passed is not used any more: a new one, with a new place at the end of
+ *     the queue. That one goes the whole way again, from STEP_ENTER on.
+ *  6. A place is given back by deleting its key as it was read: if that fails the lock was handed
+ *     over to us, and is used.
+ *  7. There is one limit for all: the end of -w, or that of the time in which a start is tried.
+ *     What is under way then gets a moment.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -41,7 +47,10 @@
 /* A place that is lost sooner is not entered again at once. */
 #define SHORT_STAY (1 * NS_PER_S)
 
-/* Rule 7: for a look at the queue, and for a lock that is taken just before the end of -w. me-only waits for some seconds more. */
+/*
+ * Rule 7: for a look at the queue, and for a lock that is taken just before the end of -w. me-only
+ * waits for some seconds more.
+ */
 #define LAST_LOOK (500 * NS_PER_MS)
 #define LAST_TAKE (3 * NS_PER_S)
 
@@ -50,16 +59,16 @@
 
 /* What is to be done next. */
 enum step {
-	STEP_ENTER,	/* a place in line is to be had: the first one, or a new one */
-	STEP_JUDGE,	/* more is known of the queue */
-	STEP_WAIT,	/* nothing is to be done before something changes */
-	STEP_STOPPED,	/* me-only is stopped */
-	STEP_CONFIRM,	/* the lock is ours */
-	STEP_READY,	/* and may be used */
-	STEP_OVER,	/* it is not to be had: me-only knows */
+	STEP_ENTER, /* a place in line is to be had: the first one, or a new one */
+	STEP_JUDGE, /* more is known of the queue */
+	STEP_WAIT, /* nothing is to be done before something changes */
+	STEP_STOPPED, /* me-only is stopped */
+	STEP_CONFIRM, /* the lock is ours */
+	STEP_READY, /* and may be used */
+	STEP_OVER, /* it is not to be had: me-only knows */
 };
 
-/* --- time: rule 7 ------------------------------------------------------------------------------------------------------------ */
+/* --- time: rule 7 ----------------------------------------------------------------------------- */
 
 static int64_t end_of_time(const struct session *session)
 {
@@ -79,53 +88,13 @@ static int64_t limit_of(const struct session *session, enum step step)
 	/* A start, also that of a wait. */
 	if (!session->wait_until || !session->was_in_line)
 		return session->try_until;
-	return session->wait_until > DEADLINE_NEVER - more ? DEADLINE_NEVER : session->wait_until + more;
+	return session->wait_until > DEADLINE_NEVER - more ? DEADLINE_NEVER
+							   : session->wait_until + more;
 }
 
-/* --- what me-only is told ---------------------------------------------------------------------------------------------------- */
+/* --- the end without the lock ----------------------------------------------------------------- */
 
-/* ALL_SLOTS: so many there are, and all are in use; 0: that is not so. */
-static void tell(struct session *session, const char *word, const struct entry *entry, bool timeout, unsigned all_slots)
-{
-	struct line line;
-
-	say(&line, word);
-	if (timeout)
-		say_number(&line, "timeout", 1);
-	if (entry)
-		entry_describe(entry, &session->me, "", &line);
-	else
-		say_pair(&line, "other", "one that was lost a moment ago");
-	if (all_slots)
-		say_number(&line, "slots", all_slots);
-	say_end(&line);
-	session->asked = session_now();
-}
-
-static void tell_full(struct session *session, const struct place *place, size_t waiters, const struct entry *first)
-{
-	struct line line;
-
-	say(&line, "full");
-	say_number(&line, "waiters", waiters);
-	entry_describe(first, &session->me, "", &line);
-	if (place->before.n > 0)
-		entry_describe(&place->before.all[0], &session->me, "holder-", &line);
-	say_end(&line);
-}
-
-/* The holder that this job runs under, or NULL. */
-static const struct entry *find_own(const struct session *session, const struct place *place)
-{
-	for (size_t i = 0; i < place->before.n; i++)
-		if (queue_holds(place->before.all, i) && identity_is_above(&place->before.all[i].who, &session->me, session->arguments->pid))
-			return &place->before.all[i];
-	return NULL;
-}
-
-/* --- the end without the lock ------------------------------------------------------------------------------------------------ */
-
-/* The one before us has handed the lock over: that is the write that takes it, and its owner has let go. */
+/* The one before us has handed the lock over, and so let go: that is the write that takes it. */
 static enum step accept_grant(struct session *session, struct place *place)
 {
 	place->to_ask = 0;
@@ -134,17 +103,18 @@ static enum step accept_grant(struct session *session, struct place *place)
 	return STEP_CONFIRM;
 }
 
-/* The lock is not to be had now. A place in line is given back first: whoever asks next may count. */
+/* The lock is not to be had. A place in line is given back first: whoever asks next may count. */
 static enum step give_up(struct session *session, struct place *place)
 {
 	const struct entry *holder = place->before.n > 0 ? &place->before.all[0] : NULL;
 	unsigned slots = 0;
 
-	if (session->arguments->mode == ENTRY_SLOTS && holder && !holder->foreign && holder->mode == ENTRY_SLOTS)
+	if (session->arguments->mode == ENTRY_SLOTS && holder && !holder->foreign &&
+	    holder->mode == ENTRY_SLOTS)
 		slots = session->arguments->slots;
 	if (place_leave(session, place))
 		return accept_grant(session, place);
-	tell(session, "busy", holder, session->wait_until != 0, slots);
+	place_tell(session, "busy", holder, session->wait_until != 0, slots);
 	return STEP_OVER;
 }
 
@@ -165,12 +135,13 @@ static enum step not_answered(struct session *session, struct place *place, char
 	return give_up(session, place);
 }
 
-/* --- STEP_ENTER -------------------------------------------------------------------------------------------------------------- */
+/* --- STEP_ENTER ------------------------------------------------------------------------------- */
 
 /* Rule 5. Returns STEP_ENTER, or what to do instead. */
 static enum step clear_old_place(struct session *session, struct place *place)
 {
-	const unsigned short_stays = session_now() - place->entered < SHORT_STAY ? place->short_stays + 1 : 0;
+	const unsigned short_stays =
+		session_now() - place->entered < SHORT_STAY ? place->short_stays + 1 : 0;
 
 	if (is_time_up(session)) {
 		if (!session->wait_until && place->before.n == 0)
@@ -180,11 +151,16 @@ static enum step clear_old_place(struct session *session, struct place *place)
 	/* What is left of the old one would be before us. */
 	place_give_back(session, place);
 	session->client.limit = limit_of(session, STEP_ENTER);
-	if (short_stays > 0 && client_wait(&session->client, deadline_earlier(session_now() + client_pause(short_stays - 1), end_of_time(session))))
+	if (short_stays > 0 &&
+	    client_wait(&session->client,
+			deadline_earlier(session_now() + client_pause(short_stays - 1),
+					 end_of_time(session))))
 		return STEP_OVER;
 	entries_free(&place->before);
 	/* What has become of those before us we do not know now: rule 4. */
-	*place = (struct place){ .named = place->named, .delay = session_now() + LOCK_DELAY, .short_stays = short_stays };
+	*place = (struct place){ .named = place->named,
+				 .delay = session_now() + LOCK_DELAY,
+				 .short_stays = short_stays };
 	return STEP_ENTER;
 }
 
@@ -205,16 +181,18 @@ static enum step enter(struct session *session, struct place *place)
 		return STEP_CONFIRM;
 	/* Whoever had to wait is not the only one, maybe. */
 	session->others = true;
-	own = find_own(session, place);
+	own = place_find_own(session, place);
 	if (own) {
-		tell(session, "nested", own, false, 0);
+		place_tell(session, "nested", own, false, 0);
 		return STEP_OVER;
 	}
-	waiters = session->arguments->queue ? queue_count(place->before.all, place->before.n, &first) : 0;
+	waiters = session->arguments->queue
+			  ? queue_count(place->before.all, place->before.n, &first)
+			  : 0;
 	if (session->arguments->queue && waiters >= session->arguments->queue) {
 		if (place_leave(session, place))
 			return accept_grant(session, place);
-		tell_full(session, place, waiters, first);
+		place_tell_full(session, place, waiters, first);
 		return STEP_OVER;
 	}
 	if (!place->ours_is_there && !session->wait_until && !place_needs_all(session))
@@ -222,10 +200,11 @@ static enum step enter(struct session *session, struct place *place)
 	return STEP_JUDGE;
 }
 
-/* --- STEP_JUDGE -------------------------------------------------------------------------------------------------------------- */
+/* --- STEP_JUDGE ------------------------------------------------------------------------------- */
 
 /* Rule 3. */
-static void watch(struct session *session, struct place *place, enum queue_verdict verdict, const struct entry *blocker)
+static void watch(struct session *session, struct place *place, enum queue_verdict verdict,
+		  const struct entry *blocker)
 {
 	uint64_t whom = verdict == QUEUE_WATCH_ALL ? UINT64_MAX : blocker->created;
 	struct keys keys;
@@ -238,7 +217,9 @@ static void watch(struct session *session, struct place *place, enum queue_verdi
 	if (place->watched == whom) {
 		if (session_now() < place->watch_due)
 			return;
-		place->watch_pause = place->watch_pause ? deadline_earlier(place->watch_pause * 2, session->ttl / 6) : WATCH_PAUSE;
+		place->watch_pause = place->watch_pause ? deadline_earlier(place->watch_pause * 2,
+									   session->ttl / 6)
+							: WATCH_PAUSE;
 		place->watch_due = session_now() + place->watch_pause;
 	} else {
 		place->watch_due = place->watch_pause = 0;
@@ -255,21 +236,26 @@ static void watch(struct session *session, struct place *place, enum queue_verdi
 }
 
 /* One that is about to choose its slot does not keep a try from having another. */
-static bool is_worth_a_moment(const struct session *session, const struct place *place, enum queue_verdict verdict, const struct entry *blocker)
+static bool is_worth_a_moment(const struct session *session, const struct place *place,
+			      enum queue_verdict verdict, const struct entry *blocker)
 {
-	return session->arguments->mode == ENTRY_SLOTS && verdict == QUEUE_WATCH_KEY && blocker->state == ENTRY_WAITS &&
-	       queue_holds(place->before.all, (size_t)(blocker - place->before.all)) && place->before.n < session->arguments->slots;
+	return session->arguments->mode == ENTRY_SLOTS && verdict == QUEUE_WATCH_KEY &&
+	       blocker->state == ENTRY_WAITS &&
+	       queue_holds(place->before.all, (size_t)(blocker - place->before.all)) &&
+	       place->before.n < session->arguments->slots;
 }
 
 /* Somebody is before us. */
-static enum step wait_on(struct session *session, struct place *place, enum queue_verdict verdict, const struct entry *blocker)
+static enum step wait_on(struct session *session, struct place *place, enum queue_verdict verdict,
+			 const struct entry *blocker)
 {
 	const struct entry *holder = &place->before.all[0];
 
-	if (is_time_up(session) || (!session->wait_until && !is_worth_a_moment(session, place, verdict, blocker)))
+	if (is_time_up(session) ||
+	    (!session->wait_until && !is_worth_a_moment(session, place, verdict, blocker)))
 		return give_up(session, place);
 	if (session->wait_until && place->named != holder->created) {
-		tell(session, "waiting", holder, false, 0);
+		place_tell(session, "waiting", holder, false, 0);
 		place->named = holder->created;
 	}
 	watch(session, place, verdict, blocker);
@@ -298,9 +284,9 @@ static enum step judge(struct session *session, struct place *place)
 	return session->token ? STEP_CONFIRM : STEP_JUDGE;
 }
 
-/* --- STEP_WAIT --------------------------------------------------------------------------------------------------------------- */
+/* --- STEP_WAIT -------------------------------------------------------------------------------- */
 
-/* Renews while we wait. A lease that cannot be renewed in time is given up by the caller. Returns false if our key is gone. */
+/* Renews while we wait. Returns false if our key is gone. */
 static bool renew(struct session *session)
 {
 	char *text;
@@ -308,7 +294,9 @@ static bool renew(struct session *session)
 
 	session->renew_due = session_now() + session_interval(session);
 	if (renewal == RENEWAL_FAILED)
-		session->renew_due = session_now() + (session->failures % session->config.n == 0 ? 500 * NS_PER_MS : 0);
+		session->renew_due =
+			session_now() +
+			(session->failures % session->config.n == 0 ? 500 * NS_PER_MS : 0);
 	free(text);
 	return renewal != RENEWAL_LOST;
 }
@@ -316,13 +304,16 @@ static bool renew(struct session *session)
 /* Waits until there may be something new. Returns false if our place is lost. */
 static bool rest(struct session *session, struct place *place)
 {
-	int64_t until = deadline_earlier(deadline_earlier(session->renew_due, session->deadline), end_of_time(session));
+	int64_t until = deadline_earlier(deadline_earlier(session->renew_due, session->deadline),
+					 end_of_time(session));
 
 	/* Where there is no stream we look again and again, as long as it cannot be opened. */
 	if (session->canceled)
 		client_unwatch(&session->client);
 	if (!session->client.watching)
-		until = deadline_earlier(until, place->watch_due > session_now() ? place->watch_due : session_now() + WATCH_PAUSE);
+		until = deadline_earlier(until, place->watch_due > session_now()
+							? place->watch_due
+							: session_now() + WATCH_PAUSE);
 	session->resting = session->client.watching;
 	client_wait(&session->client, until);
 	session->resting = false;
@@ -337,30 +328,35 @@ static bool rest(struct session *session, struct place *place)
 }
 
 /*
- * Whether there may be something new. To look at the queue costs the server the more the longer it is, so those who wait do it seldom
- * without a reason: who has the lock is only said to people.
+ * Whether there may be something new. To look at the queue costs the server the more the longer it
+ * is, so waiters do it seldom without a reason: only people are told who holds the lock.
  */
 static bool is_new(const struct session *session, const struct place *place)
 {
-	return session->changed || session->granted || session->canceled || !session->client.watching || place->renewals >= LOOK_SELDOM || is_time_up(session);
+	return session->changed || session->granted || session->canceled ||
+	       !session->client.watching || place->renewals >= LOOK_SELDOM || is_time_up(session);
 }
 
 /*
- * The one that was watched, the last before us, is gone, and had the lock alone: then nobody before it was left. That needs no look at
- * the queue; the transaction that takes the lock looks, too.
+ * The one that was watched, the last before us, is gone, and had the lock alone: then nobody before
+ * it was left. That needs no look at the queue; the transaction that takes the lock looks, too.
  */
 static bool was_the_last_one(struct session *session, struct place *place)
 {
 	const struct entry *gone = &session->gone;
 	const size_t n = place->before.n;
 
-	if (!gone->key || session->arguments->mode != ENTRY_EXCLUSIVE || n == 0 || place->before.all[n - 1].created != gone->created)
+	if (!gone->key || session->arguments->mode != ENTRY_EXCLUSIVE || n == 0 ||
+	    place->before.all[n - 1].created != gone->created)
 		return false;
 	/* Of a foreign one it is not known whether it had the lock. */
-	if (n > 1 && (gone->foreign || gone->mode != ENTRY_EXCLUSIVE || (gone->state != ENTRY_HELD && gone->state != ENTRY_KEPT)))
+	if (n > 1 && (gone->foreign || gone->mode != ENTRY_EXCLUSIVE ||
+		      (gone->state != ENTRY_HELD && gone->state != ENTRY_KEPT)))
 		return false;
 	entries_free(&place->before);
-	/* A me-only hands the lock over with the write that deletes its key, if it knows of us: the two events come one after the other. */
+	/*
+	 * If it has handed the lock over by the same write the two events come one after the other.
+	 */
 	if (gone->state == ENTRY_HELD && !session->granted) {
 		session->resting = true;
 		client_wait(&session->client, session_now() + NS_PER_MS);
@@ -395,7 +391,7 @@ static enum step wait_and_look(struct session *session, struct place *place)
 	return session->token ? STEP_CONFIRM : STEP_JUDGE;
 }
 
-/* --- STEP_STOPPED ------------------------------------------------------------------------------------------------------------ */
+/* --- STEP_STOPPED ----------------------------------------------------------------------------- */
 
 /* Our place is another's until me-only goes on. */
 static enum step wait_until_it_goes_on(struct session *session, struct place *place)
@@ -409,7 +405,7 @@ static enum step wait_until_it_goes_on(struct session *session, struct place *pl
 	return STEP_ENTER;
 }
 
-/* --- STEP_CONFIRM ------------------------------------------------------------------------------------------------------------ */
+/* --- STEP_CONFIRM ----------------------------------------------------------------------------- */
 
 /* A command gets some time at least: a renewal gives more of it. */
 static enum step make_time(struct session *session)
@@ -421,14 +417,16 @@ static enum step make_time(struct session *session)
 		if (session_now() < session->deadline && !session->orphaned)
 			renewal = session_renew(session, &text);
 		session->renew_due = session_now() + session_interval(session);
-		if (renewal == RENEWAL_LOST || session->deadline - session_now() >= session_reserve(session)) {
+		if (renewal == RENEWAL_LOST ||
+		    session->deadline - session_now() >= session_reserve(session)) {
 			free(text);
 			if (renewal == RENEWAL_LOST)
 				return STEP_ENTER;
 			break;
 		}
 		if (session_now() >= session->client.limit)
-			return failed(session, text ? text : memory_string("etcd answers too late"));
+			return failed(session,
+				      text ? text : memory_string("etcd answers too late"));
 		free(text);
 		if (client_wait(&session->client, session_now() + 100 * NS_PER_MS))
 			return STEP_OVER;
@@ -436,7 +434,7 @@ static enum step make_time(struct session *session)
 	return STEP_READY;
 }
 
-/* The lock is ours. Whether it may be used: by rule 4, by me-only's state, by the endpoints' clusters, and the time that is left. */
+/* The lock is ours. Whether it may be used: by rule 4, me-only's state, the clusters, the time. */
 static enum step confirm(struct session *session, struct place *place)
 {
 	enum step step;
@@ -447,7 +445,8 @@ static enum step confirm(struct session *session, struct place *place)
 		while (session_now() < place->delay) {
 			if (is_time_up(session))
 				return give_up(session, place);
-			if (client_wait(&session->client, deadline_earlier(place->delay, end_of_time(session))))
+			if (client_wait(&session->client,
+					deadline_earlier(place->delay, end_of_time(session))))
 				return STEP_OVER;
 		}
 		/* It was long enough to lose it again. */
@@ -456,7 +455,8 @@ static enum step confirm(struct session *session, struct place *place)
 	}
 	if (process_is_stopped(session->arguments->pid))
 		return STEP_STOPPED;
-	error = session_surveyed(session, deadline_earlier(session->client.limit, session_now() + SURVEY_LIMIT));
+	error = session_surveyed(
+		session, deadline_earlier(session->client.limit, session_now() + SURVEY_LIMIT));
 	if (error)
 		return failed(session, error);
 	step = make_time(session);
@@ -464,12 +464,14 @@ static enum step confirm(struct session *session, struct place *place)
 	return step;
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---------------------------------------------------------------------------------------------- */
 
 bool take(struct session *session)
 {
 	static enum step (*const steps[])(struct session *, struct place *) = {
-		[STEP_ENTER] = enter, [STEP_JUDGE] = judge, [STEP_WAIT] = wait_and_look, [STEP_STOPPED] = wait_until_it_goes_on, [STEP_CONFIRM] = confirm,
+		[STEP_ENTER] = enter,        [STEP_JUDGE] = judge,
+		[STEP_WAIT] = wait_and_look, [STEP_STOPPED] = wait_until_it_goes_on,
+		[STEP_CONFIRM] = confirm,
 	};
 	struct place place = { .entered = 0 };
 	enum step step = STEP_ENTER;
