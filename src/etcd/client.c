@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "../deadline.h"
 #include "../memory.h"
@@ -22,6 +24,9 @@
 #define LEAST_ATTEMPT (100 * NS_PER_MS)
 
 #define LARGEST_ANSWER (256U << 20)
+
+/* ms. A timer of our own ends every wait before. */
+#define LONGEST_REST 60000
 
 /* A resolver that has hung is not asked for the same name again before: each time one more thread waits for it. */
 #define UNRESOLVED_PAUSE (10 * NS_PER_S)
@@ -149,12 +154,17 @@ static void hear(struct client *client);
 
 /* --- the loop ---------------------------------------------------------------------------------------------------------------- */
 
-/* Milliseconds until LIMIT, rounded up, at most a minute. */
-static int timeout_until(int64_t limit)
+/* When the timer is due: it counts the time for which the machine sleeps, as poll(2) does not. */
+static void set_timer(struct client *client, int64_t when)
 {
-	int64_t left = limit == DEADLINE_NEVER ? 60 * NS_PER_S : limit - now();
+	/* 0 would switch it off. */
+	const int64_t ns = when == DEADLINE_NEVER ? 0 : when > 0 ? when : 1;
+	const struct itimerspec at = { .it_value = { .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S) } };
 
-	return left <= 0 ? 0 : (int)((deadline_earlier(left, 60 * NS_PER_S) + NS_PER_MS - 1) / NS_PER_MS);
+	if (when == client->timer_set)
+		return;
+	(void)timerfd_settime(client->timer, TFD_TIMER_ABSTIME, &at, NULL);
+	client->timer_set = when;
 }
 
 /* Moves all transfers on. */
@@ -186,7 +196,8 @@ static void rest(struct client *client, int64_t limit)
 {
 	int ready;
 
-	curl_multi_poll(client->multi, client->fds, client->n_fds, timeout_until(deadline_earlier(limit, client->due)), &ready);
+	set_timer(client, deadline_earlier(limit, client->due));
+	curl_multi_poll(client->multi, client->fds, client->n_fds, LONGEST_REST, &ready);
 }
 
 static bool attend(struct client *client)
@@ -682,7 +693,12 @@ char *client_open(struct client *client, const struct config *config)
 {
 	bool tls = false;
 
-	*client = (struct client){ .config = config, .attempt = ATTEMPT_LIMIT, .limit = DEADLINE_NEVER, .due = DEADLINE_NEVER };
+	*client = (struct client){ .config = config, .attempt = ATTEMPT_LIMIT, .limit = DEADLINE_NEVER, .due = DEADLINE_NEVER,
+				   .timer_set = DEADLINE_NEVER };
+	client->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (client->timer < 0)
+		return memory_format("cannot make a timer: %s", strerror(errno));
+	client->fds[client->n_fds++] = (struct curl_waitfd){ .fd = client->timer, .events = CURL_WAIT_POLLIN };
 	for (size_t i = 0; i < config->n; i++)
 		tls = tls || !strncmp(config->endpoints[i], "https:", 6);
 	/* The TLS library is prepared whether it is needed or not; its configuration takes it as long as a request (measured: 0.8 ms). */
@@ -723,4 +739,6 @@ void client_close(struct client *client)
 	free(client->token);
 	free(client->line);
 	free(client->unresolved);
+	if (client->timer > 0)
+		close(client->timer);
 }

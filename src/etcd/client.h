@@ -36,6 +36,8 @@ struct client {
 
 	struct curl_waitfd fds[CLIENT_FDS];	/* to be polled, too */
 	unsigned n_fds;
+	int timer;			/* one of them, of CLOCK_BOOTTIME: libcurl's own wait stands still while the machine sleeps */
+	int64_t timer_set;		/* to when; DEADLINE_NEVER: it is off */
 	int64_t due;			/* when attend() is to be called at the latest (CLOCK_BOOTTIME, ns) */
 	bool (*attend)(void *owner);	/* called whenever something may have happened; true: stop what is under way */
 	void *owner;
