@@ -71,6 +71,7 @@ struct job {
 	bool ended;
 	bool released;			/* the lock: nothing of it is to be touched any more */
 	bool lost;			/* ended, but how is not known */
+	int refused;			/* a negative errno: why the new process has not become the command */
 	struct guard guard;		/* of a lock that lapses */
 };
 
@@ -217,6 +218,8 @@ static void become_command(void *argument)
 	 * sees us stopped. SIGCONT ends that. The time for it is short, with a long PATH on slow disks a little longer.
 	 */
 	set_mask(&job->mask, NULL);
+	if (job->lock->engine->lapses && (job->refused = job->lock->engine->confirm(job->lock)))
+		_exit(EXIT_THIRD_PARTY);
 	r = execute(job->lock, job->options);
 	/* The memory is shared, but with -o's gate, behind which no lock lapses. */
 	job->lock->unused = true;
@@ -265,8 +268,10 @@ static int start(struct job *job)
 
 	if (pid < 0)
 		return pid;
+	if (job->refused)
+		waitpid(pid, NULL, 0);
 	job->command = pid;
-	return 0;
+	return job->refused;
 }
 
 static int open_pidfd(int *fd, pid_t pid)

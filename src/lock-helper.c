@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,6 +34,7 @@
 #define VERSION "1"
 #define PACKET_SIZE 4096
 #define PIPE_FD 3
+#define TIMER_FD 4
 #define MOST_ARGUMENTS 16
 #define MOST_VARIABLES 8
 
@@ -47,9 +49,13 @@
 /* For so long we wait until others can have the lock. If the service does not answer, it ends by itself. */
 #define RELEASE_LIMIT (5 * NS_PER_S)
 
+/* Meanwhile it is looked whether its time is over: poll(2) does not count the time for which the machine sleeps. */
+#define LOOK_AGAIN (200 * NS_PER_MS)
+
 /* The helper and what it has said. In pages of its own, so that a run with another kind of lock has none of it. */
 struct helper_session {
 	int control;			/* our end of the socket */
+	int timer;			/* that the helper sets to the deadline; 0: none */
 	pid_t parent;			/* this process */
 	pid_t helper;			/* 0: none, or reaped */
 	char path[PATH_MAX];		/* of its file */
@@ -232,7 +238,7 @@ struct start {
 	char *end;
 	unsigned n;
 	const char *program;	/* the file of me-only, if that is not this program; NULL */
-	int socket, pipe;	/* what the helper gets; pipe may be -1 */
+	int socket, pipe, timer;	/* what the helper gets; pipe and timer may be -1 */
 	int failed;		/* errno of what the new process could not do */
 };
 
@@ -259,11 +265,14 @@ static void add_number(struct start *start, const char *key, int64_t n)
 static void become_helper(void *argument)
 {
 	struct start *start = argument;
-	int socket = fcntl(start->socket, F_DUPFD_CLOEXEC, 10), pipe = start->pipe < 0 ? -1 : fcntl(start->pipe, F_DUPFD_CLOEXEC, 10);
+	const bool take = start->pipe >= 0;
+	int socket = fcntl(start->socket, F_DUPFD_CLOEXEC, 10), pipe = take ? fcntl(start->pipe, F_DUPFD_CLOEXEC, 10) : -1,
+	    timer = take ? fcntl(start->timer, F_DUPFD_CLOEXEC, 10) : -1;
 
 	setsid();
-	if (dup2(socket, STDIN_FILENO) < 0 || dup2(socket, STDOUT_FILENO) < 0 || (start->pipe >= 0 && dup2(pipe, PIPE_FD) < 0) ||
-	    (syscall(SYS_close_range, start->pipe < 0 ? PIPE_FD : PIPE_FD + 1, ~0U, 0) && errno != ENOSYS))
+	if (dup2(socket, STDIN_FILENO) < 0 || dup2(socket, STDOUT_FILENO) < 0 ||
+	    (take && (dup2(pipe, PIPE_FD) < 0 || dup2(timer, TIMER_FD) < 0)) ||
+	    (syscall(SYS_close_range, take ? TIMER_FD + 1 : PIPE_FD, ~0U, 0) && errno != ENOSYS))
 		start->failed = -errno;
 	else
 		start->failed = helper_become(start->name, start->program, start->argv, start->session->path);
@@ -344,8 +353,14 @@ static int begin(struct lock *lock, struct start *start, bool take)
 		r = pipe2(pipes, O_CLOEXEC) ? -errno : off_stdio(pipes);
 	if (r)
 		return cannot(lock, "cannot make a pipe", r);
+	if (take) {
+		lock->session->timer = descriptor_off_stdio(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK));
+		if (lock->session->timer < 0)
+			return cannot(lock, "cannot make a timer", lock->session->timer);
+	}
 	start->socket = sockets[1];
 	start->pipe = pipes[0];
+	start->timer = lock->session->timer;
 	lock->fd = pipes[1];
 	return start_helper(lock, start, sockets[0]);
 }
@@ -611,6 +626,8 @@ static void take_in(struct lock *lock)
 		lock->lost = sentence_field(session, "text", session->said, sizeof session->said);
 		if (!lock->lost)
 			lock->lost = "it is not ours any more";
+		/* When another may have it, at the earliest. */
+		lock->until = deadline_earlier(lock->until, number_field(session, "until", DEADLINE_NEVER));
 	} else if (is_word(session, "note")) {
 		show_note(lock);
 	} else if (is_word(session, "released") || is_word(session, "kept")) {
@@ -618,6 +635,27 @@ static void take_in(struct lock *lock)
 		lock->until = DEADLINE_NEVER;
 		session->ended = true;
 	}
+}
+
+/*
+ * What was said can be missing while we were stopped, when there was no more room for it: the deadline is on the timer, too. The helper
+ * does not set it again once it has passed.
+ */
+static void read_timer(struct lock *lock)
+{
+	const int64_t now = clock_now(CLOCK_BOOTTIME), ttl = options_ttl(lock->options);
+	struct itimerspec at;
+	int64_t left;
+
+	if (lock->session->timer <= 0 || timerfd_gettime(lock->session->timer, &at))
+		return;
+	left = (int64_t)at.it_value.tv_sec * NS_PER_S + at.it_value.tv_nsec;
+	if (left == 0 || left > ttl || now + left <= lock->until)
+		return;
+	lock->until = now + left;
+	/* Not earlier, perhaps later. */
+	if (lock->until - ttl > lock->confirmed)
+		lock->confirmed = lock->until - ttl;
 }
 
 static void helper_abandon(struct lock *lock)
@@ -644,6 +682,15 @@ static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 		if (!lock->lost && !session->releasing)
 			lock->lost = last_words(session);
 	}
+	if (!session->ended && !lock->lost)
+		read_timer(lock);
+}
+
+/* The helper says first that the lock is lost, and looks then for what may run. So nothing begins that it has not seen. */
+static int helper_confirm(struct lock *lock)
+{
+	helper_serve(lock, 0, 0);
+	return lock->lost || clock_now(CLOCK_BOOTTIME) >= lock->until ? -ETIME : 0;
 }
 
 /* Waits until others can have it: whoever starts us again at once does not meet our own lock. */
@@ -660,7 +707,7 @@ static void helper_release(struct lock *lock)
 	lock->fd = lock->watched = -1;
 	while (!session->ended && !lock->lost && clock_now(CLOCK_BOOTTIME) < lock->until && deadline_now() < limit) {
 		struct pollfd control = { .fd = session->control, .events = POLLIN };
-		int64_t left = lock->until - clock_now(CLOCK_BOOTTIME);
+		int64_t left = deadline_earlier(lock->until - clock_now(CLOCK_BOOTTIME), LOOK_AGAIN);
 
 		if (poll(&control, 1, deadline_poll_timeout(deadline_earlier(limit, deadline_in(left)))) > 0)
 			helper_serve(lock, 0, 0);
@@ -743,6 +790,7 @@ const struct lock_engine lock_etcd = {
 	.lapses = true,
 	.take = helper_take,
 	.claim = helper_claim,
+	.confirm = helper_confirm,
 	.started = helper_started,
 	.serve = helper_serve,
 	.release = helper_release,

@@ -100,6 +100,12 @@ struct lock_engine {
 	 */
 	int (*claim)(struct lock *lock);
 
+	/*
+	 * Of an engine whose locks lapse: whether the lock is ours still. The last that the new process does before it executes the command,
+	 * for we may have been stopped since the guard has looked. Returns 0 or -ETIME.
+	 */
+	int (*confirm)(struct lock *lock);
+
 	/* Of an engine whose locks lapse: the command has been started. CGROUP is the folder of a control group of its own, or "". */
 	void (*started)(struct lock *lock, pid_t job, const char *cgroup);
 

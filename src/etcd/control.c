@@ -4,12 +4,14 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../deadline.h"
+#include "../process.h"
 #include "say.h"
 #include "session.h"
 
@@ -23,7 +25,8 @@
 /* Takes the command's pidfd out of MESSAGE. */
 static void take_job(struct session *session, struct msghdr *message, const char *text)
 {
-	const char *cgroup = strstr(text, "\ncgroup ");
+	const char *cgroup = strstr(text, "\ncgroup "), *pid = strstr(text, "\npid ");
+	struct process process;
 	struct cmsghdr *control = CMSG_FIRSTHDR(message);
 	int null;
 
@@ -34,6 +37,9 @@ static void take_job(struct session *session, struct msghdr *message, const char
 		memcpy(&session->job, CMSG_DATA(control), sizeof session->job);
 		session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = session->job, .events = CURL_WAIT_POLLIN };
 	}
+	/* What is older than the command is none of its descendants. */
+	if (pid && process_read((pid_t)strtol(pid + strlen("\npid "), NULL, 10), &process) == 0)
+		session->family.since = process.start;
 	if (cgroup)
 		(void)snprintf(session->cgroup.path, sizeof session->cgroup.path, "%s", cgroup + strlen("\ncgroup "));
 	/* What is started now may outlive the terminal that we have as standard error. */

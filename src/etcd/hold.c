@@ -16,10 +16,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "../deadline.h"
 #include "../guard.h"
 #include "../memory.h"
+#include "../process.h"
 #include "base64.h"
 #include "pages.h"
 #include "say.h"
@@ -31,8 +34,8 @@
 /* Then, when its stream is open, memory is given back. */
 #define GIVE_BACK_AFTER (900 * NS_PER_MS)
 
-/* How often it is looked who is left of a command whose me-only was killed. */
-#define ORPHANS_AGAIN (50 * NS_PER_MS)
+/* How often it is looked who is left of a command whose me-only was killed, or is stopped and has not spoken of it. */
+#define LOOK_AGAIN (50 * NS_PER_MS)
 
 /* The warning about an old server does not hold up the end of a command for longer. */
 #define SURVEY_LIMIT (50 * NS_PER_MS)
@@ -40,10 +43,26 @@
 /* For so long it is tried to give the lock back. */
 #define RELEASE_LIMIT (4 * NS_PER_S)
 
+/* Who waits stands back for GUARD_LOST_GRACE and a second (take.c, rule 4), and perhaps from the moment on at which our key was seen the last time. */
+#define ENDED_BY (GUARD_LOST_GRACE + NS_PER_S / 2)
+
+/*
+ * What is said can be left out, while me-only is stopped for so long that its socket is full: so the deadline is told by a timer, too.
+ * 0: it is over.
+ */
+static void set_until(const struct session *session, int64_t until)
+{
+	const struct itimerspec at = { .it_value = { .tv_sec = (time_t)(until / NS_PER_S), .tv_nsec = (long)(until % NS_PER_S) } };
+
+	if (session->arguments->has_timer)
+		(void)timerfd_settime(TIMER_FD, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
 static void tell_until(const struct session *session)
 {
 	struct line line;
 
+	set_until(session, session->deadline);
 	say(&line, "until");
 	say_number(&line, "until", (uint64_t)session->deadline);
 	say_number(&line, "at", (uint64_t)session_now());
@@ -58,17 +77,41 @@ static void set_guard(struct session *session)
 	session->force_due = session->deadline;
 }
 
-static void lose(struct session *session, const char *text)
+/* END: when the command has to be gone, if that is known. */
+static void lose(struct session *session, const char *text, int64_t end)
 {
+	struct line line;
+
 	if (session->lost)
 		return;
 	session->lost = session->ending = true;
-	say_text("lost", text);
-	/* Without a command there is nobody to wait for. */
-	if (!session->started && !session->orphaned)
-		session_withdraw(session);
+	set_until(session, 0);
+	end = deadline_earlier(end, session->deadline);
+	say(&line, "lost");
+	say_pair(&line, "text", text);
+	say_number(&line, "until", (uint64_t)end);
+	session->told = say_end(&line);
 	session->ask_due = session_now();
-	session->force_due = deadline_earlier(session->deadline, session_now() + deadline_earlier(session->arguments->kill_after, GUARD_LOST_GRACE));
+	session->force_due = deadline_earlier(end, session_now() + deadline_earlier(session->arguments->kill_after, GUARD_LOST_GRACE));
+}
+
+/* me-only, perhaps stopped, has not said that the command was started, and the lock is lost. */
+static bool is_unused(const struct session *session)
+{
+	return session->lost && !session->started && !session->orphaned && session->lease;
+}
+
+/*
+ * Gives back what is unused, once nothing runs. That me-only has not said that something does proves nothing: it can be stopped in between.
+ * So it is looked for; and what comes later hears before it becomes the command that the lock is lost, or, if that could not be said, that
+ * its time is over.
+ */
+static void withdraw_unused(struct session *session)
+{
+	if (!is_unused(session) || (!session->told && session_now() < session->deadline) || family_signal(&session->family, 0) > 0)
+		return;
+	session_withdraw(session);
+	session->phase = PHASE_HOLDING;
 }
 
 static void renew(struct session *session)
@@ -83,7 +126,8 @@ static void renew(struct session *session)
 		tell_until(session);
 		break;
 	case RENEWAL_LOST:
-		lose(session, text);
+		/* The stream has said nothing: the key may be gone for as long as it was not seen. */
+		lose(session, text, session->seen + ENDED_BY);
 		break;
 	case RENEWAL_FAILED:
 		session->renew_due = session_now();
@@ -322,8 +366,8 @@ static void rest(struct session *session, const struct dues *dues)
 {
 	int64_t due = deadline_earlier(session->renew_due, deadline_earlier(dues->watch, dues->give_back));
 
-	if (session->orphaned && !session->done)
-		due = deadline_earlier(due, session_now() + ORPHANS_AGAIN);
+	if ((session->orphaned && !session->done) || is_unused(session))
+		due = deadline_earlier(due, session_now() + LOOK_AGAIN);
 	client_wait(&session->client, deadline_earlier(due, deadline_earlier(session->ask_due, session->force_due)));
 }
 
@@ -331,10 +375,10 @@ static void rest(struct session *session, const struct dues *dues)
 static bool is_lost(struct session *session)
 {
 	if (session->own_gone)
-		lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early");
+		lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early", DEADLINE_NEVER);
 	/* me-only is stopped, before it has started the command: nobody is to wait for that. */
 	if (!session->started && session_now() >= session->taken + session->ttl)
-		lose(session, "the command was not started in time");
+		lose(session, "the command was not started in time", DEADLINE_NEVER);
 	return session->lost || session_now() >= session->deadline;
 }
 
@@ -346,8 +390,11 @@ static void tend(struct session *session, struct dues *dues)
 	if (session_now() >= session->renew_due) {
 		renew(session);
 		dues->next = session->failures == 0;
+		/* It is closed by a renewal at another endpoint, and has to go on from there. */
+		if (dues->next && dues->watched && !session->client.watching)
+			dues->watch = session_now();
 	}
-	/* A stream that has ended is opened again after the next renewal, which looks at the key as well. */
+	/* A stream that has ended by itself is opened again after the next renewal, which looks at the key as well. */
 	if ((session->canceled || !session->client.watching) && dues->watch == DEADLINE_NEVER)
 		dues->watch = deadline_earlier(session->renew_due + NS_PER_MS, session->deadline);
 	if (session_now() >= dues->give_back) {
@@ -389,6 +436,7 @@ static void keep(struct session *session)
 			tend(session, &dues);
 			continue;
 		}
+		withdraw_unused(session);
 		session->renew_due = DEADLINE_NEVER;
 		dues = (struct dues){ .watch = DEADLINE_NEVER, .give_back = DEADLINE_NEVER };
 	}
@@ -397,6 +445,7 @@ static void keep(struct session *session)
 void hold(struct session *session)
 {
 	char *mark = memory_format("ETCD_LOCK_KEY=%s", session->key);
+	struct process ourselves;
 
 	session->phase = PHASE_HOLDING;
 	/* As a waiter it had more time for the next one, and may have used much of it. */
@@ -405,7 +454,11 @@ void hold(struct session *session)
 	session->family.mark = mark;
 	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
 	set_guard(session);
+	set_until(session, session->deadline);
 	tell_held(session);
+	/* What me-only had started before is none of the command's. */
+	if (process_read(getpid(), &ourselves) == 0)
+		session->family.since = ourselves.start;
 	/* What was to be heard of those before us: me-only does not wait until that is closed. */
 	client_unwatch(&session->client);
 	if (session->config.n == 1 && !session->arguments->quiet)

@@ -98,6 +98,7 @@ char *session_granted(struct session *session, struct answer *answer)
 	/* "Already exists": by a request of ours whose answer was lost. The time counts from the first of them. */
 	session->deadline = session->lease_asked + session->ttl - MARGIN(session->ttl);
 	session->renew_due = session->lease_asked + session_interval(session);
+	session->seen = session->lease_asked;
 	session->failures = 0;
 	session->client.attempt = session->ttl / ATTEMPTS < session->client.attempt ? session->ttl / ATTEMPTS : session->client.attempt;
 	answer_free(answer);
@@ -168,6 +169,7 @@ static enum renewal prove(struct session *session, const struct answer *answer, 
 		*text = memory_string("etcd is electing a leader");
 		return RENEWAL_FAILED;
 	}
+	session->seen = answer->sent;
 	/* Where nothing is heard any more the stream would stay open for ever. */
 	if (session->client.watching && session->client.watch_endpoint != endpoint)
 		client_unwatch(&session->client);

@@ -32,6 +32,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "../deadline.h"
@@ -90,6 +91,14 @@ static bool has_control(void)
 	return fstat(CONTROL_FD, &status) == 0 && S_ISSOCK(status.st_mode);
 }
 
+/* Whether me-only reads the deadline from a timer; one of an older version has none. */
+static bool has_timer(void)
+{
+	struct itimerspec at;
+
+	return timerfd_gettime(TIMER_FD, &at) == 0;
+}
+
 static void run(const struct arguments *arguments)
 {
 	struct session session;
@@ -123,7 +132,8 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	/* What me-only's caller has open is none of ours. */
-	syscall(SYS_close_range, (unsigned)(strcmp(argv[2], "take") ? PIPE_FD : PIPE_FD + 1), ~0U, 0);
+	arguments.has_timer = !strcmp(argv[2], "take") && has_timer();
+	syscall(SYS_close_range, (unsigned)(arguments.has_timer ? TIMER_FD + 1 : strcmp(argv[2], "take") ? PIPE_FD : PIPE_FD + 1), ~0U, 0);
 	/* Our end is me-only's: who ends a whole service, or a job with all its descendants, ends it, too, and the lock is given back. */
 	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
 		(void)signal(ignored[i], SIG_IGN);

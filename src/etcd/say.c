@@ -30,10 +30,10 @@ void say_number(struct line *line, const char *key, uint64_t n)
 	say_pair(line, key, text);
 }
 
-void say_end(const struct line *line)
+bool say_end(const struct line *line)
 {
 	/* It may be stopped, and its socket full: it goes by the last time that it has. */
-	(void)send(CONTROL_FD, line->text, line->length, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return send(CONTROL_FD, line->text, line->length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
 }
 
 void say_whole(const struct line *line)

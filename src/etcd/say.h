@@ -2,15 +2,16 @@
 #ifndef ETCD_SAY_H
 #define ETCD_SAY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "../message.h"
 
 #define CONTROL_FD 0
 
-/* Begins a packet of WORD. It is ended and sent by say_end(), or by say_whole(), which waits for room. */
+/* Begins a packet of WORD. It is ended and sent by say_end(), which returns whether there was room for it, or by say_whole(), which waits for that. */
 void say(struct line *line, const char *word);
-void say_end(const struct line *line);
+bool say_end(const struct line *line);
 void say_whole(const struct line *line);
 
 /* Adds a pair. A VALUE that others have written cannot begin a new one. */

@@ -13,7 +13,7 @@ from fleet import DEADLINE, BUILD, ME_ONLY, Ticks, boottime, children_of, enviro
 # A helper as a script: "say" sends a packet, "hear" receives one; BOOTTIME is now, in nanoseconds.
 # A helper has to be a binary: it is Python's, and its first argument, the version of the protocol, is the name of the script.
 FRAME = """
-import os, signal, socket, sys, time
+import ctypes, os, signal, socket, struct, sys, time
 os.dup2(os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC), 2)
 s = socket.socket(fileno=0)
 say = lambda text: s.send(text if isinstance(text, bytes) else text.encode())
@@ -24,6 +24,10 @@ def held(seconds, **more):
     say("held\\ntoken 7\\nuntil %d\\nkey k/1" % (now() + seconds * SECOND) + "".join("\\n%s %s" % kv for kv in more.items()))
 def until(seconds):
     say("until\\nuntil %d\\nat %d" % (now() + seconds * SECOND, now()))
+def set_timer(seconds):
+    when = now() + seconds * SECOND
+    at = struct.pack("@qqqq", 0, 0, when // SECOND, when % SECOND)
+    assert ctypes.CDLL(None).timerfd_settime(4, 1, at, None) == 0
 def rest():
     while True:
         time.sleep(1000)
@@ -37,12 +41,12 @@ def helper(start, tmp_path, lock):
     folder = tmp_path / "helpers"
     folder.mkdir(mode=0o755)
 
-    def helper_(script, *options, job=("echo", "ran"), before=(), **kw):
+    def helper_(script, *options, job=("echo", "ran"), before=(), under=(), **kw):
         shutil.copy(os.path.realpath(sys.executable), folder / "etcd")
         (folder / "1").write_text(FRAME.replace("{script}", script))
-        # BEFORE: what the process has started that becomes me-only.
+        # BEFORE: what the process has started that becomes me-only. UNDER: what runs me-only.
         first = ("bash", "-c", f'{shlex.join(before)} >/dev/null 2>&1 & exec "$@"', "bash") if before else ()
-        return start(*first, ME_ONLY, *options, lock, *job, cwd=folder, env=environment(ME_ONLY_EXEC_PATH=str(folder), PYTHONHOME=sys.prefix), **kw)
+        return start(*first, *under, ME_ONLY, *options, lock, *job, cwd=folder, env=environment(ME_ONLY_EXEC_PATH=str(folder), PYTHONHOME=sys.prefix), **kw)
 
     return helper_
 
@@ -179,6 +183,49 @@ def test_what_was_said_in_time_while_it_was_stopped_is_believed(helper, ticks):
     assert p.wait(DEADLINE) == 0
 
 
+FLOOD = "until(9)\ns.setblocking(False)\ntry:\n    while True: until(3)\nexcept BlockingIOError: pass\ns.setblocking(True)\n"
+
+
+def test_what_was_not_said_for_want_of_room_is_on_the_timer(helper, ticks):
+    """me-only is stopped for so long that there is no room for more words; its helper renews the lock all the time."""
+    p = helper(STOPPED.format(path=ticks.path, before=FLOOD.replace("9", "4") + "set_timer(20)", after=""), "-k", "1", job=ticks.job())
+    ticks.wait_for("job")
+    end = boottime() + 5
+    wait_for(lambda: boottime() > end, "the first time has passed")
+    ticks.grow()
+    p.terminate()
+    assert p.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize("timer", ["", "set_timer(1000)", "set_timer(0)", "set_timer(3)"], ids=["none", "too long", "off", "over"])
+def test_a_timer_that_says_nothing(helper, lock, ticks, timer):
+    before = boottime()
+    p = helper(STOPPED.format(path=ticks.path, before=FLOOD.replace("9", "4") + timer, after=""), "-k", "1", "--ttl", "10", job=ticks.job("stubborn"))
+    assert_ended_by(p, ticks, lock, before + 4 + 10)
+
+
+# me-only is stopped by strace behind the guard's last look, before it starts the command.
+BETWEEN = """
+held({seconds})
+while not os.path.exists("{trace}") or "stopped by SIGSTOP" not in open("{trace}").read(): time.sleep(0.01)
+{then}
+while True:
+    os.kill(os.getppid(), signal.SIGCONT)
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.static
+@pytest.mark.parametrize("seconds, then", [(4, "end = now() + 4 * SECOND\nwhile now() < end: time.sleep(0.01)"), (60, 'say("lost\\ntext a reason")')], ids=["over", "lost"])
+def test_a_lock_that_is_lost_between_the_last_look_and_the_command(helper, lock, tmp_path, seconds, then):
+    """The new process looks once more, before it is the command."""
+    trace, ran = tmp_path / "trace", tmp_path / "ran"
+    strace = ("strace", "-D", "-o", trace, "-e", "trace=timerfd_settime", "-e", "inject=timerfd_settime:signal=SIGSTOP:when=1")
+    p = helper(BETWEEN.format(seconds=seconds, trace=trace, then=then), "-k", "1", job=("touch", str(ran)), under=strace)
+    assert ended(p) == (3, b"", f"me-only: {lock}: lost before the command could be started; nothing was run\n")
+    assert not ran.exists()
+
+
 @pytest.mark.parametrize("until", ["until", "until x", "until ", "until -1", "until 0", "until 1", "x 9"])
 def test_what_is_no_time_changes_nothing(helper, lock, ticks, until):
     before = boottime()
@@ -255,7 +302,7 @@ def test_the_helper_has_nothing_of_the_callers(helper, tmp_path):
     assert seen.startswith("(True, ") and "secret" not in seen and "command=echo" in seen
     fds = re.search(r"\[([^]]*)\]", seen)[1].replace("'", "").split(", ")
     # Three more are the script's: its null device, its file, and what lists them.
-    assert str(writer) not in fds and set(fds[:4]) == {"0", "1", "2", "3"} and len(fds) <= 7, fds
+    assert str(writer) not in fds and set(fds[:5]) == {"0", "1", "2", "3", "4"} and len(fds) <= 8, fds
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

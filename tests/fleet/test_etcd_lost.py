@@ -4,6 +4,7 @@ The moment by which nobody of a job may live is TTL seconds after the last time 
 """
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -369,6 +370,55 @@ def test_me_only_is_stopped_and_the_lock_taken_away(c, store, prefix, ticks):
     wait_for(lambda: not ticks.living(), "nobody lives", timeout=30)
     os.kill(p.pid, signal.SIGCONT)
     assert_lost(c, p, ticks)
+
+
+def test_what_the_caller_had_started_before_is_none_of_the_commands(c, start, store, prefix, ticks, tmp_path):
+    """The helper knows that, too: it ends the command while me-only is stopped, and not the children of the shell that has become me-only."""
+    elder = Ticks(tmp_path / "elder")
+    script = f'{shlex.join(elder.job())} >/dev/null 2>&1 & until [ -s "{elder.path}" ]; do :; done; exec "$@"'
+    p = start("bash", "-c", script, "bash", ME_ONLY, *SHORT, c.lock, *ticks.job("stubborn", "child"), env=environment(c.env))
+    ticks.wait_for("job", "child")
+    p.helper = helper_of(p)
+    os.kill(p.pid, signal.SIGSTOP)
+    wait_for(lambda: process_state(p.pid) == "T", "it is stopped")
+    store.delete(store.entries(prefix)[0].key)
+    wait_for(lambda: not ticks.living(), "nobody lives")
+    elder.grow()
+    os.kill(p.pid, signal.SIGCONT)
+    assert_lost(c, p, ticks)
+    elder.grow()
+    assert "term" not in elder.seen()
+
+
+@pytest.mark.static  # strace sees no loader and no sanitizer there, only what is ours
+@pytest.mark.parametrize("options", [(), ("-o",)], ids=["plain", "close"])
+def test_me_only_is_stopped_before_it_has_told_of_its_command(c, start, tmp_path, ticks, options):
+    """The command runs. It is ended before another can have the lock, also one that has not been in line, and so does not stand back."""
+    strace = ("strace", "-D", "-o", tmp_path / "trace", "-e", "trace=pidfd_open", "-e", "inject=pidfd_open:signal=SIGSTOP:when=1")
+    p = start(*strace, ME_ONLY, *SHORT, *options, c.lock, *ticks.job("stubborn", "daemon"), env=environment(c.env))
+    ticks.wait_for("job", "daemon")
+    p.helper = helper_of(p)
+
+    def newcomer():
+        other = c.start("-q", c.lock, "sh", "-c", "echo; read line", stdin=subprocess.PIPE)
+        return other if read_line(other.stdout) else None
+    other = wait_for(newcomer, "the lock is free")
+    assert ticks.living() == set()
+    other.communicate(timeout=DEADLINE)
+    os.kill(p.pid, signal.SIGCONT)
+    assert_lost(c, p, ticks)
+
+
+def test_a_loss_that_only_a_renewal_has_noticed_leaves_no_time(callers, gateway, ticks):
+    """Others may stand back since the last one, which is longer ago than that lasts."""
+    c = callers(gateway)
+    p = c.start("-q", "--ttl", "30", c.lock, *ticks.job())
+    ticks.wait_for("job")
+    p.helper = helper_of(p)
+    gateway.store.drop_deletes = -1
+    gateway.delete(gateway.keys()[0])
+    assert_lost(c, p, ticks)
+    assert "term" not in ticks.seen()
 
 
 def test_me_only_is_killed_and_the_helper_too(c, store, prefix, ticks):

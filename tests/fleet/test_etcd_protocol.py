@@ -1,30 +1,36 @@
 """What the helper says to me-only (src/etcd/PROTOCOL.md), and does by itself: here the test is me-only."""
+import ctypes
 import os
+import re
 import socket
 
 import pytest
 
 import gateway as g
-from fleet import BUILD, DEADLINE, boottime, environment, wait_for
+from fleet import BUILD, DEADLINE, Ticks, boottime, environment, wait_for
 
 HELPER = os.path.join(BUILD, "libexec", "me-only", "etcd")
 TTL = 10
 # What is not used of the time that the server gives.
 MARGIN = 1 + TTL / 50
+# Others stand back for so long, and half a second is for the end of the command.
+ENDED_BY = 2.5
 
 
 class Helper:
-    """One that was asked to take a lock. .lines: what it has said, as (word, {key: value})."""
+    """One that was asked to take a lock. .lines: what it has said, as (word, {key: value}). PARENT: what is me-only for it."""
 
-    def __init__(self, start, env, name, *arguments):
+    def __init__(self, start, env, name, *arguments, parent=("sleep", "1000"), timer=None):
         self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(DEADLINE)
         reader, writer = os.pipe()
         # Who has the pipe, and all descendants of what is me-only for it, are the command's: they are ended with the lock.
-        self.parent = start("sleep", "1000", pass_fds=[writer])
-        self.process = start("bash", "-c", f'exec "$@" 3<&{reader}', "bash", HELPER, "1", "take", name, f"pid={self.parent.pid}",
+        self.parent = start(*parent, pass_fds=[writer])
+        fds = [reader] if timer is None else [reader, timer]
+        redirections = " ".join(f"{n}<&{fd}" for n, fd in enumerate(fds, 3))
+        self.process = start("bash", "-c", f'exec "$@" {redirections}', "bash", HELPER, "1", "take", name, f"pid={self.parent.pid}",
                              "command=c", f"ttl={TTL * 10**9}", "kill-after=2000000000", *arguments, env=environment(env), stdin=control,
-                             stdout=control, pass_fds=[reader])
+                             stdout=control, pass_fds=fds)
         control.close()
         os.close(reader)
         os.close(writer)
@@ -61,8 +67,8 @@ def take(start, gateway, name):
     """take(ARGUMENT...) starts a helper."""
     made = []
 
-    def take_(*arguments):
-        made.append(Helper(start, {**gateway.env, "ETCDCTL_COMMAND_TIMEOUT": "20s"}, name, *arguments))
+    def take_(*arguments, **kw):
+        made.append(Helper(start, {**gateway.env, "ETCDCTL_COMMAND_TIMEOUT": "20s"}, name, *arguments, **kw))
         return made[-1]
 
     yield take_
@@ -149,6 +155,99 @@ def test_a_command_that_is_not_started(take, gateway):
     helper.hear_of("held")
     assert "not started" in helper.hear_of("lost")["text"]
     wait_for(lambda: gateway.keys() == [], "the lock is free")
+
+
+@pytest.mark.parametrize("options", [(), ("stubborn", "daemon")], ids=["plain", "stubborn"])
+def test_a_command_of_which_nothing_was_said(take, gateway, tmp_path, options):
+    """me-only can be stopped after it has started the command: that runs. It is ended before the lock is given back."""
+    ticks, given_back = Ticks(tmp_path / "ticks"), []
+    gateway.on("lease/revoke", lambda x: given_back.append(ticks.living()))
+    helper = take(parent=("sh", "-c", '"$@" & wait; sleep 1000', "sh", *ticks.job(*options)))
+    helper.hear_of("held")
+    ticks.wait_for("job", *options[1:])
+    assert "not started" in helper.hear_of("lost")["text"]
+    wait_for(lambda: gateway.keys() == [], "the lock is free")
+    assert given_back == [set()]
+
+
+def test_a_loss_of_which_the_stream_has_not_told(take, gateway):
+    """Others may stand back since the last renewal: the time is counted from that."""
+    helper, proofs = take("kill-after=5000000000"), []
+    helper.hear_of("held")
+    gateway.store.drop_deletes = -1
+
+    def read(x):
+        if gateway.keys() and not any(op in x.body.decode() for op in ("request_put", "request_delete_range")):
+            proofs.append(boottime())
+    gateway.on("kv/txn", read)
+    helper.hear_of("until")
+    gateway.delete(gateway.keys()[0])
+    assert seconds(helper.hear_of("lost")) <= proofs[-1] + ENDED_BY
+
+
+# ---- the timer ----
+
+def new_timer():
+    """A timer of CLOCK_BOOTTIME, as me-only makes it."""
+    fd = ctypes.CDLL(None, use_errno=True).timerfd_create(7, os.O_CLOEXEC)
+    assert fd >= 0
+    return fd
+
+
+def time_of(fd):
+    """When the timer is due, in seconds of boottime(); None: it is off."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as f:
+        left = [int(n) for n in re.search(r"it_value: \((\d+), (\d+)\)", f.read()).groups()]
+    return boottime() + left[0] + left[1] / 1e9 if any(left) else None
+
+
+def test_the_time_is_on_the_timer_too(take):
+    """For what is said to a me-only that is stopped is left out, when there is no room for it any more."""
+    timer = new_timer()
+    helper = take(timer=timer)
+    until = seconds(helper.hear_of("held"))
+    assert time_of(timer) >= until - 0.1
+    until = seconds(helper.hear_of("until"))
+    assert time_of(timer) >= until - 0.1
+    assert helper.let_go() == [("released", {})]
+    os.close(timer)
+
+
+def test_a_lock_that_is_lost_is_not_on_the_timer(take, gateway):
+    timer = new_timer()
+    helper = take(timer=timer)
+    helper.hear_of("held")
+    gateway.delete(gateway.keys()[0])
+    helper.hear_of("lost")
+    assert time_of(timer) is None
+    os.close(timer)
+
+
+def test_waits_count_the_time_for_which_the_machine_sleeps(take):
+    """What ends a wait is a timer of CLOCK_BOOTTIME, among the descriptors that are polled."""
+    helper = take()
+    helper.hear_of("until")
+    folder = f"/proc/{helper.process.pid}"
+
+    def polled():
+        with open(folder + "/syscall", encoding="ascii") as f:
+            words = f.read().split()
+        if len(words) < 3 or words[0] in ("-1", "running"):
+            return None
+        with open(folder + "/mem", "rb") as f:
+            f.seek(int(words[1], 16))
+            entries = f.read(8 * int(words[2], 16))
+        return [int.from_bytes(entries[n:n + 4], "little") for n in range(0, len(entries), 8)]
+
+    def timers():
+        for fd in polled() or []:
+            with open(f"{folder}/fdinfo/{fd}", encoding="ascii") as f:
+                info = f.read()
+            # 7: CLOCK_BOOTTIME
+            if "clockid: 7" in info and "it_value: (0, 0)" not in info:
+                return True
+        return False
+    wait_for(timers, "it polls such a timer")
 
 
 def test_a_renewal_moves_the_time(take):

@@ -146,6 +146,8 @@ def test_the_stream_moves_with_the_renewals(callers, new_gateway):
     one.wait_for("watch")
     one.on("*", hang)
     two.wait_for("watch")
+    # At once: a holder that waited for the next renewal would be deaf until then.
+    assert len(two.seen("lease/keepalive")) == 1
     assert release(holder) == 0
 
 
