@@ -129,7 +129,7 @@ def unrunnable(kind, folder):
         return executable(folder / "lost", "#!/bin/sh\r\n"), r"cannot be run: .*interpreter .*/bin/sh\\x0d"
     if kind == "missing loader":
         with open(program("die"), "rb") as f:
-            binary = re.sub(rb"\0/lib(?=[^\0]*/ld-)", b"\0/bil", f.read())
+            binary = re.sub(rb"/lib(?=[^\0/]*/ld-)", b"/bil", f.read())
         (folder / "lost").write_bytes(binary)
         (folder / "lost").chmod(0o755)
         return str(folder / "lost"), "cannot be run: .*(interpreter|loader)"
