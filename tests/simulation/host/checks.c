@@ -98,14 +98,21 @@ void on_connected(struct proc *p, const struct address *to)
 		note_join(p);
 }
 
-/* Whoever is in the backlog has to join again: by a kill, or since it came in the instant in which the last of the line left. */
+/*
+ * Whoever is in the backlog has to join again: by a kill, or since it came in the instant in which the last of the line left. If it is not
+ * that one that closes the queue, but the command that it has started, the queue was there for too long.
+ */
 static void note_lost_queue(const struct sock *sock)
 {
-	if (sock->queued == 0 || !me()->killed)
+	if (sock->queued == 0)
 		return;
-	W.lost_by_kill += sock->queued;
-	W.lost_at_rest |= W.at_rest && W.kills <= 2 && W.commands == W.commands_at_kill;
 	TRACE("the queue is lost, with %d in it", sock->queued);
+	if (me()->killed) {
+		W.lost_by_kill += sock->queued;
+		W.lost_at_rest |= W.at_rest && W.kills <= 2 && W.commands == W.commands_at_kill;
+	} else if (me()->role == ROLE_ME_ONLY) {
+		W.lost_by_leaving += sock->queued;
+	}
 }
 
 static bool waits_now(const struct run *r)

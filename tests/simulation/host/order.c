@@ -53,15 +53,18 @@ static void show_group(char *text, struct run *const order[], int n)
 	}
 }
 
-static void check_group(struct run *const order[], int n)
+/* Returns whether some have lost their place, as is documented: they came in the instant in which the last of the line left. */
+static bool check_group(struct run *const order[], int n)
 {
 	char text[MOST_RUNS * 40];
+	bool is_late = !W.lost_by_kill && disorder(order, n, true) > W.kills;
 
 	show_group(text, order, n);
 	if (disorder(order, n, false) > 0)
 		fail("ORDER%s%s: after %d kills and %d stops the lock went to%s", W.kills ? ", kills" : "", W.stops ? ", stops" : "", W.kills, W.stops, text);
-	else if (!W.lost_by_kill && disorder(order, n, true) > W.kills)
+	else if (is_late && !W.lost_by_leaving)
 		fail("FIRST%s%s: after %d kills and %d stops the lock went to%s", W.kills ? ", kills" : "", W.stops ? ", stops" : "", W.kills, W.stops, text);
+	return is_late;
 }
 
 /*
@@ -71,6 +74,8 @@ static void check_group(struct run *const order[], int n)
  */
 void check_order(void)
 {
+	bool is_late = false;
+
 	if (W.lost_at_rest && !W.stops)
 		fail("TWOKILLS: a line at rest has lost its queue by %d kills", W.kills);
 	for (int slots = 1; slots <= 3; slots++)
@@ -81,8 +86,10 @@ void check_order(void)
 
 			/* Rule 7: somebody from the line took it, since all before it did not move for 2.5 s. */
 			if (n > 1 && !past)
-				check_group(order, n);
+				is_late |= check_group(order, n);
 		}
+	if (is_late)
+		fail("limit FIRST: %d came as the last of the line left, and had to join again", W.lost_by_leaving);
 	if (W.lost_by_kill && !W.stops)
 		fail("limit QLOST: %d kills have cost the queue, with %d in it", W.kills, W.lost_by_kill);
 }
