@@ -98,10 +98,10 @@ static int poll_once(struct pollfd *fds, nfds_t n)
 	for (nfds_t i = 0; i < n; i++) {
 		const struct file *file = k_file(fds[i].fd);
 
-		fds[i].revents = 0;
-		if (fds[i].fd < 0)
-			continue;
-		fds[i].revents = file ? (short)(k_poll(file) & ((unsigned)fds[i].events | POLLERR | POLLHUP)) : POLLNVAL;
+		if (file)
+			fds[i].revents = (short)(k_poll(file) & ((unsigned)fds[i].events | POLLERR | POLLHUP));
+		else
+			fds[i].revents = fds[i].fd < 0 ? 0 : POLLNVAL;
 		ready += fds[i].revents != 0;
 	}
 	return ready;

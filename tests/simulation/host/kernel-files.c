@@ -15,11 +15,6 @@ static struct epoll epolls[MOST_PROCS];
 static struct pipe pipes[64];
 static int tables_used, epolls_used, pipes_used;
 
-struct proc *me(void)
-{
-	return current->proc;
-}
-
 void k_files_reset(void)
 {
 	pool_reset_file();
@@ -74,11 +69,6 @@ void k_file_put(struct file *file)
 }
 
 /* --- descriptors -------------------------------------------------------------------------------------------------------- */
-
-struct file *k_file(int fd)
-{
-	return fd >= 0 && fd < MOST_FDS ? me()->files->file[fd] : NULL;
-}
 
 /* fs/file.c: the lowest free descriptor from LEAST on, below RLIMIT_NOFILE. */
 int k_install(struct file *file, int least, bool cloexec)

@@ -15,8 +15,16 @@ void k_reset(void)
 	k_files_reset();
 	k_sockets_reset();
 	k_texts_reset();
+	/* Not all of K: most processes were never there. */
 	memset(K.proc, 0, sizeof *K.proc * (size_t)(K.procs + 1));
-	K = (struct kernel){ .proc[0] = { .pid = 1 }, .procs = 1, .inode = 1000, .peerpidfd = 2, .pidfd_hangs_up = true, .somaxconn = 4096, .now = EPOCH };
+	memset((char *)&K + offsetof(struct kernel, procs), 0, sizeof K - offsetof(struct kernel, procs));
+	K.proc[0].pid = 1;
+	K.procs = 1;
+	K.inode = 1000;
+	K.peerpidfd = 2;
+	K.pidfd_hangs_up = true;
+	K.somaxconn = 4096;
+	K.now = EPOCH;
 }
 
 /* --- processes ---------------------------------------------------------------------------------------------------------- */

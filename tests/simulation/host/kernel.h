@@ -147,16 +147,12 @@ struct kernel {
 
 extern struct kernel K;
 
-/* The process whose turn it is. */
-struct proc *me(void);
-
 /* All processes, in the order in which they were started; number 0 is the kernel's own. */
 #define for_each_proc(p) for (struct proc *p = K.proc + 1; p < K.proc + K.procs; p++)
 
 void k_reset(void);
 
 /* --- kernel-files.c --- */
-struct file *k_file(int fd);
 struct file *k_file_new(enum file_kind kind);
 void k_file_put(struct file *file);
 int k_install(struct file *file, int least, bool cloexec);

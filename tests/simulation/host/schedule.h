@@ -58,6 +58,20 @@ struct schedule {
 extern struct schedule schedule;
 extern struct task *current;
 
+/* The process whose turn it is. */
+static inline struct proc *me(void)
+{
+	return current->proc;
+}
+
+/* What its descriptor FD is; NULL: it is closed. */
+static inline struct file *k_file(int fd)
+{
+	const struct fdtable *table = me()->files;
+
+	return fd >= 0 && fd < table->end ? table->file[fd] : NULL;
+}
+
 #define TRACE(...) do { if (trace_mode) trace_line(K.now - EPOCH, current && current->proc ? current->proc->name : "-", __VA_ARGS__); } while (0)
 
 struct task *task_new(struct proc *p, void (*body)(void *), void *argument);
