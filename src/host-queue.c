@@ -37,6 +37,7 @@
 
 #include "deadline.h"
 #include "host-holder.h"
+#include "host-waiter.h"
 #include "host-words.h"
 #include "lock-host.h"
 #include "process.h"
@@ -68,53 +69,11 @@
 /* So often the name of a command that has ended is tried in a row: for some 0.4 ms. */
 #define CATCH_TRIES 400
 
-#define HEIRS 2
-
 /* The front of many slots leaves so many descriptors free; a slot for which there is none left is tried with a growing pause. */
 #define KEPT_FDS 24
 
 /* So many slots somebody in line looks at, at a time. */
 #define MOST_LOOKS 8
-
-/* A connection to another waiter, and its pid where that is known (else 0). */
-struct link {
-	int fd;
-	pid_t pid;
-};
-
-/* One of the places that a lock has for holders. */
-struct slot {
-	int watch;		/* connection to its name; hang-up: it may be free */
-	int job;		/* pidfd of the holder's command; readable: the name will be free in an instant */
-	bool caught;		/* the holder's command has just ended */
-	int64_t watched_since;
-	int64_t pause;		/* the last one; 0: the next is not needed or the shortest */
-	int64_t look;		/* when to try the name, at the latest; 0: it has hung up, or was never tried */
-};
-
-struct waiter {
-	struct lock *lock;
-	const struct host_address *name;
-	struct host_address queue_name;
-	struct lock_wait *wait;
-	int candidate;		/* the socket that is to be bound to a slot's name */
-	struct slot *slots;	/* as many as the lock has */
-	unsigned slot;		/* where to look first */
-	int most_watch;		/* the highest descriptor of a connection, and whether there are pidfds: there may be few */
-	bool watch_jobs;
-	int queue;		/* the queue socket: we are the front, or an heir */
-	struct link ahead[2];	/* hang-up of both: it is our turn, or the queue is gone. [0] is our connection into the queue */
-	struct link heirs[HEIRS];	/* who comes behind us. The front has two; the second has one, the third */
-	bool begun;		/* the caller knows that we wait */
-	bool alone;
-	bool deaf;		/* no descriptors for heirs: not before the next look */
-	int joins;		/* tries to join the queue in quick succession */
-	int64_t joined;		/* when the last one was */
-	int64_t pause;		/* the last one before joining; 0: the next is not needed or the shortest */
-	int64_t look;		/* when to join the queue, or to look after heirs or past the front, at the latest */
-	int64_t look_interval;
-	int seen_free;		/* how many times in a row the name was seen free */
-};
 
 static void close_fd(int *fd)
 {
