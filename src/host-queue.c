@@ -92,6 +92,18 @@ static bool is_front(const struct waiter *w)
 	return w->queue >= 0 && !is_in_line(w);
 }
 
+/*
+ * Whether we, the front, are the one who has listened on the queue last. Whoever passes over a front that does not move listens, too:
+ * so that one sees it when it goes on.
+ */
+static bool leads(const struct waiter *w)
+{
+	struct ucred last;
+	socklen_t size = sizeof last;
+
+	return getsockopt(w->queue, SOL_SOCKET, SO_PEERCRED, &last, &size) || last.pid == getpid();
+}
+
 /* --- connections ------------------------------------------------------------------------------------------------------------- */
 
 /* Whether the process at the other end of FD is this user's; its pid into PID unless that is NULL. */
@@ -222,8 +234,11 @@ static bool appoint_next(struct waiter *w)
 	given[0] = w->queue;
 	given[1] = ends[1];
 	/* The dead are passed over with the same link: a FOLLOW for each of them would fill the second's socket. */
-	while (!appointed && (found = next_in_queue(w, &next))) {
+	while (!appointed && leads(w) && (found = next_in_queue(w, &next))) {
 		appointed = host_send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 && !has_hung_up(next.fd);
+		/* If we were passed over just now, it would be the front beside another one. */
+		if (appointed && !leads(w))
+			appointed = host_send_word(next.fd, DISMISS, 0, NULL, 0) != 0;
 		if (!appointed)
 			close(next.fd);
 	}
@@ -529,20 +544,23 @@ static void quit_line(struct waiter *w)
 	}
 }
 
-/* Out of the line: to join it again, as the last. If that happens again and again something is wrong with the queue. */
+/*
+ * Out of the line: to join it again, as the last. At once, for we may have come just as the last one left, and others must not come
+ * first; but if that happens again and again something is wrong with the queue.
+ */
 static void lose_place(struct waiter *w)
 {
 	quit_line(w);
-	if (deadline_now() - w->joined > LONGEST_PAUSE) {
+	if (deadline_now() - w->joined > LONGEST_PAUSE)
 		w->joins = 0;
-		w->pause = w->look = 0;
-	} else {
+	if (w->joins > 1)
 		rest(&w->pause, &w->look);
-	}
+	else
+		w->pause = w->look = 0;
 }
 
-/* Takes from HEARD what it says, and the descriptors that belong to it. */
-static void obey(struct waiter *w, struct heard *heard)
+/* Takes from HEARD, which ahead[I] has said, what it says, and the descriptors that belong to it. */
+static void obey(struct waiter *w, int i, struct heard *heard)
 {
 	if (heard->word == GIVE && w->queue < 0 && heard->fds[0] >= 0 && host_is_listener(heard->fds[0], &w->queue_name)) {
 		w->queue = heard->fds[0];
@@ -557,27 +575,33 @@ static void obey(struct waiter *w, struct heard *heard)
 		heard->fds[0] = -1;
 	} else if (heard->word == FOLLOW) {
 		w->heirs[0].pid = heard->number;
-	} else if (heard->word == CLOSE_UP && w->ahead[0].fd >= 0) {
-		close_fd(&w->ahead[1].fd);
+	} else if (heard->word == CLOSE_UP) {
+		close_fd(&w->ahead[!i].fd);
 	}
 }
 
-/* Somebody before us said something, or has gone. */
-static void hear_ahead(struct waiter *w, int i)
+/* Hears what ahead[I] has said. Returns -EPIPE if it has gone, else 0 or -EAGAIN. */
+static int hear_words(struct waiter *w, int i)
 {
 	struct heard heard;
 	int r = 0;
 
 	for (int n = 0; n < MOST_WORDS && (r = host_receive_word(w->ahead[i].fd, &heard)) == 0; n++) {
-		obey(w, &heard);
+		obey(w, i, &heard);
 		close_fd(&heard.fds[0]);
 		close_fd(&heard.fds[1]);
 		if (heard.word == DISMISS) {
 			lose_place(w);
-			return;
+			return 0;
 		}
 	}
-	if (r != -EPIPE)
+	return r;
+}
+
+/* Somebody before us said something, or has gone. */
+static void hear_ahead(struct waiter *w, int i)
+{
+	if (hear_words(w, i) != -EPIPE)
 		return;
 	close_fd(&w->ahead[i].fd);
 	if (is_in_line(w))
@@ -586,6 +610,37 @@ static void hear_ahead(struct waiter *w, int i)
 		become_front(w);
 	else
 		lose_place(w);
+}
+
+/* An heir has gone, or it has passed us over. (The front has seen that itself.) */
+static void hear_heir(struct waiter *w, int i)
+{
+	struct heard heard;
+	int r = host_receive_word(w->heirs[i].fd, &heard);
+
+	close_fd(&heard.fds[0]);
+	close_fd(&heard.fds[1]);
+	if (heard.word == DISMISS && is_in_line(w))
+		lose_place(w);
+	else if (heard.word == DISMISS || r == -EPIPE)
+		drop_heir(w, i);
+}
+
+/*
+ * The name is ours, past those before us, who do not move: from now on we are the front. What they have said before still counts: who
+ * comes behind us, or that we are none of the line any more. Then they are told to join again, and who comes behind us to follow us alone.
+ */
+static void pass_over(struct waiter *w)
+{
+	become_front(w);
+	for (int i = 0; i < 2; i++)
+		if (w->ahead[i].fd >= 0)
+			hear_words(w, i);
+	for (int i = 0; i < 2; i++)
+		if (w->ahead[i].fd >= 0)
+			host_send_word(w->ahead[i].fd, DISMISS, 0, NULL, 0);
+	if (w->heirs[0].fd >= 0)
+		host_send_word(w->heirs[0].fd, CLOSE_UP, 0, NULL, 0);
 }
 
 /* --- the loop ---------------------------------------------------------------------------------------------------------------- */
@@ -632,7 +687,9 @@ static int act(struct waiter *w)
 	else if (due && is_in_line(w))
 		r = look_past_front(w);
 	/* The heirs come after the name: who gets it sees to them when its command has started. */
-	if (r == LOCK_RETRY && is_front(w)) {
+	if (r == LOCK_RETRY && is_front(w) && !leads(w)) {
+		lose_place(w);
+	} else if (r == LOCK_RETRY && is_front(w)) {
 		if (due)
 			w->look = now + LOOK;
 		for (int i = HEIRS - 1; due && i >= 0; i--)
@@ -678,7 +735,7 @@ static int listen_around(struct waiter *w)
 	for (int i = 0; i < 2; i++)
 		all[AHEAD + i] = (struct pollfd){ .fd = w->ahead[i].fd, .events = POLLIN };
 	for (int i = 0; i < HEIRS; i++)
-		all[HEIR + i] = (struct pollfd){ .fd = w->heirs[i].fd };
+		all[HEIR + i] = (struct pollfd){ .fd = w->heirs[i].fd, .events = POLLIN };
 	all[QUEUE] = (struct pollfd){ .fd = is_front(w) && w->heirs[HEIRS - 1].fd < 0 && !w->deaf ? w->queue : -1, .events = POLLIN };
 	for (unsigned i = 0; i < w->lock->slots; i++) {
 		all[SLOTS + 2 * i] = (struct pollfd){ .fd = w->slots[i].watch };
@@ -694,8 +751,8 @@ static int listen_around(struct waiter *w)
 	}
 	/* The last first: the others move up. */
 	for (int i = HEIRS - 1; i >= 0; i--)
-		if (ready[HEIR + i])
-			drop_heir(w, i);
+		if (ready[HEIR + i] && w->heirs[i].fd >= 0)
+			hear_heir(w, i);
 	for (int i = 1; i >= 0; i--)
 		if (ready[AHEAD + i] && w->ahead[i].fd >= 0)
 			hear_ahead(w, i);
@@ -797,6 +854,8 @@ int host_wait(struct lock *lock, const struct host_address *name, struct lock_wa
 		return r;
 	}
 	lock->fd = lock->watched = w.candidate;
+	if (w.queue >= 0 && is_in_line(&w))
+		pass_over(&w);
 	for (int i = 0; i < 2; i++)
 		close_fd(&w.ahead[i].fd);
 	lock->line[0] = w.queue;

@@ -274,6 +274,42 @@ def test_a_stopped_waiter_holds_nobody_up_for_long(hold, lock, crowd, who):
     assert nothing_is_left(lock)
 
 
+@pytest.mark.parametrize("count", [1, 2], ids=["front", "front and second"])
+def test_the_order_holds_when_a_front_that_was_passed_over_goes_on(hold, lock, crowd, count):
+    """As by Ctrl-Z and fg: it has lost its turn, joins again as the last, and does not choose who is next beside the one that passed it."""
+    holder = hold(lock)
+    crowd.join(count)
+    crowd.join(1, stays=True)
+    crowd.join(5)
+    for n in (1, 2):
+        crowd.wait_for_second(n)
+    queue = queue_socket(lock)
+    crowd.stop(*range(count))
+    release(holder)
+    wait_for(lambda: crowd.read() == [count], "the stopped ones were passed over")
+    for n in reversed(range(count)):
+        crowd.resume(n)
+        wait_for(lambda: queue not in open_files(crowd.waiters[n].pid), f"waiter {n} has left its place")
+    crowd.let_go(count)
+    assert crowd.statuses() == {0}
+    assert [n for n in crowd.read() if n >= count] == list(range(count, count + 6))
+    assert nothing_is_left(lock)
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["front", "front and second"])
+def test_the_order_holds_while_a_front_stays_stopped(hold, lock, crowd, count):
+    holder = hold(lock)
+    crowd.join(count + 8)
+    for n in (1, 2):
+        crowd.wait_for_second(n)
+    crowd.stop(*range(count))
+    release(holder)
+    assert crowd.wait_for(8) == list(range(count, count + 8))
+    crowd.resume(*range(count))
+    assert crowd.statuses() == {0}
+    assert nothing_is_left(lock)
+
+
 def test_a_waiter_that_was_stopped_for_a_while_still_gets_its_turn(hold, lock, crowd):
     holder = hold(lock)
     crowd.join(4)
