@@ -235,10 +235,8 @@ static bool appoint_next(struct waiter *w)
 	given[1] = ends[1];
 	/* The dead are passed over with the same link: a FOLLOW for each of them would fill the second's socket. */
 	while (!appointed && leads(w) && (found = next_in_queue(w, &next))) {
-		appointed = host_send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 && !has_hung_up(next.fd);
-		/* If we were passed over just now, it would be the front beside another one. */
-		if (appointed && !leads(w))
-			appointed = host_send_word(next.fd, DISMISS, 0, NULL, 0) != 0;
+		/* If we were passed over before it was taken out, it is not for us to say whom it follows. Afterwards its place is known. */
+		appointed = leads(w) && host_send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 && !has_hung_up(next.fd);
 		if (!appointed)
 			close(next.fd);
 	}

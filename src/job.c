@@ -201,6 +201,17 @@ int job_become(struct lock *lock, const struct options *options)
 	return r ? r : execute(lock, options);
 }
 
+/*
+ * Closes the new process's copies: exec would do that at its end, when those of this process have been closed, too. In between who comes
+ * would join a line that nobody leads.
+ */
+static void forget_line(const struct lock *lock)
+{
+	for (int i = 0; i < 3 && lock->line[0] >= 0; i++)
+		if (lock->line[i] >= 0)
+			close(lock->line[i]);
+}
+
 /* In the new process, with everything but the lock as it was when we were started. Ends by the status for what failed. */
 static void become_command(void *argument)
 {
@@ -224,6 +235,15 @@ static void become_command(void *argument)
 	/* The memory is shared, but with -o's gate, behind which no lock lapses. */
 	job->lock->unused = true;
 	_exit(r);
+}
+
+/* The command's process, which shares our memory but not our descriptors. */
+static void begin(void *argument)
+{
+	struct job *job = argument;
+
+	forget_line(job->lock);
+	become_command(job);
 }
 
 static int cannot_start(const struct job *job, int error)
@@ -264,7 +284,7 @@ static int prepare(struct job *job, bool has_gate)
 /* Starts the command. The new process shares our memory until it executes it: nothing is copied. Returns 0 or a negative errno. */
 static int start(struct job *job)
 {
-	pid_t pid = start_process(become_command, job);
+	pid_t pid = start_process(begin, job);
 
 	if (pid < 0)
 		return pid;
@@ -309,6 +329,7 @@ static int wait_at_gate(void *argument)
 	ssize_t n;
 
 	close(job->gate[1]);
+	forget_line(job->lock);
 	do
 		n = read(job->gate[0], &byte, 1);
 	while (n < 0 && errno == EINTR);

@@ -6,6 +6,7 @@ import random
 import re
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 
 import pytest
 
-from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, is_listed, process_state,
+from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, is_listed, name_of, process_state,
                       processor_time, queue_of, read_line, release, sockets_named, wait_for, waiters_of)
 
 WITNESS = os.path.join(PROGRAMS, "witness")
@@ -361,6 +362,30 @@ def test_a_job_does_not_see_that_it_waited(hold, me_only, lock, run):
             wait_for(lambda: waiters_of(lock) > n, "it waits")
         release(holder)
         assert [w.communicate(timeout=DEADLINE)[0] for w in waiters] == [plain] * 3
+
+
+@pytest.mark.parametrize("options", FORMS, ids=lambda o: " ".join(o) or "default")
+def test_the_line_is_not_kept_by_a_command_that_is_being_executed(hold, start, me_only, lock, tmp_path, options):
+    """Exec closes what is left at its end, when the front has left the line: who comes in between would join a line that nobody leads."""
+    program = shutil.copy(WITNESS, tmp_path / "command")
+    holder = hold(lock)
+    waiters = []
+    for argv in ([*options, "-w", "inf", lock, program, tmp_path / "witness", "0"], *[["-w", "inf", lock, "true"]] * 2):
+        waiters.append(me_only(*argv))
+        wait_for(lambda: waiters_of(lock) == len(waiters), "it waits")
+    queue = queue_socket(lock)
+    wait_for(lambda: all(queue in open_files(w.pid) for w in waiters), "all have the queue")
+    # Whoever opens the program has to wait until its lease is given back. The kernel says so by a signal, which ends its owner.
+    owner = start("sleep", "inf")
+    with open(program, "r+b", buffering=0) as f:
+        fcntl.fcntl(f, fcntl.F_SETOWN, owner.pid)
+        fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        holder.stdin.close()
+        assert owner.wait(DEADLINE) == -signal.SIGIO
+        me, *children = [pid for pid in [waiters[0].pid, *children_of(waiters[0].pid)] if name_of(pid) == "me-only"]
+        command = children[0] if children else me
+        assert len(sockets_of(command)) == 1, "it has the lock alone"
+    assert [w.wait(DEADLINE) for w in waiters] == [0] * 3
 
 
 def test_a_name_too_long_for_an_address_has_a_line_too(hold, me_only, lock):
