@@ -358,10 +358,7 @@ static int job_of(int fd)
 	return pidfd;
 }
 
-/*
- * Connects to a slot, so that the hang-up tells when it is free; where that cannot be, sets a time to try again.
- * Returns 0 or a negative errno.
- */
+/* Connects to a slot, so that the hang-up tells when it is free. Returns 0 or a negative errno. */
 static int watch_slot(struct waiter *w, unsigned n)
 {
 	struct slot *slot = &w->slots[n];
@@ -374,10 +371,8 @@ static int watch_slot(struct waiter *w, unsigned n)
 		close(fd);
 		fd = -EMFILE;
 	}
-	if (fd < 0) {
-		rest(&slot->pause, &slot->look);
+	if (fd < 0)
 		return fd;
-	}
 	slot->watch = fd;
 	close_fd(&slot->job);
 	if (w->watch_jobs)
@@ -420,25 +415,23 @@ static void hear_slot(struct waiter *w, unsigned n)
 static int try_slot(struct waiter *w, unsigned n)
 {
 	struct slot *slot = &w->slots[n];
+	/* Hung up on just now, and it is not the first time: come here again after a pause. */
+	const bool again = slot->pause && slot->look == 0;
+	int r = -ECONNREFUSED;
 
 	/* Again when nobody listened there: it has become free, or is only being looked at. */
-	for (int tries = 0; tries < 4; tries++) {
-		int r = bind_slot(w, n);
-
+	for (int tries = 0; r == -ECONNREFUSED && tries < 4; tries++) {
+		r = bind_slot(w, n);
 		if (r != -EADDRINUSE)
 			return r;
-		if (slot->watch >= 0) {
+		if (slot->watch >= 0)
 			slot->look = deadline_now() + LOOK;
-			break;
-		}
-		if (slot->pause && slot->look == 0) {
-			rest(&slot->pause, &slot->look);	/* hung up on just now, and it is not the first time: come here again after a pause */
-			break;
-		}
-		if (watch_slot(w, n) != -ECONNREFUSED)
-			break;
+		else if (!again)
+			r = watch_slot(w, n);
 	}
-	if (slot->watch >= 0 && !slot->pause)
+	if (slot->watch < 0)
+		rest(&slot->pause, &slot->look);
+	else if (!slot->pause)
 		slot->pause = SHORTEST_PAUSE / 2;
 	return LOCK_RETRY;
 }

@@ -8,6 +8,7 @@ import resource
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -876,6 +877,21 @@ def test_a_front_without_descriptors_for_heirs_does_not_spin(hold, me_only, lock
     assert release(holder) == 0
     assert second.wait(DEADLINE) == 0
     front.wait(DEADLINE)
+
+
+@pytest.mark.static  # strace sees no loader there
+def test_the_growing_pause_begins_with_the_shortest(run, call, lock, tmp_path):
+    """At a name to which nobody can connect, the tries in a row that find out whether it is only being taken count as one."""
+    trace = tmp_path / "trace"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.bind(address(lock))
+        r = call("strace", "-q", "-e", "trace=poll,ppoll,connect", "-o", trace, ME_ONLY, "-q", "-w", "100ms", lock, "true")
+    assert r.returncode == 4, r.stderr
+    calls = trace.read_text().splitlines()
+    first = next(i for i, line in enumerate(calls) if "poll(" in line and re.search(r"\b[1-9]\d*\) += 0 \(Timeout\)", line))
+    rounds = sum("ECONNREFUSED" in line for line in calls[:first]) // 4
+    assert rounds, "it has tried in a row"
+    assert int(re.search(r"(\d+)\) +=", calls[first])[1]) <= 2 ** rounds, calls[first]
 
 
 @pytest.mark.parametrize("who", [1, 2], ids=["second", "third"])
