@@ -226,16 +226,19 @@ static int find_nothing(const struct host_sources *sources, const struct host_ad
 	return -ENOENT;
 }
 
-void host_find_holder(const struct host_address *address, struct holder *holder, bool thorough, int64_t deadline)
+void host_find_holder(const struct host_address *address, struct holder *holder, bool thorough, int64_t deadline, const struct lock *lock)
 {
 	static const struct host_sources nothing = { find_nothing, NULL };
 	struct host_inquiry inquiry;
 
 	host_inquire(&inquiry, address);
 	if (host_may_be_greeted(&inquiry)) {
-		struct pollfd answer = { .fd = inquiry.fd, .events = POLLIN };
+		struct pollfd fds[1 + lock->heeded];
 
-		poll(&answer, 1, deadline_poll_timeout(deadline));
+		fds[0] = (struct pollfd){ .fd = inquiry.fd, .events = POLLIN };
+		for (unsigned long i = 0; i < lock->heeded; i++)
+			fds[1 + i] = lock->heed[i];
+		poll(fds, 1 + lock->heeded, deadline_poll_timeout(deadline));
 	}
 	host_conclude(&inquiry, address, thorough ? &host_kernel : &nothing, holder);
 }

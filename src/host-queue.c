@@ -695,45 +695,48 @@ static int act(struct waiter *w)
 /* What a waiter listens to: others, and behind them the watch and the job of each slot. */
 enum { AHEAD, HEIR = AHEAD + 2, QUEUE = HEIR + HEIRS, SLOTS };
 
-/*
- * Polls those of the N descriptors ALL that are open: poll(2) takes no more entries than the limit of descriptors, which can be as
- * low as what we need. Says in READY which are, and returns what poll(2) does.
- */
-static int poll_open(const struct pollfd all[], bool ready[], size_t n, int timeout)
+static size_t most_sources(const struct waiter *w)
 {
-	struct pollfd fds[n];
-	nfds_t open = 0;
-	int r;
+	return SLOTS + 2 * (size_t)w->lock->slots;
+}
 
-	for (size_t i = 0; i < n; i++)
-		if (all[i].fd >= 0)
-			fds[open++] = all[i];
-	r = poll(fds, open, timeout);
-	open = 0;
-	for (size_t i = 0; i < n; i++)
-		ready[i] = all[i].fd >= 0 && fds[open++].revents && r > 0;
-	return r;
+/*
+ * Puts those that are open in FDS, and which of all each of them is in WHICH: poll(2) takes no more entries than the limit of descriptors,
+ * which can be as low as what we need. Returns how many there are.
+ */
+static nfds_t find_sources(const struct waiter *w, struct pollfd fds[], unsigned which[])
+{
+	nfds_t open = 0;
+
+	for (unsigned i = 0; i < most_sources(w); i++) {
+		const struct slot *slot = i < SLOTS ? NULL : &w->slots[(i - SLOTS) / 2];
+		const bool is_watch = slot && (i - SLOTS) % 2 == 0;
+		int fd = i < HEIR ? w->ahead[i - AHEAD].fd : i < QUEUE ? w->heirs[i - HEIR].fd : is_watch ? slot->watch : slot ? slot->job :
+			 is_front(w) && w->heirs[HEIRS - 1].fd < 0 && !w->deaf ? w->queue : -1;
+
+		if (fd < 0)
+			continue;
+		fds[open] = (struct pollfd){ .fd = fd, .events = is_watch ? 0 : POLLIN };
+		which[open++] = i;
+	}
+	return open;
 }
 
 /* Sleeps until somebody says something or something is due. Returns 0 or a negative errno. */
 static int listen_around(struct waiter *w)
 {
-	const size_t n = SLOTS + 2 * (size_t)w->lock->slots;
+	const size_t n = most_sources(w);
 	int64_t when = deadline_earlier(deadline_earlier(w->wait->deadline, w->wait->due), deadline_earlier(w->look, next_try(w)));
-	struct pollfd all[n];
+	struct pollfd fds[n];
+	unsigned which[n];
 	bool ready[n];
+	nfds_t open = find_sources(w, fds, which);
 
-	for (int i = 0; i < 2; i++)
-		all[AHEAD + i] = (struct pollfd){ .fd = w->ahead[i].fd, .events = POLLIN };
-	for (int i = 0; i < HEIRS; i++)
-		all[HEIR + i] = (struct pollfd){ .fd = w->heirs[i].fd, .events = POLLIN };
-	all[QUEUE] = (struct pollfd){ .fd = is_front(w) && w->heirs[HEIRS - 1].fd < 0 && !w->deaf ? w->queue : -1, .events = POLLIN };
-	for (unsigned i = 0; i < w->lock->slots; i++) {
-		all[SLOTS + 2 * i] = (struct pollfd){ .fd = w->slots[i].watch };
-		all[SLOTS + 2 * i + 1] = (struct pollfd){ .fd = w->slots[i].job, .events = POLLIN };
-	}
-	if (poll_open(all, ready, n, deadline_poll_timeout(when)) < 0)
+	memset(ready, 0, sizeof ready);
+	if (poll(fds, open, deadline_poll_timeout(when)) < 0)
 		return errno == EINTR ? 0 : -errno;
+	for (nfds_t i = 0; i < open; i++)
+		ready[which[i]] = fds[i].revents;
 	for (unsigned i = 0; i < w->lock->slots; i++) {
 		if (ready[SLOTS + 2 * i])
 			hear_slot(w, i);
@@ -750,6 +753,21 @@ static int listen_around(struct waiter *w)
 	return 0;
 }
 
+/* While a holder of one slot is asked who it is, another slot can become free. */
+static int attend_listening(struct waiter *w)
+{
+	struct pollfd fds[most_sources(w)];
+	unsigned which[most_sources(w)];
+	int r;
+
+	w->lock->heed = fds;
+	w->lock->heeded = w->lock->slots > 1 ? find_sources(w, fds, which) : 0;
+	r = w->wait->attend(w->wait, w->lock);
+	w->lock->heed = NULL;
+	w->lock->heeded = 0;
+	return r;
+}
+
 /* Lets the caller do what it has to do. The first time the name was in use when we tried it: we may be waiting for ourselves. */
 static int attend(struct waiter *w)
 {
@@ -762,7 +780,7 @@ static int attend(struct waiter *w)
 	} else if (deadline_now() < w->wait->due) {
 		return 0;
 	}
-	return w->wait->attend(w->wait, w->lock);
+	return attend_listening(w);
 }
 
 static int wait_in_line(struct waiter *w)

@@ -410,7 +410,7 @@ static void find_holder(const struct lock *lock, struct holder *holder, bool tho
 		struct holder found;
 
 		host_slot_address(&address, &name, slot);
-		host_find_holder(&address, &found, thorough, deadline);
+		host_find_holder(&address, &found, thorough, deadline, lock);
 		found.slot = slot;
 		/* As of the same moment for all of them. */
 		if (slot > 0 && found.held >= 0) {

@@ -15,6 +15,7 @@
 struct cgroup;
 struct helper_session;
 struct lock_engine;
+struct pollfd;
 
 /*
  * How a try to take a lock ends, unless a system call fails. All but LOCK_TAKEN are below every negative errno: so a function can
@@ -42,6 +43,8 @@ struct lock {
 	int watched;		/* to be polled while it is held: POLLIN calls for engine->serve(); -1: nothing to do. May change then */
 	int place;		/* our place among those who wait with --queue, to be closed when the wait is over; -1: none */
 	int line[3];		/* descriptors that keep the line of waiters behind us; the first is -1: none. engine->leave_line() closes them */
+	const struct pollfd *heed;	/* while a wait is attended to: what is to end waiting for an answer */
+	unsigned long heeded;	/* so many */
 	const char *failed;	/* after LOCK_FAILED or an errno: what could not be done */
 	const struct options *options;
 	const char *const *variables;	/* for the command's environment: "NAME=value", or "NAME" for one that it is not to have; NULL: none */

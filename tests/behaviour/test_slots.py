@@ -674,6 +674,31 @@ def test_verbose_says_for_whom_it_waits(hold, me_only, run, lock):
     assert p.wait(DEADLINE) == 0
 
 
+@pytest.mark.static  # strace sees no loader there
+def test_a_front_that_asks_who_holds_a_slot_hears_of_the_other(hold, start, run, lock, tmp_path):
+    """The holder of the first never answers. The front is stopped while it waits for that, until the other slot is free."""
+    hold(lock, "-F", "-j2")
+    other = hold(lock, "-j2")
+    trace = tmp_path / "trace"
+
+    def strace(*options, wait="1m"):
+        return start("strace", "-q", "-D", *options, "-o", trace, ME_ONLY, "-v", "-w", wait, "-j2", lock, "true")
+
+    def polls():
+        return [line for line in trace.read_text().splitlines() if line.startswith("poll(")]
+
+    assert strace("-e", "trace=poll", wait="300ms").wait(DEADLINE) == 4
+    asks = next(n for n, line in enumerate(polls(), 1) if re.search(r", (1\d\d|200)\) += 0 \(Timeout\)", line))
+    trace.unlink()
+    front = strace("-e", "trace=poll,restart_syscall", "-e", f"inject=poll:signal=SIGSTOP:when={asks}")
+    wait_for(lambda: trace.exists() and "--- stopped by SIGSTOP ---" in trace.read_text(), "the front waits for an answer, and is stopped")
+    assert release(other) == 0
+    front.send_signal(signal.SIGCONT)
+    assert front.wait(DEADLINE) == 0
+    said = trace.read_text()
+    assert re.search(r"^restart_syscall\(.* = [1-9]$", said, re.M), said
+
+
 # ---- 1,024 slots, and few descriptors ----
 
 # Starts so many holders that end when its standard input does; each says its pid and its slot.
