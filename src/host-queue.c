@@ -399,6 +399,16 @@ static int catch_slot(struct waiter *w, unsigned n)
 	return r;
 }
 
+/* The front, or who waits alone, is that no more. */
+static void watch_nothing(struct waiter *w)
+{
+	for (unsigned n = 0; n < w->lock->slots; n++) {
+		close_fd(&w->slots[n].watch);
+		close_fd(&w->slots[n].job);
+		w->slots[n] = (struct slot){ .watch = -1, .job = -1 };
+	}
+}
+
 /* A slot may be free. If the hang-ups come fast while it stays bound, the next connection waits for a pause. */
 static void hear_slot(struct waiter *w, unsigned n)
 {
@@ -542,6 +552,7 @@ static void quit_line(struct waiter *w)
 static void lose_place(struct waiter *w)
 {
 	quit_line(w);
+	watch_nothing(w);
 	if (deadline_now() - w->joined > LONGEST_PAUSE)
 		w->joins = 0;
 	if (w->joins > 1)
@@ -853,10 +864,7 @@ int host_wait(struct lock *lock, const struct host_address *name, struct lock_wa
 	host_queue_address(&w.queue_name, name, geteuid(), lock->slots);
 	if (r == 0)
 		r = wait_in_line(&w);
-	for (unsigned n = 0; n < lock->slots; n++) {
-		close_fd(&slots[n].watch);
-		close_fd(&slots[n].job);
-	}
+	watch_nothing(&w);
 	if (r) {
 		leave(&w);
 		close_fd(&w.candidate);
