@@ -41,12 +41,16 @@
 #include "host-words.h"
 #include "lock-host.h"
 #include "process.h"
+#include "socket-table.h"
 
 /* The front's look at the name and at its heirs, and an heir's at a front that does not move. */
 #define LOOK (1 * NS_PER_S)
 
 /* Waiters further behind look ever less often, up to this: thousands of them must cost nothing. */
 #define LONGEST_LOOK (5 * NS_PER_S)
+
+/* Who has not even found room in the queue: a look costs it its place among those who wait for that. */
+#define LOOK_OUTSIDE (20 * NS_PER_S)
 
 /*
  * A name that was seen free is looked at so often, and must be free so many times in a row before somebody in line takes it:
@@ -291,6 +295,29 @@ static int found_queue(struct waiter *w)
 	return r;
 }
 
+/* FD is our connection into the queue, if that is our user's. */
+static void get_into_line(struct waiter *w, int fd)
+{
+	w->outside = false;
+	w->joined = deadline_now();
+	if (!is_own_peer(fd, &w->ahead[0].pid)) {
+		close(fd);
+		go_alone(w);
+		return;
+	}
+	w->ahead[0].fd = fd;
+	w->look_interval = LOOK;
+	w->look = deadline_now() + LOOK;
+}
+
+/* Whether the queue is our user's, as the kernel's table says: nobody can be asked. */
+static bool is_own_queue(const struct waiter *w)
+{
+	struct socket_entry entry;
+
+	return socket_table_find(&w->queue_name, 1, &entry) == 0 && holder_is_self(entry.uid);
+}
+
 /* Becomes the front of a new queue, or gets into line in the one that is there. */
 static void join(struct waiter *w)
 {
@@ -308,20 +335,37 @@ static void join(struct waiter *w)
 	}
 	r = w->queue == -EADDRINUSE ? host_connect_passcred(&w->queue_name) : w->queue;
 	w->queue = -1;
-	if (r >= 0 && is_own_peer(r, &w->ahead[0].pid)) {
-		w->ahead[0].fd = r;
-		w->look_interval = LOOK;
-		w->look = deadline_now() + LOOK;
-		return;
-	}
-	/* Between bind and listen, as it ends, or full: again after a while. A stranger's, or forbidden: never. */
-	if (r == -ECONNREFUSED || r == -EAGAIN) {
+	if (r >= 0) {
+		get_into_line(w, r);
+	} else if (r == -EAGAIN && is_own_queue(w)) {
+		w->outside = true;
+		w->look_interval = LOOK_OUTSIDE;
+		w->look = deadline_now() + LOOK_OUTSIDE;
+	} else if (r == -ECONNREFUSED || r == -EAGAIN) {
+		/* Between bind and listen, as it ends, or full: again after a while. A stranger's, or forbidden: never. */
 		rest(&w->pause, &w->look);
-		return;
+	} else {
+		go_alone(w);
 	}
-	if (r >= 0)
-		close(r);
-	go_alone(w);
+}
+
+/*
+ * The queue is full, of those who wait or of those who have given up: we sleep in connect(2), where the kernel keeps us in order as well.
+ * Alone, we would overtake those who are in line. Who interrupts that is the last again: so what is to be said comes late.
+ */
+static int wait_outside(struct waiter *w)
+{
+	int64_t due = w->lock->options->replace ? w->wait->due : DEADLINE_NEVER;
+	int fd = host_connect_until(&w->queue_name, deadline_earlier(deadline_earlier(w->wait->deadline, w->look), due));
+
+	if (fd >= 0) {
+		get_into_line(w, fd);
+	} else if (fd != -EAGAIN && fd != -EINTR) {
+		w->outside = false;
+		w->joins = 0;
+		w->look = 0;
+	}
+	return 0;
 }
 
 /* --- the name -------------------------------------------------------------------------------------------------------------- */
@@ -518,7 +562,7 @@ static int look_past_front(struct waiter *w)
 		if (r == 0 && (r = renew_candidate(w)))
 			return r;
 	}
-	if (!w->seen_free && w->queue < 0)
+	if (!w->seen_free && w->queue < 0 && !w->outside)
 		w->look_interval = deadline_earlier(w->look_interval * 2, LONGEST_LOOK);
 	w->look = deadline_now() + (w->seen_free ? FREE_LOOK : w->look_interval);
 	return LOCK_RETRY;
@@ -554,11 +598,13 @@ static void lose_place(struct waiter *w)
 	quit_line(w);
 	watch_nothing(w);
 	if (deadline_now() - w->joined > LONGEST_PAUSE)
-		w->joins = 0;
-	if (w->joins > 1)
+		w->losses = 0;
+	if (w->losses++ > 0) {
 		rest(&w->pause, &w->look);
-	else
+	} else {
+		w->joins = 0;
 		w->pause = w->look = 0;
+	}
 }
 
 /* Takes from HEARD, which ahead[I] has said, what it says, and the descriptors that belong to it. */
@@ -600,6 +646,19 @@ static int hear_words(struct waiter *w, int i)
 	return r;
 }
 
+/* Hears what an heir says, or that it has gone. Returns whether it says that it has passed us over. */
+static bool hear_heir(struct waiter *w, int i)
+{
+	struct heard heard;
+	int r = host_receive_word(w->heirs[i].fd, &heard);
+
+	close_fd(&heard.fds[0]);
+	close_fd(&heard.fds[1]);
+	if (heard.word == DISMISS || r == -EPIPE)
+		drop_heir(w, i);
+	return heard.word == DISMISS;
+}
+
 /* Somebody before us said something, or has gone. */
 static void hear_ahead(struct waiter *w, int i)
 {
@@ -608,24 +667,11 @@ static void hear_ahead(struct waiter *w, int i)
 	close_fd(&w->ahead[i].fd);
 	if (is_in_line(w))
 		return;
-	if (w->queue >= 0)
+	/* Who stopped long ago may hear all at once: that it was an heir, whom it was to follow, and who has passed it over. */
+	if (w->queue >= 0 && !(w->heirs[0].fd >= 0 && hear_heir(w, 0)))
 		become_front(w);
 	else
 		lose_place(w);
-}
-
-/* An heir has gone, or it has passed us over. (The front has seen that itself.) */
-static void hear_heir(struct waiter *w, int i)
-{
-	struct heard heard;
-	int r = host_receive_word(w->heirs[i].fd, &heard);
-
-	close_fd(&heard.fds[0]);
-	close_fd(&heard.fds[1]);
-	if (heard.word == DISMISS && is_in_line(w))
-		lose_place(w);
-	else if (heard.word == DISMISS || r == -EPIPE)
-		drop_heir(w, i);
 }
 
 /*
@@ -680,13 +726,13 @@ static int act(struct waiter *w)
 
 	if (r != LOCK_RETRY)
 		return r;
-	if (w->queue < 0 && !is_in_line(w) && !w->alone && due) {
+	if (w->queue < 0 && !is_in_line(w) && !w->outside && !w->alone && due) {
 		join(w);
 		due = over || now >= w->look;
 	}
 	if (is_front(w) || w->alone)
 		r = try_name(w, now, over);
-	else if (due && is_in_line(w))
+	else if (due && (is_in_line(w) || w->outside))
 		r = look_past_front(w);
 	/* The heirs come after the name: who gets it sees to them when its command has started. */
 	if (r == LOCK_RETRY && is_front(w) && !leads(w)) {
@@ -756,8 +802,9 @@ static int listen_around(struct waiter *w)
 	}
 	/* The last first: the others move up. */
 	for (int i = HEIRS - 1; i >= 0; i--)
-		if (ready[HEIR + i] && w->heirs[i].fd >= 0)
-			hear_heir(w, i);
+		/* The front sees itself whether it was passed over. */
+		if (ready[HEIR + i] && w->heirs[i].fd >= 0 && hear_heir(w, i) && is_in_line(w))
+			lose_place(w);
 	for (int i = 1; i >= 0; i--)
 		if (ready[AHEAD + i] && w->ahead[i].fd >= 0)
 			hear_ahead(w, i);
@@ -783,7 +830,7 @@ static int attend_listening(struct waiter *w)
 static int attend(struct waiter *w)
 {
 	if (!w->begun) {
-		if (!is_front(w) && !is_in_line(w) && !w->alone)
+		if (!is_front(w) && !is_in_line(w) && !w->outside && !w->alone)
 			return 0;
 		if (host_is_reentry(w->name, w->lock->slots))
 			return LOCK_NESTED;
@@ -806,7 +853,7 @@ static int wait_in_line(struct waiter *w)
 			return r;
 		if (deadline_now() >= w->wait->deadline)
 			return LOCK_TIMED_OUT;
-		r = listen_around(w);
+		r = w->outside ? wait_outside(w) : listen_around(w);
 		if (r) {
 			w->lock->failed = "cannot wait";
 			return r;

@@ -49,14 +49,19 @@
 /* The audience leaves so many descriptors free. */
 #define KEPT_FDS 8
 
-int host_socket(void)
+static int new_socket(int flags)
 {
-	/* Non-blocking from the start: everybody who has the socket shares that flag. */
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0);
 
 	if (fd < 0)
 		return -errno;
 	return descriptor_off_stdio(fd);
+}
+
+int host_socket(void)
+{
+	/* Non-blocking from the start: everybody who has the socket shares that flag. */
+	return new_socket(SOCK_NONBLOCK);
 }
 
 int host_bind(struct lock *lock, int fd, const struct host_address *address)
@@ -74,14 +79,17 @@ int host_bind(struct lock *lock, int fd, const struct host_address *address)
 	return 0;
 }
 
-static int connect_to(const struct host_address *address, bool passcred)
+/* Waits so long for room in the backlog; NULL: not. */
+static int connect_to(const struct host_address *address, bool passcred, const struct timeval *time)
 {
 	const int on = 1;
-	int fd = host_socket();
+	int fd = new_socket(time ? 0 : SOCK_NONBLOCK);
 
 	if (fd < 0)
 		return fd;
+	/* Before connecting: later, messages that are under way already would come without. */
 	if ((passcred && setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on)) ||
+	    (time && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, time, sizeof *time)) ||
 	    connect(fd, (const struct sockaddr *)&address->un, address->length)) {
 		int kept = errno;
 
@@ -93,13 +101,21 @@ static int connect_to(const struct host_address *address, bool passcred)
 
 int host_connect(const struct host_address *address)
 {
-	return connect_to(address, false);
+	return connect_to(address, false, NULL);
 }
 
 int host_connect_passcred(const struct host_address *address)
 {
-	/* Before connecting: later, messages that are under way already would come without. */
-	return connect_to(address, true);
+	return connect_to(address, true, NULL);
+}
+
+int host_connect_until(const struct host_address *address, int64_t when)
+{
+	const int ms = deadline_poll_timeout(when);
+	/* No time at all would be for ever. */
+	const struct timeval time = { .tv_sec = ms / 1000, .tv_usec = ms > 0 ? ms % 1000 * 1000 : 1 };
+
+	return connect_to(address, true, &time);
 }
 
 int host_connect_next(const struct host_address *name, const char *kind, unsigned limit, unsigned *n)

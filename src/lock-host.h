@@ -18,6 +18,12 @@ int host_connect(const struct host_address *address);
 int host_connect_passcred(const struct host_address *address);
 
 /*
+ * The same, but while the backlog is full it waits for room, until WHEN: the kernel lets those who wait so in one after the other, as they
+ * came. The connection can block.
+ */
+int host_connect_until(const struct host_address *address, int64_t when);
+
+/*
  * Connects to the first of the names NAME \0 KIND \0 *N, from *N on and below LIMIT, at which somebody is, and moves *N there.
  * Returns the connection; -ENOENT: there is none; or another negative errno: somebody is there, and that cannot be connected to.
  */

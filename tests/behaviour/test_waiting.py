@@ -1,4 +1,5 @@
 """Waiting: first come, first served, whatever happens to those who wait; at no cost; ended by time or by a signal."""
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -23,6 +24,7 @@ WITNESS = os.path.join(PROGRAMS, "witness")
 DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
 MANY = 300 if DYNAMIC else 2000
 FORMS = [[], ["-F"], ["-o"]]
+CLONE_NEWNET = 0x40000000
 
 
 def open_files(pid):
@@ -136,6 +138,18 @@ def crowd(lock, tmp_path, start):  # start: it ends the jobs that outlive their 
     c = Crowd(lock, tmp_path / "witness")
     yield c
     c.close()
+
+
+@pytest.fixture
+def small_backlog(start):  # start: what it ends is ended before
+    """How many connections wait at most in a backlog, in a network namespace of the test's own."""
+    libc, size = ctypes.CDLL(None, use_errno=True), 8
+    with open("/proc/thread-self/ns/net", "rb") as before:
+        assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+        with open("/proc/sys/net/core/somaxconn", "w", encoding="ascii") as f:
+            f.write(str(size))
+        yield size
+        assert libc.setns(before.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
 
 
 def nothing_is_left(lock):
@@ -336,6 +350,88 @@ def test_whoever_comes_does_not_overtake_those_who_wait(hold, lock, crowd):
     ran = crowd.read()
     assert sorted(ran) == list(range(40))
     assert [n for n in ran if n < late] == list(range(late))
+
+
+def fill_with_the_gone(lock):
+    """Fills the queue's backlog with connections of waiters that have given up."""
+    for _ in range(1 << 20):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as s:
+            try:
+                s.connect(queue_of(lock))
+            except BlockingIOError:
+                return
+    pytest.fail("the queue has no end")
+
+
+def join_full_queue(crowd, count):
+    """They cannot be seen in the queue, but that they sleep: somewhere else they have no reason to."""
+    for _ in range(count):
+        argv = [ME_ONLY, "-q", "-w", "inf", crowd.lock, WITNESS, crowd.scratch, "0", str(len(crowd.waiters))]
+        crowd.waiters.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=crowd.writer))
+        pid = crowd.waiters[-1].pid
+        wait_for(lambda: name_of(pid) == "me-only" and process_state(pid) == "S", "it sleeps")
+
+
+def test_nobody_overtakes_where_those_who_gave_up_fill_the_queue(hold, lock, crowd, run):
+    """Those next in line live, and take nobody out of it: who comes waits for a place, and not for the lock alone."""
+    holder = hold(lock)
+    crowd.join(3)
+    for n in (1, 2):
+        crowd.wait_for_second(n)
+    fill_with_the_gone(lock)
+    join_full_queue(crowd, 6)
+    assert run("-q", "-w", "2s", lock, "true").returncode == 4  # nor does any of them give the queue up meanwhile
+    crowd.stop(0, 1, 2)  # who waits alone, for the lock's name, does not look how they are
+    release(holder)
+    crowd.resume(0, 1, 2)
+    assert crowd.statuses() == {0}
+    assert crowd.read()[:3] == [0, 1, 2] and sorted(crowd.read()) == list(range(9))
+    assert nothing_is_left(lock)
+
+
+def test_who_waits_for_a_place_in_the_queue_runs_out_of_time_and_ends_by_a_signal(hold, lock, crowd, run, me_only):
+    holder = hold(lock)
+    crowd.join(3)
+    for n in (1, 2):
+        crowd.wait_for_second(n)
+    fill_with_the_gone(lock)
+    assert run("-q", "-w", "100ms", lock, "true").returncode == 4
+    join_full_queue(crowd, 1)
+    assert crowd.end(3, signal.SIGTERM) == -signal.SIGTERM
+    release(holder)
+    assert crowd.statuses(range(3)) == {0}
+    assert crowd.read() == [0, 1, 2]
+
+
+def test_who_waits_for_a_place_in_the_queue_gets_the_lock_if_the_line_does_not_move(hold, lock, crowd):
+    holder = hold(lock)
+    crowd.join(3)
+    for n in (1, 2):
+        crowd.wait_for_second(n)
+    fill_with_the_gone(lock)
+    join_full_queue(crowd, 2)
+    crowd.stop(0, 1, 2)
+    release(holder)
+    assert sorted(crowd.wait_for(2)) == [3, 4]
+    crowd.resume(0, 1, 2)
+    assert crowd.statuses() == {0}
+    assert nothing_is_left(lock)
+
+
+@pytest.mark.root
+def test_those_in_line_come_first_where_more_wait_than_the_queue_has_room_for(hold, lock, crowd, small_backlog):
+    holder = hold(lock)
+    crowd.join(3)
+    for n in (1, 2):
+        crowd.wait_for_second(n)
+    crowd.join(small_backlog + 1)
+    in_line = len(crowd.waiters)
+    join_full_queue(crowd, 30)
+    release(holder)
+    assert crowd.statuses() == {0}
+    assert crowd.read()[:in_line] == list(range(in_line))
+    assert sorted(crowd.read()) == list(range(in_line + 30))
+    assert nothing_is_left(lock)
 
 
 def test_the_queue_is_gone_when_the_last_waiter_has_the_lock(hold, me_only, lock):
