@@ -73,14 +73,36 @@ int __wrap_listen(int fd, int backlog)
 	return (int)result(r);
 }
 
+static bool may_connect(struct task *task)
+{
+	return k_may_connect(task->wanted);
+}
+
+/* Of those who wait for room, any may be the first: others can always come in between. */
+static int connect_in_time(int fd, const struct address *name, int64_t until)
+{
+	int r;
+
+	while ((r = k_connect(fd, name)) == -EAGAIN && K.now < until) {
+		on_sleep(me());
+		TRACE("connect(%d, %s) sleeps", fd, k_show(name));
+		current->wanted = name;
+		block(may_connect, until);
+		if (me()->killed)
+			k_exit(me()->killed);
+	}
+	return r;
+}
+
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t length)
 {
+	const struct file *file = k_file(fd);
 	struct address name;
 	int r;
 
 	enter();
 	k_address(&name, address, (int)length);
-	r = k_connect(fd, &name);
+	r = connect_in_time(fd, &name, file && file->kind == FILE_SOCKET && file->sock->send_timeout ? K.now + file->sock->send_timeout : 0);
 	TRACE("connect(%d, %s) = %s", fd, k_show(&name), show_result(r));
 	return (int)result(r);
 }
@@ -252,11 +274,14 @@ int __wrap_setsockopt(int fd, int level, int option, const void *value, socklen_
 
 	(void)level, (void)size;
 	me()->calls++;
-	if (option != SO_PASSCRED)
+	if (option != SO_PASSCRED && option != SO_SNDTIMEO)
 		not_simulated("setsockopt", option);
 	if (!file || file->kind != FILE_SOCKET)
 		return (int)result(-EBADF);
-	file->sock->passcred = *(const int *)value;
+	if (option == SO_PASSCRED)
+		file->sock->passcred = *(const int *)value;
+	else
+		file->sock->send_timeout = ((const struct timeval *)value)->tv_sec * 1000000000LL + ((const struct timeval *)value)->tv_usec * 1000LL;
 	return 0;
 }
 

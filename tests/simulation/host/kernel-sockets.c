@@ -298,6 +298,14 @@ int k_connect(int fd, const struct address *address)
 	return 0;
 }
 
+/* unix_wait_for_peer() */
+bool k_may_connect(const struct address *address)
+{
+	const struct sock *other = find_name(address);
+
+	return !other || other->state != SOCK_LISTENS || (other->shut & SHUT_RECEIVE) || other->queued <= other->backlog;
+}
+
 int k_accept(int fd)
 {
 	struct message *message;

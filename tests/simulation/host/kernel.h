@@ -79,6 +79,7 @@ struct sock {
 	struct proc *peer_proc;		/* SO_PEERCRED */
 	uid_t peer_uid;
 	struct message *head, *tail;
+	int64_t send_timeout;		/* SO_SNDTIMEO, of a socket that blocks; 0: it does not */
 	int queued, backlog, unread;	/* UNREAD: messages of ours that the others have not read */
 };
 
@@ -177,6 +178,9 @@ int k_socket(bool cloexec);
 int k_bind(int fd, const struct address *address);
 int k_listen(int fd, int backlog);
 int k_connect(int fd, const struct address *address);
+
+/* Whether k_connect() to this address has to wait no longer. */
+bool k_may_connect(const struct address *address);
 int k_accept(int fd);
 int k_socketpair(int ends[2]);
 int k_peerpidfd(const struct sock *sock);

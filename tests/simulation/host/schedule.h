@@ -27,6 +27,7 @@ struct task {
 	int polled_count;
 	struct { struct file *file; short events; } polled[MOST_POLLED];
 	struct proc *child;		/* being waited for */
+	const struct address *wanted;	/* connect() waits for room in the backlog of this one */
 	int saved_errno, priority, index;
 };
 
