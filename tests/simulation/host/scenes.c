@@ -56,6 +56,7 @@ void scene_deaf(void)
 void scene_fullqueue(void)
 {
 	K.somaxconn = 3 + (int)rnd(3);
+	K.no_diag = false;	/* without the table of sockets nobody knows whose queue it is, and who comes waits alone */
 	world_call(world_add(0, about(2500 * MS, 2000 * MS)), 1024);
 	for (int i = 1; i < 4; i++)
 		world_call(world_add(i * 10 * MS, 30 * MS), 1024);
