@@ -204,17 +204,7 @@ static char *read_on(struct session *session, struct place *place, const json_t 
 
 /* --- looking ---------------------------------------------------------------------------------- */
 
-/* If all that was read of the head hold the lock, there may be more that do. */
-static char *look_at_all_holders(struct session *session, struct place *place)
-{
-	if (place->wide || place_needs_all(session) || place->before.n < HEAD ||
-	    !queue_holds(place->before.all, HEAD - 1))
-		return NULL;
-	place->wide = true;
-	return place_look(session, place);
-}
-
-char *place_look(struct session *session, struct place *place)
+static char *look_once(struct session *session, struct place *place)
 {
 	json_t *operations =
 		look_operations(session, place->wide || place_needs_all(session), session->created);
@@ -226,6 +216,23 @@ char *place_look(struct session *session, struct place *place)
 		    &answer);
 	text = answer.code == CODE_OK ? read_on(session, place, answer.body) : take_text(&answer);
 	answer_free(&answer);
+	return text;
+}
+
+/* If all that was read of the head hold the lock, there may be more that do. */
+static char *look_at_all_holders(struct session *session, struct place *place)
+{
+	if (place->wide || place_needs_all(session) || place->before.n < HEAD ||
+	    !queue_holds(place->before.all, HEAD - 1))
+		return NULL;
+	place->wide = true;
+	return look_once(session, place);
+}
+
+char *place_look(struct session *session, struct place *place)
+{
+	char *text = look_once(session, place);
+
 	return text ? text : look_at_all_holders(session, place);
 }
 
