@@ -235,6 +235,8 @@ void session_revoke(struct session *session)
 	client_unwatch(&session->client);
 	if (!session->lease)
 		return;
+	/* It has a limit of its own: what came before may have used up the other. */
+	session->client.limit = DEADLINE_NEVER;
 	client_call(&session->client, PATH_REVOKE, request_lease(session->lease), session_now() + session->client.attempt, &answer);
 	answer_free(&answer);
 	session->lease = session->created = 0;

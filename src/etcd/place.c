@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "../deadline.h"
-#include "../guard.h"
 #include "../memory.h"
 #include "queue.h"
 #include "say.h"

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../deadline.h"
+#include "../guard.h"
 #include "session.h"
 
 /* Rule 4 of take.c. A tie with the command that has to end would be two at once. */

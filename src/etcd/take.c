@@ -21,13 +21,9 @@
  *  7. There is one limit for all: the end of -w, or that of the time in which a start is tried.
  *     What is under way then gets a moment.
  */
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "../deadline.h"
-#include "../guard.h"
 #include "../memory.h"
 #include "../process.h"
 #include "pages.h"
