@@ -25,6 +25,7 @@
 #include "../process.h"
 #include "base64.h"
 #include "pages.h"
+#include "place.h"
 #include "say.h"
 #include "session.h"
 
@@ -43,8 +44,8 @@
 /* For so long it is tried to give the lock back. */
 #define RELEASE_LIMIT (4 * NS_PER_S)
 
-/* Who waits stands back for GUARD_LOST_GRACE and a second (take.c, rule 4), and perhaps from the moment on at which our key was seen the last time. */
-#define ENDED_BY (GUARD_LOST_GRACE + NS_PER_S / 2)
+/* Those in line stand back for the lock-delay, perhaps from when our key was seen the last time on. */
+#define ENDED_BY (LOCK_DELAY - NS_PER_S / 2)
 
 /*
  * What is said can be left out, while me-only is stopped for so long that its socket is full: so the deadline is told by a timer, too.

@@ -67,6 +67,18 @@ static struct entries read_ranges(const json_t *body)
 	return all;
 }
 
+/*
+ * A leader that has been replaced goes on to say that a lease lives which the others have ended. BODY
+ * is a later answer that took a majority: of the same term, if the one that said it led still.
+ */
+static void prove_alive(struct place *place, const json_t *body)
+{
+	if (place->alive_term && place->alive_term != header_number(body, "raft_term") &&
+	    place->delay < place->alive_delay)
+		place->delay = place->alive_delay;
+	place->alive_term = 0;
+}
+
 /* Takes in what that answer tells of the line. Returns NULL or an error's text, to be freed. */
 static char *read_line(struct session *session, struct place *place, const json_t *body)
 {
@@ -77,6 +89,7 @@ static char *read_line(struct session *session, struct place *place, const json_
 	if (json_array_size(json_object_get(body, "responses")) < 2)
 		return memory_format("%s does not answer as etcd does",
 				     session->config.endpoints[session->client.endpoint]);
+	prove_alive(place, body);
 	all = read_ranges(body);
 	entries_free(&place->before);
 	place->before = (struct entries){ .all = memory_get((all.n + 1) * sizeof *all.all) };
@@ -119,14 +132,27 @@ static char *value_in(struct session *session, enum entry_state state)
 
 /* --- rule 4: what has become of those before us ----------------------------------------------- */
 
-/* Whether ANSWER tells that its lease lives. */
-static bool is_alive(const struct answer *answer)
+/*
+ * Whether ANSWER tells that its lease lives. If that is not proved those who noticed at NOTICED that it
+ * may have ended stand back from then on.
+ */
+static bool is_alive(struct place *place, const struct answer *answer, int64_t noticed)
 {
-	return answer->code == CODE_OK && (int64_t)json_number(answer->body, "TTL") > 0;
+	const uint64_t term = header_number(answer->body, "raft_term");
+
+	if (answer->code != CODE_OK || (int64_t)json_number(answer->body, "TTL") <= 0 || !term)
+		return false;
+	/* Between two answers another was elected. */
+	if (place->alive_term && place->alive_term != term && session_now() < place->alive_delay)
+		return false;
+	place->alive_term = term;
+	place->alive_delay = noticed + LOCK_DELAY;
+	return true;
 }
 
 /* Whether each of the N LEASES, AT_ONCE at most, lives. What is not known counts as ended. */
-static bool all_live(struct session *session, const uint64_t *leases, size_t n, int64_t limit)
+static bool all_live(struct session *session, struct place *place, const uint64_t *leases, size_t n,
+		     int64_t noticed)
 {
 	struct answer answers[AT_ONCE];
 	json_t *bodies[AT_ONCE];
@@ -139,9 +165,9 @@ static bool all_live(struct session *session, const uint64_t *leases, size_t n, 
 		if (live && answers[i].code != CODE_OK && answers[i].code != CODE_STOPPED) {
 			answer_free(&answers[i]);
 			client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(leases[i]),
-				    limit, &answers[i]);
+				    noticed + ASK_LIMIT, &answers[i]);
 		}
-		live = live && is_alive(&answers[i]);
+		live = live && is_alive(place, &answers[i], noticed);
 		answer_free(&answers[i]);
 	}
 	return live;
@@ -156,8 +182,8 @@ static void ask(struct session *session, struct place *place, const uint64_t *le
 	const int64_t noticed = session_now();
 
 	for (size_t i = 0; i < n; i += AT_ONCE)
-		if (!all_live(session, leases + i, n - i < AT_ONCE ? n - i : AT_ONCE,
-			      noticed + ASK_LIMIT)) {
+		if (!all_live(session, place, leases + i, n - i < AT_ONCE ? n - i : AT_ONCE,
+			      noticed)) {
 			place->delay = noticed + LOCK_DELAY;
 			return;
 		}
@@ -362,12 +388,13 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 {
 	struct answer answer = { .code = CODE_NO_ANSWER }, lease;
 	json_t *body = acquire_request(session, place, slot);
+	const int64_t noticed = session_now();
 	char *text = NULL;
 
 	if (place->to_ask) {
 		client_call_both(&session->client, PATH_TXN, json_incref(body), &answer,
 				 PATH_TIME_TO_LIVE, request_lease(place->to_ask), &lease);
-		if (!is_alive(&lease))
+		if (!is_alive(place, &lease, noticed))
 			ask(session, place, &place->to_ask, 1);
 		answer_free(&lease);
 		place->to_ask = 0;
@@ -379,13 +406,15 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 			    &answer);
 	}
 	json_decref(body);
-	if (answer.code != CODE_OK)
+	if (answer.code != CODE_OK) {
 		text = take_text(&answer);
-	else if (json_is_true(json_object_get(answer.body, "succeeded")))
+	} else if (json_is_true(json_object_get(answer.body, "succeeded"))) {
+		prove_alive(place, answer.body);
 		session->token = session->modified = session->revision =
 			header_number(answer.body, "revision");
-	else
+	} else {
 		text = read_on(session, place, answer.body);
+	}
 	answer_free(&answer);
 	return text ? text : look_at_all_holders(session, place);
 }

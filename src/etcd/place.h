@@ -18,6 +18,9 @@ struct place {
 	bool wide;			/* all of those before us are read, for there are many holders */
 	bool ours_is_there;
 	int64_t delay;			/* the lock is not to be used before */
+	/* In what term leases were said to live, 0 if that is proved; and until when to stand back if it is wrong. */
+	uint64_t alive_term;
+	int64_t alive_delay;
 	uint64_t to_ask;		/* a lease that is to be asked for when it is taken; 0: none */
 	int64_t entered;		/* when; 0: not yet */
 	unsigned short_stays;		/* places in a row that were lost soon */

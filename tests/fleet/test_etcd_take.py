@@ -187,6 +187,35 @@ def test_behind_several_each_of_them_counts(c, gateway, others, mode):
     assert ran_at(p) >= lost + LOCK_DELAY - 0.01
 
 
+@pytest.mark.parametrize("mode, looks", [("x", False), ("s", True)], ids=["asked while it is taken", "asked before"])
+def test_a_leader_that_has_been_replaced_is_no_witness(c, gateway, others, mode, looks):
+    """It says that the lease lives, which the others have ended: in the term in which it led."""
+    def outdated(value):
+        value["header"]["raft_term"] = str(gateway.store.term - 1)
+        value["TTL"] = "9"
+    gateway.on("lease/timetolive", g.changes(outdated))
+    holder = others.join(mode)
+    p = waits(c, others, *(("-j2",) if looks else ()), command=WHEN)
+    lost = boottime()
+    others.is_lost(holder)
+    assert ran_at(p) >= lost + LOCK_DELAY - 0.01
+    assert leases_asked_for(gateway) == {holder}
+
+
+def test_a_leader_that_is_replaced_meanwhile(c, gateway, others):
+    """The line was looked at since, in a new term: then nobody stands back any more once the time is over."""
+    first, second = others.join("s"), others.join("s")
+    p = waits(c, others)
+    others.let_go(second)
+    wait_for(lambda: second in leases_asked_for(gateway), "it is asked for")
+    gateway.store.term += 1
+    over = boottime() + LOCK_DELAY
+    wait_for(lambda: boottime() > over, "the time is over")
+    others.let_go(first)
+    assert read_line(p.stdout) == b"ready\n"
+    assert release(p) == 0
+
+
 def test_a_waiter_that_gave_up_was_not_lost(c, gateway, others):
     """Nor can it have been: the holder is there still."""
     holder, first, second = others.join(), others.join(state="wait"), others.join(state="wait")
