@@ -21,7 +21,9 @@ function __me_only_part
             case '-*w' '-*j' '-*k' '-*E'
                 # In -wE the E is the argument of -w.
                 string match -qr -- '^-[^wjkE]*[wjkE]$' $words[1]; and set -e words[1]
-            case '-?*'
+            case -
+                break
+            case '-*'
             case '*'
                 break
         end
