@@ -30,15 +30,34 @@ struct proc *actor_new(const char *name, uid_t uid, int limit, void (*body)(void
 
 /* --- me-only ------------------------------------------------------------------------------------------------------------ */
 
+static int count_inherited(void)
+{
+	int n = 0;
+
+	for (int fd = 3; fd < me()->files->end; fd++)
+		n += k_file(fd) != NULL;
+	return n;
+}
+
 static void call_main(void *argument)
 {
 	struct run *run = argument;
 
 	sleep_until(run->start);
+	run->inherited = count_inherited();
 	run->started_at = K.now;
 	run->start_step = schedule.steps;
 	TRACE("me-only starts");
 	k_exit((me_only_main(run->argc, run->argv) & 255) << 8);
+}
+
+static void become_me_only(struct run *run, struct proc *p)
+{
+	run->proc = p;
+	p->run = run;
+	p->role = ROLE_ME_ONLY;
+	p->program = PROGRAM_ME_ONLY;
+	strcpy(p->comm, "me-only");
 }
 
 void call_start(struct run *run, int limit)
@@ -46,11 +65,21 @@ void call_start(struct run *run, int limit)
 	char name[12];
 
 	snprintf(name, sizeof name, "W%d", run->index);
-	run->proc = actor_new(name, run->uid, limit, call_main, run);
-	run->proc->run = run;
-	run->proc->role = ROLE_ME_ONLY;
-	run->proc->program = PROGRAM_ME_ONLY;
-	strcpy(run->proc->comm, "me-only");
+	become_me_only(run, actor_new(name, run->uid, limit, call_main, run));
+}
+
+/* A command calls me-only, and waits for it. */
+void inner_call(struct run *run)
+{
+	struct proc *p;
+	char name[12];
+
+	snprintf(name, sizeof name, "W%d", run->index);
+	p = k_proc_new(me(), name, "", false);
+	become_me_only(run, p);
+	p->task = task_new(p, call_main, run);
+	TRACE("calls %s", p->name);
+	__wrap_waitpid(p->pid, NULL, 0);
 }
 
 /* --- its command -------------------------------------------------------------------------------------------------------- */
@@ -115,6 +144,10 @@ void command_main(struct proc *p)
 		close_all();
 	if (run->behaviour == LEAVES)
 		leave_a_process(p);
+	if (run->behaviour == IGNORES)
+		p->ignored |= UINT64_C(1) << (SIGTERM - 1);
+	if (run->inner)
+		inner_call(run->inner);
 	sleep_until(K.now + run->duration);
 	TRACE("the command ends");
 	k_exit(0);
@@ -191,6 +224,36 @@ void strangers_start(void)
 }
 
 /* --- for a scene -------------------------------------------------------------------------------------------------------- */
+
+/* Starts processes that end at once, so that numbers are used again. */
+static void short_main(void *argument)
+{
+	(void)argument;
+	point(false);
+	k_exit(0);
+}
+
+static void churner_main(void *argument)
+{
+	(void)argument;
+	for (int i = 0; i < 40; i++) {
+		struct proc *p;
+
+		sleep_until(K.now + (rnd(3) ? rnd(100000) : rnd(300000000)));
+		p = k_proc_new(NULL, "Y", "", true);
+		p->uid = 1000;
+		p->files = k_files_new(16);
+		p->task = task_new(p, short_main, NULL);
+		if (rnd(2))
+			sleep_until(K.now + rnd(50000));
+	}
+	k_exit(0);
+}
+
+void churner_start(void)
+{
+	actor_new("churner", 1000, 16, churner_main, NULL);
+}
 
 static int64_t blink;
 

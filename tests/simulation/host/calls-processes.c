@@ -36,7 +36,6 @@ _Noreturn void __wrap__exit(int status);
 int __wrap_sched_yield(void);
 int __wrap_kill(pid_t pid, int number);
 int __wrap_waitid(int type, id_t id, siginfo_t *info, int options);
-pid_t __wrap_waitpid(pid_t pid, int *status, int options);
 pid_t __wrap_start_process(void (*function)(void *), void *argument);
 int __wrap_execve(const char *path, char *const argv[], char *const envp[]);
 int __wrap_clone(int (*function)(void *), void *stack, int flags, void *argument);

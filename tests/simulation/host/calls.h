@@ -23,4 +23,7 @@ bool is_refused(const char *what);
 /* The program has learnt a call that the model does not know. */
 _Noreturn void not_simulated(const char *call, long number);
 
+/* For commands. */
+pid_t __wrap_waitpid(pid_t pid, int *status, int options);
+
 #endif

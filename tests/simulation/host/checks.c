@@ -27,12 +27,20 @@ bool name_is(const struct address *address, const char *suffix)
 	return false;
 }
 
+/* The letter of the lock that ADDRESS is a name of, of one of its slots too; 0: of none. */
+char name_of_lock(const struct address *address)
+{
+	static const char prefix[] = "\0me-only:";
+	const int n = (int)sizeof prefix - 1;
+
+	if (address->length <= n || memcmp(address->path, prefix, (size_t)n) != 0 || name_is(address, "queue") || name_is(address, "place"))
+		return 0;
+	return address->path[n];
+}
+
 bool name_is_lock(const struct address *address)
 {
-	static const char prefix[] = "\0me-only:L";
-
-	return address->length >= (int)sizeof prefix - 1 && !memcmp(address->path, prefix, sizeof prefix - 1) && !name_is(address, "queue") &&
-	       !name_is(address, "place");
+	return name_of_lock(address) != 0;
 }
 
 static const struct sock *sock_of(const struct proc *p, int fd)
@@ -117,7 +125,7 @@ static void note_lost_queue(const struct sock *sock)
 
 static bool waits_now(const struct run *r)
 {
-	return r->joins && !r->exec_step && r->waits && r->proc->state == PROC_ALIVE && !r->proc->stopped && !r->proc->killed;
+	return r->joins && !r->exec_step && r->waits && r->proc && r->proc->state == PROC_ALIVE && !r->proc->stopped && !r->proc->killed;
 }
 
 void on_unbound(const struct sock *sock)
@@ -129,7 +137,7 @@ void on_unbound(const struct sock *sock)
 	/* From now on somebody who waits has to get it, soon. A probe of somebody in line does not free it. */
 	if (me()->role != ROLE_ME_ONLY || me()->run->exec_step)
 		for_each_run(r)
-			if (waits_now(r))
+			if (waits_now(r) && r->lock == 'L' && name_of_lock(&sock->address) == 'L')
 				W.free_since = K.now;
 	for_each_proc(p)
 		if (p->in_critical && p->state == PROC_ALIVE && k_same_address(&p->lock, &sock->address))
@@ -169,7 +177,7 @@ static void check_overtaking(const struct run *run)
 	if (run->joins || !run->waits || W.strangers || kind->wild || kind->few_fds || kind->inject || kind->small_backlog)
 		return;
 	for_each_run(r)
-		if (waits_now(r) && r->joined_at < run->started_at && r->uid == run->uid && r->slots == run->slots)
+		if (waits_now(r) && r->joined_at < run->started_at && r->uid == run->uid && r->slots == run->slots && r->lock == run->lock)
 			fail("OVERTOOK: W%d never joined the queue, and comes before W%d", run->index, r->index);
 }
 
@@ -178,7 +186,7 @@ static bool may_be_slow(void)
 {
 	const struct kind *kind = W.kind;
 
-	return W.stops || W.strangers || kind->wild || kind->few_fds || kind->inject || kind->small_backlog || schedule.jump;
+	return W.stops || W.strangers || kind->replaces || kind->as_init || kind->wild || kind->few_fds || kind->inject || kind->small_backlog || schedule.jump;
 }
 
 void on_exec(struct proc *p)
@@ -187,11 +195,12 @@ void on_exec(struct proc *p)
 
 	check_alone(p);
 	check_overtaking(run);
-	if (W.free_since && run->joins && run->joined_at < W.free_since && K.now - W.free_since > W.slowest)
+	if (W.free_since && run->lock == 'L' && run->joins && run->joined_at < W.free_since && K.now - W.free_since > W.slowest)
 		W.slowest = K.now - W.free_since;
 	if (W.slowest > (W.kind->longest_free ? W.kind->longest_free : LONGEST_FREE) && !may_be_slow())
 		fail("SLOW: the lock was free for %.3f s before %s started", (double)W.slowest / 1e9, p->name);
-	W.free_since = 0;
+	if (run->lock == 'L')
+		W.free_since = 0;
 	p->in_critical = true;
 	run->exec_step = schedule.steps;
 	run->exec_time = K.now;
@@ -204,7 +213,7 @@ void on_exec(struct proc *p)
 void on_exec_done(struct proc *p)
 {
 	const char *what = "?";
-	int n = 0, wanted = !p->run->gate;
+	int n = 0, wanted = !p->run->gate + p->run->inherited;
 
 	for (int fd = 3; fd < p->files->end; fd++) {
 		n += p->files->file[fd] != NULL;
@@ -252,10 +261,42 @@ void on_sleep(struct proc *p)
 			fail("LEAK: %s runs its command and has a socket of %s", p->name, k_show(&sock->address));
 	}
 	/* The candidate, for each slot a connection and a pidfd, the queue, two links before it and two behind, a place. */
-	if (!run->forked && sockets + others > 7 + 2 * run->slots)
+	if (!run->forked && sockets + others > 7 + 2 * run->slots + run->inherited + (run->replaces ? 4 : 0))
 		fail("LEAK: %s waits with %d sockets and %d other descriptors", p->name, sockets, others);
 	if (run->forked && others > 6)
 		fail("LEAK: %s runs its command with %d descriptors that are not sockets", p->name, others);
+}
+
+/* --- signals ------------------------------------------------------------------------------------------------------------ */
+
+/* Whether somebody has meant to end it. */
+bool may_be_struck(const struct run *run)
+{
+	for_each_run(r)
+		if (r->struck == run || (r->struck && run->outer && r->struck == run->outer))
+			return true;
+	return false;
+}
+
+/* --replace: only the holder that was there at the start is signalled, what belongs to it, and no me-only by force. */
+static void check_strike(struct run *striker, const struct proc *p, int number)
+{
+	const struct run *struck = p->run && p->run->outer && p->run->proc == p ? p->run->outer : p->run;
+
+	if (!struck || !struck->got || struck->lock != striker->lock)
+		fail("STRUCK: W%d has signalled %s, which never held the lock", striker->index, p->name);
+	else if (striker->struck && striker->struck != struck)
+		fail("STRUCK: W%d has signalled %s, of W%d, and before somebody of W%d", striker->index, p->name, struck->index, striker->struck->index);
+	else if (number == SIGKILL && (p->role == ROLE_ME_ONLY || p->role == ROLE_KEEPER))
+		fail("STRUCK: W%d has killed the me-only %s", striker->index, p->name);
+	striker->struck = struck;
+}
+
+void on_signal(const struct proc *p, int number, const struct proc *sender)
+{
+	if ((number != SIGTERM && number != SIGKILL) || !sender || !sender->run || sender->role != ROLE_ME_ONLY || sender->run == p->run)
+		return;
+	check_strike(sender->run, p, number);
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------------------ */
@@ -274,7 +315,7 @@ const struct proc *world_lost(void)
 	if (K.now <= W.end || stopped_holder())
 		return NULL;
 	for_each_run(r)
-		if (!r->ended && !r->proc->stopped)
+		if (r->proc && !r->ended && !r->proc->stopped)
 			return r->proc;
 	return NULL;
 }
@@ -307,10 +348,27 @@ static void check_run(const struct run *r)
 {
 	int code = r->status & 0x7f ? -(r->status & 0x7f) : r->status >> 8;
 
+	/* The command that was to make this call has ended before. */
+	if (!r->proc && r->outer)
+		return;
 	if (!r->ended)
 		fail("LOST: W%d has not ended", r->index);
 	/* -o, and its keeper has not started: status 1. */
 	if (r->faulted || (r->keeper_killed && code == 1 && !r->exec_step))
+		return;
+	if (r->expected >= 0) {
+		/* If its command was hit meanwhile, it need not be under the lock any more. */
+		if (code != r->expected && !(r->outer && (r->outer->faulted || may_be_struck(r))))
+			fail("STATUS: W%d has ended with %d instead of %d", r->index, code, r->expected);
+		return;
+	}
+	if (code == -SIGTERM || code == -SIGKILL || code == 128 + SIGTERM) {
+		if (!may_be_struck(r))
+			fail("STATUS: W%d was ended by signal %d", r->index, code);
+		return;
+	}
+	/* --replace: where the kernel does not tell who the holder is. */
+	if (r->replaces && code == 4 && K.no_diag)
 		return;
 	if (!fds_may_be_missing() && ((code != 0 && code != 4) || (r->forever && code != 0)))
 		fail("STATUS: W%d has ended with %d", r->index, code);

@@ -119,6 +119,8 @@ static int count_waiters(const struct run *run, bool *all_asleep)
 	for_each_run(r) {
 		bool has_queue, in_line;
 
+		if (!r->proc || r->lock != run->lock)
+			continue;
 		look_at_line(r->proc, &has_queue, &in_line);
 		if (!(has_queue || in_line) || r->exec_step || r->proc->state != PROC_ALIVE || r->uid != run->uid || r->slots != run->slots)
 			continue;

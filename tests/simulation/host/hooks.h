@@ -9,6 +9,7 @@ void on_connected(struct proc *p, const struct address *to);
 void on_unbound(const struct sock *sock);
 void on_exec(struct proc *p);			/* a command starts */
 void on_exec_done(struct proc *p);		/* what is close-on-exec is closed */
+void on_signal(const struct proc *p, int number, const struct proc *sender);
 void on_end(struct proc *p);
 void on_sleep(struct proc *p);			/* in poll */
 

@@ -7,6 +7,7 @@
 
 #include "hooks.h"
 #include "schedule.h"
+#include "world.h"
 
 #define BIT(n) (UINT64_C(1) << ((n) - 1))
 
@@ -29,6 +30,20 @@ void k_reset(void)
 
 /* --- processes ---------------------------------------------------------------------------------------------------------- */
 
+/* alloc_pid(): the next one; after many processes those come again that nobody has any more. */
+static int new_pid(void)
+{
+	if (K.has_init && K.procs == 2)
+		return 1;
+	for (int i = 0; K.reuses_pids && i < 8; i++) {
+		int pid = FIRST_PID + (int)rnd((uint32_t)K.procs);
+
+		if (K.by_pid[pid] && K.by_pid[pid]->state == PROC_GONE)
+			return pid;
+	}
+	return FIRST_PID + K.procs - 1;
+}
+
 struct proc *k_proc_new(struct proc *parent, const char *name, const char *suffix, bool share_files)
 {
 	struct proc *p = &K.proc[K.procs];
@@ -37,8 +52,10 @@ struct proc *k_proc_new(struct proc *parent, const char *name, const char *suffi
 		abort();
 	memset(p, 0, sizeof *p);
 	p->index = K.procs++;
-	p->pid = FIRST_PID + p->index;
-	p->parent = parent ? parent->pid : 1;
+	p->pid = new_pid();
+	K.by_pid[p->pid] = p;
+	/* In a pid namespace of its own: process 1, and what comes from outside it, have no parent that is seen. */
+	p->parent = parent ? parent->pid : K.has_init ? 0 : 1;
 	snprintf(p->name, sizeof p->name, "%.8s%.3s", name, suffix);
 	p->born = K.now;
 	p->session = p->group = p->pid;
@@ -67,7 +84,7 @@ struct proc *k_proc_new(struct proc *parent, const char *name, const char *suffi
 /* The process that has the number PID now, a zombie too. */
 struct proc *k_proc(int pid)
 {
-	struct proc *p = pid > FIRST_PID && pid < FIRST_PID + K.procs ? &K.proc[pid - FIRST_PID] : NULL;
+	struct proc *p = pid > 0 && pid < MOST_PROCS + FIRST_PID ? K.by_pid[pid] : NULL;
 
 	return p && p->state != PROC_GONE ? p : NULL;
 }
@@ -92,6 +109,9 @@ static void deliver(struct proc *p)
 	p->pending &= ~now;
 	for (int number = 1; now; number++, now >>= 1) {
 		if (!(now & 1) || (p->ignored & BIT(number)) || does_nothing(number))
+			continue;
+		/* SIGNAL_UNKILLABLE: from its own namespace process 1 gets only signals that it handles. */
+		if (K.has_init && p->pid == 1)
 			continue;
 		if (stops(number))
 			p->stopped = true;
@@ -119,6 +139,9 @@ void k_signal(struct proc *p, int number, int code, const struct proc *sender)
 {
 	if (p->state >= PROC_ZOMBIE)
 		return;
+	on_signal(p, number, sender);
+	if (number == SIGKILL && K.has_init && p->pid == 1 && sender)
+		return;
 	if (number == SIGKILL && p->state == PROC_ALIVE) {
 		p->killed = SIGKILL;
 		for_each_proc(child)
@@ -142,14 +165,32 @@ void k_signal(struct proc *p, int number, int code, const struct proc *sender)
 
 /* --- the end ------------------------------------------------------------------------------------------------------------ */
 
-/* Orphans are the child of process 1, which reaps them at once. */
+/* Orphans are the child of process 1, which reaps them at once, or in a world in which me-only is that has to. */
 static void give_children_away(const struct proc *p)
 {
-	for_each_proc(child)
-		if (child->parent == p->pid) {
-			child->parent = 1;
-			if (child->state == PROC_ZOMBIE)
-				child->state = PROC_GONE;
+	struct proc *init = K.has_init ? k_proc(1) : NULL;
+
+	for_each_proc(child) {
+		if (child->parent != p->pid || child->state == PROC_GONE || child == p)
+			continue;
+		child->parent = 1;
+		if (child->state == PROC_ZOMBIE && !init)
+			child->state = PROC_GONE;
+		else if (child->state == PROC_ZOMBIE)
+			k_signal(init, SIGCHLD, 1, child);
+	}
+}
+
+/* zap_pid_ns_processes(): with process 1 its namespace ends. */
+static void end_namespace(const struct proc *init)
+{
+	for_each_proc(p)
+		if (p != init && p->state == PROC_ALIVE) {
+			if (p->run)
+				p->run->faulted = true;
+			W.kills++;
+			W.at_rest = false;
+			k_signal(p, SIGKILL, 0, NULL);
 		}
 }
 
@@ -162,6 +203,8 @@ void k_exit(int status)
 	p->state = PROC_EXITING;
 	k_leave_vfork(p);
 	on_end(p);
+	if (K.has_init && p->pid == 1)
+		end_namespace(p);
 	point(true);
 	k_close_all(p->files);
 	point(true);

@@ -144,6 +144,9 @@ struct kernel {
 	bool passcred_at_accept;	/* SO_PASSCRED is inherited then, before 6.16 */
 	bool no_diag, no_cookie;	/* CONFIG_UNIX_DIAG is off; before 5.14 */
 	int somaxconn;
+	bool reuses_pids;		/* a number is used again as soon as it is free */
+	bool has_init;			/* the first process is process 1 of a pid namespace */
+	struct proc *by_pid[MOST_PROCS + FIRST_PID];
 };
 
 extern struct kernel K;

@@ -34,7 +34,7 @@ static int find_group(struct run *order[], int slots, uid_t uid, bool *past)
 	for_each_run(r) {
 		int at = n;
 
-		if (r->slots != slots || r->uid != uid || !r->join || !r->exec_step || r->faulted)
+		if (r->slots != slots || r->uid != uid || r->lock != 'L' || !r->join || !r->exec_step || r->faulted)
 			continue;
 		*past |= r->past;
 		for (n++; at > 0 && order[at - 1]->got > r->got; at--)

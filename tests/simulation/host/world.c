@@ -25,6 +25,10 @@ const struct kind kinds[] = {
 	{ .name = "backlog", .steps = 240, .small_backlog = true },			/* net.core.somaxconn 0 to 2 */
 	{ .name = "wild", .steps = 280, .mix = ALL_KINDS, .faults = -3, .mixed = true, .wild = true },	/* time jumps */
 	{ .name = "inject", .steps = 260, .mix = KILLS, .faults = -3, .inject = true },	/* calls fail for want of descriptors or memory */
+	{ .name = "nested", .steps = 500, .mix = ALL_KINDS, .faults = -2, .nested = true },	/* commands that call me-only, and --held */
+	{ .name = "replace", .steps = 700, .mix = KILLS, .faults = -1, .replaces = true },
+	{ .name = "init", .steps = 300, .mix = KILLS_AND_STOPS, .faults = -2, .as_init = true },	/* me-only is process 1 */
+	{ .name = "reuse", .steps = 900, .mix = ALL_KINDS, .faults = -3, .replaces = true, .nested = true, .reuses_pids = true },
 	/* What was wrong once, in a situation in which it shows in many seeds. Not drawn, as all that follow. */
 	{ .name = "stopfront", .steps = 600, .scene = scene_stopfront },
 	{ .name = "joinexec", .steps = 200, .scene = scene_joinexec },
@@ -99,6 +103,11 @@ static void draw_behaviour(struct run *run)
 		run->gate = true;
 	if (W.kind->long_first)
 		run->behaviour = CLOSES;
+	if (W.kind->replaces) {
+		run->behaviour = (enum behaviour[]){ BEHAVES, BEHAVES, LEAVES, IGNORES }[rnd(4)];
+		run->replaces = run->waits && rnd(2);
+		run->becomes = rnd(6) == 0;
+	}
 	if (W.kind->places && rnd(3) > 0)
 		run->waits = run->places = true;
 }
@@ -106,12 +115,21 @@ static void draw_behaviour(struct run *run)
 static void add_arguments(struct run *run)
 {
 	add(run, "me-only");
+	if (run->asks_held) {
+		add(run, "--held");
+		add(run, "%c", run->lock);
+		return;
+	}
 	if (run->becomes)
 		add(run, "-F");
 	if (run->gate)
 		add(run, "-o");
 	if (run->quiet)
 		add(run, "-q");
+	if (run->replaces)
+		add(run, "--replace");
+	if (run->replaces && rnd(2))
+		add(run, "-k%dms", 1 + (int)rnd(300));
 	if (run->places)
 		add(run, "--queue=%d", 1 + (rnd(3) == 0));
 	if (run->waits && run->limit == NEVER)
@@ -120,7 +138,7 @@ static void add_arguments(struct run *run)
 		add(run, "-w%dms", (int)(run->limit / MS));
 	if (run->slots > 1)
 		add(run, "-j%d", run->slots);
-	add(run, "L");
+	add(run, "%c", run->lock);
 	add(run, "/cmd");
 }
 
@@ -137,6 +155,8 @@ struct run *world_add(int64_t start, int64_t duration)
 	run->index = W.runs++;
 	run->uid = 1000;
 	run->slots = 1;
+	run->lock = 'L';
+	run->expected = -1;
 	run->start = EPOCH + start;
 	run->duration = duration;
 	run->waits = run->forever = run->quiet = true;
@@ -150,6 +170,42 @@ void world_call(struct run *run, int limit)
 	run->forever = run->waits && run->limit == NEVER && !run->places;
 	add_arguments(run);
 	call_start(run, limit);
+}
+
+/* The command of OUTER calls me-only for LOCK: for the same one in vain. */
+void world_nest(struct run *outer, char lock, bool asks_held)
+{
+	struct run *run = world_add(0, 20 * US);
+
+	run->uid = outer->uid;
+	run->outer = outer;
+	run->lock = lock;
+	run->asks_held = asks_held;
+	run->expected = asks_held ? 0 : lock == outer->lock ? 4 : -1;
+	run->waits = rnd(2);
+	run->quiet = rnd(2);
+	outer->inner = run;
+	add_arguments(run);
+}
+
+/* Each second command calls me-only, and somebody who runs under no lock asks whether it does. */
+static void draw_nested(int runs)
+{
+	for (int i = 0; i < runs; i++)
+		if (W.run[i].behaviour == BEHAVES && rnd(2)) {
+			int what = (int)rnd(3);
+
+			world_nest(&W.run[i], what == 0 ? 'M' : 'L', what == 1);
+		}
+	if (rnd(2)) {
+		struct run *run = world_add(0, 0);
+
+		run->start = draw_start();
+		run->asks_held = true;
+		run->waits = false;
+		run->expected = 1;
+		world_call(run, 1024);
+	}
 }
 
 static void draw_run(int slots, bool quick, int limit)
@@ -179,6 +235,8 @@ static void draw_kernel(void)
 	K.peerpidfd = rnd(4) ? 2 : (int)rnd(2);
 	K.no_diag = rnd(8) == 0;
 	K.no_cookie = rnd(8) == 0;
+	K.reuses_pids = W.kind->reuses_pids;
+	K.has_init = W.kind->as_init;
 	if (W.kind->small_backlog)
 		K.somaxconn = (int)rnd(3);
 }
@@ -200,6 +258,10 @@ void world_make(const struct kind *kind)
 	}
 	for (int i = 0; i < runs; i++)
 		draw_run(slots, quick, limit);
+	if (kind->nested)
+		draw_nested(runs);
+	if (kind->reuses_pids)
+		churner_start();
 	if (kind->strangers || (kind->wild && rnd(3) == 0))
 		strangers_start();
 	faults_draw();
@@ -211,6 +273,8 @@ void world_show(void)
 		printf("    W%d:", r->index);
 		for (int i = 0; i < r->argc; i++)
 			printf(" %s", r->argv[i]);
+		if (r->outer)
+			printf("    (by the command of W%d)", r->outer->index);
 		printf("    (for %.6f s, uid %u, at %.6f s)\n", (double)r->duration / (double)S, r->uid, (double)(r->start - EPOCH) / (double)S);
 	}
 }

@@ -8,7 +8,7 @@
 #define MOST_ARGUMENTS 20
 
 /* What a command does with the lock that it has inherited. */
-enum behaviour { BEHAVES, CLOSES, LEAVES };	/* CLOSES: closes it, as ssh does; LEAVES: leaves a process running that has it */
+enum behaviour { BEHAVES, CLOSES, LEAVES, IGNORES };	/* CLOSES: closes it, as ssh does; LEAVES: leaves a process running that has it; IGNORES: SIGTERM */
 
 enum mix { NO_FAULTS, KILLS, STOPS, KILLS_AND_STOPS, ALL_KINDS, KILLS_OF_KEEPERS, KILLS_OF_FIRST, KEEPER_OR_FIRST };
 
@@ -21,6 +21,7 @@ struct kind {
 	enum mix mix;
 	int faults;		/* so many; negative: 0 to that many */
 	bool mixed;		/* -F, -o, limits, tries */
+	bool nested, replaces, as_init, reuses_pids;
 	bool slots, places, strangers, closers, users, few_fds, small_backlog, wild, inject, burst, gate, long_first;
 	void (*scene)(void);	/* makes the calls and the faults; NULL: these are drawn */
 	int64_t longest_free;	/* so long a lock may be free while somebody waits; 0: LONGEST_FREE */
@@ -37,12 +38,17 @@ struct run {
 	uid_t uid;
 	/* What it is asked to do. */
 	bool waits, forever, becomes, gives_away, gate, places, quiet;	/* -w, -w inf, -F, the command gives its lock away, -o, --queue, -q */
+	bool asks_held, replaces;	/* --held, --replace */
+	char lock;			/* its name */
 	int slots;
 	int64_t limit, duration, start;
 	enum behaviour behaviour;
+	struct run *inner, *outer;	/* a call that its command makes; the call whose command makes this one */
+	int expected;			/* its status, if that is known before; -1 */
 	/* What has become of it. */
 	bool ended, faulted, forked, keeper_killed, past;	/* PAST: it took the lock past a front that did not move */
-	int status;
+	int status, inherited;		/* INHERITED: descriptors that it was started with */
+	const struct run *struck;	/* --replace: whom it has signalled */
 	int64_t started_at, ended_at, joined_at, exec_time;
 	long join, join_last, joins;	/* when it joined the queue for the first and the last time, and how often */
 	long got, exec_step, start_step, calls_at_join;
@@ -68,6 +74,7 @@ const struct kind *kind_find(const char *name);
 /* For scenes: a call that waits for ever, from START on for DURATION, to be changed and then made. */
 struct run *world_add(int64_t start, int64_t duration);
 void world_call(struct run *run, int limit);
+void world_nest(struct run *outer, char lock, bool asks_held);
 void world_make(const struct kind *kind);
 void world_show(void);
 
@@ -81,7 +88,9 @@ const struct proc *world_lost(void);
 int me_only_main(int argc, char **argv);
 void call_start(struct run *run, int limit);
 void command_is_executed(struct proc *p, char *const environment[]);
+void inner_call(struct run *run);
 _Noreturn void command_main(struct proc *p);
+void churner_start(void);
 void strangers_start(void);
 void blinker_start(int64_t duration);
 struct proc *actor_new(const char *name, uid_t uid, int limit, void (*body)(void *), void *argument);
@@ -103,6 +112,8 @@ void scene_fullqueue(void);
 /* --- checks.c --- */
 bool name_is(const struct address *address, const char *suffix);
 bool name_is_lock(const struct address *address);
+char name_of_lock(const struct address *address);
+bool may_be_struck(const struct run *run);
 bool has_name_of_lock(const struct proc *p);
 void look_at_line(const struct proc *p, bool *has_queue, bool *in_line);
 void check_order(void);
