@@ -255,6 +255,22 @@ void churner_start(void)
 	actor_new("churner", 1000, 16, churner_main, NULL);
 }
 
+static void unlinker_main(void *argument)
+{
+	(void)argument;
+	for (int i = 0; i < 12; i++) {
+		sleep_until(K.now + (rnd(3) ? rnd(60000) : rnd(300000000)));
+		TRACE("removes the file");
+		k_inode_unlink();
+	}
+	k_exit(0);
+}
+
+void unlinker_start(void)
+{
+	actor_new("rm", 1000, 16, unlinker_main, NULL);
+}
+
 static int64_t blink;
 
 /* Binds the lock as soon as it is free, does not listen, and lets it go. */

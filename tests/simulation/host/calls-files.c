@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/signalfd.h>
 
 #include "calls.h"
@@ -21,6 +22,8 @@ int __wrap_epoll_wait(int epoll_fd, struct epoll_event *events, int most, int ti
 ssize_t __wrap_read(int fd, void *data, size_t n);
 ssize_t __wrap_write(int fd, const void *data, size_t n);
 int __wrap_pipe2(int ends[2], int flags);
+int __wrap_eventfd(unsigned value, int flags);
+int __wrap_flock(int fd, int operation);
 
 /* --- what all calls do -------------------------------------------------------------------------------------------------- */
 
@@ -289,6 +292,8 @@ ssize_t __wrap_write(int fd, const void *data, size_t n)
 		k_signal(me(), SIGPIPE, 0, me());
 		return result(-EPIPE);
 	}
+	if (file->kind == FILE_EVENT)
+		file->events++;
 	if (file->kind == FILE_PIPE)
 		file->pipe->bytes++;
 	if (file->kind == FILE_NULL)
@@ -301,4 +306,25 @@ int __wrap_pipe2(int ends[2], int flags)
 	(void)flags;
 	me()->calls++;
 	return (int)result(k_pipe(ends));
+}
+
+int __wrap_eventfd(unsigned value, int flags)
+{
+	(void)value, (void)flags;
+	me()->calls++;
+	return (int)result(is_refused("eventfd") ? -EMFILE : k_install_new(k_file_new(FILE_EVENT), true));
+}
+
+int __wrap_flock(int fd, int operation)
+{
+	struct file *file;
+	int r;
+
+	enter();
+	file = k_file(fd);
+	if (!file)
+		return (int)result(-EBADF);
+	r = k_flock(file, operation & ~LOCK_NB, !(operation & LOCK_NB));
+	TRACE("flock(%d, %s%s) = %s", fd, operation & LOCK_UN ? "UN" : operation & LOCK_EX ? "EX" : "SH", operation & LOCK_NB ? " NB" : "", show_result(r));
+	return (int)result(r);
 }

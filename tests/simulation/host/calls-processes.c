@@ -1,6 +1,7 @@
 /* System calls on processes and signals, and all those that the sources make with syscall(2). */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -39,6 +40,8 @@ int __wrap_waitid(int type, id_t id, siginfo_t *info, int options);
 pid_t __wrap_start_process(void (*function)(void *), void *argument);
 int __wrap_execve(const char *path, char *const argv[], char *const envp[]);
 int __wrap_clone(int (*function)(void *), void *stack, int flags, void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *argument);
+int __wrap_pthread_join(pthread_t thread, void **result);
 long __wrap_syscall(long number, ...);
 
 /* --- what a process is -------------------------------------------------------------------------------------------------- */
@@ -284,6 +287,58 @@ int __wrap_clone(int (*function)(void *), void *stack, int flags, void *argument
 	return p->pid;
 }
 
+/* --- threads ------------------------------------------------------------------------------------------------------------- */
+
+struct thread {
+	void *(*function)(void *);
+	void *argument;
+	bool done;
+};
+
+static struct thread threads[MOST_TASKS];
+
+static void run_thread(void *argument)
+{
+	struct thread *thread = argument;
+
+	thread->function(thread->argument);
+	thread->done = true;
+	task_end();
+}
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *argument)
+{
+	struct task *task;
+
+	(void)attributes;
+	enter();
+	if (is_refused("pthread_create"))
+		return EAGAIN;
+	task = task_new(me(), run_thread, NULL);
+	threads[task->index] = (struct thread){ function, argument, false };
+	task->argument = &threads[task->index];
+	*thread = (pthread_t)task->index;
+	TRACE("starts a thread");
+	return 0;
+}
+
+static bool thread_has_ended(struct task *task)
+{
+	return threads[task->joined].done;
+}
+
+int __wrap_pthread_join(pthread_t thread, void **result)
+{
+	(void)result;
+	current->joined = (int)thread;
+	while (!thread_has_ended(current)) {
+		block(thread_has_ended, NEVER);
+		if (me()->killed)
+			k_exit(me()->killed);
+	}
+	return 0;
+}
+
 int __wrap_execve(const char *path, char *const argv[], char *const envp[])
 {
 	struct proc *p;
@@ -298,6 +353,7 @@ int __wrap_execve(const char *path, char *const argv[], char *const envp[])
 	on_exec(p);
 	schedule.woken = p->vfork_parent ? p->vfork_parent->task : NULL;
 	k_leave_vfork(p);
+	task_end_others(p);
 	point(true);
 	k_close_on_exec();
 	on_exec_done(p);

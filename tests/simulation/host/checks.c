@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 
 #include "hooks.h"
 #include "world.h"
@@ -53,7 +54,11 @@ bool has_name_of_lock(const struct proc *p)
 	for (int fd = 0; fd < p->files->end; fd++) {
 		const struct sock *sock = sock_of(p, fd);
 
+		const struct file *file = p->files->file[fd];
+
 		if (sock && sock->is_bound && name_is_lock(&sock->address))
+			return true;
+		if (file && file->kind == FILE_REGULAR && file->flock)
 			return true;
 	}
 	return false;
@@ -144,6 +149,59 @@ void on_unbound(const struct sock *sock)
 			fail("UNLOCKED: %s runs, and its lock %s is free", p->name, k_show(&sock->address));
 }
 
+/* --- locks on files ------------------------------------------------------------------------------------------------------ */
+
+void on_flock(struct proc *p, const struct file *file)
+{
+	(void)file;
+	if (!p->run || p->role != ROLE_ME_ONLY)
+		return;
+	p->run->got = ++W.sequence;
+	p->run->got_step = schedule.steps;
+}
+
+void on_flock_released(const struct inode *inode)
+{
+	if (k_flock_waiters(inode) > 0)
+		W.free_since = K.now;
+	for_each_proc(p)
+		if (p->in_critical && p->state == PROC_ALIVE && p->inode == inode && !k_flock_held_by(inode, p->run->proc->pid))
+			fail("UNLOCKED: %s runs, and its lock on the file is free", p->name);
+}
+
+/* The lock that the command P has, or its me-only. */
+static const struct file *find_flock(const struct proc *p)
+{
+	const struct proc *owners[] = { p, p->run->proc };
+
+	for (int i = 0; i < 2; i++)
+		for (int fd = 3; fd < owners[i]->files->end; fd++) {
+			const struct file *file = owners[i]->files->file[fd];
+
+			if (file && file->kind == FILE_REGULAR && file->flock && file->flock_pid == p->run->proc->pid)
+				return file;
+		}
+	return NULL;
+}
+
+static void check_alone_on_file(struct proc *p)
+{
+	const struct file *file = find_flock(p);
+
+	if (!file) {
+		fail("UNLOCKED: %s starts, and has no lock on the file", p->name);
+		return;
+	}
+	p->inode = file->inode;
+	p->flock = file->flock;
+	for_each_proc(other)
+		if (other != p && other->in_critical && other->state == PROC_ALIVE && other->inode == p->inode && (p->flock == LOCK_EX || other->flock == LOCK_EX))
+			fail("OVERLAP: %s starts while %s runs, both under the lock on inode %d", p->name, other->name, (int)p->inode->number);
+	/* What happens to the file later nobody can notice. */
+	if (!p->inode->linked && p->inode->unlinked_step < p->run->got_step)
+		fail("STALE: %s starts under a lock on a file that had been removed before", p->name);
+}
+
 /* --- commands ----------------------------------------------------------------------------------------------------------- */
 
 static void check_calls(const struct proc *p)
@@ -193,13 +251,18 @@ void on_exec(struct proc *p)
 {
 	struct run *run = p->run;
 
-	check_alone(p);
+	if (run->lock == 'F')
+		check_alone_on_file(p);
+	else
+		check_alone(p);
 	check_overtaking(run);
+	if (W.free_since && W.kind->file && !W.kind->unlinks && run->waits && run->started_at < W.free_since && K.now - W.free_since > W.slowest)
+		W.slowest = K.now - W.free_since;
 	if (W.free_since && run->lock == 'L' && run->joins && run->joined_at < W.free_since && K.now - W.free_since > W.slowest)
 		W.slowest = K.now - W.free_since;
 	if (W.slowest > (W.kind->longest_free ? W.kind->longest_free : LONGEST_FREE) && !may_be_slow())
 		fail("SLOW: the lock was free for %.3f s before %s started", (double)W.slowest / 1e9, p->name);
-	if (run->lock == 'L')
+	if (run->lock == 'L' || run->lock == 'F')
 		W.free_since = 0;
 	p->in_critical = true;
 	run->exec_step = schedule.steps;

@@ -166,6 +166,7 @@ static void stop(struct fault *fault, struct proc *p)
 {
 	W.stops++;
 	p->stopped = true;
+	k_flock_interrupt(p);
 	actor_new("alarm", 0, 16, alarm_main, fault);
 }
 

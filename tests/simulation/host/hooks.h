@@ -13,6 +13,10 @@ void on_signal(const struct proc *p, int number, const struct proc *sender);
 void on_end(struct proc *p);
 void on_sleep(struct proc *p);			/* in poll */
 
+void on_flock(struct proc *p, const struct file *file);		/* got it */
+void on_flock_released(const struct inode *inode);
+
+void k_locks_reset(void);
 void k_files_reset(void);
 void k_texts_reset(void);
 void k_text_put(struct text *text);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/file.h>
 
 #include "pool.h"
 #include "hooks.h"
@@ -17,6 +18,7 @@ static int tables_used, epolls_used, pipes_used;
 
 void k_files_reset(void)
 {
+	k_locks_reset();
 	pool_reset_file();
 	tables_used = epolls_used = pipes_used = 0;
 }
@@ -63,6 +65,8 @@ void k_file_put(struct file *file)
 		file->pipe->readers--;
 	if (file->kind == FILE_EPOLL)
 		file->epoll->count = 0;
+	if (file->kind == FILE_REGULAR && file->flock)
+		k_flock(file, LOCK_UN, false);
 	if (file->kind == FILE_TEXT)
 		k_text_put(file->text);
 	pool_give_file(file);
@@ -298,6 +302,8 @@ unsigned k_poll(const struct file *file)
 		return (file->pipe->bytes ? POLLIN : 0) | (file->pipe->writers ? 0 : POLLHUP);
 	case FILE_SIGNALS:	/* of whoever asks, not of whoever has opened it */
 		return me()->pending & me()->blocked ? POLLIN : 0;
+	case FILE_EVENT:
+		return file->events ? POLLIN | POLLOUT : POLLOUT;
 	case FILE_EPOLL:
 		return poll_epoll(file->epoll);
 	default:

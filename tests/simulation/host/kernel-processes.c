@@ -61,6 +61,7 @@ struct proc *k_proc_new(struct proc *parent, const char *name, const char *suffi
 	p->session = p->group = p->pid;
 	p->program = PROGRAM_OTHER;
 	strcpy(p->comm, "sh");
+	state_copy(p, parent);
 	if (!parent)
 		return p;
 	p->session = parent->session;
@@ -113,10 +114,12 @@ static void deliver(struct proc *p)
 		/* SIGNAL_UNKILLABLE: from its own namespace process 1 gets only signals that it handles. */
 		if (K.has_init && p->pid == 1)
 			continue;
-		if (stops(number))
+		if (stops(number)) {
 			p->stopped = true;
-		else
+			k_flock_interrupt(p);
+		} else {
 			p->killed = number;
+		}
 	}
 }
 
@@ -202,6 +205,7 @@ void k_exit(int status)
 	p->status = status;
 	p->state = PROC_EXITING;
 	k_leave_vfork(p);
+	task_end_others(p);
 	on_end(p);
 	if (K.has_init && p->pid == 1)
 		end_namespace(p);

@@ -35,7 +35,7 @@ struct address {
 	char path[108];
 };
 
-enum file_kind { FILE_NULL, FILE_SOCKET, FILE_PIDFD, FILE_EPOLL, FILE_PIPE, FILE_SIGNALS, FILE_TABLE, FILE_TEXT };
+enum file_kind { FILE_NULL, FILE_SOCKET, FILE_PIDFD, FILE_EPOLL, FILE_PIPE, FILE_SIGNALS, FILE_TABLE, FILE_TEXT, FILE_REGULAR, FILE_EVENT };
 
 /* An open file description. */
 struct file {
@@ -48,6 +48,9 @@ struct file {
 	struct epoll *epoll;
 	struct pipe *pipe;
 	struct text *text;
+	struct inode *inode;	/* FILE_REGULAR */
+	int flock, flock_pid;	/* LOCK_SH, LOCK_EX or 0; and who took it */
+	int events;		/* FILE_EVENT */
 	struct file *next;	/* in the list of free ones */
 };
 
@@ -81,6 +84,14 @@ struct sock {
 	struct message *head, *tail;
 	int64_t send_timeout;		/* SO_SNDTIMEO, of a socket that blocks; 0: it does not */
 	int queued, backlog, unread;	/* UNREAD: messages of ours that the others have not read */
+};
+
+/* A file, and who waits for an flock(2) on it. */
+struct inode {
+	uint64_t number;
+	uid_t uid;
+	bool linked;
+	long unlinked_step;
 };
 
 struct epoll {
@@ -124,6 +135,8 @@ struct proc {
 	char variables[128];		/* its ME_ONLY_LOCK=, if it was started with one */
 	char comm[16];			/* PR_SET_NAME */
 	int session, group;
+	const struct inode *inode;	/* of a command under a lock on a file */
+	int flock;
 	bool in_critical;		/* a command, between its start and its end */
 	long calls;			/* system calls */
 };
@@ -172,6 +185,17 @@ int k_epoll_change(int epoll_fd, bool add, int fd, unsigned events, uint64_t dat
 struct fdtable *k_files_new(int limit);
 struct fdtable *k_files_copy(const struct fdtable *from);
 unsigned k_poll(const struct file *file);
+
+/* --- kernel-locks.c --- */
+struct inode *k_inode(void);			/* what the path of the lock leads to; NULL: nothing */
+struct inode *k_inode_make(uid_t uid);
+void k_inode_unlink(void);
+int k_flock(struct file *file, int operation, bool wait);
+void k_flock_interrupt(const struct proc *p);	/* stopped: whoever waits calls again, as the last */
+void k_flock_forget(const struct task *task);
+int k_flock_show(char *out, size_t size);
+int k_flock_waiters(const struct inode *inode);
+bool k_flock_held_by(const struct inode *inode, int pid);
 
 /* --- kernel-sockets.c --- */
 void k_address(struct address *address, const void *sockaddr, int length);

@@ -10,6 +10,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 
 #include "calls.h"
 #include "hooks.h"
@@ -17,9 +20,11 @@
 #include "world.h"
 
 #define TICKS INT64_C(100)	/* AT_CLKTCK: the start of a process is counted in 1/100 s */
-#define MOST_TEXT 512
+#define MOST_TEXT 2048
+#define LOCK_PATH "/l"		/* the one file that there is */
 
-enum subject { SUBJECT_STAT, SUBJECT_COMM, SUBJECT_COMMAND_LINE, SUBJECT_ENVIRONMENT, SUBJECT_FDINFO, SUBJECT_FDS, SUBJECT_PROCESSES, SUBJECT_UID_MAP };
+enum subject { SUBJECT_STAT, SUBJECT_COMM, SUBJECT_COMMAND_LINE, SUBJECT_ENVIRONMENT, SUBJECT_FDINFO, SUBJECT_FDS, SUBJECT_PROCESSES, SUBJECT_UID_MAP,
+	       SUBJECT_LOCKS };
 
 struct text {
 	struct text *next;
@@ -29,7 +34,7 @@ struct text {
 	char bytes[MOST_TEXT];
 };
 
-POOL(text, 1024, offsetof(struct text, bytes))
+POOL(text, 256, offsetof(struct text, bytes))
 
 int __wrap_open(const char *path, int flags, ...);
 int __wrap_openat(int folder, const char *path, int flags, ...);
@@ -80,6 +85,10 @@ static int find_subject(const char *path, struct text *text)
 		text->subject = SUBJECT_PROCESSES;
 		return 0;
 	}
+	if (!strcmp(path, "/proc/locks")) {
+		text->subject = SUBJECT_LOCKS;
+		return 0;
+	}
 	text->proc = find_proc(path, &rest);
 	if (!text->proc)
 		return -ENOENT;
@@ -105,6 +114,26 @@ static bool may_look(const struct proc *p)
 	return me()->uid == 0 || me()->uid == p->uid;
 }
 
+/* fs/open.c, of the lock's own file. */
+static int open_lock(int flags)
+{
+	struct inode *inode;
+	struct file *file;
+
+	enter();
+	inode = k_inode();
+	if (inode && (flags & O_CREAT) && (flags & O_EXCL))
+		return -EEXIST;
+	if (!inode && (flags & O_CREAT))
+		inode = k_inode_make(me()->uid);
+	TRACE("open(%s%s) = inode %d", LOCK_PATH, flags & O_CREAT ? ", O_CREAT" : "", inode ? (int)inode->number : -ENOENT);
+	if (!inode)
+		return -ENOENT;
+	file = k_file_new(FILE_REGULAR);
+	file->inode = inode;
+	return k_install_new(file, true);
+}
+
 int __wrap_open(const char *path, int flags, ...)
 {
 	struct text found = { 0 };
@@ -113,6 +142,8 @@ int __wrap_open(const char *path, int flags, ...)
 
 	if (!strcmp(path, "/"))
 		return (int)result(k_install_new(k_file_new(FILE_NULL), flags & O_CLOEXEC));
+	if (!strcmp(path, LOCK_PATH))
+		return (int)result(open_lock(flags));
 	r = find_subject(path, &found);
 	if (r == 0 && (found.subject == SUBJECT_FDS || found.subject == SUBJECT_ENVIRONMENT || found.subject == SUBJECT_FDINFO) && !may_look(found.proc))
 		r = -EACCES;
@@ -171,6 +202,8 @@ ssize_t __wrap_readlink(const char *path, char *out, size_t n)
 {
 	if (!strcmp(path, "/proc/self"))
 		return put_link(out, n, "%d", me()->pid);
+	if (!strcmp(path, "/proc/self/ns/pid"))
+		return put_link(out, n, "pid:[4026531836]");
 	return result(-ENOENT);
 }
 
@@ -189,14 +222,54 @@ ssize_t __wrap_readlinkat(int folder, const char *path, char *out, size_t n)
 	return put_link(out, n, "anon_inode:[other]");
 }
 
+static void put_file(struct statx *out, const struct file *file)
+{
+	out->stx_dev_minor = file->kind == FILE_REGULAR ? 5 : 9;
+	out->stx_mode = S_IFREG | 0666;
+	out->stx_ino = file->kind == FILE_REGULAR ? file->inode->number : 1;
+	out->stx_uid = file->kind == FILE_REGULAR ? file->inode->uid : 0;
+}
+
+/* Of a descriptor, of one of another process, of the lock's file or the directory that it is in. Returns 0, -ENOENT, or 1: it is none of these. */
+static int status_of_file(int folder, const char *path, struct statx *out)
+{
+	const struct file *file = k_file(folder);
+
+	memset(out, 0, sizeof *out);
+	if (!strcmp(path, "/.")) {
+		out->stx_mode = S_IFDIR | 0755;
+		return 0;
+	}
+	if (!strcmp(path, LOCK_PATH)) {
+		enter();
+		if (k_inode())
+			put_file(out, &(struct file){ .kind = FILE_REGULAR, .inode = k_inode() });
+		return k_inode() ? 0 : -ENOENT;
+	}
+	if (file && file->kind == FILE_TEXT && *path >= '0' && *path <= '9') {
+		const struct proc *p = file->text->proc;
+		int fd = atoi(path);
+
+		file = p->state < PROC_EXITING && fd < p->files->end ? p->files->file[fd] : NULL;
+	} else if (*path) {
+		return 1;
+	}
+	if (file)
+		put_file(out, file);
+	return file ? 0 : -ENOENT;
+}
+
 /* Nothing but which program a process runs, and whose it is, is asked for. */
 long procfs_statx(int folder, const char *path, void *status)
 {
 	struct statx *out = status;
 	const char *rest;
-	const struct proc *p = find_proc(path, &rest);
+	const struct proc *p;
+	int r = status_of_file(folder, path, out);
 
-	(void)folder;
+	if (r <= 0)
+		return r;
+	p = find_proc(path, &rest);
 	if (!p)
 		return -ENOENT;
 	memset(out, 0, sizeof *out);
@@ -237,6 +310,13 @@ static int make_command_line(char *out, const struct proc *p)
 	return length;
 }
 
+/* The lock of this very open file. */
+static int show_lock(char *out, const struct file *file)
+{
+	return snprintf(out, MOST_TEXT, "pos:\t0\nlock:\t1: FLOCK  ADVISORY  %s %d 00:05:%llu 0 EOF\n", file->flock == LOCK_EX ? "WRITE" : "READ ",
+			file->flock_pid, (unsigned long long)file->inode->number);
+}
+
 /* fs/proc/fd.c: of a pidfd the number, -1 once the process was reaped. */
 static int make_fdinfo(char *out, const struct proc *p, int fd)
 {
@@ -246,6 +326,8 @@ static int make_fdinfo(char *out, const struct proc *p, int fd)
 		return 0;
 	if (file->kind == FILE_PIDFD)
 		return snprintf(out, MOST_TEXT, "pos:\t0\nPid:\t%d\n", file->proc->state == PROC_GONE ? -1 : file->proc->pid);
+	if (file->kind == FILE_REGULAR && file->flock)
+		return show_lock(out, file);
 	return snprintf(out, MOST_TEXT, "pos:\t0\n");
 }
 
@@ -255,6 +337,8 @@ static int make_text(struct text *text)
 	const struct proc *p = text->proc;
 	char *out = text->bytes;
 
+	if (text->subject == SUBJECT_LOCKS)
+		return k_flock_show(out, MOST_TEXT);
 	if (p->state == PROC_GONE)
 		return -ESRCH;
 	switch (text->subject) {

@@ -28,7 +28,7 @@ struct task {
 	struct { struct file *file; short events; } polled[MOST_POLLED];
 	struct proc *child;		/* being waited for */
 	const struct address *wanted;	/* connect() waits for room in the backlog of this one */
-	int saved_errno, priority, index;
+	int saved_errno, priority, index, joined;
 };
 
 /* RANDOM; by priorities that change now and then (PCT); or all by default but for some deviations. */
@@ -77,6 +77,12 @@ static inline struct file *k_file(int fd)
 
 struct task *task_new(struct proc *p, void (*body)(void *), void *argument);
 _Noreturn void task_end(void);
+
+/* Ends all tasks of P but the current one: its threads. */
+void task_end_others(const struct proc *p);
+
+/* Keeps what the program's sources have in static variables for each process apart: see meson.build. */
+void state_copy(struct proc *to, const struct proc *from);
 
 /* Others may run here. Comes back only if the process is alive; inside the kernel a process is never ended. */
 void point(bool in_kernel);

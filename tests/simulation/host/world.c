@@ -29,6 +29,10 @@ const struct kind kinds[] = {
 	{ .name = "replace", .steps = 700, .mix = KILLS, .faults = -1, .replaces = true },
 	{ .name = "init", .steps = 300, .mix = KILLS_AND_STOPS, .faults = -2, .as_init = true },	/* me-only is process 1 */
 	{ .name = "reuse", .steps = 900, .mix = ALL_KINDS, .faults = -3, .replaces = true, .nested = true, .reuses_pids = true },
+	{ .name = "file", .steps = 500, .mix = ALL_KINDS, .faults = -3, .mixed = true, .file = true },
+	{ .name = "filenested", .steps = 600, .mix = ALL_KINDS, .faults = -2, .nested = true, .file = true },
+	{ .name = "filereplace", .steps = 900, .mix = KILLS, .faults = -1, .replaces = true, .file = true },
+	{ .name = "unlink", .steps = 500, .mix = KILLS, .faults = -1, .file = true, .unlinks = true },	/* the file is removed, again and again */
 	/* What was wrong once, in a situation in which it shows in many seeds. Not drawn, as all that follow. */
 	{ .name = "stopfront", .steps = 600, .scene = scene_stopfront },
 	{ .name = "joinexec", .steps = 200, .scene = scene_joinexec },
@@ -103,6 +107,10 @@ static void draw_behaviour(struct run *run)
 		run->gate = true;
 	if (W.kind->long_first)
 		run->behaviour = CLOSES;
+	if (W.kind->file) {
+		run->lock = 'F';
+		run->shared = rnd(4) == 0 && !W.kind->replaces;
+	}
 	if (W.kind->replaces) {
 		run->behaviour = (enum behaviour[]){ BEHAVES, BEHAVES, LEAVES, IGNORES }[rnd(4)];
 		run->replaces = run->waits && rnd(2);
@@ -112,12 +120,20 @@ static void draw_behaviour(struct run *run)
 		run->waits = run->places = true;
 }
 
+static void add_lock(struct run *run)
+{
+	if (run->lock == 'F')
+		add(run, "file:/l");
+	else
+		add(run, "%c", run->lock);
+}
+
 static void add_arguments(struct run *run)
 {
 	add(run, "me-only");
 	if (run->asks_held) {
 		add(run, "--held");
-		add(run, "%c", run->lock);
+		add_lock(run);
 		return;
 	}
 	if (run->becomes)
@@ -138,7 +154,9 @@ static void add_arguments(struct run *run)
 		add(run, "-w%dms", (int)(run->limit / MS));
 	if (run->slots > 1)
 		add(run, "-j%d", run->slots);
-	add(run, "%c", run->lock);
+	if (run->shared)
+		add(run, "-s");
+	add_lock(run);
 	add(run, "/cmd");
 }
 
@@ -195,12 +213,13 @@ static void draw_nested(int runs)
 		if (W.run[i].behaviour == BEHAVES && rnd(2)) {
 			int what = (int)rnd(3);
 
-			world_nest(&W.run[i], what == 0 ? 'M' : 'L', what == 1);
+			world_nest(&W.run[i], what == 0 ? 'M' : W.run[i].lock, what == 1);
 		}
 	if (rnd(2)) {
 		struct run *run = world_add(0, 0);
 
 		run->start = draw_start();
+		run->lock = W.run[0].lock;
 		run->asks_held = true;
 		run->waits = false;
 		run->expected = 1;
@@ -260,6 +279,8 @@ void world_make(const struct kind *kind)
 		draw_run(slots, quick, limit);
 	if (kind->nested)
 		draw_nested(runs);
+	if (kind->unlinks)
+		unlinker_start();
 	if (kind->reuses_pids)
 		churner_start();
 	if (kind->strangers || (kind->wild && rnd(3) == 0))

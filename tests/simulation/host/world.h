@@ -21,7 +21,7 @@ struct kind {
 	enum mix mix;
 	int faults;		/* so many; negative: 0 to that many */
 	bool mixed;		/* -F, -o, limits, tries */
-	bool nested, replaces, as_init, reuses_pids;
+	bool nested, replaces, as_init, reuses_pids, file, unlinks;
 	bool slots, places, strangers, closers, users, few_fds, small_backlog, wild, inject, burst, gate, long_first;
 	void (*scene)(void);	/* makes the calls and the faults; NULL: these are drawn */
 	int64_t longest_free;	/* so long a lock may be free while somebody waits; 0: LONGEST_FREE */
@@ -38,8 +38,8 @@ struct run {
 	uid_t uid;
 	/* What it is asked to do. */
 	bool waits, forever, becomes, gives_away, gate, places, quiet;	/* -w, -w inf, -F, the command gives its lock away, -o, --queue, -q */
-	bool asks_held, replaces;	/* --held, --replace */
-	char lock;			/* its name */
+	bool asks_held, replaces, shared;	/* --held, --replace, -s */
+	char lock;			/* its name; 'F': that of a file */
 	int slots;
 	int64_t limit, duration, start;
 	enum behaviour behaviour;
@@ -51,7 +51,7 @@ struct run {
 	const struct run *struck;	/* --replace: whom it has signalled */
 	int64_t started_at, ended_at, joined_at, exec_time;
 	long join, join_last, joins;	/* when it joined the queue for the first and the last time, and how often */
-	long got, exec_step, start_step, calls_at_join;
+	long got, got_step, exec_step, start_step, calls_at_join;
 };
 
 struct world {
@@ -91,6 +91,7 @@ void command_is_executed(struct proc *p, char *const environment[]);
 void inner_call(struct run *run);
 _Noreturn void command_main(struct proc *p);
 void churner_start(void);
+void unlinker_start(void);
 void strangers_start(void);
 void blinker_start(int64_t duration);
 struct proc *actor_new(const char *name, uid_t uid, int limit, void (*body)(void *), void *argument);
