@@ -20,7 +20,7 @@ struct waiter {
 	int operation;
 	const struct file *holder;	/* that it hangs below; or */
 	struct waiter *before;
-	bool woken;
+	bool woken, interrupted;	/* INTERRUPTED: stopped meanwhile: it calls again when it goes on */
 	long number;			/* in the order of coming */
 };
 
@@ -145,7 +145,7 @@ void k_flock_interrupt(const struct proc *p)
 			wake(NULL, w);
 			w->holder = NULL;
 			w->before = NULL;
-			w->woken = true;
+			w->woken = w->interrupted = true;
 		}
 }
 
@@ -177,8 +177,26 @@ static bool is_woken(struct task *task)
 {
 	for_each_waiter(w)
 		if (w->task == task)
-			return w->woken;
+			return w->woken || task->proc->killed;
 	return true;
+}
+
+/* Whoever is woken by a release tries again inside the kernel, even if it was stopped meanwhile. */
+static void wait_below(struct waiter *w, const struct file *holder)
+{
+	hang(w, holder);
+	TRACE("flock() sleeps");
+	current->in_kernel = true;
+	block(is_woken, NEVER);
+	current->in_kernel = false;
+	if (me()->killed) {
+		leave(w);
+		k_exit(me()->killed);
+	}
+	if (w->interrupted) {
+		w->interrupted = false;
+		point(false);
+	}
 }
 
 static struct waiter *new_waiter(struct file *file, int operation)
@@ -208,15 +226,8 @@ int k_flock(struct file *file, int operation, bool wait)
 	if (!wait)
 		return -EWOULDBLOCK;
 	w = new_waiter(file, operation);
-	while ((holder = find_conflict(file, operation))) {
-		hang(w, holder);
-		TRACE("flock() sleeps");
-		block(is_woken, NEVER);
-		if (me()->killed) {
-			leave(w);
-			k_exit(me()->killed);
-		}
-	}
+	while ((holder = find_conflict(file, operation)))
+		wait_below(w, holder);
 	grant(file, operation);
 	move_below(w, file);
 	w->task = NULL;

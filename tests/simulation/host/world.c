@@ -200,7 +200,7 @@ void world_nest(struct run *outer, char lock, bool asks_held)
 	run->lock = lock;
 	run->asks_held = asks_held;
 	run->expected = asks_held ? 0 : lock == outer->lock ? 4 : -1;
-	run->waits = rnd(2);
+	run->waits = run->forever = rnd(2);
 	run->quiet = rnd(2);
 	outer->inner = run;
 	add_arguments(run);
