@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "calls.h"
+#include "hooks.h"
 #include "world.h"
 
 #ifndef SO_PEERPIDFD
