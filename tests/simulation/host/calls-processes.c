@@ -19,8 +19,6 @@
 #include "procfs.h"
 #include "world.h"
 
-#define COPIED 1024		/* so much of what clone()'s argument points to is copied as fork does */
-
 int __wrap_getrlimit(int what, struct rlimit *limit);
 uid_t __wrap_geteuid(void);
 pid_t __wrap_getpid(void);
@@ -214,7 +212,6 @@ struct start {
 	void (*function)(void *);
 	int (*cloned)(void *);
 	void *argument;
-	_Alignas(16) char copy[COPIED];
 };
 
 static struct start starts[MOST_PROCS];
@@ -265,7 +262,7 @@ static void run_cloned(void *argument)
 	k_exit((r & 255) << 8);
 }
 
-/* As fork: what the argument points to is copied. All other memory is not changed by whoever shares it here. */
+/* As fork: the new process has a copy of the stack. All other memory is not changed by whoever shares it here. */
 int __wrap_clone(int (*function)(void *), void *stack, int flags, void *argument)
 {
 	bool shares_files = flags & CLONE_FILES;
@@ -281,8 +278,8 @@ int __wrap_clone(int (*function)(void *), void *stack, int flags, void *argument
 	me()->run->forked = true;
 	start = &starts[p->index];
 	start->cloned = function;
-	start->argument = memcpy(start->copy, argument, COPIED);
 	p->task = task_new(p, run_cloned, start);
+	start->argument = task_copy_stack(p->task, argument);
 	TRACE("clone() = %s", p->name);
 	return p->pid;
 }

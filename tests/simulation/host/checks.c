@@ -344,7 +344,7 @@ bool may_be_struck(const struct run *run)
 /* --replace: only the holder that was there at the start is signalled, what belongs to it, and no me-only by force. */
 static void check_strike(struct run *striker, const struct proc *p, int number)
 {
-	const struct run *struck = p->run && p->run->outer && p->run->proc == p ? p->run->outer : p->run;
+	const struct run *struck = p->run && p->run->outer ? p->run->outer : p->run;	/* what a command has started belongs to it */
 
 	if (!struck || !struck->got || struck->lock != striker->lock)
 		fail("STRUCK: W%d has signalled %s, which never held the lock", striker->index, p->name);

@@ -325,6 +325,20 @@ void sleep_until(int64_t when)
 	point(false);
 }
 
+void *task_copy_stack(struct task *child, void *argument)
+{
+	uintptr_t low = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)15, high = (uintptr_t)(stacks + (size_t)STACK_SIZE * (size_t)(current->index + 1));
+	uintptr_t *copy = (uintptr_t *)(void *)(stacks + (size_t)STACK_SIZE * (size_t)child->index), moved = (uintptr_t)copy - low;
+
+	if (high - low > STACK_SIZE / 2)
+		abort();
+	memcpy(copy, (const void *)low, high - low);
+	for (uintptr_t *word = copy; word < copy + (high - low) / sizeof *copy; word++)
+		if (*word >= low && *word < high)
+			*word += moved;
+	return (uintptr_t)argument >= low && (uintptr_t)argument < high ? (void *)((uintptr_t)argument + moved) : argument;
+}
+
 static void take_out(const struct task *task)
 {
 	int i = 0;

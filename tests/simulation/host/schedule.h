@@ -78,6 +78,12 @@ static inline struct file *k_file(int fd)
 struct task *task_new(struct proc *p, void (*body)(void *), void *argument);
 _Noreturn void task_end(void);
 
+/*
+ * As fork: CHILD, a new task, gets a copy of the stack of the current one, in which what points into that stack points into the copy.
+ * Returns where in it ARGUMENT is.
+ */
+void *task_copy_stack(struct task *child, void *argument);
+
 /* Ends all tasks of P but the current one: its threads. */
 void task_end_others(const struct proc *p);
 
