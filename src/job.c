@@ -329,7 +329,6 @@ static int wait_at_gate(void *argument)
 	ssize_t n;
 
 	close(job->gate[1]);
-	forget_line(job->lock);
 	do
 		n = read(job->gate[0], &byte, 1);
 	while (n < 0 && errno == EINTR);
@@ -348,6 +347,8 @@ static int start_with_keeper(struct job *job)
 {
 	int r = 0;
 
+	/* Now: the new process would have copies of the line until it runs, and who joins it meanwhile would lose its place. */
+	leave_line(job->lock);
 	job->command = keeper_clone(wait_at_gate, job, 0);
 	if (job->command < 0)
 		r = job->command;

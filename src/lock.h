@@ -92,8 +92,8 @@ struct lock_engine {
 	int (*take)(struct lock *lock, struct lock_wait *wait);
 
 	/*
-	 * Lets the next waiter come to the front. To be called once the command has started, or just before we become it, if lock->line
-	 * is set.
+	 * Lets the next waiter come to the front. To be called once the command has started, or just before we become it or start a process
+	 * that does not execute it at once, if lock->line is set.
 	 */
 	void (*leave_line)(struct lock *lock);
 

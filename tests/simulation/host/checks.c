@@ -120,7 +120,7 @@ static void note_lost_queue(const struct sock *sock)
 	if (sock->queued == 0)
 		return;
 	TRACE("the queue is lost, with %d in it", sock->queued);
-	if (me()->killed) {
+	if (me()->killed || (me()->run && me()->run->faulted && me()->run->proc->state != PROC_ALIVE)) {
 		W.lost_by_kill += sock->queued;
 		W.lost_at_rest |= W.at_rest && W.kills <= 2 && W.commands == W.commands_at_kill;
 	} else if (me()->role == ROLE_ME_ONLY) {
