@@ -41,6 +41,7 @@
 
 #define STACK_SIZE 16384
 #define TIME_TO_QUEUE (1 * NS_PER_MS)
+#define TELL_AGAIN_MS 10
 
 /* --- opening ------------------------------------------------------------------------------------------------------------------ */
 
@@ -214,6 +215,13 @@ struct waiter {
 	atomic_int settled;	/* by whoever comes first: the thread, with the lock, or we, when we give up */
 };
 
+/* Who waits has to be told, or would wait for ever, with the lock. */
+static void tell(const struct waiter *w)
+{
+	while (write(w->done, &(uint64_t){ 1 }, sizeof(uint64_t)) < 0)
+		poll(NULL, 0, TELL_AGAIN_MS);
+}
+
 static void *wait_for_lock(void *argument)
 {
 	struct waiter *w = argument;
@@ -224,7 +232,7 @@ static void *wait_for_lock(void *argument)
 	if (w->error == 0 && atomic_exchange(&w->settled, 1))
 		flock(w->fd, LOCK_UN);
 	else
-		(void)!write(w->done, &(uint64_t){ 1 }, sizeof(uint64_t));
+		tell(w);
 	return NULL;
 }
 

@@ -5,8 +5,8 @@ the command is never started twice and never without the lock, nothing hangs and
 what happened, with -q too: it silences that the lock is held, not that it cannot be had. The command is tests/programs/under-lock.c,
 which proves that; tests/programs/inject.c makes calls fail.
 
-Each call is tried with each of its errnos. Only where a path walks through /proc, and makes the same call again and again, some of
-them are left out: each errno still comes often. With ME_ONLY_ERRNOS=all none is. Rows for a table go to $ME_ONLY_ERRNO_ROWS.
+With ME_ONLY_ERRNOS=all it is every errno of every call of every path, without it some where others have had the rest. Rows for a
+table go to $ME_ONLY_ERRNO_ROWS.
 """
 import collections
 import concurrent.futures
@@ -40,7 +40,9 @@ INTERRUPTIBLE = {"accept4", "connect", "poll", "ppoll", "read", "recvfrom", "rec
 # A pid namespace, whose first process all others end with.
 UNSHARE = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--pid", "--fork", "--kill-child", "--mount-proc"]
 
-# More of the same call than these: each with some errnos only.
+# The paths of which each call fails with each of its errnos. Those of others, and calls that are made more often, are the same
+# functions of the program once more: each with some errnos only, in turn.
+WHOLE = {"default", "no-fork", "close", "wait", "file", "file-wait", "held", "waiter"}
 MANY = 12
 SOME = 3
 
@@ -174,8 +176,10 @@ def faults_of(calls, few):
     often = collections.Counter(call.name for call in calls)
     for call in calls:
         names = errnos_of(call.name)
+        # What is opened may not be there: that is to be known of each.
         if (few or often[call.name] > MANY) and os.environ.get("ME_ONLY_ERRNOS") != "all":
-            names = [names[(call.number * SOME + i) % len(names)] for i in range(min(SOME, len(names)))]
+            names = dict.fromkeys([names[(call.number * SOME + i) % len(names)] for i in range(min(SOME, len(names)))] +
+                                  ["ENOENT"] * call.name.startswith("open"))
         for name in names:
             yield Fault(call.name, call.number, name)
 
@@ -228,16 +232,15 @@ def wrong_run(run, fault, may_be_lost=False):
         yield f"status 3 says that nothing was run: {run.report} {run.stderr}"
 
 
-def wrong_refusal(run, fault, statuses, silent=False):
+def wrong_refusal(run, fault, statuses, may_be_silent=False):
     """What is wrong with a try that does not get the lock, whatever fails."""
-    yield from wrong_words(run, fault)
+    # With --held, 1 means no.
+    yield from wrong_words(run._replace(status=0) if 1 in statuses and run.status == 1 else run, fault)
     if run.report:
         yield f"the command was started: {run.report}"
     if run.status not in (*statuses, 3):
         yield f"status {run.status}: {run.stderr}"
-    elif silent and run.status == 4 and run.stderr:
-        yield f"said, in spite of -q: {run.stderr}"
-    elif not silent and run.status == 4 and not run.stderr and not fault.call.startswith("write"):
+    elif not may_be_silent and run.status == 4 and not run.stderr and not fault.call.startswith("write"):
         yield "status 4 without a word"
 
 
@@ -257,10 +260,10 @@ def each_fault(request, tmp_path, lock, start):  # start: whatever is left over 
         finally:
             trial.clean_up()
 
-    def each_fault_(path, scenario, clean, wrong, only=lambda call: True, at_once=AT_ONCE, few=False):
+    def each_fault_(path, scenario, clean, wrong, at_once=AT_ONCE):
         run, trace = attempt(scenario, None)
         assert clean(run), run
-        faults = list(faults_of([call for call in calls_of(trace) if only(call)], few))
+        faults = list(faults_of(calls_of(trace), path not in WHOLE))
         assert faults, "the trace shows no run"
 
         def work(fault):
@@ -273,7 +276,7 @@ def each_fault(request, tmp_path, lock, start):  # start: whatever is left over 
             with open(os.environ["ME_ONLY_ERRNO_ROWS"], "a", encoding="ascii") as f:
                 f.write("".join(f"{path} {call} {number} {name} {run.status}\n" for (call, number, name), (run, hit, _) in results if hit))
         complaints = [f"{':'.join(map(str, fault))}: {text}" for fault, (_, _, texts) in results for text in texts]
-        assert not complaints, f"{len(complaints)} of {len(faults)}:\n" + "\n".join(complaints[:100])
+        assert not complaints, f"{len(complaints)} of {len(faults)}:\n" + "\n".join(complaints[:30])
         # A call that depends on the moment (one more poll, one more look) may not come again; but most do.
         assert sum(hit for _, (_, hit, _) in results) >= 0.5 * len(faults), "few faults have hit"
 
@@ -324,4 +327,310 @@ def test_each_call_of_a_run(each_fault, path):
         # A helper that cannot be heard has lost the lock.
         return wrong_run(run, fault, may_be_lost=path.startswith("etcd"))
 
-    each_fault(path, scenario, lambda run: run.status == STATUS and len(run.report) == 2, wrong, few=path.startswith("etcd"))
+    each_fault(path, scenario, lambda run: run.status == STATUS and len(run.report) == 2, wrong)
+
+
+# --- a lock that is held ---
+
+# What the holder is, and what asks.
+REFUSED = {
+    "held": ([], []), "held-quiet": ([], ["-q"]), "held-status": ([], ["-E", "99"]), "held-wait": ([], ["-w", "0.05"]),
+    "held-no-fork": ([], ["-F"]), "held-slots": (["-j2"], ["-j2"]), "held-by-no-fork": (["-F"], []), "held-by-close": (["-o"], []),
+    "held-old": ([], ["--complain-after=1ms"]),
+    "file-held": (["file"], []), "file-held-quiet": (["file"], ["-q"]), "file-held-wait": (["file"], ["-w", "0.05"]),
+    "etcd-held": (["etcd"], []), "etcd-held-quiet": (["etcd"], ["-q"]),
+}
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_each_call_of_a_refused_try(each_fault, path, tmp_path, lock):
+    """Held, or cannot be tried, also with -q; and the holder loses nothing."""
+    holds, asks = REFUSED[path]
+    refused = 99 if "-E" in asks else 4
+    first = Trial(str(tmp_path), lock, None)
+    options = shape(first, holds)
+    holders = []
+    if first.lock == "etcd:free":
+        first.lock = "etcd:busy"
+    else:
+        holders = [first.hold(*options) for _ in range(2 if "-j2" in options else 1)]
+
+    def scenario(trial):
+        trial.lock = first.lock
+        trial.walks = trial.lock.startswith("file:")
+        return trial.finish(trial.start(*asks, trial.lock, *trial.command(), env=environment(trial)))
+
+    each_fault(path, scenario, lambda run: run.status == refused and not run.report,
+               lambda run, fault: wrong_refusal(run, fault, [refused], "-q" in asks))
+    assert [release(holder) for holder in holders] == [0] * len(holders)
+    first.settle()
+
+
+STRANGER = """
+me_only=$1 lock=$2
+shift 2
+setpriv --reuid=65534 --regid=65534 --clear-groups "$me_only" -q -w inf "$lock" sleep 1000 &
+while "$me_only" -q "$lock" true; do :; done 2>/dev/null
+"$@"
+exit $?
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("path", ["strangers", "file-strangers"])
+def test_each_call_of_a_try_for_a_strangers_lock(each_fault, path, public_me_only):
+    """Whatever fails, -q does not hide that it is a stranger's."""
+    def scenario(trial):
+        if path.startswith("file"):
+            trial.lock = "file:" + os.path.join(os.path.dirname(public_me_only), f"lock-{next(trial.numbers)}")
+            with open(trial.lock[5:], "w", encoding="ascii"):
+                os.chmod(trial.lock[5:], 0o666)
+        trial.walks = True
+        return trial.finish(trial.popen([*UNSHARE, "sh", "-c", STRANGER, "sh", public_me_only, trial.lock, *trial.injected(), "-q",
+                                         trial.lock, *trial.command()]))
+
+    each_fault(path, scenario, lambda run: run.status == 4 and run.stderr, lambda run, fault: wrong_refusal(run, fault, [4]))
+
+
+def test_each_call_of_a_try_with_a_full_queue(each_fault):
+    def scenario(trial):
+        holder = trial.hold()
+        waiter = trial.popen([ME_ONLY, "-w", "inf", "--queue=1", trial.lock, "true"])
+        wait_for(lambda: is_listed(queue_of(trial.lock)), "it waits")
+        run = trial.finish(trial.start("-w", "0.05", "--queue=1", trial.lock, *trial.command()))
+        assert (release(holder), waiter.wait(DEADLINE)) == (0, 0)
+        trial.settle()
+        return run
+
+    each_fault("queue-full", scenario, lambda run: run.status == 4 and not run.report,
+               lambda run, fault: wrong_refusal(run, fault, [4]))
+
+
+NESTED = {"nested": [], "nested-wait": ["-w", "0.05"], "nested-queue": ["-w", "0.05", "--queue=1"], "file-nested": ["file"],
+          "file-nested-wait": ["file", "-w", "0.05"], "held-yes": ["--held"], "held-yes-no-fork": ["-F", "--held"],
+          "file-held-yes": ["file", "--held"], "etcd-nested": ["etcd"], "etcd-held-yes": ["etcd", "--held"]}
+
+
+@pytest.mark.parametrize("path", NESTED)
+def test_each_call_of_a_question_under_the_lock(each_fault, path):
+    """A job that asks for its own lock is refused, if only because it is held; --held says yes, or no where it cannot be proved."""
+    asks = "--held" in NESTED[path]
+
+    def scenario(trial):
+        options = shape(trial, NESTED[path])
+        trial.walks = trial.lock.startswith("file:")
+        if trial.lock == "etcd:free":
+            trial.lock = "etcd:mine"
+            command = [] if asks else trial.command()
+            return trial.finish(trial.start(*options, trial.lock, *command, env=environment(trial)))
+        inner = [*trial.injected(), *(["--held", trial.lock] if asks else [*options, trial.lock, *trial.command()])]
+        outer = [o for o in options if o == "-F"]
+        run = trial.finish(trial.popen([*trial.few(), ME_ONLY, *outer, trial.lock, "sh", "-c", '"$@"; exit $?', "sh", *inner]))
+        return run
+
+    def wrong(run, fault):
+        yield from wrong_refusal(run, fault, [0, 1] if asks else [4])
+
+    each_fault(path, scenario, lambda run: run.status == (0 if asks else 4) and not run.report, wrong)
+
+
+@pytest.mark.parametrize("path", ["held-no", "file-held-no", "etcd-held-no"])
+def test_each_call_of_a_question_outside(each_fault, path):
+    """--held never says yes to whoever does not run under the lock."""
+    def scenario(trial):
+        shape(trial, path.split("-")[:1])
+        trial.walks = trial.lock.startswith("file:")
+        if trial.lock.startswith("etcd:"):
+            return trial.finish(trial.start("--held", trial.lock, env=environment(trial)))
+        holder = trial.hold()
+        run = trial.finish(trial.start("--held", trial.lock))
+        assert release(holder) == 0
+        return run
+
+    def wrong(run, fault):
+        if run.status != 1 or run.stderr:
+            yield from wrong_refusal(run, fault, [])
+
+    each_fault(path, scenario, lambda run: run.status == 1, wrong)
+
+
+# --- waiting ---
+
+WAITING = {"waiter": ([], []), "waiter-no-fork": (["-F"], []), "waiter-slots": (["-j2"], ["-j2"]), "waiter-queue": ([], ["--queue=2"]),
+           "file-waiter": (["file"], [])}
+
+
+class Waiter:
+    """A process started with -v -w whose lines are read while it runs."""
+
+    def __init__(self, trial, process):
+        self.trial, self.process, self.said = trial, process, b""
+        self.hit_at = None
+        os.set_blocking(process.stderr.fileno(), False)
+
+    def waits(self):
+        """It says so, or has a place in the queue (a call that failed may have silenced it), or has ended."""
+        self.said += self.process.stderr.read() or b""
+        if b": waiting for " in self.said or self.process.poll() is not None:
+            return True
+        if not self.trial.lock.startswith("file:"):
+            slots = b"\x002" if "-j2" in self.process.args else b""
+            return is_listed(queue_of(self.trial.lock) + slots)
+        return self.has_been_silenced()
+
+    def has_been_silenced(self):
+        """The fault has come, and long ago."""
+        if self.hit_at is None and os.path.exists(self.trial.trace) and self.trial.was_hit():
+            self.hit_at = time.monotonic()
+        return self.hit_at is not None and time.monotonic() > self.hit_at + 1
+
+    def finish(self):
+        """The outcome, with the last line only: -v has more than one."""
+        os.set_blocking(self.process.stderr.fileno(), True)
+        run = self.trial.finish(self.process, self.said)
+        return run._replace(stderr=[line for line in run.stderr if line.startswith("me-only: ")][-1:])
+
+
+WAIT = ["-v", "-w", "20"]
+
+
+def wrong_wait(run, fault):
+    """It has got the lock, or says why it could not wait. (Its story says more than one line, so that one for an EINTR is no sign.)"""
+    stderr = run.stderr if run.status != STATUS else []
+    if fault.errno == "EINTR" and fault.call in INTERRUPTIBLE and run.status != STATUS:
+        yield f"interrupted: status {run.status} {run.stderr}"
+    yield from wrong_run(run._replace(stderr=stderr), fault)
+
+
+@pytest.mark.parametrize("path", WAITING)
+def test_each_call_of_a_waiter(each_fault, path):
+    """It gets the lock when its turn has come, or says why it cannot wait."""
+    holds, asks = WAITING[path]
+
+    def scenario(trial):
+        options = shape(trial, holds)
+        trial.walks = trial.lock.startswith("file:")
+        holders = [trial.hold(*options) for _ in range(2 if "-j2" in options else 1)]
+        waiter = Waiter(trial, trial.start(*WAIT, *asks, trial.lock, *trial.command()))
+        wait_for(waiter.waits, f"{trial.fault}: it waits or gives up")
+        for holder in holders:
+            release(holder)
+        run = waiter.finish()
+        trial.settle()
+        return run
+
+    each_fault(path, scenario, lambda run: run.status == STATUS and len(run.report) == 2, wrong_wait)
+
+
+@pytest.mark.parametrize("victim", ["front", "second"])
+def test_each_call_of_one_of_two_waiters(each_fault, victim):
+    """The other one gets its turn in any case, and they never run at once."""
+    def scenario(trial):
+        holder = trial.hold()
+
+        def start_victim():
+            return Waiter(trial, trial.start(*WAIT, trial.lock, *trial.command(1)))
+
+        def start_other():
+            return Waiter(trial, trial.popen([ME_ONLY, *WAIT, trial.lock, *trial.command(1)]))
+
+        front = start_victim() if victim == "front" else start_other()
+        wait_for(front.waits, f"{trial.fault}: the front waits or gives up")
+        second = start_other() if victim == "front" else start_victim()
+        # The queue is there already, so that only the second's own word counts; without one, its place in the queue.
+        wait_for(lambda: second.waits() and (b": waiting for " in second.said or waiters_of(trial.lock) >= 2
+                                             or second.process.poll() is not None), f"{trial.fault}: the second waits")
+        release(holder)
+        mine, theirs = (front, second) if victim == "front" else (second, front)
+        run, other = mine.finish(), theirs.finish()
+        trial.settle()
+        return Run((run.status, other.status), run.stderr, trial.reported())
+
+    def wrong(both, fault):
+        (status, other), report = both.status, both.report
+        if other != STATUS:
+            yield f"the other one: {other}"
+        if any(word not in ("started", "held") for _, word in report):
+            yield f"two at once, or one without the lock: {report}"
+        # One whose runner lost sight of it may have run all the same.
+        starts = sum(word == "started" for _, word in report)
+        if starts > 2 or starts < 1 + (status == STATUS):
+            yield f"status {status}, {starts} starts"
+        own = [["1", "started"], ["1", "held"]] if status == STATUS else []
+        yield from wrong_wait(both._replace(status=status, report=own), fault)
+
+    each_fault(victim, scenario, lambda both: both.status == (STATUS, STATUS) and len(both.report) == 4, wrong)
+
+
+# --- replacing ---
+
+# In a pid namespace, so that looking for the holder's processes comes to an end. $0 has what the holder's command says when it is there.
+REPLACE = """
+report=$1 me_only=$2 lock=$3 form=$4 looks_at=$5 under=$6
+shift 6
+"$me_only" $form "$lock" "$under" "$report" "$looks_at" 0 100000 &
+holder=$!
+until grep -q started "$report" 2>/dev/null; do sleep 0.001; done
+"$@"
+status=$?
+kill $holder 2>/dev/null
+exit $status
+"""
+
+
+@pytest.mark.parametrize("path", ["replace-default", "replace-no-fork", "replace-close", "file-replaced"])
+def test_each_call_of_a_replacement(each_fault, path):
+    """The holder is ended and then the command started, or the holder stays and a line says why; never are there two."""
+    form = {"replace-no-fork": "-F", "replace-close": "-o"}.get(path, "")
+
+    def scenario(trial):
+        shape(trial, path.split("-")[:1])
+        # With a wait that ends: what cannot be seen cannot be replaced.
+        argv = [*UNSHARE, "sh", "-c", REPLACE, "sh", trial.report, ME_ONLY, trial.lock, form, trial.looks_at, UNDER_LOCK,
+                *trial.injected(), "--replace", "-w", "1", "-k", "0.2", trial.lock, *trial.command()]
+        trial.walks = True
+        return trial.finish(trial.popen(argv))
+
+    def wrong(run, fault):
+        holder, *rest = run.report
+        assert holder[1] == "started"
+        own = [[pid, word] for pid, word in rest if pid != holder[0]]
+        if any(word in ("free", "overlap") for _, word in run.report):
+            yield f"two at once: {run.report}"
+        if run.status == 4:
+            yield from wrong_refusal(run._replace(report=own), fault, [4])
+        else:
+            yield from wrong_run(run._replace(report=own), fault)
+
+    each_fault(path, scenario, lambda run: run.status == STATUS and len(run.report) == 3, wrong)
+
+
+# --- what a run of more than a second does, and one that is asked ---
+
+@pytest.mark.parametrize("path", ["default", "close"])
+def test_each_call_of_a_long_run(each_fault, path):
+    """What a run of more than a second does besides: the keeper's calls, and those that start and end it."""
+    options = {"default": [], "close": ["-o"]}[path]
+    def scenario(trial):
+        run = trial.finish(trial.start(*options, trial.lock, *trial.command(1200)))
+        trial.settle()
+        return run
+
+    each_fault(f"{path}-long", scenario, lambda run: run.status == STATUS, wrong_run, at_once=32)
+
+
+def test_each_call_of_a_holder_that_is_asked(each_fault):
+    """Those who ask are served, or not: the command runs to its end, and they are refused."""
+    def scenario(trial):
+        holder = trial.start(trial.lock, "sh", "-c", 'echo up; cat >/dev/null; exec "$@"', "sh", *trial.command(), stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE)
+        if holder.stdout.readline() == b"up\n":
+            for _ in range(3):
+                rival = subprocess.run([ME_ONLY, trial.lock, "true"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False,
+                                       timeout=HANG)
+                assert rival.returncode == 4, rival
+        run = trial.finish(holder)
+        trial.settle()
+        return run
+
+    each_fault("asked", scenario, lambda run: run.status == STATUS and len(run.report) == 2, wrong_run)
