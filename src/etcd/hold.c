@@ -63,11 +63,11 @@ static void tell_until(const struct session *session)
 {
 	struct line line;
 
-	set_until(session, session->deadline);
 	say(&line, "until");
 	say_number(&line, "until", (uint64_t)session->deadline);
 	say_number(&line, "at", (uint64_t)session_now());
 	say_end(&line);
+	set_until(session, session->deadline);
 }
 
 static void set_guard(struct session *session)
@@ -455,8 +455,8 @@ void hold(struct session *session)
 	session->family.mark = mark;
 	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
 	set_guard(session);
-	set_until(session, session->deadline);
 	tell_held(session);
+	set_until(session, session->deadline);
 	/* What me-only had started before is none of the command's. */
 	if (process_read(getpid(), &ourselves) == 0)
 		session->family.since = ourselves.start;
