@@ -15,15 +15,20 @@
  *     for whatever reason and at whatever moment, the queue socket stays open and its order known: with one heir alone, a front
  *     killed in its first instant would take the queue with it. An heir that has gone or is stopped is replaced, the stopped one
  *     told so; a waiter that is stopped is passed over. A front that has no heir as it leaves gives the queue to the oldest.
+ *     An heir that takes the lock past a front that does not move listens on the queue: SO_PEERCRED of that names who has
+ *     listened last, and only that one appoints. It tells those it has passed over, who join again when they go on, and who
+ *     comes behind it, to follow it alone.
  *  7. After every wait the bind is the only truth; everything else is only about order. If front and heirs die at once, the
  *     queue socket is closed and all waiters hear it and start again, in any order. If they are stopped, nothing tells: so a
  *     waiter in line looks now and then whether the name is free, and takes it when it stays free: an heir soon if it sees
  *     that all before it are stopped, others after some seconds. Between two jobs of a line that moves the name is free as well, but
  *     not for long. A name that cannot be connected to (it does not listen, its backlog is full, policy forbids it) is tried with
- *     a growing pause.
- *  8. Only the same effective user is trusted with the queue. A waiter that finds its queue taken by a stranger, full, or
- *     forbidden waits ALONE: on the lock's name only. A descriptor that comes is checked for what it must be. So whatever is sent
- *     to a waiter, it can lose its place in line, and nothing else.
+ *     a growing pause. Who finds the queue full, of those who wait or of those who have given up, waits OUTSIDE, for a place in
+ *     it: in connect(2), where the kernel keeps an order, too. It looks past the front as well, but seldom.
+ *  8. Only the same effective user is trusted with the queue. A waiter that finds its queue taken by a stranger, forbidden, or
+ *     full while the kernel's table of sockets does not say that it is its user's, waits ALONE: on the lock's name only. A
+ *     descriptor that comes is checked for what it must be. So whatever is sent to a waiter, it can lose its place in line, and
+ *     nothing else.
  */
 #include <errno.h>
 #include <limits.h>
@@ -97,8 +102,8 @@ static bool is_front(const struct waiter *w)
 }
 
 /*
- * Whether we, the front, are the one who has listened on the queue last. Whoever passes over a front that does not move listens, too:
- * so that one sees it when it goes on.
+ * Whether we, the front, have listened on the queue last. Whoever passes over a front that does not
+ * move listens on it, too: so the front sees that when it goes on.
  */
 static bool leads(const struct waiter *w)
 {
@@ -239,8 +244,13 @@ static bool appoint_next(struct waiter *w)
 	given[1] = ends[1];
 	/* The dead are passed over with the same link: a FOLLOW for each of them would fill the second's socket. */
 	while (!appointed && leads(w) && (found = next_in_queue(w, &next))) {
-		/* If we were passed over before it was taken out, it is not for us to say whom it follows. Afterwards its place is known. */
-		appointed = leads(w) && host_send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 && !has_hung_up(next.fd);
+		/*
+		 * If we were passed over before it was taken out, it is not for us to say whom it follows.
+		 * If that happens from now on, its place is known: whoever does it has heard FOLLOW.
+		 */
+		appointed = leads(w) &&
+			    host_send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 &&
+			    !has_hung_up(next.fd);
 		if (!appointed)
 			close(next.fd);
 	}
@@ -350,13 +360,15 @@ static void join(struct waiter *w)
 }
 
 /*
- * The queue is full, of those who wait or of those who have given up: we sleep in connect(2), where the kernel keeps us in order as well.
- * Alone, we would overtake those who are in line. Who interrupts that is the last again: so what is to be said comes late.
+ * The queue is full, of those who wait or of those who have given up. We sleep in connect(2), where
+ * the kernel keeps us in order as well; alone, we would overtake those who are in line. To interrupt
+ * that costs us our place: so what is to be said meanwhile comes late.
  */
 static int wait_outside(struct waiter *w)
 {
 	int64_t due = w->lock->options->replace ? w->wait->due : DEADLINE_NEVER;
-	int fd = host_connect_until(&w->queue_name, deadline_earlier(deadline_earlier(w->wait->deadline, w->look), due));
+	int64_t when = deadline_earlier(deadline_earlier(w->wait->deadline, w->look), due);
+	int fd = host_connect_until(&w->queue_name, when);
 
 	if (fd >= 0) {
 		get_into_line(w, fd);
@@ -590,8 +602,9 @@ static void quit_line(struct waiter *w)
 }
 
 /*
- * Out of the line: to join it again, as the last. At once, for we may have come just as the last one left, and others must not come
- * first; but if that happens again and again something is wrong with the queue.
+ * Out of the line: to join it again, as the last. At once, for we may have come just as the last one
+ * left, and others must not come first; but if that happens again and again something is wrong with
+ * the queue.
  */
 static void lose_place(struct waiter *w)
 {
@@ -667,7 +680,7 @@ static void hear_ahead(struct waiter *w, int i)
 	close_fd(&w->ahead[i].fd);
 	if (is_in_line(w))
 		return;
-	/* Who stopped long ago may hear all at once: that it was an heir, whom it was to follow, and who has passed it over. */
+	/* Who was stopped may hear all at once: that it was an heir, and that it was passed over. */
 	if (w->queue >= 0 && !(w->heirs[0].fd >= 0 && hear_heir(w, 0)))
 		become_front(w);
 	else
@@ -675,8 +688,9 @@ static void hear_ahead(struct waiter *w, int i)
 }
 
 /*
- * The name is ours, past those before us, who do not move: from now on we are the front. What they have said before still counts: who
- * comes behind us, or that we are none of the line any more. Then they are told to join again, and who comes behind us to follow us alone.
+ * The name is ours, past those before us, who do not move: from now on we are the front. What they
+ * have said before still counts: who comes behind us, or that we are none of the line any more. Then
+ * they are told to join again, and who comes behind us to follow us alone.
  */
 static void pass_over(struct waiter *w)
 {
@@ -758,8 +772,8 @@ static size_t most_sources(const struct waiter *w)
 }
 
 /*
- * Puts those that are open in FDS, and which of all each of them is in WHICH: poll(2) takes no more entries than the limit of descriptors,
- * which can be as low as what we need. Returns how many there are.
+ * Puts those that are open in FDS, and which of all each of them is in WHICH: poll(2) takes no more
+ * entries than the limit of descriptors, which can be as low as what we need. Returns how many there are.
  */
 static nfds_t find_sources(const struct waiter *w, struct pollfd fds[], unsigned which[])
 {
@@ -768,7 +782,8 @@ static nfds_t find_sources(const struct waiter *w, struct pollfd fds[], unsigned
 	for (unsigned i = 0; i < most_sources(w); i++) {
 		const struct slot *slot = i < SLOTS ? NULL : &w->slots[(i - SLOTS) / 2];
 		const bool is_watch = slot && (i - SLOTS) % 2 == 0;
-		int fd = i < HEIR ? w->ahead[i - AHEAD].fd : i < QUEUE ? w->heirs[i - HEIR].fd : is_watch ? slot->watch : slot ? slot->job :
+		int fd = i < HEIR ? w->ahead[i - AHEAD].fd : i < QUEUE ? w->heirs[i - HEIR].fd :
+			 is_watch ? slot->watch : slot ? slot->job :
 			 is_front(w) && w->heirs[HEIRS - 1].fd < 0 && !w->deaf ? w->queue : -1;
 
 		if (fd < 0)

@@ -202,8 +202,8 @@ int job_become(struct lock *lock, const struct options *options)
 }
 
 /*
- * Closes the new process's copies: exec would do that at its end, when those of this process have been closed, too. In between who comes
- * would join a line that nobody leads.
+ * Closes the new process's copies. Exec would do that at its end, when me-only has closed its own:
+ * who comes in between would join a line that nobody leads.
  */
 static void forget_line(const struct lock *lock)
 {

@@ -4,8 +4,8 @@
  * to FILE, where it stays whatever becomes of the processes, and the status is 99. Otherwise TEXT is written to standard
  * output as one line, and the record lock is kept for so many milliseconds, or with "-" until standard input ends.
  *
- * The kernel gives a record lock back when the process ends, closing the lowest descriptor first. The file's is below
- * the lock of the program under test, so a hand-over in the middle of our end is no overlap. It must not be sanitized: the
+ * The kernel gives a record lock back when the process ends, before it lets go of any socket: so a hand-over in the middle
+ * of our end is no overlap. It must not be sanitized: the
  * search for leaks runs in a process of its own, which shares the descriptors and may outlive a killed witness.
  */
 #include <fcntl.h>
