@@ -27,7 +27,7 @@ pytestmark = pytest.mark.static  # there is no loader there, only what is ours
 
 INJECT, UNDER_LOCK, STUB = (os.path.join(PROGRAMS, name) for name in ("inject", "under-lock", "stub-helper"))
 STATUS = 7  # the command's own
-HANG = int(os.environ.get("HANG", DEADLINE))  # seconds after which a run counts as hanging; each takes milliseconds, or what it may wait
+HANG = 2 * DEADLINE  # seconds after which a run counts as hanging; each takes milliseconds, or what it may wait
 AT_ONCE = 8
 
 # "Held", and no failure: so it is the kernel that says so. musl's threads have no other word for a lock of their own.
@@ -67,8 +67,10 @@ class Trial:
         self.processes = []
         self.walks = False
 
-    def use_file(self):
+    def use_file(self, there=False):
         path = self.report + ".lock"
+        if there:
+            open(path, "w", encoding="ascii").close()
         self.lock = self.looks_at = "file:" + path
 
     def command(self, milliseconds=0):
@@ -298,7 +300,7 @@ def environment(trial):
 FREE = {
     "default": [], "no-fork": ["-F"], "close": ["-o"], "wait": ["-w", "20"], "slots": ["-j3"], "slots-wait": ["-j3", "-w", "20"],
     "queue": ["-w", "20", "--queue=2"], "queue-slots": ["-j2", "-w", "20", "--queue=2"], "replace": ["--replace", "-w", "20"],
-    "file": ["file"], "file-shared": ["file", "-s"], "file-no-fork": ["file", "-F"], "file-close": ["file", "-o"],
+    "file": ["file"], "file-there": ["file", "there"], "file-shared": ["file", "-s"], "file-no-fork": ["file", "-F"], "file-close": ["file", "-o"],
     "file-wait": ["file", "-w", "20"], "file-queue": ["file", "-w", "20", "--queue=2"], "file-replace": ["file", "--replace", "-w", "20"],
     "etcd": ["etcd"], "etcd-close": ["etcd", "-o"],
 }
@@ -307,13 +309,13 @@ FREE = {
 def shape(trial, options):
     """The kind of the trial's lock; returns the options without it."""
     if options[:1] == ["file"]:
-        trial.use_file()
+        trial.use_file("there" in options)
     if options[:1] == ["etcd"]:
         trial.lock, trial.looks_at = "etcd:free", "-"
     if "-j3" in options or "-j2" in options or "-s" in options:
         trial.looks_at = "-"
     trial.walks = "file" in options and ("--queue=2" in options or "--replace" in options)
-    return [o for o in options if o not in ("file", "etcd")]
+    return [o for o in options if o not in ("file", "there", "etcd")]
 
 
 @pytest.mark.parametrize("path", FREE)
@@ -337,7 +339,7 @@ REFUSED = {
     "held": ([], []), "held-quiet": ([], ["-q"]), "held-status": ([], ["-E", "99"]), "held-wait": ([], ["-w", "0.05"]),
     "held-no-fork": ([], ["-F"]), "held-slots": (["-j2"], ["-j2"]), "held-by-no-fork": (["-F"], []), "held-by-close": (["-o"], []),
     "held-old": ([], ["--complain-after=1ms"]),
-    "file-held": (["file"], []), "file-held-quiet": (["file"], ["-q"]), "file-held-wait": (["file"], ["-w", "0.05"]),
+    "file-held": (["file"], []), "file-held-shared": (["file"], ["-s"]), "file-held-quiet": (["file"], ["-q"]), "file-held-wait": (["file"], ["-w", "0.05"]),
     "etcd-held": (["etcd"], []), "etcd-held-quiet": (["etcd"], ["-q"]),
 }
 
@@ -457,7 +459,7 @@ def test_each_call_of_a_question_outside(each_fault, path):
 # --- waiting ---
 
 WAITING = {"waiter": ([], []), "waiter-no-fork": (["-F"], []), "waiter-slots": (["-j2"], ["-j2"]), "waiter-queue": ([], ["--queue=2"]),
-           "file-waiter": (["file"], [])}
+           "file-waiter": (["file"], []), "file-waiter-no-fork": (["file", "-F"], [])}
 
 
 class Waiter:

@@ -1,10 +1,8 @@
 """Locks on files: what is promised of them beyond what every lock promises (test_contract.py)."""
-import collections
 import contextlib
 import fcntl
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -17,7 +15,7 @@ import tempfile
 import pytest
 
 from conftest import (DEADLINE, ME_ONLY, children_of, forms, name_of, process_state, program, read_line, release, user, wait_for)
-from test_faults import ERRORS, INTERRUPTIBLE, OTHERS, STATUS, Trial, Waiter, all_calls, is_ours, many, wrong_report, wrong_run
+from test_faults import STATUS, Trial, is_ours, many, wrong_report
 
 RUSH, WITNESS = program("rush"), program("witness")
 DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
@@ -1119,21 +1117,15 @@ def test_nor_by_force_after_the_job(planted, run, path, before):
 # The command says what it finds, through a descriptor of its own.
 UNDER_LOCK = 'echo $$ started >>"$1"; if flock -n "$2" true; then echo $$ free; else echo $$ held; fi >>"$1"; sleep "$3"; exit "$4"'
 
-# A thread that ends wakes up who waits for it: that cannot fail, and must not be left out.
-FILE_ERRORS = {**ERRORS, "futex": [], "flock": ["ENOLCK"], "statx": ["ENOENT", "EACCES"],
-               "readlink": ["ENOENT", "EACCES"]}
-FILE_INTERRUPTIBLE = INTERRUPTIBLE | {"flock"}
-
 
 class FileTrial(Trial):
     """One run under strace, with a file of its own."""
 
-    def __init__(self, folder, there=True):
+    def __init__(self, folder):
         super().__init__(folder, "")
         self.path = os.path.join(folder, f"lock-{self.number}")
         self.lock = f"file:{self.path}"
-        if there:
-            open(self.path, "w", encoding="ascii").close()
+        open(self.path, "w", encoding="ascii").close()
 
     def command(self, milliseconds=0):
         return ["sh", "-c", UNDER_LOCK, "sh", self.report, self.path, str(milliseconds / 1000), str(STATUS)]
@@ -1143,40 +1135,9 @@ class FileTrial(Trial):
         return self.reported()
 
 
-def file_faults(calls):
-    return [f"{c.name}:error={e}:when={c.number}" for c in calls for e in FILE_ERRORS.get(c.name, OTHERS)]
-
-
-def some_of(calls):
-    """Of what is done for each process of the host, or for each place of a queue, a few are enough."""
-    if len(calls) < 100:
-        return calls
-    same = collections.defaultdict(list)
-    for c in calls:
-        same[c.name].append(c)
-    return [c for found in same.values() for c in found[:4] + random.sample(found[4:], min(2, len(found[4:])))]
-
-
-def file_interruptions(calls):
-    return [f"{c.name}:error=EINTR:when={c.number}" for c in calls if c.name in FILE_INTERRUPTIBLE]
-
-
 @pytest.fixture
 def trial(tmp_path, start):  # start: whatever is left over is ended
-    trials = []
-
-    def trial_(**kw):
-        trials.append(FileTrial(str(tmp_path), **kw))
-        return trials[-1]
-
-    yield trial_
-    tried = [t for t in trials if t.injected and ":error=" in t.injected]
-    assert sum(t.was_hit() for t in tried) >= 0.05 * len(tried), "hardly any fault has hit"
-
-
-FAULT_FORMS = {"default": [], "no-fork": ["-F"], "close": ["-o"], "wait": ["-w", "20"], "shared": ["-s"],
-               "queue": ["-w", "20", "--queue=2"]}
-fault_forms = pytest.mark.parametrize("options", FAULT_FORMS.values(), ids=FAULT_FORMS)
+    return lambda: FileTrial(str(tmp_path))
 
 
 def clean_calls(t, options):
@@ -1185,37 +1146,6 @@ def clean_calls(t, options):
     calls = t.calls()
     assert sum(map(len, calls.values())) >= 5, "the trace shows no run"
     return calls
-
-
-@pytest.mark.static
-@fault_forms
-@pytest.mark.parametrize("there", [True, False], ids=["", "missing"])
-def test_each_call_fails(trial, options, there):
-    """Of a run that gets a free lock and executes a short command."""
-
-    def work(fault):
-        t = trial(there=there)
-        run = t.run(options, fault)
-        return list(wrong_run(run._replace(report=t.settle()), may_be_silent=fault.startswith("write")))
-
-    many(work, file_faults(some_of(all_calls(clean_calls(trial(there=there), options)))))
-
-
-@pytest.mark.static
-@fault_forms
-def test_each_call_is_interrupted(trial, options):
-    """EINTR is no failure: the command runs and nobody says anything."""
-
-    def work(fault):
-        t = trial()
-        run = t.run(options, fault)
-        run = run._replace(report=t.settle())
-        problems = list(wrong_run(run))
-        if not problems and (run.status != STATUS or run.stderr):
-            problems.append(f"status {run.status}: {run.stderr}")
-        return problems
-
-    many(work, file_interruptions(some_of(all_calls(clean_calls(trial(), options)))))
 
 
 @pytest.mark.static
@@ -1234,75 +1164,6 @@ def test_sigkill_at_each_call(trial, options):
         return problems
 
     many(work, calls)
-
-
-REFUSED = {"default": [], "quiet": ["-q"], "wait": ["-w", "0.05"], "no-fork": ["-F"], "shared": ["-s"]}
-
-
-@pytest.mark.static
-@pytest.mark.parametrize("options", REFUSED.values(), ids=REFUSED)
-def test_each_call_of_a_refused_try_fails(trial, hold, options):
-    """Held, or cannot be tried; and the holder loses nothing."""
-    first = trial()
-    holder = hold(first.lock)
-
-    def attempt():
-        t = trial()
-        t.path, t.lock = first.path, first.lock
-        return t
-
-    def work(fault):
-        t = attempt()
-        run = t.run(options, fault)
-        if run.report:
-            return ["the command was started"]
-        if run.status not in (4, 3):
-            return [f"status {run.status}: {run.stderr}"]
-        if len(run.stderr) > 1 or not all(line.startswith("me-only: ") for line in run.stderr):
-            return [f"status {run.status}, more than one clear line: {run.stderr}"]
-        if not run.stderr and not fault.startswith("write") and not ("-q" in options and run.status == 4):
-            return [f"status {run.status} without a word"]
-        return []
-
-    t = attempt()
-    clean = subprocess.run(t.argv(options, detached=False), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, timeout=DEADLINE)
-    assert clean.returncode == 4
-    calls = some_of(all_calls(t.calls()))
-    many(work, file_faults(calls) + file_interruptions(calls))
-    assert not is_free(first.path)
-    assert release(holder) == 0
-    assert is_free(first.path)
-
-
-@pytest.mark.static
-@pytest.mark.parametrize("holder", [[], ["-F"]], ids=["default", "no-fork"])
-def test_each_call_of_a_waiter_fails(trial, hold, holder):
-    """It gets the lock when its turn has come, or says why it cannot wait."""
-
-    class FileWaiter(Waiter):
-        def waits(self):
-            return super().waits() or waiters(self.trial.path)
-
-    def wait_and_get(inject, detached=True):
-        t = trial()
-        held = hold(t.lock, *holder)
-        w = FileWaiter(t, t.start(["-v", "-w", "20"], inject, detached=detached))
-        wait_for(w.waits, f"{inject}: the waiter waits or gives up")
-        release(held)
-        run = w.finish()
-        return t, run._replace(report=t.settle())
-
-    def work(fault):
-        _, run = wait_and_get(fault)
-        problems = list(wrong_run(run, may_be_silent=fault.startswith("write")))
-        if not problems and ":error=EINTR:" in fault and run.status != STATUS:
-            problems.append(f"status {run.status}: {run.stderr}")
-        return problems
-
-    t, run = wait_and_get(None, detached=False)
-    assert [w for _, w in run.report] == ["started", "held"]
-    calls = some_of(all_calls(t.calls()))
-    many(work, file_faults(calls) + file_interruptions(calls))
 
 
 # ---- never two at once ----

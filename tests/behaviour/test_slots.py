@@ -8,7 +8,6 @@ import random
 import re
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import pytest
 
 from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, is_bound, is_listed, name_of, processor_time, program, queue_of,
                       read_line, refusal, release, user, wait_for, waiters_of)
-from test_races import ENVIRONMENT, STORM, finish, overlaps
+from test_races import overlaps
 from test_waiting import Crowd, open_files
 
 WITNESS = program("slot-witness")
@@ -556,51 +555,6 @@ def test_a_child_left_running_keeps_its_slot_alone(hold, run, lock):
     os.kill(left, signal.SIGKILL)
     wait_for(lambda: not is_listed(slot_address(lock, 0)), "it has ended")
     assert run("-j2", lock, "sh", "-c", "echo $ME_ONLY_SLOT").stdout == b"0\n"
-
-
-NO_LOCK = """#!/bin/sh
-# Understands the options of me-only, locks nothing, and takes any slot.
-while :; do
-    case $1 in
-    -*w) shift 2 ;;
-    -*) shift ;;
-    *) break ;;
-    esac
-done
-shift
-ME_ONLY_SLOT=$(($$ % 3)) exec "$@"
-"""
-
-
-@pytest.fixture
-def storm(start, lock, tmp_path):
-    """storm(RUNS, MILLISECONDS, SCRIPT): runs that are harmed at random, of a script that is called as me-only is."""
-
-    def storm_(runs, milliseconds, script):
-        path = tmp_path / "with-slots"
-        path.write_text(script)
-        path.chmod(stat.S_IRWXU)
-        return start(STORM, str(runs), str(random.randrange(1 << 30)), str(milliseconds), str(path), lock, WITNESS,
-                     str(tmp_path / "scratch"), env=dict(ENVIRONMENT, SLOTS="3"))
-
-    return storm_
-
-
-@pytest.mark.parametrize("runs, milliseconds", [(500 if DYNAMIC else 2500, 3), (60, 1500)], ids=["short", "long"])
-def test_a_storm_in_which_everything_is_killed(storm, lock, tmp_path, runs, milliseconds):
-    """Holders, jobs, keepers and waiters. The long ones have keepers."""
-    p = storm(runs, milliseconds, f'#!/bin/sh\nexec "{ME_ONLY}" -j3 "$@"\n')
-    text = finish(p)
-    assert overlaps(tmp_path / "scratch") == []
-    assert p.returncode == 0, text
-    assert nothing_is_left(lock, 3) and nothing_is_left(lock, 1)
-
-
-def test_the_storm_catches_a_program_that_has_no_slots(storm, tmp_path):
-    p = storm(300, 3, NO_LOCK)
-    text = finish(p)
-    assert p.returncode == 1, text
-    assert "beside pid" in "".join(overlaps(tmp_path / "scratch"))
 
 
 def test_a_loop_of_a_shell_runs_all_of_its_jobs_a_few_at_a_time(call, lock, tmp_path):

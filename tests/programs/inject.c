@@ -4,12 +4,14 @@
  * usage: inject TRACE CALL:NUMBER:ERRNO COMMAND [ARGUMENT]...
  *        inject TRACE list COMMAND [ARGUMENT]...
  *
- * The NUMBER-th CALL of each process fails with ERRNO and is not made; TRACE has a line "hit PID CALL" for each. Or it has
- * "call PID CALL" for every call. Its first line is "beside PID", the process that does this, which ends when none is left
- * that could call. Processes that COMMAND starts count for themselves, until they execute something.
+ * The NUMBER-th CALL of each process fails with ERRNO and is not made; TRACE has a line "hit PID
+ * CALL" for each. Or it has "call PID CALL" for every call. Its first line is "beside PID", the
+ * process that does this, which ends when none is left that could call. Processes that COMMAND
+ * starts count for themselves, until they execute something.
  *
- * It is what strace's injection does, at a thousandth of the time: a filter (seccomp) hands the calls that matter to a process
- * beside COMMAND, which answers. COMMAND has the pid of inject, and no child that it does not know.
+ * It is what strace's injection does, at a thousandth of the time: a filter (seccomp) hands the
+ * calls that matter to a process beside COMMAND, which answers. COMMAND has the pid of inject, and
+ * no child that it does not know.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,37 +40,123 @@
 
 #define MOST_PROCESSES 512
 
-/* Those that the program makes; one that is missing here is listed as its number, and then belongs here. */
+/*
+ * Those that the program makes; one that is missing here is listed as its number, and then belongs
+ * here.
+ */
 static const struct {
 	const char *name;
 	int number;
 } calls[] = {
-#define CALL(name) { #name, __NR_##name }
+#define CALL(name)                                                                                 \
+	{                                                                                          \
+#name, __NR_##name                                                                 \
+	}
 #ifdef __NR_access
-	CALL(access), CALL(arch_prctl), CALL(dup2), CALL(epoll_wait), CALL(fork), CALL(getpgrp), CALL(mkdir), CALL(open), CALL(pipe),
-	CALL(poll), CALL(readlink), CALL(rmdir), CALL(vfork),
+	CALL(access),
+	CALL(arch_prctl),
+	CALL(dup2),
+	CALL(epoll_wait),
+	CALL(fork),
+	CALL(getpgrp),
+	CALL(mkdir),
+	CALL(open),
+	CALL(pipe),
+	CALL(poll),
+	CALL(readlink),
+	CALL(rmdir),
+	CALL(vfork),
 #endif
-	CALL(accept4), CALL(bind), CALL(brk), CALL(chdir), CALL(clock_gettime), CALL(clone), CALL(clone3), CALL(close),
-	CALL(close_range), CALL(connect), CALL(dup3), CALL(epoll_create1), CALL(epoll_ctl), CALL(epoll_pwait), CALL(eventfd2),
-	CALL(execve), CALL(execveat), CALL(exit), CALL(exit_group), CALL(faccessat), CALL(faccessat2), CALL(fcntl), CALL(flock),
-	CALL(futex), CALL(getdents64), CALL(geteuid), CALL(getpgid), CALL(getpid), CALL(getppid), CALL(getrlimit), CALL(getsid),
-	CALL(getsockname), CALL(getsockopt), CALL(getxattr), CALL(gettid), CALL(getuid), CALL(ioctl), CALL(kill), CALL(listen), CALL(madvise),
-	CALL(mkdirat), CALL(mmap), CALL(mprotect), CALL(munmap), CALL(nanosleep), CALL(newfstatat), CALL(openat),
-	CALL(pidfd_open), CALL(pidfd_send_signal), CALL(pipe2), CALL(ppoll), CALL(prctl), CALL(prlimit64), CALL(read),
-	CALL(readlinkat), CALL(readv), CALL(recvfrom), CALL(recvmsg), CALL(rt_sigaction), CALL(rt_sigprocmask),
-	CALL(rt_sigreturn), CALL(rt_sigtimedwait), CALL(sched_yield), CALL(sendmsg), CALL(sendto), CALL(set_robust_list),
-	CALL(set_tid_address), CALL(setsid), CALL(setsockopt), CALL(signalfd4), CALL(socket), CALL(socketpair), CALL(statx),
-	CALL(timerfd_create), CALL(timerfd_settime), CALL(unlinkat), CALL(wait4), CALL(waitid), CALL(write), CALL(writev),
+	CALL(accept4),
+	CALL(bind),
+	CALL(brk),
+	CALL(chdir),
+	CALL(clock_gettime),
+	CALL(clone),
+	CALL(clone3),
+	CALL(close),
+	CALL(close_range),
+	CALL(connect),
+	CALL(dup3),
+	CALL(epoll_create1),
+	CALL(epoll_ctl),
+	CALL(epoll_pwait),
+	CALL(eventfd2),
+	CALL(execve),
+	CALL(execveat),
+	CALL(exit),
+	CALL(exit_group),
+	CALL(faccessat),
+	CALL(faccessat2),
+	CALL(fcntl),
+	CALL(flock),
+	CALL(futex),
+	CALL(getdents64),
+	CALL(geteuid),
+	CALL(getpgid),
+	CALL(getpid),
+	CALL(getppid),
+	CALL(getrlimit),
+	CALL(getsid),
+	CALL(getsockname),
+	CALL(getsockopt),
+	CALL(getxattr),
+	CALL(gettid),
+	CALL(getuid),
+	CALL(ioctl),
+	CALL(kill),
+	CALL(listen),
+	CALL(madvise),
+	CALL(mkdirat),
+	CALL(mmap),
+	CALL(mprotect),
+	CALL(munmap),
+	CALL(nanosleep),
+	CALL(newfstatat),
+	CALL(openat),
+	CALL(pidfd_open),
+	CALL(pidfd_send_signal),
+	CALL(pipe2),
+	CALL(ppoll),
+	CALL(prctl),
+	CALL(prlimit64),
+	CALL(read),
+	CALL(readlinkat),
+	CALL(readv),
+	CALL(recvfrom),
+	CALL(recvmsg),
+	CALL(rt_sigaction),
+	CALL(rt_sigprocmask),
+	CALL(rt_sigreturn),
+	CALL(rt_sigtimedwait),
+	CALL(sched_yield),
+	CALL(sendmsg),
+	CALL(sendto),
+	CALL(set_robust_list),
+	CALL(set_tid_address),
+	CALL(setsid),
+	CALL(setsockopt),
+	CALL(signalfd4),
+	CALL(socket),
+	CALL(socketpair),
+	CALL(statx),
+	CALL(timerfd_create),
+	CALL(timerfd_settime),
+	CALL(unlinkat),
+	CALL(wait4),
+	CALL(waitid),
+	CALL(write),
+	CALL(writev),
 };
 
 struct process {
-	pid_t pid;	/* its threads are one with it */
-	int count;	/* of the call that is to fail */
-	bool executed;	/* it is ours no more */
+	pid_t pid; /* its threads are one with it */
+	int count; /* of the call that is to fail */
+	bool executed; /* it is ours no more */
 };
 
 static struct {
-	int call, number, error;	/* call -1: list */
+	int call, number, error; /* call -1: list */
 	pid_t command;
 	int trace;
 	struct process processes[MOST_PROCESSES];
@@ -116,7 +204,7 @@ static void read_plan(const char *text)
 	}
 }
 
-/* --- beside the command ------------------------------------------------------------------------------------------------ */
+/* --- beside the command ----------------------------------------------------------------------- */
 
 /* The process of the thread TID. */
 static pid_t process_id(pid_t tid)
@@ -184,7 +272,7 @@ static int judge(pid_t pid, int call, bool *began)
 	struct process *process = process_of(pid);
 
 	if (!*began && pid == plan.command) {
-		*began = true;	/* inject's own execve() */
+		*began = true; /* inject's own execve() */
 		return 0;
 	}
 	if (process->executed)
@@ -228,7 +316,10 @@ static void answer_all(int listener)
 	}
 }
 
-/* Takes the listener over, which shows up in the table of descriptors that it shares with the command-to-be. */
+/*
+ * Takes the listener over, which shows up in the table of descriptors that it shares with the
+ * command-to-be.
+ */
 static _Noreturn void supervise(atomic_int *shared)
 {
 	int listener, trace = plan.trace;
@@ -250,7 +341,7 @@ static _Noreturn void supervise(atomic_int *shared)
 	_exit(0);
 }
 
-/* --- the command ------------------------------------------------------------------------------------------------------- */
+/* --- the command ------------------------------------------------------------------------------ */
 
 static int install_filter(void)
 {
@@ -270,15 +361,18 @@ static int install_filter(void)
 		program = (struct sock_fprog){ .len = 1, .filter = all };
 	/* Linux 5.19: a signal does not make the same call ask twice. */
 	fd = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-			  SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &program);
+			  SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+			  &program);
 	if (fd < 0 && errno == EINVAL)
-		fd = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+		fd = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+				  SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
 	return fd;
 }
 
 int main(int argc, char **argv)
 {
-	atomic_int *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	atomic_int *shared =
+	    mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t pid;
 	int listener;
 

@@ -1,389 +1,375 @@
-/* storm RUNS SEED MILLISECONDS PROGRAM LOCK WITNESS FILE: many runs of PROGRAM on one LOCK, harmed at random.
+/*
+ * A storm: very many runs of me-only on 50 locks, of which everything is killed, stopped and
+ * limited at random.
  *
- * Each run is PROGRAM [OPTION]... LOCK WITNESS FILE MS, in one of several forms. All the while, at random moments, harm
- * is done: SIGKILL, SIGTERM or a short stop to any run, or a signal to the process, the job or the keeper of the one that
- * has the lock then.
- * Storm fails (status 1, with one line for each reason) when a run that nobody harmed ends with anything else than it
- * should, when anything is left at the end, when the lock is not free then, or when it does not come to an end.
- * Overlaps are the witness's to find: it writes them to FILE.
+ * usage: storm [--acquisitions N] [--seconds S] [--seed S] [--width N] [--patience S]
+ *              [--broken] ME_ONLY JOB
  *
- * One thing no program could survive: with -o the job has no part of the lock, so that killing both the waiting parent
- * and the keeper frees it while the job lives. Of these two only one is ever killed.
+ * Half of the runs ask for the same lock, the others for one of the 49 others: plain ones, with
+ * slots, on files, some that are replaced, some with commands that run for more than a second.
+ * Their command is JOB (storm-job.c), which enters and leaves a witness in shared memory. All the
+ * while SIGKILL, SIGTERM, SIGHUP and stops hit me-onlys, waiters, commands and keepers.
+ *
+ * A violation is: two commands in the same place, a command whose lock is free, a run that nobody
+ * harmed and that ends with another status than it should, a run that never ends, and whatever is
+ * left at the end: a name or a lock that is taken, a process, a socket, a descriptor.
+ *
+ * What a run is, and whom harm number N hits and how, follows from the seed alone; the moment is
+ * the kernel's.
+ *
+ * One thing no program could survive: with -o the command has no part of the lock, so that killing
+ * both me-only and its keeper frees it while the command lives. Of these two only one is ever
+ * killed. Nobody is signalled by a number that could have been used again: runs have a pidfd from
+ * their start, and of others it is looked that they still are who they were when there is one.
  */
-#include <dirent.h>
+#include "storm.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { WIDTH_MAX = 16, TIME_LIMIT = 240 };
+enum { WORKERS = 2, HARM_EVERY = 8, MOST_FAILURES = 20 };
 
-/* The forms; a run of a form that waits for ever must end with 0 if nobody harms it. */
-static const struct form {
-	const char *options[3];
-	int closes, waits;
-} forms[] = {
-	{ { NULL }, 0, 0 },
-	{ { "-n", NULL }, 0, 0 },
-	{ { "-w", "inf", NULL }, 0, 1 },
-	{ { "-w", "inf", NULL }, 0, 1 },
-	{ { "-w", "10ms", NULL }, 0, 0 },
-	{ { "-F", NULL }, 0, 0 },
-	{ { "-Fw", "inf", NULL }, 0, 1 },
-	{ { "-o", NULL }, 1, 0 },
-	{ { "-ow", "inf", NULL }, 1, 1 },
-	{ { "-ow", "20ms", NULL }, 1, 0 },
-};
+struct storm storm = { .seed = 1, .width = 16, .patience = 120 };
 
-enum target { ANYONE, HOLDER, JOB, KEEPER, TARGETS };
+static uint64_t wanted = 1000000;
+static double time_limit = 1e9, began;
+static int log_fd;
 
-static struct run {
-	pid_t pid; /* 0: this place is empty */
-	const struct form *form;
-	double stopped_until; /* 0: it is not stopped */
-	int harmed;           /* anything was done to it: its end may be a signal */
-	int half_killed;      /* its process or its keeper was killed */
-} runs[WIDTH_MAX];
-
-static const char *program, *lock_name, *witness, *file_name;
-static int file, failures, ran, held, ended_by_signal, harms[TARGETS];
-static long longest_ms;
-
-static double now(void)
+double storm_now(void)
 {
 	struct timespec t;
+
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static int chance(int one_in)
-{
-	return random() % one_in == 0;
-}
-
-__attribute__((format(printf, 1, 2))) static void fail(const char *format, ...)
+void storm_fail(const char *format, ...)
 {
 	va_list arguments;
+	char line[400];
+	int n;
 
-	failures++;
 	va_start(arguments, format);
-	vprintf(format, arguments);
+	n = vsnprintf(line, sizeof line - 1, format, arguments);
 	va_end(arguments);
-	putchar('\n');
-}
-
-/* ---- starting ---- */
-
-static void start_run(struct run *run)
-{
-	char ms[24];
-	const char *arguments[10];
-	int n = 0;
-
-	*run = (struct run){ .form = &forms[random() % (sizeof forms / sizeof *forms)] };
-	snprintf(ms, sizeof ms, "%ld", random() % (longest_ms + 1));
-	arguments[n++] = program;
-	for (const char *const *option = run->form->options; *option; option++)
-		arguments[n++] = *option;
-	arguments[n++] = lock_name;
-	arguments[n++] = witness;
-	arguments[n++] = file_name;
-	arguments[n++] = ms;
-	arguments[n] = NULL;
-	run->pid = vfork();
-	if (run->pid == 0) {
-		sigset_t none;
-		sigemptyset(&none);
-		sigprocmask(SIG_SETMASK, &none, NULL);
-		execv(program, (void *)arguments);
-		_exit(97);
-	}
-	if (run->pid < 0) {
-		perror("vfork");
+	if (n > (int)sizeof line - 2)
+		n = sizeof line - 2;
+	line[n++] = '\n';
+	if (__atomic_fetch_add(&storm.memory->failures, 1, __ATOMIC_SEQ_CST) < STORM_RECORDS &&
+	    write(STDOUT_FILENO, line, (size_t)n) < 0)
 		exit(2);
-	}
 }
 
-/* ---- harming ---- */
-
-static struct run *run_of(pid_t pid)
+_Noreturn void storm_die(const char *what)
 {
-	for (int i = 0; i < WIDTH_MAX; i++)
-		if (pid > 0 && runs[i].pid == pid)
-			return &runs[i];
-	return NULL;
+	perror(what);
+	exit(2);
 }
 
-static pid_t parent_of(pid_t pid)
-{
-	char path[40], stat[512], *after;
-	ssize_t length;
-	int fd, parent = 0;
-
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	length = read(fd, stat, sizeof stat - 1);
-	close(fd);
-	stat[length > 0 ? length : 0] = '\0';
-	after = strrchr(stat, ')');
-	if (!after || sscanf(after, ") %*c %d", &parent) != 1)
-		return 0;
-	return parent;
-}
-
-static pid_t job_now(void)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-
-	if (fcntl(file, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
-		return 0;
-	return lock.l_pid;
-}
-
-/* The run to which a job belongs, as long as the run's process lives. */
-static struct run *owner_of(pid_t job)
-{
-	return run_of(job) ? run_of(job) : run_of(parent_of(job));
-}
-
-/* A child of the run's process that is not the job. */
-static int is_keeper(pid_t pid, const struct run *run)
-{
-	return pid > 0 && parent_of(pid) == run->pid && pid != job_now();
-}
-
-static pid_t keeper_of(const struct run *run)
-{
-	DIR *proc;
-	struct dirent *entry;
-	pid_t keeper = 0;
-
-	/* With -o it is started right after the job, and both may live for a millisecond only. */
-	for (pid_t pid = run->pid + 1; pid < run->pid + 20; pid++)
-		if (is_keeper(pid, run))
-			return pid;
-	proc = opendir("/proc");
-	while (proc && !keeper && (entry = readdir(proc)))
-		if (is_keeper(atoi(entry->d_name), run))
-			keeper = atoi(entry->d_name);
-	if (proc)
-		closedir(proc);
-	return keeper;
-}
-
-/* Signals a process that is not our child. It may end, and its number go to a stranger, before we have a descriptor of
- * it: so `still` is asked once more in between. */
-static int harm_other(pid_t pid, int signal, int still)
-{
-	int sent, pidfd;
-
-	if (!still || (pidfd = syscall(SYS_pidfd_open, pid, 0)) < 0)
-		return 0;
-	sent = (job_now() == pid || run_of(parent_of(pid))) && syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) == 0;
-	close(pidfd);
-	return sent;
-}
-
-static int harm_process(struct run *run, int signal)
-{
-	if (run->form->closes && signal == SIGKILL && run->half_killed)
-		return 0;
-	if (kill(run->pid, signal) < 0)
-		return 0;
-	run->harmed = 1;
-	if (signal == SIGKILL)
-		run->half_killed = 1;
-	if (signal == SIGSTOP)
-		run->stopped_until = now() + random() % 30000 / 1e6;
-	return 1;
-}
-
-static int harm_job(pid_t job, int signal)
-{
-	struct run *owner = owner_of(job);
-
-	if (owner)
-		owner->harmed = 1;
-	return harm_other(job, signal, 1);
-}
-
-static int harm_keeper(struct run *run)
-{
-	pid_t keeper;
-
-	if (run->half_killed && run->form->closes)
-		return 0;
-	keeper = keeper_of(run);
-	if (!keeper)
-		return 0;
-	/* It may have been the job after all, a moment before its record lock. */
-	run->harmed = run->half_killed = 1;
-	return harm_other(keeper, SIGKILL, parent_of(keeper) == run->pid);
-}
-
-static void harm(void)
-{
-	static const int signals[] = { SIGKILL, SIGKILL, SIGTERM, SIGTERM, SIGSTOP };
-	enum target target = random() % TARGETS;
-	int signal = signals[random() % 5], done = 0;
-	struct run *any = &runs[random() % WIDTH_MAX], *owner;
-	pid_t job = job_now();
-
-	owner = owner_of(job);
-	if (target == ANYONE && any->pid)
-		done = harm_process(any, signal);
-	else if (target == HOLDER && owner)
-		done = harm_process(owner, signal);
-	else if (target == JOB && job > 0 && signal != SIGSTOP)
-		done = harm_job(job, signal);
-	else if (target == KEEPER && owner)
-		done = harm_keeper(owner);
-	harms[target] += done;
-}
-
-static void end_stops(void)
-{
-	for (struct run *run = runs; run < runs + WIDTH_MAX; run++)
-		if (run->pid && run->stopped_until > 0 && run->stopped_until <= now()) {
-			kill(run->pid, SIGCONT);
-			run->stopped_until = 0;
-		}
-}
-
-/* ---- ending ---- */
+/* --- ending ----------------------------------------------------------------------------------- */
 
 static void end_of(struct run *run, int status)
 {
-	int killed = WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
+	int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1, number = WIFSIGNALED(status)
+									      ? WTERMSIG(status)
+									  : code > 128 ? code - 128
+										       : 0;
+	uint64_t *count = NULL;
 
-	if (status == 0)
-		ran++;
-	else if (WIFEXITED(status) && WEXITSTATUS(status) == 4 && !run->form->waits)
-		held++;
-	else if (killed && run->harmed)
-		ended_by_signal++;
-	else
-		fail("%s %s: %s run ended with wait status %#x", run->form->options[0] ? run->form->options[0] : "plain",
-		     run->form->options[0] && run->form->options[1] ? run->form->options[1] : "",
-		     run->harmed ? "a harmed" : "an unharmed", status);
+	if (code == 0)
+		count = &storm.memory->ran;
+	else if (code == 4 && (!run->waits || run->replaced))
+		count = &storm.memory->held;
+	/* A command that waits for its keeper, which was killed, is not started. */
+	else if (run->closes && run->harmed && code == 1)
+		count = &storm.memory->killed;
+	else if (run->limited && (code == 1 || code == 3 || code == 127 || code == STORM_ERROR))
+		count = &storm.memory->failed;
+	else if ((run->harmed || run->replaced) &&
+		 (number == SIGKILL || number == SIGTERM || number == SIGHUP))
+		count = &storm.memory->killed;
+	/* An overlap has been counted by who has found it. */
+	else if (code != STORM_OVERLAP)
+		storm_fail("lock %u: %s run%s%s ended with wait status %#x", run->lock,
+			   run->harmed ? "a harmed" : "an unharmed", run->closes ? " with -o" : "",
+			   run->limited ? " with limits" : "", (unsigned)status);
+	if (count)
+		__atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
+	close(run->pidfd);
 	run->pid = 0;
 }
 
-/* Reaps whatever has ended: runs, and jobs and keepers that lost their parent. Returns 0 when no child is left. */
-static int reap(void)
+/*
+ * Reaps whatever has ended: runs, and what they have left, which comes to us. Returns whether any
+ * child is left.
+ */
+static bool reap(void)
 {
 	int status;
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		struct run *run = run_of(pid);
+		struct run *run = run_of((uint32_t)pid);
+
 		if (run)
 			end_of(run, status);
 	}
 	return pid == 0;
 }
 
-/* Waits for a child's end, a stop's end or the time of the next harm, whatever is first. */
-static void wait_until(double when)
+static void wait_for_end(double until)
 {
+	double seconds = until - storm_now();
 	sigset_t child;
-	double seconds;
-
-	for (const struct run *run = runs; run < runs + WIDTH_MAX; run++)
-		if (run->pid && run->stopped_until > 0 && run->stopped_until < when)
-			when = run->stopped_until;
-	seconds = when - now();
 
 	if (seconds <= 0)
 		return;
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
-	sigtimedwait(&child, NULL, &(struct timespec){ seconds, (seconds - (long)seconds) * 1e9 });
+	sigtimedwait(&child, NULL,
+		     &(struct timespec){ (time_t)seconds,
+					 (long)((seconds - (double)(time_t)seconds) * 1e9) });
 }
 
-static void check_free(const char *suffix, size_t length)
+static uint64_t acquisitions(void)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	size_t used = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "me-only:%s", lock_name) + 1;
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	uint64_t n = 0;
 
-	memcpy(address.sun_path + used, suffix, length);
-	if (bind(fd, (struct sockaddr *)&address, offsetof(struct sockaddr_un, sun_path) + used + length) < 0)
-		fail("%s is not free at the end: %s", length ? "the queue" : "the lock", strerror(errno));
+	for (int lock = 0; lock < STORM_LOCKS; lock++)
+		for (int slot = 0; slot < STORM_SLOTS; slot++)
+			n += storm.memory->places[lock][slot].entered;
+	return n;
+}
+
+/* Kills our children until there are none, and with them what they leave us. */
+static void kill_all(void)
+{
+	pid_t pid;
+
+	while (reap()) {
+		/* Not reaped yet: so the number is that of our child. */
+		for (unsigned n = 0; (pid = child_of(getpid(), n)) > 0; n++)
+			kill(pid, SIGKILL);
+		wait_for_end(storm_now() + 0.01);
+	}
+}
+
+static bool is_over(void)
+{
+	return acquisitions() >= wanted || storm_now() >= began + time_limit ||
+	       storm.memory->failures + storm.memory->violations >= MOST_FAILURES;
+}
+
+/* One of the processes that start runs. */
+static int work(void)
+{
+	uint64_t number = 0, harms = 0;
+	unsigned width = storm.width;
+	bool more = true;
+	double since = storm_now(); /* when the last run was started */
+
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	harm_prepare();
+	for (;;) {
+		for (unsigned i = 0; more && i < width; i++) {
+			if (storm.runs[i].pid)
+				continue;
+			run_start(&storm.runs[i], number++);
+			since = storm_now();
+			if (number % HARM_EVERY == 0)
+				harm(harms++);
+			/* Few at once meet a free lock, many a queue: both are wanted. */
+			if (number % 256 == 0)
+				width = number % 1024 ? storm.width : 2;
+			if (number % 32 == 0)
+				more = !is_over();
+		}
+		if (!reap() && !more)
+			break;
+		wait_for_end(harm_end_stops(!more));
+		if (storm_now() > since + storm.patience) {
+			storm_fail("not all ends within %g s", storm.patience);
+			kill_all();
+			break;
+		}
+	}
+	__atomic_fetch_add(&storm.memory->finished, 1, __ATOMIC_SEQ_CST);
+	return 0;
+}
+
+/* --- main ------------------------------------------------------------------------------------- */
+
+static void tell_runs(void)
+{
+	const struct storm_memory *m = storm.memory;
+
+	printf("seed %lu, %.1f s, %lu runs: %lu ran, %lu found it held, %lu ended by a signal, "
+	       "%lu failed for want of something\n",
+	       storm.seed, storm_now() - began, m->started, m->ran, m->held, m->killed, m->failed);
+	printf(
+	    "harmed: %lu times me-only, %lu times a command, %lu times a keeper or another child\n",
+	    m->harmed[0], m->harmed[1], m->harmed[2]);
+}
+
+static void tell_violations(void)
+{
+	static const char *const kinds[] = { "ran beside", "ran without its lock",
+					     "ran in a slot that there is not" };
+
+	for (unsigned i = 0; i < storm.memory->violations && i < STORM_RECORDS; i++) {
+		const struct storm_record *r = &storm.memory->records[i];
+
+		printf("lock %u, slot %u: pid %u %s", r->lock, r->slot, r->pid, kinds[r->kind]);
+		printf(r->kind == STORM_BESIDE ? " pid %u\n" : "\n", r->other);
+	}
+}
+
+static void tell_log(void)
+{
+	char text[2000];
+	off_t size = lseek(log_fd, 0, SEEK_END);
+	ssize_t n = pread(log_fd, text, sizeof text,
+			  size > (off_t)sizeof text ? size - (off_t)sizeof text : 0);
+
+	if (n > 0 && storm.memory->failures > 0)
+		printf("the last that was said on standard error:\n%.*s\n", (int)n, text);
+}
+
+static void prepare(void)
+{
+	int fd = memfd_create("storm", 0), empty = open("/dev/null", O_RDWR);
+	sigset_t child;
+
+	snprintf(storm.name, sizeof storm.name, "/storm/%d", (int)getpid());
+	snprintf(storm.folder, sizeof storm.folder, "/tmp/me-only-storm-XXXXXX");
+	log_fd = memfd_create("log", MFD_CLOEXEC);
+	if (fd < 0 || empty < 0 || log_fd < 0 || ftruncate(fd, sizeof *storm.memory) ||
+	    dup2(fd, STORM_FD) < 0 || !mkdtemp(storm.folder))
+		storm_die("prepare");
 	close(fd);
+	storm.memory =
+	    mmap(NULL, sizeof *storm.memory, PROT_READ | PROT_WRITE, MAP_SHARED, STORM_FD, 0);
+	if (storm.memory == MAP_FAILED)
+		storm_die("mmap");
+	for (unsigned lock = 0; lock < STORM_LOCKS; lock++)
+		storm.memory->slots[lock] = lock_slots(lock);
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &child, NULL);
+	dup2(empty, STDIN_FILENO);
+	close(empty);
 }
 
-static void check_all_free(void)
+static bool read_options(int argc, char **argv)
 {
-	char queue[40] = "\0queue\0";
+	static const struct option options[] = { { "acquisitions", 1, NULL, 'a' },
+						 { "seconds", 1, NULL, 's' },
+						 { "seed", 1, NULL, 'r' },
+						 { "width", 1, NULL, 'w' },
+						 { "patience", 1, NULL, 'p' },
+						 { "broken", 0, NULL, 'b' },
+						 { 0 } };
+	int c;
 
-	check_free("", 0);
-	check_free(queue, 7 + sprintf(queue + 7, "%d", (int)geteuid()));
+	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0)
+		if (c == 'a')
+			wanted = strtoull(optarg, NULL, 10);
+		else if (c == 's')
+			time_limit = atof(optarg);
+		else if (c == 'r')
+			storm.seed = strtoull(optarg, NULL, 10);
+		else if (c == 'w')
+			storm.width = (unsigned)atoi(optarg);
+		else if (c == 'p')
+			storm.patience = atof(optarg);
+		else if (c == 'b')
+			storm.broken = true;
+		else
+			return false;
+	if (argc != optind + 2 || storm.width < 1 || storm.width > WIDTH_MAX)
+		return false;
+	storm.me_only = argv[optind];
+	storm.job = argv[optind + 1];
+	return true;
+}
+
+/*
+ * Where there is nobody else all sockets can be counted, and whoever walks through /proc is soon at
+ * an end: for root only. Returns whether we are there, as its first process; who has started it
+ * waits for it.
+ */
+static bool go_apart(void)
+{
+	int status;
+	pid_t pid;
+
+	if (geteuid() != 0 || unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET))
+		return false;
+	pid = fork();
+	if (pid < 0)
+		storm_die("fork");
+	if (pid > 0) {
+		if (waitpid(pid, &status, 0) < 0)
+			storm_die("waitpid");
+		exit(WIFEXITED(status) ? WEXITSTATUS(status) : 2);
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("proc", "/proc", "proc", 0, NULL))
+		storm_die("mount");
+	return true;
 }
 
 int main(int argc, char **argv)
 {
-	double limit = now() + TIME_LIMIT, next_harm = now();
-	int to_start, width = WIDTH_MAX, children = 1;
-	sigset_t child;
+	bool apart;
+	struct count before;
+	uint32_t bad;
 
-	if (argc != 8)
-		return 2;
-	to_start = atoi(argv[1]);
-	srandom(atoi(argv[2]));
-	longest_ms = atol(argv[3]);
-	program = argv[4];
-	lock_name = argv[5];
-	witness = argv[6];
-	file_name = argv[7];
-	file = open(file_name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-	sigemptyset(&child);
-	sigaddset(&child, SIGCHLD);
-	if (file < 0 || sigprocmask(SIG_BLOCK, &child, NULL) < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) {
-		perror("storm");
+	if (!read_options(argc, argv)) {
+		fprintf(stderr, "usage: storm [--acquisitions N] [--seconds S] [--seed S] [--width "
+				"N] [--broken] ME_ONLY JOB\n");
 		return 2;
 	}
-	while ((to_start > 0 || children) && failures < 10) {
-		for (struct run *run = runs; run < runs + width; run++)
-			if (!run->pid && to_start > 0) {
-				start_run(run);
-				to_start--;
-			}
-		/* Few at once meet a free lock, many a queue: both are wanted. */
-		if (chance(100))
-			width = 1 << random() % 5;
-		if (now() >= next_harm) {
-			harm();
-			next_harm = now() + random() % (longest_ms * 1000 + 3000) / 1e6;
-		}
-		end_stops();
-		children = reap();
-		if (children)
-			wait_until(next_harm);
-		if (now() > limit) {
-			fail("not at an end after %d s", TIME_LIMIT);
-			break;
+	apart = go_apart();
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	prepare();
+	before = left_count();
+	began = storm_now();
+	for (storm.worker = 0; storm.worker < WORKERS; storm.worker++) {
+		pid_t pid = fork();
+
+		if (pid < 0)
+			storm_die("fork");
+		if (pid == 0) {
+			/* What is said by runs is kept for when something is wrong. */
+			dup2(log_fd, STDERR_FILENO);
+			_exit(work());
 		}
 	}
-	for (int i = 0; i < WIDTH_MAX; i++)
-		if (runs[i].pid)
-			kill(runs[i].pid, SIGKILL);
-	if (!failures)
-		check_all_free();
-	printf("%d ran, %d found it held, %d ended by a signal; harmed: %d of any, %d holders, %d jobs, %d keepers\n",
-	       ran, held, ended_by_signal, harms[ANYONE], harms[HOLDER], harms[JOB], harms[KEEPER]);
-	return failures > 0;
+	for (storm.worker = 0; storm.worker < WORKERS; storm.worker++)
+		wait(NULL);
+	if (storm.memory->finished != WORKERS)
+		storm_fail("a part of the storm has ended before its time");
+	tell_runs();
+	left_check(&before, apart);
+	tell_violations();
+	tell_log();
+	bad = storm.memory->violations + storm.memory->failures;
+	printf("%lu acquisitions, %u violations\n", acquisitions(), bad);
+	return bad > 0;
 }
