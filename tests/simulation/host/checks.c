@@ -15,6 +15,9 @@
 #define CALLS_AN_EVENT 1600
 #define CALLS_AT_ALL 400
 
+/* So many after the last look into the queue whoever leaves it has closed it. */
+#define CALLS_TO_LEAVE 3
+
 /* --- names -------------------------------------------------------------------------------------------------------------- */
 
 /* Whether ADDRESS is that of a queue, a place, ...: "\0SUFFIX\0" is in it. */
@@ -111,9 +114,15 @@ void on_connected(struct proc *p, const struct address *to)
 		note_join(p);
 }
 
+static bool has_just_looked(const struct sock *sock)
+{
+	return sock->looked_by == me() && me()->calls - sock->looked_at <= CALLS_TO_LEAVE;
+}
+
 /*
- * Whoever is in the backlog has to join again: by a kill, or since it came in the instant in which the last of the line left. If it is not
- * that one that closes the queue, but the command that it has started, the queue was there for too long.
+ * Whoever is in the backlog has to join again: by a kill; or since it came in the instant in which the last of the line left, or while
+ * the only one that had the queue was stopped. If whoever closes it is the command that was started, or has not looked just before,
+ * the queue was there for too long.
  */
 static void note_lost_queue(const struct sock *sock)
 {
@@ -123,7 +132,7 @@ static void note_lost_queue(const struct sock *sock)
 	if (me()->killed || (me()->run && me()->run->faulted && me()->run->proc->state != PROC_ALIVE)) {
 		W.lost_by_kill += sock->queued;
 		W.lost_at_rest |= W.at_rest && W.kills <= 2 && W.commands == W.commands_at_kill;
-	} else if (me()->role == ROLE_ME_ONLY) {
+	} else if (me()->role == ROLE_ME_ONLY && (me()->run->faulted || has_just_looked(sock))) {
 		W.lost_by_leaving += sock->queued;
 	}
 }

@@ -82,6 +82,8 @@ struct sock {
 	struct proc *peer_proc;		/* SO_PEERCRED */
 	uid_t peer_uid;
 	struct message *head, *tail;
+	const struct proc *looked_by;	/* whether somebody is in its backlog: the last who asked, and when */
+	long looked_at;
 	int64_t send_timeout;		/* SO_SNDTIMEO, of a socket that blocks; 0: it does not */
 	int queued, backlog, unread;	/* UNREAD: messages of ours that the others have not read */
 };
