@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../deadline.h"
+#include "../memory.h"
 #include "base64.h"
 #include "queue.h"
 #include "say.h"
@@ -137,7 +138,7 @@ void ask_list(struct session *session)
 	const char *prefix = session->arguments->name;
 	size_t n = strlen(prefix);
 	struct keys keys = { .key = NULL };
-	char *end = strdup(prefix);
+	char *end = memory_string(prefix);
 	struct entries entries;
 
 	/* The first key that does not begin so: the last byte plus one, without those that have no larger one. */
