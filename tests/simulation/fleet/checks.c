@@ -1,0 +1,404 @@
+/* What must never happen: two at once, a command without its lock, broken promises. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster.h"
+#include "world.h"
+
+/* What was frozen may run this long before it is killed: the manual says so. */
+#define JUST_THAWED (500 * MS)
+
+static uint64_t register_token, last_token;
+
+void check_begin(void)
+{
+	register_token = last_token = 0;
+}
+
+/* --- violations ------------------------------------------------------------------------------------------ */
+
+void violation(const char *what, const char *format, ...)
+{
+	va_list list;
+	int i = 0;
+
+	world.bad = true;
+	while (i < KINDS - 1 && *totals->kinds[i].what && strcmp(totals->kinds[i].what, what) != 0)
+		i++;
+	if (totals->kinds[i].n++ == 0) {
+		snprintf(totals->kinds[i].what, sizeof totals->kinds[i].what, "%s", what);
+		snprintf(totals->kinds[i].profile, sizeof totals->kinds[i].profile, "%s", world.profile->name);
+		totals->kinds[i].seed = world.seed;
+	}
+	if (!tracing)
+		return;
+	printf("%11.6f !!! VIOLATION: %s: ", (double)now / 1e9, what);
+	va_start(list, format);
+	vprintf(format, list);
+	va_end(list);
+	putchar('\n');
+}
+
+const char *job_name(const struct job *job)
+{
+	static const char *const modes[] = { "exclusive", "shared", "slots" };
+	static const char *const ends[] = { " was deleted", " was revoked", " has lapsed", " was lost BY MISTAKE", " was deleted by hand" };
+	static char text[2][400];
+	static int turn;
+
+	turn = !turn;
+	snprintf(text[turn], sizeof text[turn], "job %d (host %d, %s%s, ttl %d, -k %.1f, runs since %.3f, token %" PRIu64 ", key %s%s)",
+		 (int)(job - world.jobs), job->host, job->rival ? "etcdctl, " : "", modes[job->mode], (int)(job->ttl / S),
+		 (double)job->kill_after / 1e9, (double)job->run / 1e9, job->token, job->key,
+		 job->key_gone ? ends[job->why_gone] : " is there");
+	return text[turn];
+}
+
+/* --- documented limits ------------------------------------------------------------------------------------- */
+
+void excused(enum limit limit)
+{
+	totals->excuses[limit]++;
+}
+
+static bool is_still(int pid)
+{
+	const struct task *task = task_find(pid);
+
+	return !task || !task->alive || task_is_still(task) || now - task->thawed < JUST_THAWED;
+}
+
+static bool is_frozen(const struct job *job)
+{
+	for (int i = 0; i < n_tasks; i++) {
+		const struct task *task = tasks[i];
+
+		if (task->job == job - world.jobs && (task->kind == TASK_COMMAND || task->kind == TASK_CHILD) && task->alive &&
+		    (clocks[task->host].frozen || now - task->thawed < JUST_THAWED))
+			return true;
+	}
+	return false;
+}
+
+enum limit excuse_of(const struct job *job, const struct job *newcomer)
+{
+	if (world.profile->limit)
+		return world.profile->limit - 1;
+	if (job->rival || (newcomer && newcomer->rival))
+		return LIMIT_ETCDCTL;
+	if (is_frozen(job))
+		return LIMIT_FROZEN;
+	if (is_still(job->me) && is_still(job->helper))
+		return LIMIT_BOTH;
+	if (job->key_gone && job->why_gone == BY_HAND)
+		return LIMIT_BY_HAND;
+	if (newcomer && job->key_gone && job->why_gone == BY_MISTAKE && newcomer->entered >= job->gone_at)
+		return LIMIT_NEWCOMER;
+	return LIMIT_NONE;
+}
+
+/* Reports WHAT about JOB, unless that is a documented limit. */
+static void report(const char *what, const struct job *job, enum limit limit)
+{
+	if (limit == LIMIT_NONE)
+		violation(what, "%s", job_name(job));
+	else
+		excused(limit);
+}
+
+/* --- two at once ---------------------------------------------------------------------------------------------- */
+
+static bool runs(const struct job *job)
+{
+	return job->run && !job->run_ended;
+}
+
+static bool may_be_together(const struct job *a, const struct job *b)
+{
+	return (a->mode == JOB_SHARED && b->mode == JOB_SHARED) || (a->mode == JOB_SLOTS && b->mode == JOB_SLOTS && a->slot != b->slot);
+}
+
+/* A is there, and B. The one that began first should be gone. */
+static void check_pair(const struct job *a, const struct job *b)
+{
+	const struct job *older = a->run < b->run ? a : b, *newer = older == a ? b : a;
+	const enum limit limit = excuse_of(older, newer);
+
+	if (limit == LIMIT_NONE)
+		violation("overlap", "%s with %s", job_name(newer), job_name(older));
+	else
+		excused(limit);
+}
+
+static void check_slots(const struct job *job)
+{
+	unsigned holders = 0, least = UINT32_MAX;
+	const struct job *newest = job;
+
+	for (int i = 0; i < world.n_jobs; i++) {
+		const struct job *other = &world.jobs[i];
+
+		if (!runs(other) || other->mode != JOB_SLOTS)
+			continue;
+		holders++;
+		least = other->slots < least ? other->slots : least;
+		newest = other->run > newest->run ? other : newest;
+	}
+	if (holders <= least)
+		return;
+	for (int i = 0; i < world.n_jobs; i++)
+		if (runs(&world.jobs[i]) && world.jobs[i].mode == JOB_SLOTS && excuse_of(&world.jobs[i], newest) != LIMIT_NONE)
+			return;
+	violation("too many slots", "%u run, %u may: %s", holders, least, job_name(job));
+}
+
+void check_alone(struct job *job)
+{
+	check_deadline(job);
+	for (int i = 0; i < world.n_jobs; i++) {
+		const struct job *other = &world.jobs[i];
+
+		if (other != job && runs(other) && !may_be_together(job, other))
+			check_pair(job, other);
+	}
+	if (job->mode == JOB_SLOTS)
+		check_slots(job);
+}
+
+/* --- tokens ------------------------------------------------------------------------------------------------------ */
+
+/* A store that refuses late writes: with a cluster that makes no mistake there are none. */
+void check_register(struct job *job)
+{
+	if (job->rival || !world.only_exclusive)
+		return;
+	if (job->token >= register_token) {
+		register_token = job->token;
+		totals->accepted++;
+		return;
+	}
+	totals->refused++;
+	if (world.profile->no_mistakes && excuse_of(job, NULL) == LIMIT_NONE && job->why_gone != BY_MISTAKE)
+		violation("register", "writes %" PRIu64 " after %" PRIu64 ": %s", job->token, register_token, job_name(job));
+}
+
+static void check_token(const struct job *job)
+{
+	const struct kv *kv = store_find(job->key);
+
+	/* Who fences by the key's own revision (examples/fenced-etcd.sh) has to find the token there. */
+	if (kv && kv->modified != job->token)
+		violation("token is not the key's revision", "%" PRIu64 ": %s", kv->modified, job_name(job));
+	if (!world.only_exclusive)
+		return;
+	if (job->token <= last_token)
+		violation("token", "%" PRIu64 " after %" PRIu64 ": %s", job->token, last_token, job_name(job));
+	last_token = job->token;
+}
+
+/* --- a command begins ------------------------------------------------------------------------------------------------ */
+
+/* Who stood in line behind one that was lost stands back for 3 seconds: take.c, rule 4. */
+static void check_delay(const struct job *job)
+{
+	for (int i = 0; i < world.n_jobs; i++) {
+		const struct job *other = &world.jobs[i];
+
+		if (other != job && !other->rival && other->key_gone && other->gone_held && other->run && other->why_gone != BY_REQUEST &&
+		    other->why_gone != BY_HAND && other->created < job->created && job->saw < other->gone_at &&
+		    now < other->gone_at + 2900 * MS && !may_be_together(job, other) && !world.profile->limit && !world.profile->deaf)
+			violation("does not stand back", "%.3f s after %s: %s", (double)(now - other->gone_at) / 1e9, job_name(other), job_name(job));
+	}
+}
+
+/* Without faults the lock is not free for long while somebody waits. */
+static void check_gap(const struct job *job)
+{
+	ns since = job->entered;
+
+	for (int i = 0; i < world.n_jobs; i++) {
+		const struct job *other = &world.jobs[i];
+
+		if (other == job)
+			continue;
+		if (other->hold_for || runs(other))
+			return;
+		since = other->run_ended > since ? other->run_ended : since;
+	}
+	if (now - since > 700 * MS)
+		violation("idle while somebody waits", "%.3f s: %s", (double)(now - since) / 1e9, job_name(job));
+}
+
+void check_runs(struct job *job)
+{
+	check_delay(job);
+	check_token(job);
+	if (world.profile->calm && world.only_exclusive)
+		check_gap(job);
+	check_alone(job);
+}
+
+/* --- what the store sees --------------------------------------------------------------------------------------------- */
+
+static struct job *job_of_key(const char *key)
+{
+	for (int i = 0; i < world.n_jobs; i++)
+		if (!strcmp(world.jobs[i].key, key) || !strcmp(world.jobs[i].entry, key))
+			return &world.jobs[i];
+	return NULL;
+}
+
+/* The job whose me-only is named in VALUE. */
+static struct job *job_of_value(const char *value)
+{
+	const char *pid = strstr(value, "\"pid\":");
+
+	for (int i = 0; pid && i < world.n_jobs; i++)
+		if (world.jobs[i].me == atoi(pid + 6) && !world.jobs[i].rival)
+			return &world.jobs[i];
+	return NULL;
+}
+
+static void note_entry(const struct kv *kv)
+{
+	struct job *job = job_of_value(kv->value);
+
+	if (!job || !strcmp(job->entry, kv->key))
+		return;
+	snprintf(job->entry, sizeof job->entry, "%s", kv->key);
+	job->entered = now;
+	job->saw = NEVER;
+	job->created = kv->created;
+	job->places++;
+	job->key_gone = job->run && job->key_gone;
+}
+
+/* An exclusive lock is taken only if nobody is before it. */
+static void check_held(const struct kv *kv)
+{
+	const size_t prefix = (size_t)(strrchr(kv->key, '/') - kv->key) + 1;
+
+	if (!strstr(kv->value, "\"m\":\"x\""))
+		return;
+	for (size_t i = 0; i < store.n_kvs; i++)
+		if (!strncmp(store.kvs[i].key, kv->key, prefix) && store.kvs[i].created < kv->created)
+			violation("taken although another is before it", "%s (%" PRIu64 "), but %s is there", kv->key, kv->created, store.kvs[i].key);
+}
+
+void check_put(const struct kv *kv, bool held)
+{
+	struct job *job;
+
+	if (kv->created == kv->modified)
+		note_entry(kv);
+	job = job_of_key(kv->key);
+	if (held) {
+		check_held(kv);
+		if (job)
+			world_event(EVENT_HELD, (int)(job - world.jobs), 0);
+	}
+	if (job && held && runs(job) && job->alive && !strcmp(job->key, kv->key) && kv->modified != job->token)
+		violation("token is not the key's revision", "%" PRIu64 ": %s", kv->modified, job_name(job));
+}
+
+void check_delete(const struct kv *kv, bool held, enum why why)
+{
+	struct job *job = job_of_key(kv->key);
+
+	if (!job)
+		return;
+	if (!job->key_gone) {
+		job->key_gone = true;
+		job->why_gone = why;
+		job->gone_held = held;
+		job->gone_at = now;
+	}
+	world_event(EVENT_DELETED, (int)(job - world.jobs), (int)why);
+	/* The lock was given away while the command runs. */
+	if (runs(job) && !strcmp(job->key, kv->key) && (why == BY_REQUEST || why == BY_REVOKE))
+		report("given back too early", job, excuse_of(job, NULL));
+}
+
+/* The lease of KEY ends as it should. */
+void check_lapse(const char *key)
+{
+	const struct job *job = job_of_key(key);
+
+	if (job && runs(job) && !strcmp(job->key, key))
+		report("runs when its lease ends", job, excuse_of(job, NULL));
+}
+
+/* --- promises --------------------------------------------------------------------------------------------------------- */
+
+/* What its helper has promised is over: its command should be gone. */
+void check_deadline(struct job *job)
+{
+	const ns grace = job->kill_after < 2 * S ? job->kill_after : 2 * S;
+	ns end = job->until + 400 * MS;
+	enum limit limit;
+
+	if (job->lost_at && job->lost_at + grace + 600 * MS < end)
+		end = job->lost_at + 2 * S + 600 * MS;
+	if (job->rival || job->late || now <= end)
+		return;
+	job->late = true;
+	limit = excuse_of(job, NULL);
+	/* Of a loss me-only alone is told. */
+	if (limit == LIMIT_NONE && now <= job->until + 400 * MS && is_still(job->me))
+		limit = LIMIT_BOTH;
+	if (limit == LIMIT_NONE)
+		violation("runs too long", "until %.3f, lost at %.3f: %s", (double)job->until / 1e9, (double)job->lost_at / 1e9, job_name(job));
+	else
+		excused(limit);
+}
+
+static bool begins(const char *text, const char *word)
+{
+	return !strncmp(text, word, strlen(word));
+}
+
+/* With --queue=1 one at most waits behind the one that has the lock. */
+static void check_queue(const struct job *job)
+{
+	for (int i = 0; i < world.n_jobs; i++) {
+		const struct job *other = &world.jobs[i];
+
+		if (other != job && other->queue && other->waits && !other->done && other->created > store_oldest() && job->created > store_oldest())
+			violation("two wait with --queue=1", "%s, %s", job_name(job), job_name(other));
+	}
+}
+
+/* A second of the margin is for being late. */
+static void check_promise(struct job *job, ns until)
+{
+	const ns ends = lease_ends(job->lease);
+
+	job->until = until;
+	if (ends >= 0 && now < until && until > ends - 980 * MS && !world.profile->limit && !(ends == 0 && job->gone_at > now - 2 * S))
+		violation("promises too much", "until %.3f, but its lease ends at %.3f: %s", (double)until / 1e9, (double)ends / 1e9, job_name(job));
+}
+
+void check_word(struct task *helper, const char *text)
+{
+	struct job *job = &world.jobs[helper->job];
+	const char *until = strstr(text, "\nuntil "), *key = strstr(text, "ETCD_LOCK_KEY=lock/");
+
+	if (begins(text, "lost"))
+		job->lost_at = now;
+	if (begins(text, "waiting")) {
+		job->waits = true;
+		job->saw = job->saw == NEVER ? now : job->saw;
+		if (job->queue && world.only_exclusive && world.profile->gentle)
+			check_queue(job);
+		world_event(EVENT_WAITING, helper->job, 0);
+	} else if (!begins(text, "trying") && !begins(text, "note")) {
+		job->waits = false;
+	}
+	if (begins(text, "held") && key)
+		job->lease = strtoull(key + strlen("ETCD_LOCK_KEY=lock/"), NULL, 16);
+	if (until && (begins(text, "held") || begins(text, "until")))
+		check_promise(job, clock_when(helper->host, strtoll(until + strlen("\nuntil "), NULL, 10)));
+}
