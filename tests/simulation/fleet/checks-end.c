@@ -77,6 +77,8 @@ static void check_done(const struct job *job)
 	if (!job->run && job->wait > 0 && job->wait != NEVER && !job->hit && job->ended > job->start + (ns)(1.01 * (double)job->wait) + 12 * S)
 		violation("waits too long", "%s: %.3f s instead of %.3f", job_name(job), (double)(job->ended - job->start) / 1e9,
 			  (double)job->wait / 1e9);
+	if (world.profile->quick_start && !job->run && job->wait == 0 && !job->hit && job->ended > job->start + 5600 * MS)
+		violation("a start takes too long", "%s: %.3f s", job_name(job), (double)(job->ended - job->start) / 1e9);
 	/* Its command was ended by me-only, and yet its caller is not told. */
 	if (job->status == 0 && job->run && job->asked && !job->finished)
 		violation("lost without a word", "%s", job_name(job));

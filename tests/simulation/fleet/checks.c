@@ -64,11 +64,14 @@ void excused(enum limit limit)
 	totals->excuses[limit]++;
 }
 
+/* Whether this half can do nothing: it was killed, stopped or frozen. One that has ended by itself has given up. */
 static bool is_still(int pid)
 {
-	const struct task *task = task_find(pid);
+	const struct task *task = pid ? tasks[pid - FIRST_PID] : NULL;
 
-	return !task || !task->alive || task_is_still(task) || now - task->thawed < JUST_THAWED;
+	if (!task || !task->alive)
+		return !task || !task->exited;
+	return task_is_still(task) || now - task->thawed < JUST_THAWED;
 }
 
 static bool is_frozen(const struct job *job)

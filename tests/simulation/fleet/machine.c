@@ -128,6 +128,7 @@ int sim_helper_become(const char *name, const char *program, char **argv, char *
 	task_enter_call();
 	for (int i = 0; argv[i] && i < 19; i++)
 		current->arguments[i] = arena_text(argv[i]);
+	world.jobs[current->job].helper = current->pid;
 	task_exec(TASK_HELPER, helper_task, random_between(200 * US, 2 * MS));
 }
 

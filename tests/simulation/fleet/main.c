@@ -53,7 +53,9 @@ static void set_clocks(void)
 {
 	double most = world.profile->drift;
 
-	if (most == 0)
+	if (most < 0)
+		most = 0;
+	else if (most == 0)
 		most = random_chance(0.5) ? 0 : 0.0097;
 	for (int i = 0; i < HOSTS + MEMBERS; i++) {
 		double drift = random_chance(0.5) ? most : -most;
@@ -295,6 +297,9 @@ static const struct profile *find_profile(const char *name)
 	for (size_t i = 0; i < n_profiles; i++)
 		if (!strcmp(profiles[i].name, name))
 			return &profiles[i];
+	for (size_t i = 0; i < n_scenarios; i++)
+		if (!strcmp(scenarios[i].name, name))
+			return &scenarios[i];
 	fprintf(stderr, "there is no profile '%s'; --list shows all\n", name);
 	exit(2);
 }
@@ -303,6 +308,8 @@ static int list_profiles(void)
 {
 	for (size_t i = 0; i < n_profiles; i++)
 		printf("%-20s %s%s\n", profiles[i].name, profiles[i].what, profiles[i].named ? " (only by name)" : "");
+	for (size_t i = 0; i < n_scenarios; i++)
+		printf("%-20s %s\n", scenarios[i].name, scenarios[i].what);
 	return 0;
 }
 

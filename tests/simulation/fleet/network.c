@@ -172,7 +172,7 @@ static void connected(void *argument, int64_t n)
 
 void call_begin(struct call *call)
 {
-	world_event(EVENT_REQUEST, call->owner->job, call->request->ask);
+	world_event(EVENT_REQUEST, call->owner->job, (int)call->request->ask | call->member << 8);
 	if (call->reused)
 		send_call(call);
 	else

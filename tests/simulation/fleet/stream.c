@@ -135,7 +135,7 @@ static void tell(struct stream *stream, struct watcher *watcher)
 
 		if (!wants(watcher, change))
 			continue;
-		if (random_chance(cluster.event_loss))
+		if (cluster.deaf[stream->call->host] || random_chance(cluster.event_loss))
 			trace("an event is lost");
 		else
 			add_event(stream, watcher, &reply, copy_change(change));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "coroutine.h"
+#include "world.h"
 
 #define INIT 1
 
@@ -128,6 +129,7 @@ int start_process(void (*function)(void *), void *argument)
 	struct task *parent = current, *child;
 
 	task_enter_call();
+	world_event(EVENT_STARTING, parent->job, 0);
 	child = task_new(TASK_COMMAND, parent->host, parent->pid, NULL, parent->job);
 	*start = (struct start){ function, argument };
 	child->mask = parent->mask;

@@ -51,7 +51,7 @@ struct job {
 
 /* What a profile can react to. */
 enum world_event {
-	EVENT_REQUEST,		/* its helper sends one; detail: enum ask */
+	EVENT_REQUEST,		/* its helper sends one; detail: enum ask, and the member << 8 */
 	EVENT_WAITING,		/* its helper tells for whom it waits */
 	EVENT_HELD,		/* the store has made it the holder */
 	EVENT_DELETED,		/* its key was deleted; detail: enum why */
@@ -90,11 +90,12 @@ struct profile {
 	bool long_jobs, rivals, deaf;
 	bool users;		/* are mostly switched on */
 	bool has_user;		/* clients have a user's name and password, whatever the cluster wants */
-	double drift;		/* of the clocks; 0: as much as the margin allows */
+	double drift;		/* of the clocks; 0: as much as the margin allows; -1: none */
+	bool quick_start;	/* a start without success takes 5 seconds, as the manual says */
 	enum limit limit;	/* what is expected to go wrong, and why: LIMIT_NONE is 0 here, so it is one more */
 };
-extern const struct profile profiles[];
-extern const size_t n_profiles;
+extern const struct profile profiles[], scenarios[];
+extern const size_t n_profiles, n_scenarios;
 
 struct world {
 	uint64_t seed;

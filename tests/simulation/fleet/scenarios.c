@@ -1,0 +1,402 @@
+/*
+ * Scenarios: small worlds, each about one situation that was got wrong once. The random profiles meet it
+ * seldom; here a large part of all seeds does. Each says what has to hold.
+ */
+#include <signal.h>
+
+#include "cluster.h"
+#include "world.h"
+
+/* --- parts ------------------------------------------------------------------------------------------------ */
+
+static struct job *add(int host, ns start, ns duration, ns wait)
+{
+	return world_add_job((struct job){ .host = host, .start = start, .duration = duration, .wait = wait, .ttl = 10 * S,
+					   .kill_after = 2 * S, .slots = 2, .ignores = true });
+}
+
+static bool is(const struct job *job, int index)
+{
+	return job == &world.jobs[index];
+}
+
+static void stop_event(void *argument, int64_t lasts)
+{
+	fault_job(FAULT_STOP_ME_ONLY, argument, lasts);
+}
+
+static void stop_me_only(struct job *job, ns delay, ns lasts)
+{
+	event_at(now + delay, stop_event, job, lasts);
+}
+
+static void mistake_event(void *argument, int64_t n)
+{
+	struct job *job = argument;
+	const struct kv *kv = store_find(job->key);
+
+	(void)n;
+	if (kv && lease_is_alive(kv->lease))
+		lease_revoke(lease_find(kv->lease), BY_MISTAKE);
+}
+
+/* The server ends the lease of JOB, whose command runs, too early. */
+static void end_lease(struct job *job, ns delay)
+{
+	event_at(now + delay, mistake_event, job, 0);
+}
+
+/* TASK is stopped after so many more calls. */
+static void stop_at_call(struct task *task, unsigned most, ns lasts)
+{
+	if (!task || !task->alive)
+		return;
+	task->countdown = 1 + (int)random_below(most);
+	task->countdown_signal = SIGSTOP;
+	task->countdown_for = lasts;
+}
+
+/* --- 1: a waiter that is stopped when it is handed the lock ------------------------------------------------ */
+
+static void handover_stopped_jobs(ns *last)
+{
+	add(0, 100 * MS, random_between(2 * S, 5 * S), NEVER);
+	add(1, 1 * S, 8 * S, NEVER);
+	*last = random_between(6 * S, 12 * S);
+	for (int i = 0; i < 12; i++)
+		add(2, *last + i * 400 * MS, 1 * S, i < 11 ? 0 : NEVER);
+	*last += 5 * S;
+}
+
+/* It is stopped well before the hand-over, and goes on some seconds after it. */
+static void handover_stopped(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (event == EVENT_WAITING && is(job, 1) && job->places == 1 && !job->hit)
+		stop_me_only(job, 100 * MS, random_between(5 * S, 11 * S));
+}
+
+/* --- 2: the last of several ends in good order just after another was lost ----------------------------------- */
+
+static void shared_delay_jobs(ns *last)
+{
+	const enum job_mode mode = random_chance(0.5) ? JOB_SHARED : JOB_SLOTS;
+	struct job *first = add(0, 100 * MS, 30 * S, NEVER), *second = add(1, 500 * MS, random_between(3 * S, 8 * S), NEVER);
+
+	first->mode = second->mode = mode;
+	add(2, 1500 * MS, 1 * S, NEVER);
+	world.only_exclusive = false;
+	*last = 10 * S;
+}
+
+static void shared_delay(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (event == EVENT_RUNS && is(job, 1))
+		end_lease(&world.jobs[0], job->duration - random_between(20 * MS, 300 * MS));
+}
+
+/* --- 3: one that has released long ago, or has only waited, was not lost --------------------------------------- */
+
+static void stand_back_jobs(ns *last)
+{
+	add(0, 100 * MS, 1 * S, NEVER);
+	add(1, 400 * MS, random_between(10500 * MS, 13 * S), NEVER);
+	if (random_chance(0.5))
+		add(2, 700 * MS, 1 * S, random_between(2 * S, 9 * S));
+	add(3, 1 * S, 200 * MS, NEVER);
+	add(4, 1300 * MS, 100 * MS, NEVER);
+	add(5, 1600 * MS, 100 * MS, NEVER);
+	*last = 2 * S;
+}
+
+/* --- 4: a try that has to join again after its time ------------------------------------------------------------- */
+
+static void late_try_jobs(ns *last)
+{
+	const enum job_mode mode = random_chance(0.5) ? JOB_SHARED : JOB_SLOTS;
+
+	add(0, 100 * MS, 20 * S, NEVER)->mode = mode;
+	add(1, 1 * S, 1 * S, 0)->mode = mode;
+	world.only_exclusive = false;
+	*last = 2 * S;
+}
+
+static void late_try(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (event == EVENT_REQUEST && is(job, 1) && !job->hit)
+		stop_me_only(job, 0, random_between(5500 * MS, 9 * S));
+}
+
+/* --- 5, 8a: me-only, or the command's process, is stopped while the command is started ----------------------------- */
+
+static void stopped_start_jobs(ns *last)
+{
+	add(0, 100 * MS, 20 * S, NEVER);
+	add(1, 1 * S, 2 * S, NEVER);
+	*last = random_between(8 * S, 20 * S);
+	add(2, *last, 2 * S, NEVER);
+}
+
+static void stopped_start(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (!is(job, 0) || job->run)
+		return;
+	if (event == EVENT_TAKEN)
+		stop_at_call(task_find(job->me), 40, random_between(6 * S, 16 * S));
+}
+
+/* Only so that a newcomer takes over while the helper of the first still renews: it has no job to tell of. */
+static void stopped_start_newcomers(ns *last)
+{
+	add(0, 100 * MS, 20 * S, NEVER);
+	*last = 25 * S;
+	for (ns t = 5 * S; t < *last; t += 300 * MS)
+		if (world.n_jobs < 38)
+			add(1 + world.n_jobs % 4, t + random_between(0, 300 * MS), random_between(1 * S, 3 * S), 0);
+}
+
+/* --- 6: no answer just when -w ends --------------------------------------------------------------------------------- */
+
+static void silent_limit_jobs(ns *last)
+{
+	add(0, 100 * MS, 20 * S, NEVER);
+	*last = 1 * S;
+	add(1, *last, 1 * S, random_between(3 * S, 8 * S));
+}
+
+static void cut_event(void *argument, int64_t lasts)
+{
+	const struct job *job = argument;
+
+	fault_host(FAULT_CUT_CLIENT, job->host, lasts);
+}
+
+static void silent_limit(enum world_event event, struct job *job, int detail)
+{
+	ns before;
+
+	(void)detail;
+	if (event != EVENT_WAITING || !is(job, 1) || job->places > 1 || job->message[0])
+		return;
+	before = random_between(10 * MS, 300 * MS);
+	job->message[0] = ' ';
+	event_at(job->start + job->wait - before, cut_event, job, before + random_between(500 * MS, 2500 * MS));
+}
+
+/* --- 7: a loss that only a renewal notices ----------------------------------------------------------------------------- */
+
+static void late_loss_jobs(ns *last)
+{
+	add(0, 100 * MS, 30 * S, NEVER);
+	add(1, 500 * MS, 5 * S, NEVER);
+	*last = 1 * S;
+}
+
+static void late_loss(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (event == EVENT_WAITING && is(job, 1) && job->places == 1) {
+		cluster.deaf[0] = true;
+		end_lease(&world.jobs[0], random_between(1 * S, 6 * S));
+	}
+}
+
+/* --- 8: a leader of 3.4 that was replaced calls a dead lease alive --------------------------------------------------------- */
+
+static int replaced;
+
+static void replaced_leader_jobs(ns *last)
+{
+	replaced = -1;
+	add(0, 100 * MS, 60 * S, NEVER);
+	add(1, 500 * MS, 5 * S, NEVER)->mode = JOB_SHARED;
+	world.only_exclusive = false;
+	*last = 1 * S;
+}
+
+static void kill_event(void *argument, int64_t n)
+{
+	(void)n;
+	fault_job(FAULT_KILL_BOTH, argument, 0);
+}
+
+/* Its disk hangs, so another leads; it is the one that answers when the lease of one that was killed is asked for. */
+static void replaced_leader(enum world_event event, struct job *job, int detail)
+{
+	if (event == EVENT_WAITING && is(job, 1) && replaced < 0) {
+		event_at(now + 1 * S, kill_event, &world.jobs[0], 0);
+		replaced = MEMBERS;
+	}
+	if (event == EVENT_DELETED && is(job, 0) && replaced == MEMBERS && detail == BY_EXPIRY)
+		for (int m = 0; m < MEMBERS; m++)
+			if (cluster.members[m].stuck)
+				replaced = m;
+	if (event == EVENT_REQUEST && is(job, 1) && (detail & 255) == ASK_TIME_TO_LIVE && replaced >= 0 && replaced < MEMBERS)
+		for (int m = 0; m < MEMBERS; m++)
+			cluster.members[m].errors = m != replaced;
+}
+
+static void stick_event(void *unused, int64_t n)
+{
+	(void)unused, (void)n;
+	fault_member(FAULT_DISK, cluster.leader, 60 * S);
+}
+
+static void replaced_leader_faults(ns end)
+{
+	(void)end;
+	event_at(4 * S, stick_event, NULL, 0);
+}
+
+/* --- 8b: a suspended host whose me-only is stopped ---------------------------------------------------------------------------- */
+
+static void suspended_jobs(ns *last)
+{
+	add(0, 100 * MS, 90 * S, NEVER)->ttl = 30 * S;
+	add(1, 500 * MS, 5 * S, NEVER)->ttl = 30 * S;
+	*last = 1 * S;
+}
+
+static void suspend_event(void *argument, int64_t lasts)
+{
+	const struct job *job = argument;
+
+	fault_host(FAULT_SUSPEND, job->host, lasts);
+}
+
+static void suspended(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (event != EVENT_RUNS || !is(job, 0))
+		return;
+	stop_me_only(job, 1 * S, 80 * S);
+	event_at(now + random_between(2 * S, 10 * S), suspend_event, job, random_between(24 * S, 34 * S));
+}
+
+/* --- 8c: the stream is closed by a renewal elsewhere, and the lease is lost then ------------------------------------------------ */
+
+static void deaf_renewal_jobs(ns *last)
+{
+	add(0, 100 * MS, 60 * S, NEVER)->ttl = 30 * S;
+	add(1, 500 * MS, 5 * S, NEVER)->ttl = 30 * S;
+	*last = 1 * S;
+}
+
+static void deaf_renewal(enum world_event event, struct job *job, int detail)
+{
+	if (event != EVENT_REQUEST || (detail & 255) != ASK_KEEPALIVE || !is(job, 0) || job->hit || now < 8 * S)
+		return;
+	job->hit = true;
+	cluster.members[detail >> 8].errors = 1;
+	end_lease(job, random_between(300 * MS, 1500 * MS));
+}
+
+/* --- 8d: a member that has hung does what it was asked for long ago ----------------------------------------------------------------- */
+
+static void hung_member_jobs(ns *last)
+{
+	add(0, 100 * MS, random_between(1 * S, 3 * S), NEVER);
+	*last = random_between(14 * S, 20 * S);
+	add(1, *last, 200 * MS, NEVER);
+}
+
+static void hung_member(enum world_event event, struct job *job, int detail)
+{
+	if (event != EVENT_REQUEST || (detail & 255) != ASK_GRANT || !is(job, 0) || job->message[0])
+		return;
+	job->message[0] = ' ';
+	cluster.late = 1;
+	if (cluster.leader == detail >> 8)
+		cluster_move_leader();
+	fault_member(FAULT_FREEZE, detail >> 8, random_between(11 * S, 14 * S));
+}
+
+/* --- 8e: the lock comes just when -w ends ------------------------------------------------------------------------------------------------ */
+
+static void late_handover_jobs(ns *last)
+{
+	add(0, 100 * MS, random_between(3 * S, 5 * S), NEVER);
+	*last = 2 * S;
+}
+
+static void late_handover(enum world_event event, struct job *job, int detail)
+{
+	ns start, wait;
+
+	(void)detail;
+	if (event != EVENT_RUNS || !is(job, 0))
+		return;
+	start = now + 500 * MS;
+	wait = job->duration - 500 * MS + random_between(-25 * MS, 25 * MS);
+	add(1, start, 100 * MS, wait);
+	add(2, start + 300 * MS, 100 * MS, NEVER);
+}
+
+/* --- 8f: starts on a network that is bad ---------------------------------------------------------------------------------------------------- */
+
+static void bad_network_jobs(ns *last)
+{
+	add(0, 100 * MS, 3 * S, NEVER);
+	for (int i = 1; i < 12; i++)
+		add(i % 5, i * 1 * S, 500 * MS, i % 2 ? 0 : random_between(500 * MS, 4 * S));
+	*last = 12 * S;
+}
+
+static void bad_network_faults(ns end)
+{
+	(void)end;
+	cluster.loss = 0.3;
+	cluster_slow(random_between(100 * MS, 450 * MS));
+}
+
+/* --- me-only is stopped for so long that not all packets of its helper have room ---------------------------------------------------------------- */
+
+static void long_stop_jobs(ns *last)
+{
+	add(0, 100 * MS, 500 * S, NEVER);
+	*last = 460 * S;
+}
+
+static void long_stop(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (event == EVENT_RUNS && is(job, 0))
+		stop_me_only(job, 1 * S, random_between(370 * S, 450 * S));
+}
+
+const struct profile scenarios[] = {
+	{ .name = "handover-stopped", .what = "a waiter is stopped (Ctrl-Z) when it is handed the lock, and goes on later",
+	  .jobs = handover_stopped_jobs, .react = handover_stopped, .gentle = true, .no_mistakes = true },
+	{ .name = "shared-delay", .what = "of two shared holders one is lost, and the other ends just after that",
+	  .jobs = shared_delay_jobs, .react = shared_delay, .lost_by_mistake = true },
+	{ .name = "stand-back", .what = "entries that have gone long ago, or have only waited: nobody stands back for them",
+	  .jobs = stand_back_jobs, .calm = true, .gentle = true, .no_mistakes = true },
+	{ .name = "late-try", .what = "a try with -s or -j joins again after its time",
+	  .jobs = late_try_jobs, .react = late_try, .no_mistakes = true },
+	{ .name = "stopped-start", .what = "me-only is stopped while it starts the command, with a waiter",
+	  .jobs = stopped_start_jobs, .react = stopped_start, .no_mistakes = true },
+	{ .name = "stopped-newcomer", .what = "the same, with newcomers that try again and again",
+	  .jobs = stopped_start_newcomers, .react = stopped_start, .no_mistakes = true },
+	{ .name = "silent-limit", .what = "nobody answers just when -w ends: that is status 4",
+	  .jobs = silent_limit_jobs, .react = silent_limit, .gentle = true, .no_mistakes = true, .drift = -1 },
+	{ .name = "late-loss", .what = "a lease is ended early, and only a renewal notices",
+	  .jobs = late_loss_jobs, .react = late_loss, .lost_by_mistake = true },
+	{ .name = "replaced-leader", .what = "a leader of 3.4 that was replaced calls a dead lease alive",
+	  .jobs = replaced_leader_jobs, .react = replaced_leader, .faults = replaced_leader_faults, .etcd = OLD_ETCD },
+	{ .name = "suspended", .what = "a host is suspended for longer than a lease, and me-only is stopped",
+	  .jobs = suspended_jobs, .react = suspended, .no_mistakes = true },
+	{ .name = "deaf-renewal", .what = "a renewal at another member closes the stream, and the lease is ended early then",
+	  .jobs = deaf_renewal_jobs, .react = deaf_renewal, .lost_by_mistake = true },
+	{ .name = "hung-member", .what = "a member that has hung grants a lease that has lapsed once more",
+	  .jobs = hung_member_jobs, .react = hung_member, .no_mistakes = true },
+	{ .name = "late-handover", .what = "the lock is handed over just when -w ends",
+	  .jobs = late_handover_jobs, .react = late_handover, .calm = true, .gentle = true, .no_mistakes = true, .drift = -1 },
+	{ .name = "bad-network", .what = "starts on a network on which requests take as long as they may",
+	  .jobs = bad_network_jobs, .faults = bad_network_faults, .quick_start = true, .no_mistakes = true },
+	{ .name = "long-stop", .what = "me-only is stopped for so long that packets are dropped",
+	  .jobs = long_stop_jobs, .react = long_stop, .gentle = true, .no_mistakes = true },
+};
+const size_t n_scenarios = sizeof scenarios / sizeof *scenarios;
