@@ -139,12 +139,28 @@ static void execute_work(struct work *work)
 	finish(work, reply);
 }
 
+/* What a leader that nothing is wrong with answers. */
+static void tell_lease(const struct request *request, struct reply *reply)
+{
+	const struct lease *lease = lease_find(request->lease);
+	const bool alive = lease && !lease->revoked;
+
+	reply->lease = request->lease;
+	reply->ttl = alive ? lease->ttl : request->ask == ASK_KEEPALIVE ? 0 : -1;
+	reply->granted_ttl = alive && request->ask == ASK_TIME_TO_LIVE ? lease->ttl : 0;
+}
+
 struct reply *server_do(struct request *request)
 {
 	struct reply *reply = arena_get(sizeof *reply);
 
 	reply->ask = request->ask;
-	reply->status = execute(request, reply, &reply->message);
+	if (request->ask == ASK_WATCH)
+		stream_tell(&request->watches[0], reply);
+	else if (request->ask == ASK_KEEPALIVE || request->ask == ASK_TIME_TO_LIVE)
+		tell_lease(request, reply);
+	else
+		reply->status = execute(request, reply, &reply->message);
 	return reply;
 }
 

@@ -24,6 +24,8 @@ void server_watch(struct call *call);
 /* Tells the streams of M what it has applied meanwhile. */
 void server_flush(int m);
 void server_end_streams(int m, enum end_of_stream how);
+/* All events that WHAT asks for, into REPLY. */
+void stream_tell(const struct watch *what, struct reply *reply);
 void stream_reset(void);
 
 void server_reset(void);

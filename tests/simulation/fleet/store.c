@@ -136,15 +136,24 @@ static void delete_at(size_t i, uint64_t revision, enum why why)
 	check_delete(&kv, says_held(&kv), why);
 }
 
+/* The first key, by name, of SPAN or (NULL) of LEASE; -1: none. Of several that are deleted at once etcd deletes in this order. */
+static long first_of(const struct span *span, uint64_t lease)
+{
+	long first = -1;
+
+	for (size_t i = 0; i < store.n_kvs; i++)
+		if ((span ? span_has(span, store.kvs[i].key) : store.kvs[i].lease == lease) &&
+		    (first < 0 || strcmp(store.kvs[i].key, store.kvs[first].key) < 0))
+			first = (long)i;
+	return first;
+}
+
 static uint64_t delete_span(const struct span *span, uint64_t revision)
 {
 	uint64_t n = 0;
 
-	for (size_t i = 0; i < store.n_kvs; i++)
-		if (span_has(span, store.kvs[i].key)) {
-			delete_at(i--, revision, BY_REQUEST);
-			n++;
-		}
+	for (long i; (i = first_of(span, 0)) >= 0; n++)
+		delete_at((size_t)i, revision, BY_REQUEST);
 	return n;
 }
 
@@ -158,13 +167,11 @@ bool store_delete_lease(uint64_t lease, enum why why)
 {
 	bool any = false;
 
-	for (size_t i = 0; i < store.n_kvs; i++)
-		if (store.kvs[i].lease == lease) {
-			if (why == BY_EXPIRY)
-				check_lapse(store.kvs[i].key);
-			delete_at(i--, store.revision + 1, why);
-			any = true;
-		}
+	for (long i; (i = first_of(NULL, lease)) >= 0; any = true) {
+		if (why == BY_EXPIRY)
+			check_lapse(store.kvs[i].key);
+		delete_at((size_t)i, store.revision + 1, why);
+	}
 	if (any)
 		finish_revision();
 	return any;

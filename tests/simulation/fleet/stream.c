@@ -243,6 +243,17 @@ void server_end_streams(int m, enum end_of_stream how)
 	}
 }
 
+void stream_tell(const struct watch *what, struct reply *reply)
+{
+	const struct watcher watcher = { .what = *what, .next = what->start };
+
+	reply->events = arena_get((store.n_changes + 1) * sizeof *reply->events);
+	reply->with_before = what->before;
+	for (size_t i = 0; i < store.n_changes; i++)
+		if (wants(&watcher, &store.changes[i]))
+			reply->events[reply->n_events++] = &store.changes[i];
+}
+
 void stream_reset(void)
 {
 	for (int m = 0; m < MEMBERS; m++)

@@ -401,9 +401,11 @@ int gateway_answer_all(void)
 
 	while (fgets(line, sizeof line, stdin)) {
 		char *body = strchr(line, ' ');
+		const char *text;
 
 		*body++ = 0;
-		puts(gateway_text(server_do(gateway_request(line, body)), &status));
+		text = gateway_text(server_do(gateway_request(line, body)), &status);
+		printf("%.*s\n", (int)strcspn(text, "\n"), text);
 		fflush(stdout);
 	}
 	return 0;
