@@ -225,6 +225,23 @@ int sim_timerfd_settime(int fd, int flags, const struct itimerspec *new, struct 
 	return 0;
 }
 
+/* What is left; 0: it is switched off, or its time has come. */
+int sim_timerfd_gettime(int fd, struct itimerspec *current_value)
+{
+	const struct file *timer;
+	ns left = 0;
+
+	task_enter_call();
+	timer = file_of(fd);
+	if (!timer)
+		return -1;
+	if (timer->expiry != NEVER)
+		left = timer->expiry - clock_boottime(timer->host);
+	left = left > 0 ? left : 0;
+	*current_value = (struct itimerspec){ .it_value = { .tv_sec = left / S, .tv_nsec = left % S } };
+	return 0;
+}
+
 static ssize_t read_signal(struct file *file, void *buffer, size_t n)
 {
 	const uint64_t due = file->task->signals & file->task->mask;
