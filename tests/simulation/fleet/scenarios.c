@@ -139,13 +139,21 @@ static void stopped_start_jobs(ns *last)
 	add(2, *last, 2 * S, NEVER);
 }
 
+/* It is stopped before the new process is there, or after that, or the new process is. */
 static void stopped_start(enum world_event event, struct job *job, int detail)
 {
+	struct task *me_only = task_find(job->me);
+
 	(void)detail;
-	if (!is(job, 0) || job->run)
+	if (!is(job, 0) || job->run || job->hit)
 		return;
-	if (event == EVENT_TAKEN)
-		stop_at_call(task_find(job->me), 40, random_between(6 * S, 16 * S));
+	if (event == EVENT_TAKEN && random_chance(0.5)) {
+		job->hit = true;
+		stop_at_call(me_only, 16, random_between(6 * S, 16 * S));
+	} else if (event == EVENT_STARTING && job->lease) {
+		job->hit = true;
+		stop_at_call(random_chance(0.7) ? me_only : me_only->borrower, 8, random_between(6 * S, 16 * S));
+	}
 }
 
 /* Only so that a newcomer takes over while the helper of the first still renews: it has no job to tell of. */
@@ -211,26 +219,20 @@ static int replaced;
 static void replaced_leader_jobs(ns *last)
 {
 	replaced = -1;
-	add(0, 100 * MS, 60 * S, NEVER);
+	add(0, 100 * MS, 60 * S, NEVER)->ttl = 30 * S;
 	add(1, 500 * MS, 5 * S, NEVER)->mode = JOB_SHARED;
 	world.only_exclusive = false;
 	*last = 1 * S;
 }
 
-static void kill_event(void *argument, int64_t n)
-{
-	(void)n;
-	fault_job(FAULT_KILL_BOTH, argument, 0);
-}
-
-/* Its disk hangs, so another leads; it is the one that answers when the lease of one that was killed is asked for. */
+/* Its disk hangs, so another leads, which ends the lease; and it is the one that answers when that is asked for. */
 static void replaced_leader(enum world_event event, struct job *job, int detail)
 {
 	if (event == EVENT_WAITING && is(job, 1) && replaced < 0) {
-		event_at(now + 1 * S, kill_event, &world.jobs[0], 0);
+		end_lease(&world.jobs[0], random_between(6 * S, 9 * S));
 		replaced = MEMBERS;
 	}
-	if (event == EVENT_DELETED && is(job, 0) && replaced == MEMBERS && detail == BY_EXPIRY)
+	if (event == EVENT_DELETED && is(job, 0) && replaced == MEMBERS && detail == BY_MISTAKE)
 		for (int m = 0; m < MEMBERS; m++)
 			if (cluster.members[m].stuck)
 				replaced = m;

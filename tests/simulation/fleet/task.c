@@ -129,7 +129,6 @@ int start_process(void (*function)(void *), void *argument)
 	struct task *parent = current, *child;
 
 	task_enter_call();
-	world_event(EVENT_STARTING, parent->job, 0);
 	child = task_new(TASK_COMMAND, parent->host, parent->pid, NULL, parent->job);
 	*start = (struct start){ function, argument };
 	child->mask = parent->mask;
@@ -139,6 +138,7 @@ int start_process(void (*function)(void *), void *argument)
 	child->coroutine = coroutine_new(run_start, start);
 	child->blocked = true;
 	task_wake(child, random_between(10 * US, 100 * US));
+	world_event(EVENT_STARTING, parent->job, 0);
 	/* Nothing but the child, and SIGKILL, ends this sleep. */
 	while (parent->borrower)
 		task_block(NEVER);
