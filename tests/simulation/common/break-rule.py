@@ -11,13 +11,13 @@ RULE is a file of tests/simulation/*/broken:
     shows ORDER
     seeds 2000
     <<<<
-    lines that are in the file once
+    what is in the file once, however it is broken into lines
     ====
     what stands there instead
     >>>>
 
 with as many of the last part as needed. The source is looked for below the directory SOURCES and written to OUT under its own name.
-Prints its path, the kind of world, which violation it is, and in how many seeds it must be found. Lines that are not there, or twice, are an error.
+Prints its path, the kind of world, which violation it is, and in how many seeds it must be found. What is not there, or twice, is an error.
 """
 import pathlib
 import re
@@ -36,9 +36,12 @@ def main(rule, sources, out):
     if not edits:
         sys.exit(f'{rule}: changes nothing')
     for old, new in edits:
-        if source.count(old) != 1:
-            sys.exit(f'{rule}: is {source.count(old)} times in {found[0]}:\n{old}')
-        source = source.replace(old, new)
+        # Words and signs count, not the blanks between them: a source may be formatted anew.
+        pattern = r'\s*'.join(re.escape(token) for token in re.findall(r'\w+|[^\w\s]', old))
+        times = len(re.findall(pattern, source))
+        if times != 1:
+            sys.exit(f'{rule}: is {times} times in {found[0]}:\n{old}')
+        source = re.sub(pattern, lambda match: new.rstrip('\n'), source)
     to = pathlib.Path(out) / found[0].name
     to.write_text(source)
     print(to, head['kind'], head['shows'], head['seeds'])

@@ -1,5 +1,4 @@
 /* Jobs: what me-only's main() does with a fleet lock, and the commands that run under it. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +30,7 @@ static int take(struct lock *lock, const struct options *options)
 
 static int status_of(int result)
 {
-	return result == -EBUSY || result == -ETIMEDOUT || result == -EXFULL || result == -EDEADLK ? 4 : 3;
+	return result == LOCK_HELD || result == LOCK_TIMED_OUT || result == LOCK_QUEUE_FULL || result == LOCK_NESTED ? 4 : 3;
 }
 
 static void me_only(struct task *task)
