@@ -161,12 +161,13 @@ struct choice {
 	double seconds;
 	const struct profile *profile;
 	int workers;
-	bool quiet;
+	bool quiet, stop;
 };
 
 /* What the workers share. */
 struct shared {
 	uint64_t next;		/* the first run that nobody has begun */
+	bool stopped;		/* a violation was found that was looked for */
 	struct totals totals[MOST_WORKERS];
 };
 static struct shared *shared;
@@ -181,8 +182,10 @@ static double wall_clock(void)
 
 static void make_runs(const struct choice *choice, uint64_t from)
 {
-	for (uint64_t i = from; i < from + CHUNK && i < choice->runs; i++)
+	for (uint64_t i = from; i < from + CHUNK && i < choice->runs && !shared->stopped; i++) {
 		world_run(choice->first + i, choice->profile);
+		shared->stopped = shared->stopped || (world.bad && choice->stop);
+	}
 }
 
 static void note_crash(int status)
@@ -198,7 +201,7 @@ static void work(const struct choice *choice, int worker, double until)
 	uint64_t from;
 
 	totals = &shared->totals[worker];
-	while (wall_clock() < until && (from = __atomic_fetch_add(&shared->next, CHUNK, __ATOMIC_SEQ_CST)) < choice->runs) {
+	while (wall_clock() < until && !shared->stopped && (from = __atomic_fetch_add(&shared->next, CHUNK, __ATOMIC_SEQ_CST)) < choice->runs) {
 		const pid_t pid = fork();
 		int status;
 
@@ -307,9 +310,9 @@ static const struct profile *find_profile(const char *name)
 static int list_profiles(void)
 {
 	for (size_t i = 0; i < n_profiles; i++)
-		printf("%-20s %s%s\n", profiles[i].name, profiles[i].what, profiles[i].named ? " (only by name)" : "");
+		printf("profile %-20s %s%s\n", profiles[i].name, profiles[i].what, profiles[i].named ? " (only by name)" : "");
 	for (size_t i = 0; i < n_scenarios; i++)
-		printf("%-20s %s\n", scenarios[i].name, scenarios[i].what);
+		printf("scenario %-20s %s\n", scenarios[i].name, scenarios[i].what);
 	return 0;
 }
 
@@ -323,15 +326,17 @@ static int answer_all(void)
 	return gateway_answer_all();
 }
 
+/* --profile and --kind are the same: the other simulator calls it so. */
 static const struct option options[] = {
 	{ "runs", required_argument, NULL, 'n' }, { "seconds", required_argument, NULL, 's' }, { "seed", required_argument, NULL, 'b' },
 	{ "profile", required_argument, NULL, 'p' }, { "jobs", required_argument, NULL, 'j' }, { "trace", no_argument, NULL, 't' },
-	{ "quiet", no_argument, NULL, 'q' }, { "list", no_argument, NULL, 'l' }, { "answer", no_argument, NULL, 'a' }, { NULL, 0, NULL, 0 },
+	{ "kind", required_argument, NULL, 'p' }, { "until", required_argument, NULL, 'u' }, { "stop", no_argument, NULL, 'S' },
+	{ "hash", no_argument, NULL, 'h' }, { "quiet", no_argument, NULL, 'q' }, { "list", no_argument, NULL, 'l' }, { "answer", no_argument, NULL, 'a' }, { NULL, 0, NULL, 0 },
 };
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: sim [--runs N] [--seconds S] [--seed S] [--profile P] [--jobs N] [--trace] [--quiet] | --list | --answer\n");
+	fprintf(stderr, "usage: sim [--runs N] [--seconds S] [--seed S] [--profile P] [--jobs N] [--trace] [--stop] [--until VIOLATION] [--quiet] | --list | --answer\n");
 	exit(2);
 }
 
@@ -353,6 +358,9 @@ int main(int argc, char **argv)
 		case 'p': choice.profile = find_profile(optarg); break;
 		case 'j': choice.workers = atoi(optarg); break;
 		case 't': tracing = true; break;
+		case 'S': choice.stop = true; break;
+		case 'u': choice.stop = true; check_only = optarg; break;
+		case 'h': break;
 		case 'q': choice.quiet = true; break;
 		case 'l': return list_profiles();
 		case 'a': answer = true; break;

@@ -153,6 +153,8 @@ struct task *job_helper(const struct job *job);
 
 /* --- checks (checks.c, promises.c) -------------------------------------------------------------------- */
 
+/* Only violations that begin so count; NULL: all. */
+extern const char *check_only;
 void violation(const char *what, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *job_name(const struct job *job);
 
