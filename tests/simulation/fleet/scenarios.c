@@ -62,7 +62,7 @@ static void handover_stopped_jobs(ns *last)
 {
 	add(0, 100 * MS, random_between(2 * S, 5 * S), NEVER);
 	add(1, 1 * S, 8 * S, NEVER);
-	*last = random_between(6 * S, 12 * S);
+	*last = random_between(6 * S, 19 * S);
 	for (int i = 0; i < 12; i++)
 		add(2, *last + i * 400 * MS, 1 * S, i < 11 ? 0 : NEVER);
 	*last += 5 * S;
@@ -73,7 +73,7 @@ static void handover_stopped(enum world_event event, struct job *job, int detail
 {
 	(void)detail;
 	if (event == EVENT_WAITING && is(job, 1) && job->places == 1 && !job->hit)
-		stop_me_only(job, 100 * MS, random_between(5 * S, 11 * S));
+		stop_me_only(job, 100 * MS, random_between(5 * S, 18 * S));
 }
 
 /* --- 2: the last of several ends in good order just after another was lost ----------------------------------- */
