@@ -88,7 +88,7 @@ ssize_t sim_sendmsg(int fd, const struct msghdr *message, int flags)
 ssize_t sim_recvmsg(int fd, struct msghdr *message, int flags)
 {
 	struct cmsghdr *header = message->msg_control;
-	struct file *passed, *file;
+	struct file *passed = NULL, *file;
 	ssize_t n;
 	int one;
 
@@ -108,12 +108,17 @@ ssize_t sim_recvmsg(int fd, struct msghdr *message, int flags)
 
 ssize_t sim_recv(int fd, void *text, size_t n, int flags)
 {
-	struct file *passed, *file;
+	struct file *passed = NULL, *file;
+	ssize_t got;
 
 	(void)flags;
 	task_enter_call();
 	file = file_of(fd);
-	return file ? socket_receive(file, text, n, &passed) : -1;
+	got = file ? socket_receive(file, text, n, &passed) : -1;
+	/* Nobody takes it: it is closed. */
+	if (got >= 0 && passed)
+		file_close(passed);
+	return got;
 }
 
 /* --- descriptors ------------------------------------------------------------------------------------- */

@@ -30,8 +30,10 @@ void file_close(struct file *file)
 {
 	if (--file->references > 0)
 		return;
-	if (file->type == FILE_SOCKET && file->peer)
+	if (file->type == FILE_SOCKET && file->peer) {
+		file->peer->reset = file->first != NULL;
 		file->peer->peer = NULL;
+	}
 	/* Descriptors in packets that nobody will read are closed with the socket: unix(7). */
 	for (struct packet *packet = file->first; packet; packet = packet->next)
 		if (packet->passed)
@@ -111,7 +113,7 @@ short file_readiness(const struct file *file)
 		return POLLNVAL;
 	switch (file->type) {
 	case FILE_SOCKET:
-		return (short)((file->first || !file->peer ? POLLIN : 0) | (file->peer ? POLLOUT : POLLHUP | POLLOUT));
+		return (short)((file->first || !file->peer ? POLLIN : 0) | POLLOUT | (file->peer ? 0 : POLLHUP) | (file->reset ? POLLERR : 0));
 	case FILE_PIPE_READ:
 		return file->pipe->writers ? 0 : POLLHUP;
 	case FILE_PIPE_WRITE:
@@ -171,10 +173,23 @@ int descriptors_poll(struct pollfd *polled, unsigned n, ns limit, bool net)
 
 /* --- sockets -------------------------------------------------------------------------------------- */
 
+/* unix(7): the first call after the peer has thrown packets away fails, whatever is there to be read. */
+static bool fails_by_reset(struct file *socket)
+{
+	const bool reset = socket->reset;
+
+	socket->reset = false;
+	if (reset)
+		errno = ECONNRESET;
+	return reset;
+}
+
 int socket_send(struct file *socket, const void *text, size_t n, struct file *passed)
 {
 	struct packet *packet;
 
+	if (fails_by_reset(socket))
+		return -1;
 	if (!socket->peer || socket->peer->n_packets >= MOST_PACKETS) {
 		errno = socket->peer ? EAGAIN : EPIPE;
 		return -1;
@@ -200,6 +215,8 @@ long socket_receive(struct file *socket, char *text, size_t size, struct file **
 	size_t n;
 
 	*passed = NULL;
+	if (fails_by_reset(socket))
+		return -1;
 	if (!packet) {
 		errno = EAGAIN;
 		return socket->peer ? -1 : 0;

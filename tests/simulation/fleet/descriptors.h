@@ -23,6 +23,7 @@ struct file {
 	enum file_type type;
 	int references;
 	struct file *peer;	/* of a socket; NULL: closed */
+	bool reset;		/* the peer was closed with packets that it had not read: the next call fails */
 	struct packet *first, **last;
 	int n_packets;
 	struct pipe *pipe;

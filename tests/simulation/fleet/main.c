@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cluster.h"
+#include "explore.h"
 #include "gateway/gateway.h"
 #include "world.h"
 
@@ -108,6 +109,8 @@ static void prepare(const struct profile *profile)
 
 	task_preemption = random_chance(0.5) ? 0.01 : 0.1;
 	task_slow_wakes = 0.001;
+	if (profile->small)
+		task_preemption = task_slow_wakes = 0;
 	set_clocks();
 	old = profile->etcd == OLD_ETCD || (profile->etcd == ANY_ETCD && random_chance(0.3));
 	cluster_start(old);
@@ -142,7 +145,8 @@ static void add_up(void)
 void world_run(uint64_t seed, const struct profile *profile)
 {
 	totals->seed = seed;
-	reset(seed);
+	explore_nothing();
+	reset(profile && profile->small ? explore_prepare(seed) : seed);
 	world = (struct world){ .seed = seed, .profile = profile ? profile : draw_profile(seed), .only_exclusive = true };
 	prepare(world.profile);
 	check_jobs();
@@ -303,6 +307,9 @@ static const struct profile *find_profile(const char *name)
 	for (size_t i = 0; i < n_scenarios; i++)
 		if (!strcmp(scenarios[i].name, name))
 			return &scenarios[i];
+	for (size_t i = 0; i < n_small_worlds; i++)
+		if (!strcmp(small_worlds[i].name, name))
+			return &small_worlds[i];
 	fprintf(stderr, "there is no profile '%s'; --list shows all\n", name);
 	exit(2);
 }
@@ -313,6 +320,8 @@ static int list_profiles(void)
 		printf("profile %-20s %s%s\n", profiles[i].name, profiles[i].what, profiles[i].named ? " (only by name)" : "");
 	for (size_t i = 0; i < n_scenarios; i++)
 		printf("scenario %-20s %s\n", scenarios[i].name, scenarios[i].what);
+	for (size_t i = 0; i < n_small_worlds; i++)
+		printf("small %-20s %s: %d seeds are all\n", small_worlds[i].name, small_worlds[i].what, (int)explore_count());
 	return 0;
 }
 
@@ -326,8 +335,43 @@ static int answer_all(void)
 	return gateway_answer_all();
 }
 
+/* For conform-calls.c: the scripts "FIRST COUNT STEPS" on the simulated kernel. */
+static int call_steps;
+static uint64_t call_seed;
+void conform_script(uint64_t seed, int steps);
+
+static void call_task(struct task *task)
+{
+	(void)task;
+	conform_script(call_seed, call_steps);
+}
+
+static int run_calls(const char *what)
+{
+	unsigned long first, count;
+
+	if (sscanf(what, "%lu %lu %d", &first, &count, &call_steps) != 3)
+		return 2;
+	totals = &shared->totals[0];
+	for (call_seed = first; call_seed < first + count; call_seed++) {
+		struct task *task;
+
+		reset(1);
+		world = (struct world){ .profile = &profiles[0] };
+		set_clocks();
+		printf("script %d\n", (int)call_seed);
+		task = task_new(TASK_ME_ONLY, 0, 1, call_task, -1);
+		descriptors_open_stdio(task);
+		task_start(task, 0);
+		while (event_step(NEVER))
+			;
+	}
+	return 0;
+}
+
 /* --profile and --kind are the same: the other simulator calls it so. */
 static const struct option options[] = {
+	{ "calls", required_argument, NULL, 'c' },
 	{ "runs", required_argument, NULL, 'n' }, { "seconds", required_argument, NULL, 's' }, { "seed", required_argument, NULL, 'b' },
 	{ "profile", required_argument, NULL, 'p' }, { "jobs", required_argument, NULL, 'j' }, { "trace", no_argument, NULL, 't' },
 	{ "kind", required_argument, NULL, 'p' }, { "until", required_argument, NULL, 'u' }, { "stop", no_argument, NULL, 'S' },
@@ -364,6 +408,7 @@ int main(int argc, char **argv)
 		case 'q': choice.quiet = true; break;
 		case 'l': return list_profiles();
 		case 'a': answer = true; break;
+		case 'c': return run_calls(optarg);
 		default: usage();
 		}
 	environ = nothing;

@@ -82,6 +82,7 @@ struct profile {
 	void (*react)(enum world_event event, struct job *job, int detail);
 	enum { NEW_ETCD, OLD_ETCD, ANY_ETCD } etcd;	/* 3.5, 3.4.23, or drawn */
 	bool named;		/* it runs only when it is asked for */
+	bool small;		/* a small world, whose seeds are single faults: explore.c */
 	bool calm;		/* without faults: order, idle time and requests are checked */
 	bool gentle;		/* its faults are so small that no job may be lost */
 	bool no_mistakes;	/* the cluster ends no lease early: nothing may be written too late */
