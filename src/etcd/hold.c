@@ -375,8 +375,10 @@ static void rest(struct session *session, const struct dues *dues)
 /* Whether the lock can be lost by now: by what has happened to the key, to me-only, or by the time. */
 static bool is_lost(struct session *session)
 {
+	/* Where a renewal is not answered the stream may have been late, too. */
 	if (session->own_gone)
-		lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early", DEADLINE_NEVER);
+		lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early",
+		     session->failures ? session->seen + ENDED_BY : DEADLINE_NEVER);
 	/* me-only is stopped, before it has started the command: nobody is to wait for that. */
 	if (!session->started && session_now() >= session->taken + session->ttl)
 		lose(session, "the command was not started in time", DEADLINE_NEVER);
