@@ -64,7 +64,10 @@ const char *job_name(const struct job *job)
 
 void excused(enum limit limit)
 {
-	totals->excuses[limit]++;
+	if (totals->excuses[limit]++ > 0)
+		return;
+	totals->shown_by[limit].seed = world.seed;
+	snprintf(totals->shown_by[limit].profile, sizeof totals->shown_by[limit].profile, "%s", world.profile->name);
 }
 
 /* Whether this half can do nothing: it was killed, stopped or frozen. One that has ended by itself has given up. */
@@ -89,6 +92,21 @@ static bool is_frozen(const struct job *job)
 	return false;
 }
 
+/* Whether an event cannot come to JOB now. */
+static bool is_deaf(const struct job *job)
+{
+	const int m = job->stream;
+
+	return cluster.cut_up[job->host][m] || cluster.cut_down[job->host][m] || !member_works(m) || !member_linked(m, cluster.leader);
+}
+
+/* Its lease was ended early, and it has not heard of that yet, and could not. When it does it has to end at once. */
+static bool could_not_hear(const struct job *job)
+{
+	return job->key_gone && job->why_gone == BY_MISTAKE && (!job->lost_at || now < job->lost_at + 300 * MS) &&
+	       (job->unheard || is_deaf(job));
+}
+
 enum limit excuse_of(const struct job *job, const struct job *newcomer)
 {
 	if (world.profile->limit)
@@ -101,6 +119,8 @@ enum limit excuse_of(const struct job *job, const struct job *newcomer)
 		return LIMIT_BOTH;
 	if (job->key_gone && job->why_gone == BY_HAND)
 		return LIMIT_BY_HAND;
+	if (could_not_hear(job))
+		return LIMIT_UNHEARD;
 	if (newcomer && job->key_gone && job->why_gone == BY_MISTAKE && newcomer->entered >= job->gone_at)
 		return LIMIT_NEWCOMER;
 	return LIMIT_NONE;
@@ -324,6 +344,7 @@ void check_delete(const struct kv *kv, bool held, enum why why)
 		job->why_gone = why;
 		job->gone_held = held;
 		job->gone_at = now;
+		job->unheard = is_deaf(job);
 	}
 	world_event(EVENT_DELETED, (int)(job - world.jobs), (int)why);
 	/* The lock was given away while the command runs. */

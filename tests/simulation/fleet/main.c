@@ -30,6 +30,7 @@ static const char *const limits[] = {
 	[LIMIT_CLOCK] = "clocks beyond the margin",
 	[LIMIT_ETCDCTL] = "etcdctl runs on when its lease has lapsed",
 	[LIMIT_PAUSE] = "a pause that no clock shows",
+	[LIMIT_UNHEARD] = "a server's mistake, of which the holder cannot hear",
 	[LIMIT_BY_HAND] = "the key was deleted by hand",
 };
 
@@ -37,6 +38,8 @@ static const char *const limits[] = {
 
 void world_event(enum world_event event, int job, int detail)
 {
+	if (event == EVENT_REQUEST && job >= 0 && (detail & 255) == ASK_WATCH)
+		world.jobs[job].stream = detail >> 8;
 	if (world.profile->react && job >= 0 && !world.faults_over)
 		world.profile->react(event, &world.jobs[job], detail);
 }
@@ -275,8 +278,11 @@ static void add_totals(struct totals *sum, const struct totals *one)
 	sum->refused += one->refused;
 	sum->hash += one->hash;
 	sum->seconds += one->seconds;
-	for (int i = 0; i < LIMITS; i++)
+	for (int i = 0; i < LIMITS; i++) {
+		if (one->excuses[i] && (!sum->excuses[i] || one->shown_by[i].seed < sum->shown_by[i].seed))
+			sum->shown_by[i] = one->shown_by[i];
 		sum->excuses[i] += one->excuses[i];
+	}
 	add_kinds(sum, one);
 }
 
@@ -289,7 +295,8 @@ static void report(const struct totals *t, double wall, bool quiet)
 		       t->requests, t->executed, t->elections, t->mistakes, t->accepted, t->refused);
 		for (int i = 0; i < LIMITS; i++)
 			if (t->excuses[i])
-				printf("documented: %s: %" PRIu64 " times\n", limits[i], t->excuses[i]);
+				printf("documented: %s: %" PRIu64 " times, --profile %s --seed %" PRIu64 "\n", limits[i], t->excuses[i],
+				       t->shown_by[i].profile, t->shown_by[i].seed);
 	}
 	for (int i = 0; i < KINDS && t->kinds[i].n; i++)
 		printf("VIOLATION %s (%" PRIu64 " times): scripts/simulate fleet --profile %s --seed %" PRIu64 " --trace\n", t->kinds[i].what,

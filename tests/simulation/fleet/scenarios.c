@@ -212,6 +212,25 @@ static void late_loss(enum world_event event, struct job *job, int detail)
 	}
 }
 
+/* --- the stream tells of a loss late, since its host was cut off ------------------------------------------------ */
+
+static void late_event_jobs(ns *last)
+{
+	add(0, 100 * MS, 60 * S, NEVER)->ttl = 30 * S;
+	add(1, 500 * MS, 5 * S, NEVER)->ttl = 30 * S;
+	*last = 1 * S;
+}
+
+/* The renewal that is sent is not answered any more. */
+static void late_event(enum world_event event, struct job *job, int detail)
+{
+	if (event != EVENT_REQUEST || (detail & 255) != ASK_KEEPALIVE || !is(job, 0) || job->hit || now < 8 * S)
+		return;
+	job->hit = true;
+	fault_host(FAULT_CUT_CLIENT, job->host, random_between(2200 * MS, 2900 * MS));
+	end_lease(job, random_between(0, 300 * MS));
+}
+
 /* --- 8: a leader of 3.4 that was replaced calls a dead lease alive --------------------------------------------------------- */
 
 static int replaced;
@@ -236,9 +255,11 @@ static void replaced_leader(enum world_event event, struct job *job, int detail)
 		for (int m = 0; m < MEMBERS; m++)
 			if (cluster.members[m].stuck)
 				replaced = m;
-	if (event == EVENT_REQUEST && is(job, 1) && (detail & 255) == ASK_TIME_TO_LIVE && replaced >= 0 && replaced < MEMBERS)
+	if (event == EVENT_REQUEST && is(job, 1) && (detail & 255) == ASK_TIME_TO_LIVE && replaced >= 0 && replaced < MEMBERS) {
 		for (int m = 0; m < MEMBERS; m++)
-			cluster.members[m].errors = m != replaced;
+			cluster.members[m].errors = m == replaced ? 0 : 3;
+		replaced = MEMBERS + 1;
+	}
 }
 
 static void stick_event(void *unused, int64_t n)
@@ -386,6 +407,8 @@ const struct profile scenarios[] = {
 	  .jobs = silent_limit_jobs, .react = silent_limit, .gentle = true, .no_mistakes = true, .drift = -1 },
 	{ .name = "late-loss", .what = "a lease is ended early, and only a renewal notices",
 	  .jobs = late_loss_jobs, .react = late_loss, .lost_by_mistake = true },
+	{ .name = "late-event", .what = "a host is cut off, a lease ended early, and the stream tells of it when that is over",
+	  .jobs = late_event_jobs, .react = late_event },
 	{ .name = "replaced-leader", .what = "a leader of 3.4 that was replaced calls a dead lease alive",
 	  .jobs = replaced_leader_jobs, .react = replaced_leader, .faults = replaced_leader_faults, .etcd = OLD_ETCD },
 	{ .name = "suspended", .what = "a host is suspended for longer than a lease, and me-only is stopped",

@@ -43,6 +43,8 @@ struct job {
 	bool key_gone, gone_held;
 	enum why why_gone;
 	ns gone_at;
+	int stream;		/* the member that its last stream is at */
+	bool unheard;		/* that its key has gone cannot reach it by that */
 
 	/* What its helper has promised. */
 	ns until, lost_at;
@@ -70,6 +72,7 @@ enum limit {
 	LIMIT_CLOCK,		/* clocks whose rates differ by more than the margin allows */
 	LIMIT_ETCDCTL,		/* etcdctl runs on when its lease has lapsed */
 	LIMIT_PAUSE,		/* a pause that no clock shows */
+	LIMIT_UNHEARD,		/* a server's mistake, of which the holder cannot hear: it is cut off, or its member hangs */
 	LIMIT_BY_HAND,		/* somebody has deleted the key, so the next one has started at once */
 	LIMITS,
 };
@@ -186,6 +189,10 @@ void check_left(void);				/* when all leases have lapsed */
 struct totals {
 	uint64_t runs, bad_runs, commands, lost, failed, busy, requests, executed, elections, mistakes, accepted, refused;
 	uint64_t hash, seed, excuses[LIMITS];
+	struct {
+		uint64_t seed;
+		char profile[24];
+	} shown_by[LIMITS];	/* the first run that shows each limit */
 	double seconds;		/* virtual */
 	struct {
 		char what[56], profile[24];
