@@ -29,7 +29,13 @@ struct text {
 };
 
 void text_begin(struct text *text);
-void text_add(struct text *text, const char *more);
+void text_add_bytes(struct text *text, const char *more, size_t n);
+/* In line, so that the length of a literal is known. */
+static inline void text_add(struct text *text, const char *more)
+{
+	text_add_bytes(text, more, __builtin_strlen(more));
+}
+
 void text_number(struct text *text, int64_t n);
 void text_quoted(struct text *text, const char *more);
 void text_base64(struct text *text, const char *bytes);

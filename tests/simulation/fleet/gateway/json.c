@@ -138,7 +138,7 @@ json_t *json_object_get(const json_t *json, const char *key)
 	if (!json_is_object(json))
 		return NULL;
 	for (struct member *member = node_of(json)->object.first; member; member = member->next)
-		if (!strcmp(member->key, key))
+		if (*member->key == *key && !strcmp(member->key, key))
 			return member->value;
 	return NULL;
 }
@@ -411,21 +411,31 @@ static json_t *parse_number(const char **at, const char *end)
 	return json_integer(negative ? -n : n);
 }
 
-static json_t *parse(const char **at, const char *end)
+static json_t *parse_word(const char **at, const char *end)
 {
 	static const char *const words[] = { "true", "false", "null" };
+
+	for (size_t i = 0; i < 3; i++)
+		if ((size_t)(end - *at) >= strlen(words[i]) && !strncmp(*at, words[i], strlen(words[i]))) {
+			*at += strlen(words[i]);
+			return &constants[i];
+		}
+	return NULL;
+}
+
+static json_t *parse(const char **at, const char *end)
+{
 	const char *text;
 	size_t n;
 
 	skip(at, end);
 	if (*at == end)
 		return NULL;
-	for (size_t i = 0; i < 3; i++)
-		if ((size_t)(end - *at) >= strlen(words[i]) && !strncmp(*at, words[i], strlen(words[i]))) {
-			*at += strlen(words[i]);
-			return &constants[i];
-		}
 	switch (**at) {
+	case 't':
+	case 'f':
+	case 'n':
+		return parse_word(at, end);
 	case '{':
 		++*at;
 		return parse_object(at, end);

@@ -21,17 +21,12 @@ void text_begin(struct text *text)
 	*text->text = 0;
 }
 
-static void add(struct text *text, const char *more, size_t n)
+void text_add_bytes(struct text *text, const char *more, size_t n)
 {
 	make_room(text, n);
 	memcpy(text->text + text->n, more, n);
 	text->n += n;
 	text->text[text->n] = 0;
-}
-
-void text_add(struct text *text, const char *more)
-{
-	add(text, more, strlen(more));
 }
 
 void text_number(struct text *text, int64_t n)
@@ -44,7 +39,7 @@ void text_number(struct text *text, int64_t n)
 	while (left /= 10);
 	if (n < 0)
 		*--at = '-';
-	add(text, at, (size_t)(digits + sizeof digits - at));
+	text_add_bytes(text, at, (size_t)(digits + sizeof digits - at));
 }
 
 void text_quoted(struct text *text, const char *more)
@@ -52,11 +47,11 @@ void text_quoted(struct text *text, const char *more)
 	text_add(text, "\"");
 	for (size_t n; *more; more += n) {
 		n = strcspn(more, "\"\\\n\t\r");
-		add(text, more, n);
+		text_add_bytes(text, more, n);
 		if (more[n]) {
 			const char *escape = strchr("\"\"\\\\\nn\tt\rr", more[n]);
 
-			add(text, (char[]){ '\\', escape[1] }, 2);
+			text_add_bytes(text, (char[]){ '\\', escape[1] }, 2);
 			n++;
 		}
 	}
