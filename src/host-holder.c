@@ -21,6 +21,12 @@ int host_peer_pidfd(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) ? -errno : pidfd;
 }
 
+/* Whether host_peer_pidfd() has failed since the process is gone. */
+static bool says_gone(int r)
+{
+	return r == -ESRCH || r == -ENODATA || r == -EINVAL;
+}
+
 int host_peer_read(int fd, struct host_peer *peer)
 {
 	socklen_t size = sizeof peer->cred;
@@ -30,8 +36,7 @@ int host_peer_read(int fd, struct host_peer *peer)
 		return -errno;
 	ended.fd = host_peer_pidfd(fd);
 	if (ended.fd < 0) {
-		/* These say that the process is gone. */
-		peer->life = ended.fd == -ESRCH || ended.fd == -ENODATA || ended.fd == -EINVAL ? PEER_DEAD : PEER_UNKNOWN;
+		peer->life = says_gone(ended.fd) ? PEER_DEAD : PEER_UNKNOWN;
 		return 0;
 	}
 	peer->life = poll(&ended, 1, 0) == 0 ? PEER_ALIVE : PEER_DEAD;
@@ -168,8 +173,10 @@ static int proved_pidfd(int fd, const struct host_peer *peer, const struct host_
 
 	if (peer->life == PEER_DEAD)
 		return -ESRCH;
-	if (peer->life == PEER_ALIVE)
-		return host_peer_pidfd(fd);
+	if (peer->life == PEER_ALIVE) {
+		pidfd = host_peer_pidfd(fd);
+		return says_gone(pidfd) ? -ESRCH : pidfd;	/* it has ended since */
+	}
 	pidfd = process_pidfd(peer->cred.pid);
 	if (pidfd < 0 || host_is_proved_holder(address, &host_kernel, peer->cred.pid))
 		return pidfd;

@@ -69,3 +69,17 @@ void scene_fullqueue(void)
 	for (int i = 10; i < 14; i++)
 		world_call(world_add(about(i * 50 * MS, 20 * MS), 30 * MS), 1024);
 }
+
+/* --replace comes as the holder ends: on Linux 6.5 to 6.15, where a process that was reaped has no pidfd any more, it was refused. */
+void scene_replaceend(void)
+{
+	K.peerpidfd = 1;
+	K.no_diag = false;
+	world_call(world_add(0, about(100 * US, 100 * US)), 1024);
+	for (int i = 0; i < 2; i++) {
+		struct run *run = world_add(about(100 * US, 150 * US), 0);
+
+		run->replaces = true;
+		world_call(run, 1024);
+	}
+}

@@ -109,6 +109,7 @@ void scene_joinexec(void);
 void scene_firstpause(void);
 void scene_deaf(void);
 void scene_fullqueue(void);
+void scene_replaceend(void);
 
 /* --- checks.c --- */
 bool name_is(const struct address *address, const char *suffix);
