@@ -301,6 +301,8 @@ ssize_t __wrap_write(int fd, const void *data, size_t n)
 	if (file->kind == FILE_PIPE)
 		file->pipe->bytes++;
 	if (file->kind == FILE_NULL)
+		on_said(me(), data, n);
+	if (file->kind == FILE_NULL)
 		TRACE("says: %.*s", (int)n - 1, (const char *)data);
 	return (ssize_t)n;
 }

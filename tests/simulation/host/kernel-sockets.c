@@ -318,6 +318,8 @@ int k_accept(int fd)
 		return -EMFILE;
 	if (sock->state != SOCK_LISTENS)
 		return -EINVAL;
+	sock->looked_by = me();
+	sock->looked_at = me()->calls;
 	message = dequeue(sock);
 	if (!message)
 		return -EAGAIN;

@@ -33,6 +33,8 @@ const struct kind kinds[] = {
 	{ .name = "filenested", .steps = 600, .mix = ALL_KINDS, .faults = -2, .nested = true, .file = true },
 	{ .name = "filereplace", .steps = 900, .mix = KILLS, .faults = -1, .replaces = true, .file = true },
 	{ .name = "unlink", .steps = 500, .mix = KILLS, .faults = -1, .file = true, .unlinks = true },	/* the file is removed, again and again */
+	{ .name = "who", .steps = 400, .mix = KILLS, .faults = -2, .asks = true },	/* somebody asks who holds the lock */
+	{ .name = "filewho", .steps = 600, .mix = KILLS, .faults = -1, .file = true, .asks = true },
 	/* What was wrong once, in a situation in which it shows in many seeds. Not drawn, as all that follow. */
 	{ .name = "stopfront", .steps = 600, .scene = scene_stopfront },
 	{ .name = "joinexec", .steps = 200, .scene = scene_joinexec },
@@ -280,6 +282,8 @@ void world_make(const struct kind *kind)
 		draw_run(slots, quick, limit);
 	if (kind->nested)
 		draw_nested(runs);
+	if (kind->asks)
+		askers_start();
 	if (kind->unlinks)
 		unlinker_start();
 	if (kind->reuses_pids)

@@ -21,7 +21,7 @@ struct kind {
 	enum mix mix;
 	int faults;		/* so many; negative: 0 to that many */
 	bool mixed;		/* -F, -o, limits, tries */
-	bool nested, replaces, as_init, reuses_pids, file, unlinks;
+	bool nested, replaces, as_init, reuses_pids, file, unlinks, asks;
 	bool slots, places, strangers, closers, users, few_fds, small_backlog, wild, inject, burst, gate, long_first;
 	void (*scene)(void);	/* makes the calls and the faults; NULL: these are drawn */
 	int64_t longest_free;	/* so long a lock may be free while somebody waits; 0: LONGEST_FREE */
@@ -95,6 +95,9 @@ void unlinker_start(void);
 void strangers_start(void);
 void blinker_start(int64_t duration);
 struct proc *actor_new(const char *name, uid_t uid, int limit, void (*body)(void *), void *argument);
+
+/* --- askers.c --- */
+void askers_start(void);
 
 /* --- faults.c --- */
 void faults_reset(void);
