@@ -37,7 +37,7 @@ static double seconds(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* --- the command line --------------------------------------------------------------------------------------------------- */
+/* --- the command line --- */
 
 static bool is_kind(const struct simulation *simulation, const char *kind)
 {
@@ -102,7 +102,7 @@ bool driver_parse(const struct simulation *simulation, char **argv, struct drive
 	return !options->kind || is_kind(simulation, options->kind);
 }
 
-/* --- one job ------------------------------------------------------------------------------------------------------------ */
+/* --- one job --- */
 
 static const char *kind_of(const struct simulation *simulation, const struct driver_options *options, uint64_t seed)
 {
@@ -163,7 +163,7 @@ static void work(const struct simulation *simulation, const struct driver_option
 	}
 }
 
-/* --- all jobs ----------------------------------------------------------------------------------------------------------- */
+/* --- all jobs --- */
 
 /* Waits for the jobs. One that crashed has found something, too. */
 static void collect(const struct simulation *simulation, const struct driver_options *options, const pid_t *jobs, struct tally *tallies)

@@ -28,7 +28,7 @@ struct proc *actor_new(const char *name, uid_t uid, int limit, void (*body)(void
 	return p;
 }
 
-/* --- me-only ------------------------------------------------------------------------------------------------------------ */
+/* --- me-only --- */
 
 static int count_inherited(void)
 {
@@ -82,7 +82,7 @@ void inner_call(struct run *run)
 	__wrap_waitpid(p->pid, NULL, 0);
 }
 
-/* --- its command -------------------------------------------------------------------------------------------------------- */
+/* --- its command --- */
 
 /* The name under which P runs, as its environment tells. */
 void command_is_executed(struct proc *p, char *const environment[])
@@ -153,7 +153,7 @@ void command_main(struct proc *p)
 	k_exit(0);
 }
 
-/* --- strangers ---------------------------------------------------------------------------------------------------------- */
+/* --- strangers --- */
 
 /* What they do: bind the queue, a place, or the lock itself; or come into the queue of others. */
 enum stranger { BINDS_QUEUE, BINDS_PLACE, BINDS_LOCK, JOINS_QUEUE, STRANGERS };
@@ -223,7 +223,7 @@ void strangers_start(void)
 	}
 }
 
-/* --- for a scene -------------------------------------------------------------------------------------------------------- */
+/* --- for a scene --- */
 
 /* Starts processes that end at once, so that numbers are used again. */
 static void short_main(void *argument)

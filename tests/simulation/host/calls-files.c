@@ -25,7 +25,7 @@ int __wrap_pipe2(int ends[2], int flags);
 int __wrap_eventfd(unsigned value, int flags);
 int __wrap_flock(int fd, int operation);
 
-/* --- what all calls do -------------------------------------------------------------------------------------------------- */
+/* --- what all calls do --- */
 
 void enter(void)
 {
@@ -80,7 +80,7 @@ int __wrap_close(int fd)
 	return (int)result(k_close(fd));
 }
 
-/* --- poll --------------------------------------------------------------------------------------------------------------- */
+/* --- poll --- */
 
 static bool is_ready(struct task *task)
 {
@@ -167,7 +167,7 @@ int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout)
 	return r;
 }
 
-/* --- epoll -------------------------------------------------------------------------------------------------------------- */
+/* --- epoll --- */
 
 int __wrap_epoll_create1(int flags)
 {
@@ -218,7 +218,7 @@ int __wrap_epoll_wait(int epoll_fd, struct epoll_event *events, int most, int ti
 	return n;
 }
 
-/* --- read and write ----------------------------------------------------------------------------------------------------- */
+/* --- read and write --- */
 
 /* fs/signalfd.c: the lowest first. */
 static ssize_t read_signal(struct signalfd_siginfo *info)
@@ -300,10 +300,10 @@ ssize_t __wrap_write(int fd, const void *data, size_t n)
 		file->events++;
 	if (file->kind == FILE_PIPE)
 		file->pipe->bytes++;
-	if (file->kind == FILE_NULL)
-		on_said(me(), data, n);
-	if (file->kind == FILE_NULL)
+	if (file->kind == FILE_NULL) {
 		TRACE("says: %.*s", (int)n - 1, (const char *)data);
+		on_said(me(), data, n);
+	}
 	return (ssize_t)n;
 }
 

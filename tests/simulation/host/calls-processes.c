@@ -42,7 +42,7 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 int __wrap_pthread_join(pthread_t thread, void **result);
 long __wrap_syscall(long number, ...);
 
-/* --- what a process is -------------------------------------------------------------------------------------------------- */
+/* --- what a process is --- */
 
 int __wrap_getrlimit(int what, struct rlimit *limit)
 {
@@ -120,7 +120,7 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	return (int)result(-ENOTTY);
 }
 
-/* --- signals and the end ------------------------------------------------------------------------------------------------ */
+/* --- signals and the end --- */
 
 void __wrap__exit(int status)
 {
@@ -206,7 +206,7 @@ pid_t __wrap_waitpid(pid_t pid, int *status, int options)
 	return p->pid;
 }
 
-/* --- starting processes ------------------------------------------------------------------------------------------------- */
+/* --- starting processes --- */
 
 struct start {
 	void (*function)(void *);
@@ -284,7 +284,7 @@ int __wrap_clone(int (*function)(void *), void *stack, int flags, void *argument
 	return p->pid;
 }
 
-/* --- threads ------------------------------------------------------------------------------------------------------------- */
+/* --- threads --- */
 
 struct thread {
 	void *(*function)(void *);
@@ -357,7 +357,7 @@ int __wrap_execve(const char *path, char *const argv[], char *const envp[])
 	command_main(p);
 }
 
-/* --- syscall(2) --------------------------------------------------------------------------------------------------------- */
+/* --- syscall(2) --- */
 
 static long call_fcntl(int fd, int command, int argument)
 {
@@ -383,7 +383,7 @@ static long call_sigaction(int number, void *const *action, void **before)
 	uint64_t bit = UINT64_C(1) << (number - 1);
 
 	if (before)
-		*before = me()->ignored & bit ? (void *)SIG_IGN : NULL;
+		*before = (me()->ignored & bit) ? (void *)SIG_IGN : NULL;
 	if (action && *action == (void *)SIG_IGN)
 		me()->ignored |= bit;
 	else if (action)

@@ -34,7 +34,7 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *siz
 int __wrap_setsockopt(int fd, int level, int option, const void *value, socklen_t size);
 int __wrap_getsockname(int fd, struct sockaddr *address, socklen_t *length);
 
-/* --- making and connecting ---------------------------------------------------------------------------------------------- */
+/* --- making and connecting --- */
 
 int __wrap_socket(int domain, int type, int protocol)
 {
@@ -130,7 +130,7 @@ int __wrap_socketpair(int domain, int type, int protocol, int ends[2])
 	return (int)result(r);
 }
 
-/* --- messages ----------------------------------------------------------------------------------------------------------- */
+/* --- messages --- */
 
 /* What waiters say to each other begins with a letter (host-words.h). */
 static const char *show_word(const void *data)
@@ -217,7 +217,7 @@ ssize_t __wrap_recv(int fd, void *data, size_t n, int flags)
 	return r;
 }
 
-/* --- options ------------------------------------------------------------------------------------------------------------ */
+/* --- options --- */
 
 static long get_cred(int fd, const struct sock *sock, void *value)
 {

@@ -40,12 +40,12 @@ static char letter(int pid)
 	return pid ? '?' : '-';
 }
 
-/* --- messages ----------------------------------------------------------------------------------------------------------- */
+/* --- messages --- */
 
 static void receive(int fd, struct answer *answer, size_t control_size, size_t data_size)
 {
 	_Alignas(16) char control[256];
-	char data[64], *out = answer->text;
+	char data[64] = "", *out = answer->text;
 	struct iovec part = { data, data_size };
 	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control_size ? control : NULL, .msg_controllen = control_size };
 	int made = 0;
@@ -104,7 +104,7 @@ static void flood(int fd, struct answer *answer)
 	strcpy(answer->text, n > 200 ? "many" : n > 0 ? "some" : "none");
 }
 
-/* --- questions ---------------------------------------------------------------------------------------------------------- */
+/* --- questions --- */
 
 static void ask_cred(int fd, struct answer *answer)
 {
@@ -190,7 +190,7 @@ static int change_epoll(int fd, const struct call *call)
 	return or_errno(epoll_ctl(fd, call->op == OP_EPOLL_ADD ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, state->fds[call->a], &event));
 }
 
-/* --- all ---------------------------------------------------------------------------------------------------------------- */
+/* --- all --- */
 
 /* Calls that make a descriptor. */
 static bool makes(int fd, const struct call *call, struct answer *answer)

@@ -107,7 +107,7 @@ void conform_receive_limited(void (*receive)(int fd, struct answer *answer), int
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* --- what differs between kernels --------------------------------------------------------------------------------------- */
+/* --- what differs between kernels --- */
 
 static int listen_somewhere(struct sockaddr_un *un, socklen_t *length)
 {

@@ -42,7 +42,7 @@ static int find(int actor, int which)
 	return -1;
 }
 
-/* --- what a call needs -------------------------------------------------------------------------------------------------- */
+/* --- what a call needs --- */
 
 /* On which descriptors, mostly on those that make sense. 0: on none. */
 static int which_fds(int actor, struct call *call)
@@ -93,7 +93,7 @@ static bool prepare(int actor, struct call *call)
 	return call->fd >= 0 && call->a >= 0 && call->b >= 0;
 }
 
-/* --- what a call has made ----------------------------------------------------------------------------------------------- */
+/* --- what a call has made --- */
 
 static void ask(int actor, const struct call *call, struct answer *answer)
 {
@@ -160,7 +160,7 @@ static void learn(int actor, const struct call *call, const struct answer *answe
 	}
 }
 
-/* --- scripts ------------------------------------------------------------------------------------------------------------ */
+/* --- scripts --- */
 
 static void step(void)
 {

@@ -28,7 +28,7 @@ bool fault_is_left(void)
 	return next < count;
 }
 
-/* --- making them -------------------------------------------------------------------------------------------------------- */
+/* --- making them --- */
 
 static enum fault_kind draw_kind(void)
 {
@@ -77,7 +77,7 @@ void faults_draw(void)
 		count = 1;
 }
 
-/* --- what they hit ------------------------------------------------------------------------------------------------------ */
+/* --- what they hit --- */
 
 static struct proc *relative(const struct run *run, enum role role)
 {
@@ -148,7 +148,7 @@ static bool line_is_at_rest(const struct run *run)
 	return at_rest;
 }
 
-/* --- what they do ------------------------------------------------------------------------------------------------------- */
+/* --- what they do --- */
 
 /* Continues what was stopped, when its time is over. */
 static void alarm_main(void *argument)

@@ -23,7 +23,7 @@ void k_files_reset(void)
 	tables_used = epolls_used = pipes_used = 0;
 }
 
-/* --- open files --------------------------------------------------------------------------------------------------------- */
+/* --- open files --- */
 
 struct file *k_file_new(enum file_kind kind)
 {
@@ -72,7 +72,7 @@ void k_file_put(struct file *file)
 	pool_give_file(file);
 }
 
-/* --- descriptors -------------------------------------------------------------------------------------------------------- */
+/* --- descriptors --- */
 
 /* fs/file.c: the lowest free descriptor from LEAST on, below RLIMIT_NOFILE. */
 int k_install(struct file *file, int least, bool cloexec)
@@ -205,7 +205,7 @@ struct fdtable *k_files_copy(const struct fdtable *from)
 	return table;
 }
 
-/* --- pipes and epoll ---------------------------------------------------------------------------------------------------- */
+/* --- pipes and epoll --- */
 
 int k_pipe(int ends[2])
 {
@@ -258,7 +258,7 @@ int k_epoll_change(int epoll_fd, bool add, int fd, unsigned events, uint64_t dat
 	return 0;
 }
 
-/* --- poll --------------------------------------------------------------------------------------------------------------- */
+/* --- poll --- */
 
 /* net/unix/af_unix.c, unix_dgram_poll(), which SOCK_SEQPACKET has, too: a socket can be written to while a quarter of its buffer is full. */
 static unsigned poll_socket(const struct sock *sock)
@@ -301,7 +301,7 @@ unsigned k_poll(const struct file *file)
 			return POLLOUT | (file->pipe->readers ? 0 : POLLERR);
 		return (file->pipe->bytes ? POLLIN : 0) | (file->pipe->writers ? 0 : POLLHUP);
 	case FILE_SIGNALS:	/* of whoever asks, not of whoever has opened it */
-		return me()->pending & me()->blocked ? POLLIN : 0;
+		return (me()->pending & me()->blocked) ? POLLIN : 0;
 	case FILE_EVENT:
 		return file->events ? POLLIN | POLLOUT : POLLOUT;
 	case FILE_EPOLL:

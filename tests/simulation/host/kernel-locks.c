@@ -40,7 +40,7 @@ void k_locks_reset(void)
 	sequence = 0;
 }
 
-/* --- files -------------------------------------------------------------------------------------------------------------- */
+/* --- files --- */
 
 struct inode *k_inode(void)
 {
@@ -63,7 +63,7 @@ void k_inode_unlink(void)
 	inodes[inode_count - 1].linked = false;
 }
 
-/* --- who waits for whom ------------------------------------------------------------------------------------------------- */
+/* --- who waits for whom --- */
 
 static bool conflict(int a, int b)
 {
@@ -149,7 +149,7 @@ void k_flock_interrupt(const struct proc *p)
 		}
 }
 
-/* --- the call ----------------------------------------------------------------------------------------------------------- */
+/* --- the call --- */
 
 static void release(struct file *file)
 {
@@ -252,7 +252,7 @@ int k_flock_waiters(const struct inode *inode)
 	return n;
 }
 
-/* --- /proc/locks -------------------------------------------------------------------------------------------------------- */
+/* --- /proc/locks --- */
 
 static int show(char *out, size_t size, int number, bool waits, int operation, int pid, const struct inode *inode)
 {

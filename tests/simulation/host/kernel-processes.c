@@ -28,7 +28,7 @@ void k_reset(void)
 	K.now = EPOCH;
 }
 
-/* --- processes ---------------------------------------------------------------------------------------------------------- */
+/* --- processes --- */
 
 /* alloc_pid(): the next one; after many processes those come again that nobody has any more. */
 static int new_pid(void)
@@ -90,7 +90,7 @@ struct proc *k_proc(int pid)
 	return p && p->state != PROC_GONE ? p : NULL;
 }
 
-/* --- signals ------------------------------------------------------------------------------------------------------------ */
+/* --- signals --- */
 
 static bool does_nothing(int number)
 {
@@ -166,7 +166,7 @@ void k_signal(struct proc *p, int number, int code, const struct proc *sender)
 	deliver(p);
 }
 
-/* --- the end ------------------------------------------------------------------------------------------------------------ */
+/* --- the end --- */
 
 /* Orphans are the child of process 1, which reaps them at once, or in a world in which me-only is that has to. */
 static void give_children_away(const struct proc *p)

@@ -1,4 +1,4 @@
-/* AF_UNIX sockets of the type SOCK_SEQPACKET with abstract names, as in net/unix/af_unix.c and net/core/scm.c. */
+/* AF_UNIX sockets of the type SOCK_SEQPACKET with abstract names, as in net/unix/af_unix.c. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,9 +8,7 @@
 #include "hooks.h"
 #include "pool.h"
 #include "schedule.h"
-
-/* So many small messages can wait unread: each charges 768 bytes to a buffer of 212992 (net.core.wmem_default). */
-#define MOST_UNREAD 278
+#include "sockets.h"
 
 POOL(sock, 16384, sizeof(struct sock))
 POOL(message, 8192, offsetof(struct message, data))
@@ -21,7 +19,7 @@ void k_sockets_reset(void)
 	pool_reset_message();
 }
 
-/* --- names -------------------------------------------------------------------------------------------------------------- */
+/* --- names --- */
 
 void k_address(struct address *address, const void *sockaddr, int length)
 {
@@ -80,7 +78,7 @@ static void unbind_name(struct sock *sock)
 }
 
 /* unix_autobind(): a socket that passes credentials gets a name of its own when it connects or sends. */
-static void autobind(struct sock *sock)
+void sock_autobind(struct sock *sock)
 {
 	if (!sock->passcred || sock->address.length)
 		return;
@@ -88,7 +86,7 @@ static void autobind(struct sock *sock)
 	bind_name(sock);
 }
 
-/* --- sockets and messages ----------------------------------------------------------------------------------------------- */
+/* --- sockets and messages --- */
 
 static struct sock *sock_new(void)
 {
@@ -110,7 +108,12 @@ static void sock_put(struct sock *sock)
 	pool_give_sock(sock);
 }
 
-static struct message *dequeue(struct sock *sock)
+struct message *sock_message(void)
+{
+	return pool_take_message();
+}
+
+struct message *sock_dequeue(struct sock *sock)
 {
 	struct message *message = sock->head;
 
@@ -123,7 +126,7 @@ static struct message *dequeue(struct sock *sock)
 	return message;
 }
 
-static void enqueue(struct sock *sock, struct message *message)
+void sock_enqueue(struct sock *sock, struct message *message)
 {
 	message->next = NULL;
 	if (sock->tail)
@@ -135,7 +138,7 @@ static void enqueue(struct sock *sock, struct message *message)
 }
 
 /* The files in it that nobody has received are closed. */
-static void message_free(struct message *message)
+void sock_message_free(struct message *message)
 {
 	if (message->from) {
 		message->from->unread--;
@@ -151,12 +154,12 @@ static void drain(struct sock *sock, bool listened)
 {
 	struct message *message;
 
-	while ((message = dequeue(sock))) {
+	while ((message = sock_dequeue(sock))) {
 		if (listened) {
 			k_sock_release(message->connection, true);
 			pool_give_message(message);
 		} else {
-			message_free(message);
+			sock_message_free(message);
 		}
 	}
 }
@@ -197,7 +200,7 @@ static int sock_fd(struct sock *sock, bool cloexec)
 	return k_install_new(file, cloexec);
 }
 
-static int sock_of(int fd, struct sock **sock)
+int sock_of(int fd, struct sock **sock)
 {
 	struct file *file = k_file(fd);
 
@@ -216,7 +219,7 @@ static void set_peer(struct sock *sock, struct proc *p, uid_t uid)
 }
 
 /* sk->sk_err: what happened is told once, to the next who asks. */
-static int take_error(struct sock *sock)
+int sock_take_error(struct sock *sock)
 {
 	int error = sock->error;
 
@@ -224,7 +227,7 @@ static int take_error(struct sock *sock)
 	return -error;
 }
 
-/* --- the calls ---------------------------------------------------------------------------------------------------------- */
+/* --- the calls --- */
 
 int k_socket(bool cloexec)
 {
@@ -274,7 +277,7 @@ int k_connect(int fd, const struct address *address)
 
 	if (r)
 		return r;
-	autobind(sock);
+	sock_autobind(sock);
 	other = find_name(address);
 	if (!other || other->state != SOCK_LISTENS || (other->shut & SHUT_RECEIVE))
 		return -ECONNREFUSED;
@@ -293,7 +296,7 @@ int k_connect(int fd, const struct address *address)
 	set_peer(sock, other->peer_proc, other->peer_uid);
 	message = pool_take_message();
 	message->connection = new;
-	enqueue(other, message);
+	sock_enqueue(other, message);
 	on_connected(me(), address);
 	return 0;
 }
@@ -320,7 +323,7 @@ int k_accept(int fd)
 		return -EINVAL;
 	sock->looked_by = me();
 	sock->looked_at = me()->calls;
-	message = dequeue(sock);
+	message = sock_dequeue(sock);
 	if (!message)
 		return -EAGAIN;
 	new = message->connection;
@@ -364,169 +367,4 @@ int k_peerpidfd(const struct sock *sock)
 	file = k_file_new(FILE_PIDFD);
 	file->proc = sock->peer_proc;
 	return k_install_new(file, true);
-}
-
-/* --- sending ------------------------------------------------------------------------------------------------------------ */
-
-/* scm_fp_copy() */
-static int attach_files(struct message *message, const struct msghdr *msg)
-{
-	struct msghdr *header = (struct msghdr *)(uintptr_t)msg;
-
-	for (struct cmsghdr *c = msg->msg_controllen ? CMSG_FIRSTHDR(msg) : NULL; c; c = CMSG_NXTHDR(header, c))
-		for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
-			struct file *file = k_file(((int *)(void *)CMSG_DATA(c))[i]);
-
-			if (!file)
-				return -EBADF;
-			file->refs++;
-			message->files[message->files_count++] = file;
-		}
-	return 0;
-}
-
-static void attach_data(struct message *message, const struct msghdr *msg)
-{
-	for (size_t i = 0; i < msg->msg_iovlen; i++) {
-		size_t length = msg->msg_iov[i].iov_len;
-
-		if ((size_t)message->length + length > sizeof message->data)
-			abort();
-		memcpy(message->data + message->length, msg->msg_iov[i].iov_base, length);
-		message->length += (int)length;
-	}
-}
-
-/* unix_dgram_sendmsg(), by way of unix_seqpacket_sendmsg(). */
-ssize_t k_sendmsg(int fd, const struct msghdr *msg)
-{
-	struct sock *sock, *other;
-	struct message *message;
-	int r = sock_of(fd, &sock);
-
-	if (r || (r = take_error(sock)))
-		return r;
-	if (sock->state != SOCK_CONNECTED)
-		return -ENOTCONN;
-	other = sock->peer;
-	message = pool_take_message();
-	r = attach_files(message, msg);
-	if (r == 0) {
-		autobind(sock);
-		r = (sock->shut & SHUT_SEND) || other->dead || (other->shut & SHUT_RECEIVE) ? -EPIPE : sock->unread >= MOST_UNREAD ? -EAGAIN : 0;
-	}
-	if (r) {
-		message_free(message);
-		return r;
-	}
-	attach_data(message, msg);
-	/* maybe_add_creds(): before 6.16 also if nobody has accepted the other end yet. */
-	message->has_cred = sock->passcred || other->passcred || (K.passcred_at_accept && other->accepted && !other->has_socket);
-	message->cred_proc = me();
-	message->cred_uid = me()->uid;
-	message->from = sock;
-	sock->refs++;
-	sock->unread++;
-	enqueue(other, message);
-	return message->length;
-}
-
-/* --- receiving ---------------------------------------------------------------------------------------------------------- */
-
-/* put_cmsg(): what does not fit is cut. Returns how much of the space is used. */
-static size_t put_control(struct msghdr *msg, size_t used, int type, const void *data, size_t size)
-{
-	struct cmsghdr header = { .cmsg_level = SOL_SOCKET, .cmsg_type = type, .cmsg_len = CMSG_LEN(size) };
-	size_t space = msg->msg_controllen - used;
-
-	if (space < header.cmsg_len)
-		msg->msg_flags |= MSG_CTRUNC;
-	if (space < sizeof header)
-		return used;
-	if (space < header.cmsg_len)
-		header.cmsg_len = space;
-	memcpy((char *)msg->msg_control + used, &header, sizeof header);
-	memcpy((char *)msg->msg_control + used + CMSG_LEN(0), data, header.cmsg_len - sizeof header);
-	return used + (space < CMSG_SPACE(size) ? space : CMSG_SPACE(size));
-}
-
-/* scm_detach_fds(): as many as there is room for, in the buffer and in the table. */
-static size_t put_files(struct msghdr *msg, size_t used, struct message *message, bool cloexec)
-{
-	int fds[MOST_PASSED], n = 0, most = 0;
-
-	if (msg->msg_controllen - used >= CMSG_LEN(0))
-		most = (int)((msg->msg_controllen - used - CMSG_LEN(0)) / sizeof(int));
-	while (n < message->files_count && n < most) {
-		fds[n] = k_install(message->files[n], 0, cloexec);
-		if (fds[n] < 0)
-			break;
-		message->files[n++]->refs++;
-	}
-	if (n > 0)
-		used = put_control(msg, used, SCM_RIGHTS, fds, (size_t)n * sizeof(int));
-	if (n < message->files_count)
-		msg->msg_flags |= MSG_CTRUNC;
-	return used;
-}
-
-static void receive_control(const struct sock *sock, struct msghdr *msg, struct message *message, bool cloexec)
-{
-	size_t used = 0;
-
-	if (!msg->msg_control) {
-		if (sock->passcred || message->files_count)
-			msg->msg_flags |= MSG_CTRUNC;
-	} else {
-		if (sock->passcred) {
-			struct ucred cred = { message->has_cred ? message->cred_proc->pid : 0, message->has_cred ? message->cred_uid : 65534, 0 };
-
-			used = put_control(msg, used, SCM_CREDENTIALS, &cred, sizeof cred);
-		}
-		if (message->files_count)
-			used = put_files(msg, used, message, cloexec);
-	}
-	msg->msg_controllen = used;
-}
-
-/* Returns how many bytes there was room for. */
-static ssize_t receive_data(struct msghdr *msg, const struct message *message)
-{
-	size_t done = 0, length = (size_t)message->length;
-
-	for (size_t i = 0; i < msg->msg_iovlen && done < length; i++) {
-		size_t part = length - done < msg->msg_iov[i].iov_len ? length - done : msg->msg_iov[i].iov_len;
-
-		memcpy(msg->msg_iov[i].iov_base, message->data + done, part);
-		done += part;
-	}
-	if (done < length)
-		msg->msg_flags |= MSG_TRUNC;
-	return (ssize_t)done;
-}
-
-/* __unix_dgram_recvmsg(): an error comes before what was sent, and the end after it. */
-ssize_t k_recvmsg(int fd, struct msghdr *msg, bool cloexec)
-{
-	struct message *message;
-	struct sock *sock;
-	ssize_t n;
-	int r = sock_of(fd, &sock);
-
-	if (r)
-		return r;
-	if (sock->state != SOCK_CONNECTED)
-		return -ENOTCONN;
-	if ((r = take_error(sock)))
-		return r;
-	message = dequeue(sock);
-	if (!message) {
-		msg->msg_controllen = 0;
-		return sock->shut & SHUT_RECEIVE ? 0 : -EAGAIN;
-	}
-	msg->msg_flags = 0;
-	n = receive_data(msg, message);
-	receive_control(sock, msg, message, cloexec);
-	message_free(message);
-	return n;
 }

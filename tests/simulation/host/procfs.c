@@ -53,7 +53,7 @@ void k_text_put(struct text *text)
 	pool_give_text(text);
 }
 
-/* --- names -------------------------------------------------------------------------------------------------------------- */
+/* --- names --- */
 
 static const struct { const char *name; enum subject subject; } names[] = {
 	{ "stat", SUBJECT_STAT }, { "comm", SUBJECT_COMM }, { "cmdline", SUBJECT_COMMAND_LINE }, { "environ", SUBJECT_ENVIRONMENT }, { "fd", SUBJECT_FDS },
@@ -180,7 +180,7 @@ int __wrap_stat(const char *path, void *status)
 	return (int)result(-ENOENT);
 }
 
-/* --- links -------------------------------------------------------------------------------------------------------------- */
+/* --- links --- */
 
 static ssize_t put_link(char *out, size_t n, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
@@ -284,7 +284,7 @@ long procfs_statx(int folder, const char *path, void *status)
 	return 0;
 }
 
-/* --- texts -------------------------------------------------------------------------------------------------------------- */
+/* --- texts --- */
 
 /* fs/proc/array.c: a parent in vfork() is in uninterruptible sleep, and so is whoever is inside another call; neither looks stopped. */
 static char state_of(const struct proc *p)
@@ -378,7 +378,7 @@ ssize_t procfs_read(struct file *file, void *data, size_t n)
 	return (ssize_t)n;
 }
 
-/* --- directories -------------------------------------------------------------------------------------------------------- */
+/* --- directories --- */
 
 struct entry {
 	uint64_t inode;

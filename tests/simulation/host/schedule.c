@@ -51,7 +51,7 @@ void schedule_reset(void)
 	schedule.woken = NULL;
 }
 
-/* --- tasks -------------------------------------------------------------------------------------------------------------- */
+/* --- tasks --- */
 
 static void begin(void)
 {
@@ -121,7 +121,7 @@ static void switch_to(struct task *next)
 	errno = current->saved_errno;
 }
 
-/* --- time --------------------------------------------------------------------------------------------------------------- */
+/* --- time --- */
 
 /* Moves time to what is due next. Returns whether anything is. */
 static bool jump_to_next(void)
@@ -159,7 +159,7 @@ static void tick(void)
 		current->priority = --schedule.changes;
 }
 
-/* --- the choice --------------------------------------------------------------------------------------------------------- */
+/* --- the choice --- */
 
 static bool can_run(struct task *task)
 {
@@ -292,7 +292,7 @@ static struct task *next_task(void)
 	return &outside;
 }
 
-/* --- where others may run ----------------------------------------------------------------------------------------------- */
+/* --- where others may run --- */
 
 void point(bool in_kernel)
 {

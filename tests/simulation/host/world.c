@@ -63,7 +63,7 @@ const struct kind *kind_find(const char *name)
 	return kind->name ? kind : NULL;
 }
 
-/* --- a call ------------------------------------------------------------------------------------------------------------- */
+/* --- a call --- */
 
 static void add(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -245,7 +245,7 @@ static void draw_run(int slots, bool quick, int limit)
 	world_call(run, limit);
 }
 
-/* --- a world ------------------------------------------------------------------------------------------------------------ */
+/* --- a world --- */
 
 /* What differs between versions and settings of Linux. */
 static void draw_kernel(void)
