@@ -12,7 +12,7 @@
 
 #define MOST_JOBS 64
 #define MOST_RULES 64
-#define SHOWN 3		/* so many of each rule are printed */
+#define SHOWN 3 /* so many of each rule are printed */
 
 /* What is seen of each rule, in each kind of world. */
 struct rule {
@@ -23,7 +23,7 @@ struct rule {
 
 /* What a job tells, in memory that all share: also of a job that crashed. */
 struct tally {
-	uint64_t seed;		/* of the run that is going on */
+	uint64_t seed; /* of the run that is going on */
 	long runs, violations;
 	uint64_t hash;
 	struct rule rules[MOST_RULES];
@@ -104,7 +104,8 @@ bool driver_parse(const struct simulation *simulation, char **argv, struct drive
 
 /* --- one job --- */
 
-static const char *kind_of(const struct simulation *simulation, const struct driver_options *options, uint64_t seed)
+static const char *kind_of(const struct simulation *simulation,
+			   const struct driver_options *options, uint64_t seed)
 {
 	return options->kind ? options->kind : simulation->kinds[seed % simulation->common_kinds];
 }
@@ -116,7 +117,8 @@ static long count(struct tally *tally, const char *kind, const char *what)
 	int i = 0;
 
 	snprintf(name, sizeof name, "%s: %.*s", kind, (int)strcspn(what, ":"), what);
-	while (i < MOST_RULES - 1 && tally->rules[i].count && strcmp(tally->rules[i].name, name) != 0)
+	while (i < MOST_RULES - 1 && tally->rules[i].count &&
+	       strcmp(tally->rules[i].name, name) != 0)
 		i++;
 	strcpy(tally->rules[i].name, name);
 	tally->rules[i].is_limit = !strncmp(what, "limit ", 6);
@@ -124,14 +126,17 @@ static long count(struct tally *tally, const char *kind, const char *what)
 	return ++tally->rules[i].count;
 }
 
-static void show(const struct simulation *simulation, const char *kind, uint64_t seed, const char *what)
+static void show(const struct simulation *simulation, const char *kind, uint64_t seed,
+		 const char *what)
 {
-	printf("%s: %s\n    scripts/simulate %s --kind %s --seed %llu --trace\n", strncmp(what, "limit ", 6) ? "VIOLATION" : "documented",
-	       what, simulation->name, kind, (unsigned long long)seed);
+	printf("%s: %s\n    scripts/simulate %s --kind %s --seed %llu --trace\n",
+	       strncmp(what, "limit ", 6) ? "VIOLATION" : "documented", what, simulation->name,
+	       kind, (unsigned long long)seed);
 	fflush(stdout);
 }
 
-static void one_run(const struct simulation *simulation, const struct driver_options *options, uint64_t seed, struct tally *tally)
+static void one_run(const struct simulation *simulation, const struct driver_options *options,
+		    uint64_t seed, struct tally *tally)
 {
 	const char *kind = kind_of(simulation, options, seed), *what;
 
@@ -149,7 +154,8 @@ static void one_run(const struct simulation *simulation, const struct driver_opt
 }
 
 /* The seeds of job JOB: each of them in turn has one. */
-static void work(const struct simulation *simulation, const struct driver_options *options, int job, double until, struct tally *tallies)
+static void work(const struct simulation *simulation, const struct driver_options *options, int job,
+		 double until, struct tally *tallies)
 {
 	struct tally *tally = &tallies[job];
 
@@ -166,7 +172,8 @@ static void work(const struct simulation *simulation, const struct driver_option
 /* --- all jobs --- */
 
 /* Waits for the jobs. One that crashed has found something, too. */
-static void collect(const struct simulation *simulation, const struct driver_options *options, const pid_t *jobs, struct tally *tallies)
+static void collect(const struct simulation *simulation, const struct driver_options *options,
+		    const pid_t *jobs, struct tally *tallies)
 {
 	for (int i = 0; i < options->jobs; i++) {
 		char text[64];
@@ -175,9 +182,11 @@ static void collect(const struct simulation *simulation, const struct driver_opt
 		/* Not waitpid(), nor _exit() below: those of the host simulator are simulated. */
 		if (wait4(jobs[i], &status, 0, NULL) < 0 || status == 0)
 			continue;
-		snprintf(text, sizeof text, "CRASH: the simulator has ended with status %#x", (unsigned)status);
+		snprintf(text, sizeof text, "CRASH: the simulator has ended with status %#x",
+			 (unsigned)status);
 		count(&tallies[i], kind_of(simulation, options, tallies[i].seed), text);
-		show(simulation, kind_of(simulation, options, tallies[i].seed), tallies[i].seed, text);
+		show(simulation, kind_of(simulation, options, tallies[i].seed), tallies[i].seed,
+		     text);
 		tallies[i].runs++;
 	}
 }
@@ -191,7 +200,8 @@ static void print_rules(const struct driver_options *options, const struct tally
 			struct rule rule = tallies[i].rules[r];
 			int to = 0;
 
-			while (rule.count && to < MOST_RULES - 1 && all.rules[to].count && strcmp(all.rules[to].name, rule.name) != 0)
+			while (rule.count && to < MOST_RULES - 1 && all.rules[to].count &&
+			       strcmp(all.rules[to].name, rule.name) != 0)
 				to++;
 			if (!rule.count)
 				continue;
@@ -210,7 +220,9 @@ int driver_report(long runs, long violations)
 
 int driver_run(const struct simulation *simulation, const struct driver_options *options)
 {
-	struct tally *tallies = mmap(NULL, MOST_JOBS * sizeof *tallies, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), sum = { 0 };
+	struct tally *tallies = mmap(NULL, MOST_JOBS * sizeof *tallies, PROT_READ | PROT_WRITE,
+				     MAP_SHARED | MAP_ANONYMOUS, -1, 0),
+		     sum = { 0 };
 	double began = seconds(), until = began + options->seconds, took;
 	pid_t jobs[MOST_JOBS];
 

@@ -1,5 +1,6 @@
 /*
- * The command line of a simulator, and the report on its runs. The last line of each is "N runs, M violations".
+ * The command line of a simulator, and the report on its runs. The last line of each is "N runs, M
+ * violations".
  *
  *   --runs N       at most so many runs
  *   --seconds N    for at most so long
@@ -18,17 +19,20 @@
 #include <stdint.h>
 
 struct simulation {
-	const char *name;		/* as scripts/simulate knows it: "host" */
-	const char *const *kinds;	/* NULL after the last */
-	unsigned common_kinds;		/* so many of these are run without --kind; the others only if they are named */
+	const char *name;	  /* as scripts/simulate knows it: "host" */
+	const char *const *kinds; /* NULL after the last */
+	unsigned common_kinds; /* so many of these are run without --kind; the others only if they
+				  are named */
 
 	/*
-	 * One run. All that happens in it follows from KIND and SEED. Returns NULL, or what went wrong: the word before its first colon
-	 * is the rule. A text that begins with "limit " is a documented limit, which is counted, and no violation.
+	 * One run. All that happens in it follows from KIND and SEED. Returns NULL, or what went
+	 * wrong: the word before its first colon is the rule. A text that begins with "limit " is a
+	 * documented limit, which is counted, and no violation.
 	 */
 	const char *(*run)(const char *kind, uint64_t seed);
 
-	/* An option of this simulator alone, VALUE is the next argument or NULL. Returns how many of the two were used, 0: not known. */
+	/* An option of this simulator alone, VALUE is the next argument or NULL. Returns how many
+	 * of the two were used, 0: not known. */
 	int (*option)(const char *name, const char *value);
 };
 

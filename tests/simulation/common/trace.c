@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HASH_START 0xcbf29ce484222325ULL	/* FNV-1a */
+#define HASH_START 0xcbf29ce484222325ULL /* FNV-1a */
 #define HASH_PRIME 0x100000001b3ULL
 
 enum trace_mode trace_mode;
@@ -17,7 +17,8 @@ void trace_line(int64_t now, const char *who, const char *format, ...)
 
 	if (trace_mode == TRACE_OFF)
 		return;
-	snprintf(text, sizeof text, "%4lld.%06lld %-8s ", (long long)(now / 1000000000), (long long)(now / 1000 % 1000000), who);
+	snprintf(text, sizeof text, "%4lld.%06lld %-8s ", (long long)(now / 1000000000),
+		 (long long)(now / 1000 % 1000000), who);
 	va_start(list, format);
 	vsnprintf(text + strlen(text), sizeof text - strlen(text), format, list);
 	va_end(list);

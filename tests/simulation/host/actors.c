@@ -87,7 +87,8 @@ void inner_call(struct run *run)
 /* The name under which P runs, as its environment tells. */
 void command_is_executed(struct proc *p, char *const environment[])
 {
-	static const char lock[] = "ME_ONLY_LOCK=", slot[] = "ME_ONLY_SLOT=", prefix[] = "\0me-only:";
+	static const char lock[] = "ME_ONLY_LOCK=", slot[] = "ME_ONLY_SLOT=",
+			  prefix[] = "\0me-only:";
 	const char *name = "", *number = "0";
 	char *out = p->lock.path;
 

@@ -1,4 +1,5 @@
-/* Those who ask who holds the lock, by the program's own functions, as --who does; and whether what they are told is true. */
+/* Those who ask who holds the lock, by the program's own functions, as --who does; and whether what
+ * they are told is true. */
 #include <string.h>
 #include <sys/file.h>
 
@@ -22,7 +23,8 @@ static const struct proc *running_command(void)
 	return n == 1 ? found : NULL;
 }
 
-/* Whether PID is, or was, a process of a call that has had the lock, or of a stranger who may have. */
+/* Whether PID is, or was, a process of a call that has had the lock, or of a stranger who may have.
+ */
 static bool may_be_holder(int pid)
 {
 	for_each_proc(p) {
@@ -30,7 +32,8 @@ static bool may_be_holder(int pid)
 
 		if (p->pid != pid)
 			continue;
-		if (run ? run->got || (run->outer && run->outer->got) : W.strangers || W.kind->scene)
+		if (run ? run->got || (run->outer && run->outer->got)
+			: W.strangers || W.kind->scene)
 			return true;
 	}
 	return false;
@@ -43,10 +46,13 @@ static void check_answer(const struct holder *holder, const struct proc *before)
 	if (holder->pid && !may_be_holder(holder->pid))
 		fail("WHO: pid %d is said to hold the lock, and never did", holder->pid);
 	/* It was there all the time. If its me-only was killed meanwhile, that one may be named. */
-	else if (before && before == after && holder->pid && holder->pid != before->pid && !before->run->faulted)
-		fail("WHO: pid %d is said to hold the lock, while %s, pid %d, ran under it", holder->pid, before->name, before->pid);
+	else if (before && before == after && holder->pid && holder->pid != before->pid &&
+		 !before->run->faulted)
+		fail("WHO: pid %d is said to hold the lock, while %s, pid %d, ran under it",
+		     holder->pid, before->name, before->pid);
 	else if (before && before == after && !holder->pid && !K.no_diag)
-		fail("WHO: the holder is said to be hidden (%s) while %s ran", holder->hidden, before->name);
+		fail("WHO: the holder is said to be hidden (%s) while %s ran", holder->hidden,
+		     before->name);
 }
 
 static void ask(void)
@@ -60,7 +66,8 @@ static void ask(void)
 	if (lock_open(&lock, W.kind->file ? file : names, &error))
 		return;
 	lock.engine->find_holder(&lock, &holder, true);
-	TRACE("who: pid %d%s%s", holder.pid, holder.hidden && !holder.pid ? ", hidden: " : "", holder.hidden && !holder.pid ? holder.hidden : "");
+	TRACE("who: pid %d%s%s", holder.pid, holder.hidden && !holder.pid ? ", hidden: " : "",
+	      holder.hidden && !holder.pid ? holder.hidden : "");
 	check_answer(&holder, before);
 }
 
@@ -95,6 +102,7 @@ void on_said(const struct proc *p, const char *text, size_t length)
 		for (at = at ? at + strlen(words[i]) : ""; *at >= '0' && *at <= '9'; at++)
 			pid = pid * 10 + (*at - '0');
 		if (pid && !may_be_holder(pid))
-			fail("WHO: %s says that pid %d holds the lock, which never did", p->name, pid);
+			fail("WHO: %s says that pid %d holds the lock, which never did", p->name,
+			     pid);
 	}
 }

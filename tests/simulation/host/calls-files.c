@@ -56,7 +56,8 @@ const char *show_result(long r)
 
 bool is_refused(const char *what)
 {
-	if (!W.inject || !schedule.running || me()->role == ROLE_COMMAND || (int)rnd(1000) >= W.inject)
+	if (!W.inject || !schedule.running || me()->role == ROLE_COMMAND ||
+	    (int)rnd(1000) >= W.inject)
 		return false;
 	TRACE("%s is made to fail", what);
 	return true;
@@ -64,7 +65,8 @@ bool is_refused(const char *what)
 
 void not_simulated(const char *call, long number)
 {
-	fprintf(stderr, "%s(%ld) is not simulated: add it to tests/simulation/host\n", call, number);
+	fprintf(stderr, "%s(%ld) is not simulated: add it to tests/simulation/host\n", call,
+		number);
 	abort();
 }
 
@@ -87,9 +89,10 @@ static bool is_ready(struct task *task)
 	struct task *kept = current;
 	bool ready = false;
 
-	current = task;		/* a signalfd looks at whoever asks */
+	current = task; /* a signalfd looks at whoever asks */
 	for (int i = 0; i < task->polled_count && !ready; i++)
-		ready = k_poll(task->polled[i].file) & ((unsigned)task->polled[i].events | POLLERR | POLLHUP);
+		ready = k_poll(task->polled[i].file) &
+			((unsigned)task->polled[i].events | POLLERR | POLLHUP);
 	current = kept;
 	return ready;
 }
@@ -106,7 +109,8 @@ static int poll_once(struct pollfd *fds, nfds_t n)
 			file->sock->looked_at = me()->calls;
 		}
 		if (file)
-			fds[i].revents = (short)(k_poll(file) & ((unsigned)fds[i].events | POLLERR | POLLHUP));
+			fds[i].revents = (short)(k_poll(file) &
+						 ((unsigned)fds[i].events | POLLERR | POLLHUP));
 		else
 			fds[i].revents = fds[i].fd < 0 ? 0 : POLLNVAL;
 		ready += fds[i].revents != 0;
@@ -147,8 +151,11 @@ static void show_poll(const struct pollfd *fds, nfds_t n, int r)
 
 	for (nfds_t i = 0; i < n && n < 100; i++)
 		if (fds[i].fd >= 0 && strlen(text) < 220)
-			sprintf(text + strlen(text), " %d%s%s%s%s", fds[i].fd, fds[i].revents & POLLIN ? " IN" : "",
-				fds[i].revents & POLLHUP ? " HUP" : "", fds[i].revents & POLLERR ? " ERR" : "", fds[i].revents & POLLNVAL ? " NVAL" : "");
+			sprintf(text + strlen(text), " %d%s%s%s%s", fds[i].fd,
+				fds[i].revents & POLLIN ? " IN" : "",
+				fds[i].revents & POLLHUP ? " HUP" : "",
+				fds[i].revents & POLLERR ? " ERR" : "",
+				fds[i].revents & POLLNVAL ? " NVAL" : "");
 	TRACE("poll(%s ) = %d", text, r);
 }
 
@@ -186,7 +193,10 @@ int __wrap_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event)
 	int r;
 
 	enter();
-	r = add && is_refused("epoll_ctl") ? -ENOSPC : k_epoll_change(epoll_fd, add, fd, add ? event->events : 0, add ? event->data.u64 : 0);
+	r = add && is_refused("epoll_ctl")
+		    ? -ENOSPC
+		    : k_epoll_change(epoll_fd, add, fd, add ? event->events : 0,
+				     add ? event->data.u64 : 0);
 	TRACE("epoll_ctl(%s, %d) = %s", add ? "ADD" : "DEL", fd, show_result(r));
 	return (int)result(r);
 }
@@ -206,7 +216,8 @@ int __wrap_epoll_wait(int epoll_fd, struct epoll_event *events, int most, int ti
 	epoll = file->epoll;
 	for (int i = 0; i < epoll->count && n < most; i++) {
 		int at = (epoll->start + i) % epoll->count;
-		unsigned mask = k_poll(epoll->item[at].file) & (epoll->item[at].events | POLLERR | POLLHUP);
+		unsigned mask =
+			k_poll(epoll->item[at].file) & (epoll->item[at].events | POLLERR | POLLHUP);
 
 		if (!mask)
 			continue;
@@ -273,14 +284,10 @@ ssize_t __wrap_read(int fd, void *data, size_t n)
 	if (!file)
 		return result(-EBADF);
 	switch (file->kind) {
-	case FILE_SIGNALS:
-		return result(read_signal(data));
-	case FILE_PIPE:
-		return read_pipe(file);
-	case FILE_TEXT:
-		return result(procfs_read(file, data, n));
-	default:
-		return 0;
+	case FILE_SIGNALS: return result(read_signal(data));
+	case FILE_PIPE: return read_pipe(file);
+	case FILE_TEXT: return result(procfs_read(file, data, n));
+	default: return 0;
 	}
 }
 
@@ -318,7 +325,8 @@ int __wrap_eventfd(unsigned value, int flags)
 {
 	(void)value, (void)flags;
 	me()->calls++;
-	return (int)result(is_refused("eventfd") ? -EMFILE : k_install_new(k_file_new(FILE_EVENT), true));
+	return (int)result(is_refused("eventfd") ? -EMFILE
+						 : k_install_new(k_file_new(FILE_EVENT), true));
 }
 
 int __wrap_flock(int fd, int operation)
@@ -331,6 +339,10 @@ int __wrap_flock(int fd, int operation)
 	if (!file)
 		return (int)result(-EBADF);
 	r = k_flock(file, operation & ~LOCK_NB, !(operation & LOCK_NB));
-	TRACE("flock(%d, %s%s) = %s", fd, operation & LOCK_UN ? "UN" : operation & LOCK_EX ? "EX" : "SH", operation & LOCK_NB ? " NB" : "", show_result(r));
+	TRACE("flock(%d, %s%s) = %s", fd,
+	      operation & LOCK_UN   ? "UN"
+	      : operation & LOCK_EX ? "EX"
+				    : "SH",
+	      operation & LOCK_NB ? " NB" : "", show_result(r));
 	return (int)result(r);
 }

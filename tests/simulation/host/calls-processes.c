@@ -38,7 +38,8 @@ int __wrap_waitid(int type, id_t id, siginfo_t *info, int options);
 pid_t __wrap_start_process(void (*function)(void *), void *argument);
 int __wrap_execve(const char *path, char *const argv[], char *const envp[]);
 int __wrap_clone(int (*function)(void *), void *stack, int flags, void *argument);
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+			  void *(*function)(void *), void *argument);
 int __wrap_pthread_join(pthread_t thread, void **result);
 long __wrap_syscall(long number, ...);
 
@@ -131,7 +132,8 @@ void __wrap__exit(int status)
 int __wrap_sched_yield(void)
 {
 	enter();
-	current->priority = -(int)(schedule.steps & 0xffffff) - 1000;	/* by priorities: comes last */
+	current->priority =
+		-(int)(schedule.steps & 0xffffff) - 1000; /* by priorities: comes last */
 	point(false);
 	return 0;
 }
@@ -230,7 +232,8 @@ static bool vfork_is_over(struct task *task)
 	return !task->proc->in_vfork;
 }
 
-/* The program's own start_process() calls vfork(): the parent waits until the child has executed a program or ended. */
+/* The program's own start_process() calls vfork(): the parent waits until the child has executed a
+ * program or ended. */
 pid_t __wrap_start_process(void (*function)(void *), void *argument)
 {
 	struct proc *parent = me(), *child;
@@ -262,7 +265,8 @@ static void run_cloned(void *argument)
 	k_exit((r & 255) << 8);
 }
 
-/* As fork: the new process has a copy of the stack. All other memory is not changed by whoever shares it here. */
+/* As fork: the new process has a copy of the stack. All other memory is not changed by whoever
+ * shares it here. */
 int __wrap_clone(int (*function)(void *), void *stack, int flags, void *argument)
 {
 	bool shares_files = flags & CLONE_FILES;
@@ -303,7 +307,8 @@ static void run_thread(void *argument)
 	task_end();
 }
 
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *argument)
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+			  void *(*function)(void *), void *argument)
 {
 	struct task *task;
 
@@ -446,31 +451,21 @@ long __wrap_syscall(long number, ...)
 	va_list list;
 
 	va_start(list, number);
-	a = va_arg(list, long), b = va_arg(list, long), c = va_arg(list, long), d = va_arg(list, long), e = va_arg(list, long);
+	a = va_arg(list, long), b = va_arg(list, long), c = va_arg(list, long),
+	d = va_arg(list, long), e = va_arg(list, long);
 	va_end(list);
 	(void)d;
 	switch (number) {
-	case SYS_clock_gettime:
-		return call_clock_gettime((int64_t *)b);
-	case SYS_fcntl:
-		return result(call_fcntl((int)a, (int)b, (int)c));
-	case SYS_rt_sigprocmask:
-		return call_sigprocmask((const uint64_t *)b, (uint64_t *)c);
-	case SYS_rt_sigaction:
-		return call_sigaction((int)a, (void *const *)b, (void **)c);
-	case SYS_signalfd4:
-		return result(k_install_new(k_file_new(FILE_SIGNALS), true));
-	case SYS_pidfd_open:
-		return result(call_pidfd_open((pid_t)a));
-	case SYS_pidfd_send_signal:
-		return result(call_pidfd_send_signal((int)a, (int)b));
-	case SYS_close_range:
-		return call_close_range((unsigned)a, (unsigned)b);
-	case SYS_statx:
-		return result(procfs_statx((int)a, (const char *)b, (void *)e));
-	case SYS_getdents64:
-		return result(procfs_getdents((int)a, (void *)b, (size_t)c));
-	default:
-		not_simulated("syscall", number);
+	case SYS_clock_gettime: return call_clock_gettime((int64_t *)b);
+	case SYS_fcntl: return result(call_fcntl((int)a, (int)b, (int)c));
+	case SYS_rt_sigprocmask: return call_sigprocmask((const uint64_t *)b, (uint64_t *)c);
+	case SYS_rt_sigaction: return call_sigaction((int)a, (void *const *)b, (void **)c);
+	case SYS_signalfd4: return result(k_install_new(k_file_new(FILE_SIGNALS), true));
+	case SYS_pidfd_open: return result(call_pidfd_open((pid_t)a));
+	case SYS_pidfd_send_signal: return result(call_pidfd_send_signal((int)a, (int)b));
+	case SYS_close_range: return call_close_range((unsigned)a, (unsigned)b);
+	case SYS_statx: return result(procfs_statx((int)a, (const char *)b, (void *)e));
+	case SYS_getdents64: return result(procfs_getdents((int)a, (void *)b, (size_t)c));
+	default: not_simulated("syscall", number);
 	}
 }

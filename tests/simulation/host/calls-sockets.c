@@ -18,7 +18,7 @@
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
 #endif
-#define DIAG_UID 7		/* UNIX_DIAG_UID, since Linux 5.3 */
+#define DIAG_UID 7 /* UNIX_DIAG_UID, since Linux 5.3 */
 
 int __wrap_socket(int domain, int type, int protocol);
 int __wrap_bind(int fd, const struct sockaddr *address, socklen_t length);
@@ -43,7 +43,8 @@ int __wrap_socket(int domain, int type, int protocol)
 	(void)protocol;
 	if (domain == AF_NETLINK) {
 		enter();
-		return (int)result(K.no_diag ? -EPROTONOSUPPORT : k_install_new(k_file_new(FILE_TABLE), true));
+		return (int)result(K.no_diag ? -EPROTONOSUPPORT
+					     : k_install_new(k_file_new(FILE_TABLE), true));
 	}
 	/* Nobody can tell when exactly a socket was made: no others run here. */
 	me()->calls++;
@@ -103,7 +104,10 @@ int __wrap_connect(int fd, const struct sockaddr *address, socklen_t length)
 
 	enter();
 	k_address(&name, address, (int)length);
-	r = connect_in_time(fd, &name, file && file->kind == FILE_SOCKET && file->sock->send_timeout ? K.now + file->sock->send_timeout : 0);
+	r = connect_in_time(fd, &name,
+			    file && file->kind == FILE_SOCKET && file->sock->send_timeout
+				    ? K.now + file->sock->send_timeout
+				    : 0);
 	TRACE("connect(%d, %s) = %s", fd, k_show(&name), show_result(r));
 	return (int)result(r);
 }
@@ -115,7 +119,8 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *length, int flag
 	(void)address, (void)length, (void)flags;
 	enter();
 	r = is_refused("accept") ? rnd(2) ? -EMFILE : -ENOMEM : k_accept(fd);
-	TRACE("accept(%d) = %s%s%s", fd, show_result(r), r >= 0 ? ", of " : "", r >= 0 ? k_file(r)->sock->peer_proc->name : "");
+	TRACE("accept(%d) = %s%s%s", fd, show_result(r), r >= 0 ? ", of " : "",
+	      r >= 0 ? k_file(r)->sock->peer_proc->name : "");
 	return (int)result(r);
 }
 
@@ -184,7 +189,8 @@ static char *put_attribute(char *at, unsigned short type, const void *data, size
 	return at + NLA_HDRLEN + NLA_ALIGN(size);
 }
 
-/* net/unix/diag.c: a dump comes in pieces, here of one socket each; others change the table between two of them. */
+/* net/unix/diag.c: a dump comes in pieces, here of one socket each; others change the table between
+ * two of them. */
 static ssize_t dump(struct file *file, char *out)
 {
 	const struct sock *sock = file->cursor < K.bound_count ? K.bound[file->cursor++] : NULL;
@@ -196,7 +202,8 @@ static ssize_t dump(struct file *file, char *out)
 	if (!sock)
 		return (ssize_t)header->nlmsg_len;
 	*message = (struct unix_diag_msg){ .udiag_type = SOCK_SEQPACKET, .udiag_ino = sock->inode };
-	end = put_attribute((char *)(message + 1), UNIX_DIAG_NAME, sock->address.path, (size_t)sock->address.length);
+	end = put_attribute((char *)(message + 1), UNIX_DIAG_NAME, sock->address.path,
+			    (size_t)sock->address.length);
 	end = put_attribute(end, DIAG_UID, &sock->uid, sizeof sock->uid);
 	header->nlmsg_type = SOCK_DIAG_BY_FAMILY;
 	header->nlmsg_len = (unsigned)(end - out);
@@ -221,10 +228,12 @@ ssize_t __wrap_recv(int fd, void *data, size_t n, int flags)
 
 static long get_cred(int fd, const struct sock *sock, void *value)
 {
-	struct ucred cred = { sock->peer_proc ? sock->peer_proc->pid : 0, sock->peer_uid, (gid_t)(sock->peer_proc ? 0 : -1) };
+	struct ucred cred = { sock->peer_proc ? sock->peer_proc->pid : 0, sock->peer_uid,
+			      (gid_t)(sock->peer_proc ? 0 : -1) };
 
 	memcpy(value, &cred, sizeof cred);
-	TRACE("getsockopt(%d, SO_PEERCRED) = %s, uid %u", fd, sock->peer_proc ? sock->peer_proc->name : "nobody", sock->peer_uid);
+	TRACE("getsockopt(%d, SO_PEERCRED) = %s, uid %u", fd,
+	      sock->peer_proc ? sock->peer_proc->name : "nobody", sock->peer_uid);
 	return 0;
 }
 
@@ -250,22 +259,15 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *siz
 	if (!file || file->kind != FILE_SOCKET)
 		return (int)result(file ? -ENOTSOCK : -EBADF);
 	switch (option) {
-	case SO_PEERCRED:
-		return (int)result(get_cred(fd, file->sock, value));
-	case SO_PEERPIDFD:
-		return (int)result(get_pidfd(fd, file->sock, value));
-	case SO_TYPE:
-		*(int *)value = SOCK_SEQPACKET;
-		return 0;
-	case SO_ACCEPTCONN:
-		*(int *)value = file->sock->state == SOCK_LISTENS;
-		return 0;
+	case SO_PEERCRED: return (int)result(get_cred(fd, file->sock, value));
+	case SO_PEERPIDFD: return (int)result(get_pidfd(fd, file->sock, value));
+	case SO_TYPE: *(int *)value = SOCK_SEQPACKET; return 0;
+	case SO_ACCEPTCONN: *(int *)value = file->sock->state == SOCK_LISTENS; return 0;
 	case SO_NETNS_COOKIE:
 		if (!K.no_cookie)
 			*(uint64_t *)value = 1;
 		return (int)result(K.no_cookie ? -ENOPROTOOPT : 0);
-	default:
-		not_simulated("getsockopt", option);
+	default: not_simulated("getsockopt", option);
 	}
 }
 
@@ -282,7 +284,8 @@ int __wrap_setsockopt(int fd, int level, int option, const void *value, socklen_
 	if (option == SO_PASSCRED)
 		file->sock->passcred = *(const int *)value;
 	else
-		file->sock->send_timeout = ((const struct timeval *)value)->tv_sec * 1000000000LL + ((const struct timeval *)value)->tv_usec * 1000LL;
+		file->sock->send_timeout = ((const struct timeval *)value)->tv_sec * 1000000000LL +
+					   ((const struct timeval *)value)->tv_usec * 1000LL;
 	return 0;
 }
 
@@ -294,7 +297,9 @@ int __wrap_getsockname(int fd, struct sockaddr *address, socklen_t *length)
 	if (!file || file->kind != FILE_SOCKET)
 		return (int)result(file ? -ENOTSOCK : -EBADF);
 	address->sa_family = AF_UNIX;
-	memcpy((char *)address + offsetof(struct sockaddr_un, sun_path), file->sock->address.path, (size_t)file->sock->address.length);
-	*length = (socklen_t)offsetof(struct sockaddr_un, sun_path) + (socklen_t)file->sock->address.length;
+	memcpy((char *)address + offsetof(struct sockaddr_un, sun_path), file->sock->address.path,
+	       (size_t)file->sock->address.length);
+	*length = (socklen_t)offsetof(struct sockaddr_un, sun_path) +
+		  (socklen_t)file->sock->address.length;
 	return 0;
 }

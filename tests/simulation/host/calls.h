@@ -1,6 +1,7 @@
 /*
- * The system calls of the project's sources: the linker leads each call of socket() to __wrap_socket() here (ld --wrap). Each is a
- * point at which others may run, and then what the simulated kernel does.
+ * The system calls of the project's sources: the linker leads each call of socket() to
+ * __wrap_socket() here (ld --wrap). Each is a point at which others may run, and then what the
+ * simulated kernel does.
  */
 #ifndef CALLS_H
 #define CALLS_H
@@ -18,7 +19,6 @@ const char *show_result(long r);
 
 /* In worlds in which calls fail for want of descriptors or memory: whether this one does. */
 bool is_refused(const char *what);
-
 
 /* The program has learnt a call that the model does not know. */
 _Noreturn void not_simulated(const char *call, long number);

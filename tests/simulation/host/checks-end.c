@@ -41,7 +41,8 @@ static void check_refusal(const struct run *r)
 	if (r->waits && !r->places && waited < r->limit)
 		fail("STATUS: W%d gave up too early", r->index);
 	if (r->waits && !r->places && !W.kind->wild && !W.stops && waited > r->limit + S)
-		fail("STATUS: W%d gave up %.3f s too late", r->index, (double)(waited - r->limit) / 1e9);
+		fail("STATUS: W%d gave up %.3f s too late", r->index,
+		     (double)(waited - r->limit) / 1e9);
 	/* --queue: whoever is refused has seen one whose command starts afterwards. */
 	for_each_run(other)
 		later |= other != r && other->exec_step > r->start_step;
@@ -64,7 +65,8 @@ static void check_run(const struct run *r)
 	if (r->expected >= 0) {
 		/* If its command was hit meanwhile, it need not be under the lock any more. */
 		if (code != r->expected && !(r->outer && (r->outer->faulted || may_be_struck(r))))
-			fail("STATUS: W%d has ended with %d instead of %d", r->index, code, r->expected);
+			fail("STATUS: W%d has ended with %d instead of %d", r->index, code,
+			     r->expected);
 		return;
 	}
 	if (code == -SIGTERM || code == -SIGKILL || code == 128 + SIGTERM) {
@@ -88,8 +90,9 @@ void world_check_end(void)
 	for_each_run(r)
 		check_run(r);
 	if (K.bound_count || K.files || K.socks)
-		fail("LEFT: at the end %d names are bound (%s), %d files and %d sockets are left", K.bound_count,
-		     K.bound_count ? k_show(&K.bound[0]->address) : "", K.files, K.socks);
+		fail("LEFT: at the end %d names are bound (%s), %d files and %d sockets are left",
+		     K.bound_count, K.bound_count ? k_show(&K.bound[0]->address) : "", K.files,
+		     K.socks);
 	if (!W.kind->wild && !fds_may_be_missing() && !W.strangers && !W.kind->small_backlog)
 		check_order();
 }

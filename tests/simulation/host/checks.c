@@ -1,4 +1,5 @@
-/* What must be true, while a world runs and at its end. tests/simulation/README.md lists the rules. */
+/* What must be true, while a world runs and at its end. tests/simulation/README.md lists the rules.
+ */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +11,8 @@
 /* A look once a second would hide that somebody was not woken up. */
 #define LONGEST_FREE (100 * MS)
 
-/* So many system calls a waiter may make: for each second, for each thing that happened meanwhile, and at all. */
+/* So many system calls a waiter may make: for each second, for each thing that happened meanwhile,
+ * and at all. */
 #define CALLS_A_SECOND 150
 #define CALLS_AN_EVENT 1600
 #define CALLS_AT_ALL 400
@@ -26,7 +28,8 @@ bool name_is(const struct address *address, const char *suffix)
 	int n = (int)strlen(suffix);
 
 	for (int i = 1; i + n + 1 < address->length; i++)
-		if (address->path[i] == 0 && !memcmp(address->path + i + 1, suffix, (size_t)n) && address->path[i + 1 + n] == 0)
+		if (address->path[i] == 0 && !memcmp(address->path + i + 1, suffix, (size_t)n) &&
+		    address->path[i + 1 + n] == 0)
 			return true;
 	return false;
 }
@@ -37,7 +40,8 @@ char name_of_lock(const struct address *address)
 	static const char prefix[] = "\0me-only:";
 	const int n = (int)sizeof prefix - 1;
 
-	if (address->length <= n || memcmp(address->path, prefix, (size_t)n) != 0 || name_is(address, "queue") || name_is(address, "place"))
+	if (address->length <= n || memcmp(address->path, prefix, (size_t)n) != 0 ||
+	    name_is(address, "queue") || name_is(address, "place"))
 		return 0;
 	return address->path[n];
 }
@@ -49,7 +53,9 @@ bool name_is_lock(const struct address *address)
 
 static const struct sock *sock_of(const struct proc *p, int fd)
 {
-	return p->files->file[fd] && p->files->file[fd]->kind == FILE_SOCKET ? p->files->file[fd]->sock : NULL;
+	return p->files->file[fd] && p->files->file[fd]->kind == FILE_SOCKET
+		       ? p->files->file[fd]->sock
+		       : NULL;
 }
 
 bool has_name_of_lock(const struct proc *p)
@@ -74,8 +80,10 @@ void look_at_line(const struct proc *p, bool *has_queue, bool *in_line)
 	for (int fd = 3; fd < p->files->end; fd++) {
 		const struct sock *sock = sock_of(p, fd);
 
-		*has_queue |= sock && sock->state == SOCK_LISTENS && name_is(&sock->address, "queue");
-		*in_line |= sock && sock->state == SOCK_CONNECTED && !sock->shut && sock->peer && name_is(&sock->peer->address, "queue");
+		*has_queue |=
+			sock && sock->state == SOCK_LISTENS && name_is(&sock->address, "queue");
+		*in_line |= sock && sock->state == SOCK_CONNECTED && !sock->shut && sock->peer &&
+			    name_is(&sock->peer->address, "queue");
 	}
 }
 
@@ -120,16 +128,18 @@ static bool has_just_looked(const struct sock *sock)
 }
 
 /*
- * Whoever is in the backlog has to join again: by a kill; or since it came in the instant in which the last of the line left, or while
- * the only one that had the queue was stopped. If whoever closes it is the command that was started, or has not looked just before,
- * the queue was there for too long.
+ * Whoever is in the backlog has to join again: by a kill; or since it came in the instant in which
+ * the last of the line left, or while the only one that had the queue was stopped. If whoever
+ * closes it is the command that was started, or has not looked just before, the queue was there for
+ * too long.
  */
 static void note_lost_queue(const struct sock *sock)
 {
 	if (sock->queued == 0)
 		return;
 	TRACE("the queue is lost, with %d in it", sock->queued);
-	if (me()->killed || (me()->run && me()->run->faulted && me()->run->proc->state != PROC_ALIVE)) {
+	if (me()->killed ||
+	    (me()->run && me()->run->faulted && me()->run->proc->state != PROC_ALIVE)) {
 		W.lost_by_kill += sock->queued;
 		W.lost_at_rest |= W.at_rest && W.kills <= 2 && W.commands == W.commands_at_kill;
 	} else if (me()->role == ROLE_ME_ONLY && (me()->run->faulted || has_just_looked(sock))) {
@@ -139,7 +149,8 @@ static void note_lost_queue(const struct sock *sock)
 
 static bool waits_now(const struct run *r)
 {
-	return r->joins && !r->exec_step && r->waits && r->proc && r->proc->state == PROC_ALIVE && !r->proc->stopped && !r->proc->killed;
+	return r->joins && !r->exec_step && r->waits && r->proc && r->proc->state == PROC_ALIVE &&
+	       !r->proc->stopped && !r->proc->killed;
 }
 
 void on_unbound(const struct sock *sock)
@@ -148,14 +159,17 @@ void on_unbound(const struct sock *sock)
 		note_lost_queue(sock);
 	if (!name_is_lock(&sock->address))
 		return;
-	/* From now on somebody who waits has to get it, soon. A probe of somebody in line does not free it. */
+	/* From now on somebody who waits has to get it, soon. A probe of somebody in line does not
+	 * free it. */
 	if (me()->role != ROLE_ME_ONLY || me()->run->exec_step)
 		for_each_run(r)
 			if (waits_now(r) && r->lock == 'L' && name_of_lock(&sock->address) == 'L')
 				W.free_since = K.now;
 	for_each_proc(p)
-		if (p->in_critical && p->state == PROC_ALIVE && k_same_address(&p->lock, &sock->address))
-			fail("UNLOCKED: %s runs, and its lock %s is free", p->name, k_show(&sock->address));
+		if (p->in_critical && p->state == PROC_ALIVE &&
+		    k_same_address(&p->lock, &sock->address))
+			fail("UNLOCKED: %s runs, and its lock %s is free", p->name,
+			     k_show(&sock->address));
 }
 
 /* --- locks on files --- */
@@ -174,7 +188,8 @@ void on_flock_released(const struct inode *inode)
 	if (k_flock_waiters(inode) > 0)
 		W.free_since = K.now;
 	for_each_proc(p)
-		if (p->in_critical && p->state == PROC_ALIVE && p->inode == inode && !k_flock_held_by(inode, p->run->proc->pid))
+		if (p->in_critical && p->state == PROC_ALIVE && p->inode == inode &&
+		    !k_flock_held_by(inode, p->run->proc->pid))
 			fail("UNLOCKED: %s runs, and its lock on the file is free", p->name);
 }
 
@@ -187,7 +202,8 @@ static const struct file *find_flock(const struct proc *p)
 		for (int fd = 3; fd < owners[i]->files->end; fd++) {
 			const struct file *file = owners[i]->files->file[fd];
 
-			if (file && file->kind == FILE_REGULAR && file->flock && file->flock_pid == p->run->proc->pid)
+			if (file && file->kind == FILE_REGULAR && file->flock &&
+			    file->flock_pid == p->run->proc->pid)
 				return file;
 		}
 	return NULL;
@@ -204,11 +220,14 @@ static void check_alone_on_file(struct proc *p)
 	p->inode = file->inode;
 	p->flock = file->flock;
 	for_each_proc(other)
-		if (other != p && other->in_critical && other->state == PROC_ALIVE && other->inode == p->inode && (p->flock == LOCK_EX || other->flock == LOCK_EX))
-			fail("OVERLAP: %s starts while %s runs, both under the lock on inode %d", p->name, other->name, (int)p->inode->number);
+		if (other != p && other->in_critical && other->state == PROC_ALIVE &&
+		    other->inode == p->inode && (p->flock == LOCK_EX || other->flock == LOCK_EX))
+			fail("OVERLAP: %s starts while %s runs, both under the lock on inode %d",
+			     p->name, other->name, (int)p->inode->number);
 	/* What happens to the file later nobody can notice. */
 	if (!p->inode->linked && p->inode->unlinked_step < p->run->got_step)
-		fail("STALE: %s starts under a lock on a file that had been removed before", p->name);
+		fail("STALE: %s starts under a lock on a file that had been removed before",
+		     p->name);
 }
 
 /* --- commands --- */
@@ -216,11 +235,14 @@ static void check_alone_on_file(struct proc *p)
 static void check_calls(const struct proc *p)
 {
 	const struct run *run = p->run;
-	long calls = p->calls - run->calls_at_join, events = W.commands + W.kills + W.stops + W.runs + (W.strangers ? 20 : 0);
+	long calls = p->calls - run->calls_at_join,
+	     events = W.commands + W.kills + W.stops + W.runs + (W.strangers ? 20 : 0);
 	int64_t waited = K.now - run->started_at;
 
-	if (run->joins > 0 && calls > CALLS_AT_ALL + events * CALLS_AN_EVENT + waited / S * CALLS_A_SECOND)
-		fail("SPIN: %s made %ld calls in %.3f s of waiting", p->name, calls, (double)waited / 1e9);
+	if (run->joins > 0 &&
+	    calls > CALLS_AT_ALL + events * CALLS_AN_EVENT + waited / S * CALLS_A_SECOND)
+		fail("SPIN: %s made %ld calls in %.3f s of waiting", p->name, calls,
+		     (double)waited / 1e9);
 }
 
 static void check_alone(const struct proc *p)
@@ -228,24 +250,30 @@ static void check_alone(const struct proc *p)
 	bool is_bound = false;
 
 	for_each_proc(other)
-		if (other != p && other->in_critical && other->state == PROC_ALIVE && k_same_address(&other->lock, &p->lock))
-			fail("OVERLAP: %s starts while %s runs, both under %s", p->name, other->name, k_show(&p->lock));
+		if (other != p && other->in_critical && other->state == PROC_ALIVE &&
+		    k_same_address(&other->lock, &p->lock))
+			fail("OVERLAP: %s starts while %s runs, both under %s", p->name,
+			     other->name, k_show(&p->lock));
 	for (int i = 0; i < K.bound_count; i++)
 		is_bound |= k_same_address(&K.bound[i]->address, &p->lock);
 	if (!is_bound)
 		fail("UNLOCKED: %s starts, and its lock %s is free", p->name, k_show(&p->lock));
 }
 
-/* Whoever waits without the queue must not come before those who were in line when it came; but where it has no other way. */
+/* Whoever waits without the queue must not come before those who were in line when it came; but
+ * where it has no other way. */
 static void check_overtaking(const struct run *run)
 {
 	const struct kind *kind = W.kind;
 
-	if (run->joins || !run->waits || W.strangers || kind->wild || kind->few_fds || kind->inject || kind->small_backlog)
+	if (run->joins || !run->waits || W.strangers || kind->wild || kind->few_fds ||
+	    kind->inject || kind->small_backlog)
 		return;
 	for_each_run(r)
-		if (waits_now(r) && !r->faulted && r->joined_at < run->started_at && r->uid == run->uid && r->slots == run->slots && r->lock == run->lock)
-			fail("OVERTOOK: W%d never joined the queue, and comes before W%d", run->index, r->index);
+		if (waits_now(r) && !r->faulted && r->joined_at < run->started_at &&
+		    r->uid == run->uid && r->slots == run->slots && r->lock == run->lock)
+			fail("OVERTOOK: W%d never joined the queue, and comes before W%d",
+			     run->index, r->index);
 }
 
 /* Not where something may rightly take that long. */
@@ -253,7 +281,8 @@ static bool may_be_slow(void)
 {
 	const struct kind *kind = W.kind;
 
-	return W.stops || W.strangers || kind->replaces || kind->as_init || kind->wild || kind->few_fds || kind->inject || kind->small_backlog || schedule.jump;
+	return W.stops || W.strangers || kind->replaces || kind->as_init || kind->wild ||
+	       kind->few_fds || kind->inject || kind->small_backlog || schedule.jump;
 }
 
 void on_exec(struct proc *p)
@@ -265,12 +294,16 @@ void on_exec(struct proc *p)
 	else
 		check_alone(p);
 	check_overtaking(run);
-	if (W.free_since && W.kind->file && !W.kind->unlinks && run->waits && run->started_at < W.free_since && K.now - W.free_since > W.slowest)
+	if (W.free_since && W.kind->file && !W.kind->unlinks && run->waits &&
+	    run->started_at < W.free_since && K.now - W.free_since > W.slowest)
 		W.slowest = K.now - W.free_since;
-	if (W.free_since && run->lock == 'L' && run->joins && run->joined_at < W.free_since && K.now - W.free_since > W.slowest)
+	if (W.free_since && run->lock == 'L' && run->joins && run->joined_at < W.free_since &&
+	    K.now - W.free_since > W.slowest)
 		W.slowest = K.now - W.free_since;
-	if (W.slowest > (W.kind->longest_free ? W.kind->longest_free : LONGEST_FREE) && !may_be_slow())
-		fail("SLOW: the lock was free for %.3f s before %s started", (double)W.slowest / 1e9, p->name);
+	if (W.slowest > (W.kind->longest_free ? W.kind->longest_free : LONGEST_FREE) &&
+	    !may_be_slow())
+		fail("SLOW: the lock was free for %.3f s before %s started",
+		     (double)W.slowest / 1e9, p->name);
 	if (run->lock == 'L' || run->lock == 'F')
 		W.free_since = 0;
 	p->in_critical = true;
@@ -293,7 +326,8 @@ void on_exec_done(struct proc *p)
 			what = k_show(&sock_of(p, fd)->address);
 	}
 	if (n != wanted)
-		fail("LEAK: %s has %d descriptors instead of %d, one of %s", p->name, n, wanted, what);
+		fail("LEAK: %s has %d descriptors instead of %d, one of %s", p->name, n, wanted,
+		     what);
 }
 
 void on_end(struct proc *p)
@@ -310,7 +344,8 @@ void on_end(struct proc *p)
 		check_calls(p);
 }
 
-/* A me-only that runs its command has of the line only its lock, and the connections of those who ask. */
+/* A me-only that runs its command has of the line only its lock, and the connections of those who
+ * ask. */
 static bool is_of_holder(const struct sock *sock)
 {
 	return (sock->accepted || sock->is_bound) && name_is_lock(&sock->address);
@@ -330,13 +365,18 @@ void on_sleep(struct proc *p)
 		sockets += sock != NULL;
 		others += p->files->file[fd] && !sock;
 		if (sock && run->forked && !is_of_holder(sock))
-			fail("LEAK: %s runs its command and has a socket of %s", p->name, k_show(&sock->address));
+			fail("LEAK: %s runs its command and has a socket of %s", p->name,
+			     k_show(&sock->address));
 	}
-	/* The candidate, for each slot a connection and a pidfd, the queue, two links before it and two behind, a place. */
-	if (!run->forked && sockets + others > 7 + 2 * run->slots + run->inherited + (run->replaces ? 4 : 0))
-		fail("LEAK: %s waits with %d sockets and %d other descriptors", p->name, sockets, others);
+	/* The candidate, for each slot a connection and a pidfd, the queue, two links before it and
+	 * two behind, a place. */
+	if (!run->forked &&
+	    sockets + others > 7 + 2 * run->slots + run->inherited + (run->replaces ? 4 : 0))
+		fail("LEAK: %s waits with %d sockets and %d other descriptors", p->name, sockets,
+		     others);
 	if (run->forked && others > 6)
-		fail("LEAK: %s runs its command with %d descriptors that are not sockets", p->name, others);
+		fail("LEAK: %s runs its command with %d descriptors that are not sockets", p->name,
+		     others);
 }
 
 /* --- signals --- */
@@ -350,15 +390,20 @@ bool may_be_struck(const struct run *run)
 	return false;
 }
 
-/* --replace: only the holder that was there at the start is signalled, what belongs to it, and no me-only by force. */
+/* --replace: only the holder that was there at the start is signalled, what belongs to it, and no
+ * me-only by force. */
 static void check_strike(struct run *striker, const struct proc *p, int number)
 {
-	const struct run *struck = p->run && p->run->outer ? p->run->outer : p->run;	/* what a command has started belongs to it */
+	const struct run *struck = p->run && p->run->outer
+					   ? p->run->outer
+					   : p->run; /* what a command has started belongs to it */
 
 	if (!struck || !struck->got || struck->lock != striker->lock)
-		fail("STRUCK: W%d has signalled %s, which never held the lock", striker->index, p->name);
+		fail("STRUCK: W%d has signalled %s, which never held the lock", striker->index,
+		     p->name);
 	else if (striker->struck && striker->struck != struck)
-		fail("STRUCK: W%d has signalled %s, of W%d, and before somebody of W%d", striker->index, p->name, struck->index, striker->struck->index);
+		fail("STRUCK: W%d has signalled %s, of W%d, and before somebody of W%d",
+		     striker->index, p->name, struck->index, striker->struck->index);
 	else if (number == SIGKILL && (p->role == ROLE_ME_ONLY || p->role == ROLE_KEEPER))
 		fail("STRUCK: W%d has killed the me-only %s", striker->index, p->name);
 	striker->struck = struck;
@@ -366,7 +411,8 @@ static void check_strike(struct run *striker, const struct proc *p, int number)
 
 void on_signal(const struct proc *p, int number, const struct proc *sender)
 {
-	if ((number != SIGTERM && number != SIGKILL) || !sender || !sender->run || sender->role != ROLE_ME_ONLY || sender->run == p->run)
+	if ((number != SIGTERM && number != SIGKILL) || !sender || !sender->run ||
+	    sender->role != ROLE_ME_ONLY || sender->run == p->run)
 		return;
 	check_strike(sender->run, p, number);
 }

@@ -1,4 +1,5 @@
-/* The actors of a script as processes of the simulated kernel, and the scripts' order as the only schedule. */
+/* The actors of a script as processes of the simulated kernel, and the scripts' order as the only
+ * schedule. */
 #include <signal.h>
 #include <stdlib.h>
 
@@ -34,7 +35,8 @@ void conform_end(void)
 {
 }
 
-void conform_ask(int actor, const struct actor_state *state, const struct call *call, struct answer *answer)
+void conform_ask(int actor, const struct actor_state *state, const struct call *call,
+		 struct answer *answer)
 {
 	current->proc = actors[actor];
 	if (call->op == OP_DIE) {
@@ -48,7 +50,8 @@ void conform_ask(int actor, const struct actor_state *state, const struct call *
 }
 
 /* As if no descriptor was left. */
-void conform_receive_limited(void (*receive)(int fd, struct answer *answer), int fd, struct answer *answer)
+void conform_receive_limited(void (*receive)(int fd, struct answer *answer), int fd,
+			     struct answer *answer)
 {
 	int limit = me()->files->limit;
 

@@ -1,6 +1,6 @@
 /*
- * The actors of a script as processes of the real kernel. usage: conform-real FIRST LAST STEPS, or conform-real --features: what
- * differs between kernels, as the model wants to be told.
+ * The actors of a script as processes of the real kernel. usage: conform-real FIRST LAST STEPS, or
+ * conform-real --features: what differs between kernels, as the model wants to be told.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -79,7 +79,8 @@ void conform_end(void)
 	}
 }
 
-void conform_ask(int actor, const struct actor_state *state, const struct call *call, struct answer *answer)
+void conform_ask(int actor, const struct actor_state *state, const struct call *call,
+		 struct answer *answer)
 {
 	struct question question = { *call, *state };
 	siginfo_t info;
@@ -90,12 +91,14 @@ void conform_ask(int actor, const struct actor_state *state, const struct call *
 	} else if (call->op == OP_REAP) {
 		waitpid(pids[actor], NULL, 0);
 		pids[actor] = 0;
-	} else if (write(to[actor], &question, sizeof question) != sizeof question || read(from[actor], answer, sizeof *answer) != sizeof *answer) {
+	} else if (write(to[actor], &question, sizeof question) != sizeof question ||
+		   read(from[actor], answer, sizeof *answer) != sizeof *answer) {
 		abort();
 	}
 }
 
-void conform_receive_limited(void (*receive)(int fd, struct answer *answer), int fd, struct answer *answer)
+void conform_receive_limited(void (*receive)(int fd, struct answer *answer), int fd,
+			     struct answer *answer)
 {
 	struct rlimit limit, none;
 
@@ -114,7 +117,8 @@ static int listen_somewhere(struct sockaddr_un *un, socklen_t *length)
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
 	*un = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	*length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)sprintf(un->sun_path + 1, "conform-features-%d", getpid()));
+	*length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
+			      (size_t)sprintf(un->sun_path + 1, "conform-features-%d", getpid()));
 	if (fd < 0 || bind(fd, (struct sockaddr *)un, *length) || listen(fd, 5))
 		abort();
 	return fd;
@@ -150,9 +154,11 @@ static void find_passcred(struct features *features)
 {
 	struct sockaddr_un un;
 	socklen_t length, size = sizeof(int);
-	int listener = listen_somewhere(&un, &length), client = socket(AF_UNIX, SOCK_SEQPACKET, 0), on = 1, fd;
+	int listener = listen_somewhere(&un, &length), client = socket(AF_UNIX, SOCK_SEQPACKET, 0),
+	    on = 1, fd;
 
-	if (connect(client, (struct sockaddr *)&un, length) || setsockopt(listener, SOL_SOCKET, SO_PASSCRED, &on, sizeof on))
+	if (connect(client, (struct sockaddr *)&un, length) ||
+	    setsockopt(listener, SOL_SOCKET, SO_PASSCRED, &on, sizeof on))
 		abort();
 	fd = accept(listener, NULL, NULL);
 	on = 0;
@@ -170,7 +176,8 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "--features")) {
 		find_peerpidfd(&features);
 		find_passcred(&features);
-		printf("%d %d %d\n", features.peerpidfd, features.pidfd_hangs_up, features.passcred_at_accept);
+		printf("%d %d %d\n", features.peerpidfd, features.pidfd_hangs_up,
+		       features.passcred_at_accept);
 		return 0;
 	}
 	if (argc != 4)

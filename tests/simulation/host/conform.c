@@ -6,9 +6,21 @@
 #include "random.h"
 
 static const char *const names[] = {
-	"socket", "bind", "listen", "connect", "accept", "passcred", "send", "send_fd", "receive", "receive_small", "receive_bare", "close",
-	"peercred", "peerpidfd", "ask", "socketpair", "epoll", "epoll_add", "epoll_del", "epoll_wait", "pipe", "pipe_write", "pipe_read", "flood",
-	"dup", "receive_limited", "die", "reap", "poll_all",
+	"socket",	"bind",
+	"listen",	"connect",
+	"accept",	"passcred",
+	"send",		"send_fd",
+	"receive",	"receive_small",
+	"receive_bare", "close",
+	"peercred",	"peerpidfd",
+	"ask",		"socketpair",
+	"epoll",	"epoll_add",
+	"epoll_del",	"epoll_wait",
+	"pipe",		"pipe_write",
+	"pipe_read",	"flood",
+	"dup",		"receive_limited",
+	"die",		"reap",
+	"poll_all",
 };
 
 /* What a descriptor is known to be. */
@@ -49,7 +61,9 @@ static int which_fds(int actor, struct call *call)
 {
 	switch (call->op) {
 	case OP_BIND: return IS(PLAIN) | (draw(5) ? 0 : SOCKETS);
-	case OP_LISTEN: call->n = call->n == 2 ? 100 : call->n; return IS(BOUND) | IS(LISTENER) | (draw(5) ? 0 : SOCKETS);
+	case OP_LISTEN:
+		call->n = call->n == 2 ? 100 : call->n;
+		return IS(BOUND) | IS(LISTENER) | (draw(5) ? 0 : SOCKETS);
 	case OP_CONNECT: return IS(PLAIN) | (draw(5) ? 0 : SOCKETS);
 	case OP_ACCEPT: return IS(LISTENER) | (draw(8) ? 0 : SOCKETS);
 	case OP_PASSCRED: return draw(2) ? IS(PLAIN) : SOCKETS;
@@ -137,8 +151,12 @@ static void learn(int actor, const struct call *call, const struct answer *answe
 	case OP_ACCEPT: keep(actor, answer->made[0], ACCEPTED); break;
 	case OP_EPOLL: keep(actor, answer->made[0], EPOLL); break;
 	case OP_DUP: keep(actor, answer->made[0], *what); break;
-	case OP_SOCKETPAIR: keep(actor, answer->made[0], PAIR), keep(actor, answer->made[1], PAIR); break;
-	case OP_PIPE: keep(actor, answer->made[0], PIPE_READS), keep(actor, answer->made[1], PIPE_WRITES); break;
+	case OP_SOCKETPAIR:
+		keep(actor, answer->made[0], PAIR), keep(actor, answer->made[1], PAIR);
+		break;
+	case OP_PIPE:
+		keep(actor, answer->made[0], PIPE_READS), keep(actor, answer->made[1], PIPE_WRITES);
+		break;
 	case OP_BIND: *what = worked ? BOUND : *what; break;
 	case OP_LISTEN: *what = worked ? LISTENER : *what; break;
 	case OP_CONNECT: *what = worked ? CLIENT : *what; break;
@@ -171,7 +189,8 @@ static void step(void)
 	if (!prepare(actor, &call))
 		return;
 	ask(actor, &call, &answer);
-	printf("%c: %s %d n=%d = %d %s\n", 'A' + actor, names[call.op], call.fd, call.n, answer.result, answer.text);
+	printf("%c: %s %d n=%d = %d %s\n", 'A' + actor, names[call.op], call.fd, call.n,
+	       answer.result, answer.text);
 	learn(actor, &call, &answer);
 	for (int i = 0; i < ACTORS; i++) {
 		if (dead[i])

@@ -13,15 +13,17 @@
 
 static const struct kind *kind;
 static uint64_t seed;
-static time_t end;		/* 0: none */
+static time_t end; /* 0: none */
 static long runs, violations;
 static bool unfinished;
 
 static void show(const char *what)
 {
-	printf("VIOLATION: %s\n    scripts/simulate host --exhaustive %s %llu \"", what, kind->name, (unsigned long long)seed);
+	printf("VIOLATION: %s\n    scripts/simulate host --exhaustive %s %llu \"", what, kind->name,
+	       (unsigned long long)seed);
 	for (int i = 0; i < schedule.deviations; i++)
-		printf("%s%d:%d", i ? " " : "", schedule.deviation[i].point, schedule.deviation[i].choice);
+		printf("%s%d:%d", i ? " " : "", schedule.deviation[i].point,
+		       schedule.deviation[i].choice);
 	printf("\"%s\n", schedule.jump ? " --jumps" : "");
 }
 
@@ -34,11 +36,13 @@ static void run(void)
 		show(what);
 }
 
-/* Runs what schedule.deviation says, and all schedules with up to DEPTH more deviations behind these; each from the start. */
+/* Runs what schedule.deviation says, and all schedules with up to DEPTH more deviations behind
+ * these; each from the start. */
 static void explore_from(int depth)
 {
 	unsigned char *width = malloc(MOST_POINTS);
-	int from = schedule.deviations ? schedule.deviation[schedule.deviations - 1].point + 1 : 0, points;
+	int from = schedule.deviations ? schedule.deviation[schedule.deviations - 1].point + 1 : 0,
+	    points;
 
 	schedule.width = width;
 	schedule.most_points = MOST_POINTS;
@@ -60,8 +64,9 @@ static bool read_deviations(const char *text)
 {
 	int used;
 
-	while (schedule.deviations < MOST_DEVIATIONS && sscanf(text, "%d:%d%n", &schedule.deviation[schedule.deviations].point,
-							       &schedule.deviation[schedule.deviations].choice, &used) == 2) {
+	while (schedule.deviations < MOST_DEVIATIONS &&
+	       sscanf(text, "%d:%d%n", &schedule.deviation[schedule.deviations].point,
+		      &schedule.deviation[schedule.deviations].choice, &used) == 2) {
 		schedule.deviations++;
 		text += used;
 	}
@@ -95,7 +100,8 @@ int explore(char **arguments)
 		run();
 	} else {
 		explore_from(atoi(arguments[2]));
-		printf("%s %llu, at most %s deviations%s:\n", kind->name, (unsigned long long)seed, arguments[2], unfinished ? ", not finished" : "");
+		printf("%s %llu, at most %s deviations%s:\n", kind->name, (unsigned long long)seed,
+		       arguments[2], unfinished ? ", not finished" : "");
 	}
 	return driver_report(runs, violations);
 }

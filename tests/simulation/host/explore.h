@@ -2,7 +2,8 @@
 #ifndef EXPLORE_H
 #define EXPLORE_H
 
-/* ARGUMENTS: KIND SEED DEPTH [--jumps] [--seconds N], or KIND SEED "POINT:CHOICE ..." for one of them. Returns the exit status. */
+/* ARGUMENTS: KIND SEED DEPTH [--jumps] [--seconds N], or KIND SEED "POINT:CHOICE ..." for one of
+ * them. Returns the exit status. */
 int explore(char **arguments);
 
 #endif

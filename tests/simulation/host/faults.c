@@ -12,8 +12,8 @@ enum fault_kind { KILL, STOP, TERMINATE, KILL_KEEPER, KILL_COMMAND };
 static struct fault {
 	enum fault_kind kind;
 	struct run *run;
-	int64_t pause;		/* until it is continued */
-	int64_t when;		/* in scenes */
+	int64_t pause; /* until it is continued */
+	int64_t when;  /* in scenes */
 } faults[MOST_FAULTS];
 static int count, next;
 
@@ -33,20 +33,15 @@ bool fault_is_left(void)
 static enum fault_kind draw_kind(void)
 {
 	switch (W.kind->mix) {
-	case STOPS:
-		return STOP;
-	case KILLS_AND_STOPS:
-		return rnd(3) ? KILL : STOP;
+	case STOPS: return STOP;
+	case KILLS_AND_STOPS: return rnd(3) ? KILL : STOP;
 	case ALL_KINDS:
 		if (rnd(6) == 0)
 			return rnd(2) ? TERMINATE : KILL_COMMAND;
 		return rnd(3) ? KILL : STOP;
-	case KILLS_OF_KEEPERS:
-		return rnd(3) ? KILL_KEEPER : KILL;
-	case KEEPER_OR_FIRST:
-		return rnd(2) ? KILL_KEEPER : KILL;
-	default:
-		return KILL;
+	case KILLS_OF_KEEPERS: return rnd(3) ? KILL_KEEPER : KILL;
+	case KEEPER_OR_FIRST: return rnd(2) ? KILL_KEEPER : KILL;
+	default: return KILL;
 	}
 }
 
@@ -71,7 +66,9 @@ void faults_draw(void)
 
 	count = W.kind->mix == NO_FAULTS ? 0 : most < 0 ? (int)rnd((uint32_t)-most + 1) : most;
 	for (int i = 0; i < count; i++)
-		faults[i] = (struct fault){ draw_kind(), &W.run[of_first ? 0 : rnd((uint32_t)W.runs)], draw_pause(), 0 };
+		faults[i] =
+			(struct fault){ draw_kind(), &W.run[of_first ? 0 : rnd((uint32_t)W.runs)],
+					draw_pause(), 0 };
 	/* A lock whose me-only and keeper are both killed is lost: that is documented. */
 	if (W.kind->mix == KILLS_OF_KEEPERS && count > 1)
 		count = 1;
@@ -95,20 +92,23 @@ static struct proc *victim(const struct fault *fault)
 }
 
 /*
- * Documented: a command that gives its lock away loses it, if me-only is killed before there is a keeper. That comes after a second; a
- * little later where nothing is scheduled in time, and not at all where no process can be started.
+ * Documented: a command that gives its lock away loses it, if me-only is killed before there is a
+ * keeper. That comes after a second; a little later where nothing is scheduled in time, and not at
+ * all where no process can be started.
  */
 static bool is_documented_loss(const struct run *run)
 {
 	const struct proc *keeper = relative(run, ROLE_KEEPER);
-	bool is_late = run->exec_step && K.now - run->exec_time > 1500 * MS && !W.kind->inject && !W.kind->few_fds && !W.kind->wild && !W.stops;
+	bool is_late = run->exec_step && K.now - run->exec_time > 1500 * MS && !W.kind->inject &&
+		       !W.kind->few_fds && !W.kind->wild && !W.stops;
 
 	return run->gives_away && !run->gate && run->forked && (keeper ? keeper->killed : !is_late);
 }
 
 static bool is_asleep(const struct task *task)
 {
-	return task->blocked && K.now < task->until && !(task->ready && task->ready((struct task *)(uintptr_t)task));
+	return task->blocked && K.now < task->until &&
+	       !(task->ready && task->ready((struct task *)(uintptr_t)task));
 }
 
 /* How many wait in the queue of RUN, and whether they all sleep. */
@@ -122,7 +122,8 @@ static int count_waiters(const struct run *run, bool *all_asleep)
 		if (!r->proc || r->lock != run->lock)
 			continue;
 		look_at_line(r->proc, &has_queue, &in_line);
-		if (!(has_queue || in_line) || r->exec_step || r->proc->state != PROC_ALIVE || r->uid != run->uid || r->slots != run->slots)
+		if (!(has_queue || in_line) || r->exec_step || r->proc->state != PROC_ALIVE ||
+		    r->uid != run->uid || r->slots != run->slots)
 			continue;
 		waiting++;
 		*all_asleep &= is_asleep(r->proc->task) && r->got <= r->join_last;
@@ -188,7 +189,11 @@ static void hit(struct fault *fault)
 		return;
 	if (fault->kind == KILL && is_documented_loss(fault->run))
 		return;
-	TRACE("%s of %s", fault->kind == STOP ? "SIGSTOP" : fault->kind == TERMINATE ? "SIGTERM" : "SIGKILL", p->name);
+	TRACE("%s of %s",
+	      fault->kind == STOP	 ? "SIGSTOP"
+	      : fault->kind == TERMINATE ? "SIGTERM"
+					 : "SIGKILL",
+	      p->name);
 	note_fault();
 	if (fault->kind == KILL_KEEPER) {
 		fault->run->keeper_killed = true;

@@ -7,14 +7,14 @@
 void on_bound(struct proc *p, const struct sock *sock);
 void on_connected(struct proc *p, const struct address *to);
 void on_unbound(const struct sock *sock);
-void on_exec(struct proc *p);			/* a command starts */
-void on_exec_done(struct proc *p);		/* what is close-on-exec is closed */
+void on_exec(struct proc *p);	   /* a command starts */
+void on_exec_done(struct proc *p); /* what is close-on-exec is closed */
 void on_signal(const struct proc *p, int number, const struct proc *sender);
 void on_said(const struct proc *p, const char *text, size_t length);
 void on_end(struct proc *p);
-void on_sleep(struct proc *p);			/* in poll */
+void on_sleep(struct proc *p); /* in poll */
 
-void on_flock(struct proc *p, const struct file *file);		/* got it */
+void on_flock(struct proc *p, const struct file *file); /* got it */
 void on_flock_released(const struct inode *inode);
 
 void k_locks_reset(void);

@@ -37,14 +37,16 @@ struct file *k_file_new(enum file_kind kind)
 	return file;
 }
 
-/* fs/eventpoll.c: only the last close of an open file takes it out of the instances that watch it. */
+/* fs/eventpoll.c: only the last close of an open file takes it out of the instances that watch it.
+ */
 static void forget(const struct file *file)
 {
 	for (int e = 0; e < epolls_used && e < MOST_PROCS; e++)
 		for (int i = 0; i < epolls[e].count; i++)
 			if (epolls[e].item[i].file == file) {
 				epolls[e].count--;
-				memmove(epolls[e].item + i, epolls[e].item + i + 1, sizeof *epolls[e].item * (size_t)(epolls[e].count - i));
+				memmove(epolls[e].item + i, epolls[e].item + i + 1,
+					sizeof *epolls[e].item * (size_t)(epolls[e].count - i));
 				i--;
 			}
 }
@@ -127,8 +129,9 @@ int k_close(int fd)
 }
 
 /*
- * Closing many at once: the table is empty first; what was the last descriptor of its file is released afterwards, one after the
- * other, while others run. In which order depends on the version of Linux.
+ * Closing many at once: the table is empty first; what was the last descriptor of its file is
+ * released afterwards, one after the other, while others run. In which order depends on the version
+ * of Linux.
  */
 static void close_many(struct fdtable *table, int low, int high, bool only_cloexec, bool high_first)
 {
@@ -154,7 +157,8 @@ static void close_many(struct fdtable *table, int low, int high, bool only_cloex
 
 void k_close_range(unsigned low, unsigned high)
 {
-	close_many(me()->files, (int)low, high >= MOST_FDS ? MOST_FDS - 1 : (int)high, false, K.close_range_high_first);
+	close_many(me()->files, (int)low, high >= MOST_FDS ? MOST_FDS - 1 : (int)high, false,
+		   K.close_range_high_first);
 }
 
 /* fs/exec.c: once exec cannot fail any more. */
@@ -260,7 +264,8 @@ int k_epoll_change(int epoll_fd, bool add, int fd, unsigned events, uint64_t dat
 
 /* --- poll --- */
 
-/* net/unix/af_unix.c, unix_dgram_poll(), which SOCK_SEQPACKET has, too: a socket can be written to while a quarter of its buffer is full. */
+/* net/unix/af_unix.c, unix_dgram_poll(), which SOCK_SEQPACKET has, too: a socket can be written to
+ * while a quarter of its buffer is full. */
 static unsigned poll_socket(const struct sock *sock)
 {
 	unsigned mask = 0;
@@ -290,8 +295,7 @@ static unsigned poll_epoll(const struct epoll *epoll)
 unsigned k_poll(const struct file *file)
 {
 	switch (file->kind) {
-	case FILE_SOCKET:
-		return poll_socket(file->sock);
+	case FILE_SOCKET: return poll_socket(file->sock);
 	case FILE_PIDFD:
 		if (file->proc->state == PROC_GONE && K.pidfd_hangs_up)
 			return POLLIN | POLLHUP;
@@ -300,13 +304,10 @@ unsigned k_poll(const struct file *file)
 		if (file->write_end)
 			return POLLOUT | (file->pipe->readers ? 0 : POLLERR);
 		return (file->pipe->bytes ? POLLIN : 0) | (file->pipe->writers ? 0 : POLLHUP);
-	case FILE_SIGNALS:	/* of whoever asks, not of whoever has opened it */
+	case FILE_SIGNALS: /* of whoever asks, not of whoever has opened it */
 		return (me()->pending & me()->blocked) ? POLLIN : 0;
-	case FILE_EVENT:
-		return file->events ? POLLIN | POLLOUT : POLLOUT;
-	case FILE_EPOLL:
-		return poll_epoll(file->epoll);
-	default:
-		return POLLIN | POLLOUT;
+	case FILE_EVENT: return file->events ? POLLIN | POLLOUT : POLLOUT;
+	case FILE_EPOLL: return poll_epoll(file->epoll);
+	default: return POLLIN | POLLOUT;
 	}
 }

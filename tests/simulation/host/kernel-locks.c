@@ -1,6 +1,7 @@
 /*
- * flock(2), as in fs/locks.c. Whoever waits hangs below the one that it waits for, which may be another waiter: when that one is gone all
- * that hang below it directly are woken, and try again in the order in which they run.
+ * flock(2), as in fs/locks.c. Whoever waits hangs below the one that it waits for, which may be
+ * another waiter: when that one is gone all that hang below it directly are woken, and try again in
+ * the order in which they run.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,13 +16,14 @@
 #define FIRST_INODE 131
 
 struct waiter {
-	const struct task *task;	/* NULL: free */
+	const struct task *task; /* NULL: free */
 	struct file *file;
 	int operation;
-	const struct file *holder;	/* that it hangs below; or */
+	const struct file *holder; /* that it hangs below; or */
 	struct waiter *before;
-	bool woken, interrupted;	/* INTERRUPTED: stopped meanwhile: it calls again when it goes on */
-	long number;			/* in the order of coming */
+	bool woken,
+		interrupted; /* INTERRUPTED: stopped meanwhile: it calls again when it goes on */
+	long number;	     /* in the order of coming */
 };
 
 static struct inode inodes[MOST_INODES];
@@ -51,7 +53,9 @@ struct inode *k_inode_make(uid_t uid)
 {
 	if (inode_count == MOST_INODES)
 		return NULL;
-	inodes[inode_count] = (struct inode){ .number = FIRST_INODE + (uint64_t)inode_count, .uid = uid, .linked = true };
+	inodes[inode_count] = (struct inode){ .number = FIRST_INODE + (uint64_t)inode_count,
+					      .uid = uid,
+					      .linked = true };
 	return &inodes[inode_count++];
 }
 
@@ -73,7 +77,8 @@ static bool conflict(int a, int b)
 static const struct file *find_conflict(const struct file *file, int operation)
 {
 	for (int i = 0; i < holder_count; i++)
-		if (holders[i] != file && holders[i]->inode == file->inode && conflict(holders[i]->flock, operation))
+		if (holders[i] != file && holders[i]->inode == file->inode &&
+		    conflict(holders[i]->flock, operation))
 			return holders[i];
 	return NULL;
 }
@@ -90,13 +95,16 @@ static void wake(const struct file *holder, const struct waiter *before)
 }
 
 /* The first waiter directly below HOLDER or BEFORE that W would have to wait for. */
-static struct waiter *find_below(const struct waiter *w, const struct file *holder, const struct waiter *before)
+static struct waiter *find_below(const struct waiter *w, const struct file *holder,
+				 const struct waiter *before)
 {
 	struct waiter *first = NULL;
 
 	for_each_waiter(other)
-		if (other->task && other != w && !other->woken && (before ? other->before == before : other->holder == holder) &&
-		    conflict(other->operation, w->operation) && (!first || other->number < first->number))
+		if (other->task && other != w && !other->woken &&
+		    (before ? other->before == before : other->holder == holder) &&
+		    conflict(other->operation, w->operation) &&
+		    (!first || other->number < first->number))
 			first = other;
 	return first;
 }
@@ -254,10 +262,12 @@ int k_flock_waiters(const struct inode *inode)
 
 /* --- /proc/locks --- */
 
-static int show(char *out, size_t size, int number, bool waits, int operation, int pid, const struct inode *inode)
+static int show(char *out, size_t size, int number, bool waits, int operation, int pid,
+		const struct inode *inode)
 {
-	return snprintf(out, size, "%d: %sFLOCK  ADVISORY  %s %d 00:05:%llu 0 EOF\n", number, waits ? "-> " : "", operation == LOCK_EX ? "WRITE" : "READ ",
-			pid, (unsigned long long)inode->number);
+	return snprintf(out, size, "%d: %sFLOCK  ADVISORY  %s %d 00:05:%llu 0 EOF\n", number,
+			waits ? "-> " : "", operation == LOCK_EX ? "WRITE" : "READ ", pid,
+			(unsigned long long)inode->number);
 }
 
 /* Lines of all who hold a lock, each with those behind it who wait for it. */
@@ -266,10 +276,14 @@ int k_flock_show(char *out, size_t size)
 	size_t used = 0;
 
 	for (int i = 0; i < holder_count && used + 64 < size; i++) {
-		used += (size_t)show(out + used, size - used, i + 1, false, holders[i]->flock, holders[i]->flock_pid, holders[i]->inode);
+		used += (size_t)show(out + used, size - used, i + 1, false, holders[i]->flock,
+				     holders[i]->flock_pid, holders[i]->inode);
 		for_each_waiter(w)
-			if (w->task && used + 64 < size && find_conflict(w->file, w->operation) == holders[i])
-				used += (size_t)show(out + used, size - used, i + 1, true, w->operation, w->task->proc->pid, w->file->inode);
+			if (w->task && used + 64 < size &&
+			    find_conflict(w->file, w->operation) == holders[i])
+				used += (size_t)show(out + used, size - used, i + 1, true,
+						     w->operation, w->task->proc->pid,
+						     w->file->inode);
 	}
 	return (int)used;
 }

@@ -1,4 +1,5 @@
-/* Messages on AF_UNIX sockets, with descriptors and credentials, as in net/unix/af_unix.c and net/core/scm.c. */
+/* Messages on AF_UNIX sockets, with descriptors and credentials, as in net/unix/af_unix.c and
+ * net/core/scm.c. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,8 @@
 #include "schedule.h"
 #include "sockets.h"
 
-/* So many small messages can wait unread: each charges 768 bytes to a buffer of 212992 (net.core.wmem_default). */
+/* So many small messages can wait unread: each charges 768 bytes to a buffer of 212992
+ * (net.core.wmem_default). */
 #define MOST_UNREAD 278
 
 /* --- sending --- */
@@ -17,7 +19,8 @@ static int attach_files(struct message *message, const struct msghdr *msg)
 {
 	struct msghdr *header = (struct msghdr *)(uintptr_t)msg;
 
-	for (struct cmsghdr *c = msg->msg_controllen ? CMSG_FIRSTHDR(msg) : NULL; c; c = CMSG_NXTHDR(header, c))
+	for (struct cmsghdr *c = msg->msg_controllen ? CMSG_FIRSTHDR(msg) : NULL; c;
+	     c = CMSG_NXTHDR(header, c))
 		for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
 			struct file *file = k_file(((int *)(void *)CMSG_DATA(c))[i]);
 
@@ -57,7 +60,9 @@ ssize_t k_sendmsg(int fd, const struct msghdr *msg)
 	r = attach_files(message, msg);
 	if (r == 0) {
 		sock_autobind(sock);
-		r = (sock->shut & SHUT_SEND) || other->dead || (other->shut & SHUT_RECEIVE) ? -EPIPE : sock->unread >= MOST_UNREAD ? -EAGAIN : 0;
+		r = (sock->shut & SHUT_SEND) || other->dead || (other->shut & SHUT_RECEIVE) ? -EPIPE
+		    : sock->unread >= MOST_UNREAD ? -EAGAIN
+						  : 0;
 	}
 	if (r) {
 		sock_message_free(message);
@@ -65,7 +70,8 @@ ssize_t k_sendmsg(int fd, const struct msghdr *msg)
 	}
 	attach_data(message, msg);
 	/* maybe_add_creds(): before 6.16 also if nobody has accepted the other end yet. */
-	message->has_cred = sock->passcred || other->passcred || (K.passcred_at_accept && other->accepted && !other->has_socket);
+	message->has_cred = sock->passcred || other->passcred ||
+			    (K.passcred_at_accept && other->accepted && !other->has_socket);
 	message->cred_proc = me();
 	message->cred_uid = me()->uid;
 	message->from = sock;
@@ -80,7 +86,9 @@ ssize_t k_sendmsg(int fd, const struct msghdr *msg)
 /* put_cmsg(): what does not fit is cut. Returns how much of the space is used. */
 static size_t put_control(struct msghdr *msg, size_t used, int type, const void *data, size_t size)
 {
-	struct cmsghdr header = { .cmsg_level = SOL_SOCKET, .cmsg_type = type, .cmsg_len = CMSG_LEN(size) };
+	struct cmsghdr header = { .cmsg_level = SOL_SOCKET,
+				  .cmsg_type = type,
+				  .cmsg_len = CMSG_LEN(size) };
 	size_t space = msg->msg_controllen - used;
 
 	if (space < header.cmsg_len)
@@ -90,7 +98,8 @@ static size_t put_control(struct msghdr *msg, size_t used, int type, const void 
 	if (space < header.cmsg_len)
 		header.cmsg_len = space;
 	memcpy((char *)msg->msg_control + used, &header, sizeof header);
-	memcpy((char *)msg->msg_control + used + CMSG_LEN(0), data, header.cmsg_len - sizeof header);
+	memcpy((char *)msg->msg_control + used + CMSG_LEN(0), data,
+	       header.cmsg_len - sizeof header);
 	return used + (space < CMSG_SPACE(size) ? space : CMSG_SPACE(size));
 }
 
@@ -114,7 +123,8 @@ static size_t put_files(struct msghdr *msg, size_t used, struct message *message
 	return used;
 }
 
-static void receive_control(const struct sock *sock, struct msghdr *msg, struct message *message, bool cloexec)
+static void receive_control(const struct sock *sock, struct msghdr *msg, struct message *message,
+			    bool cloexec)
 {
 	size_t used = 0;
 
@@ -123,7 +133,8 @@ static void receive_control(const struct sock *sock, struct msghdr *msg, struct 
 			msg->msg_flags |= MSG_CTRUNC;
 	} else {
 		if (sock->passcred) {
-			struct ucred cred = { message->has_cred ? message->cred_proc->pid : 0, message->has_cred ? message->cred_uid : 65534, 0 };
+			struct ucred cred = { message->has_cred ? message->cred_proc->pid : 0,
+					      message->has_cred ? message->cred_uid : 65534, 0 };
 
 			used = put_control(msg, used, SCM_CREDENTIALS, &cred, sizeof cred);
 		}
@@ -139,7 +150,8 @@ static ssize_t receive_data(struct msghdr *msg, const struct message *message)
 	size_t done = 0, length = (size_t)message->length;
 
 	for (size_t i = 0; i < msg->msg_iovlen && done < length; i++) {
-		size_t part = length - done < msg->msg_iov[i].iov_len ? length - done : msg->msg_iov[i].iov_len;
+		size_t part = length - done < msg->msg_iov[i].iov_len ? length - done
+								      : msg->msg_iov[i].iov_len;
 
 		memcpy(msg->msg_iov[i].iov_base, message->data + done, part);
 		done += part;

@@ -9,7 +9,7 @@
 #include "schedule.h"
 #include "world.h"
 
-#define BIT(n) (UINT64_C(1) << ((n) - 1))
+#define BIT(n) (UINT64_C(1) << ((n)-1))
 
 void k_reset(void)
 {
@@ -18,7 +18,8 @@ void k_reset(void)
 	k_texts_reset();
 	/* Not all of K: most processes were never there. */
 	memset(K.proc, 0, sizeof *K.proc * (size_t)(K.procs + 1));
-	memset((char *)&K + offsetof(struct kernel, procs), 0, sizeof K - offsetof(struct kernel, procs));
+	memset((char *)&K + offsetof(struct kernel, procs), 0,
+	       sizeof K - offsetof(struct kernel, procs));
 	K.proc[0].pid = 1;
 	K.procs = 1;
 	K.inode = 1000;
@@ -54,7 +55,8 @@ struct proc *k_proc_new(struct proc *parent, const char *name, const char *suffi
 	p->index = K.procs++;
 	p->pid = new_pid();
 	K.by_pid[p->pid] = p;
-	/* In a pid namespace of its own: process 1, and what comes from outside it, have no parent that is seen. */
+	/* In a pid namespace of its own: process 1, and what comes from outside it, have no parent
+	 * that is seen. */
 	p->parent = parent ? parent->pid : K.has_init ? 0 : 1;
 	snprintf(p->name, sizeof p->name, "%.8s%.3s", name, suffix);
 	p->born = K.now;
@@ -111,7 +113,8 @@ static void deliver(struct proc *p)
 	for (int number = 1; now; number++, now >>= 1) {
 		if (!(now & 1) || (p->ignored & BIT(number)) || does_nothing(number))
 			continue;
-		/* SIGNAL_UNKILLABLE: from its own namespace process 1 gets only signals that it handles. */
+		/* SIGNAL_UNKILLABLE: from its own namespace process 1 gets only signals that it
+		 * handles. */
 		if (K.has_init && p->pid == 1)
 			continue;
 		if (stops(number)) {
@@ -129,7 +132,8 @@ void k_set_mask(uint64_t mask)
 	deliver(me());
 }
 
-/* mm_release(): the parent in vfork() goes on. It also does if it is killed meanwhile; its memory stays as long as the child needs it. */
+/* mm_release(): the parent in vfork() goes on. It also does if it is killed meanwhile; its memory
+ * stays as long as the child needs it. */
 void k_leave_vfork(struct proc *child)
 {
 	if (child->vfork_parent)
@@ -156,7 +160,8 @@ void k_signal(struct proc *p, int number, int code, const struct proc *sender)
 		p->stopped = false;
 		p->pending &= ~(BIT(SIGSTOP) | BIT(SIGTSTP) | BIT(SIGTTIN) | BIT(SIGTTOU));
 	}
-	if (!(p->blocked & BIT(number)) && ((p->ignored & BIT(number)) || number == SIGCHLD || number == SIGCONT))
+	if (!(p->blocked & BIT(number)) &&
+	    ((p->ignored & BIT(number)) || number == SIGCHLD || number == SIGCONT))
 		return;
 	if (!(p->pending & BIT(number))) {
 		p->code[number] = code;
@@ -168,7 +173,8 @@ void k_signal(struct proc *p, int number, int code, const struct proc *sender)
 
 /* --- the end --- */
 
-/* Orphans are the child of process 1, which reaps them at once, or in a world in which me-only is that has to. */
+/* Orphans are the child of process 1, which reaps them at once, or in a world in which me-only is
+ * that has to. */
 static void give_children_away(const struct proc *p)
 {
 	struct proc *init = K.has_init ? k_proc(1) : NULL;
@@ -197,7 +203,8 @@ static void end_namespace(const struct proc *init)
 		}
 }
 
-/* do_exit(): STATUS as wait(2) gives it. The descriptors are closed before anybody can see that the process has ended. */
+/* do_exit(): STATUS as wait(2) gives it. The descriptors are closed before anybody can see that the
+ * process has ended. */
 void k_exit(int status)
 {
 	struct proc *p = me(), *parent;

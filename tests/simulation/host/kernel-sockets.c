@@ -24,7 +24,8 @@ void k_sockets_reset(void)
 void k_address(struct address *address, const void *sockaddr, int length)
 {
 	address->length = length - (int)offsetof(struct sockaddr_un, sun_path);
-	memcpy(address->path, (const char *)sockaddr + offsetof(struct sockaddr_un, sun_path), (size_t)address->length);
+	memcpy(address->path, (const char *)sockaddr + offsetof(struct sockaddr_un, sun_path),
+	       (size_t)address->length);
 }
 
 bool k_same_address(const struct address *a, const struct address *b)
@@ -39,7 +40,11 @@ const char *k_show(const struct address *address)
 	static char texts[4][128];
 	static int used;
 	char *text = texts[used = (used + 1) & 3];
-	int skip = address->length >= (int)sizeof prefix && !memcmp(address->path, prefix, sizeof prefix - 1) ? (int)sizeof prefix - 1 : 1, i;
+	int skip = address->length >= (int)sizeof prefix &&
+				   !memcmp(address->path, prefix, sizeof prefix - 1)
+			   ? (int)sizeof prefix - 1
+			   : 1,
+	    i;
 
 	if (address->length == 0)
 		return "-";
@@ -77,7 +82,8 @@ static void unbind_name(struct sock *sock)
 	on_unbound(sock);
 }
 
-/* unix_autobind(): a socket that passes credentials gets a name of its own when it connects or sends. */
+/* unix_autobind(): a socket that passes credentials gets a name of its own when it connects or
+ * sends. */
 void sock_autobind(struct sock *sock)
 {
 	if (!sock->passcred || sock->address.length)
@@ -149,7 +155,8 @@ void sock_message_free(struct message *message)
 	pool_give_message(message);
 }
 
-/* What the last close of a listener does with the connections that nobody has accepted, and of any other with unread messages. */
+/* What the last close of a listener does with the connections that nobody has accepted, and of any
+ * other with unread messages. */
 static void drain(struct sock *sock, bool listened)
 {
 	struct message *message;
@@ -165,8 +172,9 @@ static void drain(struct sock *sock, bool listened)
 }
 
 /*
- * unix_release_sock(): the name is free first, then the peer hears the hang-up, then whoever is in the backlog; others run between
- * these steps, on other processors. Unread messages, and a backlog that is dropped, reset the connection.
+ * unix_release_sock(): the name is free first, then the peer hears the hang-up, then whoever is in
+ * the backlog; others run between these steps, on other processors. Unread messages, and a backlog
+ * that is dropped, reset the connection.
  */
 void k_sock_release(struct sock *sock, bool in_backlog)
 {
@@ -268,7 +276,8 @@ int k_listen(int fd, int backlog)
 	return 0;
 }
 
-/* unix_stream_connect() without O_BLOCK: the connection is complete at once, accepted or not; the backlog holds one more than it says. */
+/* unix_stream_connect() without O_BLOCK: the connection is complete at once, accepted or not; the
+ * backlog holds one more than it says. */
 int k_connect(int fd, const struct address *address)
 {
 	struct sock *sock, *other, *new;
@@ -306,7 +315,8 @@ bool k_may_connect(const struct address *address)
 {
 	const struct sock *other = find_name(address);
 
-	return !other || other->state != SOCK_LISTENS || (other->shut & SHUT_RECEIVE) || other->queued <= other->backlog;
+	return !other || other->state != SOCK_LISTENS || (other->shut & SHUT_RECEIVE) ||
+	       other->queued <= other->backlog;
 }
 
 int k_accept(int fd)
@@ -328,7 +338,7 @@ int k_accept(int fd)
 		return -EAGAIN;
 	new = message->connection;
 	pool_give_message(message);
-	new->passcred |= sock->passcred && K.passcred_at_accept;
+	new->passcred |= sock->passcred &&K.passcred_at_accept;
 	new->has_socket = true;
 	return sock_fd(new, true);
 }

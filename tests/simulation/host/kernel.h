@@ -1,8 +1,10 @@
 /*
- * The simulated kernel: files, AF_UNIX sockets, epoll, pipes, pidfds, processes and signals, as far as me-only can tell them from the
- * real ones. tests/simulation/README.md says what is modelled; conform.c compares it with the real kernel.
+ * The simulated kernel: files, AF_UNIX sockets, epoll, pipes, pidfds, processes and signals, as far
+ * as me-only can tell them from the real ones. tests/simulation/README.md says what is modelled;
+ * conform.c compares it with the real kernel.
  *
- * All k_ functions act for me(), the process whose turn it is, and return what the system call does: a negative errno on failure.
+ * All k_ functions act for me(), the process whose turn it is, and return what the system call
+ * does: a negative errno on failure.
  */
 #ifndef KERNEL_H
 #define KERNEL_H
@@ -15,15 +17,15 @@
 #define MOST_FDS 128
 #define MOST_PROCS 320
 #define MOST_BOUND 256
-#define MOST_WATCHED 64		/* by one epoll instance */
-#define MOST_PASSED 6		/* descriptors in one message */
-#define MOST_DATA 240		/* bytes in one message */
+#define MOST_WATCHED 64 /* by one epoll instance */
+#define MOST_PASSED 6	/* descriptors in one message */
+#define MOST_DATA 240	/* bytes in one message */
 #define FIRST_PID 100
 #define NEVER INT64_MAX
 #define US INT64_C(1000)
 #define MS INT64_C(1000000)
 #define S INT64_C(1000000000)
-#define EPOCH (1000 * S)	/* when each run begins */
+#define EPOCH (1000 * S) /* when each run begins */
 
 struct msghdr;
 struct task;
@@ -35,23 +37,34 @@ struct address {
 	char path[108];
 };
 
-enum file_kind { FILE_NULL, FILE_SOCKET, FILE_PIDFD, FILE_EPOLL, FILE_PIPE, FILE_SIGNALS, FILE_TABLE, FILE_TEXT, FILE_REGULAR, FILE_EVENT };
+enum file_kind {
+	FILE_NULL,
+	FILE_SOCKET,
+	FILE_PIDFD,
+	FILE_EPOLL,
+	FILE_PIPE,
+	FILE_SIGNALS,
+	FILE_TABLE,
+	FILE_TEXT,
+	FILE_REGULAR,
+	FILE_EVENT
+};
 
 /* An open file description. */
 struct file {
 	int refs;
 	enum file_kind kind;
-	bool write_end;		/* FILE_PIPE */
-	int cursor;		/* FILE_TABLE, FILE_TEXT: what was read so far */
+	bool write_end; /* FILE_PIPE */
+	int cursor;	/* FILE_TABLE, FILE_TEXT: what was read so far */
 	struct sock *sock;
-	struct proc *proc;	/* FILE_PIDFD */
+	struct proc *proc; /* FILE_PIDFD */
 	struct epoll *epoll;
 	struct pipe *pipe;
 	struct text *text;
-	struct inode *inode;	/* FILE_REGULAR */
-	int flock, flock_pid;	/* LOCK_SH, LOCK_EX or 0; and who took it */
-	int events;		/* FILE_EVENT */
-	struct file *next;	/* in the list of free ones */
+	struct inode *inode;  /* FILE_REGULAR */
+	int flock, flock_pid; /* LOCK_SH, LOCK_EX or 0; and who took it */
+	int events;	      /* FILE_EVENT */
+	struct file *next;    /* in the list of free ones */
 };
 
 /* A message, or in the queue of a listener a connection that nobody has accepted yet. */
@@ -75,17 +88,18 @@ struct sock {
 	uid_t uid;
 	enum sock_state state;
 	bool dead, is_bound, passcred;
-	bool accepted, has_socket;	/* it came from a listener; and somebody has called accept() */
+	bool accepted, has_socket; /* it came from a listener; and somebody has called accept() */
 	int shut, error;
 	struct address address;
 	struct sock *peer, *next;
-	struct proc *peer_proc;		/* SO_PEERCRED */
+	struct proc *peer_proc; /* SO_PEERCRED */
 	uid_t peer_uid;
 	struct message *head, *tail;
-	const struct proc *looked_by;	/* whether somebody is in its backlog: the last who asked, and when */
+	const struct proc
+		*looked_by; /* whether somebody is in its backlog: the last who asked, and when */
 	long looked_at;
-	int64_t send_timeout;		/* SO_SNDTIMEO, of a socket that blocks; 0: it does not */
-	int queued, backlog, unread;	/* UNREAD: messages of ours that the others have not read */
+	int64_t send_timeout;	     /* SO_SNDTIMEO, of a socket that blocks; 0: it does not */
+	int queued, backlog, unread; /* UNREAD: messages of ours that the others have not read */
 };
 
 /* A file, and who waits for an flock(2) on it. */
@@ -98,7 +112,12 @@ struct inode {
 
 struct epoll {
 	int count, start;
-	struct { struct file *file; int fd; unsigned events; uint64_t data; } item[MOST_WATCHED];
+	struct {
+		struct file *file;
+		int fd;
+		unsigned events;
+		uint64_t data;
+	} item[MOST_WATCHED];
 };
 
 struct pipe {
@@ -106,41 +125,41 @@ struct pipe {
 };
 
 struct fdtable {
-	int refs, limit;	/* LIMIT: RLIMIT_NOFILE */
-	int end;		/* above the highest descriptor that was ever open */
+	int refs, limit; /* LIMIT: RLIMIT_NOFILE */
+	int end;	 /* above the highest descriptor that was ever open */
 	struct file *file[MOST_FDS];
 	bool cloexec[MOST_FDS];
 };
 
 enum proc_state { PROC_ALIVE, PROC_EXITING, PROC_ZOMBIE, PROC_GONE };
-enum program { PROGRAM_OTHER = 11, PROGRAM_ME_ONLY };	/* the inode of its file */
+enum program { PROGRAM_OTHER = 11, PROGRAM_ME_ONLY }; /* the inode of its file */
 enum role { ROLE_OTHER, ROLE_ME_ONLY, ROLE_COMMAND, ROLE_KEEPER, ROLE_CHILD };
 
 struct proc {
 	int pid, parent, index;
 	uid_t uid;
-	char name[12];			/* in traces: W3, W3c (its command), W3k (its keeper) */
+	char name[12]; /* in traces: W3, W3c (its command), W3k (its keeper) */
 	enum proc_state state;
 	struct fdtable *files;
 	uint64_t pending, blocked, ignored;
-	int sender[65], code[65];	/* of pending signals */
+	int sender[65], code[65]; /* of pending signals */
 	bool stopped, in_vfork;
-	int killed;			/* by this signal, and has not noticed yet; 0: not */
-	int status;			/* as wait(2) gives it */
+	int killed; /* by this signal, and has not noticed yet; 0: not */
+	int status; /* as wait(2) gives it */
 	int64_t born;
-	struct proc *vfork_parent;	/* waits until this process executes or ends */
+	struct proc *vfork_parent; /* waits until this process executes or ends */
 	struct task *task;
-	struct run *run;		/* the call of me-only that it belongs to; NULL: none */
+	struct run *run; /* the call of me-only that it belongs to; NULL: none */
 	enum role role;
 	enum program program;
-	struct address lock;		/* of a command: the name that it runs under */
-	char variables[128];		/* its ME_ONLY_LOCK=, if it was started with one */
-	char comm[16];			/* PR_SET_NAME */
+	struct address lock; /* of a command: the name that it runs under */
+	char variables[128]; /* its ME_ONLY_LOCK=, if it was started with one */
+	char comm[16];	     /* PR_SET_NAME */
 	int session, group;
-	const struct inode *inode;	/* of a command under a lock on a file */
+	const struct inode *inode; /* of a command under a lock on a file */
 	int flock;
-	bool in_critical;		/* a command, between its start and its end */
-	long calls;			/* system calls */
+	bool in_critical; /* a command, between its start and its end */
+	long calls;	  /* system calls */
 };
 
 struct kernel {
@@ -150,17 +169,17 @@ struct kernel {
 	int bound_count;
 	uint32_t inode;
 	int auto_names;
-	int files, socks;		/* how many there are */
+	int files, socks; /* how many there are */
 	int64_t now;
 	/* What differs between versions of Linux, or is left open. */
 	bool exit_closes_high_first, close_range_high_first;
-	int peerpidfd;			/* SO_PEERPIDFD 0: none, before 6.5; 1: of 6.5; 2: of 6.16 */
-	bool pidfd_hangs_up;		/* once it was reaped, since 6.9 */
-	bool passcred_at_accept;	/* SO_PASSCRED is inherited then, before 6.16 */
-	bool no_diag, no_cookie;	/* CONFIG_UNIX_DIAG is off; before 5.14 */
+	int peerpidfd;		 /* SO_PEERPIDFD 0: none, before 6.5; 1: of 6.5; 2: of 6.16 */
+	bool pidfd_hangs_up;	 /* once it was reaped, since 6.9 */
+	bool passcred_at_accept; /* SO_PASSCRED is inherited then, before 6.16 */
+	bool no_diag, no_cookie; /* CONFIG_UNIX_DIAG is off; before 5.14 */
 	int somaxconn;
-	bool reuses_pids;		/* a number is used again as soon as it is free */
-	bool has_init;			/* the first process is process 1 of a pid namespace */
+	bool reuses_pids; /* a number is used again as soon as it is free */
+	bool has_init;	  /* the first process is process 1 of a pid namespace */
 	struct proc *by_pid[MOST_PROCS + FIRST_PID];
 };
 
@@ -189,11 +208,11 @@ struct fdtable *k_files_copy(const struct fdtable *from);
 unsigned k_poll(const struct file *file);
 
 /* --- kernel-locks.c --- */
-struct inode *k_inode(void);			/* what the path of the lock leads to; NULL: nothing */
+struct inode *k_inode(void); /* what the path of the lock leads to; NULL: nothing */
 struct inode *k_inode_make(uid_t uid);
 void k_inode_unlink(void);
 int k_flock(struct file *file, int operation, bool wait);
-void k_flock_interrupt(const struct proc *p);	/* stopped: whoever waits calls again, as the last */
+void k_flock_interrupt(const struct proc *p); /* stopped: whoever waits calls again, as the last */
 void k_flock_forget(const struct task *task);
 int k_flock_show(char *out, size_t size);
 int k_flock_waiters(const struct inode *inode);
@@ -218,7 +237,8 @@ ssize_t k_recvmsg(int fd, struct msghdr *msg, bool cloexec);
 void k_sock_release(struct sock *sock, bool in_backlog);
 
 /* --- kernel-processes.c --- */
-struct proc *k_proc_new(struct proc *parent, const char *name, const char *suffix, bool share_files);
+struct proc *k_proc_new(struct proc *parent, const char *name, const char *suffix,
+			bool share_files);
 struct proc *k_proc(int pid);
 void k_signal(struct proc *p, int number, int code, const struct proc *sender);
 void k_set_mask(uint64_t mask);

@@ -70,7 +70,10 @@ static const char *run(const char *name, uint64_t seed)
 {
 	const struct kind *kind = kind_find(name);
 
-	return simulate(kind, seed, kind->small ? BY_CHANCE : seed >> 5 & 1 ? BY_PRIORITY : BY_CHANCE);
+	return simulate(kind, seed,
+			kind->small	? BY_CHANCE
+			: seed >> 5 & 1 ? BY_PRIORITY
+					: BY_CHANCE);
 }
 
 static const char *names[64];
@@ -79,7 +82,7 @@ static struct simulation host = { .name = "host", .kinds = names, .run = run };
 
 int main(int argc, char **argv)
 {
-	static char *nothing[] = { (char *)(uintptr_t)"PATH=/bin", NULL };
+	static char *nothing[] = { (char *)(uintptr_t) "PATH=/bin", NULL };
 	extern char **environ;
 	struct driver_options options;
 

@@ -9,7 +9,8 @@ static bool is_before(const struct run *a, const struct run *b, bool first)
 	return first ? a->join < b->join : a->join_last < b->join_last;
 }
 
-/* How many of ORDER, as they got the lock, have to be left out to have the others in the order of joining, the FIRST or the last time. */
+/* How many of ORDER, as they got the lock, have to be left out to have the others in the order of
+ * joining, the FIRST or the last time. */
 static int disorder(struct run *const order[], int n, bool first)
 {
 	int best[MOST_RUNS], longest = 0;
@@ -25,7 +26,8 @@ static int disorder(struct run *const order[], int n, bool first)
 	return n - longest;
 }
 
-/* All that waited in one queue, in the order in which they got the lock. PAST: one of them took it past a front that did not move. */
+/* All that waited in one queue, in the order in which they got the lock. PAST: one of them took it
+ * past a front that did not move. */
 static int find_group(struct run *order[], int slots, uid_t uid, bool *past)
 {
 	int n = 0;
@@ -34,7 +36,8 @@ static int find_group(struct run *order[], int slots, uid_t uid, bool *past)
 	for_each_run(r) {
 		int at = n;
 
-		if (r->slots != slots || r->uid != uid || r->lock != 'L' || !r->join || !r->exec_step || r->faulted)
+		if (r->slots != slots || r->uid != uid || r->lock != 'L' || !r->join ||
+		    !r->exec_step || r->faulted)
 			continue;
 		*past |= r->past;
 		for (n++; at > 0 && order[at - 1]->got > r->got; at--)
@@ -49,11 +52,13 @@ static void show_group(char *text, struct run *const order[], int n)
 	*text = 0;
 	for (int i = 0; i < n; i++) {
 		text += sprintf(text, " W%d(joined %ld", order[i]->index, order[i]->join);
-		text += order[i]->joins > 1 ? sprintf(text, ", again %ld)", order[i]->join_last) : sprintf(text, ")");
+		text += order[i]->joins > 1 ? sprintf(text, ", again %ld)", order[i]->join_last)
+					    : sprintf(text, ")");
 	}
 }
 
-/* Returns whether some have lost their place, as is documented: they came in the instant in which the last of the line left. */
+/* Returns whether some have lost their place, as is documented: they came in the instant in which
+ * the last of the line left. */
 static bool check_group(struct run *const order[], int n)
 {
 	char text[MOST_RUNS * 40];
@@ -61,16 +66,19 @@ static bool check_group(struct run *const order[], int n)
 
 	show_group(text, order, n);
 	if (disorder(order, n, false) > 0)
-		fail("ORDER%s%s: after %d kills and %d stops the lock went to%s", W.kills ? ", kills" : "", W.stops ? ", stops" : "", W.kills, W.stops, text);
+		fail("ORDER%s%s: after %d kills and %d stops the lock went to%s",
+		     W.kills ? ", kills" : "", W.stops ? ", stops" : "", W.kills, W.stops, text);
 	else if (is_late && !W.lost_by_leaving)
-		fail("FIRST%s%s: after %d kills and %d stops the lock went to%s", W.kills ? ", kills" : "", W.stops ? ", stops" : "", W.kills, W.stops, text);
+		fail("FIRST%s%s: after %d kills and %d stops the lock went to%s",
+		     W.kills ? ", kills" : "", W.stops ? ", stops" : "", W.kills, W.stops, text);
 	return is_late;
 }
 
 /*
- * ORDER: the last time that somebody joined counts, strictly. FIRST: as the user sees it the first time counts, and each kill may cost
- * one waiter its place. TWOKILLS: two deaths in a line that was at rest must not cost the queue. QLOST is what docs/design.md says of
- * kills that come while the queue is founded.
+ * ORDER: the last time that somebody joined counts, strictly. FIRST: as the user sees it the first
+ * time counts, and each kill may cost one waiter its place. TWOKILLS: two deaths in a line that was
+ * at rest must not cost the queue. QLOST is what docs/design.md says of kills that come while the
+ * queue is founded.
  */
 void check_order(void)
 {
@@ -84,12 +92,15 @@ void check_order(void)
 			bool past;
 			int n = find_group(order, slots, uid, &past);
 
-			/* Rule 7: somebody from the line took it, since all before it did not move for 2.5 s. */
+			/* Rule 7: somebody from the line took it, since all before it did not move
+			 * for 2.5 s. */
 			if (n > 1 && !past)
 				is_late |= check_group(order, n);
 		}
 	if (is_late)
-		fail("limit FIRST: %d came as the last of the line left, and had to join again", W.lost_by_leaving);
+		fail("limit FIRST: %d came as the last of the line left, and had to join again",
+		     W.lost_by_leaving);
 	if (W.lost_by_kill && !W.stops)
-		fail("limit QLOST: %d kills have cost the queue, with %d in it", W.kills, W.lost_by_kill);
+		fail("limit QLOST: %d kills have cost the queue, with %d in it", W.kills,
+		     W.lost_by_kill);
 }

@@ -1,4 +1,5 @@
-/* Objects of the simulated kernel: they live until the run ends, and are then all free again at once. */
+/* Objects of the simulated kernel: they live until the run ends, and are then all free again at
+ * once. */
 #ifndef POOL_H
 #define POOL_H
 
@@ -6,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* pool_take_NAME(), pool_give_NAME() and pool_reset_NAME() for at most N structs NAME, which have a member NEXT. The first SIZE bytes are cleared. */
+/* pool_take_NAME(), pool_give_NAME() and pool_reset_NAME() for at most N structs NAME, which have a
+ * member NEXT. The first SIZE bytes are cleared. */
 #define POOL(name, n, size) \
 	static struct name name##_pool[n]; \
 	static int name##_used; \

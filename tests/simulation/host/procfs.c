@@ -1,6 +1,7 @@
 /*
- * /proc as me-only reads it: fs/proc/base.c, array.c and fd.c. A file's text is made when it is first read, which is when the real
- * kernel makes it; a directory is read one entry at a time, so that processes and descriptors come and go meanwhile.
+ * /proc as me-only reads it: fs/proc/base.c, array.c and fd.c. A file's text is made when it is
+ * first read, which is when the real kernel makes it; a directory is read one entry at a time, so
+ * that processes and descriptors come and go meanwhile.
  */
 #include "procfs.h"
 
@@ -19,12 +20,21 @@
 #include "pool.h"
 #include "world.h"
 
-#define TICKS INT64_C(100)	/* AT_CLKTCK: the start of a process is counted in 1/100 s */
+#define TICKS INT64_C(100) /* AT_CLKTCK: the start of a process is counted in 1/100 s */
 #define MOST_TEXT 2048
-#define LOCK_PATH "/l"		/* the one file that there is */
+#define LOCK_PATH "/l" /* the one file that there is */
 
-enum subject { SUBJECT_STAT, SUBJECT_COMM, SUBJECT_COMMAND_LINE, SUBJECT_ENVIRONMENT, SUBJECT_FDINFO, SUBJECT_FDS, SUBJECT_PROCESSES, SUBJECT_UID_MAP,
-	       SUBJECT_LOCKS };
+enum subject {
+	SUBJECT_STAT,
+	SUBJECT_COMM,
+	SUBJECT_COMMAND_LINE,
+	SUBJECT_ENVIRONMENT,
+	SUBJECT_FDINFO,
+	SUBJECT_FDS,
+	SUBJECT_PROCESSES,
+	SUBJECT_UID_MAP,
+	SUBJECT_LOCKS
+};
 
 struct text {
 	struct text *next;
@@ -55,11 +65,19 @@ void k_text_put(struct text *text)
 
 /* --- names --- */
 
-static const struct { const char *name; enum subject subject; } names[] = {
-	{ "stat", SUBJECT_STAT }, { "comm", SUBJECT_COMM }, { "cmdline", SUBJECT_COMMAND_LINE }, { "environ", SUBJECT_ENVIRONMENT }, { "fd", SUBJECT_FDS },
+static const struct {
+	const char *name;
+	enum subject subject;
+} names[] = {
+	{ "stat", SUBJECT_STAT },
+	{ "comm", SUBJECT_COMM },
+	{ "cmdline", SUBJECT_COMMAND_LINE },
+	{ "environ", SUBJECT_ENVIRONMENT },
+	{ "fd", SUBJECT_FDS },
 };
 
-/* The process that PATH is about, and in REST what of it; NULL: there is no such process any more, or the path is another. */
+/* The process that PATH is about, and in REST what of it; NULL: there is no such process any more,
+ * or the path is another. */
 static struct proc *find_proc(const char *path, const char **rest)
 {
 	int pid = 0, used = 0;
@@ -126,7 +144,8 @@ static int open_lock(int flags)
 		return -EEXIST;
 	if (!inode && (flags & O_CREAT))
 		inode = k_inode_make(me()->uid);
-	TRACE("open(%s%s) = inode %d", LOCK_PATH, flags & O_CREAT ? ", O_CREAT" : "", inode ? (int)inode->number : -ENOENT);
+	TRACE("open(%s%s) = inode %d", LOCK_PATH, flags & O_CREAT ? ", O_CREAT" : "",
+	      inode ? (int)inode->number : -ENOENT);
 	if (!inode)
 		return -ENOENT;
 	file = k_file_new(FILE_REGULAR);
@@ -145,7 +164,10 @@ int __wrap_open(const char *path, int flags, ...)
 	if (!strcmp(path, LOCK_PATH))
 		return (int)result(open_lock(flags));
 	r = find_subject(path, &found);
-	if (r == 0 && (found.subject == SUBJECT_FDS || found.subject == SUBJECT_ENVIRONMENT || found.subject == SUBJECT_FDINFO) && !may_look(found.proc))
+	if (r == 0 &&
+	    (found.subject == SUBJECT_FDS || found.subject == SUBJECT_ENVIRONMENT ||
+	     found.subject == SUBJECT_FDINFO) &&
+	    !may_look(found.proc))
 		r = -EACCES;
 	if (r)
 		return (int)result(r);
@@ -182,7 +204,8 @@ int __wrap_stat(const char *path, void *status)
 
 /* --- links --- */
 
-static ssize_t put_link(char *out, size_t n, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static ssize_t put_link(char *out, size_t n, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
 static ssize_t put_link(char *out, size_t n, const char *format, ...)
 {
@@ -214,7 +237,9 @@ ssize_t __wrap_readlinkat(int folder, const char *path, char *out, size_t n)
 	int fd = 0;
 
 	sscanf(path, "%d", &fd);
-	file = directory->text->proc->state < PROC_EXITING && fd < MOST_FDS ? directory->text->proc->files->file[fd] : NULL;
+	file = directory->text->proc->state < PROC_EXITING && fd < MOST_FDS
+		       ? directory->text->proc->files->file[fd]
+		       : NULL;
 	if (!file)
 		return result(-ENOENT);
 	if (file->kind == FILE_SOCKET)
@@ -230,7 +255,8 @@ static void put_file(struct statx *out, const struct file *file)
 	out->stx_uid = file->kind == FILE_REGULAR ? file->inode->uid : 0;
 }
 
-/* Of a descriptor, of one of another process, of the lock's file or the directory that it is in. Returns 0, -ENOENT, or 1: it is none of these. */
+/* Of a descriptor, of one of another process, of the lock's file or the directory that it is in.
+ * Returns 0, -ENOENT, or 1: it is none of these. */
 static int status_of_file(int folder, const char *path, struct statx *out)
 {
 	const struct file *file = k_file(folder);
@@ -286,7 +312,8 @@ long procfs_statx(int folder, const char *path, void *status)
 
 /* --- texts --- */
 
-/* fs/proc/array.c: a parent in vfork() is in uninterruptible sleep, and so is whoever is inside another call; neither looks stopped. */
+/* fs/proc/array.c: a parent in vfork() is in uninterruptible sleep, and so is whoever is inside
+ * another call; neither looks stopped. */
 static char state_of(const struct proc *p)
 {
 	if (p->state == PROC_ZOMBIE)
@@ -297,8 +324,10 @@ static char state_of(const struct proc *p)
 static int make_stat(char *out, const struct proc *p)
 {
 	TRACE("/proc/%s/stat: %c", p->name, state_of(p));
-	return snprintf(out, MOST_TEXT, "%d (%s) %c %d %d %d 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 %lld 0", p->pid, p->comm, state_of(p), p->parent,
-			p->group, p->session, (long long)(p->born / (S / TICKS)));
+	return snprintf(out, MOST_TEXT,
+			"%d (%s) %c %d %d %d 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 %lld 0", p->pid,
+			p->comm, state_of(p), p->parent, p->group, p->session,
+			(long long)(p->born / (S / TICKS)));
 }
 
 static int make_command_line(char *out, const struct proc *p)
@@ -306,15 +335,19 @@ static int make_command_line(char *out, const struct proc *p)
 	int length = 0;
 
 	for (int i = 0; p->run && p->state < PROC_ZOMBIE && i < p->run->argc; i++)
-		length += snprintf(out + length, (size_t)(MOST_TEXT - length), "%s", p->run->argv[i]) + 1;
+		length += snprintf(out + length, (size_t)(MOST_TEXT - length), "%s",
+				   p->run->argv[i]) +
+			  1;
 	return length;
 }
 
 /* The lock of this very open file. */
 static int show_lock(char *out, const struct file *file)
 {
-	return snprintf(out, MOST_TEXT, "pos:\t0\nlock:\t1: FLOCK  ADVISORY  %s %d 00:05:%llu 0 EOF\n", file->flock == LOCK_EX ? "WRITE" : "READ ",
-			file->flock_pid, (unsigned long long)file->inode->number);
+	return snprintf(out, MOST_TEXT,
+			"pos:\t0\nlock:\t1: FLOCK  ADVISORY  %s %d 00:05:%llu 0 EOF\n",
+			file->flock == LOCK_EX ? "WRITE" : "READ ", file->flock_pid,
+			(unsigned long long)file->inode->number);
 }
 
 /* fs/proc/fd.c: of a pidfd the number, -1 once the process was reaped. */
@@ -325,7 +358,8 @@ static int make_fdinfo(char *out, const struct proc *p, int fd)
 	if (!file)
 		return 0;
 	if (file->kind == FILE_PIDFD)
-		return snprintf(out, MOST_TEXT, "pos:\t0\nPid:\t%d\n", file->proc->state == PROC_GONE ? -1 : file->proc->pid);
+		return snprintf(out, MOST_TEXT, "pos:\t0\nPid:\t%d\n",
+				file->proc->state == PROC_GONE ? -1 : file->proc->pid);
 	if (file->kind == FILE_REGULAR && file->flock)
 		return show_lock(out, file);
 	return snprintf(out, MOST_TEXT, "pos:\t0\n");
@@ -342,20 +376,16 @@ static int make_text(struct text *text)
 	if (p->state == PROC_GONE)
 		return -ESRCH;
 	switch (text->subject) {
-	case SUBJECT_STAT:
-		return make_stat(out, p);
-	case SUBJECT_COMM:
-		return snprintf(out, MOST_TEXT, "%s\n", p->comm);
-	case SUBJECT_COMMAND_LINE:
-		return make_command_line(out, p);
-	case SUBJECT_ENVIRONMENT:	/* gone with the memory, when the process begins to end */
-		return p->state < PROC_EXITING && *p->variables ? snprintf(out, MOST_TEXT, "%s", p->variables) + 1 : 0;
-	case SUBJECT_FDINFO:
-		return make_fdinfo(out, p, text->fd);
-	case SUBJECT_UID_MAP:
-		return snprintf(out, MOST_TEXT, "         0          0 4294967295\n");
-	default:
-		return -EISDIR;
+	case SUBJECT_STAT: return make_stat(out, p);
+	case SUBJECT_COMM: return snprintf(out, MOST_TEXT, "%s\n", p->comm);
+	case SUBJECT_COMMAND_LINE: return make_command_line(out, p);
+	case SUBJECT_ENVIRONMENT: /* gone with the memory, when the process begins to end */
+		return p->state < PROC_EXITING && *p->variables
+			       ? snprintf(out, MOST_TEXT, "%s", p->variables) + 1
+			       : 0;
+	case SUBJECT_FDINFO: return make_fdinfo(out, p, text->fd);
+	case SUBJECT_UID_MAP: return snprintf(out, MOST_TEXT, "         0          0 4294967295\n");
+	default: return -EISDIR;
 	}
 }
 
@@ -417,7 +447,9 @@ long procfs_getdents(int fd, void *entries, size_t size)
 	if (size < sizeof *entry)
 		return -EINVAL;
 	enter();
-	next = file->text->subject == SUBJECT_PROCESSES ? next_process(file->cursor - 1) : next_descriptor(file->text->proc, file->cursor - 1);
+	next = file->text->subject == SUBJECT_PROCESSES
+		       ? next_process(file->cursor - 1)
+		       : next_descriptor(file->text->proc, file->cursor - 1);
 	if (next < 0)
 		return 0;
 	file->cursor = next + 1;

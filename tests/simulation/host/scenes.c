@@ -1,4 +1,5 @@
-/* Situations in which something was wrong once. Each is drawn anew for each seed, in such a way that many seeds would show it again. */
+/* Situations in which something was wrong once. Each is drawn anew for each seed, in such a way
+ * that many seeds would show it again. */
 #include "world.h"
 
 /* START, a little later. */
@@ -8,8 +9,8 @@ static int64_t about(int64_t start, int64_t most)
 }
 
 /*
- * The front of a line is stopped (Ctrl-Z), the second takes the lock past it, and while its command runs the first goes on: then two
- * fronts appointed heirs.
+ * The front of a line is stopped (Ctrl-Z), the second takes the lock past it, and while its command
+ * runs the first goes on: then two fronts appointed heirs.
  */
 void scene_stopfront(void)
 {
@@ -24,25 +25,31 @@ void scene_stopfront(void)
 	fault_at(about(400 * MS, 50 * MS), front, true, about(1500 * MS, 800 * MS));
 }
 
-/* Waiters come while a front executes its command: whoever joined a queue that only the new process still had lost its place. */
+/* Waiters come while a front executes its command: whoever joined a queue that only the new process
+ * still had lost its place. */
 void scene_joinexec(void)
 {
 	for (int i = 0; i < 5; i++)
 		world_call(world_add(about(0, 60 * US), about(0, 300 * US)), 1024);
 }
 
-/* The lock is bound for an instant, without listening: the pause of the front began with 8 ms instead of 1 ms. */
+/* The lock is bound for an instant, without listening: the pause of the front began with 8 ms
+ * instead of 1 ms. */
 void scene_firstpause(void)
 {
 	world_call(world_add(0, about(300 * US, 200 * US)), 1024);
 	world_call(world_add(100 * US, 0), 1024);
-	blinker_start(about(2500 * US, 1500 * US));	/* longer than the name of a command that has ended is tried in a row */
+	blinker_start(about(2500 * US, 1500 * US)); /* longer than the name of a command that has
+						       ended is tried in a row */
 }
 
-/* One of two holders greets nobody (-F), and is asked who it is at the moment at which the other one ends. */
+/* One of two holders greets nobody (-F), and is asked who it is at the moment at which the other
+ * one ends. */
 void scene_deaf(void)
 {
-	struct run *silent = world_add(0, 5 * S), *other = world_add(10 * MS, about(1000 * MS, 400 * MS)), *waiter = world_add(20 * MS, 0);
+	struct run *silent = world_add(0, 5 * S),
+		   *other = world_add(10 * MS, about(1000 * MS, 400 * MS)),
+		   *waiter = world_add(20 * MS, 0);
 
 	silent->becomes = true;
 	waiter->quiet = false;
@@ -52,11 +59,13 @@ void scene_deaf(void)
 	world_call(waiter, 1024);
 }
 
-/* Waiters that have given up fill the queue while the front and its heirs live: those who came next went alone, and overtook. */
+/* Waiters that have given up fill the queue while the front and its heirs live: those who came next
+ * went alone, and overtook. */
 void scene_fullqueue(void)
 {
 	K.somaxconn = 3 + (int)rnd(3);
-	K.no_diag = false;	/* without the table of sockets nobody knows whose queue it is, and who comes waits alone */
+	K.no_diag = false; /* without the table of sockets nobody knows whose queue it is, and who
+			      comes waits alone */
 	world_call(world_add(0, about(2500 * MS, 2000 * MS)), 1024);
 	for (int i = 1; i < 4; i++)
 		world_call(world_add(i * 10 * MS, 30 * MS), 1024);
@@ -70,7 +79,8 @@ void scene_fullqueue(void)
 		world_call(world_add(about(i * 50 * MS, 20 * MS), 30 * MS), 1024);
 }
 
-/* --replace comes as the holder ends: on Linux 6.5 to 6.15, where a process that was reaped has no pidfd any more, it was refused. */
+/* --replace comes as the holder ends: on Linux 6.5 to 6.15, where a process that was reaped has no
+ * pidfd any more, it was refused. */
 void scene_replaceend(void)
 {
 	K.peerpidfd = 1;

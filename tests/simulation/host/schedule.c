@@ -1,4 +1,5 @@
-/* Whose turn it is: by chance, by priorities (PCT: Burckhardt et al., ASPLOS 2010), or as a list of deviations says. */
+/* Whose turn it is: by chance, by priorities (PCT: Burckhardt et al., ASPLOS 2010), or as a list of
+ * deviations says. */
 #include "schedule.h"
 
 #include <errno.h>
@@ -66,17 +67,25 @@ struct task *task_new(struct proc *p, void (*body)(void *), void *argument)
 	if (task_count == MOST_TASKS)
 		abort();
 	if (!stacks)
-		stacks = mmap(NULL, (size_t)STACK_SIZE * MOST_TASKS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	*task = (struct task){ .proc = p, .body = body, .argument = argument, .index = task_count, .priority = 1000 + (int)rnd(1 << 20) };
-	coroutine_make(&task->coroutine, stacks + (size_t)STACK_SIZE * (size_t)task_count++, STACK_SIZE - 2048, begin);
+		stacks = mmap(NULL, (size_t)STACK_SIZE * MOST_TASKS, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	*task = (struct task){ .proc = p,
+			       .body = body,
+			       .argument = argument,
+			       .index = task_count,
+			       .priority = 1000 + (int)rnd(1 << 20) };
+	coroutine_make(&task->coroutine, stacks + (size_t)STACK_SIZE * (size_t)task_count++,
+		       STACK_SIZE - 2048, begin);
 	live[live_count++] = task;
 	return task;
 }
 
 /*
- * What the sources have in static variables, moved to a section of its own by objcopy. Each process has its own.
+ * What the sources have in static variables, moved to a section of its own by objcopy. Each process
+ * has its own.
  */
-extern char __start_simulated_state[] __attribute__((weak)), __stop_simulated_state[] __attribute__((weak));
+extern char __start_simulated_state[] __attribute__((weak)),
+	__stop_simulated_state[] __attribute__((weak));
 static char states[MOST_PROCS][MOST_STATE];
 
 static size_t state_size(void)
@@ -129,7 +138,8 @@ static bool jump_to_next(void)
 	int64_t next = NEVER;
 
 	for (int i = 0; i < live_count; i++)
-		if (live[i]->blocked && live[i]->until < next && !(live[i]->proc->stopped && !live[i]->proc->killed))
+		if (live[i]->blocked && live[i]->until < next &&
+		    !(live[i]->proc->stopped && !live[i]->proc->killed))
 			next = live[i]->until;
 	if (next == NEVER)
 		return false;
@@ -138,7 +148,8 @@ static bool jump_to_next(void)
 	return true;
 }
 
-/* A step takes its time, and what is due at this step happens: a jump of time, a fault, a change of priorities. */
+/* A step takes its time, and what is due at this step happens: a jump of time, a fault, a change of
+ * priorities. */
 static void tick(void)
 {
 	schedule.steps++;
@@ -155,7 +166,8 @@ static void tick(void)
 		schedule.faults--;
 		fault_happens();
 	}
-	while (schedule.strategy == BY_PRIORITY && schedule.changes > 0 && schedule.steps >= schedule.change[schedule.changes - 1])
+	while (schedule.strategy == BY_PRIORITY && schedule.changes > 0 &&
+	       schedule.steps >= schedule.change[schedule.changes - 1])
 		current->priority = --schedule.changes;
 }
 
@@ -215,8 +227,9 @@ static int listed_choice(int width)
 }
 
 /*
- * By default whoever runs goes on, and if it cannot the next in turn. Other choices are the other tasks, then a fault, then that
- * time passes until something is due. -1: one of the last two, and all begins anew.
+ * By default whoever runs goes on, and if it cannot the next in turn. Other choices are the other
+ * tasks, then a fault, then that time passes until something is due. -1: one of the last two, and
+ * all begins anew.
  */
 static int by_list(struct task *const choices[], int n, int at)
 {
@@ -327,8 +340,10 @@ void sleep_until(int64_t when)
 
 void *task_copy_stack(struct task *child, void *argument)
 {
-	uintptr_t low = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)15, high = (uintptr_t)(stacks + (size_t)STACK_SIZE * (size_t)(current->index + 1));
-	uintptr_t *copy = (uintptr_t *)(void *)(stacks + (size_t)STACK_SIZE * (size_t)child->index), moved = (uintptr_t)copy - low;
+	uintptr_t low = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)15,
+		  high = (uintptr_t)(stacks + (size_t)STACK_SIZE * (size_t)(current->index + 1));
+	uintptr_t *copy = (uintptr_t *)(void *)(stacks + (size_t)STACK_SIZE * (size_t)child->index),
+		  moved = (uintptr_t)copy - low;
 
 	if (high - low > STACK_SIZE / 2)
 		abort();
@@ -336,7 +351,9 @@ void *task_copy_stack(struct task *child, void *argument)
 	for (uintptr_t *word = copy; word < copy + (high - low) / sizeof *copy; word++)
 		if (*word >= low && *word < high)
 			*word += moved;
-	return (uintptr_t)argument >= low && (uintptr_t)argument < high ? (void *)((uintptr_t)argument + moved) : argument;
+	return (uintptr_t)argument >= low && (uintptr_t)argument < high
+		       ? (void *)((uintptr_t)argument + moved)
+		       : argument;
 }
 
 static void take_out(const struct task *task)

@@ -22,16 +22,20 @@ struct task {
 	void (*body)(void *);
 	void *argument;
 	bool blocked, in_kernel;
-	bool (*ready)(struct task *);	/* when blocked */
+	bool (*ready)(struct task *); /* when blocked */
 	int64_t until;
 	int polled_count;
-	struct { struct file *file; short events; } polled[MOST_POLLED];
-	struct proc *child;		/* being waited for */
-	const struct address *wanted;	/* connect() waits for room in the backlog of this one */
+	struct {
+		struct file *file;
+		short events;
+	} polled[MOST_POLLED];
+	struct proc *child;	      /* being waited for */
+	const struct address *wanted; /* connect() waits for room in the backlog of this one */
 	int saved_errno, priority, index, joined;
 };
 
-/* RANDOM; by priorities that change now and then (PCT); or all by default but for some deviations. */
+/* RANDOM; by priorities that change now and then (PCT); or all by default but for some deviations.
+ */
 enum strategy { BY_CHANCE, BY_PRIORITY, BY_LIST };
 
 struct schedule {
@@ -39,18 +43,21 @@ struct schedule {
 	enum strategy strategy;
 	struct random random;
 	long steps, limit;
-	int stick;			/* BY_CHANCE: in 1024, how often the same task goes on */
-	struct task *woken;		/* just now: mostly it runs at once */
-	long change[MOST_CHANGES];	/* BY_PRIORITY: at these steps, the last first, whoever runs comes last from then on */
+	int stick;		   /* BY_CHANCE: in 1024, how often the same task goes on */
+	struct task *woken;	   /* just now: mostly it runs at once */
+	long change[MOST_CHANGES]; /* BY_PRIORITY: at these steps, the last first, whoever runs
+				      comes last from then on */
 	int changes;
-	long fault[MOST_FAULTS];	/* at these steps, the last first, a fault happens */
+	long fault[MOST_FAULTS]; /* at these steps, the last first, a fault happens */
 	int faults;
-	int jump;			/* in 1,000,000 steps, how often time jumps */
+	int jump; /* in 1,000,000 steps, how often time jumps */
 	int64_t longest_jump;
-	struct { int point, choice; } deviation[MOST_DEVIATIONS];	/* BY_LIST */
+	struct {
+		int point, choice;
+	} deviation[MOST_DEVIATIONS]; /* BY_LIST */
 	int deviations;
-	int points;			/* choice points so far */
-	unsigned char *width;		/* how many choices each of them had */
+	int points;	      /* choice points so far */
+	unsigned char *width; /* how many choices each of them had */
 	int most_points;
 	bool over;
 	char failure[400];
@@ -73,24 +80,32 @@ static inline struct file *k_file(int fd)
 	return fd >= 0 && fd < table->end ? table->file[fd] : NULL;
 }
 
-#define TRACE(...) do { if (trace_mode) trace_line(K.now - EPOCH, current && current->proc ? current->proc->name : "-", __VA_ARGS__); } while (0)
+#define TRACE(...) \
+	do { \
+		if (trace_mode) \
+			trace_line(K.now - EPOCH, \
+				   current && current->proc ? current->proc->name : "-", \
+				   __VA_ARGS__); \
+	} while (0)
 
 struct task *task_new(struct proc *p, void (*body)(void *), void *argument);
 _Noreturn void task_end(void);
 
 /*
- * As fork: CHILD, a new task, gets a copy of the stack of the current one, in which what points into that stack points into the copy.
- * Returns where in it ARGUMENT is.
+ * As fork: CHILD, a new task, gets a copy of the stack of the current one, in which what points
+ * into that stack points into the copy. Returns where in it ARGUMENT is.
  */
 void *task_copy_stack(struct task *child, void *argument);
 
 /* Ends all tasks of P but the current one: its threads. */
 void task_end_others(const struct proc *p);
 
-/* Keeps what the program's sources have in static variables for each process apart: see meson.build. */
+/* Keeps what the program's sources have in static variables for each process apart: see
+ * meson.build. */
 void state_copy(struct proc *to, const struct proc *from);
 
-/* Others may run here. Comes back only if the process is alive; inside the kernel a process is never ended. */
+/* Others may run here. Comes back only if the process is alive; inside the kernel a process is
+ * never ended. */
 void point(bool in_kernel);
 
 /* Sleeps until READY, if it is not NULL, or UNTIL. */

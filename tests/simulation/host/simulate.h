@@ -4,7 +4,8 @@
 
 #include "world.h"
 
-/* A run of KIND in which everything follows from SEED and STRATEGY. Returns NULL, or what went wrong. */
+/* A run of KIND in which everything follows from SEED and STRATEGY. Returns NULL, or what went
+ * wrong. */
 const char *simulate(const struct kind *kind, uint64_t seed, enum strategy strategy);
 
 #endif

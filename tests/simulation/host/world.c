@@ -7,12 +7,17 @@
 
 struct world W;
 
+// clang-format off: a line for each
 const struct kind kinds[] = {
 	{ .name = "plain", .steps = 240 },
 	{ .name = "kill1", .steps = 220, .mix = KILLS, .faults = 1 },
 	{ .name = "kill2", .steps = 200, .mix = KILLS, .faults = 2 },
 	{ .name = "kill3", .steps = 200, .mix = KILLS, .faults = 3 },
-	{ .name = "burst", .steps = 200, .mix = KILLS, .faults = 3, .burst = true },	/* kills close together */
+	{ .name = "burst",
+	  .steps = 200,
+	  .mix = KILLS,
+	  .faults = 3,
+	  .burst = true }, /* kills close together */
 	{ .name = "stop", .steps = 400, .mix = STOPS, .faults = -3 },
 	{ .name = "mixed", .steps = 600, .mix = ALL_KINDS, .faults = -3, .mixed = true },
 	{ .name = "slots", .steps = 260, .mix = KILLS_AND_STOPS, .faults = -3, .slots = true },
@@ -22,20 +27,68 @@ const struct kind kinds[] = {
 	{ .name = "closers", .steps = 760, .mix = KILLS_OF_KEEPERS, .faults = -3, .closers = true },
 	{ .name = "users", .steps = 340, .mix = KILLS, .faults = -3, .users = true },
 	{ .name = "limit", .steps = 240, .few_fds = true },
-	{ .name = "backlog", .steps = 240, .small_backlog = true },			/* net.core.somaxconn 0 to 2 */
-	{ .name = "wild", .steps = 280, .mix = ALL_KINDS, .faults = -3, .mixed = true, .wild = true },	/* time jumps */
-	{ .name = "inject", .steps = 260, .mix = KILLS, .faults = -3, .inject = true },	/* calls fail for want of descriptors or memory */
-	{ .name = "nested", .steps = 500, .mix = ALL_KINDS, .faults = -2, .nested = true },	/* commands that call me-only, and --held */
+	{ .name = "backlog", .steps = 240, .small_backlog = true }, /* net.core.somaxconn 0 to 2 */
+	{ .name = "wild",
+	  .steps = 280,
+	  .mix = ALL_KINDS,
+	  .faults = -3,
+	  .mixed = true,
+	  .wild = true }, /* time jumps */
+	{ .name = "inject",
+	  .steps = 260,
+	  .mix = KILLS,
+	  .faults = -3,
+	  .inject = true }, /* calls fail for want of descriptors or memory */
+	{ .name = "nested",
+	  .steps = 500,
+	  .mix = ALL_KINDS,
+	  .faults = -2,
+	  .nested = true }, /* commands that call me-only, and --held */
 	{ .name = "replace", .steps = 700, .mix = KILLS, .faults = -1, .replaces = true },
-	{ .name = "init", .steps = 300, .mix = KILLS_AND_STOPS, .faults = -2, .as_init = true },	/* me-only is process 1 */
-	{ .name = "reuse", .steps = 900, .mix = ALL_KINDS, .faults = -3, .replaces = true, .nested = true, .reuses_pids = true },
-	{ .name = "file", .steps = 500, .mix = ALL_KINDS, .faults = -3, .mixed = true, .file = true },
-	{ .name = "filenested", .steps = 600, .mix = ALL_KINDS, .faults = -2, .nested = true, .file = true },
-	{ .name = "filereplace", .steps = 900, .mix = KILLS, .faults = -1, .replaces = true, .file = true },
-	{ .name = "unlink", .steps = 500, .mix = KILLS, .faults = -1, .file = true, .unlinks = true },	/* the file is removed, again and again */
-	{ .name = "who", .steps = 400, .mix = KILLS, .faults = -2, .asks = true },	/* somebody asks who holds the lock */
+	{ .name = "init",
+	  .steps = 300,
+	  .mix = KILLS_AND_STOPS,
+	  .faults = -2,
+	  .as_init = true }, /* me-only is process 1 */
+	{ .name = "reuse",
+	  .steps = 900,
+	  .mix = ALL_KINDS,
+	  .faults = -3,
+	  .replaces = true,
+	  .nested = true,
+	  .reuses_pids = true },
+	{ .name = "file",
+	  .steps = 500,
+	  .mix = ALL_KINDS,
+	  .faults = -3,
+	  .mixed = true,
+	  .file = true },
+	{ .name = "filenested",
+	  .steps = 600,
+	  .mix = ALL_KINDS,
+	  .faults = -2,
+	  .nested = true,
+	  .file = true },
+	{ .name = "filereplace",
+	  .steps = 900,
+	  .mix = KILLS,
+	  .faults = -1,
+	  .replaces = true,
+	  .file = true },
+	{ .name = "unlink",
+	  .steps = 500,
+	  .mix = KILLS,
+	  .faults = -1,
+	  .file = true,
+	  .unlinks = true }, /* the file is removed, again and again */
+	{ .name = "who",
+	  .steps = 400,
+	  .mix = KILLS,
+	  .faults = -2,
+	  .asks = true }, /* somebody asks who holds the lock */
 	{ .name = "filewho", .steps = 600, .mix = KILLS, .faults = -1, .file = true, .asks = true },
-	/* What was wrong once, in a situation in which it shows in many seeds. Not drawn, as all that follow. */
+	/* What was wrong once, in a situation in which it shows in many seeds. Not drawn, as all
+	   that follow. */
 	{ .name = "stopfront", .steps = 600, .scene = scene_stopfront },
 	{ .name = "joinexec", .steps = 200, .scene = scene_joinexec },
 	{ .name = "firstpause", .steps = 200, .scene = scene_firstpause, .longest_free = 4 * MS },
@@ -49,10 +102,23 @@ const struct kind kinds[] = {
 	{ .name = "threekill", .steps = 150, .runs = 3, .small = true, .mix = KILLS, .faults = 1 },
 	{ .name = "twostop", .steps = 100, .runs = 2, .small = true, .mix = STOPS, .faults = 1 },
 	{ .name = "threestop", .steps = 150, .runs = 3, .small = true, .mix = STOPS, .faults = 1 },
-	{ .name = "twogate", .steps = 120, .runs = 2, .small = true, .mix = KEEPER_OR_FIRST, .faults = 1, .gate = true },
-	{ .name = "twokeeper", .steps = 120, .runs = 2, .small = true, .mix = KILLS_OF_FIRST, .faults = 1, .long_first = true },
+	{ .name = "twogate",
+	  .steps = 120,
+	  .runs = 2,
+	  .small = true,
+	  .mix = KEEPER_OR_FIRST,
+	  .faults = 1,
+	  .gate = true },
+	{ .name = "twokeeper",
+	  .steps = 120,
+	  .runs = 2,
+	  .small = true,
+	  .mix = KILLS_OF_FIRST,
+	  .faults = 1,
+	  .long_first = true },
 	{ 0 },
 };
+// clang-format on
 
 const struct kind *kind_find(const char *name)
 {
@@ -81,7 +147,8 @@ static void add(struct run *run, const char *format, ...)
 /* Short commands mostly, in some worlds only these. */
 static int64_t draw_duration(bool quick)
 {
-	static const int64_t durations[] = { 0, 20 * US, 300 * US, 2 * MS, 30 * MS, 400 * MS, 1200 * MS, 2500 * MS };
+	static const int64_t durations[] = { 0,	      20 * US,	300 * US,  2 * MS,
+					     30 * MS, 400 * MS, 1200 * MS, 2500 * MS };
 
 	return durations[rnd(quick ? 5 : 8)];
 }
@@ -241,7 +308,9 @@ static void draw_run(int slots, bool quick, int limit)
 	run->waits = small ? run->index > 0 || rnd(2) : rnd(8) > 0;
 	run->quiet = rnd(2);
 	draw_behaviour(run);
-	run->duration = W.kind->long_first ? 1500 * MS : small ? (run->index == 0 ? 50 * US : 0) : draw_duration(quick);
+	run->duration = W.kind->long_first ? 1500 * MS
+			: small		   ? (run->index == 0 ? 50 * US : 0)
+					   : draw_duration(quick);
 	world_call(run, limit);
 }
 
@@ -267,7 +336,10 @@ void world_make(const struct kind *kind)
 {
 	bool quick = rnd(3) > 0;
 	int slots = kind->slots || (kind->few_fds && rnd(2)) ? 1 + (int)rnd(3) : 1;
-	int limit = kind->few_fds ? 10 + (int)rnd(24) : kind->inject ? 100 : 1024, runs = kind->runs ? kind->runs : 2 + (int)rnd(5);
+	int limit = kind->few_fds  ? 10 + (int)rnd(24)
+		    : kind->inject ? 100
+				   : 1024,
+	    runs = kind->runs ? kind->runs : 2 + (int)rnd(5);
 
 	W = (struct world){ .kind = kind };
 	draw_kernel();
@@ -301,6 +373,7 @@ void world_show(void)
 			printf(" %s", r->argv[i]);
 		if (r->outer)
 			printf("    (by the command of W%d)", r->outer->index);
-		printf("    (for %.6f s, uid %u, at %.6f s)\n", (double)r->duration / (double)S, r->uid, (double)(r->start - EPOCH) / (double)S);
+		printf("    (for %.6f s, uid %u, at %.6f s)\n", (double)r->duration / (double)S,
+		       r->uid, (double)(r->start - EPOCH) / (double)S);
 	}
 }

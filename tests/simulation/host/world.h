@@ -1,4 +1,5 @@
-/* A world: calls of me-only, the commands that they run, strangers and faults, and what is checked. */
+/* A world: calls of me-only, the commands that they run, strangers and faults, and what is checked.
+ */
 #ifndef WORLD_H
 #define WORLD_H
 
@@ -8,23 +9,39 @@
 #define MOST_ARGUMENTS 20
 
 /* What a command does with the lock that it has inherited. */
-enum behaviour { BEHAVES, CLOSES, LEAVES, IGNORES };	/* CLOSES: closes it, as ssh does; LEAVES: leaves a process running that has it; IGNORES: SIGTERM */
+enum behaviour {
+	BEHAVES,
+	CLOSES,
+	LEAVES,
+	IGNORES
+}; /* CLOSES: closes it, as ssh does; LEAVES: leaves a process running that has it; IGNORES: SIGTERM
+    */
 
-enum mix { NO_FAULTS, KILLS, STOPS, KILLS_AND_STOPS, ALL_KINDS, KILLS_OF_KEEPERS, KILLS_OF_FIRST, KEEPER_OR_FIRST };
+enum mix {
+	NO_FAULTS,
+	KILLS,
+	STOPS,
+	KILLS_AND_STOPS,
+	ALL_KINDS,
+	KILLS_OF_KEEPERS,
+	KILLS_OF_FIRST,
+	KEEPER_OR_FIRST
+};
 
 /* A kind of world. */
 struct kind {
 	const char *name;
-	int steps;		/* such a run takes about so many */
-	int runs;		/* calls of me-only; 0: 2 to 6 */
-	bool small;		/* for all schedules with few deviations: nothing else is drawn */
+	int steps;  /* such a run takes about so many */
+	int runs;   /* calls of me-only; 0: 2 to 6 */
+	bool small; /* for all schedules with few deviations: nothing else is drawn */
 	enum mix mix;
-	int faults;		/* so many; negative: 0 to that many */
-	bool mixed;		/* -F, -o, limits, tries */
+	int faults; /* so many; negative: 0 to that many */
+	bool mixed; /* -F, -o, limits, tries */
 	bool nested, replaces, as_init, reuses_pids, file, unlinks, asks;
-	bool slots, places, strangers, closers, users, few_fds, small_backlog, wild, inject, burst, gate, long_first;
-	void (*scene)(void);	/* makes the calls and the faults; NULL: these are drawn */
-	int64_t longest_free;	/* so long a lock may be free while somebody waits; 0: LONGEST_FREE */
+	bool slots, places, strangers, closers, users, few_fds, small_backlog, wild, inject, burst,
+		gate, long_first;
+	void (*scene)(void);  /* makes the calls and the faults; NULL: these are drawn */
+	int64_t longest_free; /* so long a lock may be free while somebody waits; 0: LONGEST_FREE */
 };
 
 extern const struct kind kinds[];
@@ -37,20 +54,24 @@ struct run {
 	struct proc *proc;
 	uid_t uid;
 	/* What it is asked to do. */
-	bool waits, forever, becomes, gives_away, gate, places, quiet;	/* -w, -w inf, -F, the command gives its lock away, -o, --queue, -q */
-	bool asks_held, replaces, shared;	/* --held, --replace, -s */
-	char lock;			/* its name; 'F': that of a file */
+	bool waits, forever, becomes, gives_away, gate, places,
+		quiet; /* -w, -w inf, -F, the command gives its lock away, -o, --queue, -q */
+	bool asks_held, replaces, shared; /* --held, --replace, -s */
+	char lock;			  /* its name; 'F': that of a file */
 	int slots;
 	int64_t limit, duration, start;
 	enum behaviour behaviour;
-	struct run *inner, *outer;	/* a call that its command makes; the call whose command makes this one */
-	int expected;			/* its status, if that is known before; -1 */
+	struct run *inner,
+		*outer; /* a call that its command makes; the call whose command makes this one */
+	int expected;	/* its status, if that is known before; -1 */
 	/* What has become of it. */
-	bool ended, faulted, forked, keeper_killed, past;	/* PAST: it took the lock past a front that did not move */
-	int status, inherited;		/* INHERITED: descriptors that it was started with */
-	const struct run *struck;	/* --replace: whom it has signalled */
+	bool ended, faulted, forked, keeper_killed,
+		past;		  /* PAST: it took the lock past a front that did not move */
+	int status, inherited;	  /* INHERITED: descriptors that it was started with */
+	const struct run *struck; /* --replace: whom it has signalled */
 	int64_t started_at, ended_at, joined_at, exec_time;
-	long join, join_last, joins;	/* when it joined the queue for the first and the last time, and how often */
+	long join, join_last,
+		joins; /* when it joined the queue for the first and the last time, and how often */
 	long got, got_step, exec_step, start_step, calls_at_join;
 };
 
@@ -58,8 +79,8 @@ struct world {
 	const struct kind *kind;
 	struct run run[MOST_RUNS];
 	int runs, kills, stops;
-	bool strangers, mixed_slots, at_rest, lost_at_rest;	/* AT_REST: when the first kill came */
-	int inject;			/* in 1000 calls that can fail, so many do */
+	bool strangers, mixed_slots, at_rest, lost_at_rest; /* AT_REST: when the first kill came */
+	int inject; /* in 1000 calls that can fail, so many do */
 	int64_t last_fault, end, free_since, slowest;
 	long sequence;
 	int commands, commands_at_kill, lost_by_kill, lost_by_leaving;
@@ -71,7 +92,8 @@ extern struct world W;
 
 const struct kind *kind_find(const char *name);
 
-/* For scenes: a call that waits for ever, from START on for DURATION, to be changed and then made. */
+/* For scenes: a call that waits for ever, from START on for DURATION, to be changed and then made.
+ */
 struct run *world_add(int64_t start, int64_t duration);
 void world_call(struct run *run, int limit);
 void world_nest(struct run *outer, char lock, bool asks_held);
@@ -94,7 +116,8 @@ void churner_start(void);
 void unlinker_start(void);
 void strangers_start(void);
 void blinker_start(int64_t duration);
-struct proc *actor_new(const char *name, uid_t uid, int limit, void (*body)(void *), void *argument);
+struct proc *actor_new(const char *name, uid_t uid, int limit, void (*body)(void *),
+		       void *argument);
 
 /* --- askers.c --- */
 void askers_start(void);
@@ -102,9 +125,10 @@ void askers_start(void);
 /* --- faults.c --- */
 void faults_reset(void);
 void faults_draw(void);
-void fault_happens(void);	/* the next one */
+void fault_happens(void); /* the next one */
 bool fault_is_left(void);
-void fault_at(int64_t when, struct run *run, bool stop, int64_t pause);	/* PAUSE: until what was stopped goes on */
+void fault_at(int64_t when, struct run *run, bool stop,
+	      int64_t pause); /* PAUSE: until what was stopped goes on */
 
 /* --- scenes.c --- */
 void scene_stopfront(void);
