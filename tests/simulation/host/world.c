@@ -7,17 +7,14 @@
 
 struct world W;
 
-// clang-format off: a line for each
+// clang-format off
 const struct kind kinds[] = {
 	{ .name = "plain", .steps = 240 },
 	{ .name = "kill1", .steps = 220, .mix = KILLS, .faults = 1 },
 	{ .name = "kill2", .steps = 200, .mix = KILLS, .faults = 2 },
 	{ .name = "kill3", .steps = 200, .mix = KILLS, .faults = 3 },
-	{ .name = "burst",
-	  .steps = 200,
-	  .mix = KILLS,
-	  .faults = 3,
-	  .burst = true }, /* kills close together */
+	/* kills close together */
+	{ .name = "burst", .steps = 200, .mix = KILLS, .faults = 3, .burst = true },
 	{ .name = "stop", .steps = 400, .mix = STOPS, .faults = -3 },
 	{ .name = "mixed", .steps = 600, .mix = ALL_KINDS, .faults = -3, .mixed = true },
 	{ .name = "slots", .steps = 260, .mix = KILLS_AND_STOPS, .faults = -3, .slots = true },
@@ -27,68 +24,27 @@ const struct kind kinds[] = {
 	{ .name = "closers", .steps = 760, .mix = KILLS_OF_KEEPERS, .faults = -3, .closers = true },
 	{ .name = "users", .steps = 340, .mix = KILLS, .faults = -3, .users = true },
 	{ .name = "limit", .steps = 240, .few_fds = true },
-	{ .name = "backlog", .steps = 240, .small_backlog = true }, /* net.core.somaxconn 0 to 2 */
-	{ .name = "wild",
-	  .steps = 280,
-	  .mix = ALL_KINDS,
-	  .faults = -3,
-	  .mixed = true,
-	  .wild = true }, /* time jumps */
-	{ .name = "inject",
-	  .steps = 260,
-	  .mix = KILLS,
-	  .faults = -3,
-	  .inject = true }, /* calls fail for want of descriptors or memory */
-	{ .name = "nested",
-	  .steps = 500,
-	  .mix = ALL_KINDS,
-	  .faults = -2,
-	  .nested = true }, /* commands that call me-only, and --held */
+	/* net.core.somaxconn 0 to 2 */
+	{ .name = "backlog", .steps = 240, .small_backlog = true },
+	/* time jumps */
+	{ .name = "wild", .steps = 280, .mix = ALL_KINDS, .faults = -3, .mixed = true, .wild = true },
+	/* calls fail for want of descriptors or memory */
+	{ .name = "inject", .steps = 260, .mix = KILLS, .faults = -3, .inject = true },
+	/* commands that call me-only, and --held */
+	{ .name = "nested", .steps = 500, .mix = ALL_KINDS, .faults = -2, .nested = true },
 	{ .name = "replace", .steps = 700, .mix = KILLS, .faults = -1, .replaces = true },
-	{ .name = "init",
-	  .steps = 300,
-	  .mix = KILLS_AND_STOPS,
-	  .faults = -2,
-	  .as_init = true }, /* me-only is process 1 */
-	{ .name = "reuse",
-	  .steps = 900,
-	  .mix = ALL_KINDS,
-	  .faults = -3,
-	  .replaces = true,
-	  .nested = true,
-	  .reuses_pids = true },
-	{ .name = "file",
-	  .steps = 500,
-	  .mix = ALL_KINDS,
-	  .faults = -3,
-	  .mixed = true,
-	  .file = true },
-	{ .name = "filenested",
-	  .steps = 600,
-	  .mix = ALL_KINDS,
-	  .faults = -2,
-	  .nested = true,
-	  .file = true },
-	{ .name = "filereplace",
-	  .steps = 900,
-	  .mix = KILLS,
-	  .faults = -1,
-	  .replaces = true,
-	  .file = true },
-	{ .name = "unlink",
-	  .steps = 500,
-	  .mix = KILLS,
-	  .faults = -1,
-	  .file = true,
-	  .unlinks = true }, /* the file is removed, again and again */
-	{ .name = "who",
-	  .steps = 400,
-	  .mix = KILLS,
-	  .faults = -2,
-	  .asks = true }, /* somebody asks who holds the lock */
+	/* me-only is process 1 */
+	{ .name = "init", .steps = 300, .mix = KILLS_AND_STOPS, .faults = -2, .as_init = true },
+	{ .name = "reuse", .steps = 900, .mix = ALL_KINDS, .faults = -3, .replaces = true, .nested = true, .reuses_pids = true },
+	{ .name = "file", .steps = 500, .mix = ALL_KINDS, .faults = -3, .mixed = true, .file = true },
+	{ .name = "filenested", .steps = 600, .mix = ALL_KINDS, .faults = -2, .nested = true, .file = true },
+	{ .name = "filereplace", .steps = 900, .mix = KILLS, .faults = -1, .replaces = true, .file = true },
+	/* the file is removed, again and again */
+	{ .name = "unlink", .steps = 500, .mix = KILLS, .faults = -1, .file = true, .unlinks = true },
+	/* somebody asks who holds the lock */
+	{ .name = "who", .steps = 400, .mix = KILLS, .faults = -2, .asks = true },
 	{ .name = "filewho", .steps = 600, .mix = KILLS, .faults = -1, .file = true, .asks = true },
-	/* What was wrong once, in a situation in which it shows in many seeds. Not drawn, as all
-	   that follow. */
+	/* What was wrong once, where it shows in many seeds. Not drawn, as all that follow. */
 	{ .name = "stopfront", .steps = 600, .scene = scene_stopfront },
 	{ .name = "joinexec", .steps = 200, .scene = scene_joinexec },
 	{ .name = "firstpause", .steps = 200, .scene = scene_firstpause, .longest_free = 4 * MS },
@@ -102,20 +58,8 @@ const struct kind kinds[] = {
 	{ .name = "threekill", .steps = 150, .runs = 3, .small = true, .mix = KILLS, .faults = 1 },
 	{ .name = "twostop", .steps = 100, .runs = 2, .small = true, .mix = STOPS, .faults = 1 },
 	{ .name = "threestop", .steps = 150, .runs = 3, .small = true, .mix = STOPS, .faults = 1 },
-	{ .name = "twogate",
-	  .steps = 120,
-	  .runs = 2,
-	  .small = true,
-	  .mix = KEEPER_OR_FIRST,
-	  .faults = 1,
-	  .gate = true },
-	{ .name = "twokeeper",
-	  .steps = 120,
-	  .runs = 2,
-	  .small = true,
-	  .mix = KILLS_OF_FIRST,
-	  .faults = 1,
-	  .long_first = true },
+	{ .name = "twogate", .steps = 120, .runs = 2, .small = true, .mix = KEEPER_OR_FIRST, .faults = 1, .gate = true },
+	{ .name = "twokeeper", .steps = 120, .runs = 2, .small = true, .mix = KILLS_OF_FIRST, .faults = 1, .long_first = true },
 	{ 0 },
 };
 // clang-format on
