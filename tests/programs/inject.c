@@ -326,8 +326,11 @@ static _Noreturn void supervise(atomic_int *shared)
 
 	setsid();
 	signal(SIGPIPE, SIG_IGN);
-	while ((listener = atomic_load(shared)) < 0)
+	while ((listener = atomic_load(shared)) < 0) {
+		if (kill(plan.command, 0))
+			_exit(125);
 		sched_yield();
+	}
 	if (unshare(CLONE_FILES))
 		die("unshare");
 	/* Nobody is to wait for us to close what the command has inherited. */
