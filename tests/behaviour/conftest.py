@@ -35,6 +35,7 @@ forms = pytest.mark.parametrize("form", [(), ("-F",), ("-o",)], ids=["default", 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "root: needs root (other users, namespaces, limits); run in the root pass only")
+    config.addinivalue_line("markers", "once: the same for every user; not as root where a user's pass follows")
     config.addinivalue_line("markers", "static: needs the static program (no /proc, chroot, tiny limits)")
     # A sanitizer sets handlers and limits of its own, and the command would inherit that instead of the caller's. Looking
     # for leaks takes a process and ptrace, which tests forbid; the program never allocates.
@@ -51,6 +52,8 @@ def pytest_collection_modifyitems(config, items):
         unfit.add("root")
     if os.environ.get("ME_ONLY_DYNAMIC"):
         unfit.add("static")
+    if os.environ.get("ME_ONLY_USER_FOLLOWS"):
+        unfit.add("once")
     out = [i for i in items if any(i.get_closest_marker(m) for m in unfit)]
     if out:
         config.hook.pytest_deselected(items=out)
