@@ -116,16 +116,16 @@ static int count_waiters(const struct run *run, bool *all_asleep)
 {
 	int waiting = 0;
 
-	for_each_run(r) {
+	for_each_run(r)
+	{
 		bool has_queue, in_line;
 
-		if (!r->proc || r->lock != run->lock)
+		if (!r->proc || !r->joins || r->exec_step || r->proc->state != PROC_ALIVE ||
+		    r->lock != run->lock || r->uid != run->uid || r->slots != run->slots)
 			continue;
 		look_at_line(r->proc, &has_queue, &in_line);
-		if (!(has_queue || in_line) || r->exec_step || r->proc->state != PROC_ALIVE ||
-		    r->uid != run->uid || r->slots != run->slots)
-			continue;
-		waiting++;
+		waiting += has_queue || in_line;
+		/* Also of one that has not read yet that it is given the queue. */
 		*all_asleep &= is_asleep(r->proc->task) && r->got <= r->join_last;
 	}
 	return waiting;
