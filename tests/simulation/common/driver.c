@@ -10,6 +10,9 @@
 
 #include "trace.h"
 
+/* In a build for gcov. */
+void __gcov_dump(void) __attribute__((weak));
+
 #define MOST_JOBS 64
 #define MOST_RULES 64
 #define SHOWN 3 /* so many of each rule are printed */
@@ -237,6 +240,8 @@ int driver_run(const struct simulation *simulation, const struct driver_options 
 		if (jobs[i] == 0) {
 			work(simulation, options, i, until, tallies);
 			fflush(stdout);
+			if (__gcov_dump)
+				__gcov_dump();
 			_Exit(0);
 		}
 	}

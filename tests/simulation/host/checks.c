@@ -87,6 +87,18 @@ void look_at_line(const struct proc *p, bool *has_queue, bool *in_line)
 	}
 }
 
+/* Whether P, which has the lock, has anything of the line behind it. */
+bool has_left_line(const struct proc *p)
+{
+	for (int fd = 3; fd < p->files->end; fd++) {
+		const struct sock *sock = sock_of(p, fd);
+
+		if (sock && sock->state != SOCK_FRESH && name_is(&sock->address, "queue"))
+			return false;
+	}
+	return true;
+}
+
 /* --- the queue and the lock --- */
 
 static void note_join(const struct proc *p)

@@ -116,8 +116,7 @@ static int count_waiters(const struct run *run, bool *all_asleep)
 {
 	int waiting = 0;
 
-	for_each_run(r)
-	{
+	for_each_run(r) {
 		bool has_queue, in_line;
 
 		if (!r->proc || !r->joins || r->exec_step || r->proc->state != PROC_ALIVE ||
@@ -138,13 +137,12 @@ static bool line_is_at_rest(const struct run *run)
 
 	if (count_waiters(run, &at_rest) < 3)
 		return false;
+	/* Nobody is closing anything, and whoever has the lock has left the line. */
 	for_each_proc(p) {
-		bool has_queue = false, in_line;
-
-		/* Nobody is closing anything, and whoever has the lock has left the line. */
-		if (p->state < PROC_ZOMBIE && p->run && p->run->exec_step)
-			look_at_line(p, &has_queue, &in_line);
-		at_rest &= !has_queue && !(p->state < PROC_ZOMBIE && p->task && p->task->in_kernel);
+		if (p->state >= PROC_ZOMBIE)
+			continue;
+		at_rest &= !(p->task && p->task->in_kernel);
+		at_rest &= !p->run || !p->run->exec_step || has_left_line(p);
 	}
 	return at_rest;
 }

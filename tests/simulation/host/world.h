@@ -144,6 +144,7 @@ bool name_is_lock(const struct address *address);
 char name_of_lock(const struct address *address);
 bool may_be_struck(const struct run *run);
 bool has_name_of_lock(const struct proc *p);
+bool has_left_line(const struct proc *p);
 void look_at_line(const struct proc *p, bool *has_queue, bool *in_line);
 void check_order(void);
 
