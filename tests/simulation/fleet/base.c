@@ -11,13 +11,18 @@
 static uint64_t random_state;
 
 /* splitmix64 */
-uint64_t random_number(void)
+uint64_t random_of(uint64_t *state)
 {
-	uint64_t z = random_state += 0x9e3779b97f4a7c15;
+	uint64_t z = *state += 0x9e3779b97f4a7c15;
 
 	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
 	z = (z ^ z >> 27) * 0x94d049bb133111eb;
 	return z ^ z >> 31;
+}
+
+uint64_t random_number(void)
+{
+	return random_of(&random_state);
 }
 
 void random_seed(uint64_t seed)

@@ -26,6 +26,7 @@ typedef int64_t ns;
 
 void random_seed(uint64_t seed);
 uint64_t random_number(void);
+uint64_t random_of(uint64_t *state);	/* of another state than that of the run */
 unsigned random_below(unsigned n);
 ns random_between(ns low, ns high);	/* both included */
 bool random_chance(double p);

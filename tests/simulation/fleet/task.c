@@ -54,7 +54,7 @@ struct task *task_new(enum kind kind, int host, int parent, void (*main)(struct 
 		abort();
 	*task = (struct task){ .pid = FIRST_PID + n_tasks, .kind = kind, .host = host, .parent = parent,
 			       .main = main, .job = job, .alive = true, .born = now, .thawed = -3600 * S,
-			       .pace = task_preemption };
+			       .pace = task_preemption, .random = random_number() };
 	tasks[n_tasks++] = living[n_living++] = task;
 	return task;
 }
@@ -285,12 +285,10 @@ static void hit(int signal, ns duration)
 	coroutine_leave(task->coroutine, 0);
 }
 
-void task_enter_call(void)
+void task_count_call(void)
 {
 	struct task *task = current;
 
-	if (!task)
-		return;
 	if (task->last_call != now) {
 		task->calls_now = 0;
 		task->last_call = now;
@@ -299,6 +297,15 @@ void task_enter_call(void)
 		task->calls_now = 0;
 		task_sleep(10 * MS);
 	}
+}
+
+void task_enter_call(void)
+{
+	struct task *task = current;
+
+	if (!task)
+		return;
+	task_count_call();
 	explore_call();
 	if (task->countdown > 0 && --task->countdown == 0)
 		hit(task->countdown_signal, task->countdown_for);

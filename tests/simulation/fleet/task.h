@@ -62,6 +62,7 @@ struct task {
 	size_t blocks, bytes;
 
 	uint64_t token;
+	uint64_t random;		/* the state of what getrandom(2) gives it */
 	unsigned calls_now;		/* system calls at the same instant */
 	ns last_call;
 
@@ -118,6 +119,9 @@ void task_notify(void);
 
 /* Every system call begins here. */
 void task_enter_call(void);
+
+/* The same for one at which nothing can happen: a process that makes only such calls spins. */
+void task_count_call(void);
 
 /* Its mask has changed: a signal that is pending and not blocked any more ends it. */
 void task_look_at_signals(struct task *task);
