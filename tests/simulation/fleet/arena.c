@@ -12,15 +12,15 @@
 
 #include "task.h"
 
-#define ARENA_SIZE (1UL << 32)	/* address space; a run touches some MB of it */
+#define ARENA_SIZE (1UL << 32) /* address space; a run touches some MB of it */
 #define SMALL 1024
 #define CLASSES (SMALL / 16 + 1 + 32)
 
 struct block {
-	struct task *owner;	/* NULL: it was freed, or belongs to no process */
+	struct task *owner; /* NULL: it was freed, or belongs to no process */
 	uint32_t size, class;
-	void *caller;		/* of malloc() */
-	struct block *next;	/* in a list of free ones */
+	void *caller;	    /* of malloc() */
+	struct block *next; /* in a list of free ones */
 };
 
 static char *arena, *end;
@@ -29,7 +29,8 @@ static struct block *unused[CLASSES];
 void arena_reset(void)
 {
 	if (!arena) {
-		arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (arena == MAP_FAILED)
 			abort();
 	}

@@ -26,14 +26,14 @@ typedef int64_t ns;
 
 void random_seed(uint64_t seed);
 uint64_t random_number(void);
-uint64_t random_of(uint64_t *state);	/* of another state than that of the run */
+uint64_t random_of(uint64_t *state); /* of another state than that of the run */
 unsigned random_below(unsigned n);
-ns random_between(ns low, ns high);	/* both included */
+ns random_between(ns low, ns high); /* both included */
 bool random_chance(double p);
 
 /* --- time and events ------------------------------------------------------------------------ */
 
-extern ns now;	/* global: nothing that is simulated can see it */
+extern ns now; /* global: nothing that is simulated can see it */
 
 /* Calls CALL(ARGUMENT, N) at WHEN. Events of the same time happen in the order of these calls. */
 void event_at(ns when, void (*call)(void *argument, int64_t n), void *argument, int64_t n);
@@ -47,18 +47,18 @@ void base_reset(uint64_t seed);
 
 struct clock {
 	double rate;
-	ns base, from;		/* at the global time FROM it showed BASE */
-	ns asleep;		/* CLOCK_MONOTONIC is this far behind CLOCK_BOOTTIME */
-	bool frozen;		/* nothing runs on this host */
-	bool suspended;		/* CLOCK_MONOTONIC stands still meanwhile */
-	bool unseen;		/* both stand still: a pause that the guest does not notice */
-	ns since;		/* when that began */
+	ns base, from;	/* at the global time FROM it showed BASE */
+	ns asleep;	/* CLOCK_MONOTONIC is this far behind CLOCK_BOOTTIME */
+	bool frozen;	/* nothing runs on this host */
+	bool suspended; /* CLOCK_MONOTONIC stands still meanwhile */
+	bool unseen;	/* both stand still: a pause that the guest does not notice */
+	ns since;	/* when that began */
 };
 extern struct clock clocks[HOSTS + MEMBERS];
 
 ns clock_boottime(int clock);
 ns clock_monotonic(int clock);
-ns clock_when(int clock, ns boottime);	/* the global time at which it will show BOOTTIME */
+ns clock_when(int clock, ns boottime); /* the global time at which it will show BOOTTIME */
 
 /* How long, in global time, until CLOCK's CLOCK_MONOTONIC has moved on by LEFT. */
 ns clock_duration(int clock, ns left);
@@ -69,7 +69,11 @@ extern bool tracing;
 void trace_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The arguments are not evaluated unless somebody reads them. */
-#define trace(...) do { if (tracing) trace_line(__VA_ARGS__); } while (0)
+#define trace(...)                                                                                 \
+	do {                                                                                       \
+		if (tracing)                                                                       \
+			trace_line(__VA_ARGS__);                                                   \
+	} while (0)
 
 /* A number that depends on all that has happened in this run; and adds to that. */
 uint64_t hash_value(void);
@@ -77,9 +81,9 @@ void hash_add(uint64_t value);
 
 /* --- memory of the run: nothing is freed, all is forgotten by arena_reset() --------------------- */
 
-void *arena_get(size_t n);	/* zeroed */
+void *arena_get(size_t n); /* zeroed */
 char *arena_copy(const char *text, size_t n);
-char *arena_text(const char *text);	/* NULL for NULL */
+char *arena_text(const char *text); /* NULL for NULL */
 void arena_reset(void);
 
 #endif

@@ -16,17 +16,20 @@ void check_request(struct task *task, enum ask ask)
 		task->requests_in_second = 0;
 	}
 	if (++task->requests_in_second == MOST_REQUESTS_PER_SECOND)
-		violation("too many requests", "%d in a second by job %d (%d)", MOST_REQUESTS_PER_SECOND, task->job, (int)ask);
+		violation("too many requests", "%d in a second by job %d (%d)",
+			  MOST_REQUESTS_PER_SECOND, task->job, (int)ask);
 }
 
 /* Without faults a helper sends no more than docs/fleet.md says: some to begin and to end, 12/T a second. */
 void check_requests(struct task *helper)
 {
 	const struct job *job = &world.jobs[helper->job];
-	const double life = (double)(now - helper->born) / 1e9, allowed = 22 + life * 12 / (double)(job->ttl / S) * 1.3;
+	const double life = (double)(now - helper->born) / 1e9,
+		     allowed = 22 + life * 12 / (double)(job->ttl / S) * 1.3;
 
 	if (world.profile->calm && helper->requests > allowed)
-		violation("more requests than on paper", "%u in %.1f s, %.0f would do: %s", helper->requests, life, allowed, job_name(job));
+		violation("more requests than on paper", "%u in %.1f s, %.0f would do: %s",
+			  helper->requests, life, allowed, job_name(job));
 }
 
 /* --- processes ---------------------------------------------------------------------------------------------- */
@@ -51,7 +54,8 @@ static void check_loss(const struct job *job)
 	totals->lost++;
 	if (profile->gentle)
 		violation("job lost", "%s: %s", job_name(job), job->message);
-	if ((profile->lost_if_hit && !job->hit) || (profile->lost_by_mistake && !(job->key_gone && job->why_gone == BY_MISTAKE)))
+	if ((profile->lost_if_hit && !job->hit) ||
+	    (profile->lost_by_mistake && !(job->key_gone && job->why_gone == BY_MISTAKE)))
 		violation("job lost for nothing", "%s: %s", job_name(job), job->message);
 }
 
@@ -62,7 +66,8 @@ static void check_failure(const struct job *job)
 
 	totals->failed++;
 	if (world.profile->gentle)
-		violation(job->wait && job->ended > limit ? "failed at its limit" : "failed", "%s: %s", job_name(job), job->message);
+		violation(job->wait && job->ended > limit ? "failed at its limit" : "failed",
+			  "%s: %s", job_name(job), job->message);
 }
 
 static void check_done(const struct job *job)
@@ -74,11 +79,14 @@ static void check_done(const struct job *job)
 	totals->busy += job->status == 4;
 	if (job->status == 4 && job->wait == NEVER && !job->queue && !job->rival)
 		violation("refused though it waits", "%s: %s", job_name(job), job->message);
-	if (!job->run && job->wait > 0 && job->wait != NEVER && !job->hit && job->ended > job->start + (ns)(1.01 * (double)job->wait) + 12 * S)
-		violation("waits too long", "%s: %.3f s instead of %.3f", job_name(job), (double)(job->ended - job->start) / 1e9,
-			  (double)job->wait / 1e9);
-	if (world.profile->quick_start && !job->run && job->wait == 0 && !job->hit && job->ended > job->start + 5600 * MS)
-		violation("a start takes too long", "%s: %.3f s", job_name(job), (double)(job->ended - job->start) / 1e9);
+	if (!job->run && job->wait > 0 && job->wait != NEVER && !job->hit &&
+	    job->ended > job->start + (ns)(1.01 * (double)job->wait) + 12 * S)
+		violation("waits too long", "%s: %.3f s instead of %.3f", job_name(job),
+			  (double)(job->ended - job->start) / 1e9, (double)job->wait / 1e9);
+	if (world.profile->quick_start && !job->run && job->wait == 0 && !job->hit &&
+	    job->ended > job->start + 5600 * MS)
+		violation("a start takes too long", "%s: %.3f s", job_name(job),
+			  (double)(job->ended - job->start) / 1e9);
 	/* Its command was ended by me-only, and yet its caller is not told. */
 	if (job->status == 0 && job->run && job->asked && !job->finished)
 		violation("lost without a word", "%s", job_name(job));
@@ -91,7 +99,8 @@ static void check_job(const struct job *job)
 	if (job->done)
 		check_done(job);
 	if (!job->done || (job->run && !job->run_ended))
-		violation("not done", "%s: %s%s", job_name(job), job->run ? "its command runs" : "waits", store_describe());
+		violation("not done", "%s: %s%s", job_name(job),
+			  job->run ? "its command runs" : "waits", store_describe());
 	if (job->places > 1 && (profile->calm || (profile->gentle && profile->rivals)))
 		violation("stood in line twice", "%s: %u times", job_name(job), job->places);
 }
@@ -103,8 +112,10 @@ static void check_order(void)
 		for (int k = 0; k < world.n_jobs; k++) {
 			const struct job *first = &world.jobs[i], *second = &world.jobs[k];
 
-			if (first->run && second->run && first->run < second->run && first->created > second->created)
-				violation("order", "%s before %s", job_name(first), job_name(second));
+			if (first->run && second->run && first->run < second->run &&
+			    first->created > second->created)
+				violation("order", "%s before %s", job_name(first),
+					  job_name(second));
 		}
 }
 

@@ -33,7 +33,8 @@ void violation(const char *what, const char *format, ...)
 		i++;
 	if (totals->kinds[i].n++ == 0) {
 		snprintf(totals->kinds[i].what, sizeof totals->kinds[i].what, "%s", what);
-		snprintf(totals->kinds[i].profile, sizeof totals->kinds[i].profile, "%s", world.profile->name);
+		snprintf(totals->kinds[i].profile, sizeof totals->kinds[i].profile, "%s",
+			 world.profile->name);
 		totals->kinds[i].seed = world.seed;
 	}
 	if (!tracing)
@@ -48,14 +49,18 @@ void violation(const char *what, const char *format, ...)
 const char *job_name(const struct job *job)
 {
 	static const char *const modes[] = { "exclusive", "shared", "slots" };
-	static const char *const ends[] = { " was deleted", " was revoked", " has lapsed", " was lost BY MISTAKE", " was deleted by hand" };
+	static const char *const ends[] = { " was deleted", " was revoked", " has lapsed",
+					    " was lost BY MISTAKE", " was deleted by hand" };
 	static char text[2][400];
 	static int turn;
 
 	turn = !turn;
-	snprintf(text[turn], sizeof text[turn], "job %d (host %d, %s%s, ttl %d, -k %.1f, runs since %.3f, token %" PRIu64 ", key %s%s)",
-		 (int)(job - world.jobs), job->host, job->rival ? "etcdctl, " : "", modes[job->mode], (int)(job->ttl / S),
-		 (double)job->kill_after / 1e9, (double)job->run / 1e9, job->token, job->key,
+	snprintf(text[turn], sizeof text[turn],
+		 "job %d (host %d, %s%s, ttl %d, -k %.1f, runs since %.3f, token %" PRIu64
+		 ", key %s%s)",
+		 (int)(job - world.jobs), job->host, job->rival ? "etcdctl, " : "",
+		 modes[job->mode], (int)(job->ttl / S), (double)job->kill_after / 1e9,
+		 (double)job->run / 1e9, job->token, job->key,
 		 job->key_gone ? ends[job->why_gone] : " is there");
 	return text[turn];
 }
@@ -67,7 +72,8 @@ void excused(enum limit limit)
 	if (totals->excuses[limit]++ > 0)
 		return;
 	totals->shown_by[limit].seed = world.seed;
-	snprintf(totals->shown_by[limit].profile, sizeof totals->shown_by[limit].profile, "%s", world.profile->name);
+	snprintf(totals->shown_by[limit].profile, sizeof totals->shown_by[limit].profile, "%s",
+		 world.profile->name);
 }
 
 /* Whether this half can do nothing: it was killed, stopped or frozen. One that has ended by itself has given up. */
@@ -85,7 +91,8 @@ static bool is_frozen(const struct job *job)
 	for (int i = 0; i < n_tasks; i++) {
 		const struct task *task = tasks[i];
 
-		if (task->job == job - world.jobs && (task->kind == TASK_COMMAND || task->kind == TASK_CHILD) && task->alive &&
+		if (task->job == job - world.jobs &&
+		    (task->kind == TASK_COMMAND || task->kind == TASK_CHILD) && task->alive &&
 		    (clocks[task->host].frozen || now - task->thawed < JUST_THAWED))
 			return true;
 	}
@@ -97,14 +104,15 @@ static bool is_deaf(const struct job *job)
 {
 	const int m = job->stream;
 
-	return cluster.cut_up[job->host][m] || cluster.cut_down[job->host][m] || !member_works(m) || !member_linked(m, cluster.leader);
+	return cluster.cut_up[job->host][m] || cluster.cut_down[job->host][m] || !member_works(m) ||
+	       !member_linked(m, cluster.leader);
 }
 
 /* Its lease was ended early, and it has not heard of that yet, and could not. When it does it has to end at once. */
 static bool could_not_hear(const struct job *job)
 {
-	return job->key_gone && job->why_gone == BY_MISTAKE && (!job->lost_at || now < job->lost_at + 300 * MS) &&
-	       (job->unheard || is_deaf(job));
+	return job->key_gone && job->why_gone == BY_MISTAKE &&
+	       (!job->lost_at || now < job->lost_at + 300 * MS) && (job->unheard || is_deaf(job));
 }
 
 enum limit excuse_of(const struct job *job, const struct job *newcomer)
@@ -121,7 +129,8 @@ enum limit excuse_of(const struct job *job, const struct job *newcomer)
 		return LIMIT_BY_HAND;
 	if (could_not_hear(job))
 		return LIMIT_UNHEARD;
-	if (newcomer && job->key_gone && job->why_gone == BY_MISTAKE && newcomer->entered >= job->gone_at)
+	if (newcomer && job->key_gone && job->why_gone == BY_MISTAKE &&
+	    newcomer->entered >= job->gone_at)
 		return LIMIT_NEWCOMER;
 	return LIMIT_NONE;
 }
@@ -144,7 +153,8 @@ static bool runs(const struct job *job)
 
 static bool may_be_together(const struct job *a, const struct job *b)
 {
-	return (a->mode == JOB_SHARED && b->mode == JOB_SHARED) || (a->mode == JOB_SLOTS && b->mode == JOB_SLOTS && a->slot != b->slot);
+	return (a->mode == JOB_SHARED && b->mode == JOB_SHARED) ||
+	       (a->mode == JOB_SLOTS && b->mode == JOB_SLOTS && a->slot != b->slot);
 }
 
 /* A is there, and B. The one that began first should be gone. */
@@ -176,7 +186,8 @@ static void check_slots(const struct job *job)
 	if (holders <= least)
 		return;
 	for (int i = 0; i < world.n_jobs; i++)
-		if (runs(&world.jobs[i]) && world.jobs[i].mode == JOB_SLOTS && excuse_of(&world.jobs[i], newest) != LIMIT_NONE)
+		if (runs(&world.jobs[i]) && world.jobs[i].mode == JOB_SLOTS &&
+		    excuse_of(&world.jobs[i], newest) != LIMIT_NONE)
 			return;
 	violation("too many slots", "%u run, %u may: %s", holders, least, job_name(job));
 }
@@ -207,8 +218,10 @@ void check_register(struct job *job)
 		return;
 	}
 	totals->refused++;
-	if (world.profile->no_mistakes && excuse_of(job, NULL) == LIMIT_NONE && job->why_gone != BY_MISTAKE)
-		violation("register", "writes %" PRIu64 " after %" PRIu64 ": %s", job->token, register_token, job_name(job));
+	if (world.profile->no_mistakes && excuse_of(job, NULL) == LIMIT_NONE &&
+	    job->why_gone != BY_MISTAKE)
+		violation("register", "writes %" PRIu64 " after %" PRIu64 ": %s", job->token,
+			  register_token, job_name(job));
 }
 
 static void check_token(const struct job *job)
@@ -217,11 +230,13 @@ static void check_token(const struct job *job)
 
 	/* Who fences by the key's own revision (examples/fenced-etcd.sh) has to find the token there. */
 	if (kv && kv->modified != job->token)
-		violation("token is not the key's revision", "%" PRIu64 ": %s", kv->modified, job_name(job));
+		violation("token is not the key's revision", "%" PRIu64 ": %s", kv->modified,
+			  job_name(job));
 	if (!world.only_exclusive)
 		return;
 	if (job->token <= last_token)
-		violation("token", "%" PRIu64 " after %" PRIu64 ": %s", job->token, last_token, job_name(job));
+		violation("token", "%" PRIu64 " after %" PRIu64 ": %s", job->token, last_token,
+			  job_name(job));
 	last_token = job->token;
 }
 
@@ -233,10 +248,14 @@ static void check_delay(const struct job *job)
 	for (int i = 0; i < world.n_jobs; i++) {
 		const struct job *other = &world.jobs[i];
 
-		if (other != job && !other->rival && other->key_gone && other->gone_held && other->run && other->why_gone != BY_REQUEST &&
-		    other->why_gone != BY_HAND && other->created < job->created && job->saw < other->gone_at &&
-		    now < other->gone_at + 2900 * MS && !may_be_together(job, other) && !world.profile->limit && !world.profile->deaf)
-			violation("does not stand back", "%.3f s after %s: %s", (double)(now - other->gone_at) / 1e9, job_name(other), job_name(job));
+		if (other != job && !other->rival && other->key_gone && other->gone_held &&
+		    other->run && other->why_gone != BY_REQUEST && other->why_gone != BY_HAND &&
+		    other->created < job->created && job->saw < other->gone_at &&
+		    now < other->gone_at + 2900 * MS && !may_be_together(job, other) &&
+		    !world.profile->limit && !world.profile->deaf)
+			violation("does not stand back", "%.3f s after %s: %s",
+				  (double)(now - other->gone_at) / 1e9, job_name(other),
+				  job_name(job));
 	}
 }
 
@@ -258,7 +277,8 @@ static void check_gap(const struct job *job)
 		since = other->run_ended > since ? other->run_ended : since;
 	}
 	if (now - since > 700 * MS)
-		violation("idle while somebody waits", "%.3f s: %s", (double)(now - since) / 1e9, job_name(job));
+		violation("idle while somebody waits", "%.3f s: %s", (double)(now - since) / 1e9,
+			  job_name(job));
 }
 
 void check_runs(struct job *job)
@@ -313,8 +333,11 @@ static void check_held(const struct kv *kv)
 	if (!strstr(kv->value, "\"m\":\"x\""))
 		return;
 	for (size_t i = 0; i < store.n_kvs; i++)
-		if (!strncmp(store.kvs[i].key, kv->key, prefix) && store.kvs[i].created < kv->created)
-			violation("taken although another is before it", "%s (%" PRIu64 "), but %s is there", kv->key, kv->created, store.kvs[i].key);
+		if (!strncmp(store.kvs[i].key, kv->key, prefix) &&
+		    store.kvs[i].created < kv->created)
+			violation("taken although another is before it",
+				  "%s (%" PRIu64 "), but %s is there", kv->key, kv->created,
+				  store.kvs[i].key);
 }
 
 void check_put(const struct kv *kv, bool held)
@@ -329,8 +352,10 @@ void check_put(const struct kv *kv, bool held)
 		if (job)
 			world_event(EVENT_HELD, (int)(job - world.jobs), 0);
 	}
-	if (job && held && runs(job) && job->alive && !strcmp(job->key, kv->key) && kv->modified != job->token)
-		violation("token is not the key's revision", "%" PRIu64 ": %s", kv->modified, job_name(job));
+	if (job && held && runs(job) && job->alive && !strcmp(job->key, kv->key) &&
+	    kv->modified != job->token)
+		violation("token is not the key's revision", "%" PRIu64 ": %s", kv->modified,
+			  job_name(job));
 }
 
 void check_delete(const struct kv *kv, bool held, enum why why)
@@ -380,7 +405,8 @@ void check_deadline(struct job *job)
 	if (limit == LIMIT_NONE && now <= job->until + 400 * MS && is_still(job->me))
 		limit = LIMIT_BOTH;
 	if (limit == LIMIT_NONE)
-		violation("runs too long", "until %.3f, lost at %.3f: %s", (double)job->until / 1e9, (double)job->lost_at / 1e9, job_name(job));
+		violation("runs too long", "until %.3f, lost at %.3f: %s", (double)job->until / 1e9,
+			  (double)job->lost_at / 1e9, job_name(job));
 	else
 		excused(limit);
 }
@@ -396,8 +422,10 @@ static void check_queue(const struct job *job)
 	for (int i = 0; i < world.n_jobs; i++) {
 		const struct job *other = &world.jobs[i];
 
-		if (other != job && other->queue && other->waits && !other->done && other->created > store_oldest() && job->created > store_oldest())
-			violation("two wait with --queue=1", "%s, %s", job_name(job), job_name(other));
+		if (other != job && other->queue && other->waits && !other->done &&
+		    other->created > store_oldest() && job->created > store_oldest())
+			violation("two wait with --queue=1", "%s, %s", job_name(job),
+				  job_name(other));
 	}
 }
 
@@ -407,8 +435,10 @@ static void check_promise(struct job *job, ns until)
 	const ns ends = lease_ends(job->lease);
 
 	job->until = until;
-	if (ends >= 0 && now < until && until > ends - 980 * MS && !world.profile->limit && !(ends == 0 && job->gone_at > now - 2 * S))
-		violation("promises too much", "until %.3f, but its lease ends at %.3f: %s", (double)until / 1e9, (double)ends / 1e9, job_name(job));
+	if (ends >= 0 && now < until && until > ends - 980 * MS && !world.profile->limit &&
+	    !(ends == 0 && job->gone_at > now - 2 * S))
+		violation("promises too much", "until %.3f, but its lease ends at %.3f: %s",
+			  (double)until / 1e9, (double)ends / 1e9, job_name(job));
 }
 
 void check_word(struct task *helper, const char *text)
@@ -430,5 +460,6 @@ void check_word(struct task *helper, const char *text)
 	if (begins(text, "held") && key)
 		job->lease = strtoull(key + strlen("ETCD_LOCK_KEY=lock/"), NULL, 16);
 	if (until && (begins(text, "held") || begins(text, "until")))
-		check_promise(job, clock_when(helper->host, strtoll(until + strlen("\nuntil "), NULL, 10)));
+		check_promise(job, clock_when(helper->host,
+					      strtoll(until + strlen("\nuntil "), NULL, 10)));
 }

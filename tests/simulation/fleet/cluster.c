@@ -17,7 +17,7 @@
 #include "world.h"
 
 #define TICK (50 * MS)
-#define TICKS_PER_LEASE_LOOK 10	/* lessor.go: every 500 ms */
+#define TICKS_PER_LEASE_LOOK 10 /* lessor.go: every 500 ms */
 #define ELECTION (1 * S)
 
 /* Without a leader for longer, a member ends its streams of clients that ask for one. */
@@ -59,7 +59,8 @@ static int candidate;
 
 static void extend(struct lease *lease)
 {
-	lease->expiry = lease->view[candidate] = member_clock(candidate) + lease->ttl * S + ELECTION;
+	lease->expiry = lease->view[candidate] = member_clock(candidate) + lease->ttl * S +
+						 ELECTION;
 }
 
 static void lead(int m)
@@ -67,8 +68,9 @@ static void lead(int m)
 	const int before = cluster.leader;
 
 	if (before >= 0 && before != m)
-		cluster.members[before].stale_since = member_can_commit(before) ? now :
-						      last_commit > healthy_at ? last_commit : healthy_at;
+		cluster.members[before].stale_since = member_can_commit(before) ? now
+						    : last_commit > healthy_at	? last_commit
+										: healthy_at;
 	cluster.leader = m;
 	cluster.elections++;
 	for (int i = 0; i < MEMBERS; i++)
@@ -129,7 +131,8 @@ static void look_at_members(void)
 			member->believed = m;
 			member->term = cluster.term;
 			member->applied = store.revision;
-		} else if (m != cluster.leader && member_can_commit(cluster.leader) && member_linked(m, cluster.leader)) {
+		} else if (m != cluster.leader && member_can_commit(cluster.leader) &&
+			   member_linked(m, cluster.leader)) {
 			follow(m);
 		} else if (now - member->contact > member->patience) {
 			miss_leader(m);
@@ -172,8 +175,10 @@ static void end_if_believed(struct lease *lease)
 {
 	const struct member *member = &cluster.members[late_leader];
 
-	if (lease->granted < member->stale_since && member_clock(late_leader) >= lease->view[late_leader])
-		lease_revoke(lease, member_clock(cluster.leader) >= lease->expiry ? BY_EXPIRY : BY_MISTAKE);
+	if (lease->granted < member->stale_since &&
+	    member_clock(late_leader) >= lease->view[late_leader])
+		lease_revoke(lease, member_clock(cluster.leader) >= lease->expiry ? BY_EXPIRY
+										  : BY_MISTAKE);
 }
 
 /* A leader that was stuck goes on, and does not know yet that it was replaced. */
@@ -184,7 +189,8 @@ static void go_on(int m)
 	if (!member_works(m) || member->believed != m || cluster.leader == m)
 		return;
 	late_leader = m;
-	if (member->old && member_can_commit(cluster.leader) && member_linked(m, cluster.leader) && random_chance(0.7))
+	if (member->old && member_can_commit(cluster.leader) && member_linked(m, cluster.leader) &&
+	    random_chance(0.7))
 		lease_each(end_if_believed);
 	member->contact = now;
 }
@@ -226,12 +232,15 @@ void cluster_committed(void)
 	for (int m = 0; m < MEMBERS; m++) {
 		ns delay;
 
-		if (!member_works(m) || !member_linked(m, cluster.leader) || cluster.members[m].believed != cluster.leader)
+		if (!member_works(m) || !member_linked(m, cluster.leader) ||
+		    cluster.members[m].believed != cluster.leader)
 			continue;
-		delay = m == cluster.leader ? random_between(10 * US, 200 * US) : random_between(100 * US, 1 * MS);
+		delay = m == cluster.leader ? random_between(10 * US, 200 * US)
+					    : random_between(100 * US, 1 * MS);
 		if (random_chance(cluster.slow))
 			delay += random_between(10 * MS, 3 * S);
-		event_at(now + delay, apply_event, NULL, (int64_t)(store.revision << 2 | (unsigned)m));
+		event_at(now + delay, apply_event, NULL,
+			 (int64_t)(store.revision << 2 | (unsigned)m));
 	}
 }
 
@@ -308,8 +317,13 @@ void cluster_slow(ns latency)
 
 static void start_member(int m, bool old, bool debian)
 {
-	cluster.members[m] = (struct member){ .up = true, .believed = -1, .patience = random_between(1200 * MS, 2000 * MS),
-					      .restarted = -1, .applied = 1, .old = old, .debian = debian };
+	cluster.members[m] = (struct member){ .up = true,
+					       .believed = -1,
+					       .patience = random_between(1200 * MS, 2000 * MS),
+					       .restarted = -1,
+					       .applied = 1,
+					       .old = old,
+					       .debian = debian };
 	for (int h = 0; h < HOSTS; h++) {
 		const ns most = random_chance(0.3) ? 15 * MS : 1 * MS;
 

@@ -9,7 +9,8 @@ void conform_script(uint64_t seed, int steps);
 
 int main(int argc, char **argv)
 {
-	const uint64_t first = argc > 3 ? strtoull(argv[1], NULL, 10) : 1, count = argc > 3 ? strtoull(argv[2], NULL, 10) : 1;
+	const uint64_t first = argc > 3 ? strtoull(argv[1], NULL, 10) : 1,
+		       count = argc > 3 ? strtoull(argv[2], NULL, 10) : 1;
 
 	for (uint64_t seed = first; seed < first + count; seed++) {
 		printf("script %d\n", (int)seed);

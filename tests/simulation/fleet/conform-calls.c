@@ -40,7 +40,8 @@ static unsigned below(unsigned n)
 
 static void show(const char *what, int fd, long result)
 {
-	printf("%s %d: %ld%s%s\n", what, fd, result, result < 0 ? " " : "", result < 0 ? strerror(errno) : "");
+	printf("%s %d: %ld%s%s\n", what, fd, result, result < 0 ? " " : "",
+	       result < 0 ? strerror(errno) : "");
 }
 
 /* A descriptor of TYPE, mostly; else -1. */
@@ -105,7 +106,10 @@ static void send_descriptor(int fd, int passed)
 {
 	char room[CMSG_SPACE(sizeof(int))] = "";
 	struct iovec part = { (void *)"x", 1 };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room };
+	struct msghdr message = { .msg_iov = &part,
+				  .msg_iovlen = 1,
+				  .msg_control = room,
+				  .msg_controllen = sizeof room };
 	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 
 	header->cmsg_len = CMSG_LEN(sizeof fd);
@@ -132,7 +136,10 @@ static void receive_descriptor(int fd)
 	} control;
 	char text[32];
 	struct iovec part = { text, sizeof text };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	struct msghdr message = { .msg_iov = &part,
+				  .msg_iovlen = 1,
+				  .msg_control = &control,
+				  .msg_controllen = sizeof control };
 	const long n = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	int passed = -1;
 
@@ -152,7 +159,8 @@ static void close_one(int fd)
 
 static void duplicate(int fd)
 {
-	const int to = FIRST + (int)below(LAST - FIRST), r = below(2) ? dup2(fd, to) : fcntl(fd, F_DUPFD_CLOEXEC, to);
+	const int to = FIRST + (int)below(LAST - FIRST),
+		  r = below(2) ? dup2(fd, to) : fcntl(fd, F_DUPFD_CLOEXEC, to);
 
 	show("dup", fd * 100 + to, r);
 	if (r >= 0)
@@ -161,12 +169,14 @@ static void duplicate(int fd)
 
 static void look(int fd)
 {
-	struct pollfd polled = { .fd = fd, .events = (short)(below(2) ? POLLIN : POLLIN | POLLOUT) };
+	struct pollfd polled = { .fd = fd,
+				 .events = (short)(below(2) ? POLLIN : POLLIN | POLLOUT) };
 	const int r = poll(&polled, 1, 0);
 
 	show("poll", fd, r);
 	/* Since Linux 6.9 a pidfd is hung up when its process was reaped: nobody looks at that. */
-	printf("  %#x\n", (unsigned)(polled.revents & (types[fd < 0 ? 0 : fd] == PIDFD ? ~POLLHUP : ~0)));
+	printf("  %#x\n",
+	       (unsigned)(polled.revents & (types[fd < 0 ? 0 : fd] == PIDFD ? ~POLLHUP : ~0)));
 }
 
 static void make_timer(void)
@@ -235,7 +245,8 @@ static void reap(void)
 static void make_signals(void)
 {
 	const uint64_t all = ~0ULL;
-	const int fd = (int)syscall(SYS_signalfd4, -1L, &all, 8L, (long)(SFD_CLOEXEC | SFD_NONBLOCK));
+	const int fd = (int)syscall(SYS_signalfd4, -1L, &all, 8L,
+				    (long)(SFD_CLOEXEC | SFD_NONBLOCK));
 
 	show("signalfd4", fd, 0);
 	note(fd, SIGNALS);
@@ -265,17 +276,10 @@ static void make(void)
 {
 	switch (has_room() ? below(5) : 5) {
 	case 0:
-	case 1:
-		make_pair();
-		break;
-	case 2:
-		make_pipe();
-		break;
-	case 3:
-		make_timer();
-		break;
-	case 4:
-		make_signals();
+	case 1: make_pair(); break;
+	case 2: make_pipe(); break;
+	case 3: make_timer(); break;
+	case 4: make_signals();
 	}
 }
 
@@ -287,20 +291,15 @@ static int pick(enum type type)
 
 static void step(void)
 {
-	const int fd = pick((enum type)(below(6) + 1)), socket = pick(SOCKET), timer = pick(TIMER), signal = any(SIGNALS), passed = any(PIPE_WRITE);
+	const int fd = pick((enum type)(below(6) + 1)), socket = pick(SOCKET), timer = pick(TIMER),
+		  signal = any(SIGNALS), passed = any(PIPE_WRITE);
 
 	switch (below(14)) {
 	case 0:
-	case 1:
-		make();
-		break;
+	case 1: make(); break;
 	case 2:
-	case 3:
-		send_one(socket);
-		break;
-	case 4:
-		receive_one(socket);
-		break;
+	case 3: send_one(socket); break;
+	case 4: receive_one(socket); break;
 	case 5:
 		if (passed >= 0)
 			send_descriptor(socket, passed);
@@ -309,9 +308,7 @@ static void step(void)
 		if (has_room())
 			receive_descriptor(socket);
 		break;
-	case 7:
-		close_one(fd);
-		break;
+	case 7: close_one(fd); break;
 	case 8:
 		if (has_room())
 			duplicate(fd);
@@ -322,19 +319,14 @@ static void step(void)
 			read_timer(timer);
 		}
 		break;
-	case 10:
-		start_child();
-		break;
-	case 11:
-		reap();
-		break;
+	case 10: start_child(); break;
+	case 11: reap(); break;
 	case 12:
 		raise_one();
 		if (signal >= 0)
 			read_signal(signal);
 		break;
-	default:
-		look(fd);
+	default: look(fd);
 	}
 }
 

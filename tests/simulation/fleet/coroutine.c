@@ -28,7 +28,7 @@
 #endif
 
 struct coroutine {
-	struct coroutine *next;		/* in the list of free ones */
+	struct coroutine *next; /* in the list of free ones */
 	char *stack;
 	void (*function)(void *);
 	void *argument;
@@ -54,7 +54,8 @@ struct coroutine *coroutine_new(void (*function)(void *), void *argument)
 		new = calloc(1, sizeof *new);
 		if (!new)
 			abort();
-		new->stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		new->stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				  -1, 0);
 		if (new->stack == MAP_FAILED)
 			abort();
 	}
@@ -105,7 +106,8 @@ void coroutine_enter(struct coroutine *coroutine)
 
 void coroutine_leave(struct coroutine *coroutine, int for_good)
 {
-	__sanitizer_start_switch_fiber(for_good ? NULL : &coroutine->fake, outside_bottom, outside_size);
+	__sanitizer_start_switch_fiber(for_good ? NULL : &coroutine->fake, outside_bottom,
+				       outside_size);
 	swapcontext(&coroutine->context, &outside);
 	__sanitizer_finish_switch_fiber(coroutine->fake, &outside_bottom, &outside_size);
 }

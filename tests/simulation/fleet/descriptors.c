@@ -113,19 +113,14 @@ short file_readiness(const struct file *file)
 		return POLLNVAL;
 	switch (file->type) {
 	case FILE_SOCKET:
-		return (short)((file->first || !file->peer ? POLLIN : 0) | POLLOUT | (file->peer ? 0 : POLLHUP) | (file->reset ? POLLERR : 0));
-	case FILE_PIPE_READ:
-		return file->pipe->writers ? 0 : POLLHUP;
-	case FILE_PIPE_WRITE:
-		return (short)(POLLOUT | (file->pipe->readers ? 0 : POLLERR));
-	case FILE_TIMER:
-		return file->expiry <= clock_boottime(file->host) ? POLLIN : 0;
-	case FILE_SIGNALS:
-		return file->task->signals & file->task->mask ? POLLIN : 0;
-	case FILE_PID:
-		return file->task->alive ? 0 : POLLIN;
-	default:
-		return POLLIN | POLLOUT;
+		return (short)((file->first || !file->peer ? POLLIN : 0) | POLLOUT |
+			       (file->peer ? 0 : POLLHUP) | (file->reset ? POLLERR : 0));
+	case FILE_PIPE_READ: return file->pipe->writers ? 0 : POLLHUP;
+	case FILE_PIPE_WRITE: return (short)(POLLOUT | (file->pipe->readers ? 0 : POLLERR));
+	case FILE_TIMER: return file->expiry <= clock_boottime(file->host) ? POLLIN : 0;
+	case FILE_SIGNALS: return file->task->signals & file->task->mask ? POLLIN : 0;
+	case FILE_PID: return file->task->alive ? 0 : POLLIN;
+	default: return POLLIN | POLLOUT;
 	}
 }
 
@@ -254,5 +249,6 @@ void timer_set(struct file *timer, ns expiry)
 	timer->expiry = expiry;
 	timer->generation++;
 	if (expiry != NEVER)
-		event_at(clock_when(timer->host, expiry), timer_due, timer, (int64_t)timer->generation);
+		event_at(clock_when(timer->host, expiry), timer_due, timer,
+			 (int64_t)timer->generation);
 }

@@ -4,12 +4,20 @@
 
 #include "task.h"
 
-enum file_type { FILE_SOCKET, FILE_PIPE_READ, FILE_PIPE_WRITE, FILE_TIMER, FILE_SIGNALS, FILE_PID, FILE_NULL };
+enum file_type {
+	FILE_SOCKET,
+	FILE_PIPE_READ,
+	FILE_PIPE_WRITE,
+	FILE_TIMER,
+	FILE_SIGNALS,
+	FILE_PID,
+	FILE_NULL
+};
 
 struct packet {
 	struct packet *next;
 	size_t n;
-	struct file *passed;	/* SCM_RIGHTS; NULL: none */
+	struct file *passed; /* SCM_RIGHTS; NULL: none */
 	char text[];
 };
 
@@ -22,13 +30,13 @@ struct pipe {
 struct file {
 	enum file_type type;
 	int references;
-	struct file *peer;	/* of a socket; NULL: closed */
-	bool reset;		/* the peer was closed with packets that it had not read: the next call fails */
+	struct file *peer; /* of a socket; NULL: closed */
+	bool reset; /* the peer was closed with packets that it had not read: the next call fails */
 	struct packet *first, **last;
 	int n_packets;
 	struct pipe *pipe;
-	struct task *task;	/* of FILE_PID and FILE_SIGNALS */
-	int host;		/* of FILE_TIMER: whose CLOCK_BOOTTIME it counts */
+	struct task *task; /* of FILE_PID and FILE_SIGNALS */
+	int host;	   /* of FILE_TIMER: whose CLOCK_BOOTTIME it counts */
 	ns expiry;
 	uint64_t generation;
 };
@@ -45,6 +53,9 @@ struct file *file_of(int fd);
 /* The least free descriptor from LEAST on for FILE, or -1 with errno. */
 int descriptor_install(struct task *task, struct file *file, int least, bool close_on_exec);
 void descriptor_close(struct task *task, int fd);
+
+/* fcntl(2), of the current process (calls-files.c). */
+long descriptor_control(int fd, int command, int argument);
 
 /* What poll(2) shows. */
 short file_readiness(const struct file *file);

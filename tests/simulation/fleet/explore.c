@@ -12,7 +12,18 @@
 #include "cluster.h"
 
 /* What can happen at a call. */
-enum deviation { KILL, STOP_SHORT, STOP_LONG, STOP_GROUP, FREEZE, SUSPEND, EARLY_END, CUT, LEADER, DEVIATIONS };
+enum deviation {
+	KILL,
+	STOP_SHORT,
+	STOP_LONG,
+	STOP_GROUP,
+	FREEZE,
+	SUSPEND,
+	EARLY_END,
+	CUT,
+	LEADER,
+	DEVIATIONS
+};
 
 /* So many calls of a small world are tried: later ones repeat what was before. */
 #define CALLS 700
@@ -21,16 +32,22 @@ enum deviation { KILL, STOP_SHORT, STOP_LONG, STOP_GROUP, FREEZE, SUSPEND, EARLY
 #define STRIDE 3331
 
 static bool exploring;
-static uint64_t calls;		/* of this run */
-static uint64_t at;		/* the call at which something happens */
+static uint64_t calls; /* of this run */
+static uint64_t at;    /* the call at which something happens */
 static enum deviation what;
 
 /* --- worlds --------------------------------------------------------------------------------------------- */
 
 static void add(int host, ns start, ns duration, ns wait)
 {
-	world_add_job((struct job){ .host = host, .start = start, .duration = duration, .wait = wait, .ttl = 10 * S, .kill_after = 2 * S,
-				    .slots = 2, .ignores = host == 0 });
+	world_add_job((struct job){ .host = host,
+				     .start = start,
+				     .duration = duration,
+				     .wait = wait,
+				     .ttl = 10 * S,
+				     .kill_after = 2 * S,
+				     .slots = 2,
+				     .ignores = host == 0 });
 }
 
 static void pair(ns *last)
@@ -59,9 +76,21 @@ static void shared(ns *last)
 }
 
 const struct profile small_worlds[] = {
-	{ .name = "small-pair", .what = "a holder and a waiter, one fault", .jobs = pair, .drift = -1, .small = true },
-	{ .name = "small-newcomer", .what = "the same, and a newcomer, one fault", .jobs = newcomer, .drift = -1, .small = true },
-	{ .name = "small-shared", .what = "two shared holders and a waiter, one fault", .jobs = shared, .drift = -1, .small = true },
+	{ .name = "small-pair",
+	  .what = "a holder and a waiter, one fault",
+	  .jobs = pair,
+	  .drift = -1,
+	  .small = true },
+	{ .name = "small-newcomer",
+	  .what = "the same, and a newcomer, one fault",
+	  .jobs = newcomer,
+	  .drift = -1,
+	  .small = true },
+	{ .name = "small-shared",
+	  .what = "two shared holders and a waiter, one fault",
+	  .jobs = shared,
+	  .drift = -1,
+	  .small = true },
 };
 const size_t n_small_worlds = sizeof small_worlds / sizeof *small_worlds;
 
@@ -91,21 +120,14 @@ static void deviate(struct task *task)
 		task->countdown_signal = SIGSTOP;
 		task->countdown_for = what == STOP_SHORT ? 4 * S : 14 * S;
 		break;
-	case STOP_GROUP:
-		fault_job(FAULT_STOP_GROUP, job, 13 * S);
-		break;
+	case STOP_GROUP: fault_job(FAULT_STOP_GROUP, job, 13 * S); break;
 	case FREEZE:
 	case SUSPEND:
 		fault_host(what == FREEZE ? FAULT_HOST : FAULT_SUSPEND, task->host, 13 * S);
 		break;
-	case EARLY_END:
-		end_holders_lease();
-		break;
-	case CUT:
-		fault_host(FAULT_CUT_CLIENT, task->host, 9 * S);
-		break;
-	default:
-		cluster_move_leader();
+	case EARLY_END: end_holders_lease(); break;
+	case CUT: fault_host(FAULT_CUT_CLIENT, task->host, 9 * S); break;
+	default: cluster_move_leader();
 	}
 }
 

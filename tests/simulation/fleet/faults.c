@@ -20,7 +20,8 @@ static void signal_job(const struct job *job, bool me_only, bool helper, int sig
 static void signal_group(struct job *job, int signal)
 {
 	for (int i = 0; i < n_tasks; i++)
-		if (tasks[i]->job == job - world.jobs && tasks[i]->alive && tasks[i]->kind != TASK_HELPER)
+		if (tasks[i]->job == job - world.jobs && tasks[i]->alive &&
+		    tasks[i]->kind != TASK_HELPER)
 			task_signal(tasks[i], signal);
 }
 
@@ -34,28 +35,16 @@ static void undo(void *unused, int64_t n)
 	case FAULT_UPGRADE:
 		cluster_upgrade(a);
 		/* fall through */
-	case FAULT_CRASH:
-		cluster_power(a, true);
-		break;
-	case FAULT_FREEZE:
-		cluster_freeze(a, false);
-		break;
-	case FAULT_DISK:
-		cluster_stick(a, false);
-		break;
+	case FAULT_CRASH: cluster_power(a, true); break;
+	case FAULT_FREEZE: cluster_freeze(a, false); break;
+	case FAULT_DISK: cluster_stick(a, false); break;
 	case FAULT_ISOLATE:
 		for (int i = 0; i < MEMBERS; i++)
 			cluster.cut[a][i] = cluster.cut[i][a] = false;
 		break;
-	case FAULT_CUT_PEER:
-		cluster.cut[a][b] = false;
-		break;
-	case FAULT_CUT_UP:
-		cluster.cut_up[a][b] = false;
-		break;
-	case FAULT_CUT_DOWN:
-		cluster.cut_down[a][b] = false;
-		break;
+	case FAULT_CUT_PEER: cluster.cut[a][b] = false; break;
+	case FAULT_CUT_UP: cluster.cut_up[a][b] = false; break;
+	case FAULT_CUT_DOWN: cluster.cut_down[a][b] = false; break;
 	case FAULT_CUT_CLIENT:
 		for (int i = 0; i < MEMBERS; i++)
 			cluster.cut_up[a][i] = cluster.cut_down[a][i] = false;
@@ -64,19 +53,12 @@ static void undo(void *unused, int64_t n)
 		for (int i = 0; i < MEMBERS; i++)
 			cluster_power(i, true);
 		break;
-	case FAULT_SPACE:
-		cluster.no_space = false;
-		break;
+	case FAULT_SPACE: cluster.no_space = false; break;
 	case FAULT_STOP_ME_ONLY:
 	case FAULT_STOP_HELPER:
-	case FAULT_STOP_BOTH:
-		signal_job(&world.jobs[a], true, true, SIGCONT);
-		break;
-	case FAULT_STOP_GROUP:
-		signal_group(&world.jobs[a], SIGCONT);
-		break;
-	default:
-		host_thaw(a);
+	case FAULT_STOP_BOTH: signal_job(&world.jobs[a], true, true, SIGCONT); break;
+	case FAULT_STOP_GROUP: signal_group(&world.jobs[a], SIGCONT); break;
+	default: host_thaw(a);
 	}
 }
 
@@ -99,24 +81,12 @@ void fault_member(enum fault fault, int m, ns lasts)
 
 	switch (fault) {
 	case FAULT_CRASH:
-	case FAULT_UPGRADE:
-		cluster_power(m, false);
-		break;
-	case FAULT_FREEZE:
-		cluster_freeze(m, true);
-		break;
-	case FAULT_DISK:
-		cluster_stick(m, true);
-		break;
-	case FAULT_ISOLATE:
-		cut_off_member(m);
-		break;
-	case FAULT_CUT_PEER:
-		cluster.cut[m][other] = true;
-		break;
-	default:
-		cluster.members[m].errors = 1 + random_below(2);
-		return;
+	case FAULT_UPGRADE: cluster_power(m, false); break;
+	case FAULT_FREEZE: cluster_freeze(m, true); break;
+	case FAULT_DISK: cluster_stick(m, true); break;
+	case FAULT_ISOLATE: cut_off_member(m); break;
+	case FAULT_CUT_PEER: cluster.cut[m][other] = true; break;
+	default: cluster.members[m].errors = 1 + random_below(2); return;
 	}
 	undo_after(lasts, fault, m, other);
 }
@@ -140,9 +110,7 @@ static void fault_cluster(enum fault fault, ns lasts)
 	uint64_t back;
 
 	switch (fault) {
-	case FAULT_LEADER:
-		cluster_move_leader();
-		break;
+	case FAULT_LEADER: cluster_move_leader(); break;
 	case FAULT_OUTAGE:
 		for (int i = 0; i < MEMBERS; i++)
 			cluster_power(i, false);
@@ -161,11 +129,8 @@ static void fault_cluster(enum fault fault, ns lasts)
 		trace("users are %s", cluster.users ? "on" : "off");
 		break;
 	case FAULT_DELETE_KEY:
-	case FAULT_REVOKE_LEASE:
-		delete_a_key(fault == FAULT_REVOKE_LEASE);
-		break;
-	default:
-		cluster_expire_tokens();
+	case FAULT_REVOKE_LEASE: delete_a_key(fault == FAULT_REVOKE_LEASE); break;
+	default: cluster_expire_tokens();
 	}
 }
 
@@ -187,17 +152,10 @@ void fault_host(enum fault fault, int host, ns lasts)
 	const int m = (int)random_below(MEMBERS);
 
 	switch (fault) {
-	case FAULT_CUT_UP:
-		cluster.cut_up[host][m] = true;
-		break;
-	case FAULT_CUT_DOWN:
-		cluster.cut_down[host][m] = true;
-		break;
-	case FAULT_CUT_CLIENT:
-		cut_off_host(host);
-		break;
-	default:
-		host_freeze(host, fault == FAULT_SUSPEND, fault == FAULT_UNSEEN);
+	case FAULT_CUT_UP: cluster.cut_up[host][m] = true; break;
+	case FAULT_CUT_DOWN: cluster.cut_down[host][m] = true; break;
+	case FAULT_CUT_CLIENT: cut_off_host(host); break;
+	default: host_freeze(host, fault == FAULT_SUSPEND, fault == FAULT_UNSEEN);
 	}
 	undo_after(lasts, fault, host, m);
 }
@@ -205,7 +163,8 @@ void fault_host(enum fault fault, int host, ns lasts)
 struct task *job_helper(const struct job *job)
 {
 	for (int i = 0; i < n_tasks; i++)
-		if (tasks[i]->job == job - world.jobs && tasks[i]->kind == TASK_HELPER && tasks[i]->alive)
+		if (tasks[i]->job == job - world.jobs && tasks[i]->kind == TASK_HELPER &&
+		    tasks[i]->alive)
 			return tasks[i];
 	return NULL;
 }
@@ -245,14 +204,9 @@ void fault_job(enum fault fault, struct job *job, ns lasts)
 		signal_group(job, SIGSTOP);
 		undo_after(lasts, fault, index, 0);
 		break;
-	case FAULT_CALL_OF_ME_ONLY:
-		hit_a_call(task_find(job->me), lasts);
-		break;
-	case FAULT_CALL_OF_HELPER:
-		hit_a_call(task_find(job->helper), lasts);
-		break;
-	default:
-		signal_job(job, true, false, SIGTERM);
+	case FAULT_CALL_OF_ME_ONLY: hit_a_call(task_find(job->me), lasts); break;
+	case FAULT_CALL_OF_HELPER: hit_a_call(task_find(job->helper), lasts); break;
+	default: signal_job(job, true, false, SIGTERM);
 	}
 }
 
@@ -264,7 +218,9 @@ static struct job *draw_victim(void)
 	const bool runs = random_chance(0.7);
 	struct job *job = &world.jobs[random_below((unsigned)world.n_jobs)];
 
-	for (int tries = 0; tries < 40 && (job->done || !job->me || job->rival || (runs && tries < 20 && !job->run)); tries++)
+	for (int tries = 0; tries < 40 && (job->done || !job->me || job->rival ||
+					   (runs && tries < 20 && !job->run));
+	     tries++)
 		job = &world.jobs[random_below((unsigned)world.n_jobs)];
 	return job;
 }
@@ -293,11 +249,12 @@ static void do_fault(void *unused, int64_t n)
 	if (random_chance(0.7) && job->me)
 		host = job->host;
 	job->helper = helper ? helper->pid : 0;
-	trace("fault %d: member %d, host %d, job %d, %.3f s", (int)fault, m, host, (int)(job - world.jobs), (double)lasts / 1e9);
+	trace("fault %d: member %d, host %d, job %d, %.3f s", (int)fault, m, host,
+	      (int)(job - world.jobs), (double)lasts / 1e9);
 	if (fault <= FAULT_CUT_PEER || fault == FAULT_ERRORS)
 		fault_member(fault, m, lasts);
-	else if (fault == FAULT_CUT_UP || fault == FAULT_CUT_DOWN || fault == FAULT_CUT_CLIENT || fault == FAULT_HOST ||
-		 fault == FAULT_SUSPEND || fault == FAULT_UNSEEN)
+	else if (fault == FAULT_CUT_UP || fault == FAULT_CUT_DOWN || fault == FAULT_CUT_CLIENT ||
+		 fault == FAULT_HOST || fault == FAULT_SUSPEND || fault == FAULT_UNSEEN)
 		fault_host(fault, host, lasts);
 	else if (fault >= FAULT_KILL_ME_ONLY)
 		fault_job(fault, job, lasts);

@@ -22,33 +22,56 @@ static int attend(struct lock_wait *wait, const struct lock *lock)
 
 static int take(struct lock *lock, const struct options *options)
 {
-	struct lock_wait wait = { .deadline = options->wait ? deadline_in(options->wait) : 0, .due = DEADLINE_NEVER,
-				  .places = options->queue, .attend = attend };
+	struct lock_wait wait = { .deadline = options->wait ? deadline_in(options->wait) : 0,
+				  .due = DEADLINE_NEVER,
+				  .places = options->queue,
+				  .attend = attend };
 
 	return lock->engine->take(lock, &wait);
 }
 
 static int status_of(int result)
 {
-	return result == LOCK_HELD || result == LOCK_TIMED_OUT || result == LOCK_QUEUE_FULL || result == LOCK_NESTED ? 4 : 3;
+	return result == LOCK_HELD || result == LOCK_TIMED_OUT || result == LOCK_QUEUE_FULL ||
+			       result == LOCK_NESTED
+		     ? 4
+		     : 3;
 }
 
 static void me_only(struct task *task)
 {
 	struct job *job = &world.jobs[task->job];
-	char *command[] = { (char *)(uintptr_t)"job", NULL };
+	char *command[] = { (char *)(uintptr_t) "job", NULL };
 	const struct options options = {
-		.mode = MODE_RUN, .wait = job->wait, .wait_given = job->wait > 0, .shared = job->mode == JOB_SHARED,
-		.slots = job->mode == JOB_SLOTS ? job->slots : 0, .queue = job->queue, .kill_after = job->kill_after,
-		.ttl = job->ttl, .hold_for = job->hold_for, .close = job->close, .complain_after = -1,
-		.conflict_status = -1, .lock = "etcd:lock", .command = command,
+		.mode = MODE_RUN,
+		.wait = job->wait,
+		.wait_given = job->wait > 0,
+		.shared = job->mode == JOB_SHARED,
+		.slots = job->mode == JOB_SLOTS ? job->slots : 0,
+		.queue = job->queue,
+		.kill_after = job->kill_after,
+		.ttl = job->ttl,
+		.hold_for = job->hold_for,
+		.close = job->close,
+		.complain_after = -1,
+		.conflict_status = -1,
+		.lock = "etcd:lock",
+		.command = command,
 	};
-	struct lock lock = { .engine = &lock_etcd, .spec = "etcd:lock", .name = "lock", .shared = options.shared,
-			     .slots = options.slots ? options.slots : 1, .fd = -1, .watched = -1, .place = -1,
-			     .line = { -1, -1, -1 }, .options = &options };
+	struct lock lock = { .engine = &lock_etcd,
+			     .spec = "etcd:lock",
+			     .name = "lock",
+			     .shared = options.shared,
+			     .slots = options.slots ? options.slots : 1,
+			     .fd = -1,
+			     .watched = -1,
+			     .place = -1,
+			     .line = { -1, -1, -1 },
+			     .options = &options };
 	const int result = take(&lock, &options);
 
-	trace("take() returns %d%s%s", result, lock.failed ? ": " : "", lock.failed ? lock.failed : "");
+	trace("take() returns %d%s%s", result, lock.failed ? ": " : "",
+	      lock.failed ? lock.failed : "");
 	if (lock.failed)
 		world_message(task, lock.failed);
 	if (result)
@@ -60,14 +83,19 @@ static void me_only(struct task *task)
 static void start_job(void *unused, int64_t index)
 {
 	struct job *job = &world.jobs[index];
-	struct task *task = task_new(job->rival ? TASK_RIVAL : TASK_ME_ONLY, job->host, 1, job->rival ? world_rival : me_only, (int)index);
+	struct task *task = task_new(job->rival ? TASK_RIVAL : TASK_ME_ONLY, job->host, 1,
+				     job->rival ? world_rival : me_only, (int)index);
 
 	(void)unused;
 	job->me = task->pid;
 	descriptors_open_stdio(task);
-	trace("job %d starts on host %d: pid %d, %s, -w %.1f, --ttl %.0f, -k %.1f, its command runs for %.3f s%s", (int)index, job->host,
-	      task->pid, (const char *[]){ "exclusive", "shared", "slots" }[job->mode], job->wait == NEVER ? -1 : (double)job->wait / 1e9,
-	      (double)job->ttl / 1e9, (double)job->kill_after / 1e9, (double)job->duration / 1e9, job->rival ? ", etcdctl" : "");
+	trace("job %d starts on host %d: pid %d, %s, -w %.1f, --ttl %.0f, -k %.1f, its command "
+	      "runs for %.3f s%s",
+	      (int)index, job->host, task->pid,
+	      (const char *[]) { "exclusive", "shared", "slots" }[job->mode],
+	      job->wait == NEVER ? -1 : (double)job->wait / 1e9, (double)job->ttl / 1e9,
+	      (double)job->kill_after / 1e9, (double)job->duration / 1e9,
+	      job->rival ? ", etcdctl" : "");
 	task_start(task, 0);
 }
 
@@ -88,7 +116,8 @@ struct job *world_add_job(struct job job)
 void world_message(struct task *task, const char *text)
 {
 	if (task->job >= 0)
-		snprintf(world.jobs[task->job].message, sizeof world.jobs[task->job].message, "%s", text);
+		snprintf(world.jobs[task->job].message, sizeof world.jobs[task->job].message, "%s",
+			 text);
 }
 
 /* --- drawing jobs ---------------------------------------------------------------------------------------- */
@@ -130,11 +159,16 @@ static enum job_mode draw_mode(const struct kind_of_jobs *kind)
 
 static struct job draw_job(const struct kind_of_jobs *kind)
 {
-	struct job job = { .host = (int)random_below(6), .ttl = kind->ttl, .kill_after = kind->kill_after, .slots = kind->count };
+	struct job job = { .host = (int)random_below(6),
+			   .ttl = kind->ttl,
+			   .kill_after = kind->kill_after,
+			   .slots = kind->count };
 
 	job.mode = draw_mode(kind);
 	job.start = random_chance(0.3) ? 100 * MS : random_between(0, kind->quick ? 5 * S : 30 * S);
-	job.wait = random_chance(0.7) ? NEVER : random_chance(0.6) ? random_between(500 * MS, 60 * S) : 0;
+	job.wait = random_chance(0.7) ? NEVER
+		 : random_chance(0.6) ? random_between(500 * MS, 60 * S)
+				      : 0;
 	job.queue = kind->queue && random_chance(0.7);
 	job.hold_for = random_chance(0.08) ? random_between(2 * S, 30 * S) : 0;
 	job.duration = draw_duration(kind);
@@ -255,7 +289,8 @@ void check_task_ended(struct task *task)
 
 	if (!job)
 		return;
-	if ((task->kind == TASK_COMMAND || task->kind == TASK_CHILD) && *task->mark && --job->alive == 0 && job->run) {
+	if ((task->kind == TASK_COMMAND || task->kind == TASK_CHILD) && *task->mark &&
+	    --job->alive == 0 && job->run) {
 		job->run_ended = now;
 		world_event(EVENT_ENDED, task->job, 0);
 	}

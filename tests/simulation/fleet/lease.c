@@ -43,7 +43,10 @@ struct lease *lease_grant(uint64_t id, int64_t ttl)
 		abort();
 	ttl = ttl < LEAST_TTL ? LEAST_TTL : ttl;
 	lease = arena_get(sizeof *lease);
-	*lease = (struct lease){ .id = id, .ttl = ttl, .granted = now, .expiry = member_clock(cluster.leader) + ttl * S };
+	*lease = (struct lease){ .id = id,
+				  .ttl = ttl,
+				  .granted = now,
+				  .expiry = member_clock(cluster.leader) + ttl * S };
 	for (int m = 0; m < MEMBERS; m++)
 		lease->view[m] = member_clock(m) + ttl * S;
 	leases[n_leases++] = alive[n_alive++] = lease;
@@ -61,7 +64,10 @@ void lease_revoke(struct lease *lease, enum why why)
 	lease->revoked = now ? now : 1;
 	lease->mistaken = why == BY_MISTAKE;
 	cluster.mistakes += lease->mistaken;
-	trace("store: lease %" PRIx64 " ends%s", lease->id, why == BY_MISTAKE ? " BY MISTAKE" : why == BY_EXPIRY ? ": expired" : "");
+	trace("store: lease %" PRIx64 " ends%s", lease->id,
+	      why == BY_MISTAKE	 ? " BY MISTAKE"
+	      : why == BY_EXPIRY ? ": expired"
+				 : "");
 	store_delete_lease(lease->id, why);
 }
 

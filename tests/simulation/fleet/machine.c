@@ -38,8 +38,10 @@ int process_read(pid_t pid, struct process *process)
 	clock = &clocks[task->host];
 	start = clock->base + (ns)((double)(task->born - clock->from) * clock->rate);
 	start = start / (10 * MS) * (10 * MS);
-	*process = (struct process){ .state = task_state(task), .parent = task->parent, .start = start,
-				     .age = clock_boottime(task->host) - start };
+	*process = (struct process){ .state = task_state(task),
+				      .parent = task->parent,
+				      .start = start,
+				      .age = clock_boottime(task->host) - start };
 	return 0;
 }
 
@@ -56,7 +58,8 @@ bool process_has_pipe(pid_t pid, uint64_t inode)
 
 	task_enter_call();
 	for (int fd = 0; task && fd < DESCRIPTORS; fd++)
-		if (task->descriptors[fd] && task->descriptors[fd]->pipe && task->descriptors[fd]->pipe->inode == inode)
+		if (task->descriptors[fd] && task->descriptors[fd]->pipe &&
+		    task->descriptors[fd]->pipe->inode == inode)
 			return true;
 	return false;
 }
@@ -76,7 +79,8 @@ void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument)
 
 	task_enter_call();
 	for (int i = 0; i < n_tasks; i++)
-		if (tasks[i]->host == host && tasks[i]->pid != self && (tasks[i]->alive || tasks[i]->zombie))
+		if (tasks[i]->host == host && tasks[i]->pid != self &&
+		    (tasks[i]->alive || tasks[i]->zombie))
 			if (!visit(tasks[i]->pid, argument))
 				return;
 }
@@ -150,14 +154,17 @@ void sim_exec_explain(char *const command[], int error)
 char *sim_config_read(struct config *config, const char *file)
 {
 	(void)file;
-	*config = (struct config){ .n = world.one_endpoint ? 1 : MEMBERS, .room = MEMBERS,
-				   .dial_timeout = 2 * S, .command_timeout = 5 * S };
+	*config = (struct config){ .n = world.one_endpoint ? 1 : MEMBERS,
+				    .room = MEMBERS,
+				    .dial_timeout = 2 * S,
+				    .command_timeout = 5 * S };
 	config->endpoints = sim_malloc(MEMBERS * sizeof *config->endpoints);
 	for (size_t i = 0; i < config->n; i++) {
 		char url[32];
 
 		/* Each host names them in an order of its own. */
-		snprintf(url, sizeof url, "http://m%zu:2379", (i + (size_t)current->host) % MEMBERS);
+		snprintf(url, sizeof url, "http://m%zu:2379",
+			 (i + (size_t)current->host) % MEMBERS);
 		config->endpoints[i] = sim_strdup(url);
 	}
 	if (world.has_user) {
@@ -179,18 +186,49 @@ void sim_identity_read(struct identity *identity, pid_t pid)
 }
 
 /* No control groups are delegated, no memory is given back, and no job has a keeper. */
-void cgroup_find(struct cgroup *c) { *c->path = 0; }
-void cgroup_make(struct cgroup *c) { (void)c; }
-void cgroup_enter(const struct cgroup *c) { (void)c; }
-void cgroup_kill(const struct cgroup *c) { (void)c; }
-void cgroup_remove(struct cgroup *c) { (void)c; }
+void cgroup_find(struct cgroup *c)
+{
+	*c->path = 0;
+}
+void cgroup_make(struct cgroup *c)
+{
+	(void)c;
+}
+void cgroup_enter(const struct cgroup *c)
+{
+	(void)c;
+}
+void cgroup_kill(const struct cgroup *c)
+{
+	(void)c;
+}
+void cgroup_remove(struct cgroup *c)
+{
+	(void)c;
+}
 void pages_give_back(void);
-void pages_give_back(void) { }
+void pages_give_back(void)
+{
+}
 bool holder_is_self(uid_t uid);
-bool holder_is_self(uid_t uid) { return uid == 1000; }
+bool holder_is_self(uid_t uid)
+{
+	return uid == 1000;
+}
 pid_t keeper_start(const void *start);
-pid_t keeper_start(const void *start) { (void)start; abort(); }
+pid_t keeper_start(const void *start)
+{
+	(void)start;
+	abort();
+}
 void keeper_end(pid_t keeper);
-void keeper_end(pid_t keeper) { (void)keeper; }
+void keeper_end(pid_t keeper)
+{
+	(void)keeper;
+}
 pid_t keeper_clone(int (*function)(void *), void *argument, int flags);
-pid_t keeper_clone(int (*function)(void *), void *argument, int flags) { (void)function, (void)argument, (void)flags; abort(); }
+pid_t keeper_clone(int (*function)(void *), void *argument, int flags)
+{
+	(void)function, (void)argument, (void)flags;
+	abort();
+}

@@ -66,7 +66,8 @@ static void set_clocks(void)
 
 		if (!random_chance(0.5))
 			drift *= (double)random_below(1001) / 1000.0;
-		clocks[i] = (struct clock){ .rate = 1 + drift, .base = random_between(1 * S, 1000000 * S) };
+		clocks[i] = (struct clock){ .rate = 1 + drift,
+					     .base = random_between(1 * S, 1000000 * S) };
 	}
 }
 
@@ -87,7 +88,8 @@ static void run_to_end(ns end)
 	for (int i = 0; i < world.n_jobs; i++) {
 		const struct job *job = &world.jobs[i];
 
-		limit += (ns)(1.1 * (double)job->duration) + job->child + job->hold_for + (world.profile->calm ? 0 : job->ttl + 10 * S);
+		limit += (ns)(1.1 * (double)job->duration) + job->child + job->hold_for +
+			 (world.profile->calm ? 0 : job->ttl + 10 * S);
 	}
 	while (!(now > end && world_is_over()) && event_step(limit))
 		;
@@ -150,7 +152,9 @@ void world_run(uint64_t seed, const struct profile *profile)
 	totals->seed = seed;
 	explore_nothing();
 	reset(profile && profile->small ? explore_prepare(seed) : seed);
-	world = (struct world){ .seed = seed, .profile = profile ? profile : draw_profile(seed), .only_exclusive = true };
+	world = (struct world){ .seed = seed,
+				 .profile = profile ? profile : draw_profile(seed),
+				 .only_exclusive = true };
 	prepare(world.profile);
 	check_jobs();
 	run_down();
@@ -158,7 +162,8 @@ void world_run(uint64_t seed, const struct profile *profile)
 	if (!tracing)
 		return;
 	for (int i = 0; i < world.n_jobs; i++)
-		printf("job %d: status %d; %s; %s\n", i, world.jobs[i].status, job_name(&world.jobs[i]), world.jobs[i].message);
+		printf("job %d: status %d; %s; %s\n", i, world.jobs[i].status,
+		       job_name(&world.jobs[i]), world.jobs[i].message);
 }
 
 /* --- many runs ------------------------------------------------------------------------------------------------ */
@@ -173,8 +178,8 @@ struct choice {
 
 /* What the workers share. */
 struct shared {
-	uint64_t next;		/* the first run that nobody has begun */
-	bool stopped;		/* a violation was found that was looked for */
+	uint64_t next; /* the first run that nobody has begun */
+	bool stopped;  /* a violation was found that was looked for */
 	struct totals totals[MOST_WORKERS];
 };
 static struct shared *shared;
@@ -208,7 +213,8 @@ static void work(const struct choice *choice, int worker, double until)
 	uint64_t from;
 
 	totals = &shared->totals[worker];
-	while (wall_clock() < until && !shared->stopped && (from = __atomic_fetch_add(&shared->next, CHUNK, __ATOMIC_SEQ_CST)) < choice->runs) {
+	while (wall_clock() < until && !shared->stopped &&
+	       (from = __atomic_fetch_add(&shared->next, CHUNK, __ATOMIC_SEQ_CST)) < choice->runs) {
 		const pid_t pid = fork();
 		int status;
 
@@ -250,7 +256,8 @@ static void add_kinds(struct totals *sum, const struct totals *one)
 	for (int i = 0; i < KINDS && one->kinds[i].n; i++) {
 		int k = 0;
 
-		while (k < KINDS - 1 && sum->kinds[k].n && strcmp(sum->kinds[k].what, one->kinds[i].what) != 0)
+		while (k < KINDS - 1 && sum->kinds[k].n &&
+		       strcmp(sum->kinds[k].what, one->kinds[i].what) != 0)
 			k++;
 		if (!sum->kinds[k].n || one->kinds[i].seed < sum->kinds[k].seed) {
 			const uint64_t n = sum->kinds[k].n;
@@ -279,7 +286,8 @@ static void add_totals(struct totals *sum, const struct totals *one)
 	sum->hash += one->hash;
 	sum->seconds += one->seconds;
 	for (int i = 0; i < LIMITS; i++) {
-		if (one->excuses[i] && (!sum->excuses[i] || one->shown_by[i].seed < sum->shown_by[i].seed))
+		if (one->excuses[i] &&
+		    (!sum->excuses[i] || one->shown_by[i].seed < sum->shown_by[i].seed))
 			sum->shown_by[i] = one->shown_by[i];
 		sum->excuses[i] += one->excuses[i];
 	}
@@ -289,19 +297,27 @@ static void add_totals(struct totals *sum, const struct totals *one)
 static void report(const struct totals *t, double wall, bool quiet)
 {
 	if (!quiet) {
-		printf("%.1f s, %.0f runs a second, %.0f virtual seconds; %" PRIu64 " commands, %" PRIu64 " lost, %" PRIu64 " failed, %" PRIu64
-		       " busy; %" PRIu64 " requests, %" PRIu64 " executed; %" PRIu64 " elections, %" PRIu64 " leases ended by mistake; register: %"
-		       PRIu64 " writes, %" PRIu64 " refused\n", wall, (double)t->runs / wall, t->seconds, t->commands, t->lost, t->failed, t->busy,
-		       t->requests, t->executed, t->elections, t->mistakes, t->accepted, t->refused);
+		printf("%.1f s, %.0f runs a second, %.0f virtual seconds; %" PRIu64
+		       " commands, %" PRIu64 " lost, %" PRIu64 " failed, %" PRIu64 " busy; %" PRIu64
+		       " requests, %" PRIu64 " executed; %" PRIu64 " elections, %" PRIu64
+		       " leases ended by mistake; register: %" PRIu64 " writes, %" PRIu64
+		       " refused\n",
+		       wall, (double)t->runs / wall, t->seconds, t->commands, t->lost, t->failed,
+		       t->busy, t->requests, t->executed, t->elections, t->mistakes, t->accepted,
+		       t->refused);
 		for (int i = 0; i < LIMITS; i++)
 			if (t->excuses[i])
-				printf("documented: %s: %" PRIu64 " times, --profile %s --seed %" PRIu64 "\n", limits[i], t->excuses[i],
-				       t->shown_by[i].profile, t->shown_by[i].seed);
+				printf("documented: %s: %" PRIu64
+				       " times, --profile %s --seed %" PRIu64 "\n",
+				       limits[i], t->excuses[i], t->shown_by[i].profile,
+				       t->shown_by[i].seed);
 	}
 	for (int i = 0; i < KINDS && t->kinds[i].n; i++)
-		printf("VIOLATION %s (%" PRIu64 " times): scripts/simulate fleet --profile %s --seed %" PRIu64 " --trace\n", t->kinds[i].what,
-		       t->kinds[i].n, t->kinds[i].profile, t->kinds[i].seed);
-	printf("hash %016" PRIx64 "\n%" PRIu64 " runs, %" PRIu64 " violations\n", t->hash, t->runs, t->bad_runs);
+		printf("VIOLATION %s (%" PRIu64
+		       " times): scripts/simulate fleet --profile %s --seed %" PRIu64 " --trace\n",
+		       t->kinds[i].what, t->kinds[i].n, t->kinds[i].profile, t->kinds[i].seed);
+	printf("hash %016" PRIx64 "\n%" PRIu64 " runs, %" PRIu64 " violations\n", t->hash, t->runs,
+	       t->bad_runs);
 }
 
 /* --- the command line --------------------------------------------------------------------------------------------- */
@@ -324,11 +340,13 @@ static const struct profile *find_profile(const char *name)
 static int list_profiles(void)
 {
 	for (size_t i = 0; i < n_profiles; i++)
-		printf("profile %-20s %s%s\n", profiles[i].name, profiles[i].what, profiles[i].named ? " (only by name)" : "");
+		printf("profile %-20s %s%s\n", profiles[i].name, profiles[i].what,
+		       profiles[i].named ? " (only by name)" : "");
 	for (size_t i = 0; i < n_scenarios; i++)
 		printf("scenario %-20s %s\n", scenarios[i].name, scenarios[i].what);
 	for (size_t i = 0; i < n_small_worlds; i++)
-		printf("small %-20s %s: %d seeds are all\n", small_worlds[i].name, small_worlds[i].what, (int)explore_count());
+		printf("small %-20s %s: %d seeds are all\n", small_worlds[i].name,
+		       small_worlds[i].what, (int)explore_count());
 	return 0;
 }
 
@@ -379,28 +397,40 @@ static int run_calls(const char *what)
 /* --profile and --kind are the same: the other simulator calls it so. */
 static const struct option options[] = {
 	{ "calls", required_argument, NULL, 'c' },
-	{ "runs", required_argument, NULL, 'n' }, { "seconds", required_argument, NULL, 's' }, { "seed", required_argument, NULL, 'b' },
-	{ "profile", required_argument, NULL, 'p' }, { "jobs", required_argument, NULL, 'j' }, { "trace", no_argument, NULL, 't' },
-	{ "kind", required_argument, NULL, 'p' }, { "until", required_argument, NULL, 'u' }, { "stop", no_argument, NULL, 'S' },
-	{ "hash", no_argument, NULL, 'h' }, { "quiet", no_argument, NULL, 'q' }, { "list", no_argument, NULL, 'l' }, { "answer", no_argument, NULL, 'a' }, { NULL, 0, NULL, 0 },
+	{ "runs", required_argument, NULL, 'n' },
+	{ "seconds", required_argument, NULL, 's' },
+	{ "seed", required_argument, NULL, 'b' },
+	{ "profile", required_argument, NULL, 'p' },
+	{ "jobs", required_argument, NULL, 'j' },
+	{ "trace", no_argument, NULL, 't' },
+	{ "kind", required_argument, NULL, 'p' },
+	{ "until", required_argument, NULL, 'u' },
+	{ "stop", no_argument, NULL, 'S' },
+	{ "hash", no_argument, NULL, 'h' },
+	{ "quiet", no_argument, NULL, 'q' },
+	{ "list", no_argument, NULL, 'l' },
+	{ "answer", no_argument, NULL, 'a' },
+	{ NULL, 0, NULL, 0 },
 };
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: sim [--runs N] [--seconds S] [--seed S] [--profile P] [--jobs N] [--trace] [--stop] [--until VIOLATION] [--quiet] | --list | --answer\n");
+	fprintf(stderr, "usage: sim [--runs N] [--seconds S] [--seed S] [--profile P] [--jobs N] "
+			"[--trace] [--stop] [--until VIOLATION] [--quiet] | --list | --answer\n");
 	exit(2);
 }
 
 int main(int argc, char **argv)
 {
-	static char *nothing[] = { (char *)(uintptr_t)"PATH=/bin", NULL };
+	static char *nothing[] = { (char *)(uintptr_t) "PATH=/bin", NULL };
 	struct choice choice = { .first = 1, .seconds = 1e9, .workers = 1 };
 	struct totals sum = { .runs = 0 };
 	const double began = wall_clock();
 	bool answer = false;
 	int c;
 
-	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
 		case 'n': choice.runs = strtoull(optarg, NULL, 10); break;
@@ -410,7 +440,10 @@ int main(int argc, char **argv)
 		case 'j': choice.workers = atoi(optarg); break;
 		case 't': tracing = true; break;
 		case 'S': choice.stop = true; break;
-		case 'u': choice.stop = true; check_only = optarg; break;
+		case 'u':
+			choice.stop = true;
+			check_only = optarg;
+			break;
 		case 'h': break;
 		case 'q': choice.quiet = true; break;
 		case 'l': return list_profiles();

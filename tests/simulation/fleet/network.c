@@ -11,7 +11,7 @@
 #define MOST_TRIES 150
 
 static uint64_t n_calls;
-static struct call *calls[TASKS];	/* by the owner's pid */
+static struct call *calls[TASKS]; /* by the owner's pid */
 
 ns network_time(int host, int m)
 {
@@ -28,12 +28,19 @@ ns network_time(int host, int m)
 
 /* --- calls and their owners ----------------------------------------------------------------------------- */
 
-struct call *call_new(struct task *owner, int member, struct request *request, const char *token, bool reused)
+struct call *call_new(struct task *owner, int member, struct request *request, const char *token,
+		      bool reused)
 {
 	struct call *call = arena_get(sizeof *call), **first = &calls[owner->pid - FIRST_PID];
 
-	*call = (struct call){ .id = ++n_calls, .owner = owner, .host = owner->host, .member = member, .request = request,
-			       .token = token, .reused = reused, .next = *first };
+	*call = (struct call){ .id = ++n_calls,
+				.owner = owner,
+				.host = owner->host,
+				.member = member,
+				.request = request,
+				.token = token,
+				.reused = reused,
+				.next = *first };
 	call->last = &call->first;
 	*first = call;
 	return call;
@@ -99,7 +106,8 @@ static void deliver(void *argument, int64_t n)
 
 	if (cluster.cut_up[call->host][call->member] || (member->up && member->frozen)) {
 		/* It is sent again, also when nobody waits for it any more; or lies in a buffer. */
-		if (n < MOST_TRIES && (!call_is_closed(call) || n > 0 || random_chance(cluster.late)))
+		if (n < MOST_TRIES &&
+		    (!call_is_closed(call) || n > 0 || random_chance(cluster.late)))
 			event_at(now + SEND_AGAIN, deliver, call, n + 1);
 	} else if (!member->up) {
 		if (!cluster.cut_down[call->host][call->member])
@@ -141,7 +149,8 @@ static void send_call(struct call *call)
 
 	call->connected = call->sent = true;
 	call->times++;
-	trace("call %" PRIu64 ": member %d is asked to %s", call->id, call->member, server_words(call->request->ask));
+	trace("call %" PRIu64 ": member %d is asked to %s", call->id, call->member,
+	      server_words(call->request->ask));
 	wake_owner(call);
 	if (random_chance(cluster.loss)) {
 		const bool long_one = random_chance(0.4);
@@ -162,7 +171,8 @@ static void connected(void *argument, int64_t n)
 	struct call *call = argument;
 
 	(void)n;
-	if (call_is_closed(call) || cluster.cut_up[call->host][call->member] || cluster.cut_down[call->host][call->member])
+	if (call_is_closed(call) || cluster.cut_up[call->host][call->member] ||
+	    cluster.cut_down[call->host][call->member])
 		return;
 	if (cluster.members[call->member].up)
 		send_call(call);
@@ -190,13 +200,15 @@ static void arrive(void *argument, int64_t n)
 	(void)n;
 	if (call_is_closed(call))
 		return;
-	if ((cluster.cut_down[call->host][call->member] || (member->up && member->frozen)) && reply->tries++ < MOST_TRIES) {
+	if ((cluster.cut_down[call->host][call->member] || (member->up && member->frozen)) &&
+	    reply->tries++ < MOST_TRIES) {
 		event_at(now + SEND_AGAIN, arrive, reply, 0);
 		return;
 	}
 	if (!member->up && reply->tries > 0)
 		return;
-	trace("call %" PRIu64 ": member %d answers: %s", call->id, call->member, reply->status ? reply->message : "done");
+	trace("call %" PRIu64 ": member %d answers: %s", call->id, call->member,
+	      reply->status ? reply->message : "done");
 	call_add(call, reply);
 	call_finish(call, OUTCOME_ANSWERED);
 }
@@ -225,7 +237,10 @@ struct reply *network_ask(int member, struct request *request, ns limit)
 		task->net_ready = false;
 		descriptors_poll(NULL, 0, end, true);
 	}
-	reply = call->done && call->outcome == OUTCOME_ANSWERED && call->first && !call->first->status ? call->first : NULL;
+	reply = call->done && call->outcome == OUTCOME_ANSWERED && call->first &&
+				!call->first->status
+		      ? call->first
+		      : NULL;
 	call_drop(call);
 	return reply;
 }

@@ -9,7 +9,14 @@
 #include "task.h"
 
 enum ask {
-	ASK_GRANT, ASK_KEEPALIVE, ASK_TIME_TO_LIVE, ASK_REVOKE, ASK_RANGE, ASK_TXN, ASK_STATUS, ASK_AUTHENTICATE,
+	ASK_GRANT,
+	ASK_KEEPALIVE,
+	ASK_TIME_TO_LIVE,
+	ASK_REVOKE,
+	ASK_RANGE,
+	ASK_TXN,
+	ASK_STATUS,
+	ASK_AUTHENTICATE,
 	ASK_WATCH,
 };
 
@@ -17,8 +24,8 @@ enum ask {
 
 struct watch {
 	struct span span;
-	bool no_put, before;	/* only deletions; with what was before */
-	uint64_t start;		/* revision; 0: from now on */
+	bool no_put, before; /* only deletions; with what was before */
+	uint64_t start;	     /* revision; 0: from now on */
 };
 
 struct request {
@@ -29,7 +36,7 @@ struct request {
 	struct txn txn;
 	struct watch watches[MOST_WATCHES];
 	unsigned n_watches;
-	bool writes;		/* it has a put */
+	bool writes; /* it has a put */
 };
 
 /* The header of every answer. */
@@ -43,19 +50,19 @@ struct reply {
 	struct call *call;
 	enum ask ask;
 	enum status status;
-	const char *message;		/* of an error */
-	bool debian;			/* errors as Debian's 3.5 writes them */
+	const char *message; /* of an error */
+	bool debian;	     /* errors as Debian's 3.5 writes them */
 	struct header header;
 	/* By what was asked: */
-	uint64_t lease;			/* a grant, a keepalive, a time to live */
-	int64_t ttl;			/* 0: none, as of a lease that is dead; -1 */
+	uint64_t lease; /* a grant, a keepalive, a time to live */
+	int64_t ttl;	/* 0: none, as of a lease that is dead; -1 */
 	int64_t granted_ttl;
 	struct result range;
 	struct results txn;
 	const char *version, *token;
 
 	/* Of a stream. */
-	bool more;			/* other parts follow */
+	bool more; /* other parts follow */
 	bool created, canceled;
 	uint64_t watch_id, compacted;
 	const char *cancel_reason;
@@ -68,27 +75,28 @@ struct reply {
 /* What has become of a call. */
 enum outcome {
 	OUTCOME_ANSWERED,
-	OUTCOME_REFUSED,	/* nobody listens there */
-	OUTCOME_NOTHING,	/* closed without an answer */
-	OUTCOME_RESET,		/* the same on a connection that was used before */
-	OUTCOME_CUT,		/* closed in the middle of an answer */
+	OUTCOME_REFUSED, /* nobody listens there */
+	OUTCOME_NOTHING, /* closed without an answer */
+	OUTCOME_RESET,	 /* the same on a connection that was used before */
+	OUTCOME_CUT,	 /* closed in the middle of an answer */
 };
 
 struct call {
 	uint64_t id;
-	struct call *next;		/* of its owner */
-	struct task *owner;		/* NULL: nobody waits for it any more */
+	struct call *next;  /* of its owner */
+	struct task *owner; /* NULL: nobody waits for it any more */
 	int host, member;
 	struct request *request;
 	const char *token;
-	bool reused;			/* on a connection that is there already */
+	bool reused; /* on a connection that is there already */
 	bool connected, sent, done;
-	unsigned times;			/* it was sent */
+	unsigned times; /* it was sent */
 	enum outcome outcome;
-	struct reply *first, **last;	/* that have come and were not taken yet */
+	struct reply *first, **last; /* that have come and were not taken yet */
 };
 
-struct call *call_new(struct task *owner, int member, struct request *request, const char *token, bool reused);
+struct call *call_new(struct task *owner, int member, struct request *request, const char *token,
+		      bool reused);
 void call_begin(struct call *call);
 
 /* Its owner does not wait any more. What is on its way goes on. */

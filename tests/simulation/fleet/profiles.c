@@ -15,21 +15,27 @@ static void plan(const enum fault *faults, size_t n, int count, ns end)
 #define PLAN(list, count, end) plan(list, sizeof list / sizeof *list, count, end)
 
 static const enum fault of_members[] = {
-	FAULT_CRASH, FAULT_FREEZE, FAULT_DISK, FAULT_ISOLATE, FAULT_CUT_PEER, FAULT_LEADER, FAULT_ERRORS, FAULT_DISK,
+	FAULT_CRASH,	FAULT_FREEZE, FAULT_DISK,   FAULT_ISOLATE,
+	FAULT_CUT_PEER, FAULT_LEADER, FAULT_ERRORS, FAULT_DISK,
 };
 static const enum fault of_network[] = {
-	FAULT_CUT_UP, FAULT_CUT_DOWN, FAULT_CUT_CLIENT, FAULT_CUT_CLIENT, FAULT_ISOLATE, FAULT_CUT_PEER, FAULT_CRASH, FAULT_OUTAGE,
-	FAULT_COMPACT,
+	FAULT_CUT_UP,	FAULT_CUT_DOWN, FAULT_CUT_CLIENT, FAULT_CUT_CLIENT, FAULT_ISOLATE,
+	FAULT_CUT_PEER, FAULT_CRASH,	FAULT_OUTAGE,	  FAULT_COMPACT,
 };
 static const enum fault of_clients[] = {
-	FAULT_KILL_ME_ONLY, FAULT_KILL_HELPER, FAULT_KILL_BOTH, FAULT_STOP_ME_ONLY, FAULT_STOP_HELPER, FAULT_STOP_BOTH, FAULT_STOP_GROUP,
-	FAULT_HOST, FAULT_SUSPEND, FAULT_CALL_OF_ME_ONLY, FAULT_CALL_OF_HELPER, FAULT_CALL_OF_HELPER, FAULT_CALL_OF_ME_ONLY, FAULT_TERM,
+	FAULT_KILL_ME_ONLY,    FAULT_KILL_HELPER,    FAULT_KILL_BOTH,
+	FAULT_STOP_ME_ONLY,    FAULT_STOP_HELPER,    FAULT_STOP_BOTH,
+	FAULT_STOP_GROUP,      FAULT_HOST,	     FAULT_SUSPEND,
+	FAULT_CALL_OF_ME_ONLY, FAULT_CALL_OF_HELPER, FAULT_CALL_OF_HELPER,
+	FAULT_CALL_OF_ME_ONLY, FAULT_TERM,
 };
 static const enum fault odd[] = {
-	FAULT_COMPACT, FAULT_SPACE, FAULT_TOKENS, FAULT_ERRORS, FAULT_LEADER, FAULT_CRASH, FAULT_TOKENS,
+	FAULT_COMPACT, FAULT_SPACE, FAULT_TOKENS, FAULT_ERRORS,
+	FAULT_LEADER,  FAULT_CRASH, FAULT_TOKENS,
 };
 static const enum fault unseen[] = { FAULT_UNSEEN };
-static const enum fault by_hand[] = { FAULT_DELETE_KEY, FAULT_REVOKE_LEASE, FAULT_DELETE_KEY, FAULT_COMPACT, FAULT_LEADER };
+static const enum fault by_hand[] = { FAULT_DELETE_KEY, FAULT_REVOKE_LEASE, FAULT_DELETE_KEY,
+				      FAULT_COMPACT, FAULT_LEADER };
 static const enum fault of_users[] = { FAULT_TOKENS, FAULT_LEADER, FAULT_CRASH, FAULT_ERRORS };
 
 static int some(void)
@@ -41,13 +47,17 @@ static int some(void)
 static void mild(ns end)
 {
 	static const enum fault faults[] = {
-		FAULT_CRASH, FAULT_FREEZE, FAULT_DISK, FAULT_ISOLATE, FAULT_LEADER, FAULT_ERRORS, FAULT_CRASH,
+		FAULT_CRASH,  FAULT_FREEZE, FAULT_DISK,	 FAULT_ISOLATE,
+		FAULT_LEADER, FAULT_ERRORS, FAULT_CRASH,
 	};
 
 	for (ns t = random_between(1 * S, 5 * S); t < end; t += random_between(15 * S, 25 * S)) {
 		const enum fault fault = faults[random_below(7)];
 
-		fault_at(t, fault, fault == FAULT_CRASH || fault == FAULT_ISOLATE ? random_between(1 * S, 8 * S) : random_between(200 * MS, 6 * S));
+		fault_at(t, fault,
+			 fault == FAULT_CRASH || fault == FAULT_ISOLATE
+				 ? random_between(1 * S, 8 * S)
+				 : random_between(200 * MS, 6 * S));
 	}
 	cluster.slow = 0.002;
 }
@@ -150,29 +160,102 @@ static void switch_users(ns end)
 }
 
 const struct profile profiles[] = {
-	{ .name = "calm", .what = "no faults", .etcd = NEW_ETCD, .calm = true, .gentle = true, .no_mistakes = true },
-	{ .name = "mild", .what = "short faults of one member at a time", .faults = mild, .etcd = ANY_ETCD, .gentle = true, .no_mistakes = true },
-	{ .name = "network", .what = "faults of members and of the network", .faults = network, .etcd = ANY_ETCD, .long_jobs = true,
-	  .rivals = true, .no_mistakes = true },
-	{ .name = "clients", .what = "clients and hosts are killed, stopped and frozen", .faults = clients, .etcd = NEW_ETCD,
-	  .long_jobs = true, .no_mistakes = true, .lost_if_hit = true },
-	{ .name = "new", .what = "all together, on 3.5", .faults = everything, .etcd = NEW_ETCD, .long_jobs = true, .no_mistakes = true },
-	{ .name = "old", .what = "all together, on 3.4.23", .faults = everything, .etcd = OLD_ETCD, .long_jobs = true, .no_mistakes = true },
-	{ .name = "odds", .what = "the same, with users, compactions and full disks", .faults = odds, .etcd = ANY_ETCD, .long_jobs = true,
-	  .users = true, .no_mistakes = true },
-	{ .name = "rivals", .what = "no faults, and etcdctl lock among the jobs", .etcd = ANY_ETCD, .gentle = true, .rivals = true,
+	{ .name = "calm",
+	  .what = "no faults",
+	  .etcd = NEW_ETCD,
+	  .calm = true,
+	  .gentle = true,
 	  .no_mistakes = true },
-	{ .name = "early", .what = "the server ends leases early", .faults = early, .etcd = NEW_ETCD, .long_jobs = true, .lost_by_mistake = true },
-	{ .name = "by-hand", .what = "somebody deletes keys and revokes leases", .faults = deletions, .etcd = ANY_ETCD, .long_jobs = true },
-	{ .name = "upgrade", .what = "3.4.23 becomes 3.5 under those who hold and wait", .faults = upgrade, .etcd = OLD_ETCD,
-	  .long_jobs = true, .no_mistakes = true },
-	{ .name = "users", .what = "users are switched on and off meanwhile", .faults = switch_users, .etcd = ANY_ETCD, .long_jobs = true,
-	  .has_user = true, .no_mistakes = true },
-	{ .name = "beyond", .what = "clocks whose rates differ by 15 %", .faults = everything, .etcd = ANY_ETCD, .named = true,
-	  .long_jobs = true, .drift = 0.15, .limit = LIMIT_CLOCK + 1 },
-	{ .name = "pauses", .what = "hosts pause and no clock shows it", .faults = pauses, .etcd = NEW_ETCD, .named = true, .long_jobs = true,
+	{ .name = "mild",
+	  .what = "short faults of one member at a time",
+	  .faults = mild,
+	  .etcd = ANY_ETCD,
+	  .gentle = true,
+	  .no_mistakes = true },
+	{ .name = "network",
+	  .what = "faults of members and of the network",
+	  .faults = network,
+	  .etcd = ANY_ETCD,
+	  .long_jobs = true,
+	  .rivals = true,
+	  .no_mistakes = true },
+	{ .name = "clients",
+	  .what = "clients and hosts are killed, stopped and frozen",
+	  .faults = clients,
+	  .etcd = NEW_ETCD,
+	  .long_jobs = true,
+	  .no_mistakes = true,
+	  .lost_if_hit = true },
+	{ .name = "new",
+	  .what = "all together, on 3.5",
+	  .faults = everything,
+	  .etcd = NEW_ETCD,
+	  .long_jobs = true,
+	  .no_mistakes = true },
+	{ .name = "old",
+	  .what = "all together, on 3.4.23",
+	  .faults = everything,
+	  .etcd = OLD_ETCD,
+	  .long_jobs = true,
+	  .no_mistakes = true },
+	{ .name = "odds",
+	  .what = "the same, with users, compactions and full disks",
+	  .faults = odds,
+	  .etcd = ANY_ETCD,
+	  .long_jobs = true,
+	  .users = true,
+	  .no_mistakes = true },
+	{ .name = "rivals",
+	  .what = "no faults, and etcdctl lock among the jobs",
+	  .etcd = ANY_ETCD,
+	  .gentle = true,
+	  .rivals = true,
+	  .no_mistakes = true },
+	{ .name = "early",
+	  .what = "the server ends leases early",
+	  .faults = early,
+	  .etcd = NEW_ETCD,
+	  .long_jobs = true,
+	  .lost_by_mistake = true },
+	{ .name = "by-hand",
+	  .what = "somebody deletes keys and revokes leases",
+	  .faults = deletions,
+	  .etcd = ANY_ETCD,
+	  .long_jobs = true },
+	{ .name = "upgrade",
+	  .what = "3.4.23 becomes 3.5 under those who hold and wait",
+	  .faults = upgrade,
+	  .etcd = OLD_ETCD,
+	  .long_jobs = true,
+	  .no_mistakes = true },
+	{ .name = "users",
+	  .what = "users are switched on and off meanwhile",
+	  .faults = switch_users,
+	  .etcd = ANY_ETCD,
+	  .long_jobs = true,
+	  .has_user = true,
+	  .no_mistakes = true },
+	{ .name = "beyond",
+	  .what = "clocks whose rates differ by 15 %",
+	  .faults = everything,
+	  .etcd = ANY_ETCD,
+	  .named = true,
+	  .long_jobs = true,
+	  .drift = 0.15,
+	  .limit = LIMIT_CLOCK + 1 },
+	{ .name = "pauses",
+	  .what = "hosts pause and no clock shows it",
+	  .faults = pauses,
+	  .etcd = NEW_ETCD,
+	  .named = true,
+	  .long_jobs = true,
 	  .limit = LIMIT_PAUSE + 1 },
-	{ .name = "deaf", .what = "the server ends leases early and loses half of all events", .faults = deaf, .etcd = NEW_ETCD, .named = true,
-	  .long_jobs = true, .deaf = true },
+	{ .name = "deaf",
+	  .what = "the server ends leases early and loses half of all events",
+	  .faults = deaf,
+	  .etcd = NEW_ETCD,
+	  .named = true,
+	  .long_jobs = true,
+	  .deaf = true },
 };
 const size_t n_profiles = sizeof profiles / sizeof *profiles;

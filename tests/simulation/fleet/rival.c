@@ -48,25 +48,35 @@ static void put(struct rival *rival, const char *key)
 	struct operation *operation = arena_get(sizeof *operation);
 
 	*compare = (struct compare){ .span.key = key };
-	*operation = (struct operation){ .kind = OPERATION_PUT, .put = { .key = key, .value = "", .lease = rival->lease } };
-	ask(rival, (struct request){ .ask = ASK_TXN, .writes = true,
-				     .txn = { .compares = compare, .n_compares = 1, .success = operation, .n_success = 1 } });
+	*operation = (struct operation){
+		.kind = OPERATION_PUT, .put = { .key = key, .value = "", .lease = rival->lease }
+	};
+	ask(rival, (struct request){ .ask = ASK_TXN,
+				      .writes = true,
+				      .txn = { .compares = compare,
+					       .n_compares = 1,
+					       .success = operation,
+					       .n_success = 1 } });
 }
 
-static void delete(struct rival *rival, const char *key)
+static void delete (struct rival *rival, const char *key)
 {
 	struct operation *operation = arena_get(sizeof *operation);
 
 	*operation = (struct operation){ .kind = OPERATION_DELETE, .range.span.key = key };
-	ask(rival, (struct request){ .ask = ASK_TXN, .txn = { .success = operation, .n_success = 1 } });
+	ask(rival,
+	    (struct request){ .ask = ASK_TXN, .txn = { .success = operation, .n_success = 1 } });
 }
 
 /* That it asks again and again instead of watching makes no difference to anybody else. */
 static void wait_for_others(struct rival *rival, uint64_t created)
 {
 	for (;;) {
-		const struct reply *reply = ask(rival, (struct request){ .ask = ASK_RANGE, .range = {
-			.span = { .key = "lock/", .end = "lock0" }, .max_created = created - 1 } });
+		const struct reply *reply = ask(
+			rival,
+			(struct request){ .ask = ASK_RANGE,
+					   .range = { .span = { .key = "lock/", .end = "lock0" },
+						      .max_created = created - 1 } });
 
 		if (reply && reply->range.n == 0)
 			return;
@@ -99,7 +109,8 @@ void world_rival(struct task *task)
 
 	*rival = (struct rival){ .lease = random_number() >> 1 };
 	rival->member = (int)random_below(MEMBERS);
-	ask(rival, (struct request){ .ask = ASK_GRANT, .lease = rival->lease, .ttl = job->ttl / S });
+	ask(rival,
+	    (struct request){ .ask = ASK_GRANT, .lease = rival->lease, .ttl = job->ttl / S });
 	snprintf(job->key, sizeof job->key, "lock/%" PRIx64, rival->lease);
 	key = arena_text(job->key);
 	snprintf(job->entry, sizeof job->entry, "%s", key);
@@ -112,7 +123,7 @@ void world_rival(struct task *task)
 		wait_for_others(rival, job->created);
 		run(job);
 	}
-	delete(rival, key);
+	delete (rival, key);
 	rival->over = true;
 	job->done = true;
 	job->ended = now;

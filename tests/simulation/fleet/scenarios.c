@@ -11,8 +11,14 @@
 
 static struct job *add(int host, ns start, ns duration, ns wait)
 {
-	return world_add_job((struct job){ .host = host, .start = start, .duration = duration, .wait = wait, .ttl = 10 * S,
-					   .kill_after = 2 * S, .slots = 2, .ignores = true });
+	return world_add_job((struct job){ .host = host,
+					    .start = start,
+					    .duration = duration,
+					    .wait = wait,
+					    .ttl = 10 * S,
+					    .kill_after = 2 * S,
+					    .slots = 2,
+					    .ignores = true });
 }
 
 static bool is(const struct job *job, int index)
@@ -81,7 +87,8 @@ static void handover_stopped(enum world_event event, struct job *job, int detail
 static void shared_delay_jobs(ns *last)
 {
 	const enum job_mode mode = random_chance(0.5) ? JOB_SHARED : JOB_SLOTS;
-	struct job *first = add(0, 100 * MS, 30 * S, NEVER), *second = add(1, 500 * MS, random_between(3 * S, 8 * S), NEVER);
+	struct job *first = add(0, 100 * MS, 30 * S, NEVER),
+		   *second = add(1, 500 * MS, random_between(3 * S, 8 * S), NEVER);
 
 	first->mode = second->mode = mode;
 	add(2, 1500 * MS, 1 * S, NEVER);
@@ -152,7 +159,8 @@ static void stopped_start(enum world_event event, struct job *job, int detail)
 		stop_at_call(me_only, 16, random_between(6 * S, 16 * S));
 	} else if (event == EVENT_STARTING && job->lease) {
 		job->hit = true;
-		stop_at_call(random_chance(0.7) ? me_only : me_only->borrower, 8, random_between(6 * S, 16 * S));
+		stop_at_call(random_chance(0.7) ? me_only : me_only->borrower, 8,
+			     random_between(6 * S, 16 * S));
 	}
 }
 
@@ -163,7 +171,8 @@ static void stopped_start_newcomers(ns *last)
 	*last = 25 * S;
 	for (ns t = 5 * S; t < *last; t += 300 * MS)
 		if (world.n_jobs < 38)
-			add(1 + world.n_jobs % 4, t + random_between(0, 300 * MS), random_between(1 * S, 3 * S), 0);
+			add(1 + world.n_jobs % 4, t + random_between(0, 300 * MS),
+			    random_between(1 * S, 3 * S), 0);
 }
 
 /* --- 6: no answer just when -w ends --------------------------------------------------------------------------------- */
@@ -191,7 +200,8 @@ static void silent_limit(enum world_event event, struct job *job, int detail)
 		return;
 	before = random_between(10 * MS, 300 * MS);
 	job->message[0] = ' ';
-	event_at(job->start + job->wait - before, cut_event, job, before + random_between(500 * MS, 2500 * MS));
+	event_at(job->start + job->wait - before, cut_event, job,
+		 before + random_between(500 * MS, 2500 * MS));
 }
 
 /* --- 7: a loss that only a renewal notices ----------------------------------------------------------------------------- */
@@ -224,7 +234,8 @@ static void late_event_jobs(ns *last)
 /* The renewal that is sent is not answered any more. */
 static void late_event(enum world_event event, struct job *job, int detail)
 {
-	if (event != EVENT_REQUEST || (detail & 255) != ASK_KEEPALIVE || !is(job, 0) || job->hit || now < 8 * S)
+	if (event != EVENT_REQUEST || (detail & 255) != ASK_KEEPALIVE || !is(job, 0) || job->hit ||
+	    now < 8 * S)
 		return;
 	job->hit = true;
 	fault_host(FAULT_CUT_CLIENT, job->host, random_between(2200 * MS, 2900 * MS));
@@ -255,7 +266,8 @@ static void replaced_leader(enum world_event event, struct job *job, int detail)
 		for (int m = 0; m < MEMBERS; m++)
 			if (cluster.members[m].stuck)
 				replaced = m;
-	if (event == EVENT_REQUEST && is(job, 1) && (detail & 255) == ASK_TIME_TO_LIVE && replaced >= 0 && replaced < MEMBERS) {
+	if (event == EVENT_REQUEST && is(job, 1) && (detail & 255) == ASK_TIME_TO_LIVE &&
+	    replaced >= 0 && replaced < MEMBERS) {
 		for (int m = 0; m < MEMBERS; m++)
 			cluster.members[m].errors = m == replaced ? 0 : 3;
 		replaced = MEMBERS + 1;
@@ -296,7 +308,8 @@ static void suspended(enum world_event event, struct job *job, int detail)
 	if (event != EVENT_RUNS || !is(job, 0))
 		return;
 	stop_me_only(job, 1 * S, 80 * S);
-	event_at(now + random_between(2 * S, 10 * S), suspend_event, job, random_between(24 * S, 34 * S));
+	event_at(now + random_between(2 * S, 10 * S), suspend_event, job,
+		 random_between(24 * S, 34 * S));
 }
 
 /* --- 8c: the stream is closed by a renewal elsewhere, and the lease is lost then ------------------------------------------------ */
@@ -310,7 +323,8 @@ static void deaf_renewal_jobs(ns *last)
 
 static void deaf_renewal(enum world_event event, struct job *job, int detail)
 {
-	if (event != EVENT_REQUEST || (detail & 255) != ASK_KEEPALIVE || !is(job, 0) || job->hit || now < 8 * S)
+	if (event != EVENT_REQUEST || (detail & 255) != ASK_KEEPALIVE || !is(job, 0) || job->hit ||
+	    now < 8 * S)
 		return;
 	job->hit = true;
 	cluster.members[detail >> 8].errors = 1;
@@ -391,37 +405,97 @@ static void long_stop(enum world_event event, struct job *job, int detail)
 }
 
 const struct profile scenarios[] = {
-	{ .name = "handover-stopped", .what = "a waiter is stopped (Ctrl-Z) when it is handed the lock, and goes on later",
-	  .jobs = handover_stopped_jobs, .react = handover_stopped, .gentle = true, .no_mistakes = true },
-	{ .name = "shared-delay", .what = "of two shared holders one is lost, and the other ends just after that",
-	  .jobs = shared_delay_jobs, .react = shared_delay, .lost_by_mistake = true },
-	{ .name = "stand-back", .what = "entries that have gone long ago, or have only waited: nobody stands back for them",
-	  .jobs = stand_back_jobs, .calm = true, .gentle = true, .no_mistakes = true },
-	{ .name = "late-try", .what = "a try with -s or -j joins again after its time",
-	  .jobs = late_try_jobs, .react = late_try, .no_mistakes = true },
-	{ .name = "stopped-start", .what = "me-only is stopped while it starts the command, with a waiter",
-	  .jobs = stopped_start_jobs, .react = stopped_start, .no_mistakes = true },
-	{ .name = "stopped-newcomer", .what = "the same, with newcomers that try again and again",
-	  .jobs = stopped_start_newcomers, .react = stopped_start, .no_mistakes = true },
-	{ .name = "silent-limit", .what = "nobody answers just when -w ends: that is status 4",
-	  .jobs = silent_limit_jobs, .react = silent_limit, .gentle = true, .no_mistakes = true, .drift = -1 },
-	{ .name = "late-loss", .what = "a lease is ended early, and only a renewal notices",
-	  .jobs = late_loss_jobs, .react = late_loss, .lost_by_mistake = true },
-	{ .name = "late-event", .what = "a host is cut off, a lease ended early, and the stream tells of it when that is over",
-	  .jobs = late_event_jobs, .react = late_event },
-	{ .name = "replaced-leader", .what = "a leader of 3.4 that was replaced calls a dead lease alive",
-	  .jobs = replaced_leader_jobs, .react = replaced_leader, .faults = replaced_leader_faults, .etcd = OLD_ETCD },
-	{ .name = "suspended", .what = "a host is suspended for longer than a lease, and me-only is stopped",
-	  .jobs = suspended_jobs, .react = suspended, .no_mistakes = true },
-	{ .name = "deaf-renewal", .what = "a renewal at another member closes the stream, and the lease is ended early then",
-	  .jobs = deaf_renewal_jobs, .react = deaf_renewal, .lost_by_mistake = true },
-	{ .name = "hung-member", .what = "a member that has hung grants a lease that has lapsed once more",
-	  .jobs = hung_member_jobs, .react = hung_member, .no_mistakes = true },
-	{ .name = "late-handover", .what = "the lock is handed over just when -w ends",
-	  .jobs = late_handover_jobs, .react = late_handover, .calm = true, .gentle = true, .no_mistakes = true, .drift = -1 },
-	{ .name = "bad-network", .what = "starts on a network on which requests take as long as they may",
-	  .jobs = bad_network_jobs, .faults = bad_network_faults, .quick_start = true, .no_mistakes = true },
-	{ .name = "long-stop", .what = "me-only is stopped for so long that packets are dropped",
-	  .jobs = long_stop_jobs, .react = long_stop, .gentle = true, .no_mistakes = true },
+	{ .name = "handover-stopped",
+	  .what = "a waiter is stopped (Ctrl-Z) when it is handed the lock, and goes on later",
+	  .jobs = handover_stopped_jobs,
+	  .react = handover_stopped,
+	  .gentle = true,
+	  .no_mistakes = true },
+	{ .name = "shared-delay",
+	  .what = "of two shared holders one is lost, and the other ends just after that",
+	  .jobs = shared_delay_jobs,
+	  .react = shared_delay,
+	  .lost_by_mistake = true },
+	{ .name = "stand-back",
+	  .what = "entries that have gone long ago, or have only waited: nobody stands back for "
+		  "them",
+	  .jobs = stand_back_jobs,
+	  .calm = true,
+	  .gentle = true,
+	  .no_mistakes = true },
+	{ .name = "late-try",
+	  .what = "a try with -s or -j joins again after its time",
+	  .jobs = late_try_jobs,
+	  .react = late_try,
+	  .no_mistakes = true },
+	{ .name = "stopped-start",
+	  .what = "me-only is stopped while it starts the command, with a waiter",
+	  .jobs = stopped_start_jobs,
+	  .react = stopped_start,
+	  .no_mistakes = true },
+	{ .name = "stopped-newcomer",
+	  .what = "the same, with newcomers that try again and again",
+	  .jobs = stopped_start_newcomers,
+	  .react = stopped_start,
+	  .no_mistakes = true },
+	{ .name = "silent-limit",
+	  .what = "nobody answers just when -w ends: that is status 4",
+	  .jobs = silent_limit_jobs,
+	  .react = silent_limit,
+	  .gentle = true,
+	  .no_mistakes = true,
+	  .drift = -1 },
+	{ .name = "late-loss",
+	  .what = "a lease is ended early, and only a renewal notices",
+	  .jobs = late_loss_jobs,
+	  .react = late_loss,
+	  .lost_by_mistake = true },
+	{ .name = "late-event",
+	  .what = "a host is cut off, a lease ended early, and the stream tells of it when that is "
+		  "over",
+	  .jobs = late_event_jobs,
+	  .react = late_event },
+	{ .name = "replaced-leader",
+	  .what = "a leader of 3.4 that was replaced calls a dead lease alive",
+	  .jobs = replaced_leader_jobs,
+	  .react = replaced_leader,
+	  .faults = replaced_leader_faults,
+	  .etcd = OLD_ETCD },
+	{ .name = "suspended",
+	  .what = "a host is suspended for longer than a lease, and me-only is stopped",
+	  .jobs = suspended_jobs,
+	  .react = suspended,
+	  .no_mistakes = true },
+	{ .name = "deaf-renewal",
+	  .what = "a renewal at another member closes the stream, and the lease is ended early "
+		  "then",
+	  .jobs = deaf_renewal_jobs,
+	  .react = deaf_renewal,
+	  .lost_by_mistake = true },
+	{ .name = "hung-member",
+	  .what = "a member that has hung grants a lease that has lapsed once more",
+	  .jobs = hung_member_jobs,
+	  .react = hung_member,
+	  .no_mistakes = true },
+	{ .name = "late-handover",
+	  .what = "the lock is handed over just when -w ends",
+	  .jobs = late_handover_jobs,
+	  .react = late_handover,
+	  .calm = true,
+	  .gentle = true,
+	  .no_mistakes = true,
+	  .drift = -1 },
+	{ .name = "bad-network",
+	  .what = "starts on a network on which requests take as long as they may",
+	  .jobs = bad_network_jobs,
+	  .faults = bad_network_faults,
+	  .quick_start = true,
+	  .no_mistakes = true },
+	{ .name = "long-stop",
+	  .what = "me-only is stopped for so long that packets are dropped",
+	  .jobs = long_stop_jobs,
+	  .react = long_stop,
+	  .gentle = true,
+	  .no_mistakes = true },
 };
 const size_t n_scenarios = sizeof scenarios / sizeof *scenarios;

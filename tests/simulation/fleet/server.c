@@ -22,16 +22,19 @@
 struct work {
 	struct call *call;
 	struct request *request;
-	struct header header;	/* when it came: what a keepalive answers with */
+	struct header header; /* when it came: what a keepalive answers with */
 	ns until, born;
 	int member;
-	bool ghost;		/* its answer was an error already: but it is done */
+	bool ghost; /* its answer was an error already: but it is done */
 };
 
 const char *server_words(enum ask ask)
 {
-	static const char *const words[] = { "grant a lease", "keep a lease alive", "tell a lease's time", "revoke a lease",
-					     "read", "execute a transaction", "tell its status", "authenticate", "watch" };
+	static const char *const words[] = {
+		"grant a lease", "keep a lease alive",	  "tell a lease's time", "revoke a lease",
+		"read",		 "execute a transaction", "tell its status",	 "authenticate",
+		"watch"
+	};
 
 	return words[ask];
 }
@@ -40,8 +43,10 @@ struct header server_header(int m)
 {
 	const struct member *member = &cluster.members[m];
 
-	return (struct header){ .member = 100 + (uint64_t)m, .term = member->term,
-				.revision = member->applied > store.revision ? store.revision : member->applied };
+	return (struct header){ .member = 100 + (uint64_t)m,
+				 .term = member->term,
+				 .revision = member->applied > store.revision ? store.revision
+									      : member->applied };
 }
 
 struct reply *server_reply(struct call *call)
@@ -111,13 +116,9 @@ static enum status revoke(const struct request *request, const char **why)
 static enum status execute(struct request *request, struct reply *reply, const char **why)
 {
 	switch (request->ask) {
-	case ASK_GRANT:
-		return grant(request, reply, why);
-	case ASK_REVOKE:
-		return revoke(request, why);
-	case ASK_RANGE:
-		reply->range = store_range(&request->range);
-		return STATUS_OK;
+	case ASK_GRANT: return grant(request, reply, why);
+	case ASK_REVOKE: return revoke(request, why);
+	case ASK_RANGE: reply->range = store_range(&request->range); return STATUS_OK;
 	default:
 		if (cluster.no_space && request->writes) {
 			*why = "etcdserver: mvcc: database space exceeded";
@@ -182,7 +183,8 @@ static bool is_alive(const struct lease *lease, int x, bool stale)
 		return false;
 	if (!stale)
 		return !lease->revoked;
-	return (!lease->revoked || lease->revoked > member->stale_since) && lease->granted <= member->stale_since;
+	return (!lease->revoked || lease->revoked > member->stale_since) &&
+	       lease->granted <= member->stale_since;
 }
 
 static void tell_time(struct work *work, const struct lease *lease, int x, bool stale)
@@ -192,7 +194,8 @@ static void tell_time(struct work *work, const struct lease *lease, int x, bool 
 	reply->lease = work->request->lease;
 	reply->ttl = -1;
 	if (is_alive(lease, x, stale)) {
-		const int64_t left = ((stale ? lease->view[x] : lease->expiry) - member_clock(x)) / S;
+		const int64_t left = ((stale ? lease->view[x] : lease->expiry) - member_clock(x)) /
+				     S;
 
 		reply->ttl = left > 0 ? left : 0;
 		reply->granted_ttl = lease->ttl;
@@ -228,7 +231,8 @@ static void keep_alive(struct work *work, struct lease *lease, int x, bool stale
 static void ask_leader(struct work *work, int x)
 {
 	const struct member *member = &cluster.members[x];
-	const bool leads = cluster.leader == x && member->believed == x, stale = !leads && member->believed == x;
+	const bool leads = cluster.leader == x && member->believed == x,
+		   stale = !leads && member->believed == x;
 	struct lease *lease = lease_find(work->request->lease);
 
 	if ((!leads && !stale) || (!member->old && !(leads && member_can_commit(x)))) {
@@ -247,7 +251,8 @@ static void ask_leader(struct work *work, int x)
 
 static bool can_pass_to(int m, int x)
 {
-	return m == x || (member_linked(m, x) && cluster.members[x].up && !cluster.members[x].frozen);
+	return m == x ||
+	       (member_linked(m, x) && cluster.members[x].up && !cluster.members[x].frozen);
 }
 
 /* Whether WORK has to end, or to wait, before it can be done. */
@@ -263,7 +268,8 @@ static bool is_held_up(struct work *work)
 		return true;
 	}
 	if (now > work->until) {
-		finish_badly(work, member->debian ? STATUS_DEADLINE : STATUS_UNKNOWN, "context deadline exceeded");
+		finish_badly(work, member->debian ? STATUS_DEADLINE : STATUS_UNKNOWN,
+			     "context deadline exceeded");
 		return true;
 	}
 	if (member->believed >= 0 || work->ghost)
@@ -280,8 +286,8 @@ static bool has_majority(const struct work *work)
 {
 	const int m = work->member, leader = cluster.leader;
 
-	return cluster.members[m].believed == leader && member_can_commit(leader) && member_linked(m, leader) &&
-	       (m != leader || member_works(m));
+	return cluster.members[m].believed == leader && member_can_commit(leader) &&
+	       member_linked(m, leader) && (m != leader || member_works(m));
 }
 
 static void try_work(void *argument, int64_t agreed)
@@ -328,7 +334,8 @@ bool server_lets_in(const struct call *call)
 
 	if (!cluster.users || ask == ASK_AUTHENTICATE || ask == ASK_STATUS)
 		return true;
-	if (cluster.members[call->member].old && (ask == ASK_GRANT || ask == ASK_KEEPALIVE || ask == ASK_TIME_TO_LIVE))
+	if (cluster.members[call->member].old &&
+	    (ask == ASK_GRANT || ask == ASK_KEEPALIVE || ask == ASK_TIME_TO_LIVE))
 		return true;
 	make_token(wanted);
 	return call->token && !strcmp(call->token, wanted);
@@ -355,8 +362,13 @@ static void take_up(struct call *call, bool ghost)
 {
 	struct work *work = arena_get(sizeof *work);
 
-	*work = (struct work){ .call = call, .request = call->request, .header = server_header(call->member),
-			       .until = now + SERVER_LIMIT, .born = now, .member = call->member, .ghost = ghost };
+	*work = (struct work){ .call = call,
+				.request = call->request,
+				.header = server_header(call->member),
+				.until = now + SERVER_LIMIT,
+				.born = now,
+				.member = call->member,
+				.ghost = ghost };
 	later(work, random_between(50 * US, 300 * US));
 }
 
@@ -366,7 +378,8 @@ static bool fail_by_chance(struct call *call)
 	struct member *member = &cluster.members[call->member];
 
 	member->errors -= member->errors > 0;
-	fail(call, random_chance(0.5) ? STATUS_UNAVAILABLE : STATUS_UNKNOWN, "etcdserver: leader changed");
+	fail(call, random_chance(0.5) ? STATUS_UNAVAILABLE : STATUS_UNKNOWN,
+	     "etcdserver: leader changed");
 	return random_chance(0.6) || call->request->ask == ASK_WATCH;
 }
 
@@ -385,7 +398,8 @@ void server_process(struct call *call)
 		server_watch(call);
 	} else if (!server_lets_in(call)) {
 		fail(call, call->token ? STATUS_UNAUTHENTICATED : STATUS_INVALID,
-		     call->token ? "etcdserver: invalid auth token" : "etcdserver: user name is empty");
+		     call->token ? "etcdserver: invalid auth token"
+				 : "etcdserver: user name is empty");
 	} else if (call->request->ask == ASK_AUTHENTICATE) {
 		authenticate(call);
 	} else if (call->request->ask == ASK_STATUS) {

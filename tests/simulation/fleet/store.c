@@ -36,7 +36,8 @@ static int by_creation(const void *a, const void *b)
 {
 	const struct kv *x = a, *y = b;
 
-	return x->created != y->created ? (x->created < y->created ? -1 : 1) : strcmp(x->key, y->key);
+	return x->created != y->created ? (x->created < y->created ? -1 : 1)
+					: strcmp(x->key, y->key);
 }
 
 /* Of keys of the same revision the order stays that of their names: etcd sorts with sort.Sort(Reverse). */
@@ -44,7 +45,8 @@ static int by_creation_backwards(const void *a, const void *b)
 {
 	const struct kv *x = a, *y = b;
 
-	return x->created != y->created ? (x->created > y->created ? -1 : 1) : strcmp(x->key, y->key);
+	return x->created != y->created ? (x->created > y->created ? -1 : 1)
+					: strcmp(x->key, y->key);
 }
 
 static int by_key(const void *a, const void *b)
@@ -68,8 +70,10 @@ struct result store_range(const struct range *range)
 		    (!range->max_created || kv->created <= range->max_created))
 			result.kvs[result.n++] = *kv;
 	}
-	qsort(result.kvs, result.n, sizeof *result.kvs, range->order == ORDER_KEY ? by_key :
-	      range->order == ORDER_OLDEST ? by_creation : by_creation_backwards);
+	qsort(result.kvs, result.n, sizeof *result.kvs,
+	      range->order == ORDER_KEY	     ? by_key
+	      : range->order == ORDER_OLDEST ? by_creation
+					     : by_creation_backwards);
 	result.more = range->limit && result.n > range->limit;
 	if (result.more)
 		result.n = range->limit;
@@ -92,8 +96,11 @@ static void *grow(void *items, size_t used, size_t *room, size_t size)
 static void record(const struct kv *kv, const struct kv *before, bool deleted, uint64_t revision)
 {
 	store.changes = grow(store.changes, store.n_changes, &room_changes, sizeof *store.changes);
-	store.changes[store.n_changes++] = (struct change){ .kv = *kv, .before = before ? *before : (struct kv){ .key = NULL },
-							    .deleted = deleted, .revision = revision };
+	store.changes[store.n_changes++] =
+		(struct change){ .kv = *kv,
+				  .before = before ? *before : (struct kv){ .key = NULL },
+				  .deleted = deleted,
+				  .revision = revision };
 	hash_add(revision << 1 | deleted);
 }
 
@@ -119,20 +126,23 @@ static void put(const struct put *put, uint64_t revision)
 	if (!put->ignore_lease)
 		kv->lease = put->lease;
 	record(kv, existed ? &before : NULL, false, revision);
-	trace("store: put %s at %" PRIu64 " (created %" PRIu64 ")%s", kv->key, revision, kv->created, says_held(kv) ? ", held" : "");
+	trace("store: put %s at %" PRIu64 " (created %" PRIu64 ")%s", kv->key, revision,
+	      kv->created, says_held(kv) ? ", held" : "");
 	check_put(kv, says_held(kv));
 }
 
 static void delete_at(size_t i, uint64_t revision, enum why why)
 {
-	static const char *const words[] = { "", " by revoke", " by expiry", " BY MISTAKE", " by hand" };
+	static const char *const words[] = { "", " by revoke", " by expiry", " BY MISTAKE",
+					     " by hand" };
 	const struct kv kv = store.kvs[i];
 	/* An event of a deletion has the key and its revision alone. */
 	const struct kv tomb = { .key = kv.key, .value = "", .modified = revision };
 
 	memmove(&store.kvs[i], &store.kvs[i + 1], (--store.n_kvs - i) * sizeof *store.kvs);
 	record(&tomb, &kv, true, revision);
-	trace("store: delete %s at %" PRIu64 " (created %" PRIu64 ")%s", kv.key, revision, kv.created, words[why]);
+	trace("store: delete %s at %" PRIu64 " (created %" PRIu64 ")%s", kv.key, revision,
+	      kv.created, words[why]);
 	check_delete(&kv, says_held(&kv), why);
 }
 
@@ -234,10 +244,12 @@ static enum status check(const struct txn *txn, const char **why)
 
 		if (operations[i].kind == OPERATION_TXN) {
 			status = check(operations[i].txn, why);
-		} else if (operations[i].kind == OPERATION_PUT && put->ignore_lease && !find(put->key)) {
+		} else if (operations[i].kind == OPERATION_PUT && put->ignore_lease &&
+			   !find(put->key)) {
 			*why = "etcdserver: key not found";
 			status = STATUS_INVALID;
-		} else if (operations[i].kind == OPERATION_PUT && put->lease && !lease_is_alive(put->lease)) {
+		} else if (operations[i].kind == OPERATION_PUT && put->lease &&
+			   !lease_is_alive(put->lease)) {
 			*why = "etcdserver: requested lease not found";
 			status = STATUS_NOT_FOUND;
 		}
@@ -265,8 +277,7 @@ static struct result execute(const struct operation *operation, uint64_t revisio
 	struct result result = { .kind = operation->kind };
 
 	switch (operation->kind) {
-	case OPERATION_RANGE:
-		return store_range(&operation->range);
+	case OPERATION_RANGE: return store_range(&operation->range);
 	case OPERATION_PUT:
 		put(&operation->put, revision);
 		*changed = true;
@@ -275,8 +286,7 @@ static struct result execute(const struct operation *operation, uint64_t revisio
 		result.deleted = delete_span(&operation->range.span, revision);
 		*changed = *changed || result.deleted;
 		break;
-	case OPERATION_TXN:
-		result.txn = execute_all(operation->txn, revision, changed);
+	case OPERATION_TXN: result.txn = execute_all(operation->txn, revision, changed);
 	}
 	return result;
 }

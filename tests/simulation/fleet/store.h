@@ -10,8 +10,15 @@
 
 /* gRPC's status codes that etcd answers with. */
 enum status {
-	STATUS_OK = 0, STATUS_UNKNOWN = 2, STATUS_INVALID = 3, STATUS_DEADLINE = 4, STATUS_NOT_FOUND = 5,
-	STATUS_EXHAUSTED = 8, STATUS_PRECONDITION = 9, STATUS_UNAVAILABLE = 14, STATUS_UNAUTHENTICATED = 16,
+	STATUS_OK = 0,
+	STATUS_UNKNOWN = 2,
+	STATUS_INVALID = 3,
+	STATUS_DEADLINE = 4,
+	STATUS_NOT_FOUND = 5,
+	STATUS_EXHAUSTED = 8,
+	STATUS_PRECONDITION = 9,
+	STATUS_UNAVAILABLE = 14,
+	STATUS_UNAUTHENTICATED = 16,
 };
 
 struct kv {
@@ -30,28 +37,28 @@ enum order { ORDER_KEY, ORDER_OLDEST, ORDER_NEWEST };
 struct range {
 	struct span span;
 	enum order order;
-	uint64_t limit, min_created, max_created;	/* 0: none */
+	uint64_t limit, min_created, max_created; /* 0: none */
 	bool keys_only;
 };
 
 struct compare {
 	struct span span;
-	bool modified;		/* the mod_revision, otherwise the create_revision */
-	bool greater;		/* than REVISION, otherwise equal */
+	bool modified; /* the mod_revision, otherwise the create_revision */
+	bool greater;  /* than REVISION, otherwise equal */
 	uint64_t revision;
 };
 
 struct put {
 	const char *key, *value;
 	uint64_t lease;
-	bool ignore_lease;	/* keep the one that the key has */
+	bool ignore_lease; /* keep the one that the key has */
 };
 
 enum kind_of_operation { OPERATION_RANGE, OPERATION_PUT, OPERATION_DELETE, OPERATION_TXN };
 
 struct operation {
 	enum kind_of_operation kind;
-	struct range range;	/* of OPERATION_DELETE the span alone */
+	struct range range; /* of OPERATION_DELETE the span alone */
 	struct put put;
 	struct txn *txn;
 };
@@ -60,7 +67,7 @@ struct txn {
 	struct compare *compares;
 	struct operation *success, *failure;
 	size_t n_compares, n_success, n_failure;
-	bool succeeds;		/* decided before anything is written */
+	bool succeeds; /* decided before anything is written */
 };
 
 /* What an operation has answered. */
@@ -81,7 +88,7 @@ struct results {
 
 /* One change of a key. */
 struct change {
-	struct kv kv, before;	/* before.key NULL: there was none */
+	struct kv kv, before; /* before.key NULL: there was none */
 	bool deleted;
 	uint64_t revision;
 };
@@ -112,19 +119,19 @@ bool store_has_lease(uint64_t lease);
 void store_delete(const char *key, enum why why);
 
 const struct kv *store_find(const char *key);
-uint64_t store_oldest(void);		/* the create_revision of the oldest key */
-const char *store_describe(void);	/* all keys */
+uint64_t store_oldest(void);	  /* the create_revision of the oldest key */
+const char *store_describe(void); /* all keys */
 void store_reset(void);
 
 /* --- leases (lease.c) ------------------------------------------------------------------------------- */
 
 struct lease {
 	uint64_t id;
-	int64_t ttl;		/* seconds */
-	ns expiry;		/* on the clock of the leader */
-	ns view[MEMBERS];	/* the same, as each member that has led believes it */
-	ns granted, revoked;	/* global; revoked 0: it is alive */
-	bool mistaken;		/* it was ended too early */
+	int64_t ttl;	     /* seconds */
+	ns expiry;	     /* on the clock of the leader */
+	ns view[MEMBERS];    /* the same, as each member that has led believes it */
+	ns granted, revoked; /* global; revoked 0: it is alive */
+	bool mistaken;	     /* it was ended too early */
 };
 
 /* Returns a live lease of TTL seconds, or NULL if ID is in use. ID 0: any. */
@@ -134,8 +141,8 @@ struct lease *lease_grant(uint64_t id, int64_t ttl);
 struct lease *lease_find(uint64_t id);
 bool lease_is_alive(uint64_t id);
 void lease_revoke(struct lease *lease, enum why why);
-void lease_each(void (*call)(struct lease *lease));	/* of all that are alive */
-unsigned lease_count(void);				/* the same */
+void lease_each(void (*call)(struct lease *lease)); /* of all that are alive */
+unsigned lease_count(void);			    /* the same */
 
 /* When the leader will end it, in global time; 0: it has; -1: by mistake, or it is not known. */
 ns lease_ends(uint64_t id);

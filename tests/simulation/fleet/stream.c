@@ -17,8 +17,8 @@ struct stream {
 	struct call *call;
 	struct watcher {
 		struct watch what;
-		uint64_t next;		/* the first revision that it has not told of */
-		size_t from;		/* the first change that it has not looked at */
+		uint64_t next; /* the first revision that it has not told of */
+		size_t from;   /* the first change that it has not looked at */
 		bool canceled;
 	} watchers[MOST_WATCHES];
 	int n;
@@ -28,7 +28,7 @@ struct stream {
 
 struct part {
 	struct part *next;
-	struct reply *reply;	/* NULL: only the end */
+	struct reply *reply; /* NULL: only the end */
 	bool final;
 	enum outcome outcome;
 };
@@ -49,7 +49,8 @@ static void pump(void *argument, int64_t n)
 	if (!part || call_is_closed(call))
 		return;
 	stream->pumping = true;
-	if (cluster.cut_down[call->host][call->member] || (member->up && member->frozen && !part->final)) {
+	if (cluster.cut_down[call->host][call->member] ||
+	    (member->up && member->frozen && !part->final)) {
 		event_at(now + 200 * MS, pump, stream, 0);
 		return;
 	}
@@ -57,7 +58,8 @@ static void pump(void *argument, int64_t n)
 	if (!stream->first)
 		stream->last = &stream->first;
 	if (part->reply) {
-		trace("call %" PRIu64 ": member %d tells%s%s, %zu events", call->id, call->member, part->reply->created ? ", created" : "",
+		trace("call %" PRIu64 ": member %d tells%s%s, %zu events", call->id, call->member,
+		      part->reply->created ? ", created" : "",
 		      part->reply->canceled ? ", canceled" : "", part->reply->n_events);
 		call_add(call, part->reply);
 	}
@@ -77,7 +79,8 @@ static void push(struct stream *stream, struct reply *reply, bool final, enum ou
 	stream->last = &part->next;
 	if (!stream->pumping) {
 		stream->pumping = true;
-		event_at(now + network_time(stream->call->host, stream->call->member), pump, stream, 0);
+		event_at(now + network_time(stream->call->host, stream->call->member), pump, stream,
+			 0);
 	}
 }
 
@@ -98,7 +101,8 @@ static bool wants(const struct watcher *watcher, const struct change *change)
 }
 
 /* Adds CHANGE to *REPLY, which has those of one revision. */
-static void add_event(struct stream *stream, struct watcher *watcher, struct reply **reply, struct change *change)
+static void add_event(struct stream *stream, struct watcher *watcher, struct reply **reply,
+		      struct change *change)
 {
 	if (*reply && (*reply)->events[0]->revision != change->revision) {
 		push(stream, *reply, false, 0);
@@ -130,7 +134,8 @@ static void tell(struct stream *stream, struct watcher *watcher)
 	const uint64_t applied = cluster.members[stream->call->member].applied;
 	struct reply *reply = NULL;
 
-	for (; watcher->from < store.n_changes && store.changes[watcher->from].revision <= applied; watcher->from++) {
+	for (; watcher->from < store.n_changes && store.changes[watcher->from].revision <= applied;
+	     watcher->from++) {
 		const struct change *change = &store.changes[watcher->from];
 
 		if (!wants(watcher, change))
@@ -198,12 +203,14 @@ static void create(struct stream *stream, const struct watch *what)
 	struct watcher *watcher = &stream->watchers[stream->n];
 	struct reply *reply = new_part(stream);
 
-	*watcher = (struct watcher){ .what = *what, .next = what->start ? what->start : member->applied + 1 };
+	*watcher = (struct watcher){ .what = *what,
+				      .next = what->start ? what->start : member->applied + 1 };
 	reply->created = true;
 	reply->watch_id = (uint64_t)stream->n++;
 	if (!server_lets_in(stream->call)) {
 		reply->canceled = watcher->canceled = true;
-		reply->cancel_reason = "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token";
+		reply->cancel_reason =
+			"rpc error: code = Unauthenticated desc = etcdserver: invalid auth token";
 	}
 	push(stream, reply, false, 0);
 	if (watcher->canceled)
@@ -237,7 +244,8 @@ void server_end_streams(int m, enum end_of_stream how)
 		if (how != STREAM_CUT) {
 			reply = new_part(stream);
 			reply->status = STATUS_UNAVAILABLE;
-			reply->message = how == STREAM_NO_LEADER ? "etcdserver: no leader" : "transport is closing";
+			reply->message = how == STREAM_NO_LEADER ? "etcdserver: no leader"
+								 : "transport is closing";
 		}
 		push(stream, reply, true, how == STREAM_CUT ? OUTCOME_CUT : OUTCOME_ANSWERED);
 	}

@@ -52,9 +52,17 @@ struct task *task_new(enum kind kind, int host, int parent, void (*main)(struct 
 
 	if (n_tasks == TASKS)
 		abort();
-	*task = (struct task){ .pid = FIRST_PID + n_tasks, .kind = kind, .host = host, .parent = parent,
-			       .main = main, .job = job, .alive = true, .born = now, .thawed = -3600 * S,
-			       .pace = task_preemption, .random = random_number() };
+	*task = (struct task){ .pid = FIRST_PID + n_tasks,
+				.kind = kind,
+				.host = host,
+				.parent = parent,
+				.main = main,
+				.job = job,
+				.alive = true,
+				.born = now,
+				.thawed = -3600 * S,
+				.pace = task_preemption,
+				.random = random_number() };
 	tasks[n_tasks++] = living[n_living++] = task;
 	return task;
 }
@@ -216,7 +224,8 @@ static void timeout_event(void *argument, int64_t generation)
 	/* The host may have been suspended: poll(2) counts CLOCK_MONOTONIC. */
 	left_over = task->limit - clock_monotonic(task->host);
 	if (left_over > 0)
-		event_at(now + clock_duration(task->host, left_over) + 1000, timeout_event, task, generation);
+		event_at(now + clock_duration(task->host, left_over) + 1000, timeout_event, task,
+			 generation);
 	else
 		task_wake(task, task_latency());
 }
@@ -244,8 +253,8 @@ void task_notify(void)
 	for (int i = 0; i < n_living; i++) {
 		struct task *task = living[i];
 
-		if (task->blocked && !task->waking && !task->pending && (task->n_polled || task->wants_net) &&
-		    descriptors_ready(task))
+		if (task->blocked && !task->waking && !task->pending &&
+		    (task->n_polled || task->wants_net) && descriptors_ready(task))
 			task_wake(task, task_latency());
 	}
 }
@@ -322,10 +331,16 @@ void host_freeze(int host, bool suspend, bool unseen)
 
 	if (clock->frozen)
 		return;
-	trace("host %d is %s%s", host, suspend ? "suspended" : "frozen", unseen ? ", unseen by its clocks" : "");
-	*clock = (struct clock){ .rate = clock->rate, .base = clock->base, .from = clock->from,
-				 .asleep = clock->asleep, .frozen = true, .suspended = suspend,
-				 .unseen = unseen, .since = now };
+	trace("host %d is %s%s", host, suspend ? "suspended" : "frozen",
+	      unseen ? ", unseen by its clocks" : "");
+	*clock = (struct clock){ .rate = clock->rate,
+				  .base = clock->base,
+				  .from = clock->from,
+				  .asleep = clock->asleep,
+				  .frozen = true,
+				  .suspended = suspend,
+				  .unseen = unseen,
+				  .since = now };
 }
 
 void host_thaw(int host)

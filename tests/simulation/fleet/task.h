@@ -15,30 +15,30 @@ struct file;
 struct coroutine;
 
 struct task {
-	int pid, host, parent;		/* parent: a pid; 1 is init */
-	int job;			/* index; -1: of none */
+	int pid, host, parent; /* parent: a pid; 1 is init */
+	int job;	       /* index; -1: of none */
 	enum kind kind;
 
 	/* What ps(1) shows. */
 	bool alive;
-	bool zombie;			/* it has ended and was not reaped */
+	bool zombie; /* it has ended and was not reaped */
 	bool stopped;
-	int status;			/* as of wait(2), when it has ended */
-	bool exited;			/* by itself, not killed */
+	int status;  /* as of wait(2), when it has ended */
+	bool exited; /* by itself, not killed */
 	ns born;
 	char *arguments[20];
-	char mark[160];			/* the variable in its environment that names its lock; "" */
+	char mark[160]; /* the variable in its environment that names its lock; "" */
 
 	/* How it runs. */
 	struct coroutine *coroutine;
 	void (*main)(struct task *);
-	bool blocked;			/* it waits in a system call */
-	bool waking;			/* an event for its wake-up is under way */
-	bool pending;			/* it is to run, but is stopped or frozen */
-	uint64_t generation;		/* of its waits: an event for an earlier one does nothing */
-	ns limit;			/* of its wait, on its CLOCK_MONOTONIC */
-	ns thawed;			/* when it has last continued after a stop or a freeze */
-	double pace;			/* how often it is preempted */
+	bool blocked;	     /* it waits in a system call */
+	bool waking;	     /* an event for its wake-up is under way */
+	bool pending;	     /* it is to run, but is stopped or frozen */
+	uint64_t generation; /* of its waits: an event for an earlier one does nothing */
+	ns limit;	     /* of its wait, on its CLOCK_MONOTONIC */
+	ns thawed;	     /* when it has last continued after a stop or a freeze */
+	double pace;	     /* how often it is preempted */
 
 	/* Between vfork and exec: the parent, whose memory it uses; and that parent's child. */
 	struct task *lender, *borrower;
@@ -50,20 +50,20 @@ struct task {
 	struct pollfd *polled;
 	unsigned n_polled;
 	bool wants_child, wants_net;
-	bool net_ready;			/* something has come from the network */
+	bool net_ready; /* something has come from the network */
 
 	/* Signals: those that are blocked, those that are pending. Only me-only has any but SIGKILL. */
 	uint64_t mask, signals;
-	int death_signal;		/* prctl(PR_SET_PDEATHSIG) */
+	int death_signal; /* prctl(PR_SET_PDEATHSIG) */
 	bool subreaper;
-	bool asked_to_end;		/* a command has got SIGTERM */
+	bool asked_to_end; /* a command has got SIGTERM */
 
 	/* Memory that it has allocated. */
 	size_t blocks, bytes;
 
 	uint64_t token;
-	uint64_t random;		/* the state of what getrandom(2) gives it */
-	unsigned calls_now;		/* system calls at the same instant */
+	uint64_t random;    /* the state of what getrandom(2) gives it */
+	unsigned calls_now; /* system calls at the same instant */
 	ns last_call;
 
 	/* A fault that hits it between two system calls: after so many of them, by this signal. */
@@ -75,8 +75,8 @@ struct task {
 	ns second;
 };
 
-extern struct task *current;	/* NULL: an event of the world runs */
-extern struct task *tasks[TASKS];	/* all that this run has seen, by pid */
+extern struct task *current;	  /* NULL: an event of the world runs */
+extern struct task *tasks[TASKS]; /* all that this run has seen, by pid */
 extern int n_tasks;
 
 /* How often a system call takes longer, and how often a wake-up does. */
@@ -143,8 +143,8 @@ void descriptors_reset(void);
 
 /* --- what else ends with a process, and what the world wants to know ------------------------------ */
 
-void network_forget(struct task *task);	/* network.c */
-void check_task_ended(struct task *task);	/* checks.c */
+void network_forget(struct task *task);	  /* network.c */
+void check_task_ended(struct task *task); /* checks.c */
 void check_spinning(struct task *task);
 void check_leak(struct task *task);
 

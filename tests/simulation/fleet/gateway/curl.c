@@ -21,25 +21,25 @@ struct easy {
 	struct multi *multi;
 	char *url, *body;
 	struct curl_slist *headers;
-	long timeout, connect_timeout;		/* ms; 0: none */
+	long timeout, connect_timeout; /* ms; 0: none */
 	bool fresh, finished, told;
 	size_t (*write)(char *, size_t, size_t, void *);
 	void *write_data;
 	char *error;
 	int (*prereq)(void *, char *, char *, int, int);
 	void *prereq_data, *private;
-	ns began;				/* on the host's CLOCK_MONOTONIC */
+	ns began; /* on the host's CLOCK_MONOTONIC */
 	unsigned prereqs;
 	long status;
 	CURLcode result;
 	CURLMsg message;
-	struct call *call;			/* NULL: not started */
+	struct call *call; /* NULL: not started */
 };
 
 struct multi {
 	struct easy *easies[EASIES];
 	unsigned n;
-	unsigned idle[MEMBERS];			/* connections that can be used again */
+	unsigned idle[MEMBERS]; /* connections that can be used again */
 	struct task *owner;
 };
 
@@ -77,44 +77,19 @@ CURLcode curl_easy_setopt(CURL *handle, CURLoption option, ...)
 
 	va_start(list, option);
 	switch (option) {
-	case CURLOPT_URL:
-		easy->url = sim_strdup(va_arg(list, char *));
-		break;
-	case CURLOPT_COPYPOSTFIELDS:
-		easy->body = sim_strdup(va_arg(list, char *));
-		break;
-	case CURLOPT_HTTPHEADER:
-		easy->headers = va_arg(list, struct curl_slist *);
-		break;
-	case CURLOPT_TIMEOUT_MS:
-		easy->timeout = va_arg(list, long);
-		break;
-	case CURLOPT_CONNECTTIMEOUT_MS:
-		easy->connect_timeout = va_arg(list, long);
-		break;
-	case CURLOPT_FRESH_CONNECT:
-		easy->fresh = va_arg(list, long) != 0;
-		break;
-	case CURLOPT_WRITEFUNCTION:
-		*(void **)&easy->write = va_arg(list, void *);
-		break;
-	case CURLOPT_WRITEDATA:
-		easy->write_data = va_arg(list, void *);
-		break;
-	case CURLOPT_ERRORBUFFER:
-		easy->error = va_arg(list, char *);
-		break;
-	case CURLOPT_PREREQFUNCTION:
-		*(void **)&easy->prereq = va_arg(list, void *);
-		break;
-	case CURLOPT_PREREQDATA:
-		easy->prereq_data = va_arg(list, void *);
-		break;
-	case CURLOPT_PRIVATE:
-		easy->private = va_arg(list, void *);
-		break;
-	default:
-		break;
+	case CURLOPT_URL: easy->url = sim_strdup(va_arg(list, char *)); break;
+	case CURLOPT_COPYPOSTFIELDS: easy->body = sim_strdup(va_arg(list, char *)); break;
+	case CURLOPT_HTTPHEADER: easy->headers = va_arg(list, struct curl_slist *); break;
+	case CURLOPT_TIMEOUT_MS: easy->timeout = va_arg(list, long); break;
+	case CURLOPT_CONNECTTIMEOUT_MS: easy->connect_timeout = va_arg(list, long); break;
+	case CURLOPT_FRESH_CONNECT: easy->fresh = va_arg(list, long) != 0; break;
+	case CURLOPT_WRITEFUNCTION: *(void **)&easy->write = va_arg(list, void *); break;
+	case CURLOPT_WRITEDATA: easy->write_data = va_arg(list, void *); break;
+	case CURLOPT_ERRORBUFFER: easy->error = va_arg(list, char *); break;
+	case CURLOPT_PREREQFUNCTION: *(void **)&easy->prereq = va_arg(list, void *); break;
+	case CURLOPT_PREREQDATA: easy->prereq_data = va_arg(list, void *); break;
+	case CURLOPT_PRIVATE: easy->private = va_arg(list, void *); break;
+	default: break;
 	}
 	va_end(list);
 	return CURLE_OK;
@@ -128,23 +103,14 @@ CURLcode curl_easy_getinfo(CURL *handle, CURLINFO info, ...)
 
 	va_start(list, info);
 	switch ((int)info) {
-	case CURLINFO_PRIVATE:
-		*va_arg(list, char **) = easy->private;
-		break;
-	case CURLINFO_RESPONSE_CODE:
-		*va_arg(list, long *) = easy->status;
-		break;
-	case CURLINFO_REQUEST_SIZE:
-		*va_arg(list, long *) = easy->prereqs ? 100 : 0;
-		break;
+	case CURLINFO_PRIVATE: *va_arg(list, char **) = easy->private; break;
+	case CURLINFO_RESPONSE_CODE: *va_arg(list, long *) = easy->status; break;
+	case CURLINFO_REQUEST_SIZE: *va_arg(list, long *) = easy->prereqs ? 100 : 0; break;
 	case CURLINFO_OS_ERRNO:
 		*va_arg(list, long *) = easy->result == CURLE_COULDNT_CONNECT ? 111 : 0;
 		break;
-	case CURLINFO_NAMELOOKUP_TIME_T:
-		*va_arg(list, curl_off_t *) = 10;
-		break;
-	default:
-		abort();
+	case CURLINFO_NAMELOOKUP_TIME_T: *va_arg(list, curl_off_t *) = 10; break;
+	default: abort();
 	}
 	va_end(list);
 	return CURLE_OK;
@@ -152,8 +118,9 @@ CURLcode curl_easy_getinfo(CURL *handle, CURLINFO info, ...)
 
 const char *curl_easy_strerror(CURLcode code)
 {
-	return code == CURLE_OPERATION_TIMEDOUT ? "Timeout was reached" :
-	       code == CURLE_COULDNT_CONNECT ? "Couldn't connect to server" : "no answer";
+	return code == CURLE_OPERATION_TIMEDOUT ? "Timeout was reached"
+	     : code == CURLE_COULDNT_CONNECT	? "Couldn't connect to server"
+						: "no answer";
 }
 
 struct curl_slist *curl_slist_append(struct curl_slist *list, const char *text)
@@ -228,7 +195,8 @@ CURLMcode curl_multi_remove_handle(CURLM *handle, CURL *one)
 
 	for (unsigned i = 0; i < multi->n; i++)
 		if (multi->easies[i] == easy) {
-			memmove(&multi->easies[i], &multi->easies[i + 1], (--multi->n - i) * sizeof *multi->easies);
+			memmove(&multi->easies[i], &multi->easies[i + 1],
+				(--multi->n - i) * sizeof *multi->easies);
 			break;
 		}
 	easy->multi = NULL;
@@ -256,14 +224,17 @@ static void start(struct multi *multi, struct easy *easy)
 	const bool reused = !easy->fresh && multi->idle[member] > 0;
 
 	multi->idle[member] -= reused;
-	easy->call = call_new(multi->owner, member, gateway_request(path, easy->body ? easy->body : ""), token_of(easy), reused);
+	easy->call = call_new(multi->owner, member,
+			      gateway_request(path, easy->body ? easy->body : ""), token_of(easy),
+			      reused);
 	check_request(multi->owner, easy->call->request->ask);
 	call_begin(easy->call);
 }
 
 static CURLcode code_of(enum outcome outcome)
 {
-	static const CURLcode codes[] = { CURLE_OK, CURLE_COULDNT_CONNECT, CURLE_GOT_NOTHING, CURLE_RECV_ERROR, CURLE_PARTIAL_FILE };
+	static const CURLcode codes[] = { CURLE_OK, CURLE_COULDNT_CONNECT, CURLE_GOT_NOTHING,
+					  CURLE_RECV_ERROR, CURLE_PARTIAL_FILE };
 
 	return codes[outcome];
 }
@@ -303,7 +274,8 @@ static bool is_late(const struct easy *easy, ns passed)
 {
 	if (easy->timeout && passed >= easy->timeout * MS)
 		return true;
-	return !easy->call->connected && !easy->call->done && easy->connect_timeout && passed >= easy->connect_timeout * MS;
+	return !easy->call->connected && !easy->call->done && easy->connect_timeout &&
+	       passed >= easy->connect_timeout * MS;
 }
 
 static void advance(struct multi *multi, struct easy *easy)
@@ -362,7 +334,9 @@ CURLMsg *curl_multi_info_read(CURLM *handle, int *left)
 		if (!easy->finished || easy->told)
 			continue;
 		easy->told = true;
-		easy->message = (CURLMsg){ .msg = CURLMSG_DONE, .easy_handle = easy, .data.result = easy->result };
+		easy->message = (CURLMsg) { .msg = CURLMSG_DONE,
+					    .easy_handle = easy,
+					    .data.result = easy->result };
 		return &easy->message;
 	}
 	return NULL;
@@ -377,13 +351,15 @@ static ns limit_of(const struct multi *multi, ns limit)
 			continue;
 		if (easy->timeout && easy->began + easy->timeout * MS < limit)
 			limit = easy->began + easy->timeout * MS;
-		if (easy->call && !easy->call->connected && easy->connect_timeout && easy->began + easy->connect_timeout * MS < limit)
+		if (easy->call && !easy->call->connected && easy->connect_timeout &&
+		    easy->began + easy->connect_timeout * MS < limit)
 			limit = easy->began + easy->connect_timeout * MS;
 	}
 	return limit;
 }
 
-CURLMcode curl_multi_poll(CURLM *handle, struct curl_waitfd *extra, unsigned n, int timeout, int *ready)
+CURLMcode curl_multi_poll(CURLM *handle, struct curl_waitfd *extra, unsigned n, int timeout,
+			  int *ready)
 {
 	struct multi *multi = (struct multi *)handle;
 	struct pollfd polled[8];
@@ -391,8 +367,12 @@ CURLMcode curl_multi_poll(CURLM *handle, struct curl_waitfd *extra, unsigned n, 
 	if (n > 8)
 		abort();
 	for (unsigned i = 0; i < n; i++)
-		polled[i] = (struct pollfd){ .fd = extra[i].fd, .events = extra[i].events & CURL_WAIT_POLLIN ? POLLIN : 0 };
+		polled[i] = (struct pollfd){ .fd = extra[i].fd,
+					      .events = extra[i].events & CURL_WAIT_POLLIN ? POLLIN
+											   : 0 };
 	task_enter_call();
-	*ready = descriptors_poll(polled, n, limit_of(multi, clock_monotonic(multi->owner->host) + timeout * MS), true);
+	*ready = descriptors_poll(
+		polled, n, limit_of(multi, clock_monotonic(multi->owner->host) + timeout * MS),
+		true);
 	return CURLM_OK;
 }

@@ -15,7 +15,8 @@ static uint64_t number_in(const json_t *object, const char *name)
 {
 	const json_t *value = json_object_get(object, name);
 
-	return json_is_string(value) ? strtoull(json_string_value(value), NULL, 10) : (uint64_t)json_integer_value(value);
+	return json_is_string(value) ? strtoull(json_string_value(value), NULL, 10)
+				     : (uint64_t)json_integer_value(value);
 }
 
 static const char *text_in(const json_t *object, const char *name)
@@ -45,7 +46,9 @@ static struct range range_in(const json_t *object)
 
 	return (struct range){
 		.span = span_in(object),
-		.order = !order ? ORDER_KEY : *order == 'D' ? ORDER_NEWEST : ORDER_OLDEST,
+		.order = !order	       ? ORDER_KEY
+		       : *order == 'D' ? ORDER_NEWEST
+				       : ORDER_OLDEST,
 		.limit = number_in(object, "limit"),
 		.min_created = number_in(object, "min_create_revision"),
 		.max_created = number_in(object, "max_create_revision"),
@@ -64,8 +67,11 @@ static struct compare compare_in(const json_t *object)
 {
 	const bool modified = is_text(object, "target", "MOD");
 
-	return (struct compare){ .span = span_in(object), .modified = modified, .greater = is_text(object, "result", "GREATER"),
-				 .revision = number_in(object, modified ? "mod_revision" : "create_revision") };
+	return (struct compare){ .span = span_in(object),
+				  .modified = modified,
+				  .greater = is_text(object, "result", "GREATER"),
+				  .revision = number_in(object, modified ? "mod_revision"
+									 : "create_revision") };
 }
 
 static void txn_in(const json_t *object, struct request *request, struct txn *txn);
@@ -79,8 +85,11 @@ static struct operation operation_in(const json_t *object, struct request *reque
 		operation.range = range_in(what);
 	} else if ((what = json_object_get(object, "request_put"))) {
 		operation.kind = OPERATION_PUT;
-		operation.put = (struct put){ .key = text_in(what, "key"), .value = text_in(what, "value"), .lease = number_in(what, "lease"),
-					      .ignore_lease = json_is_true(json_object_get(what, "ignore_lease")) };
+		operation.put = (struct put){ .key = text_in(what, "key"),
+					       .value = text_in(what, "value"),
+					       .lease = number_in(what, "lease"),
+					       .ignore_lease = json_is_true(
+						       json_object_get(what, "ignore_lease")) };
 		request->writes = true;
 	} else if ((what = json_object_get(object, "request_delete_range"))) {
 		operation.kind = OPERATION_DELETE;
@@ -128,15 +137,18 @@ static void watches_in(const char *body, struct request *request)
 		const json_t *create = json_object_get(one, "create_request");
 
 		request->watches[request->n_watches++] = (struct watch){
-			.span = span_in(create), .no_put = json_array_size(json_object_get(create, "filters")) > 0,
-			.before = json_is_true(json_object_get(create, "prev_kv")), .start = number_in(create, "start_revision"),
+			.span = span_in(create),
+			.no_put = json_array_size(json_object_get(create, "filters")) > 0,
+			.before = json_is_true(json_object_get(create, "prev_kv")),
+			.start = number_in(create, "start_revision"),
 		};
 		json_decref(one);
 	}
 }
 
 static const char *const paths[] = {
-	"/v3/lease/grant", "/v3/lease/keepalive", "/v3/lease/timetolive", "/v3/lease/revoke", "/v3/kv/range", "/v3/kv/txn",
+	"/v3/lease/grant",	  "/v3/lease/keepalive",   "/v3/lease/timetolive",
+	"/v3/lease/revoke",	  "/v3/kv/range",	   "/v3/kv/txn",
 	"/v3/maintenance/status", "/v3/auth/authenticate", "/v3/watch",
 };
 
@@ -231,7 +243,8 @@ static void add_results(struct text *text, const struct results *results);
 
 static void add_result(struct text *text, const struct result *result)
 {
-	static const char *const names[] = { "response_range", "response_put", "response_delete_range", "response_txn" };
+	static const char *const names[] = { "response_range", "response_put",
+					     "response_delete_range", "response_txn" };
 
 	text_add(text, "{\"");
 	text_add(text, names[result->kind]);
@@ -312,18 +325,10 @@ static void add_body(struct text *text, const struct reply *reply)
 		add_number(text, "TTL", reply->ttl);
 		add_number(text, "grantedTTL", reply->granted_ttl);
 		break;
-	case ASK_RANGE:
-		add_range(text, &reply->range);
-		break;
-	case ASK_TXN:
-		add_results(text, &reply->txn);
-		break;
-	case ASK_WATCH:
-		add_stream(text, reply);
-		break;
-	default:
-		add_word(text, "version", reply->version);
-		add_word(text, "token", reply->token);
+	case ASK_RANGE: add_range(text, &reply->range); break;
+	case ASK_TXN: add_results(text, &reply->txn); break;
+	case ASK_WATCH: add_stream(text, reply); break;
+	default: add_word(text, "version", reply->version); add_word(text, "token", reply->token);
 	}
 	text_add(text, "}");
 }
@@ -332,10 +337,14 @@ static void add_body(struct text *text, const struct reply *reply)
 
 static long http_status(enum status status, bool debian)
 {
-	static const struct { enum status status; long old, debian; } all[] = {
-		{ STATUS_OK, 200, 200 }, { STATUS_INVALID, 400, 400 }, { STATUS_DEADLINE, 504, 504 }, { STATUS_NOT_FOUND, 404, 404 },
-		{ STATUS_EXHAUSTED, 429, 429 }, { STATUS_PRECONDITION, 412, 400 }, { STATUS_UNAVAILABLE, 503, 503 },
-		{ STATUS_UNAUTHENTICATED, 401, 401 },
+	static const struct {
+		enum status status;
+		long old, debian;
+	} all[] = {
+		{ STATUS_OK, 200, 200 },	  { STATUS_INVALID, 400, 400 },
+		{ STATUS_DEADLINE, 504, 504 },	  { STATUS_NOT_FOUND, 404, 404 },
+		{ STATUS_EXHAUSTED, 429, 429 },	  { STATUS_PRECONDITION, 412, 400 },
+		{ STATUS_UNAVAILABLE, 503, 503 }, { STATUS_UNAUTHENTICATED, 401, 401 },
 	};
 
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)

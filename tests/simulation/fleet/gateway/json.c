@@ -22,9 +22,17 @@ struct member {
 struct node {
 	json_t base;
 	union {
-		struct { struct member *first, **last; } object;
-		struct { json_t **all; size_t n, room; } array;
-		struct { size_t length; char text[]; } string;
+		struct {
+			struct member *first, **last;
+		} object;
+		struct {
+			json_t **all;
+			size_t n, room;
+		} array;
+		struct {
+			size_t length;
+			char text[];
+		} string;
 		json_int_t integer;
 	};
 };
@@ -86,7 +94,9 @@ json_t *json_integer(json_int_t n)
 	return &node->base;
 }
 
-static json_t constants[] = { { JSON_TRUE, (size_t)-1 }, { JSON_FALSE, (size_t)-1 }, { JSON_NULL, (size_t)-1 } };
+static json_t constants[] = { { JSON_TRUE, (size_t)-1 },
+			      { JSON_FALSE, (size_t)-1 },
+			      { JSON_NULL, (size_t)-1 } };
 
 json_t *json_true(void)
 {
@@ -192,7 +202,8 @@ int json_array_insert_new(json_t *json, size_t at, json_t *value)
 			memcpy(node->array.all, all, node->array.n * sizeof *all);
 		sim_free(all);
 	}
-	memmove(&node->array.all[at + 1], &node->array.all[at], (node->array.n++ - at) * sizeof value);
+	memmove(&node->array.all[at + 1], &node->array.all[at],
+		(node->array.n++ - at) * sizeof value);
 	node->array.all[at] = value;
 	return 0;
 }
@@ -217,16 +228,11 @@ static json_t *pack(const char **format, va_list *list)
 
 	*format += strspn(*format, " ,:");
 	switch (*(*format)++) {
-	case 's':
-		return json_string(va_arg(*list, const char *));
-	case 'o':
-		return va_arg(*list, json_t *);
-	case 'i':
-		return json_integer(va_arg(*list, int));
-	case 'I':
-		return json_integer(va_arg(*list, json_int_t));
-	case 'b':
-		return va_arg(*list, int) ? json_true() : json_false();
+	case 's': return json_string(va_arg(*list, const char *));
+	case 'o': return va_arg(*list, json_t *);
+	case 'i': return json_integer(va_arg(*list, int));
+	case 'I': return json_integer(va_arg(*list, json_int_t));
+	case 'b': return va_arg(*list, int) ? json_true() : json_false();
 	case '{':
 		json = json_object();
 		while (*(*format += strspn(*format, " ,")) != '}') {
@@ -237,8 +243,7 @@ static json_t *pack(const char **format, va_list *list)
 		}
 		(*format)++;
 		return json;
-	default:
-		abort();
+	default: abort();
 	}
 }
 
@@ -262,7 +267,8 @@ static void dump(struct text *text, const json_t *json)
 	switch (json->type) {
 	case JSON_OBJECT:
 		text_add(text, "{");
-		for (const struct member *member = node->object.first; member; member = member->next) {
+		for (const struct member *member = node->object.first; member;
+		     member = member->next) {
 			text_quoted(text, member->key);
 			text_add(text, ":");
 			dump(text, member->value);
@@ -280,14 +286,12 @@ static void dump(struct text *text, const json_t *json)
 		}
 		text_add(text, "]");
 		break;
-	case JSON_STRING:
-		text_quoted(text, node->string.text);
-		break;
-	case JSON_INTEGER:
-		text_number(text, node->integer);
-		break;
+	case JSON_STRING: text_quoted(text, node->string.text); break;
+	case JSON_INTEGER: text_number(text, node->integer); break;
 	default:
-		text_add(text, json->type == JSON_TRUE ? "true" : json->type == JSON_FALSE ? "false" : "null");
+		text_add(text, json->type == JSON_TRUE	  ? "true"
+			       : json->type == JSON_FALSE ? "false"
+							  : "null");
 	}
 }
 
@@ -342,7 +346,7 @@ static const char *parse_text(const char **at, const char *end, size_t *n)
 		if (c == '\\' && *at < end) {
 			c = *(*at)++;
 			if (c == 'u') {
-				c = (char)strtol((char[]){ (*at)[2], (*at)[3], 0 }, NULL, 16);
+				c = (char)strtol((char[]) { (*at)[2], (*at)[3], 0 }, NULL, 16);
 				*at += 4;
 			} else if (strchr(letters, c)) {
 				c = meant[strchr(letters, c) - letters];
@@ -416,7 +420,8 @@ static json_t *parse_word(const char **at, const char *end)
 	static const char *const words[] = { "true", "false", "null" };
 
 	for (size_t i = 0; i < 3; i++)
-		if ((size_t)(end - *at) >= strlen(words[i]) && !strncmp(*at, words[i], strlen(words[i]))) {
+		if ((size_t)(end - *at) >= strlen(words[i]) &&
+		    !strncmp(*at, words[i], strlen(words[i]))) {
 			*at += strlen(words[i]);
 			return &constants[i];
 		}
@@ -434,20 +439,14 @@ static json_t *parse(const char **at, const char *end)
 	switch (**at) {
 	case 't':
 	case 'f':
-	case 'n':
-		return parse_word(at, end);
-	case '{':
-		++*at;
-		return parse_object(at, end);
-	case '[':
-		++*at;
-		return parse_array(at, end);
+	case 'n': return parse_word(at, end);
+	case '{': ++*at; return parse_object(at, end);
+	case '[': ++*at; return parse_array(at, end);
 	case '"':
 		++*at;
 		text = parse_text(at, end, &n);
 		return text ? json_stringn(text, n) : NULL;
-	default:
-		return parse_number(at, end);
+	default: return parse_number(at, end);
 	}
 }
 

@@ -51,7 +51,7 @@ void text_quoted(struct text *text, const char *more)
 		if (more[n]) {
 			const char *escape = strchr("\"\"\\\\\nn\tt\rr", more[n]);
 
-			text_add_bytes(text, (char[]){ '\\', escape[1] }, 2);
+			text_add_bytes(text, (char[]) { '\\', escape[1] }, 2);
 			n++;
 		}
 	}
@@ -70,7 +70,8 @@ void text_base64(struct text *text, const char *bytes)
 	make_room(text, (n + 2) / 3 * 4);
 	at = text->text + text->n;
 	for (size_t i = 0; i < n; i += 3) {
-		const unsigned a = (unsigned char)bytes[i], b = i + 1 < n ? (unsigned char)bytes[i + 1] : 0,
+		const unsigned a = (unsigned char)bytes[i],
+			       b = i + 1 < n ? (unsigned char)bytes[i + 1] : 0,
 			       c = i + 2 < n ? (unsigned char)bytes[i + 2] : 0;
 
 		*at++ = alphabet[a >> 2];
