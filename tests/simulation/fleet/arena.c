@@ -67,7 +67,7 @@ char *arena_text(const char *text)
 	return text ? arena_copy(text, strlen(text)) : NULL;
 }
 
-/* --- malloc(3) of simulated processes ------------------------------------------------------------ */
+/* --- malloc(3) of simulated processes --------------------------------------------------------- */
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SANITIZED
@@ -77,7 +77,8 @@ char *arena_text(const char *text)
 #endif
 #endif
 
-/* With a sanitizer each block is one of the real malloc(), so that it sees what is written outside. */
+/* With a sanitizer each block is one of the real malloc(), so that it sees what is written outside.
+ */
 #ifdef SANITIZED
 static struct block *new_block(size_t n)
 {

@@ -22,7 +22,7 @@ typedef int64_t ns;
 #define MEMBERS 3
 #define HOSTS 8
 
-/* --- random numbers ------------------------------------------------------------------------ */
+/* --- random numbers --------------------------------------------------------------------------- */
 
 void random_seed(uint64_t seed);
 uint64_t random_number(void);
@@ -31,7 +31,7 @@ unsigned random_below(unsigned n);
 ns random_between(ns low, ns high); /* both included */
 bool random_chance(double p);
 
-/* --- time and events ------------------------------------------------------------------------ */
+/* --- time and events -------------------------------------------------------------------------- */
 
 extern ns now; /* global: nothing that is simulated can see it */
 
@@ -43,7 +43,7 @@ bool event_step(ns limit);
 
 void base_reset(uint64_t seed);
 
-/* --- clocks: of hosts 0 to HOSTS-1, then of the members ---------------------------------------- */
+/* --- clocks: of hosts 0 to HOSTS-1, then of the members --------------------------------------- */
 
 struct clock {
 	double rate;
@@ -79,7 +79,7 @@ void trace_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 uint64_t hash_value(void);
 void hash_add(uint64_t value);
 
-/* --- memory of the run: nothing is freed, all is forgotten by arena_reset() --------------------- */
+/* --- memory of the run: nothing is freed, all is forgotten by arena_reset() ------------------- */
 
 void *arena_get(size_t n); /* zeroed */
 char *arena_copy(const char *text, size_t n);

@@ -21,7 +21,7 @@
 
 #define PACKET_ROOM 4200
 
-/* --- sockets and pipes ------------------------------------------------------------------------------ */
+/* --- sockets and pipes ------------------------------------------------------------------------ */
 
 int sim_socketpair(int domain, int type, int protocol, int fds[2])
 {
@@ -120,7 +120,7 @@ ssize_t sim_recv(int fd, void *text, size_t n, int flags)
 	return got;
 }
 
-/* --- descriptors ------------------------------------------------------------------------------------- */
+/* --- descriptors ------------------------------------------------------------------------------ */
 
 int sim_close(int fd)
 {
@@ -203,7 +203,7 @@ int sim_poll(struct pollfd *polled, nfds_t n, int timeout)
 				false);
 }
 
-/* --- timers and signalfds ------------------------------------------------------------------------------ */
+/* --- timers and signalfds --------------------------------------------------------------------- */
 
 int sim_timerfd_create(int clock, int flags)
 {

@@ -15,7 +15,7 @@
 /* Seconds since 1970 when a run begins. */
 #define EPOCH (1800000000 * S)
 
-/* --- processes ------------------------------------------------------------------------------------------ */
+/* --- processes -------------------------------------------------------------------------------- */
 
 int sim_getpid(void)
 {
@@ -122,12 +122,12 @@ _Noreturn void sim__exit(int status)
 	abort();
 }
 
-/* --- raw calls ------------------------------------------------------------------------------------------- */
+/* --- raw calls -------------------------------------------------------------------------------- */
 
 /*
- * Reading a clock, and a random number, take no time, and are no place where a process is preempted: C does
- * not say in which order two of them in one expression are called, and a seed has to give the same run with
- * every compiler.
+ * Reading a clock, and a random number, take no time, and are no place where a process is
+ * preempted: C does not say in which order two of them in one expression are called, and a seed has
+ * to give the same run with every compiler.
  */
 static long get_time(int clock, int64_t time[2])
 {

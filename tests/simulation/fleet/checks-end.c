@@ -1,4 +1,5 @@
-/* What is checked of a whole run: that all end as they should, in order, and leave nothing; and requests. */
+/* What is checked of a whole run: that all end as they should, in order, and leave nothing; and
+ * requests. */
 #include <inttypes.h>
 
 #include "cluster.h"
@@ -6,7 +7,7 @@
 
 #define MOST_REQUESTS_PER_SECOND 60
 
-/* --- requests ---------------------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 void check_request(struct task *task, enum ask ask)
 {
@@ -20,7 +21,8 @@ void check_request(struct task *task, enum ask ask)
 			  MOST_REQUESTS_PER_SECOND, task->job, (int)ask);
 }
 
-/* Without faults a helper sends no more than docs/fleet.md says: some to begin and to end, 12/T a second. */
+/* Without faults a helper sends no more than docs/fleet.md says: some to begin and to end, 12/T a
+ * second. */
 void check_requests(struct task *helper)
 {
 	const struct job *job = &world.jobs[helper->job];
@@ -32,7 +34,7 @@ void check_requests(struct task *helper)
 			  helper->requests, life, allowed, job_name(job));
 }
 
-/* --- processes ---------------------------------------------------------------------------------------------- */
+/* --- processes -------------------------------------------------------------------------------- */
 
 void check_spinning(struct task *task)
 {
@@ -44,7 +46,7 @@ void check_leak(struct task *task)
 	violation("leak", "job %d: %zu blocks, %zu bytes", task->job, task->blocks, task->bytes);
 }
 
-/* --- jobs ------------------------------------------------------------------------------------------------------ */
+/* --- jobs ------------------------------------------------------------------------------------- */
 
 /* Status 5: its lock was lost. */
 static void check_loss(const struct job *job)

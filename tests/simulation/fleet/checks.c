@@ -19,7 +19,7 @@ void check_begin(void)
 	register_token = last_token = 0;
 }
 
-/* --- violations ------------------------------------------------------------------------------------------ */
+/* --- violations ------------------------------------------------------------------------------- */
 
 void violation(const char *what, const char *format, ...)
 {
@@ -65,7 +65,7 @@ const char *job_name(const struct job *job)
 	return text[turn];
 }
 
-/* --- documented limits ------------------------------------------------------------------------------------- */
+/* --- documented limits ------------------------------------------------------------------------ */
 
 void excused(enum limit limit)
 {
@@ -76,7 +76,8 @@ void excused(enum limit limit)
 		 world.profile->name);
 }
 
-/* Whether this half can do nothing: it was killed, stopped or frozen. One that has ended by itself has given up. */
+/* Whether this half can do nothing: it was killed, stopped or frozen. One that has ended by itself
+ * has given up. */
 static bool is_still(int pid)
 {
 	const struct task *task = pid ? tasks[pid - FIRST_PID] : NULL;
@@ -108,7 +109,8 @@ static bool is_deaf(const struct job *job)
 	       !member_linked(m, cluster.leader);
 }
 
-/* Its lease was ended early, and it has not heard of that yet, and could not. When it does it has to end at once. */
+/* Its lease was ended early, and it has not heard of that yet, and could not. When it does it has
+ * to end at once. */
 static bool could_not_hear(const struct job *job)
 {
 	return job->key_gone && job->why_gone == BY_MISTAKE &&
@@ -144,7 +146,7 @@ static void report(const char *what, const struct job *job, enum limit limit)
 		excused(limit);
 }
 
-/* --- two at once ---------------------------------------------------------------------------------------------- */
+/* --- two at once ------------------------------------------------------------------------------ */
 
 static bool runs(const struct job *job)
 {
@@ -205,7 +207,7 @@ void check_alone(struct job *job)
 		check_slots(job);
 }
 
-/* --- tokens ------------------------------------------------------------------------------------------------------ */
+/* --- tokens ----------------------------------------------------------------------------------- */
 
 /* A store that refuses late writes: with a cluster that makes no mistake there are none. */
 void check_register(struct job *job)
@@ -228,7 +230,8 @@ static void check_token(const struct job *job)
 {
 	const struct kv *kv = store_find(job->key);
 
-	/* Who fences by the key's own revision (examples/fenced-etcd.sh) has to find the token there. */
+	/* Who fences by the key's own revision (examples/fenced-etcd.sh) has to find the token
+	 * there. */
 	if (kv && kv->modified != job->token)
 		violation("token is not the key's revision", "%" PRIu64 ": %s", kv->modified,
 			  job_name(job));
@@ -240,7 +243,7 @@ static void check_token(const struct job *job)
 	last_token = job->token;
 }
 
-/* --- a command begins ------------------------------------------------------------------------------------------------ */
+/* --- a command begins ------------------------------------------------------------------------- */
 
 /* Who stood in line behind one that was lost stands back for 3 seconds: take.c, rule 4. */
 static void check_delay(const struct job *job)
@@ -260,8 +263,9 @@ static void check_delay(const struct job *job)
 }
 
 /*
- * Without faults the lock is not free for long while somebody waits. (Behind shared holders and slots together it can be: one that has
- * released long ago is taken for lost there, --profile calm --seed 127.)
+ * Without faults the lock is not free for long while somebody waits. (Behind shared holders and
+ * slots together it can be: one that has released long ago is taken for lost there, --profile calm
+ * --seed 127.)
  */
 static void check_gap(const struct job *job)
 {
@@ -290,7 +294,7 @@ void check_runs(struct job *job)
 	check_alone(job);
 }
 
-/* --- what the store sees --------------------------------------------------------------------------------------------- */
+/* --- what the store sees ---------------------------------------------------------------------- */
 
 static struct job *job_of_key(const char *key)
 {
@@ -386,7 +390,7 @@ void check_lapse(const char *key)
 		report("runs when its lease ends", job, excuse_of(job, NULL));
 }
 
-/* --- promises --------------------------------------------------------------------------------------------------------- */
+/* --- promises --------------------------------------------------------------------------------- */
 
 /* What its helper has promised is over: its command should be gone. */
 void check_deadline(struct job *job)

@@ -2,10 +2,10 @@
  * Elections, the leader's leases and the faults of members.
  *
  * What is modelled of etcd: a leader commits with a majority that it reaches; one that has been
- * replaced believes to lead until it hears of the other; leases are counted by the leader alone, and
- * a new leader gives each its whole time again, and one election more (lessor.Promote()); an old
- * server whose disk has hung ends all leases that it believes to be over when it goes on, and the new
- * leader takes that for a client's wish (issue 15247, until 3.4.31 and 3.5.13).
+ * replaced believes to lead until it hears of the other; leases are counted by the leader alone,
+ * and a new leader gives each its whole time again, and one election more (lessor.Promote()); an
+ * old server whose disk has hung ends all leases that it believes to be over when it goes on, and
+ * the new leader takes that for a client's wish (issue 15247, until 3.4.31 and 3.5.13).
  */
 #include "cluster.h"
 
@@ -53,7 +53,7 @@ bool member_can_commit(int m)
 	return n > MEMBERS / 2;
 }
 
-/* --- who leads -------------------------------------------------------------------------------------- */
+/* --- who leads -------------------------------------------------------------------------------- */
 
 static int candidate;
 
@@ -151,7 +151,7 @@ static void elect(void)
 		lead(candidates[random_below((unsigned)n)]);
 }
 
-/* --- leases ------------------------------------------------------------------------------------------- */
+/* --- leases ----------------------------------------------------------------------------------- */
 
 /* A server that ends leases early hits those that count more often. */
 static void look_at_lease(struct lease *lease)
@@ -195,7 +195,7 @@ static void go_on(int m)
 	member->contact = now;
 }
 
-/* --- time ---------------------------------------------------------------------------------------------- */
+/* --- time ------------------------------------------------------------------------------------- */
 
 static void tick(void *unused, int64_t n)
 {
@@ -244,7 +244,7 @@ void cluster_committed(void)
 	}
 }
 
-/* --- faults -------------------------------------------------------------------------------------------- */
+/* --- faults ----------------------------------------------------------------------------------- */
 
 void cluster_freeze(int m, bool frozen)
 {
@@ -313,7 +313,7 @@ void cluster_slow(ns latency)
 			cluster.latency[h][m] = latency;
 }
 
-/* --- beginning ------------------------------------------------------------------------------------------- */
+/* --- beginning -------------------------------------------------------------------------------- */
 
 static void start_member(int m, bool old, bool debian)
 {

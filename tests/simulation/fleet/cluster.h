@@ -1,4 +1,5 @@
-/* A cluster of three members: which of them leads, who can reach whom, and what is wrong with it. */
+/* A cluster of three members: which of them leads, who can reach whom, and what is wrong with it.
+ */
 #ifndef SIM_CLUSTER_H
 #define SIM_CLUSTER_H
 
@@ -50,7 +51,7 @@ bool member_linked(int a, int b);
 /* Whether M, if it leads, finds a majority. */
 bool member_can_commit(int m);
 
-/* --- faults --------------------------------------------------------------------------------------- */
+/* --- faults ----------------------------------------------------------------------------------- */
 
 void cluster_power(int m, bool up);
 void cluster_freeze(int m, bool frozen);

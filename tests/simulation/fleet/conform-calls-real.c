@@ -1,4 +1,5 @@
-/* Runs the scripts of conform-calls.c on the real kernel: FIRST COUNT STEPS, each in a process of its own. */
+/* Runs the scripts of conform-calls.c on the real kernel: FIRST COUNT STEPS, each in a process of
+ * its own. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

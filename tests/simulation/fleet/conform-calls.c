@@ -1,6 +1,7 @@
 /*
- * Random scripts of the system calls that fleet locks make, to be run on the real kernel and on the simulated
- * one: what they print has to be the same. Built twice: as a program, and as a part of the simulator.
+ * Random scripts of the system calls that fleet locks make, to be run on the real kernel and on the
+ * simulated one: what they print has to be the same. Built twice: as a program, and as a part of
+ * the simulator.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -66,7 +67,7 @@ static bool has_room(void)
 	return any(CLOSED) >= 0 && any(CLOSED) < LAST - 4;
 }
 
-/* --- calls ---------------------------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 static void make_pair(void)
 {
@@ -270,7 +271,7 @@ static void raise_one(void)
 	show("kill", signal, kill(getpid(), signal));
 }
 
-/* --- a script ------------------------------------------------------------------------------------------- */
+/* --- a script --------------------------------------------------------------------------------- */
 
 static void make(void)
 {

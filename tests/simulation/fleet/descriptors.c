@@ -101,7 +101,7 @@ void descriptors_reset(void)
 	inodes = 1000;
 }
 
-/* --- polling -------------------------------------------------------------------------------------- */
+/* --- polling ---------------------------------------------------------------------------------- */
 
 /*
  * poll(2): a socket whose peer is gone is readable and hung up; a pipe without writers is hung up;
@@ -166,9 +166,10 @@ int descriptors_poll(struct pollfd *polled, unsigned n, ns limit, bool net)
 	}
 }
 
-/* --- sockets -------------------------------------------------------------------------------------- */
+/* --- sockets ---------------------------------------------------------------------------------- */
 
-/* unix(7): the first call after the peer has thrown packets away fails, whatever is there to be read. */
+/* unix(7): the first call after the peer has thrown packets away fails, whatever is there to be
+ * read. */
 static bool fails_by_reset(struct file *socket)
 {
 	const bool reset = socket->reset;
@@ -226,7 +227,7 @@ long socket_receive(struct file *socket, char *text, size_t size, struct file **
 	return (long)n;
 }
 
-/* --- timers --------------------------------------------------------------------------------------- */
+/* --- timers ----------------------------------------------------------------------------------- */
 
 static void timer_due(void *argument, int64_t generation)
 {

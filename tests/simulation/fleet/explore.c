@@ -1,8 +1,8 @@
 /*
- * Small worlds in which everything takes the same time in each run, but for one fault: at each system call
- * of each process, one after the other, that process is killed, or stopped for a while, or its whole host
- * frozen, or the lease of the holder ended early, or the request that it sends lost. So all of these faults
- * at all places are tried, not some by chance.
+ * Small worlds in which everything takes the same time in each run, but for one fault: at each
+ * system call of each process, one after the other, that process is killed, or stopped for a while,
+ * or its whole host frozen, or the lease of the holder ended early, or the request that it sends
+ * lost. So all of these faults at all places are tried, not some by chance.
  */
 #include "explore.h"
 
@@ -36,7 +36,7 @@ static uint64_t calls; /* of this run */
 static uint64_t at;    /* the call at which something happens */
 static enum deviation what;
 
-/* --- worlds --------------------------------------------------------------------------------------------- */
+/* --- worlds ----------------------------------------------------------------------------------- */
 
 static void add(int host, ns start, ns duration, ns wait)
 {
@@ -94,7 +94,7 @@ const struct profile small_worlds[] = {
 };
 const size_t n_small_worlds = sizeof small_worlds / sizeof *small_worlds;
 
-/* --- faults ---------------------------------------------------------------------------------------------- */
+/* --- faults ----------------------------------------------------------------------------------- */
 
 static void end_holders_lease(void)
 {
@@ -137,7 +137,7 @@ void explore_call(void)
 		deviate(current);
 }
 
-/* --- all of them -------------------------------------------------------------------------------------------- */
+/* --- all of them ------------------------------------------------------------------------------ */
 
 uint64_t explore_count(void)
 {

@@ -4,7 +4,7 @@
 #include "cluster.h"
 #include "world.h"
 
-/* --- undoing -------------------------------------------------------------------------------------------- */
+/* --- undoing ---------------------------------------------------------------------------------- */
 
 static void signal_job(const struct job *job, bool me_only, bool helper, int signal)
 {
@@ -67,7 +67,7 @@ static void undo_after(ns lasts, enum fault fault, int a, int b)
 	event_at(now + lasts, undo, NULL, (int64_t)fault | (int64_t)a << 6 | (int64_t)b << 16);
 }
 
-/* --- members and the cluster ---------------------------------------------------------------------------------- */
+/* --- members and the cluster ------------------------------------------------------------------ */
 
 static void cut_off_member(int m)
 {
@@ -134,7 +134,7 @@ static void fault_cluster(enum fault fault, ns lasts)
 	}
 }
 
-/* --- hosts and jobs --------------------------------------------------------------------------------------------- */
+/* --- hosts and jobs --------------------------------------------------------------------------- */
 
 /* One way or both. */
 static void cut_off_host(int host)
@@ -210,7 +210,7 @@ void fault_job(enum fault fault, struct job *job, ns lasts)
 	}
 }
 
-/* --- by chance ----------------------------------------------------------------------------------------------------- */
+/* --- by chance -------------------------------------------------------------------------------- */
 
 /* One that has begun, mostly one whose command runs. */
 static struct job *draw_victim(void)
@@ -276,7 +276,7 @@ ns fault_duration(void)
 	return random_chance(0.4) ? random_between(3 * S, 12 * S) : random_between(8 * S, 40 * S);
 }
 
-/* --- the end of all faults ------------------------------------------------------------------------------------------- */
+/* --- the end of all faults -------------------------------------------------------------------- */
 
 static void mend_member(int m)
 {

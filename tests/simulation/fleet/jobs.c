@@ -11,7 +11,7 @@
 #include "options.h"
 #include "world.h"
 
-/* --- me-only ------------------------------------------------------------------------------------------- */
+/* --- me-only ---------------------------------------------------------------------------------- */
 
 static int attend(struct lock_wait *wait, const struct lock *lock)
 {
@@ -120,7 +120,7 @@ void world_message(struct task *task, const char *text)
 			 text);
 }
 
-/* --- drawing jobs ---------------------------------------------------------------------------------------- */
+/* --- drawing jobs ----------------------------------------------------------------------------- */
 
 /* What the jobs of a run have in common. */
 struct kind_of_jobs {
@@ -209,7 +209,7 @@ void world_draw_jobs(ns *last)
 	}
 }
 
-/* --- commands ----------------------------------------------------------------------------------------------- */
+/* --- commands --------------------------------------------------------------------------------- */
 
 void world_exec(struct task *task, char *const environment[])
 {

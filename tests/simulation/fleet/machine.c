@@ -15,7 +15,7 @@
 #include "process.h"
 #include "world.h"
 
-/* --- /proc ----------------------------------------------------------------------------------------- */
+/* --- /proc ------------------------------------------------------------------------------------ */
 
 /* A process of the current one's host, or NULL. */
 static struct task *find_here(pid_t pid)
@@ -113,7 +113,7 @@ size_t process_command(pid_t pid, bool whole, char *text, size_t size)
 	return 0;
 }
 
-/* --- programs --------------------------------------------------------------------------------------- */
+/* --- programs --------------------------------------------------------------------------------- */
 
 int helper_main(int argc, char **argv);
 
@@ -149,7 +149,7 @@ void sim_exec_explain(char *const command[], int error)
 	(void)command, (void)error;
 }
 
-/* --- hosts ------------------------------------------------------------------------------------------- */
+/* --- hosts ------------------------------------------------------------------------------------ */
 
 char *sim_config_read(struct config *config, const char *file)
 {

@@ -34,7 +34,7 @@ static const char *const limits[] = {
 	[LIMIT_BY_HAND] = "the key was deleted by hand",
 };
 
-/* --- one run ------------------------------------------------------------------------------------------------ */
+/* --- one run ---------------------------------------------------------------------------------- */
 
 void world_event(enum world_event event, int job, int detail)
 {
@@ -166,7 +166,7 @@ void world_run(uint64_t seed, const struct profile *profile)
 		       job_name(&world.jobs[i]), world.jobs[i].message);
 }
 
-/* --- many runs ------------------------------------------------------------------------------------------------ */
+/* --- many runs -------------------------------------------------------------------------------- */
 
 struct choice {
 	uint64_t first, runs;
@@ -249,7 +249,7 @@ static void run_all(const struct choice *choice)
 		;
 }
 
-/* --- the summary ------------------------------------------------------------------------------------------------ */
+/* --- the summary ------------------------------------------------------------------------------ */
 
 static void add_kinds(struct totals *sum, const struct totals *one)
 {
@@ -320,7 +320,7 @@ static void report(const struct totals *t, double wall, bool quiet)
 	       t->bad_runs);
 }
 
-/* --- the command line --------------------------------------------------------------------------------------------- */
+/* --- the command line ------------------------------------------------------------------------- */
 
 static const struct profile *find_profile(const char *name)
 {
@@ -464,7 +464,8 @@ int main(int argc, char **argv)
 	return sum.bad_runs != 0;
 }
 
-/* What a helper leaves behind is counted by arena.c; what this program has at its end does not matter. */
+/* What a helper leaves behind is counted by arena.c; what this program has at its end does not
+ * matter. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {

@@ -26,7 +26,7 @@ ns network_time(int host, int m)
 	return t;
 }
 
-/* --- calls and their owners ----------------------------------------------------------------------------- */
+/* --- calls and their owners ------------------------------------------------------------------- */
 
 struct call *call_new(struct task *owner, int member, struct request *request, const char *token,
 		      bool reused)
@@ -96,7 +96,7 @@ void call_add(struct call *call, struct reply *reply)
 	wake_owner(call);
 }
 
-/* --- the way there ---------------------------------------------------------------------------------------- */
+/* --- the way there ---------------------------------------------------------------------------- */
 
 /* The request comes to its member, at the Nth try. */
 static void deliver(void *argument, int64_t n)
@@ -189,7 +189,7 @@ void call_begin(struct call *call)
 		event_at(now + 2 * network_time(call->host, call->member), connected, call, 0);
 }
 
-/* --- the way back ------------------------------------------------------------------------------------------ */
+/* --- the way back ----------------------------------------------------------------------------- */
 
 static void arrive(void *argument, int64_t n)
 {
@@ -223,7 +223,7 @@ void network_reply(struct reply *reply)
 	event_at(now + t, arrive, reply, 0);
 }
 
-/* --- etcdctl --------------------------------------------------------------------------------------------- */
+/* --- etcdctl ---------------------------------------------------------------------------------- */
 
 struct reply *network_ask(int member, struct request *request, ns limit)
 {

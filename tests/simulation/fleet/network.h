@@ -1,6 +1,6 @@
 /*
- * Calls: how a request comes to a member and its answer comes back. What a client's library makes of
- * that is gateway/'s: here a request and an answer are structures, not bytes.
+ * Calls: how a request comes to a member and its answer comes back. What a client's library makes
+ * of that is gateway/'s: here a request and an answer are structures, not bytes.
  */
 #ifndef SIM_NETWORK_H
 #define SIM_NETWORK_H

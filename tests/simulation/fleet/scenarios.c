@@ -1,13 +1,13 @@
 /*
- * Scenarios: small worlds, each about one situation that was got wrong once. The random profiles meet it
- * seldom; here a large part of all seeds does. Each says what has to hold.
+ * Scenarios: small worlds, each about one situation that was got wrong once. The random profiles
+ * meet it seldom; here a large part of all seeds does. Each says what has to hold.
  */
 #include <signal.h>
 
 #include "cluster.h"
 #include "world.h"
 
-/* --- parts ------------------------------------------------------------------------------------------------ */
+/* --- parts ------------------------------------------------------------------------------------ */
 
 static struct job *add(int host, ns start, ns duration, ns wait)
 {
@@ -62,7 +62,7 @@ static void stop_at_call(struct task *task, unsigned most, ns lasts)
 	task->countdown_for = lasts;
 }
 
-/* --- 1: a waiter that is stopped when it is handed the lock ------------------------------------------------ */
+/* --- 1: a waiter that is stopped when it is handed the lock ----------------------------------- */
 
 static void handover_stopped_jobs(ns *last)
 {
@@ -74,7 +74,6 @@ static void handover_stopped_jobs(ns *last)
 	*last += 5 * S;
 }
 
-/* It is stopped well before the hand-over, and goes on some seconds after it. */
 static void handover_stopped(enum world_event event, struct job *job, int detail)
 {
 	(void)detail;
@@ -82,7 +81,7 @@ static void handover_stopped(enum world_event event, struct job *job, int detail
 		stop_me_only(job, 100 * MS, random_between(5 * S, 18 * S));
 }
 
-/* --- 2: the last of several ends in good order just after another was lost ----------------------------------- */
+/* --- 2: the last of several ends in good order just after another was lost -------------------- */
 
 static void shared_delay_jobs(ns *last)
 {
@@ -103,7 +102,7 @@ static void shared_delay(enum world_event event, struct job *job, int detail)
 		end_lease(&world.jobs[0], job->duration - random_between(20 * MS, 300 * MS));
 }
 
-/* --- 3: one that has released long ago, or has only waited, was not lost --------------------------------------- */
+/* --- 3: one that has released long ago, or has only waited, was not lost ---------------------- */
 
 static void stand_back_jobs(ns *last)
 {
@@ -117,7 +116,7 @@ static void stand_back_jobs(ns *last)
 	*last = 2 * S;
 }
 
-/* --- 4: a try that has to join again after its time ------------------------------------------------------------- */
+/* --- 4: a try that has to join again after its time ------------------------------------------- */
 
 static void late_try_jobs(ns *last)
 {
@@ -136,7 +135,7 @@ static void late_try(enum world_event event, struct job *job, int detail)
 		stop_me_only(job, 0, random_between(5500 * MS, 9 * S));
 }
 
-/* --- 5, 8a: me-only, or the command's process, is stopped while the command is started ----------------------------- */
+/* --- 5, 8a: me-only, or the command's process, is stopped while the command is started -------- */
 
 static void stopped_start_jobs(ns *last)
 {
@@ -164,7 +163,6 @@ static void stopped_start(enum world_event event, struct job *job, int detail)
 	}
 }
 
-/* Only so that a newcomer takes over while the helper of the first still renews: it has no job to tell of. */
 static void stopped_start_newcomers(ns *last)
 {
 	add(0, 100 * MS, 20 * S, NEVER);
@@ -175,7 +173,7 @@ static void stopped_start_newcomers(ns *last)
 			    random_between(1 * S, 3 * S), 0);
 }
 
-/* --- 6: no answer just when -w ends --------------------------------------------------------------------------------- */
+/* --- 6: no answer just when -w ends ----------------------------------------------------------- */
 
 static void silent_limit_jobs(ns *last)
 {
@@ -204,7 +202,7 @@ static void silent_limit(enum world_event event, struct job *job, int detail)
 		 before + random_between(500 * MS, 2500 * MS));
 }
 
-/* --- 7: a loss that only a renewal notices ----------------------------------------------------------------------------- */
+/* --- 7: a loss that only a renewal notices ---------------------------------------------------- */
 
 static void late_loss_jobs(ns *last)
 {
@@ -222,7 +220,7 @@ static void late_loss(enum world_event event, struct job *job, int detail)
 	}
 }
 
-/* --- the stream tells of a loss late, since its host was cut off ------------------------------------------------ */
+/* --- the stream tells of a loss late, since its host was cut off ------------------------------ */
 
 static void late_event_jobs(ns *last)
 {
@@ -242,7 +240,7 @@ static void late_event(enum world_event event, struct job *job, int detail)
 	end_lease(job, random_between(0, 300 * MS));
 }
 
-/* --- 8: a leader of 3.4 that was replaced calls a dead lease alive --------------------------------------------------------- */
+/* --- 8: a leader of 3.4 that was replaced calls a dead lease alive ---------------------------- */
 
 static int replaced;
 
@@ -255,7 +253,8 @@ static void replaced_leader_jobs(ns *last)
 	*last = 1 * S;
 }
 
-/* Its disk hangs, so another leads, which ends the lease; and it is the one that answers when that is asked for. */
+/* Its disk hangs, so another leads, which ends the lease; and it is the one that answers when that
+ * is asked for. */
 static void replaced_leader(enum world_event event, struct job *job, int detail)
 {
 	if (event == EVENT_WAITING && is(job, 1) && replaced < 0) {
@@ -286,7 +285,7 @@ static void replaced_leader_faults(ns end)
 	event_at(4 * S, stick_event, NULL, 0);
 }
 
-/* --- 8b: a suspended host whose me-only is stopped ---------------------------------------------------------------------------- */
+/* --- 8b: a suspended host whose me-only is stopped -------------------------------------------- */
 
 static void suspended_jobs(ns *last)
 {
@@ -312,7 +311,7 @@ static void suspended(enum world_event event, struct job *job, int detail)
 		 random_between(24 * S, 34 * S));
 }
 
-/* --- 8c: the stream is closed by a renewal elsewhere, and the lease is lost then ------------------------------------------------ */
+/* --- 8c: the stream is closed by a renewal elsewhere, and the lease is lost then -------------- */
 
 static void deaf_renewal_jobs(ns *last)
 {
@@ -331,7 +330,7 @@ static void deaf_renewal(enum world_event event, struct job *job, int detail)
 	end_lease(job, random_between(300 * MS, 1500 * MS));
 }
 
-/* --- 8d: a member that has hung does what it was asked for long ago ----------------------------------------------------------------- */
+/* --- 8d: a member that has hung does what it was asked for long ago --------------------------- */
 
 static void hung_member_jobs(ns *last)
 {
@@ -351,7 +350,7 @@ static void hung_member(enum world_event event, struct job *job, int detail)
 	fault_member(FAULT_FREEZE, detail >> 8, random_between(11 * S, 14 * S));
 }
 
-/* --- 8e: the lock comes just when -w ends ------------------------------------------------------------------------------------------------ */
+/* --- 8e: the lock comes just when -w ends ----------------------------------------------------- */
 
 static void late_handover_jobs(ns *last)
 {
@@ -372,7 +371,7 @@ static void late_handover(enum world_event event, struct job *job, int detail)
 	add(2, start + 300 * MS, 100 * MS, NEVER);
 }
 
-/* --- 8f: starts on a network that is bad ---------------------------------------------------------------------------------------------------- */
+/* --- 8f: starts on a network that is bad ------------------------------------------------------ */
 
 static void bad_network_jobs(ns *last)
 {
@@ -389,7 +388,7 @@ static void bad_network_faults(ns end)
 	cluster_slow(random_between(100 * MS, 450 * MS));
 }
 
-/* --- me-only is stopped for so long that not all packets of its helper have room ---------------------------------------------------------------- */
+/* --- me-only is stopped for so long that not all packets of its helper have room -------------- */
 
 static void long_stop_jobs(ns *last)
 {

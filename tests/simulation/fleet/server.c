@@ -81,7 +81,7 @@ static void finish_badly(struct work *work, enum status status, const char *mess
 		fail(work->call, status, message);
 }
 
-/* --- what goes through the log ---------------------------------------------------------------------------- */
+/* --- what goes through the log ---------------------------------------------------------------- */
 
 static enum status grant(const struct request *request, struct reply *reply, const char **why)
 {
@@ -165,7 +165,7 @@ struct reply *server_do(struct request *request)
 	return reply;
 }
 
-/* --- what the leader answers alone ------------------------------------------------------------------------ */
+/* --- what the leader answers alone ------------------------------------------------------------ */
 
 static void try_work(void *argument, int64_t agreed);
 
@@ -247,7 +247,7 @@ static void ask_leader(struct work *work, int x)
 	}
 }
 
-/* --- a request on its way through a member ------------------------------------------------------------------ */
+/* --- a request on its way through a member ---------------------------------------------------- */
 
 static bool can_pass_to(int m, int x)
 {
@@ -319,7 +319,7 @@ static void try_work(void *argument, int64_t agreed)
 	event_at(now + t, try_work, work, 1);
 }
 
-/* --- users ----------------------------------------------------------------------------------------------------- */
+/* --- users ------------------------------------------------------------------------------------ */
 
 static void make_token(char token[32])
 {
@@ -356,7 +356,7 @@ static void authenticate(struct call *call)
 	network_reply(reply);
 }
 
-/* --- a request has come ------------------------------------------------------------------------------------------ */
+/* --- a request has come ----------------------------------------------------------------------- */
 
 static void take_up(struct call *call, bool ghost)
 {
@@ -372,7 +372,8 @@ static void take_up(struct call *call, bool ghost)
 	later(work, random_between(50 * US, 300 * US));
 }
 
-/* An error for no reason, as while the leader changes. Returns whether what was asked for is not done. */
+/* An error for no reason, as while the leader changes. Returns whether what was asked for is not
+ * done. */
 static bool fail_by_chance(struct call *call)
 {
 	struct member *member = &cluster.members[call->member];

@@ -15,7 +15,7 @@ bool server_lets_in(const struct call *call);
 struct header server_header(int m);
 struct reply *server_reply(struct call *call);
 
-/* --- streams (stream.c) ----------------------------------------------------------------------------- */
+/* --- streams (stream.c) ----------------------------------------------------------------------- */
 
 enum end_of_stream { STREAM_NO_LEADER, STREAM_CLOSING, STREAM_CUT };
 

@@ -10,7 +10,7 @@
 struct store store;
 static size_t room_kvs, room_changes;
 
-/* --- reading ---------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 bool span_has(const struct span *span, const char *key)
 {
@@ -40,7 +40,8 @@ static int by_creation(const void *a, const void *b)
 					: strcmp(x->key, y->key);
 }
 
-/* Of keys of the same revision the order stays that of their names: etcd sorts with sort.Sort(Reverse). */
+/* Of keys of the same revision the order stays that of their names: etcd sorts with
+ * sort.Sort(Reverse). */
 static int by_creation_backwards(const void *a, const void *b)
 {
 	const struct kv *x = a, *y = b;
@@ -54,7 +55,8 @@ static int by_key(const void *a, const void *b)
 	return strcmp(((const struct kv *)a)->key, ((const struct kv *)b)->key);
 }
 
-/* COUNT is that of all keys of the span, whatever the bounds of the revisions say: etcd applies them later. */
+/* COUNT is that of all keys of the span, whatever the bounds of the revisions say: etcd applies
+ * them later. */
 struct result store_range(const struct range *range)
 {
 	struct result result = { .kind = OPERATION_RANGE, .keys_only = range->keys_only };
@@ -80,7 +82,7 @@ struct result store_range(const struct range *range)
 	return result;
 }
 
-/* --- writing ---------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static void *grow(void *items, size_t used, size_t *room, size_t size)
 {
@@ -146,7 +148,8 @@ static void delete_at(size_t i, uint64_t revision, enum why why)
 	check_delete(&kv, says_held(&kv), why);
 }
 
-/* The first key, by name, of SPAN or (NULL) of LEASE; -1: none. Of several that are deleted at once etcd deletes in this order. */
+/* The first key, by name, of SPAN or (NULL) of LEASE; -1: none. Of several that are deleted at once
+ * etcd deletes in this order. */
 static long first_of(const struct span *span, uint64_t lease)
 {
 	long first = -1;
@@ -197,7 +200,7 @@ void store_delete(const char *key, enum why why)
 	finish_revision();
 }
 
-/* --- transactions ------------------------------------------------------------------------------------- */
+/* --- transactions ----------------------------------------------------------------------------- */
 
 /* A comparison of a range holds for each of its keys; what is not there has the revision 0. */
 static bool holds(const struct compare *compare)
@@ -232,7 +235,8 @@ static void decide(struct txn *txn)
 			decide(operations[i].txn);
 }
 
-/* The same for what a write needs: etcd looks at all writes that will be made, and then makes them. */
+/* The same for what a write needs: etcd looks at all writes that will be made, and then makes them.
+ */
 static enum status check(const struct txn *txn, const char **why)
 {
 	const struct operation *operations = txn->succeeds ? txn->success : txn->failure;
@@ -306,7 +310,7 @@ enum status store_txn(struct txn *txn, struct results *results, const char **why
 	return STATUS_OK;
 }
 
-/* --- what is there ------------------------------------------------------------------------------------- */
+/* --- what is there ---------------------------------------------------------------------------- */
 
 bool store_has_lease(uint64_t lease)
 {

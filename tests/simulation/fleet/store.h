@@ -108,7 +108,8 @@ extern struct store store;
 bool span_has(const struct span *span, const char *key);
 struct result store_range(const struct range *range);
 
-/* Executes TXN. Returns STATUS_OK, or what is wrong with it and WHY in etcd's words: nothing is done. */
+/* Executes TXN. Returns STATUS_OK, or what is wrong with it and WHY in etcd's words: nothing is
+ * done. */
 enum status store_txn(struct txn *txn, struct results *results, const char **why);
 
 /* Deletes all keys of LEASE. Returns whether there were any. */
@@ -123,7 +124,7 @@ uint64_t store_oldest(void);	  /* the create_revision of the oldest key */
 const char *store_describe(void); /* all keys */
 void store_reset(void);
 
-/* --- leases (lease.c) ------------------------------------------------------------------------------- */
+/* --- leases (lease.c) ------------------------------------------------------------------------- */
 
 struct lease {
 	uint64_t id;

@@ -2,9 +2,9 @@
  * Streams of events.
  *
  * What is modelled of etcd: a watcher tells what its member has applied, in the order of revisions,
- * but two watchers of a stream in any order; it can be canceled, lose an event (3.4.23), or start at a
- * compacted revision; 3.4.23 drops what has happened at just the compacted revision; a member that
- * has no leader for long, or is stopped, ends its streams.
+ * but two watchers of a stream in any order; it can be canceled, lose an event (3.4.23), or start
+ * at a compacted revision; 3.4.23 drops what has happened at just the compacted revision; a member
+ * that has no leader for long, or is stopped, ends its streams.
  */
 #include <inttypes.h>
 
@@ -35,7 +35,7 @@ struct part {
 
 static struct stream *streams[MEMBERS];
 
-/* --- the way to the client ------------------------------------------------------------------------------ */
+/* --- the way to the client -------------------------------------------------------------------- */
 
 static void pump(void *argument, int64_t n)
 {
@@ -92,7 +92,7 @@ static struct reply *new_part(struct stream *stream)
 	return reply;
 }
 
-/* --- events ------------------------------------------------------------------------------------------------ */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static bool wants(const struct watcher *watcher, const struct change *change)
 {
@@ -186,7 +186,7 @@ void server_flush(int m)
 	}
 }
 
-/* --- beginning and end --------------------------------------------------------------------------------------- */
+/* --- beginning and end ------------------------------------------------------------------------ */
 
 static void cancel_as_compacted(struct stream *stream, struct watcher *watcher)
 {

@@ -44,7 +44,7 @@ char task_state(const struct task *task)
 	return !task->alive ? 'Z' : task->borrower ? 'D' : task->stopped ? 'T' : 'S';
 }
 
-/* --- beginning ---------------------------------------------------------------------------------- */
+/* --- beginning -------------------------------------------------------------------------------- */
 
 struct task *task_new(enum kind kind, int host, int parent, void (*main)(struct task *), int job)
 {
@@ -170,7 +170,7 @@ _Noreturn void task_exec(enum kind kind, void (*main)(struct task *), ns delay)
 	abort();
 }
 
-/* --- running ------------------------------------------------------------------------------------ */
+/* --- running ---------------------------------------------------------------------------------- */
 
 static void run(struct task *task)
 {
@@ -259,7 +259,7 @@ void task_notify(void)
 	}
 }
 
-/* --- stopping ----------------------------------------------------------------------------------- */
+/* --- stopping --------------------------------------------------------------------------------- */
 
 static void signal_event(void *argument, int64_t signal)
 {
@@ -269,7 +269,7 @@ static void signal_event(void *argument, int64_t signal)
 		task_signal(task, (int)signal);
 }
 
-static void go_on(struct task *task)
+void task_go_on(struct task *task)
 {
 	task->thawed = now;
 	if (task->pending && !task_is_still(task)) {
@@ -325,44 +325,7 @@ void task_enter_call(void)
 	}
 }
 
-void host_freeze(int host, bool suspend, bool unseen)
-{
-	struct clock *clock = &clocks[host];
-
-	if (clock->frozen)
-		return;
-	trace("host %d is %s%s", host, suspend ? "suspended" : "frozen",
-	      unseen ? ", unseen by its clocks" : "");
-	*clock = (struct clock){ .rate = clock->rate,
-				  .base = clock->base,
-				  .from = clock->from,
-				  .asleep = clock->asleep,
-				  .frozen = true,
-				  .suspended = suspend,
-				  .unseen = unseen,
-				  .since = now };
-}
-
-void host_thaw(int host)
-{
-	struct clock *clock = &clocks[host];
-
-	if (!clock->frozen)
-		return;
-	trace("host %d goes on", host);
-	if (clock->suspended)
-		clock->asleep += (ns)((double)(now - clock->since) * clock->rate);
-	if (clock->unseen) {
-		clock->base = clock_boottime(host);
-		clock->from = now;
-	}
-	clock->frozen = clock->suspended = clock->unseen = false;
-	for (int i = 0; i < n_living; i++)
-		if (living[i]->host == host)
-			go_on(living[i]);
-}
-
-/* --- signals ------------------------------------------------------------------------------------ */
+/* --- signals ---------------------------------------------------------------------------------- */
 
 /* SIGNAL becomes pending: a signalfd is readable, a wait for a child ends. */
 static void raise_signal(struct task *task, int signal)
@@ -390,10 +353,11 @@ static void stop_or_continue(struct task *task, bool stop)
 	trace("process %d %s", task->pid, stop ? "is stopped" : "goes on");
 	task->stopped = stop;
 	if (!stop)
-		go_on(task);
+		task_go_on(task);
 }
 
-/* The helper ignores what can be ignored (etcd/main.c); a command is told of SIGTERM; me-only blocks all. */
+/* The helper ignores what can be ignored (etcd/main.c); a command is told of SIGTERM; me-only
+ * blocks all. */
 void task_signal(struct task *task, int signal)
 {
 	if (!task->alive || signal == 0)
@@ -426,7 +390,7 @@ void task_look_at_signals(struct task *task)
 		task_end(task, __builtin_ctzll(due) + 1);
 }
 
-/* --- end ---------------------------------------------------------------------------------------- */
+/* --- end -------------------------------------------------------------------------------------- */
 
 /* The nearest living ancestor that is a subreaper, or init: prctl(PR_SET_CHILD_SUBREAPER). */
 static int reaper_of(const struct task *task)

@@ -52,7 +52,8 @@ struct task {
 	bool wants_child, wants_net;
 	bool net_ready; /* something has come from the network */
 
-	/* Signals: those that are blocked, those that are pending. Only me-only has any but SIGKILL. */
+	/* Signals: those that are blocked, those that are pending. Only me-only has any but
+	 * SIGKILL. */
 	uint64_t mask, signals;
 	int death_signal; /* prctl(PR_SET_PDEATHSIG) */
 	bool subreaper;
@@ -85,7 +86,8 @@ extern double task_preemption, task_slow_wakes;
 struct task *task_new(enum kind kind, int host, int parent, void (*main)(struct task *), int job);
 void task_start(struct task *task, ns delay);
 
-/* As fork(2) of the current process: a child that runs MAIN with its descriptors and environment. */
+/* As fork(2) of the current process: a child that runs MAIN with its descriptors and environment.
+ */
 struct task *task_fork(enum kind kind, void (*main)(struct task *));
 
 /* The current process runs MAIN from its beginning after DELAY, as another program. */
@@ -126,14 +128,18 @@ void task_count_call(void);
 /* Its mask has changed: a signal that is pending and not blocked any more ends it. */
 void task_look_at_signals(struct task *task);
 
+/* It may run again, if nothing else keeps it from that. */
+void task_go_on(struct task *task);
+
 void host_freeze(int host, bool suspend, bool unseen);
 void host_thaw(int host);
 
 void task_reset(void);
 
-/* --- descriptors (descriptors.c) ---------------------------------------------------------------- */
+/* --- descriptors (descriptors.c) -------------------------------------------------------------- */
 
-/* Polls. Returns how many are ready; 0 too if LIMIT is over, or (NET) something came from the network. */
+/* Polls. Returns how many are ready; 0 too if LIMIT is over, or (NET) something came from the
+ * network. */
 int descriptors_poll(struct pollfd *polled, unsigned n, ns limit, bool net);
 bool descriptors_ready(struct task *task);
 void descriptors_close_all(struct task *task, bool only_on_exec);
@@ -141,7 +147,7 @@ void descriptors_inherit(struct task *child, const struct task *parent);
 void descriptors_open_stdio(struct task *task);
 void descriptors_reset(void);
 
-/* --- what else ends with a process, and what the world wants to know ------------------------------ */
+/* --- what else ends with a process, and what the world wants to know -------------------------- */
 
 void network_forget(struct task *task);	  /* network.c */
 void check_task_ended(struct task *task); /* checks.c */

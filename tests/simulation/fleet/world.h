@@ -72,7 +72,8 @@ enum limit {
 	LIMIT_CLOCK,	/* clocks whose rates differ by more than the margin allows */
 	LIMIT_ETCDCTL,	/* etcdctl runs on when its lease has lapsed */
 	LIMIT_PAUSE,	/* a pause that no clock shows */
-	LIMIT_UNHEARD, /* a server's mistake, of which the holder cannot hear: it is cut off, or its member hangs */
+	LIMIT_UNHEARD, /* a server's mistake, of which the holder cannot hear: it is cut off, or its
+			  member hangs */
 	LIMIT_BY_HAND, /* somebody has deleted the key, so the next one has started at once */
 	LIMITS,
 };
@@ -81,8 +82,8 @@ struct profile {
 	const char *name;
 	const char *what;	/* in one line */
 	void (*faults)(ns end); /* plans them, until END; NULL: none */
-	void (*jobs)(
-		ns *last); /* makes other jobs than most have; NULL. LAST is when the last one starts */
+	void (*jobs)(ns *last); /* makes other jobs than most have; NULL. LAST is when the last one
+				   starts */
 	void (*react)(enum world_event event, struct job *job, int detail);
 	enum { NEW_ETCD, OLD_ETCD, ANY_ETCD } etcd; /* 3.5, 3.4.23, or drawn */
 	bool named;				    /* it runs only when it is asked for */
@@ -97,8 +98,8 @@ struct profile {
 	bool has_user;	  /* clients have a user's name and password, whatever the cluster wants */
 	double drift;	  /* of the clocks; 0: as much as the margin allows; -1: none */
 	bool quick_start; /* a start without success takes 5 seconds, as the manual says */
-	enum limit
-		limit; /* what is expected to go wrong, and why: LIMIT_NONE is 0 here, so it is one more */
+	enum limit limit; /* what is expected to go wrong, and why: LIMIT_NONE is 0 here, so it is
+			     one more */
 };
 extern const struct profile profiles[], scenarios[];
 extern const size_t n_profiles, n_scenarios;
@@ -120,7 +121,7 @@ void world_run(uint64_t seed, const struct profile *profile);
 /* What happens to the job with this index; -1: to none. */
 void world_event(enum world_event event, int job, int detail);
 
-/* --- jobs (jobs.c) --------------------------------------------------------------------------------- */
+/* --- jobs (jobs.c) ---------------------------------------------------------------------------- */
 
 /* Adds JOB, which starts at its time. */
 struct job *world_add_job(struct job job);
@@ -135,7 +136,7 @@ void world_message(struct task *task, const char *text);
 void world_rival(struct task *task); /* rival.c */
 bool world_is_over(void);
 
-/* --- faults (faults.c) ------------------------------------------------------------------------------- */
+/* --- faults (faults.c) ------------------------------------------------------------------------ */
 
 enum fault {
 	FAULT_CRASH,
@@ -183,7 +184,7 @@ void faults_end(void *unused, int64_t n);
 
 struct task *job_helper(const struct job *job);
 
-/* --- checks (checks.c, promises.c) -------------------------------------------------------------------- */
+/* --- checks (checks.c, promises.c) ------------------------------------------------------------ */
 
 /* Only violations that begin so count; NULL: all. */
 extern const char *check_only;
@@ -210,7 +211,7 @@ void check_register(struct job *job); /* its command writes where late ones are 
 void check_jobs(void);		      /* at the end */
 void check_left(void);		      /* when all leases have lapsed */
 
-/* --- totals (main.c) ----------------------------------------------------------------------------------- */
+/* --- totals (main.c) -------------------------------------------------------------------------- */
 
 #define KINDS 40
 

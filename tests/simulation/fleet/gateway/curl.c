@@ -1,8 +1,8 @@
 /*
- * libcurl as far as the helper's client uses it: the real client.c runs above it, and below it is the
- * network. What is modelled of libcurl: connections are used again; a request on such a one that is
- * closed without an answer is sent once more, on a new one; limits of time are looked at first and
- * count CLOCK_MONOTONIC; answers come in pieces.
+ * libcurl as far as the helper's client uses it: the real client.c runs above it, and below it is
+ * the network. What is modelled of libcurl: connections are used again; a request on such a one
+ * that is closed without an answer is sent once more, on a new one; limits of time are looked at
+ * first and count CLOCK_MONOTONIC; answers come in pieces.
  */
 #include <curl/curl.h>
 #include <stdarg.h>
@@ -43,7 +43,7 @@ struct multi {
 	struct task *owner;
 };
 
-/* --- the easy interface ---------------------------------------------------------------------------------- */
+/* --- the easy interface ----------------------------------------------------------------------- */
 
 CURL *curl_easy_init(void)
 {
@@ -149,7 +149,7 @@ CURLcode curl_global_init(long flags)
 	return CURLE_OK;
 }
 
-/* --- the multi interface --------------------------------------------------------------------------------- */
+/* --- the multi interface ---------------------------------------------------------------------- */
 
 #undef curl_multi_setopt
 CURLMcode curl_multi_setopt(CURLM *handle, CURLMoption option, ...)
@@ -206,7 +206,7 @@ CURLMcode curl_multi_remove_handle(CURLM *handle, CURL *one)
 	return CURLM_OK;
 }
 
-/* --- transfers --------------------------------------------------------------------------------------------- */
+/* --- transfers -------------------------------------------------------------------------------- */
 
 static const char *token_of(const struct easy *easy)
 {
@@ -251,7 +251,8 @@ static void finish(struct multi *multi, struct easy *easy, CURLcode result)
 	call_drop(easy->call);
 }
 
-/* Hands TEXT on in pieces. Returns whether the transfer is still there: it may be removed meanwhile. */
+/* Hands TEXT on in pieces. Returns whether the transfer is still there: it may be removed
+ * meanwhile. */
 static bool hand_on(struct easy *easy, const char *text)
 {
 	const struct call *call = easy->call;

@@ -1,4 +1,5 @@
-/* Requests in etcd's JSON, and answers as its gateway writes them: without what is 0, numbers as strings. */
+/* Requests in etcd's JSON, and answers as its gateway writes them: without what is 0, numbers as
+ * strings. */
 #include "gateway.h"
 
 #include <stdio.h>
@@ -9,7 +10,7 @@
 
 #define CLUSTER_ID 77
 
-/* --- requests ------------------------------------------------------------------------------------------ */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static uint64_t number_in(const json_t *object, const char *name)
 {
@@ -175,7 +176,7 @@ struct request *gateway_request(const char *path, const char *body)
 	return request;
 }
 
-/* --- answers ----------------------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 /* ,"NAME":"N" */
 static void add_number(struct text *text, const char *name, int64_t n)
@@ -333,7 +334,7 @@ static void add_body(struct text *text, const struct reply *reply)
 	text_add(text, "}");
 }
 
-/* --- errors ------------------------------------------------------------------------------------------------ */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 static long http_status(enum status status, bool debian)
 {

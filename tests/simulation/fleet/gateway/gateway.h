@@ -1,6 +1,7 @@
 /*
- * Between the network's structures and what the helper's client speaks: today HTTP and JSON by libcurl
- * and jansson. This folder alone knows of them; a client that speaks something else gets another.
+ * Between the network's structures and what the helper's client speaks: today HTTP and JSON by
+ * libcurl and jansson. This folder alone knows of them; a client that speaks something else gets
+ * another.
  */
 #ifndef SIM_GATEWAY_H
 #define SIM_GATEWAY_H
@@ -15,13 +16,14 @@ struct request *gateway_request(const char *path, const char *body);
 /* The text of REPLY, which stays valid until the next call, and its HTTP status. */
 const char *gateway_text(const struct reply *reply, long *status);
 
-/* Reads "PATH BODY" lines from standard input, and writes what the store answers: for conform.py. */
+/* Reads "PATH BODY" lines from standard input, and writes what the store answers: for conform.py.
+ */
 int gateway_answer_all(void);
 
 /* The next value of the text from *AT to END. */
 json_t *json_read(const char **at, const char *end);
 
-/* --- text.c ------------------------------------------------------------------------------------------- */
+/* --- text.c ----------------------------------------------------------------------------------- */
 
 struct text {
 	char *text;

@@ -51,7 +51,7 @@ static struct node *new_node(json_type type, size_t more)
 	return node;
 }
 
-/* --- values ------------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 json_t *json_object(void)
 {
@@ -141,7 +141,7 @@ json_int_t json_integer_value(const json_t *json)
 	return json_is_integer(json) ? node_of(json)->integer : 0;
 }
 
-/* --- objects and arrays --------------------------------------------------------------------------------- */
+/* --- objects and arrays ----------------------------------------------------------------------- */
 
 json_t *json_object_get(const json_t *json, const char *key)
 {
@@ -220,7 +220,7 @@ int json_array_extend(json_t *json, json_t *other)
 	return 0;
 }
 
-/* --- json_pack() ------------------------------------------------------------------------------------------ */
+/* --- json_pack() ------------------------------------------------------------------------------ */
 
 static json_t *pack(const char **format, va_list *list)
 {
@@ -258,7 +258,7 @@ json_t *json_pack(const char *format, ...)
 	return json;
 }
 
-/* --- text ------------------------------------------------------------------------------------------------- */
+/* --- text ------------------------------------------------------------------------------------- */
 
 static void dump(struct text *text, const json_t *json)
 {

@@ -58,7 +58,7 @@ void text_quoted(struct text *text, const char *more)
 	text_add(text, "\"");
 }
 
-/* --- base64 ---------------------------------------------------------------------------------------------- */
+/* --- base64 ----------------------------------------------------------------------------------- */
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
