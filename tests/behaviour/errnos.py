@@ -77,7 +77,8 @@ PAGE_OF = {
     "mkdirat": "mkdir", "munmap": "mmap", "newfstatat": "stat", "openat": "open", "pipe2": "pipe", "ppoll": "poll",
     "prlimit64": "getrlimit", "readlinkat": "readlink", "readv": "read", "recvfrom": "recv", "recvmsg": "recv",
     "rt_sigaction": "sigaction", "rt_sigprocmask": "sigprocmask", "rt_sigtimedwait": "sigwaitinfo", "sendmsg": "send", "sendto": "send",
-    "setsockopt": "getsockopt", "signalfd4": "signalfd", "timerfd_settime": "timerfd_create", "unlinkat": "rmdir", "vfork": "fork",
+    "setsockopt": "getsockopt", "signalfd4": "signalfd", "timerfd_gettime": "timerfd_create",
+    "timerfd_settime": "timerfd_create", "unlinkat": "rmdir", "vfork": "fork",
     "wait4": "wait", "waitid": "wait", "writev": "write",
 }
 

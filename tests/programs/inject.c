@@ -141,6 +141,7 @@ static const struct {
 	CALL(socketpair),
 	CALL(statx),
 	CALL(timerfd_create),
+	CALL(timerfd_gettime),
 	CALL(timerfd_settime),
 	CALL(unlinkat),
 	CALL(wait4),
