@@ -73,7 +73,8 @@ class Authority:
         self.folder, self.name = folder, name
         self.ca, self.ca_key = self._path("ca.crt"), self._path("ca.key")
         self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj",
-                      f"/O={name} authority", "-keyout", self.ca_key, "-out", self.ca)
+                      f"/O={name} authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+                      "-keyout", self.ca_key, "-out", self.ca)
 
     def _path(self, file):
         return os.path.join(self.folder, f"{self.name}-{file}")
@@ -85,7 +86,9 @@ class Authority:
         """The paths of a certificate and its key."""
         crt, key, csr, ext = (self._path(f"{who}.{end}") for end in ("crt", "key", "csr", "ext"))
         with open(ext, "w", encoding="ascii") as f:
-            f.write(f"basicConstraints=CA:FALSE\nextendedKeyUsage={usage}\nsubjectAltName={names}\n")
+            # The identifier of the authority is what Python 3.13 asks for.
+            f.write(f"basicConstraints=CA:FALSE\nextendedKeyUsage={usage}\nsubjectAltName={names}\n"
+                    "authorityKeyIdentifier=keyid\n")
         self._openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subject,
                       "-keyout", key, "-out", csr)
         self._openssl("x509", "-req", "-in", csr, "-CA", self.ca, "-CAkey", self.ca_key, "-CAcreateserial", "-days", "20",
