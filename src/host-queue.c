@@ -165,6 +165,12 @@ static void drop_heir(struct waiter *w, int i)
 	}
 }
 
+static void close_both(int ends[2])
+{
+	close_fd(&ends[0]);
+	close_fd(&ends[1]);
+}
+
 /* Two ends of a connection between the second and the third, on which messages carry credentials. Returns 0 or a negative errno. */
 static int make_link(int ends[2])
 {
@@ -176,8 +182,7 @@ static int make_link(int ends[2])
 		if (setsockopt(ends[i], SOL_SOCKET, SO_PASSCRED, &on, sizeof on)) {
 			int kept = errno;
 
-			close(ends[0]);
-			close(ends[1]);
+			close_both(ends);
 			return -kept;
 		}
 	return 0;
@@ -193,12 +198,6 @@ static void dismiss_if_stopped(struct waiter *w, int i)
 	/* The stopped one keeps its end of the link open. */
 	if (i == 0 && w->heirs[0].fd >= 0)
 		host_send_word(w->heirs[0].fd, CLOSE_UP, 0, NULL, 0);
-}
-
-static void close_both(int ends[2])
-{
-	close_fd(&ends[0]);
-	close_fd(&ends[1]);
 }
 
 /*
@@ -638,6 +637,11 @@ static void obey(struct waiter *w, int i, struct heard *heard)
 		w->heirs[0].pid = heard->number;
 	} else if (heard->word == CLOSE_UP) {
 		close_fd(&w->ahead[!i].fd);
+		if (heard->fds[0] >= 0) {
+			close_fd(&w->ahead[i].fd);
+			w->ahead[i].fd = heard->fds[0];
+			heard->fds[0] = -1;
+		}
 	}
 }
 
@@ -688,6 +692,23 @@ static void hear_ahead(struct waiter *w, int i)
 }
 
 /*
+ * Tells whoever comes behind us to wait for our hang-up alone, on a new link: a front that was stopped while it made the old one
+ * still has copies of both its ends, so that one would not hang up with us.
+ */
+static void close_up(struct waiter *w)
+{
+	int ends[2] = { -1, -1 };
+	const bool renewed = make_link(ends) == 0;
+
+	if (host_send_word(w->heirs[0].fd, CLOSE_UP, 0, &ends[1], renewed) == 0 && renewed) {
+		close_fd(&w->heirs[0].fd);
+		w->heirs[0].fd = ends[0];
+		ends[0] = -1;
+	}
+	close_both(ends);
+}
+
+/*
  * The name is ours, past those before us, who do not move: from now on we are the front. What they
  * have said before still counts: who comes behind us, or that we are none of the line any more. Then
  * they are told to join again, and who comes behind us to follow us alone.
@@ -702,7 +723,7 @@ static void pass_over(struct waiter *w)
 		if (w->ahead[i].fd >= 0)
 			host_send_word(w->ahead[i].fd, DISMISS, 0, NULL, 0);
 	if (w->heirs[0].fd >= 0)
-		host_send_word(w->heirs[0].fd, CLOSE_UP, 0, NULL, 0);
+		close_up(w);
 }
 
 /* --- the loop ---------------------------------------------------------------------------------------------------------------- */
