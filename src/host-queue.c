@@ -903,10 +903,13 @@ static void leave(struct waiter *w)
 	for (int i = HEIRS - 1; i >= 0; i--)
 		if (w->heirs[i].fd >= 0 && has_hung_up(w->heirs[i].fd))
 			drop_heir(w, i);
-	/* While somebody before us lives, it sees to the heirs: two that appoint would make two fronts. */
+	/*
+	 * While somebody before us lives, it sees to the heirs: two that appoint would make two fronts.
+	 * If nobody does, we have not heard it yet, nor that we lead the line now.
+	 */
 	for (int i = 0; i < 2; i++)
 		if (w->ahead[i].fd >= 0 && has_hung_up(w->ahead[i].fd))
-			close_fd(&w->ahead[i].fd);
+			hear_ahead(w, i);
 	if (is_front(w))
 		appoint_heirs(w);
 	quit_line(w);

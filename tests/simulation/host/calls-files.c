@@ -104,15 +104,15 @@ static int poll_once(struct pollfd *fds, nfds_t n)
 	for (nfds_t i = 0; i < n; i++) {
 		const struct file *file = k_file(fds[i].fd);
 
-		if (file && file->kind == FILE_SOCKET) {
-			file->sock->looked_by = me();
-			file->sock->looked_at = me()->calls;
-		}
 		if (file)
 			fds[i].revents = (short)(k_poll(file) &
 						 ((unsigned)fds[i].events | POLLERR | POLLHUP));
 		else
 			fds[i].revents = fds[i].fd < 0 ? 0 : POLLNVAL;
+		if (file && file->kind == FILE_SOCKET) {
+			file->sock->looked_by = fds[i].revents & POLLIN ? NULL : me();
+			file->sock->looked_at = me()->calls;
+		}
 		ready += fds[i].revents != 0;
 	}
 	return ready;

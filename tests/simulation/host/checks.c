@@ -140,6 +140,21 @@ static bool has_just_looked(const struct sock *sock)
 }
 
 /*
+ * Whether the one that leaves has not seen that somebody before it is killed, so that it has a connection
+ * still: it has looked, but cannot close what it has in the same instant.
+ */
+static bool leaves_beside_a_kill(void)
+{
+	for (int fd = 3; W.kills > 0 && fd < me()->files->end; fd++) {
+		const struct sock *sock = sock_of(me(), fd);
+
+		if (sock && sock->state == SOCK_CONNECTED)
+			return true;
+	}
+	return false;
+}
+
+/*
  * Whoever is in the backlog has to join again: by a kill; or since it came in the instant in which
  * the last of the line left, or while the only one that had the queue was stopped. If whoever
  * closes it is the command that was started, or has not looked just before, the queue was there for
@@ -154,6 +169,8 @@ static void note_lost_queue(const struct sock *sock)
 	    (me()->run && me()->run->faulted && me()->run->proc->state != PROC_ALIVE)) {
 		W.lost_by_kill += sock->queued;
 		W.lost_at_rest |= W.at_rest && W.kills <= 2 && W.commands == W.commands_at_kill;
+	} else if (me()->role == ROLE_ME_ONLY && leaves_beside_a_kill()) {
+		W.lost_by_kill += sock->queued;
 	} else if (me()->role == ROLE_ME_ONLY && (me()->run->faulted || has_just_looked(sock))) {
 		W.lost_by_leaving += sock->queued;
 	}

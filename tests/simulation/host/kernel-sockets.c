@@ -331,9 +331,9 @@ int k_accept(int fd)
 		return -EMFILE;
 	if (sock->state != SOCK_LISTENS)
 		return -EINVAL;
-	sock->looked_by = me();
-	sock->looked_at = me()->calls;
 	message = sock_dequeue(sock);
+	sock->looked_by = message ? NULL : me();
+	sock->looked_at = me()->calls;
 	if (!message)
 		return -EAGAIN;
 	new = message->connection;

@@ -96,7 +96,7 @@ struct sock {
 	uid_t peer_uid;
 	struct message *head, *tail;
 	const struct proc
-		*looked_by; /* whether somebody is in its backlog: the last who asked, and when */
+		*looked_by; /* whether somebody is in its backlog: the last who asked, if there was nobody, and when */
 	long looked_at;
 	int64_t send_timeout;	     /* SO_SNDTIMEO, of a socket that blocks; 0: it does not */
 	int queued, backlog, unread; /* UNREAD: messages of ours that the others have not read */

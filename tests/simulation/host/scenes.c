@@ -93,3 +93,24 @@ void scene_replaceend(void)
 		world_call(run, 1024);
 	}
 }
+
+/*
+ * The front is stopped, so that all who come stay in its queue, and killed in the instant in which
+ * its only heir gives up: the heir saw that nobody was before it, but did not lead the queue yet. So
+ * it gave that to nobody, and all joined again, in any order.
+ */
+void scene_lastheir(void)
+{
+	struct run *front, *heir;
+
+	world_call(world_add(0, about(1000 * MS, 100 * MS)), 1024);
+	front = world_add(20 * MS, 0);
+	world_call(front, 1024);
+	heir = world_add(40 * MS, 0);
+	heir->limit = 300 * MS;
+	world_call(heir, 1024);
+	for (int i = 0; i < 6; i++)
+		world_call(world_add(about(150 * MS + i * 20 * MS, 10 * MS), 10 * MS), 1024);
+	fault_at(100 * MS, front, true, 2000 * MS);
+	fault_at(about(340 * MS, 80 * US), front, false, 0);
+}
