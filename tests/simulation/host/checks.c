@@ -20,6 +20,9 @@
 /* So many after the last look into the queue whoever leaves it has closed it. */
 #define CALLS_TO_LEAVE 3
 
+/* So many after it has given the queue to its successors whoever leaves it has closed it. */
+#define CALLS_TO_LEAVE_IT_TO_OTHERS 20
+
 /* --- names --- */
 
 /* Whether ADDRESS is that of a queue, a place, ...: "\0SUFFIX\0" is in it. */
@@ -139,6 +142,37 @@ static bool has_just_looked(const struct sock *sock)
 	return sock->looked_by == me() && me()->calls - sock->looked_at <= CALLS_TO_LEAVE;
 }
 
+/* The queue was given to others, and the last of them has left the line just now. */
+static bool has_just_been_left(const struct sock *sock)
+{
+	return sock->alone == me() && me()->calls - sock->alone_at <= CALLS_TO_LEAVE_IT_TO_OTHERS;
+}
+
+/* P alone has the queue of FILE still, since another call of me-only has let go of it. */
+void on_left_alone(const struct file *file)
+{
+	struct sock *sock = file->sock;
+
+	if (me()->role != ROLE_ME_ONLY || !name_is(&sock->address, "queue"))
+		return;
+	for_each_proc(p)
+		for (int fd = 3; p->state == PROC_ALIVE && fd < p->files->end; fd++)
+			if (p->files->file[fd] == file && p->run != me()->run) {
+				sock->alone = p;
+				sock->alone_at = p->calls;
+			}
+}
+
+/*
+ * Takes somebody out of a queue that others lead since: stopped between its look and this call. It
+ * can only send that one back.
+ */
+void on_accepted(const struct sock *sock)
+{
+	if (name_is(&sock->address, "queue") && sock->peer_proc != me() && me()->run && me()->run->faulted)
+		W.lost_by_leaving++;
+}
+
 /*
  * Whether the one that leaves has not seen that somebody before it is killed, so that it has a connection
  * still: it has looked, but cannot close what it has in the same instant.
@@ -156,7 +190,8 @@ static bool leaves_beside_a_kill(void)
 
 /*
  * Whoever is in the backlog has to join again: by a kill; or since it came in the instant in which
- * the last of the line left, or while the only one that had the queue was stopped. If whoever
+ * the last of the line left, or its last successor gave up, or while the only one that had the queue
+ * was stopped. If whoever
  * closes it is the command that was started, or has not looked just before, the queue was there for
  * too long.
  */
@@ -168,10 +203,13 @@ static void note_lost_queue(const struct sock *sock)
 	if (me()->killed ||
 	    (me()->run && me()->run->faulted && me()->run->proc->state != PROC_ALIVE)) {
 		W.lost_by_kill += sock->queued;
-		W.lost_at_rest |= W.at_rest && W.kills <= 2 && W.commands == W.commands_at_kill;
+		W.lost_at_rest |= W.at_rest && W.at_rest->uid == sock->uid &&
+				  W.at_rest->lock == name_of_lock(&sock->address) && W.kills <= 2 &&
+				  W.commands == W.commands_at_kill;
 	} else if (me()->role == ROLE_ME_ONLY && leaves_beside_a_kill()) {
 		W.lost_by_kill += sock->queued;
-	} else if (me()->role == ROLE_ME_ONLY && (me()->run->faulted || has_just_looked(sock))) {
+	} else if (me()->role == ROLE_ME_ONLY && (me()->run->faulted || has_just_looked(sock) ||
+						      has_just_been_left(sock))) {
 		W.lost_by_leaving += sock->queued;
 	}
 }

@@ -172,7 +172,7 @@ static void stop(struct fault *fault, struct proc *p)
 static void end(const struct fault *fault, struct proc *p)
 {
 	if (fault->kind == KILL && W.kills == 0) {
-		W.at_rest = line_is_at_rest(fault->run);
+		W.at_rest = line_is_at_rest(fault->run) ? fault->run : NULL;
 		W.commands_at_kill = W.commands;
 	}
 	W.kills++;

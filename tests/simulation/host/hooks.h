@@ -7,6 +7,8 @@
 void on_bound(struct proc *p, const struct sock *sock);
 void on_connected(struct proc *p, const struct address *to);
 void on_unbound(const struct sock *sock);
+void on_accepted(const struct sock *sock);    /* of a connection that waited */
+void on_left_alone(const struct file *file); /* of a listener: one descriptor is left */
 void on_exec(struct proc *p);	   /* a command starts */
 void on_exec_done(struct proc *p); /* what is close-on-exec is closed */
 void on_signal(const struct proc *p, int number, const struct proc *sender);

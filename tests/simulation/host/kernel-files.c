@@ -54,8 +54,11 @@ static void forget(const struct file *file)
 /* fs/file_table.c, __fput(): what the last close does. */
 void k_file_put(struct file *file)
 {
-	if (--file->refs > 0)
+	if (--file->refs > 0) {
+		if (file->refs == 1 && file->kind == FILE_SOCKET && file->sock->state == SOCK_LISTENS)
+			on_left_alone(file);
 		return;
+	}
 	K.files--;
 	if (epolls_used)
 		forget(file);

@@ -198,7 +198,7 @@ static void end_namespace(const struct proc *init)
 			if (p->run)
 				p->run->faulted = true;
 			W.kills++;
-			W.at_rest = false;
+			W.at_rest = NULL;
 			k_signal(p, SIGKILL, 0, NULL);
 		}
 }

@@ -340,6 +340,7 @@ int k_accept(int fd)
 	pool_give_message(message);
 	new->passcred |= sock->passcred &&K.passcred_at_accept;
 	new->has_socket = true;
+	on_accepted(sock);
 	return sock_fd(new, true);
 }
 

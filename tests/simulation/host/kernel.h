@@ -98,6 +98,8 @@ struct sock {
 	const struct proc
 		*looked_by; /* whether somebody is in its backlog: the last who asked, if there was nobody, and when */
 	long looked_at;
+	const struct proc *alone; /* of a listener: the only process that is left of those who had it */
+	long alone_at;
 	int64_t send_timeout;	     /* SO_SNDTIMEO, of a socket that blocks; 0: it does not */
 	int queued, backlog, unread; /* UNREAD: messages of ours that the others have not read */
 };

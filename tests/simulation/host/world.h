@@ -79,7 +79,8 @@ struct world {
 	const struct kind *kind;
 	struct run run[MOST_RUNS];
 	int runs, kills, stops;
-	bool strangers, mixed_slots, at_rest, lost_at_rest; /* AT_REST: when the first kill came */
+	bool strangers, mixed_slots, lost_at_rest;
+	const struct run *at_rest; /* one of the line that was at rest when the first kill came */
 	int inject; /* in 1000 calls that can fail, so many do */
 	int64_t last_fault, end, free_since, slowest;
 	long sequence;
