@@ -238,8 +238,10 @@ void session_revoke(struct session *session)
 	/* It has a limit of its own: what came before may have used up the other. */
 	session->client.limit = DEADLINE_NEVER;
 	client_call(&session->client, PATH_REVOKE, request_lease(session->lease), session_now() + session->client.attempt, &answer);
+	/* me-only has gone meanwhile: it is done once more, when nothing stops us. */
+	if (answer.code != CODE_STOPPED)
+		session->lease = session->created = 0;
 	answer_free(&answer);
-	session->lease = session->created = 0;
 }
 
 void session_withdraw(struct session *session)

@@ -146,6 +146,8 @@ static enum step clear_old_place(struct session *session, struct place *place)
 	}
 	/* What is left of the old one would be before us. */
 	place_give_back(session, place);
+	if (session->orphaned)
+		return STEP_OVER;
 	session->client.limit = limit_of(session, STEP_ENTER);
 	if (short_stays > 0 &&
 	    client_wait(&session->client,

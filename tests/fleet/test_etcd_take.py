@@ -174,6 +174,24 @@ def test_nobody_stands_back_for_one_that_was_stopped(c, gateway, others):
     assert release(p) == 0
 
 
+def test_one_that_is_killed_while_it_is_stopped_leaves_no_place(c, gateway, others):
+    """Also if its place is being given back at that moment, since it is stopped."""
+    holder = c.hold(*SHORT)
+    p = waits(c, others, "--ttl", "300")
+
+    def gives_back(x):
+        ours = "request_delete_range" in x.body.decode() and to64(p.key) in x.body.decode()
+        return x.path == "lease/revoke" or (ours and b"request_put" not in x.body)
+    for path in "kv/txn", "lease/revoke":
+        gateway.on(path, g.only(gives_back, g.once(g.hang)))
+    stop(p.pid)
+    assert release(holder) == 0
+    wait_for(lambda: [x for x in gateway.seen("kv/txn") if gives_back(x)],
+             "its place is being given back")
+    p.kill()
+    gone(gateway, p.key)
+
+
 # ---- standing back ----
 
 @pytest.mark.parametrize("mode", ["s", "n"])
