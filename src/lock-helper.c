@@ -270,7 +270,10 @@ static void become_helper(void *argument)
 	    timer = take ? fcntl(start->timer, F_DUPFD_CLOEXEC, 10) : -1;
 
 	setsid();
-	if (dup2(socket, STDIN_FILENO) < 0 || dup2(socket, STDOUT_FILENO) < 0 ||
+	/* Also where the limit is below 10, of which fcntl(2) says EINVAL. */
+	if (socket < 0 || (take && (pipe < 0 || timer < 0)))
+		start->failed = -EMFILE;
+	else if (dup2(socket, STDIN_FILENO) < 0 || dup2(socket, STDOUT_FILENO) < 0 ||
 	    (take && (dup2(pipe, PIPE_FD) < 0 || dup2(timer, TIMER_FD) < 0)) ||
 	    (syscall(SYS_close_range, take ? TIMER_FD + 1 : PIPE_FD, ~0U, 0) && errno != ENOSYS))
 		start->failed = -errno;
@@ -337,6 +340,14 @@ static int start_helper(struct lock *lock, struct start *start, int ours)
 	return cannot(lock, "the helper for such locks cannot be run", start->failed);
 }
 
+/* Returns a descriptor that is not 0, 1 or 2, or a negative errno. */
+static int make_timer(void)
+{
+	int fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+
+	return fd < 0 ? -errno : descriptor_off_stdio(fd);
+}
+
 /* Opens the socket, and the pipe if LOCK is to be taken, and starts the helper. */
 static int begin(struct lock *lock, struct start *start, bool take)
 {
@@ -354,7 +365,7 @@ static int begin(struct lock *lock, struct start *start, bool take)
 	if (r)
 		return cannot(lock, "cannot make a pipe", r);
 	if (take) {
-		lock->session->timer = descriptor_off_stdio(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK));
+		lock->session->timer = make_timer();
 		if (lock->session->timer < 0)
 			return cannot(lock, "cannot make a timer", lock->session->timer);
 	}

@@ -332,6 +332,15 @@ def test_a_helper_that_cannot_be_run(start, lock, tmp_path):
     assert (status, out) == (3, b"") and err.startswith("me-only: ") and err.count("\n") == 1, err
 
 
+@pytest.mark.parametrize("limit", range(4, 11))
+def test_no_descriptor_is_left(helper, limit):
+    """The message says of which call and why."""
+    p = helper('say("failed")', under=("prlimit", f"--nofile={limit}"))
+    status, out, err = ended(p)
+    assert (status, out) == (3, b"")
+    assert re.fullmatch(r"me-only: [^\n]+: (No file descriptors available|Too many open files)[^\n]*\n", err), err
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_root_runs_no_helper_that_others_can_write(start, lock, tmp_path, what):
