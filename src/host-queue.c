@@ -550,35 +550,6 @@ static bool all_ahead_are_stopped(const struct waiter *w)
 	return true;
 }
 
-/*
- * Somebody in line looks whether the front takes the name when it is free. Binding tells that at no cost as long as it is in
- * use; once it was seen free, connecting tells without being in the front's way.
- * Returns 0 when the name is ours, LOCK_RETRY, or what failed.
- */
-static int look_past_front(struct waiter *w)
-{
-	int limit = w->queue >= 0 && all_ahead_are_stopped(w) ? FREE_LOOKS_STOPPED : FREE_LOOKS;
-	int r;
-
-	if (w->seen_free > 0 && w->seen_free < limit) {
-		w->seen_free = slot_is_free(w) ? w->seen_free + 1 : 0;
-	} else {
-		/* What was seen free so often, or whatever is free now. */
-		r = w->seen_free > 0 ? bind_slot(w, w->slot) : bind_any(w);
-		if (r == 0 && w->seen_free > 0)
-			return 0;
-		if (r && r != -EADDRINUSE)
-			return r;
-		w->seen_free = r == 0;
-		if (r == 0 && (r = renew_candidate(w)))
-			return r;
-	}
-	if (!w->seen_free && w->queue < 0 && !w->outside)
-		w->look_interval = deadline_earlier(w->look_interval * 2, LONGEST_LOOK);
-	w->look = deadline_now() + (w->seen_free ? FREE_LOOK : w->look_interval);
-	return LOCK_RETRY;
-}
-
 /* --- who is ahead ------------------------------------------------------------------------------------------------------------ */
 
 static void become_front(struct waiter *w)
@@ -709,7 +680,7 @@ static void close_up(struct waiter *w)
 }
 
 /*
- * The name is ours, past those before us, who do not move: from now on we are the front. What they
+ * Those before us do not move, and the name is ours, or we are needed: from now on we are the front. What they
  * have said before still counts: who comes behind us, or that we are none of the line any more. Then
  * they are told to join again, and who comes behind us to follow us alone.
  */
@@ -724,6 +695,53 @@ static void pass_over(struct waiter *w)
 			host_send_word(w->ahead[i].fd, DISMISS, 0, NULL, 0);
 	if (w->heirs[0].fd >= 0)
 		close_up(w);
+	for (int i = 0; i < 2; i++)
+		close_fd(&w->ahead[i].fd);
+}
+
+/*
+ * All before us are stopped, and whoever comes behind us is as well, or waits to be given the queue. If we stopped too, nobody could
+ * lead the line.
+ */
+static bool is_needed_as_front(const struct waiter *w)
+{
+	struct pollfd waiting = { .fd = w->queue, .events = POLLIN };
+
+	return w->heirs[0].fd >= 0 ? process_is_stopped(w->heirs[0].pid) : poll(&waiting, 1, 0) > 0;
+}
+
+/*
+ * Somebody in line looks whether the front takes the name when it is free. Binding tells that at no cost as long as it is in
+ * use; once it was seen free, connecting tells without being in the front's way.
+ * Returns 0 when the name is ours, LOCK_RETRY, or what failed.
+ */
+static int look_past_front(struct waiter *w)
+{
+	const bool stopped = w->queue >= 0 && all_ahead_are_stopped(w);
+	int limit = stopped ? FREE_LOOKS_STOPPED : FREE_LOOKS;
+	int r;
+
+	if (stopped && is_needed_as_front(w)) {
+		pass_over(w);
+		return LOCK_RETRY;
+	}
+	if (w->seen_free > 0 && w->seen_free < limit) {
+		w->seen_free = slot_is_free(w) ? w->seen_free + 1 : 0;
+	} else {
+		/* What was seen free so often, or whatever is free now. */
+		r = w->seen_free > 0 ? bind_slot(w, w->slot) : bind_any(w);
+		if (r == 0 && w->seen_free > 0)
+			return 0;
+		if (r && r != -EADDRINUSE)
+			return r;
+		w->seen_free = r == 0;
+		if (r == 0 && (r = renew_candidate(w)))
+			return r;
+	}
+	if (!w->seen_free && w->queue < 0 && !w->outside)
+		w->look_interval = deadline_earlier(w->look_interval * 2, LONGEST_LOOK);
+	w->look = deadline_now() + (w->seen_free ? FREE_LOOK : w->look_interval);
+	return LOCK_RETRY;
 }
 
 /* --- the loop ---------------------------------------------------------------------------------------------------------------- */
@@ -918,7 +936,7 @@ static void leave(struct waiter *w)
 void host_leave_line(struct lock *lock)
 {
 	struct waiter w = { .queue = lock->line[0], .ahead = { { -1, 0 }, { -1, 0 } },
-			    .heirs = { { lock->line[1], 0 }, { lock->line[2], 0 } } };
+			    .heirs = { { lock->line[1], lock->successors[0] }, { lock->line[2], lock->successors[1] } } };
 
 	if (w.queue >= 0)
 		leave(&w);
@@ -962,7 +980,9 @@ int host_wait(struct lock *lock, const struct host_address *name, struct lock_wa
 	for (int i = 0; i < 2; i++)
 		close_fd(&w.ahead[i].fd);
 	lock->line[0] = w.queue;
-	for (int i = 0; i < HEIRS; i++)
+	for (int i = 0; i < HEIRS; i++) {
 		lock->line[1 + i] = w.heirs[i].fd;
+		lock->successors[i] = w.heirs[i].pid;
+	}
 	return 0;
 }

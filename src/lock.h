@@ -43,6 +43,7 @@ struct lock {
 	int watched;		/* to be polled while it is held: POLLIN calls for engine->serve(); -1: nothing to do. May change then */
 	int place;		/* our place among those who wait with --queue, to be closed when the wait is over; -1: none */
 	int line[3];		/* descriptors that keep the line of waiters behind us; the first is -1: none. engine->leave_line() closes them */
+	pid_t successors[2];	/* to whom the last two of these lead; 0: not known */
 	const struct pollfd *heed;	/* while a wait is attended to: what is to end waiting for an answer */
 	unsigned long heeded;	/* so many */
 	const char *failed;	/* after LOCK_FAILED or an errno: what could not be done */

@@ -312,6 +312,25 @@ def test_the_order_holds_when_a_front_that_was_passed_over_goes_on(hold, lock, c
     assert nothing_is_left(lock)
 
 
+@pytest.mark.parametrize("first", [(0, 2), (0, 1)], ids=["front and third", "front and second"])
+def test_the_line_keeps_a_leader_though_more_and_more_of_it_are_stopped(hold, lock, crowd, first):
+    """The last of the three at the front that moves leads the line, before it can be stopped as well."""
+    holder = hold(lock)
+    crowd.join(8)
+    for n in (1, 2):
+        crowd.wait_for_second(n)
+    left = ({0, 1, 2} - set(first)).pop()
+    crowd.stop(*first)
+    for n in (3, 4):
+        crowd.wait_for_second(n)  # the last that moves leads the line, and has appointed them
+    crowd.stop(left)
+    release(holder)
+    assert crowd.wait_for(5) == [3, 4, 5, 6, 7]
+    crowd.resume(0, 1, 2)
+    assert crowd.statuses() == {0}
+    assert nothing_is_left(lock)
+
+
 @pytest.mark.parametrize("count", [1, 2], ids=["front", "front and second"])
 def test_the_order_holds_while_a_front_stays_stopped(hold, lock, crowd, count):
     holder = hold(lock)

@@ -95,6 +95,24 @@ void scene_replaceend(void)
 }
 
 /*
+ * Of the three at the front of a line all are stopped, the last of them some seconds after the others:
+ * by then it has passed them over, and made others its successors.
+ */
+void scene_stopthree(void)
+{
+	struct run *line[8];
+	const int last = 1 + (int)rnd(2);
+
+	world_call(world_add(0, about(8 * S, 100 * MS)), 1024);
+	for (int i = 0; i < 6; i++) {
+		line[i] = world_add(about((i + 1) * 20 * MS, 5 * MS), 20 * MS);
+		world_call(line[i], 1024);
+	}
+	for (int i = 0; i < 3; i++)
+		fault_at(about((i == last ? 5 : 1) * S, 50 * MS), line[i], true, 20 * S);
+}
+
+/*
  * The front is stopped, so that all who come stay in its queue, and killed in the instant in which
  * its only heir gives up: the heir saw that nobody was before it, but did not lead the queue yet. So
  * it gave that to nobody, and all joined again, in any order.

@@ -138,6 +138,7 @@ void scene_firstpause(void);
 void scene_deaf(void);
 void scene_fullqueue(void);
 void scene_lastheir(void);
+void scene_stopthree(void);
 void scene_replaceend(void);
 
 /* --- checks.c --- */
