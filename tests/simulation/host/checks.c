@@ -37,16 +37,19 @@ bool name_is(const struct address *address, const char *suffix)
 	return false;
 }
 
-/* The letter of the lock that ADDRESS is a name of, of one of its slots too; 0: of none. */
-char name_of_lock(const struct address *address)
+/* The letter of the lock to which ADDRESS belongs, its queues and places too; 0: to none. */
+static char first_letter(const struct address *address)
 {
 	static const char prefix[] = "\0me-only:";
 	const int n = (int)sizeof prefix - 1;
 
-	if (address->length <= n || memcmp(address->path, prefix, (size_t)n) != 0 ||
-	    name_is(address, "queue") || name_is(address, "place"))
-		return 0;
-	return address->path[n];
+	return address->length > n && !memcmp(address->path, prefix, (size_t)n) ? address->path[n] : 0;
+}
+
+/* The letter of the lock that ADDRESS is a name of, of one of its slots too; 0: of none. */
+char name_of_lock(const struct address *address)
+{
+	return name_is(address, "queue") || name_is(address, "place") ? 0 : first_letter(address);
 }
 
 bool name_is_lock(const struct address *address)
@@ -204,7 +207,7 @@ static void note_lost_queue(const struct sock *sock)
 	    (me()->run && me()->run->faulted && me()->run->proc->state != PROC_ALIVE)) {
 		W.lost_by_kill += sock->queued;
 		W.lost_at_rest |= W.at_rest && W.at_rest->uid == sock->uid &&
-				  W.at_rest->lock == name_of_lock(&sock->address) && W.kills <= 2 &&
+				  W.at_rest->lock == first_letter(&sock->address) && W.kills <= 2 &&
 				  W.commands == W.commands_at_kill;
 	} else if (me()->role == ROLE_ME_ONLY && leaves_beside_a_kill()) {
 		W.lost_by_kill += sock->queued;
@@ -348,7 +351,7 @@ static bool may_be_slow(void)
 {
 	const struct kind *kind = W.kind;
 
-	return W.stops || W.strangers || kind->replaces || kind->as_init || kind->wild ||
+	return (W.stops && !kind->longest_free) || W.strangers || kind->replaces || kind->as_init || kind->wild ||
 	       kind->few_fds || kind->inject || kind->small_backlog || schedule.jump;
 }
 
