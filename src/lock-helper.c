@@ -355,7 +355,7 @@ static int begin(struct lock *lock, struct start *start, bool take)
 	void *pages = mmap(NULL, sizeof *lock->session, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (pages == MAP_FAILED)
-		return cannot(lock, "there is no memory left for the helper", -errno);
+		return cannot(lock, "not enough memory for the helper", -errno);
 	lock->session = pages;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets))
 		return cannot(lock, "cannot make a socket", -errno);
@@ -367,7 +367,7 @@ static int begin(struct lock *lock, struct start *start, bool take)
 	if (take) {
 		lock->session->timer = make_timer();
 		if (lock->session->timer < 0)
-			return cannot(lock, "cannot make a timer", lock->session->timer);
+			return cannot(lock, "cannot create a timer", lock->session->timer);
 	}
 	start->socket = sockets[1];
 	start->pipe = pipes[0];

@@ -697,7 +697,7 @@ char *client_open(struct client *client, const struct config *config)
 				   .timer_set = DEADLINE_NEVER };
 	client->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (client->timer < 0)
-		return memory_format("cannot make a timer: %s", strerror(errno));
+		return memory_format("cannot create a timer: %s", strerror(errno));
 	client->fds[client->n_fds++] = (struct curl_waitfd){ .fd = client->timer, .events = CURL_WAIT_POLLIN };
 	for (size_t i = 0; i < config->n; i++)
 		tls = tls || !strncmp(config->endpoints[i], "https:", 6);

@@ -424,7 +424,7 @@ static enum step make_time(struct session *session)
 		}
 		if (session_now() >= session->client.limit)
 			return failed(session,
-				      text ? text : memory_string("etcd answers too late"));
+				      text ? text : memory_string("etcd answered too late"));
 		free(text);
 		if (client_wait(&session->client, session_now() + 100 * NS_PER_MS))
 			return STEP_OVER;
