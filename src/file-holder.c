@@ -131,7 +131,7 @@ int file_holders_read(const struct file_id *file, struct file_holders *holders)
 		if (before.n == holders->n && before.number == holders->number)
 			break;
 	}
-	/* Where there is no such table the lock is not free because of that. */
+	/* A missing table does not mean that the lock is free. */
 	if (r < 0)
 		return r == -ENOENT ? -ENODATA : r;
 	return holders->n > 0 ? 0 : find_holder(file, holders);

@@ -21,7 +21,7 @@ int host_peer_pidfd(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) ? -errno : pidfd;
 }
 
-/* Whether host_peer_pidfd() has failed since the process is gone. */
+/* Whether host_peer_pidfd() failed because the process is gone. */
 static bool says_gone(int r)
 {
 	return r == -ESRCH || r == -ENODATA || r == -EINVAL;

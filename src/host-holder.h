@@ -76,7 +76,8 @@ void host_conclude(struct host_inquiry *inquiry, const struct host_address *addr
 
 /*
  * All of it for one lock, with the kernel's own tables as sources, which are read only if THOROUGH: where there are thousands of
- * sockets and processes that takes milliseconds. Waits for a greeting until DEADLINE, or until one of what LOCK says to heed is ready.
+ * sockets and processes that takes milliseconds. Waits for a greeting until DEADLINE, or until a
+ * descriptor in LOCK->heed is ready.
  */
 void host_find_holder(const struct host_address *address, struct holder *holder, bool thorough, int64_t deadline,
 		      const struct lock *lock);

@@ -15,20 +15,23 @@
  *     for whatever reason and at whatever moment, the queue socket stays open and its order known: with one heir alone, a front
  *     killed in its first instant would take the queue with it. An heir that has gone or is stopped is replaced, the stopped one
  *     told so; a waiter that is stopped is passed over. A front that has no heir as it leaves gives the queue to the oldest.
- *     An heir that takes the lock past a front that does not move listens on the queue: SO_PEERCRED of that names who has
- *     listened last, and only that one appoints. It tells those it has passed over, who join again when they go on, and who
- *     comes behind it, to follow it alone.
+ *     An heir that takes the lock past a front that does not move listens on the queue. SO_PEERCRED
+ *     of the queue names the process that listened last, and only that one appoints heirs. It tells
+ *     those it has passed over, which join again when they resume, and it tells its successor to
+ *     follow it alone.
  *  7. After every wait the bind is the only truth; everything else is only about order. If front and heirs die at once, the
  *     queue socket is closed and all waiters hear it and start again, in any order. If they are stopped, nothing tells: so a
  *     waiter in line looks now and then whether the name is free, and takes it when it stays free: an heir soon if it sees
  *     that all before it are stopped, others after some seconds. Between two jobs of a line that moves the name is free as well, but
  *     not for long. A name that cannot be connected to (it does not listen, its backlog is full, policy forbids it) is tried with
- *     a growing pause. Who finds the queue full, of those who wait or of those who have given up, waits OUTSIDE, for a place in
- *     it: in connect(2), where the kernel keeps an order, too. It looks past the front as well, but seldom.
- *  8. Only the same effective user is trusted with the queue. A waiter that finds its queue taken by a stranger, forbidden, or
- *     full while the kernel's table of sockets does not say that it is its user's, waits ALONE: on the lock's name only. A
- *     descriptor that comes is checked for what it must be. So whatever is sent to a waiter, it can lose its place in line, and
- *     nothing else.
+ *     a growing pause. If the queue is full, of waiters or of those that have given up, a waiter
+ *     waits OUTSIDE for a place in it: in connect(2), where the kernel keeps the order as well. It
+ *     also looks past the front, but seldom.
+ *  8. Only the same effective user is trusted with the queue. A waiter waits ALONE, on the lock's
+ *     name only, if a stranger has its queue, if it may not use the queue, or if the queue is full
+ *     and the kernel's socket table does not show it as its user's. A descriptor that comes is
+ *     checked for what it must be. So whatever is sent to a waiter, it can lose its place in line,
+ *     and nothing else.
  */
 #include <errno.h>
 #include <limits.h>
@@ -54,7 +57,7 @@
 /* Waiters further behind look ever less often, up to this: thousands of them must cost nothing. */
 #define LONGEST_LOOK (5 * NS_PER_S)
 
-/* Who has not even found room in the queue: a look costs it its place among those who wait for that. */
+/* The look of a waiter outside the queue: it costs the waiter its place among those outside. */
 #define LOOK_OUTSIDE (20 * NS_PER_S)
 
 /*
@@ -102,8 +105,8 @@ static bool is_front(const struct waiter *w)
 }
 
 /*
- * Whether we, the front, have listened on the queue last. Whoever passes over a front that does not
- * move listens on it, too: so the front sees that when it goes on.
+ * Whether we, the front, were the last to listen on the queue. An heir that passes over a front
+ * that does not move listens on it as well, so the front sees that when it resumes.
  */
 static bool leads(const struct waiter *w)
 {
@@ -244,8 +247,8 @@ static bool appoint_next(struct waiter *w)
 	/* The dead are passed over with the same link: a FOLLOW for each of them would fill the second's socket. */
 	while (!appointed && leads(w) && (found = next_in_queue(w, &next))) {
 		/*
-		 * If we were passed over before it was taken out, it is not for us to say whom it follows.
-		 * If that happens from now on, its place is known: whoever does it has heard FOLLOW.
+		 * If we were passed over before we took it out, we must not decide whom it follows.
+		 * If we are passed over from now on, its place is known: the heir has heard FOLLOW.
 		 */
 		appointed = leads(w) &&
 			    host_send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 &&
@@ -304,7 +307,7 @@ static int found_queue(struct waiter *w)
 	return r;
 }
 
-/* FD is our connection into the queue, if that is our user's. */
+/* FD is our connection into the queue, if the queue is our user's. */
 static void get_into_line(struct waiter *w, int fd)
 {
 	w->outside = false;
@@ -319,7 +322,7 @@ static void get_into_line(struct waiter *w, int fd)
 	w->look = deadline_now() + LOOK;
 }
 
-/* Whether the queue is our user's, as the kernel's table says: nobody can be asked. */
+/* Whether the queue is our user's, by the kernel's socket table: there is no peer to ask. */
 static bool is_own_queue(const struct waiter *w)
 {
 	struct socket_entry entry;
@@ -351,7 +354,7 @@ static void join(struct waiter *w)
 		w->look_interval = LOOK_OUTSIDE;
 		w->look = deadline_now() + LOOK_OUTSIDE;
 	} else if (r == -ECONNREFUSED || r == -EAGAIN) {
-		/* Between bind and listen, as it ends, or full: again after a while. A stranger's, or forbidden: never. */
+		/* Not listening, or full: try again later. A stranger's, or forbidden: never. */
 		rest(&w->pause, &w->look);
 	} else {
 		go_alone(w);
@@ -359,9 +362,9 @@ static void join(struct waiter *w)
 }
 
 /*
- * The queue is full, of those who wait or of those who have given up. We sleep in connect(2), where
- * the kernel keeps us in order as well; alone, we would overtake those who are in line. To interrupt
- * that costs us our place: so what is to be said meanwhile comes late.
+ * The queue is full, of waiters or of those that have given up. We sleep in connect(2), where the
+ * kernel keeps us in order as well; alone, we would overtake those in line. An interruption would
+ * cost us our place, so messages come late meanwhile.
  */
 static int wait_outside(struct waiter *w)
 {
@@ -572,9 +575,9 @@ static void quit_line(struct waiter *w)
 }
 
 /*
- * Out of the line: to join it again, as the last. At once, for we may have come just as the last one
- * left, and others must not come first; but if that happens again and again something is wrong with
- * the queue.
+ * We are out of the line and join it again, at the end. At once the first time, for we may have
+ * come just as the last one left, and others must not get ahead of us. If it happens again and
+ * again, something is wrong with the queue.
  */
 static void lose_place(struct waiter *w)
 {
@@ -655,7 +658,7 @@ static void hear_ahead(struct waiter *w, int i)
 	close_fd(&w->ahead[i].fd);
 	if (is_in_line(w))
 		return;
-	/* Who was stopped may hear all at once: that it was an heir, and that it was passed over. */
+	/* After a stop, we may hear at once that we were an heir and that we were passed over. */
 	if (w->queue >= 0 && !(w->heirs[0].fd >= 0 && hear_heir(w, 0)))
 		become_front(w);
 	else
@@ -663,8 +666,8 @@ static void hear_ahead(struct waiter *w, int i)
 }
 
 /*
- * Tells whoever comes behind us to wait for our hang-up alone, on a new link: a front that was stopped while it made the old one
- * still has copies of both its ends, so that one would not hang up with us.
+ * Tells our successor to wait for our hang-up alone, on a new link: a front that was stopped while
+ * it made the old one still has copies of both its ends, so the old link would not hang up with us.
  */
 static void close_up(struct waiter *w)
 {
@@ -680,9 +683,9 @@ static void close_up(struct waiter *w)
 }
 
 /*
- * Those before us do not move, and the name is ours, or we are needed: from now on we are the front. What they
- * have said before still counts: who comes behind us, or that we are none of the line any more. Then
- * they are told to join again, and who comes behind us to follow us alone.
+ * Those ahead of us do not move, and we hold the lock or are needed: from now on we are the front.
+ * What they said earlier still counts: who our successor is, or that we are out of the line. Then we
+ * tell them to join again, and our successor to follow us alone.
  */
 static void pass_over(struct waiter *w)
 {
@@ -811,8 +814,8 @@ static size_t most_sources(const struct waiter *w)
 }
 
 /*
- * Puts those that are open in FDS, and which of all each of them is in WHICH: poll(2) takes no more
- * entries than the limit of descriptors, which can be as low as what we need. Returns how many there are.
+ * Puts the open ones in FDS, and in WHICH their places among all: poll(2) takes no more entries
+ * than the limit of descriptors, which can be as low as what we need. Returns how many are open.
  */
 static nfds_t find_sources(const struct waiter *w, struct pollfd fds[], unsigned which[])
 {
@@ -856,7 +859,7 @@ static int listen_around(struct waiter *w)
 	}
 	/* The last first: the others move up. */
 	for (int i = HEIRS - 1; i >= 0; i--)
-		/* The front sees itself whether it was passed over. */
+		/* A front finds out by itself whether it was passed over. */
 		if (ready[HEIR + i] && w->heirs[i].fd >= 0 && hear_heir(w, i) && is_in_line(w))
 			lose_place(w);
 	for (int i = 1; i >= 0; i--)
@@ -865,7 +868,7 @@ static int listen_around(struct waiter *w)
 	return 0;
 }
 
-/* While a holder of one slot is asked who it is, another slot can become free. */
+/* Another slot can become free while we ask the holder of one slot who it is. */
 static int attend_listening(struct waiter *w)
 {
 	struct pollfd fds[most_sources(w)];
@@ -922,8 +925,8 @@ static void leave(struct waiter *w)
 		if (w->heirs[i].fd >= 0 && has_hung_up(w->heirs[i].fd))
 			drop_heir(w, i);
 	/*
-	 * While somebody before us lives, it sees to the heirs: two that appoint would make two fronts.
-	 * If nobody does, we have not heard it yet, nor that we lead the line now.
+	 * While somebody ahead of us lives, it appoints the heirs: two that appoint would make two
+	 * fronts. If nobody does, we may not have heard that yet, nor that we now lead the line.
 	 */
 	for (int i = 0; i < 2; i++)
 		if (w->ahead[i].fd >= 0 && has_hung_up(w->ahead[i].fd))

@@ -1,4 +1,4 @@
-/* What a waiter knows while it waits for a host lock: private to host-queue.c, and to what tests that. */
+/* The state of a waiter for a host lock: private to host-queue.c and to the tests of it. */
 #ifndef HOST_WAITER_H
 #define HOST_WAITER_H
 
@@ -39,14 +39,14 @@ struct waiter {
 	bool watch_jobs;
 	int queue;		/* the queue socket: we are the front, or an heir */
 	struct link ahead[2];	/* hang-up of both: it is our turn, or the queue is gone. [0] is our connection into the queue */
-	struct link heirs[HEIRS];	/* who comes behind us. The front has two; the second has one, the third */
+	struct link heirs[HEIRS];	/* those behind us. The front: two; the second: the third */
 	bool begun;		/* the caller knows that we wait */
 	bool outside;		/* the queue is our user's, and full: we wait for a place in it */
 	bool alone;
 	bool deaf;		/* no descriptors for heirs: not before the next look */
 	int joins;		/* tries to join the queue in quick succession */
-	int losses;		/* how often a place in it was lost at once */
-	int64_t joined;		/* when we have tried the last time, or come into it */
+	int losses;		/* how often a place in it was lost quickly */
+	int64_t joined;		/* when we last tried, or got into it */
 	int64_t pause;		/* the last one before joining; 0: the next is not needed or the shortest */
 	int64_t look;		/* when to join the queue, or to look after heirs or past the front, at the latest */
 	int64_t look_interval;

@@ -12,8 +12,9 @@ enum word {
 	WORD_NONE = 0,
 	GIVE = '=',	/* with the queue socket, and for the third a link to the second, whose pid the number is: you are an heir */
 	FOLLOW = '+',	/* with a link to the third, or with its pid as the number: it comes behind you */
-	DISMISS = '-',	/* to an heir: you are stopped, and none any more. From an heir: you did not move, and were passed over */
-	CLOSE_UP = '^',	/* with a new link: whoever else was before you was dismissed, wait for my hang-up alone */
+	/* To an heir: you are stopped, and no longer an heir. From one: you were passed over. */
+	DISMISS = '-',
+	CLOSE_UP = '^',	/* with a new link: all others ahead were dismissed, follow me alone */
 };
 
 /* Sends WORD and NUMBER with copies of the N descriptors FDS, at most two. Never blocks. Returns 0 or a negative errno. */

@@ -71,7 +71,7 @@ struct job {
 	bool ended;
 	bool released;			/* the lock: nothing of it is to be touched any more */
 	bool lost;			/* ended, but how is not known */
-	int refused;			/* a negative errno: why the new process has not become the command */
+	int refused;			/* a negative errno: why the command was not executed */
 	struct guard guard;		/* of a lock that lapses */
 };
 
@@ -202,8 +202,8 @@ int job_become(struct lock *lock, const struct options *options)
 }
 
 /*
- * Closes the new process's copies. Exec would do that at its end, when me-only has closed its own:
- * who comes in between would join a line that nobody leads.
+ * Closes the new process's copies. Exec would do that only at its end, after me-only has closed its
+ * own: a waiter that comes in between would join a line that nobody leads.
  */
 static void forget_line(const struct lock *lock)
 {
@@ -347,7 +347,10 @@ static int start_with_keeper(struct job *job)
 {
 	int r = 0;
 
-	/* Now: the new process would have copies of the line until it runs, and who joins it meanwhile would lose its place. */
+	/*
+	 * Now: the new process has copies of the line until it runs, and a waiter that joined
+	 * meanwhile would lose its place.
+	 */
 	leave_line(job->lock);
 	job->command = keeper_clone(wait_at_gate, job, 0);
 	if (job->command < 0)

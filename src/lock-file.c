@@ -215,7 +215,7 @@ struct waiter {
 	atomic_int settled;	/* by whoever comes first: the thread, with the lock, or we, when we give up */
 };
 
-/* Who waits has to be told, or would wait for ever, with the lock. */
+/* The waiter must be told, or it would hold the lock and wait for ever. */
 static void tell(const struct waiter *w)
 {
 	while (write(w->done, &(uint64_t){ 1 }, sizeof(uint64_t)) < 0)

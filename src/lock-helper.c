@@ -49,13 +49,13 @@
 /* For so long we wait until others can have the lock. If the service does not answer, it ends by itself. */
 #define RELEASE_LIMIT (5 * NS_PER_S)
 
-/* Meanwhile it is looked whether its time is over: poll(2) does not count the time for which the machine sleeps. */
+/* How often we check whether the time is over: poll(2) does not count time asleep. */
 #define LOOK_AGAIN (200 * NS_PER_MS)
 
 /* The helper and what it has said. In pages of its own, so that a run with another kind of lock has none of it. */
 struct helper_session {
 	int control;			/* our end of the socket */
-	int timer;			/* that the helper sets to the deadline; 0: none */
+	int timer;			/* which the helper sets to the deadline; 0: none */
 	pid_t parent;			/* this process */
 	pid_t helper;			/* 0: none, or reaped */
 	char path[PATH_MAX];		/* of its file */
@@ -238,7 +238,7 @@ struct start {
 	char *end;
 	unsigned n;
 	const char *program;	/* the file of me-only, if that is not this program; NULL */
-	int socket, pipe, timer;	/* what the helper gets; pipe and timer may be -1 */
+	int socket, pipe, timer;	/* passed to the helper; pipe and timer may be -1 */
 	int failed;		/* errno of what the new process could not do */
 };
 
@@ -637,7 +637,7 @@ static void take_in(struct lock *lock)
 		lock->lost = sentence_field(session, "text", session->said, sizeof session->said);
 		if (!lock->lost)
 			lock->lost = "it is not ours any more";
-		/* When another may have it, at the earliest. */
+		/* The earliest time at which another may hold it. */
 		lock->until = deadline_earlier(lock->until, number_field(session, "until", DEADLINE_NEVER));
 	} else if (is_word(session, "note")) {
 		show_note(lock);
@@ -649,8 +649,8 @@ static void take_in(struct lock *lock)
 }
 
 /*
- * What was said can be missing while we were stopped, when there was no more room for it: the deadline is on the timer, too. The helper
- * does not set it again once it has passed.
+ * While we were stopped, messages may have been dropped for want of room, so the timer has the
+ * deadline as well. The helper does not set it again once it has expired.
  */
 static void read_timer(struct lock *lock)
 {
@@ -664,7 +664,7 @@ static void read_timer(struct lock *lock)
 	if (left == 0 || left > ttl || now + left <= lock->until)
 		return;
 	lock->until = now + left;
-	/* Not earlier, perhaps later. */
+	/* It was confirmed no earlier than this, perhaps later. */
 	if (lock->until - ttl > lock->confirmed)
 		lock->confirmed = lock->until - ttl;
 }
@@ -697,7 +697,7 @@ static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 		read_timer(lock);
 }
 
-/* The helper says first that the lock is lost, and looks then for what may run. So nothing begins that it has not seen. */
+/* The helper first reports the loss, then looks for what runs: so nothing starts unseen. */
 static int helper_confirm(struct lock *lock)
 {
 	helper_serve(lock, 0, 0);

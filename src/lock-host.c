@@ -79,7 +79,7 @@ int host_bind(struct lock *lock, int fd, const struct host_address *address)
 	return 0;
 }
 
-/* Waits so long for room in the backlog; NULL: not. */
+/* Waits for TIME until there is room in the backlog; NULL: does not wait. */
 static int connect_to(const struct host_address *address, bool passcred, const struct timeval *time)
 {
 	const int on = 1;
@@ -87,7 +87,7 @@ static int connect_to(const struct host_address *address, bool passcred, const s
 
 	if (fd < 0)
 		return fd;
-	/* Before connecting: later, messages that are under way already would come without. */
+	/* Before connecting: otherwise, messages already under way would lack credentials. */
 	if ((passcred && setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on)) ||
 	    (time && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, time, sizeof *time)) ||
 	    connect(fd, (const struct sockaddr *)&address->un, address->length)) {
@@ -112,7 +112,7 @@ int host_connect_passcred(const struct host_address *address)
 int host_connect_until(const struct host_address *address, int64_t when)
 {
 	const int ms = deadline_poll_timeout(when);
-	/* No time at all would be for ever. */
+	/* 0 would wait for ever. */
 	const struct timeval time = { .tv_sec = ms / 1000, .tv_usec = ms > 0 ? ms % 1000 * 1000 : 1 };
 
 	return connect_to(address, true, &time);

@@ -18,8 +18,8 @@ int host_connect(const struct host_address *address);
 int host_connect_passcred(const struct host_address *address);
 
 /*
- * The same, but while the backlog is full it waits for room, until WHEN: the kernel lets those who
- * wait so in one after the other, as they came. The connection can block.
+ * The same, but waits until WHEN for room in a full backlog. The kernel admits such waiters one at
+ * a time, in the order in which they came. The connection can block.
  */
 int host_connect_until(const struct host_address *address, int64_t when);
 

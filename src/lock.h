@@ -18,17 +18,17 @@ struct lock_engine;
 struct pollfd;
 
 /*
- * How a try to take a lock ends, unless a system call fails. All but LOCK_TAKEN are below every negative errno: so a function can
- * return one of these or an errno, and whatever the kernel says, it never means one of these.
+ * How an attempt to take a lock ends, unless a system call fails. All but LOCK_TAKEN are below
+ * every negative errno, so a function can return either, and no errno is mistaken for one of these.
  */
 enum lock_result {
 	LOCK_HELD = -5000,	/* somebody holds it */
 	LOCK_TIMED_OUT,		/* somebody held it until the deadline */
 	LOCK_QUEUE_FULL,	/* wait->places are taken */
-	LOCK_NESTED,		/* the caller itself runs under it */
-	LOCK_NOT_REPLACED,	/* wait->attend() has found that the holder may not be replaced */
-	LOCK_FAILED,		/* lock->failed says all, there is no errno */
-	LOCK_RETRY,		/* of an engine's own functions: try again */
+	LOCK_NESTED,		/* the caller runs under it */
+	LOCK_NOT_REPLACED,	/* wait->attend() found that the holder may not be replaced */
+	LOCK_FAILED,		/* lock->failed is the whole message, there is no errno */
+	LOCK_RETRY,		/* internal to an engine: try again */
 	LOCK_TAKEN = 0,
 };
 
@@ -44,8 +44,8 @@ struct lock {
 	int place;		/* our place among those who wait with --queue, to be closed when the wait is over; -1: none */
 	int line[3];		/* descriptors that keep the line of waiters behind us; the first is -1: none. engine->leave_line() closes them */
 	pid_t successors[2];	/* to whom the last two of these lead; 0: not known */
-	const struct pollfd *heed;	/* while a wait is attended to: what is to end waiting for an answer */
-	unsigned long heeded;	/* so many */
+	const struct pollfd *heed;	/* in wait->attend(): what ends waiting for an answer */
+	unsigned long heeded;	/* how many there are */
 	const char *failed;	/* after LOCK_FAILED or an errno: what could not be done */
 	const struct options *options;
 	const char *const *variables;	/* for the command's environment: "NAME=value", or "NAME" for one that it is not to have; NULL: none */
@@ -58,8 +58,8 @@ struct lock {
 	const char *lost;	/* why it is lost already; NULL: it is not. Also set by release() */
 	bool unused;		/* the command could not be run */
 	pid_t helper;		/* a child of ours that is none of the command's; 0: none */
-	struct helper_session *session;	/* lock-helper.c's own; NULL before the helper is asked */
-	struct cgroup *cgroup;	/* where the command may have a control group of its own; valid once the lock is held */
+	struct helper_session *session;	/* private to lock-helper.c; NULL before it is used */
+	struct cgroup *cgroup;	/* where the command may get its own; valid once the lock is held */
 };
 
 /* How to wait, and what is to be done meanwhile. */
@@ -68,7 +68,7 @@ struct lock_wait {
 	int64_t due;		/* when to call attend() again, at the latest; DEADLINE_NEVER: not */
 	unsigned places;	/* not if so many others wait that said this, too; 0: however many do */
 	struct holder waiter;	/* after LOCK_QUEUE_FULL: one of them */
-	unsigned waiters;	/* after LOCK_QUEUE_FULL: how many they are */
+	unsigned waiters;	/* after LOCK_QUEUE_FULL: how many wait */
 
 	/* Called once when the wait begins, and again whenever it is due. Returns 0, or what ends the wait. */
 	int (*attend)(struct lock_wait *wait, const struct lock *lock);
@@ -87,14 +87,14 @@ struct lock_engine {
 	bool lapses;		/* the lock is lost if it is not renewed: the command needs a guard (guard.h), and we have to stay */
 
 	/*
-	 * Takes the lock, waiting as WAIT says if it is held. Returns an enum lock_result, or a negative errno with lock->failed. Never
-	 * called for a lock that was taken.
+	 * Takes the lock; if it is held, waits as WAIT says. Returns an enum lock_result, or a
+	 * negative errno with lock->failed. Never called for a lock that was taken.
 	 */
 	int (*take)(struct lock *lock, struct lock_wait *wait);
 
 	/*
-	 * Lets the next waiter come to the front. To be called once the command has started, or just before we become it or start a process
-	 * that does not execute it at once, if lock->line is set.
+	 * Makes the next waiter the front. If lock->line is set, call this once the command has
+	 * started, or just before we become it or start a process that does not execute it at once.
 	 */
 	void (*leave_line)(struct lock *lock);
 
@@ -105,8 +105,9 @@ struct lock_engine {
 	int (*claim)(struct lock *lock);
 
 	/*
-	 * Of an engine whose locks lapse: whether the lock is ours still. The last that the new process does before it executes the command,
-	 * for we may have been stopped since the guard has looked. Returns 0 or -ETIME.
+	 * Of an engine whose locks lapse: whether we still hold the lock. The new process's last
+	 * step before exec, for we may have been stopped since the guard looked. Returns 0 or
+	 * -ETIME.
 	 */
 	int (*confirm)(struct lock *lock);
 

@@ -9,8 +9,9 @@
 #include "socket-table.h"
 
 /*
- * Takes by FD the first free place, if less than N are taken before it. Returns 0; LOCK_QUEUE_FULL: N are taken; -EADDRINUSE: none is free, and
- * most are strangers'; or another negative errno.
+ * Takes by FD the first free place, if fewer than N are taken before it. Returns 0;
+ * LOCK_QUEUE_FULL: N are taken; -EADDRINUSE: none is free, and most are strangers'; or another
+ * negative errno.
  */
 static int take_first(struct lock *lock, int fd, const struct host_address *name, unsigned n)
 {

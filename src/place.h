@@ -14,8 +14,9 @@
 #include "lock.h"
 
 /*
- * Takes a place for the lock NAME and keeps it in lock->place, unless strangers have all. Returns 0; LOCK_QUEUE_FULL if so many others wait, one
- * of them in wait->waiter; or another negative errno with lock->failed.
+ * Takes a place for the lock NAME and keeps it in lock->place, unless strangers have all. Returns
+ * 0; LOCK_QUEUE_FULL if that many others wait, with one of them in wait->waiter; or a negative
+ * errno with lock->failed.
  */
 int place_take(struct lock *lock, const struct host_address *name, struct lock_wait *wait);
 

@@ -1,4 +1,7 @@
-/* struct statx and its constants: musl before 1.2.5 has none, so there they are the kernel's; later the two would be defined twice. */
+/*
+ * struct statx and its constants. musl before 1.2.5 lacks them, so they come from the kernel there;
+ * with later versions, including both would define them twice.
+ */
 #ifndef STATX_H
 #define STATX_H
 

@@ -167,7 +167,7 @@ static void say(struct waiting *waiting, const struct lock *lock, const char *wh
 	line_end_if_ready(&line);
 }
 
-/* Asks the holder to end, and when its time is over ends it by force. Returns 0 or what ends the wait. */
+/* Asks the holder to exit, and kills it when its time is over. Returns 0 or what ends the wait. */
 static int press(struct waiting *waiting, const struct lock *lock)
 {
 	const struct options *options = waiting->options;

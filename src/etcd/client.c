@@ -20,12 +20,12 @@
 /* An attempt, as long as nothing shorter is needed. */
 #define ATTEMPT_LIMIT (2 * NS_PER_S)
 
-/* However little time is left, an attempt has this much of it. */
+/* An attempt gets at least this long, however little time is left. */
 #define LEAST_ATTEMPT (100 * NS_PER_MS)
 
 #define LARGEST_ANSWER (256U << 20)
 
-/* ms. A timer of our own ends every wait before. */
+/* ms. Our own timer ends every wait earlier. */
 #define LONGEST_REST 60000
 
 /* A resolver that has hung is not asked for the same name again before: each time one more thread waits for it. */
@@ -154,10 +154,10 @@ static void hear(struct client *client);
 
 /* --- the loop ---------------------------------------------------------------------------------------------------------------- */
 
-/* When the timer is due: it counts the time for which the machine sleeps, as poll(2) does not. */
+/* Unlike poll(2), the timer counts the time for which the machine sleeps. */
 static void set_timer(struct client *client, int64_t when)
 {
-	/* 0 would switch it off. */
+	/* 0 would disarm it. */
 	const int64_t ns = when == DEADLINE_NEVER ? 0 : when > 0 ? when : 1;
 	const struct itimerspec at = { .it_value = { .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S) } };
 
@@ -260,7 +260,7 @@ static char *url_of(const struct client *client, size_t endpoint, const char *pa
 	return memory_format("%s%s", client->config->endpoints[endpoint], path);
 }
 
-/* Too little of it would take an endpoint that is well for one that is silent. */
+/* With too little time, a healthy endpoint would look like a silent one. */
 static int64_t time_for_attempt(const struct client *client)
 {
 	const int64_t left = client->limit - now();

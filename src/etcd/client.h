@@ -27,7 +27,7 @@ struct client {
 	bool no_users;			/* they were not switched on when we asked */
 	size_t endpoint;		/* the one that has answered last: it is tried first */
 	int64_t attempt;		/* ns: so long one endpoint may take */
-	int64_t limit;			/* and no longer than until then, whatever is called (CLOCK_BOOTTIME, ns) */
+	int64_t limit;			/* no call lasts beyond this (CLOCK_BOOTTIME, ns) */
 	uint64_t cluster;		/* its id; 0: not known yet */
 	bool wrong_cluster;		/* an endpoint belongs to another */
 	bool retried;			/* the last call was sent more than once: an earlier try of it may have done what it asks for */
@@ -36,8 +36,8 @@ struct client {
 
 	struct curl_waitfd fds[CLIENT_FDS];	/* to be polled, too */
 	unsigned n_fds;
-	int timer;			/* one of them, of CLOCK_BOOTTIME: libcurl's own wait stands still while the machine sleeps */
-	int64_t timer_set;		/* to when; DEADLINE_NEVER: it is off */
+	int timer;			/* in fds, of CLOCK_BOOTTIME: libcurl's wait ignores sleep */
+	int64_t timer_set;		/* when it expires; DEADLINE_NEVER: disarmed */
 	int64_t due;			/* when attend() is to be called at the latest (CLOCK_BOOTTIME, ns) */
 	bool (*attend)(void *owner);	/* called whenever something may have happened; true: stop what is under way */
 	void *owner;
@@ -72,7 +72,7 @@ void client_call(struct client *client, const char *path, json_t *body, int64_t 
 void client_call_both(struct client *client, const char *first_path, json_t *first_body, struct answer *first,
 		      const char *second_path, json_t *second_body, struct answer *second);
 
-/* Calls PATH with each of the N BODIES (which are taken), likewise. ANSWERS has room for as many. */
+/* The same for PATH with each of the N BODIES (which are taken). ANSWERS has room for N. */
 void client_call_each(struct client *client, const char *path, json_t *const *bodies, struct answer *answers, size_t n);
 
 /*

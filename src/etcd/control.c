@@ -37,7 +37,7 @@ static void take_job(struct session *session, struct msghdr *message, const char
 		memcpy(&session->job, CMSG_DATA(control), sizeof session->job);
 		session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = session->job, .events = CURL_WAIT_POLLIN };
 	}
-	/* What is older than the command is none of its descendants. */
+	/* A process older than the command is not its descendant. */
 	if (pid && process_read((pid_t)strtol(pid + strlen("\npid "), NULL, 10), &process) == 0)
 		session->family.since = process.start;
 	if (cgroup)

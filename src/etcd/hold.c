@@ -35,7 +35,7 @@
 /* Then, when its stream is open, memory is given back. */
 #define GIVE_BACK_AFTER (900 * NS_PER_MS)
 
-/* How often it is looked who is left of a command whose me-only was killed, or is stopped and has not spoken of it. */
+/* How often we look for processes whose me-only was killed, or stopped before it reported them. */
 #define LOOK_AGAIN (50 * NS_PER_MS)
 
 /* The warning about an old server does not hold up the end of a command for longer. */
@@ -44,12 +44,12 @@
 /* For so long it is tried to give the lock back. */
 #define RELEASE_LIMIT (4 * NS_PER_S)
 
-/* Those in line stand back for the lock-delay, perhaps from when our key was seen the last time on. */
+/* Waiters stand back for the lock-delay, perhaps counted from when our key was last seen. */
 #define ENDED_BY (LOCK_DELAY - NS_PER_S / 2)
 
 /*
- * What is said can be left out, while me-only is stopped for so long that its socket is full: so the deadline is told by a timer, too.
- * 0: it is over.
+ * While me-only is stopped its socket can fill up and messages are dropped, so a timer carries the
+ * deadline as well. 0: it is over.
  */
 static void set_until(const struct session *session, int64_t until)
 {
@@ -78,7 +78,7 @@ static void set_guard(struct session *session)
 	session->force_due = session->deadline;
 }
 
-/* END: when the command has to be gone, if that is known. */
+/* END: when the command must be gone, if that is known. */
 static void lose(struct session *session, const char *text, int64_t end)
 {
 	struct line line;
@@ -96,16 +96,16 @@ static void lose(struct session *session, const char *text, int64_t end)
 	session->force_due = deadline_earlier(end, session_now() + deadline_earlier(session->arguments->kill_after, GUARD_LOST_GRACE));
 }
 
-/* me-only, perhaps stopped, has not said that the command was started, and the lock is lost. */
+/* The lock is lost before me-only, which may be stopped, reported that the command started. */
 static bool is_unused(const struct session *session)
 {
 	return session->lost && !session->started && !session->orphaned && session->lease;
 }
 
 /*
- * Gives back what is unused, once nothing runs. That me-only has not said that something does proves nothing: it can be stopped in between.
- * So it is looked for; and what comes later hears before it becomes the command that the lock is lost, or, if that could not be said, that
- * its time is over.
+ * Gives an unused lock back once nothing runs. me-only's silence proves nothing: it can be stopped
+ * before it speaks. So we look for processes. One that is started later learns before its exec that
+ * the lock is lost or, if that message was dropped, that the time is over.
  */
 static void withdraw_unused(struct session *session)
 {
@@ -127,7 +127,7 @@ static void renew(struct session *session)
 		tell_until(session);
 		break;
 	case RENEWAL_LOST:
-		/* The stream has said nothing: the key may be gone for as long as it was not seen. */
+		/* Not reported by the stream: the key may have gone right after it was seen. */
 		lose(session, text, session->seen + ENDED_BY);
 		break;
 	case RENEWAL_FAILED:
@@ -375,7 +375,7 @@ static void rest(struct session *session, const struct dues *dues)
 /* Whether the lock can be lost by now: by what has happened to the key, to me-only, or by the time. */
 static bool is_lost(struct session *session)
 {
-	/* Where a renewal is not answered the stream may have been late, too. */
+	/* If renewals go unanswered, the stream may be late as well. */
 	if (session->own_gone)
 		lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early",
 		     session->failures ? session->seen + ENDED_BY : DEADLINE_NEVER);
@@ -393,11 +393,11 @@ static void tend(struct session *session, struct dues *dues)
 	if (session_now() >= session->renew_due) {
 		renew(session);
 		dues->next = session->failures == 0;
-		/* It is closed by a renewal at another endpoint, and has to go on from there. */
+		/* A renewal at another endpoint closes the stream: reopen it there. */
 		if (dues->next && dues->watched && !session->client.watching)
 			dues->watch = session_now();
 	}
-	/* A stream that has ended by itself is opened again after the next renewal, which looks at the key as well. */
+	/* A stream that ended by itself waits for the next renewal, which also reads the key. */
 	if ((session->canceled || !session->client.watching) && dues->watch == DEADLINE_NEVER)
 		dues->watch = deadline_earlier(session->renew_due + NS_PER_MS, session->deadline);
 	if (session_now() >= dues->give_back) {
@@ -459,7 +459,7 @@ void hold(struct session *session)
 	set_guard(session);
 	tell_held(session);
 	set_until(session, session->deadline);
-	/* What me-only had started before is none of the command's. */
+	/* Processes that me-only had before are not the command's descendants. */
 	if (process_read(getpid(), &ourselves) == 0)
 		session->family.since = ourselves.start;
 	/* What was to be heard of those before us: me-only does not wait until that is closed. */

@@ -235,7 +235,7 @@ void session_revoke(struct session *session)
 	client_unwatch(&session->client);
 	if (!session->lease)
 		return;
-	/* It has a limit of its own: what came before may have used up the other. */
+	/* It has its own limit: earlier calls may have used up the other. */
 	session->client.limit = DEADLINE_NEVER;
 	client_call(&session->client, PATH_REVOKE, request_lease(session->lease), session_now() + session->client.attempt, &answer);
 	/* me-only has gone meanwhile: it is done once more, when nothing stops us. */

@@ -16,7 +16,7 @@
  *     base64.c         keys and values in them
  *     identity.c       who we are for those who look at the lock
  *   take.c           taking the lock, waiting for it
- *     place.c          our place in the line, and those before us
+ *     place.c          our place in the line, and those ahead of us
  *     entry.c          an entry of the queue
  *     queue.c          who of those in line may have the lock
  *   hold.c           keeping it, giving it back
@@ -91,7 +91,7 @@ static bool has_control(void)
 	return fstat(CONTROL_FD, &status) == 0 && S_ISSOCK(status.st_mode);
 }
 
-/* Whether me-only reads the deadline from a timer; one of an older version has none. */
+/* Whether me-only reads the deadline from a timer; older versions do not pass one. */
 static bool has_timer(void)
 {
 	struct itimerspec at;

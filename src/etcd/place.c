@@ -9,19 +9,19 @@
 #include "queue.h"
 #include "say.h"
 
-/* This many of those at the head of a line are looked at to see which of them hold the lock. */
+/* How many entries at the head of the line are read to find the holders. */
 #define HEAD 16
 
-/* This many leases are asked for at the same time: each takes a connection. */
+/* How many leases are asked for at a time: each takes a connection. */
 #define AT_ONCE 8
 
-/* To ask for longer is no better than to stand back. */
+/* Asking for longer is no better than standing back. */
 #define ASK_LIMIT (1 * NS_PER_S)
 
-/* The endpoints that are not in use get this long to tell which cluster they belong to. */
+/* How long the endpoints not in use have to tell which cluster they belong to. */
 #define SURVEY_LIMIT (300 * NS_PER_MS)
 
-/* A place is given back for at most this long. If that fails it lapses. */
+/* How long giving a place back may take. If it fails, the place lapses. */
 #define LEAVE_LIMIT (2 * NS_PER_S)
 
 bool place_needs_all(const struct session *session)
@@ -31,7 +31,7 @@ bool place_needs_all(const struct session *session)
 
 /* --- the line --------------------------------------------------------------------------------- */
 
-/* The operations that tell of the line; CREATED is our place, or 0 if it is not known yet. */
+/* The operations that read the line. CREATED is our place, or 0 if it is not known yet. */
 static json_t *look_operations(const struct session *session, bool all, uint64_t created)
 {
 	json_t *list = list_of(
@@ -40,7 +40,7 @@ static json_t *look_operations(const struct session *session, bool all, uint64_t
 	json_array_append_new(
 		list, operation("request_range", request_range(&session->prefix, ORDER_OLDEST,
 							       all ? 0 : HEAD, created)));
-	/* Without our place: ourselves and the one before. */
+	/* Our place is not known: read our entry and the one ahead of it. */
 	if (!all)
 		json_array_append_new(list, operation("request_range",
 						      request_range(&session->prefix, ORDER_NEWEST,
@@ -49,8 +49,8 @@ static json_t *look_operations(const struct session *session, bool all, uint64_t
 }
 
 /*
- * All entries that BODY, the answer to a transaction with look_operations(), tells of: ours as
- * well, and some of them twice.
+ * All entries in BODY, the answer to a transaction with look_operations(). That includes ours, and
+ * some entries twice.
  */
 static struct entries read_ranges(const json_t *body)
 {
@@ -68,8 +68,9 @@ static struct entries read_ranges(const json_t *body)
 }
 
 /*
- * A leader that has been replaced goes on to say that a lease lives which the others have ended. BODY
- * is a later answer that took a majority: of the same term, if the one that said it led still.
+ * A replaced leader still reports a lease as alive that the others have ended. BODY is a later
+ * answer that needed a majority: if its term is the same, the leader that reported the lease still
+ * led.
  */
 static void prove_alive(struct place *place, const json_t *body)
 {
@@ -79,13 +80,13 @@ static void prove_alive(struct place *place, const json_t *body)
 	place->alive_term = 0;
 }
 
-/* Takes in what that answer tells of the line. Returns NULL or an error's text, to be freed. */
+/* Reads the line from that answer. Returns NULL or an error's text, to be freed. */
 static char *read_line(struct session *session, struct place *place, const json_t *body)
 {
 	struct entries all;
 	size_t n = 0;
 
-	/* Each operation has its answer, though it may be empty. */
+	/* Each operation has an answer, though it may be empty. */
 	if (json_array_size(json_object_get(body, "responses")) < 2)
 		return memory_format("%s does not answer as etcd does",
 				     session->config.endpoints[session->client.endpoint]);
@@ -130,11 +131,11 @@ static char *value_in(struct session *session, enum entry_state state)
 	return entry_value(&session->entry);
 }
 
-/* --- rule 4: what has become of those before us ----------------------------------------------- */
+/* --- rule 4: what became of those ahead of us ------------------------------------------------- */
 
 /*
- * Whether ANSWER tells that its lease lives. If that is not proved those who noticed at NOTICED that it
- * may have ended stand back from then on.
+ * Whether ANSWER says that its lease lives. If that is not proved later, we stand back from NOTICED
+ * on, when we saw that the lease may have ended.
  */
 static bool is_alive(struct place *place, const struct answer *answer, int64_t noticed)
 {
@@ -142,7 +143,7 @@ static bool is_alive(struct place *place, const struct answer *answer, int64_t n
 
 	if (answer->code != CODE_OK || (int64_t)json_number(answer->body, "TTL") <= 0 || !term)
 		return false;
-	/* Between two answers another was elected. */
+	/* Another leader was elected between two answers. */
 	if (place->alive_term && place->alive_term != term && session_now() < place->alive_delay)
 		return false;
 	place->alive_term = term;
@@ -150,7 +151,7 @@ static bool is_alive(struct place *place, const struct answer *answer, int64_t n
 	return true;
 }
 
-/* Whether each of the N LEASES, AT_ONCE at most, lives. What is not known counts as ended. */
+/* Whether all N LEASES, at most AT_ONCE, live. One that is not known counts as ended. */
 static bool all_live(struct session *session, struct place *place, const uint64_t *leases, size_t n,
 		     int64_t noticed)
 {
@@ -174,8 +175,8 @@ static bool all_live(struct session *session, struct place *place, const uint64_
 }
 
 /*
- * Asks for the N LEASES of those that may have been lost. Whoever has let go in good order leaves
- * its lease behind.
+ * Asks for the N LEASES of holders that may have been lost. A holder that released the lock in good
+ * order leaves its lease behind.
  */
 static void ask(struct session *session, struct place *place, const uint64_t *leases, size_t n)
 {
@@ -189,7 +190,7 @@ static void ask(struct session *session, struct place *place, const uint64_t *le
 		}
 }
 
-/* What has become of those of WAS that are not there any more. */
+/* Finds out what became of those in WAS that have gone. */
 static void consider(struct session *session, struct place *place, const struct entries *was)
 {
 	uint64_t *leases = memory_get((was->n + 1) * sizeof *leases);
@@ -200,7 +201,7 @@ static void consider(struct session *session, struct place *place, const struct 
 
 		if (entries_find(&place->before, entry->created))
 			continue;
-		/* What it was at its end is known of the one whose end the stream has told. */
+		/* Of the entry whose end the stream reported, we know the last state. */
 		if (session->gone.key && session->gone.created == entry->created) {
 			entry = &session->gone;
 			if (entry->state == ENTRY_WAITS)
@@ -213,7 +214,7 @@ static void consider(struct session *session, struct place *place, const struct 
 	free(leases);
 }
 
-/* Takes in what BODY tells of the line, and what has become of those who were before us. */
+/* Reads the line from BODY, and finds out what became of those that were ahead of us. */
 static char *read_on(struct session *session, struct place *place, const json_t *body)
 {
 	struct entries was = place->before;
@@ -244,7 +245,7 @@ static char *look_once(struct session *session, struct place *place)
 	return text;
 }
 
-/* If all that was read of the head hold the lock, there may be more that do. */
+/* If every entry read at the head holds the lock, there may be more holders. */
 static char *look_at_all_holders(struct session *session, struct place *place)
 {
 	if (place->wide || place_needs_all(session) || place->before.n < HEAD ||
@@ -271,8 +272,8 @@ static json_t *entry_request(struct session *session)
 	json_t *failure = look_operations(session, place_needs_all(session), 0), *put, *request;
 
 	/*
-	 * Whoever does not wait has no place in line; but whether a try before this one has taken
-	 * the lock is seen by its key.
+	 * Without -w there is no place in line. But a key of ours shows whether an earlier try has
+	 * taken the lock.
 	 */
 	if (!tries) {
 		put = request_txn(
@@ -289,7 +290,7 @@ static json_t *entry_request(struct session *session)
 	return request;
 }
 
-/* What follows from its ANSWER, which is freed. Returns an error's text, to be freed. */
+/* Evaluates and frees its ANSWER. Returns NULL or an error's text, to be freed. */
 static char *entered(struct session *session, struct place *place, struct answer *answer)
 {
 	char *text = NULL;
@@ -308,8 +309,8 @@ static char *entered(struct session *session, struct place *place, struct answer
 }
 
 /*
- * Both are asked for at the same time, once: mostly the lease is there when the transaction comes;
- * if not, it is refused, and asked for again.
+ * Lease and key are requested at the same time, once. Usually the lease exists when the transaction
+ * arrives; if not, the transaction is refused and sent again.
  */
 char *place_enter(struct session *session, struct place *place)
 {
@@ -322,7 +323,7 @@ char *place_enter(struct session *session, struct place *place)
 		client_call_both(&session->client, PATH_GRANT, session_grant_request(session),
 				 &lease, PATH_TXN, entry_request(session), &key);
 		session->doubtful = session->client.retried;
-		/* A key that is bound to the lease shows that it is there. */
+		/* A key bound to the lease shows that the lease exists. */
 		if (key.code == CODE_OK && lease.code != CODE_OK)
 			lease.code = CODE_PRECONDITION;
 	}
@@ -333,15 +334,15 @@ char *place_enter(struct session *session, struct place *place)
 	}
 	text = session_granted(session, &lease);
 	if (!text && key.code != CODE_OK) {
-		/* The lease was not there yet: that is an answer. */
+		/* That the lease does not exist yet is an answer, not a doubt. */
 		session->doubtful =
 			session->doubtful || (key.code != CODE_NOT_FOUND && !session->config.user);
 		answer_free(&key);
 		client_call(&session->client, PATH_TXN, entry_request(session), limit, &key);
 		session->doubtful = session->doubtful || session->client.retried;
 		/*
-		 * A member that does not know it now is of another cluster, perhaps: an error does
-		 * not say of which.
+		 * A member that still does not know the lease may belong to another cluster: an
+		 * error does not name its cluster.
 		 */
 		if (key.code == CODE_NOT_FOUND)
 			text = session_surveyed(
@@ -360,8 +361,8 @@ char *place_enter(struct session *session, struct place *place)
 static json_t *acquire_request(struct session *session, const struct place *place, unsigned slot)
 {
 	/*
-	 * As it was read: else a write of ours whose answer is on its way has taken the lock
-	 * before, or somebody has handed it over.
+	 * The key must be as it was read. Otherwise an earlier write of ours, whose answer is still
+	 * under way, has taken the lock, or the lock was handed over to us.
 	 */
 	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created),
 				  compare_modified(&session->own, session->modified), NULL),
@@ -381,8 +382,8 @@ static json_t *acquire_request(struct session *session, const struct place *plac
 }
 
 /*
- * Rule 2: nobody that matters was before us when we looked. What is still to be asked (rule 4) is
- * asked at the same time.
+ * Rule 2: when we looked, nobody ahead of us stood in our way. The lease that rule 4 still asks for
+ * is requested at the same time.
  */
 char *place_acquire(struct session *session, struct place *place, unsigned slot)
 {
@@ -399,7 +400,7 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 		answer_free(&lease);
 		place->to_ask = 0;
 	}
-	/* It can be repeated, as often as needed. */
+	/* It can be repeated as often as needed. */
 	if (answer.code != CODE_OK) {
 		answer_free(&answer);
 		client_call(&session->client, PATH_TXN, json_incref(body), session->client.limit,
@@ -419,7 +420,7 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 	return text ? text : look_at_all_holders(session, place);
 }
 
-/* --- what me-only is told --------------------------------------------------------------------- */
+/* --- telling me-only -------------------------------------------------------------------------- */
 
 void place_tell(struct session *session, const char *word, const struct entry *entry, bool timeout,
 		unsigned all_slots)
@@ -465,9 +466,10 @@ const struct entry *place_find_own(const struct session *session, const struct p
 /* --- giving the place back -------------------------------------------------------------------- */
 
 /*
- * Deletes our key, as it was read if AS_IT_WAS. Its lease is left to lapse, so that those who ask
- * for it see that nobody was lost; but a request that may still be under way would make the key
- * again. Returns whether the lock was handed over to us, so that it was not deleted.
+ * Deletes our key; if AS_IT_WAS, only if it is as it was read. The lease is left to lapse, so that
+ * whoever asks for it sees that nobody was lost. If a request may still be under way, which would
+ * create the key again, the lease is kept for revoking. Returns whether the key was not deleted
+ * because the lock was handed over to us.
  */
 static bool delete_own(struct session *session, bool as_it_was)
 {
@@ -508,10 +510,7 @@ void place_give_back(struct session *session, const struct place *place)
 {
 	session->client.limit = session_now() + LEAVE_LIMIT;
 	client_unwatch(&session->client);
-	/*
-	 * A holder that stands back leaves that to those who come next: an ended lease tells them
-	 * so.
-	 */
+	/* A holder that stands back passes that on to its successors: an ended lease tells them. */
 	if (session->created &&
 	    (!session->token || (!place->to_ask && session_now() >= place->delay)))
 		(void)delete_own(session, false);

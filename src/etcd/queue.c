@@ -74,17 +74,17 @@ static bool go_together(const struct entry *a, const struct entry *b)
 bool queue_can_be_lost(const struct entry *ours, const struct entry *gone,
 		       const struct entry *before, size_t n)
 {
-	/* Its command had ended; and to share the lock with one that still runs does no harm. */
+	/* Its command had ended, or both share the lock: running beside it does no harm. */
 	if (gone->state == ENTRY_KEPT ||
 	    (wants(ours, ENTRY_SHARED) && wants(gone, ENTRY_SHARED)))
 		return false;
 	for (size_t i = 0; i < n; i++) {
 		if (go_together(&before[i], gone))
 			continue;
-		/* As long as that one was before it, it cannot have held the lock. */
+		/* GONE cannot have held the lock while this one was ahead of it. */
 		if (before[i].created < gone->created)
 			return false;
-		/* When that one took the lock it was gone: that one stands back, and we wait for it. */
+		/* This one took the lock after GONE left: it stands back, and we wait for it. */
 		if (has_it(&before[i]) && !go_together(&before[i], ours))
 			return false;
 	}

@@ -26,8 +26,8 @@ enum queue_verdict {
 enum queue_verdict queue_judge(const struct entry *ours, const struct entry *before, size_t n, const struct entry **blocker, unsigned *slot);
 
 /*
- * Whether GONE, which was before OURS and is not any more, can have been lost a moment ago while it
- * held the lock, so that OURS must not start. GONE is as it was last seen; BEFORE, those left.
+ * Whether GONE, which was ahead of OURS and has gone, may have been lost a moment ago while it held
+ * the lock, so that OURS must not start yet. GONE is as last seen; BEFORE has those still ahead.
  */
 bool queue_can_be_lost(const struct entry *ours, const struct entry *gone,
 		       const struct entry *before, size_t n);

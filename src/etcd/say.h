@@ -9,7 +9,10 @@
 
 #define CONTROL_FD 0
 
-/* Begins a packet of WORD. It is ended and sent by say_end(), which returns whether there was room for it, or by say_whole(), which waits for that. */
+/*
+ * Begins a packet of WORD. say_end() ends and sends it, and returns whether there was room for it;
+ * say_whole() waits for room.
+ */
 void say(struct line *line, const char *word);
 bool say_end(const struct line *line);
 void say_whole(const struct line *line);

@@ -28,7 +28,7 @@ struct arguments {
 	unsigned queue;		/* 0: none */
 	int64_t ttl, kill_after, hold_for;
 	bool quiet;
-	bool has_timer;		/* that me-only reads the deadline from */
+	bool has_timer;		/* me-only reads the deadline from a timer */
 };
 
 enum phase {
@@ -56,7 +56,7 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	int64_t lease_asked;		/* when it was first asked for; 0: not yet */
 	int64_t ttl;			/* as granted */
 	int64_t deadline;		/* until when the key is safely ours; never moved once it has passed */
-	int64_t seen;			/* when our key was asked for the last time that it was there */
+	int64_t seen;			/* when we sent the last request that found our key */
 	int64_t renew_due;
 	unsigned failures;		/* of renewals in a row */
 	uint64_t created, token;	/* revisions; 0: no key, not held yet */
@@ -95,7 +95,7 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	bool orphans_ended;		/* nobody is left of the command of a me-only that was killed */
 	bool ending;			/* it is to end, whether the lock is renewed or not */
 	bool lost;
-	bool told;			/* and so was me-only: it is in its socket */
+	bool told;			/* me-only was told so: the message is in its socket */
 };
 
 /* Prepares everything. Returns NULL or what is wrong, to be freed. */

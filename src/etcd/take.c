@@ -1,25 +1,25 @@
 /*
  * Taking the lock.
  *
- *  1. Our key is put into the queue by one transaction, if it is not there yet: so it can be
- *     repeated when an answer was lost. If the queue is empty the same transaction takes the lock:
- *     a plain start is one grant and one transaction.
- *  2. The lock is taken by ONE write, which compares that our key is there and, for an exclusive
- *     lock, that nobody is before it. A read is no proof: a waiter whose lease has died would
- *     start. The revision of that write is the token. Where an exclusive holder knows who is next,
- *     it makes that write for it (hold.c, rule 5).
- *  3. A waiter watches one key before it, and reads that key with each renewal, and the queue with
- *     some: a server can lose an event.
- *  4. When an entry that was before us and can have held the lock (queue.h) has vanished, its lease
- *     is asked for. If it lives, its owner has let go. If it has ended, its owner was lost and may
- *     need a moment to end its command: the lock is not used before LOCK_DELAY has passed. It may
- *     be taken before: those behind us then wait for us.
- *  5. A lease whose time has passed is not used any more: a new one, with a new place at the end of
- *     the queue. That one goes the whole way again, from STEP_ENTER on.
- *  6. A place is given back by deleting its key as it was read: if that fails the lock was handed
+ *  1. One transaction puts our key into the queue if it is not there yet, so it can be repeated
+ *     when an answer was lost. If the queue is empty, the same transaction takes the lock: a plain
+ *     start is one grant and one transaction.
+ *  2. ONE write takes the lock. It compares that our key is there and, for an exclusive lock, that
+ *     nobody is ahead of it. A read proves nothing: a waiter whose lease has died would start. The
+ *     revision of that write is the token. If an exclusive holder knows its successor, it makes
+ *     that write for it (hold.c, rule 5).
+ *  3. A waiter watches one key ahead of it. It reads that key with each renewal, and the queue with
+ *     some renewals, because a server can lose an event.
+ *  4. When an entry that was ahead of us and may have held the lock (queue.h) has vanished, we ask
+ *     for its lease. If the lease lives, its owner has released the lock. If the lease has ended,
+ *     its owner was lost and may still need a moment to end its command: the lock is not used
+ *     before LOCK_DELAY has passed. It may be taken earlier: those behind us then wait for us.
+ *  5. A lease whose time has passed is not used any more. We get a new one, with a new place at the
+ *     end of the queue, and start again from STEP_ENTER.
+ *  6. A place is given back by deleting its key as it was read. If that fails, the lock was handed
  *     over to us, and is used.
- *  7. There is one limit for all: the end of -w, or that of the time in which a start is tried.
- *     What is under way then gets a moment.
+ *  7. One limit applies to everything: the end of -w, or of the time allowed for a start. Requests
+ *     that are under way then get a moment more.
  */
 #include <stdlib.h>
 
@@ -31,37 +31,37 @@
 #include "queue.h"
 #include "say.h"
 
-/* How soon it is looked whether me-only is still stopped. */
+/* How often we check whether me-only is still stopped. */
 #define LOOK_AGAIN (200 * NS_PER_MS)
 
-/* The queue is looked at without a reason after this many renewals. */
+/* After this many renewals the queue is read even without a reason. */
 #define LOOK_SELDOM 3
 
-/* The stream is opened again this soon after it has ended; then later and later. */
+/* The first pause before a stream that has ended is reopened; later pauses grow. */
 #define WATCH_PAUSE (100 * NS_PER_MS)
 
-/* A place that is lost sooner is not entered again at once. */
+/* After a place that was lost sooner than this, we pause before the next. */
 #define SHORT_STAY (1 * NS_PER_S)
 
 /*
- * Rule 7: for a look at the queue, and for a lock that is taken just before the end of -w. me-only
- * waits for some seconds more.
+ * Rule 7: the moment for a last read of the queue, and for a lock taken just before -w ends.
+ * me-only itself waits for some seconds more.
  */
 #define LAST_LOOK (500 * NS_PER_MS)
 #define LAST_TAKE (3 * NS_PER_S)
 
-/* The endpoints that are not in use get this long to tell which cluster they belong to. */
+/* How long the endpoints not in use have to tell which cluster they belong to. */
 #define SURVEY_LIMIT (300 * NS_PER_MS)
 
-/* What is to be done next. */
+/* What to do next. */
 enum step {
-	STEP_ENTER, /* a place in line is to be had: the first one, or a new one */
-	STEP_JUDGE, /* more is known of the queue */
-	STEP_WAIT, /* nothing is to be done before something changes */
+	STEP_ENTER, /* get a place in line: the first one, or a new one */
+	STEP_JUDGE, /* we know more of the queue */
+	STEP_WAIT, /* nothing to do before something changes */
 	STEP_STOPPED, /* me-only is stopped */
-	STEP_CONFIRM, /* the lock is ours */
-	STEP_READY, /* and may be used */
-	STEP_OVER, /* it is not to be had: me-only knows */
+	STEP_CONFIRM, /* we hold the lock */
+	STEP_READY, /* and may use it */
+	STEP_OVER, /* we do not get it, and me-only knows */
 };
 
 /* --- time: rule 7 ----------------------------------------------------------------------------- */
@@ -81,7 +81,7 @@ static int64_t limit_of(const struct session *session, enum step step)
 {
 	const int64_t more = step == STEP_JUDGE || step == STEP_CONFIRM ? LAST_TAKE : LAST_LOOK;
 
-	/* A start, also that of a wait. */
+	/* A start, with or without -w. */
 	if (!session->wait_until || !session->was_in_line)
 		return session->try_until;
 	return session->wait_until > DEADLINE_NEVER - more ? DEADLINE_NEVER
@@ -90,7 +90,7 @@ static int64_t limit_of(const struct session *session, enum step step)
 
 /* --- the end without the lock ----------------------------------------------------------------- */
 
-/* The one before us has handed the lock over, and so let go: that is the write that takes it. */
+/* The holder handed the lock over, so it has released it: its write takes the lock for us. */
 static enum step accept_grant(struct session *session, struct place *place)
 {
 	place->to_ask = 0;
@@ -99,7 +99,7 @@ static enum step accept_grant(struct session *session, struct place *place)
 	return STEP_CONFIRM;
 }
 
-/* The lock is not to be had. A place in line is given back first: whoever asks next may count. */
+/* We do not get the lock. Give the place back first: the next caller may count waiters. */
 static enum step give_up(struct session *session, struct place *place)
 {
 	const struct entry *holder = place->before.n > 0 ? &place->before.all[0] : NULL;
@@ -122,7 +122,7 @@ static enum step failed(struct session *session, char *text)
 	return STEP_OVER;
 }
 
-/* A request was not answered, because of TEXT. That somebody has the lock is known all the same. */
+/* A request was not answered, because of TEXT. We may still know that the lock is held. */
 static enum step not_answered(struct session *session, struct place *place, char *text)
 {
 	if (!is_time_up(session) || place->before.n == 0 || session->token)
@@ -144,7 +144,7 @@ static enum step clear_old_place(struct session *session, struct place *place)
 			return failed(session, memory_string("its place in line was lost"));
 		return give_up(session, place);
 	}
-	/* What is left of the old one would be before us. */
+	/* The remains of the old one would be ahead of us. */
 	place_give_back(session, place);
 	if (session->orphaned)
 		return STEP_OVER;
@@ -155,7 +155,7 @@ static enum step clear_old_place(struct session *session, struct place *place)
 					 end_of_time(session))))
 		return STEP_OVER;
 	entries_free(&place->before);
-	/* What has become of those before us we do not know now: rule 4. */
+	/* We no longer know what became of those ahead of us: rule 4. */
 	*place = (struct place){ .named = place->named,
 				 .delay = session_now() + LOCK_DELAY,
 				 .short_stays = short_stays };
@@ -177,7 +177,7 @@ static enum step enter(struct session *session, struct place *place)
 		return failed(session, text);
 	if (session->token)
 		return STEP_CONFIRM;
-	/* Whoever had to wait is not the only one, maybe. */
+	/* If we have to wait, others may be waiting as well. */
 	session->others = true;
 	own = place_find_own(session, place);
 	if (own) {
@@ -233,7 +233,7 @@ static void watch(struct session *session, struct place *place, enum queue_verdi
 	session->other_modified = blocker->modified;
 }
 
-/* One that is about to choose its slot does not keep a try from having another. */
+/* An entry about to choose its slot need not keep a caller without -w from getting another. */
 static bool is_worth_a_moment(const struct session *session, const struct place *place,
 			      enum queue_verdict verdict, const struct entry *blocker)
 {
@@ -243,7 +243,7 @@ static bool is_worth_a_moment(const struct session *session, const struct place 
 	       place->before.n < session->arguments->slots;
 }
 
-/* Somebody is before us. */
+/* Somebody is ahead of us. */
 static enum step wait_on(struct session *session, struct place *place, enum queue_verdict verdict,
 			 const struct entry *blocker)
 {
@@ -260,7 +260,7 @@ static enum step wait_on(struct session *session, struct place *place, enum queu
 	return STEP_WAIT;
 }
 
-/* What follows from what is known of the queue. */
+/* Decides from what we know of the queue. */
 static enum step judge(struct session *session, struct place *place)
 {
 	const struct entry *blocker;
@@ -273,7 +273,7 @@ static enum step judge(struct session *session, struct place *place)
 	verdict = queue_judge(&session->entry, place->before.all, place->before.n, &blocker, &slot);
 	if (verdict != QUEUE_OURS)
 		return wait_on(session, place, verdict, blocker);
-	/* Whoever was stopped at the terminal starts nothing, and holds nobody up. */
+	/* While stopped at the terminal, me-only starts nothing and must not hold up others. */
 	if (process_is_stopped(session->arguments->pid))
 		return STEP_STOPPED;
 	text = place_acquire(session, place, slot);
@@ -326,8 +326,8 @@ static bool rest(struct session *session, struct place *place)
 }
 
 /*
- * Whether there may be something new. To look at the queue costs the server the more the longer it
- * is, so waiters do it seldom without a reason: only people are told who holds the lock.
+ * Whether there may be something new. Reading a long queue costs the server more, so waiters seldom
+ * do it without a reason: it only keeps the holder's name up to date.
  */
 static bool is_new(const struct session *session, const struct place *place)
 {
@@ -336,8 +336,9 @@ static bool is_new(const struct session *session, const struct place *place)
 }
 
 /*
- * The one that was watched, the last before us, is gone, and had the lock alone: then nobody before
- * it was left. That needs no look at the queue; the transaction that takes the lock looks, too.
+ * Whether the entry that we watched, the last one ahead of us, has gone and held the lock alone.
+ * Then nobody ahead of it was left. No need to read the queue: the write that takes the lock checks
+ * it.
  */
 static bool was_the_last_one(struct session *session, struct place *place)
 {
@@ -352,9 +353,7 @@ static bool was_the_last_one(struct session *session, struct place *place)
 		      (gone->state != ENTRY_HELD && gone->state != ENTRY_KEPT)))
 		return false;
 	entries_free(&place->before);
-	/*
-	 * If it has handed the lock over by the same write the two events come one after the other.
-	 */
+	/* If the same write handed the lock over, the two events arrive one after the other. */
 	if (gone->state == ENTRY_HELD && !session->granted) {
 		session->resting = true;
 		client_wait(&session->client, session_now() + NS_PER_MS);
@@ -391,21 +390,21 @@ static enum step wait_and_look(struct session *session, struct place *place)
 
 /* --- STEP_STOPPED ----------------------------------------------------------------------------- */
 
-/* Our place is another's until me-only goes on. */
+/* Others get our place until me-only resumes. */
 static enum step wait_until_it_goes_on(struct session *session, struct place *place)
 {
 	place_give_back(session, place);
 	while (process_is_stopped(session->arguments->pid))
 		if (client_wait(&session->client, session_now() + LOOK_AGAIN))
 			return STEP_OVER;
-	/* Whoever does not wait has not tried it yet. */
+	/* Without -w, its one try is still to come. */
 	session->try_until = session_now() + session->config.command_timeout;
 	return STEP_ENTER;
 }
 
 /* --- STEP_CONFIRM ----------------------------------------------------------------------------- */
 
-/* A command gets some time at least: a renewal gives more of it. */
+/* The command must have some time left at its start: a renewal gets it more. */
 static enum step make_time(struct session *session)
 {
 	while (session->deadline - session_now() < session_reserve(session)) {
@@ -432,14 +431,14 @@ static enum step make_time(struct session *session)
 	return STEP_READY;
 }
 
-/* The lock is ours. Whether it may be used: by rule 4, me-only's state, the clusters, the time. */
+/* We hold the lock. May it be used, by rule 4, me-only's state, the clusters and the time? */
 static enum step confirm(struct session *session, struct place *place)
 {
 	enum step step;
 	char *error;
 
 	if (session_now() < place->delay) {
-		/* Whoever stands back waits. */
+		/* Standing back is part of the wait. */
 		while (session_now() < place->delay) {
 			if (is_time_up(session))
 				return give_up(session, place);
