@@ -6,11 +6,20 @@
 
 /* --- the end --- */
 
-/* The lock of a process that is stopped is held: then everybody may wait. */
+/* Whether a command waits for P, which it has called. */
+static bool has_caller(const struct proc *p)
+{
+	const struct proc *parent = k_proc(p->parent);
+
+	return parent && parent->state == PROC_ALIVE && parent->role == ROLE_COMMAND;
+}
+
+/* A process that is stopped has a lock, or the command of one that has waits for it: then everybody
+ * may wait. */
 static bool stopped_holder(void)
 {
 	for_each_proc(p)
-		if (p->stopped && p->state == PROC_ALIVE && has_name_of_lock(p))
+		if (p->stopped && p->state == PROC_ALIVE && (has_name_of_lock(p) || has_caller(p)))
 			return true;
 	return false;
 }
