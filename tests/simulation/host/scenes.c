@@ -108,8 +108,11 @@ void scene_stopthree(void)
 		line[i] = world_add(about((i + 1) * 20 * MS, 5 * MS), 20 * MS);
 		world_call(line[i], 1024);
 	}
-	for (int i = 0; i < 3; i++)
-		fault_at(about((i == last ? 5 : 1) * S, 50 * MS), line[i], true, 20 * S);
+	for (int i = 0; i < 3; i++) {
+		const int64_t when = about((i == last ? 5 : 1) * S, 50 * MS);
+
+		fault_at(when, line[i], true, 100 * S - when); /* all resume at once */
+	}
 }
 
 /*

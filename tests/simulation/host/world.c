@@ -50,7 +50,7 @@ const struct kind kinds[] = {
 	{ .name = "firstpause", .steps = 200, .scene = scene_firstpause, .longest_free = 4 * MS },
 	{ .name = "deaf", .steps = 200, .scene = scene_deaf, .longest_free = 50 * MS },
 	{ .name = "fullqueue", .steps = 600, .scene = scene_fullqueue },
-	{ .name = "stopthree", .steps = 600, .scene = scene_stopthree, .longest_free = 50 * MS },
+	{ .name = "stopthree", .steps = 600, .scene = scene_stopthree, .longest_free = 3 * S },
 	{ .name = "lastheir", .steps = 200, .scene = scene_lastheir },
 	{ .name = "replaceend", .steps = 200, .scene = scene_replaceend, .replaces = true },
 	/* Small worlds, for all schedules with few deviations. */
