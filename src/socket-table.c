@@ -23,6 +23,12 @@
  */
 #define STATES (1u << 7 /* TCP_CLOSE */ | 1u << 10 /* TCP_LISTEN */)
 
+/*
+ * So often the table is read before a socket is taken not to be there. It comes in pieces, and the kernel counts how far in a
+ * bucket of its hash a piece has come: if one before that is closed meanwhile, the next one is left out.
+ */
+#define LOOKS 3
+
 static int ask(int fd)
 {
 	const struct {
@@ -84,6 +90,8 @@ static int search_answer(int fd, struct search *search)
 {
 	_Alignas(struct nlmsghdr) char answer[16384];
 
+	*search->entry = (struct socket_entry){ .uid = SOCKET_UID_UNKNOWN };
+	search->found = 0;
 	for (;;) {
 		ssize_t n = recv(fd, answer, sizeof answer, 0);
 		unsigned left;
@@ -104,17 +112,18 @@ static int search_answer(int fd, struct search *search)
 	}
 }
 
-/* Reads the table. Returns 0 if all was found, -ENOENT if not, or another negative errno. */
-static int read_table(struct search *search)
+/* Reads the table, up to LOOKS times. Returns 0 if all was found, -ENOENT if not, or another negative errno. */
+static int read_table(struct search *search, int looks)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG), r;
 
 	if (fd < 0)
 		return -errno;
-	*search->entry = (struct socket_entry){ .uid = SOCKET_UID_UNKNOWN };
-	r = ask(fd);
-	if (r == 0)
-		r = search_answer(fd, search);
+	do {
+		r = ask(fd);
+		if (r == 0)
+			r = search_answer(fd, search);
+	} while (r == -ENOENT && --looks > 0);
 	close(fd);
 	return r;
 }
@@ -123,13 +132,13 @@ int socket_table_find(const struct host_address *name, unsigned slots, struct so
 {
 	struct search search = { .name = name, .number = host_address_slot, .limit = slots, .wanted = slots, .entry = entry };
 
-	return read_table(&search);
+	return read_table(&search, LOOKS);
 }
 
 int socket_table_places(const struct host_address *name, unsigned most, struct socket_entry *entry)
 {
 	struct search search = { .name = name, .number = host_address_place, .limit = MOST_PLACES, .trusted = true, .wanted = most, .entry = entry };
-	int r = read_table(&search);
+	int r = read_table(&search, 1);
 
 	return r == 0 || r == -ENOENT ? (int)search.found : r;
 }

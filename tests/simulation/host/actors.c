@@ -300,3 +300,26 @@ void blinker_start(int64_t duration)
 	blink = duration;
 	actor_new("X", 1000, 1024, blinker_main, NULL);
 }
+
+/* Has a name that has nothing to do with any lock, until it ends. */
+static void closer_main(void *argument)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX, .sun_path = "\0other" };
+	struct address name;
+
+	un.sun_path[6] = (char)('0' + me()->index);
+	k_address(&name, &un, (int)offsetof(struct sockaddr_un, sun_path) + 7);
+	k_bind(k_socket(true), &name);
+	sleep_until(EPOCH + *(int64_t *)argument);
+	k_exit(0);
+}
+
+void closer_start(int64_t duration)
+{
+	static int64_t durations[MOST_RUNS];
+	static int next;
+
+	next = (next + 1) % MOST_RUNS;
+	durations[next] = duration;
+	actor_new("X", 1000, 1024, closer_main, &durations[next]);
+}

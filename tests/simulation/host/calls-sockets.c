@@ -177,8 +177,10 @@ ssize_t __wrap_send(int fd, const void *data, size_t n, int flags)
 {
 	struct iovec part = { (void *)(uintptr_t)data, n };
 
-	if (k_file(fd) && k_file(fd)->kind == FILE_TABLE)
+	if (k_file(fd) && k_file(fd)->kind == FILE_TABLE) {
+		k_file(fd)->cursor = 0;
 		return (ssize_t)n;
+	}
 	return __wrap_sendmsg(fd, &(struct msghdr){ .msg_iov = &part, .msg_iovlen = 1 }, flags);
 }
 

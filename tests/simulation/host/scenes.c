@@ -135,3 +135,18 @@ void scene_lastheir(void)
 	fault_at(100 * MS, front, true, 2000 * MS);
 	fault_at(about(340 * MS, 80 * US), front, false, 0);
 }
+
+/*
+ * Somebody asks who holds the lock, before Linux 6.5, where only the table of sockets proves it. That
+ * comes in pieces, and when sockets are closed between two of them others are left out: the lock was
+ * said to be free, or its me-only was named instead of the command.
+ */
+void scene_leftout(void)
+{
+	K.peerpidfd = 0;
+	K.no_diag = false;
+	for (int i = 0; i < 2; i++)
+		closer_start(about(100 * US, 600 * US));
+	world_call(world_add(20 * US, 500 * MS), 1024);
+	askers_start();
+}

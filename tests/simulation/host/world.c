@@ -53,6 +53,7 @@ const struct kind kinds[] = {
 	{ .name = "stopthree", .steps = 600, .scene = scene_stopthree, .longest_free = 3 * S },
 	{ .name = "lastheir", .steps = 200, .scene = scene_lastheir },
 	{ .name = "replaceend", .steps = 200, .scene = scene_replaceend, .replaces = true },
+	{ .name = "leftout", .steps = 400, .scene = scene_leftout },
 	/* Small worlds, for all schedules with few deviations. */
 	{ .name = "two", .steps = 100, .runs = 2, .small = true },
 	{ .name = "three", .steps = 150, .runs = 3, .small = true },

@@ -117,6 +117,7 @@ void churner_start(void);
 void unlinker_start(void);
 void strangers_start(void);
 void blinker_start(int64_t duration);
+void closer_start(int64_t duration);
 struct proc *actor_new(const char *name, uid_t uid, int limit, void (*body)(void *),
 		       void *argument);
 
@@ -140,6 +141,7 @@ void scene_fullqueue(void);
 void scene_lastheir(void);
 void scene_stopthree(void);
 void scene_replaceend(void);
+void scene_leftout(void);
 
 /* --- checks.c --- */
 bool name_is(const struct address *address, const char *suffix);
