@@ -173,7 +173,11 @@ static bool look_at(pid_t pid, void *argument)
 pid_t file_job_of(pid_t wrapper, const struct file_id *file, bool certain)
 {
 	struct child child = { .parent = wrapper, .found = process_kept_by(wrapper), .file = file };
+	struct process process;
 
+	/* One that has not started its command yet may have pidfds of others: with --replace, of those that it looks at. */
+	if (child.found && (process_read(child.found, &process) || process.parent != wrapper))
+		child.found = 0;
 	/*
 	 * A me-only may have children that the shell had that became it: the command is the one that has inherited the lock, and younger
 	 * than these. (Process 1 is given others' children, too.)

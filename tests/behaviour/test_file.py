@@ -1247,3 +1247,24 @@ def test_a_shell_that_has_called_flock_is_no_heir(start, run, path):
     said = run(f"file:{path}", "true").stderr.decode()
     assert f": held by pid {pid} (" in said and "left running" not in said and "with -o" not in said
     assert release(shell) in (0, 1)
+
+
+LIKE_ME_ONLY = """
+import ctypes, fcntl, os, sys
+lock = os.open(sys.argv[1], os.O_RDONLY | os.O_CREAT, 0o600)
+fcntl.flock(lock, fcntl.LOCK_EX)
+os.pidfd_open(int(sys.argv[2]))
+ctypes.CDLL(None).prctl(15, b"me-only", 0, 0, 0)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_pidfd_of_another_does_not_make_it_the_command(start, run, path):
+    """With --replace, who is given the lock may still look at others; its command has not started yet."""
+    other = start("cat", stdin=subprocess.PIPE)
+    holder = start(sys.executable, "-c", LIKE_ME_ONLY, path, str(other.pid), stdin=subprocess.PIPE)
+    assert read_line(holder.stdout) == b"ready\n"
+    assert f": held by pid {holder.pid} (".encode() in run(f"file:{path}", "true").stderr
+    release(holder)
+    release(other)
