@@ -736,8 +736,9 @@ def test_each_call_fails(tmp_path, lock, witness, take, start, job):
     chosen = [c for same in calls.values() for c in same[:4] + random.sample(same[4:], min(1, len(same[4:])))]
     assert len(chosen) > 40
     # strace has one name only for an errno that has two.
-    many_at_once(work, [f"{c.name}:error={random.choice(errnos_of(c.name))}:when={c.number}".replace("EWOULDBLOCK", "EAGAIN")
-                        for c in chosen if c.name not in NEVER])
+    # After ENOEXEC the shell would read the program as a script, and do anything.
+    many_at_once(work, [f"{c.name}:error={random.choice(sorted(set(errnos_of(c.name)) - {'ENOEXEC'}))}:when={c.number}"
+                        .replace("EWOULDBLOCK", "EAGAIN") for c in chosen if c.name not in NEVER])
     assert bystander.poll() is None
 
 

@@ -359,7 +359,7 @@ def test_an_interrupt_reaches_a_job_that_has_left_our_process_group(bash, lock, 
     bash.type("\x03")
     bash.wait_for("ready> ")
     assert children_of(bash.process.pid) == []
-    assert not is_listed(address(lock))
+    wait_for(lambda: not is_listed(address(lock)), "what timeout(1) has started has ended, too")
 
 
 # ---- stopped and continued ----
