@@ -251,7 +251,7 @@ def test_manual_is_clean(page):
     assert [line for line in out.splitlines() if "referenced manual not found" not in line] == []
 
 
-@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "NEWS.md", "docs/design.md", "docs/fleet.md"])
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "NEWS.md", "docs/design.md", "docs/fleet.md", "docs/verification.md"])
 def test_links_within_the_tree(path):
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", read(path)):
         if not link.startswith(("http:", "https:")):
