@@ -207,6 +207,17 @@ static void note_crash(int status)
 	totals->bad_runs++;
 }
 
+/* In a build for gcov. */
+void __gcov_dump(void) __attribute__((weak));
+
+_Noreturn static void end_child(void)
+{
+	fflush(stdout);
+	if (__gcov_dump)
+		__gcov_dump();
+	_exit(0);
+}
+
 /* Takes chunks until there are none left, each in a process of its own. */
 static void work(const struct choice *choice, int worker, double until)
 {
@@ -220,8 +231,7 @@ static void work(const struct choice *choice, int worker, double until)
 
 		if (pid == 0) {
 			make_runs(choice, from);
-			fflush(stdout);
-			_exit(0);
+			end_child();
 		}
 		while (waitpid(pid, &status, 0) != pid)
 			;
@@ -242,8 +252,7 @@ static void run_all(const struct choice *choice)
 	for (int i = 0; i < choice->workers; i++)
 		if (fork() == 0) {
 			work(choice, i, until);
-			fflush(stdout);
-			_exit(0);
+			end_child();
 		}
 	while (wait(NULL) > 0)
 		;
