@@ -484,5 +484,7 @@ void on_signal(const struct proc *p, int number, const struct proc *sender)
 	if ((number != SIGTERM && number != SIGKILL) || !sender || !sender->run ||
 	    sender->role != ROLE_ME_ONLY || sender->run == p->run)
 		return;
+	/* With -F it can hit a me-only that has not left the line yet. */
+	W.strikes += p->role == ROLE_ME_ONLY;
 	check_strike(sender->run, p, number);
 }

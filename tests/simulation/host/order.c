@@ -62,7 +62,7 @@ static void show_group(char *text, struct run *const order[], int n)
 static bool check_group(struct run *const order[], int n)
 {
 	char text[MOST_RUNS * 40];
-	bool is_late = !W.lost_by_kill && disorder(order, n, true) > W.kills;
+	bool is_late = !W.lost_by_kill && disorder(order, n, true) > W.kills + W.strikes;
 
 	show_group(text, order, n);
 	if (disorder(order, n, false) > 0)

@@ -84,6 +84,7 @@ struct world {
 	int inject; /* in 1000 calls that can fail, so many do */
 	int64_t last_fault, end, free_since, slowest;
 	long sequence;
+	int strikes; /* of --replace at a me-only: as kills are */
 	int commands, commands_at_kill, lost_by_kill, lost_by_leaving;
 };
 
