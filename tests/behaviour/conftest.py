@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import pwd
+import random
 import re
 import select
 import shutil
@@ -33,9 +34,23 @@ PR_SET_CHILD_SUBREAPER = 36
 forms = pytest.mark.parametrize("form", [(), ("-F",), ("-o",)], ids=["default", "no-fork", "close"])
 
 
+# Every test runs with the static program as root. These files also run in a pass where their subject can differ.
+PASSES = {
+    # An ordinary user: what it may see and do.
+    "user": {"test_file", "test_file_proof", "test_inherit", "test_limits", "test_list", "test_nested", "test_queue",
+             "test_who", "test_etcd_conf", "test_etcd_run", "test_etcd_who"},
+    # The system's libc: processes, signals, threads, descriptors.
+    "libc": {"test_descriptors", "test_exit_status", "test_file", "test_signals"},
+    # Sanitizers: the contract, and whatever others send.
+    "sanitized": {"test_contract", "test_names", "test_strangers", "test_usage", "test_etcd_answers", "test_etcd_conf",
+                  "test_etcd_helper", "test_etcd_protocol", "test_etcd_shapes"},
+}
+
+
 def pytest_configure(config):
-    config.addinivalue_line("markers", "root: needs root (other users, namespaces, limits); run in the root pass only")
-    config.addinivalue_line("markers", "once: the same for every user; not as root where a user's pass follows")
+    # Workers inherit it.
+    os.environ.setdefault("ME_ONLY_ORDER", str(random.randrange(1 << 32)))
+    config.addinivalue_line("markers", "root: needs root (other users, namespaces, limits)")
     config.addinivalue_line("markers", "static: needs the static program (no /proc, chroot, tiny limits)")
     # A sanitizer sets handlers and limits of its own, and the command would inherit that instead of the caller's. Looking
     # for leaks takes a process and ptrace, which tests forbid; the program never allocates.
@@ -46,18 +61,25 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Deselect, never skip: what a pass cannot run is not counted in that pass, and the root pass runs everything."""
+    """
+    Deselect, never skip: what a pass cannot run is not counted in that pass, and the root pass runs everything. In no particular
+    order: tests that depend on others' traces are found, and the slow ones of a file are not all one worker's.
+    """
     unfit = set()
     if os.geteuid() != 0:
         unfit.add("root")
     if os.environ.get("ME_ONLY_DYNAMIC"):
         unfit.add("static")
-    if os.environ.get("ME_ONLY_USER_FOLLOWS"):
-        unfit.add("once")
-    out = [i for i in items if any(i.get_closest_marker(m) for m in unfit)]
-    if out:
-        config.hook.pytest_deselected(items=out)
-        items[:] = [i for i in items if i not in out]
+    only = os.environ.get("ME_ONLY_PASS", "all")
+    fit = [i for i in items if not any(i.get_closest_marker(m) for m in unfit)
+           and (only == "all" or i.path.stem in PASSES[only])]
+    config.hook.pytest_deselected(items=[i for i in items if i not in set(fit)])
+    random.Random(os.environ["ME_ONLY_ORDER"]).shuffle(fit)
+    items[:] = fit
+
+
+def pytest_report_header(config):
+    return f"ME_ONLY_ORDER={os.environ['ME_ONLY_ORDER']}"
 
 
 def wait_for(predicate, what, timeout=DEADLINE):

@@ -43,7 +43,6 @@ def shape(trial, options):
     return [o for o in options if o not in ("file", "there", "etcd")]
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("path", FREE)
 def test_each_call_of_a_run(each_fault, path):
     def scenario(trial):
@@ -70,7 +69,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("path", REFUSED)
 def test_each_call_of_a_refused_try(each_fault, path, tmp_path, lock):
     """Held, or cannot be tried, also with -q; and the holder loses nothing."""
@@ -121,7 +119,6 @@ def test_each_call_of_a_try_for_a_strangers_lock(each_fault, path, public_me_onl
     each_fault(path, scenario, lambda run: run.status == 4 and run.stderr, lambda run, fault: wrong_refusal(run, fault, [4]))
 
 
-@pytest.mark.once
 def test_each_call_of_a_try_with_a_full_queue(each_fault):
     def scenario(trial):
         holder = trial.hold()
@@ -141,7 +138,6 @@ NESTED = {"nested": [], "nested-wait": ["-w", "0.05"], "nested-queue": ["-w", "0
           "file-held-yes": ["file", "--held"], "etcd-nested": ["etcd"], "etcd-held-yes": ["etcd", "--held"]}
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("path", NESTED)
 def test_each_call_of_a_question_under_the_lock(each_fault, path):
     """A job that asks for its own lock is refused, if only because it is held; --held says yes, or no where it cannot be proved."""
@@ -165,7 +161,6 @@ def test_each_call_of_a_question_under_the_lock(each_fault, path):
     each_fault(path, scenario, lambda run: run.status == (0 if asks else 4) and not run.report, wrong)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("path", ["held-no", "file-held-no", "etcd-held-no"])
 def test_each_call_of_a_question_outside(each_fault, path):
     """--held never says yes to whoever does not run under the lock."""
@@ -234,7 +229,6 @@ def wrong_wait(run, fault):
     yield from wrong_run(run._replace(stderr=stderr), fault)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("path", WAITING)
 def test_each_call_of_a_waiter(each_fault, path):
     """It gets the lock when its turn has come, or says why it cannot wait."""
@@ -255,7 +249,6 @@ def test_each_call_of_a_waiter(each_fault, path):
     each_fault(path, scenario, lambda run: run.status == STATUS and len(run.report) == 2, wrong_wait)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("victim", ["front", "second"])
 def test_each_call_of_one_of_two_waiters(each_fault, victim):
     """The other one gets its turn in any case, and they never run at once."""
@@ -312,7 +305,6 @@ exit $status
 """
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("path", ["replace-default", "replace-no-fork", "replace-close", "file-replaced"])
 def test_each_call_of_a_replacement(each_fault, path):
     """The holder is ended and then the command started, or the holder stays and a line says why; never are there two."""
@@ -342,7 +334,6 @@ def test_each_call_of_a_replacement(each_fault, path):
 
 # --- what a run of more than a second does, and one that is asked ---
 
-@pytest.mark.once
 @pytest.mark.parametrize("path", ["default", "close"])
 def test_each_call_of_a_long_run(each_fault, path):
     """What a run of more than a second does besides: the keeper's calls, and those that start and end it."""
@@ -355,7 +346,6 @@ def test_each_call_of_a_long_run(each_fault, path):
     each_fault(f"{path}-long", scenario, lambda run: run.status == STATUS, wrong_run, at_once=32)
 
 
-@pytest.mark.once
 def test_each_call_of_a_holder_that_is_asked(each_fault):
     """Those who ask are served, or not: the command runs to its end, and they are refused."""
     def scenario(trial):

@@ -31,7 +31,8 @@ def parse(arguments):
         epilog="faults:\n" + textwrap.fill(", ".join(KINDS), 100, break_on_hyphens=False) + "\n\n"
                "exit status: 0 if all was as it must be, 1 if not, 2 if it could not be tried.\n"
                "environment: ME_ONLY_BUILD is the build folder (build). SIGINT and SIGTERM end the faults early.")
-    parser.add_argument("--seconds", type=float, default=300, help="how long faults happen (300)")
+    parser.add_argument("--seconds", type=float,
+                        help=f"how long faults happen (300; --check: {CHECK_SECONDS})")
     parser.add_argument("--seed", type=int, help="what happens to whom, as far as time allows (random)")
     parser.add_argument("--rule", choices=("me-only", "right", "naive", "receive"), default="me-only",
                         help="the program, or a model of a client: the right rule, or one of two bad ones (me-only)")
@@ -44,13 +45,15 @@ def parse(arguments):
     parser.add_argument("--keep", metavar="FOLDER", help="copy all logs there")
     parser.add_argument("--scenes", action="store_true", help="only what --check does before the faults")
     parser.add_argument("--check", action="store_true",
-                        help=f"the bounded run for test suites: the checker, the models, {CHECK_SECONDS} s of all faults")
+                        help=f"the bounded run for test suites: the checker, the models, all faults")
     options = parser.parse_args(arguments)
     unknown = set(options.faults or ()) - set(KINDS)
     if unknown:
         parser.error("no such fault: " + ", ".join(sorted(unknown)))
     if options.seed is None:
         options.seed = random.randrange(1 << 32)
+    if options.seconds is None:
+        options.seconds = CHECK_SECONDS if options.check else 300
     if options.auth_token_ttl is None:
         options.auth_token_ttl = 2 if options.check else 0
     if options.keep:
@@ -140,8 +143,7 @@ def check(options, folder):
 
 def check_faults(world, options, count):
     """Each property of the run is a test."""
-    options.seconds = CHECK_SECONDS
-    print(f"  {CHECK_SECONDS} s of faults, seed {options.seed}", flush=True)
+    print(f"  {options.seconds:g} s of faults, seed {options.seed}", flush=True)
     history, violations = suffer(world, options, calm=2, in_order=0.5)
     for judge in checker.PROPERTIES:
         wrong = [v for v in violations if v.property == judge.__name__]

@@ -14,7 +14,8 @@ from fleet import DEADLINE, Caller, behaviour, end_all
 from gateway import Gateway, Proxy
 
 # Marks, and what a pass can run.
-pytest_configure, pytest_collection_modifyitems = behaviour.pytest_configure, behaviour.pytest_collection_modifyitems
+pytest_configure, pytest_report_header = behaviour.pytest_configure, behaviour.pytest_report_header
+pytest_collection_modifyitems = behaviour.pytest_collection_modifyitems
 
 
 # ---- servers ----
