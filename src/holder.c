@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "number.h"
-#include "process.h"
+#include "base/number.h"
+#include "base/process.h"
 
 #define COMMAND_SHOWN 2048
 #define OVERFLOW_UID 65534	/* the kernel's default; it can be set in fs/kernel.overflowuid, which nobody does */

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "message.h"
+#include "base/message.h"
 
 /* One on another host, or on this one, as a third party on the network tells. NULL: not known. */
 struct remote_holder {

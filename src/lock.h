@@ -10,7 +10,7 @@
 
 #include "holder.h"
 #include "options.h"
-#include "replacement.h"
+#include "run/replacement.h"
 
 struct cgroup;
 struct helper_session;
@@ -58,7 +58,7 @@ struct lock {
 	const char *lost;	/* why it is lost already; NULL: it is not. Also set by release() */
 	bool unused;		/* the command could not be run */
 	pid_t helper;		/* a child of ours that is none of the command's; 0: none */
-	struct helper_session *session;	/* private to lock-helper.c; NULL before it is used */
+	struct helper_session *session;	/* private to helper/engine.c; NULL before it is used */
 	struct cgroup *cgroup;	/* where the command may get its own; valid once the lock is held */
 };
 
@@ -84,7 +84,7 @@ struct lock_identity {
 struct lock_engine {
 	const char *prefix;	/* "host": the part of LOCK before the colon */
 	bool can_share, can_have_slots;
-	bool lapses;		/* the lock is lost if it is not renewed: the command needs a guard (guard.h), and we have to stay */
+	bool lapses;		/* the lock is lost if it is not renewed: the command needs a guard (run/guard.h), and we have to stay */
 
 	/*
 	 * Takes the lock; if it is held, waits as WAIT says. Returns an enum lock_result, or a
@@ -136,7 +136,7 @@ struct lock_engine {
 	void (*find_holder)(const struct lock *lock, struct holder *holder, bool thorough);
 
 	/*
-	 * Finds the command that holds the lock, for replacement.c: a pidfd of it, with the proof that it is it. Returns that, with its pid
+	 * Finds the command that holds the lock, for run/replacement.c: a pidfd of it, with the proof that it is it. Returns that, with its pid
 	 * in JOB; -ESRCH: it has ended, others have inherited the lock; or -EPERM and the reason in replacement->refused. NULL: no holder of
 	 * such a lock can be replaced.
 	 */

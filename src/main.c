@@ -1,39 +1,29 @@
 /*
  * me-only LOCK COMMAND [ARGUMENT]...: runs COMMAND as the only instance.
  *
- * The sources in the order in which a run calls them:
+ * The rooms, in the order in which a run enters them. Includes point down this list, never up:
  *
- *   main.c           this page
- *   options.c        the command line; help.c prints it
- *     duration.c       "1.5h" and back
- *     number.c         decimal numbers
- *   helper.c         --who and --list are a program of their own: list/main.c
- *   lock.c           LOCK's engine; lock.h is THE interface of locks
- *   lock-host.c      the host engine: an abstract socket name
- *     host-address.c   NAME as a socket address; sha256.c for long ones
- *     host-queue.c     waiting, first come, first served
- *       host-words.c     what waiters say to each other
- *     host-holder.c    who holds a name, as the kernel, the holder and /proc say
- *     socket-table.c   the kernel's table of sockets
- *   lock-file.c      the file engine: flock(2)
- *     file-holder.c    who holds it, as the kernel's table of file locks and /proc say
- *       lines.c          text files, line by line
- *   lock-helper.c    locks that a helper keeps: etcd/main.c, etcd/PROTOCOL.md
- *   place.c          --queue
- *   descriptor.c     where a lock's descriptor is
- *   waiting.c        what a run says and does while it waits
- *     replacement.c    --replace
- *   job.c            the runner: starts the command, passes signals on, reports its end
- *     exec.c           PATH, scripts without "#!", why a command cannot be run
- *     start.c          starts a process without a copy of our memory
- *     keeper.c         holds the lock if we die
- *     guard.c          ends the command before a lock that lapses can be another's; family.c finds its processes,
- *                      cgroup.c where it can have a group of its own
- *     story.c          --verbose
- *   holder.c         who holds a lock, in words
- *     process.c        what /proc tells
- *   message.c        lines on standard error
- *   deadline.c       times; exit-codes.h: the exit statuses of our own
+ *   main.c       options.c reads the command line and help.c prints it; exit-codes.h: our own statuses
+ *   run/         waiting.c      what a run prints and does while it waits; replacement.c: --replace
+ *                job.c          starts the command, passes signals on, reports its end
+ *                exec.c         PATH, scripts without "#!", why a command cannot be run
+ *                keeper.c       holds the lock if we die
+ *                guard.c        ends the command before a fleet lock can be another's
+ *   lock.c       the engine for LOCK. lock.h is THE interface of locks; holder.c: who holds one, in
+ *                words; trace.c: --verbose
+ *   host/        NAME: an abstract socket name
+ *                engine.c       takes it, serves those who ask, releases it; address.c, sha256.c
+ *                queue.c        waiting, first come, first served; messages.c: between waiters
+ *                holder.c       who holds it, as the kernel, the holder and /proc say; socket-table.c
+ *                places.c       --queue
+ *   file/        file:PATH: flock(2)
+ *                engine.c       takes and releases it, waits; holder.c: who holds it
+ *   helper/      etcd:NAME: a lock that a helper keeps (PROTOCOL.md)
+ *                engine.c       speaks to the helper; start.c starts it, and --who and --list
+ *                descendants.c  finds all processes of a command; cgroup.c: in a group of its own
+ *   base/        messages, numbers, durations, deadlines, descriptors, processes, tables of /proc
+ *
+ * Programs of their own: etcd/main.c is the helper, list/main.c answers --who and --list.
  *
  * From here to the command's exec nothing is done that is not needed: this program is started for every job of a host.
  */
@@ -42,17 +32,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "deadline.h"
+#include "base/deadline.h"
+#include "base/message.h"
 #include "exit-codes.h"
 #include "help.h"
-#include "helper.h"
+#include "helper/start.h"
 #include "holder.h"
-#include "job.h"
 #include "lock.h"
-#include "message.h"
 #include "options.h"
-#include "story.h"
-#include "waiting.h"
+#include "run/job.h"
+#include "run/waiting.h"
+#include "trace.h"
 
 static int usage(const struct options *options, const struct usage_error *error)
 {

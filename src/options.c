@@ -3,10 +3,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "deadline.h"
-#include "duration.h"
+#include "base/deadline.h"
+#include "base/duration.h"
+#include "base/number.h"
 #include "exit-codes.h"
-#include "number.h"
 
 #define MAX_EXIT_BASE 250	/* 250 + 5 is the last status there is */
 

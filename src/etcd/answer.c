@@ -1,10 +1,10 @@
-#include "answer.h"
+#include "etcd/answer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../memory.h"
+#include "base/memory.h"
 
 /* --- numbers ----------------------------------------------------------------------------------------------------------------- */
 

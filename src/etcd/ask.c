@@ -1,15 +1,15 @@
-#include "ask.h"
+#include "etcd/ask.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../deadline.h"
-#include "../memory.h"
-#include "base64.h"
-#include "queue.h"
-#include "say.h"
+#include "base/deadline.h"
+#include "base/memory.h"
+#include "etcd/base64.h"
+#include "etcd/say.h"
+#include "helper/queue.h"
 
 /* Reads all entries whose keys are in KEYS. Returns whether that could be; else it is told why not. */
 static bool read_all(struct session *session, const struct keys *keys, struct entries *entries)

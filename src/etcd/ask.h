@@ -2,7 +2,7 @@
 #ifndef ETCD_ASK_H
 #define ETCD_ASK_H
 
-#include "session.h"
+#include "etcd/session.h"
 
 /* --held, --who, --list. Each has told me-only, or what else has asked, when it returns. */
 void ask_held(struct session *session);

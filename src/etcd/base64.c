@@ -1,10 +1,10 @@
-#include "base64.h"
+#include "etcd/base64.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../memory.h"
+#include "base/memory.h"
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

@@ -1,4 +1,4 @@
-#include "client.h"
+#include "etcd/client.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -10,9 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../deadline.h"
-#include "../memory.h"
-#include "requests.h"
+#include "base/deadline.h"
+#include "base/memory.h"
+#include "etcd/requests.h"
 
 /* An endpoint may need so long to take a connection, unless ETCDCTL_DIAL_TIMEOUT is less. */
 #define CONNECT_LIMIT (1 * NS_PER_S)

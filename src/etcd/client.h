@@ -12,8 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "answer.h"
-#include "config.h"
+#include "etcd/answer.h"
+#include "etcd/config.h"
 
 #define CLIENT_FDS 4
 

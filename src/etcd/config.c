@@ -1,4 +1,4 @@
-#include "config.h"
+#include "etcd/config.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,9 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../deadline.h"
-#include "../duration.h"
-#include "../memory.h"
+#include "base/deadline.h"
+#include "base/duration.h"
+#include "base/memory.h"
 
 #define PREFIX "ETCDCTL_"
 #define LARGEST_FILE 65536

@@ -10,10 +10,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../deadline.h"
-#include "../process.h"
-#include "say.h"
-#include "session.h"
+#include "base/deadline.h"
+#include "base/process.h"
+#include "etcd/say.h"
+#include "etcd/session.h"
 
 /* While there is no answer yet, me-only is told now and then that there will be one. */
 #define TRYING_AFTER (3 * NS_PER_S)

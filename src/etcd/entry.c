@@ -1,14 +1,14 @@
-#include "entry.h"
+#include "etcd/entry.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../memory.h"
-#include "answer.h"
-#include "base64.h"
-#include "say.h"
+#include "base/memory.h"
+#include "etcd/answer.h"
+#include "etcd/base64.h"
+#include "etcd/say.h"
 
 #define VALUE_VERSION 1
 

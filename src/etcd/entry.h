@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../message.h"
-#include "identity.h"
+#include "base/message.h"
+#include "helper/identity.h"
 
 enum entry_mode { ENTRY_EXCLUSIVE, ENTRY_SHARED, ENTRY_SLOTS };
 enum entry_state { ENTRY_WAITS, ENTRY_HELD, ENTRY_KEPT, ENTRY_UNKNOWN };

@@ -6,9 +6,9 @@
  *  2. Who knows that the key is gone says so at once. Our key is watched, too: a live lease can be revoked by a server's mistake.
  *  3. The command is ended at the deadline by us, too: me-only may be stopped or gone.
  *  4. The key is deleted, and its lease left to lapse: so others can ask whether its holder has let go in good order, or was lost
- *     (take.c, rule 4). Only if a request to make the key may still be under way the lease is ended, too: it would make it again.
+ *     (etcd/take.c, rule 4). Only if a request to make the key may still be under way the lease is ended, too: it would make it again.
  *  5. An exclusive lock is handed over, if it is known who is next: the transaction that deletes our key writes the next one's. That write
- *     is the one that takes the lock (take.c, rule 2). Who is next was read, or told by the stream, at some time before: that is no proof,
+ *     is the one that takes the lock (etcd/take.c, rule 2). Who is next was read, or told by the stream, at some time before: that is no proof,
  *     for a server can lose an event. So the transaction compares that the next one's key is as it was, and that nobody is before it.
  */
 #include <inttypes.h>
@@ -19,15 +19,15 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "../deadline.h"
-#include "../guard.h"
-#include "../memory.h"
-#include "../process.h"
-#include "base64.h"
-#include "pages.h"
-#include "place.h"
-#include "say.h"
-#include "session.h"
+#include "base/deadline.h"
+#include "base/memory.h"
+#include "base/process.h"
+#include "etcd/base64.h"
+#include "etcd/pages.h"
+#include "etcd/place.h"
+#include "etcd/say.h"
+#include "etcd/session.h"
+#include "run/guard.h"
 
 /* A command that runs for longer has its key watched: a short one does not pay for that. */
 #define WATCH_AFTER (100 * NS_PER_MS)

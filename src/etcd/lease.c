@@ -6,9 +6,9 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "../deadline.h"
-#include "../memory.h"
-#include "session.h"
+#include "base/deadline.h"
+#include "base/memory.h"
+#include "etcd/session.h"
 
 /* Of the time that a lease is granted for so much is not used: for the rate of two clocks, and for being late. */
 #define MARGIN(ttl) (1 * NS_PER_S + (ttl) / 50)

@@ -3,25 +3,25 @@
  *
  * The sources in the order in which a run calls them:
  *
- *   main.c           this page
- *   config.c         where etcd is, and who we are for it
- *   session.c        all that a run has
- *     control.c        me-only at the other end of the socket, and its command
- *     say.c            what is said to it
- *     lease.c          the lease, and the key that is bound to it
- *     stream.c         the stream of events
- *     client.c         calls to the JSON gateway of etcd, by libcurl
- *     answer.c         what it answers, and what is wrong
- *     requests.c       their bodies, by jansson
- *     base64.c         keys and values in them
- *     identity.c       who we are for those who look at the lock
- *   take.c           taking the lock, waiting for it
- *     place.c          our place in the line, and those ahead of us
- *     entry.c          an entry of the queue
- *     queue.c          who of those in line may have the lock
- *   hold.c           keeping it, giving it back
- *   pages.c          giving memory back
- *   ask.c            --held, --who, --list
+ *   etcd/main.c           this page
+ *   etcd/config.c         where etcd is, and who we are for it
+ *   etcd/session.c        all that a run has
+ *     etcd/control.c        me-only at the other end of the socket, and its command
+ *     etcd/say.c            what is said to it
+ *     etcd/lease.c          the lease, and the key that is bound to it
+ *     etcd/stream.c         the stream of events
+ *     etcd/client.c         calls to the JSON gateway of etcd, by libcurl
+ *     etcd/answer.c         what it answers, and what is wrong
+ *     etcd/requests.c       their bodies, by jansson
+ *     etcd/base64.c         keys and values in them
+ *     helper/identity.c       who we are for those who look at the lock
+ *   etcd/take.c           taking the lock, waiting for it
+ *     etcd/place.c          our place in the line, and those ahead of us
+ *     etcd/entry.c          an entry of the queue
+ *     helper/queue.c          who of those in line may have the lock
+ *   etcd/hold.c           keeping it, giving it back
+ *   etcd/pages.c          giving memory back
+ *   etcd/ask.c            --held, --who, --list
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -35,12 +35,12 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "../deadline.h"
-#include "../exit-codes.h"
-#include "../message.h"
-#include "ask.h"
-#include "say.h"
-#include "session.h"
+#include "base/deadline.h"
+#include "base/message.h"
+#include "etcd/ask.h"
+#include "etcd/say.h"
+#include "etcd/session.h"
+#include "exit-codes.h"
 
 #define VERSION "1"
 

@@ -1,4 +1,4 @@
-#include "pages.h"
+#include "etcd/pages.h"
 
 #include <link.h>
 #include <stddef.h>

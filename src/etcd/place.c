@@ -1,13 +1,13 @@
-/* The rules are those of take.c. */
-#include "place.h"
+/* The rules are those of etcd/take.c. */
+#include "etcd/place.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../deadline.h"
-#include "../memory.h"
-#include "queue.h"
-#include "say.h"
+#include "base/deadline.h"
+#include "base/memory.h"
+#include "etcd/say.h"
+#include "helper/queue.h"
 
 /* How many entries at the head of the line are read to find the holders. */
 #define HEAD 16

@@ -5,11 +5,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../deadline.h"
-#include "../guard.h"
-#include "session.h"
+#include "base/deadline.h"
+#include "etcd/session.h"
+#include "run/guard.h"
 
-/* Rule 4 of take.c. It must be longer than the old command has: in a tie, two would run at once. */
+/* Rule 4 of etcd/take.c. It must be longer than the old command has: in a tie, two would run at once. */
 #define LOCK_DELAY (GUARD_LOST_GRACE + 1 * NS_PER_S)
 
 /* Times are CLOCK_BOOTTIME, ns. */

@@ -1,11 +1,11 @@
-#include "requests.h"
+#include "etcd/requests.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base64.h"
+#include "etcd/base64.h"
 
 /* 64-bit numbers are strings: JSON's are not that long everywhere. */
 static json_t *number(uint64_t n)

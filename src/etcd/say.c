@@ -1,4 +1,4 @@
-#include "say.h"
+#include "etcd/say.h"
 
 #include <inttypes.h>
 #include <stdio.h>

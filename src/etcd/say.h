@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../message.h"
+#include "base/message.h"
 
 #define CONTROL_FD 0
 

@@ -1,4 +1,4 @@
-#include "session.h"
+#include "etcd/session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,10 +7,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../deadline.h"
-#include "../memory.h"
-#include "base64.h"
-#include "say.h"
+#include "base/deadline.h"
+#include "base/memory.h"
+#include "etcd/base64.h"
+#include "etcd/say.h"
 
 int64_t session_now(void)
 {

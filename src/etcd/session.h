@@ -6,11 +6,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "../cgroup.h"
-#include "../family.h"
-#include "client.h"
-#include "entry.h"
-#include "requests.h"
+#include "etcd/client.h"
+#include "etcd/entry.h"
+#include "etcd/requests.h"
+#include "helper/cgroup.h"
+#include "helper/descendants.h"
 
 #define PIPE_FD 3
 #define TIMER_FD 4

@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "session.h"
+#include "etcd/session.h"
 
 /* Reads the key-value pair KV into ENTRY, which is freed before. */
 static void read_one(const json_t *kv, struct entry *entry)
@@ -41,7 +41,7 @@ static void line_event(struct session *session, const json_t *kv, bool deleted)
 
 	read_one(kv, &entry);
 	is_next = entry.key && session->next.key && !strcmp(entry.key, session->next.key);
-	/* Whoever comes when others are there is behind them. Who is next when one has left is not known: hold.c asks. */
+	/* Whoever comes when others are there is behind them. Who is next when one has left is not known: etcd/hold.c asks. */
 	if (deleted ? is_next : is_next || !session->others) {
 		entry_free(&session->next);
 		if (!deleted)

@@ -7,10 +7,10 @@
  *  2. ONE write takes the lock. It compares that our key is there and, for an exclusive lock, that
  *     nobody is ahead of it. A read proves nothing: a waiter whose lease has died would start. The
  *     revision of that write is the token. If an exclusive holder knows its successor, it makes
- *     that write for it (hold.c, rule 5).
+ *     that write for it (etcd/hold.c, rule 5).
  *  3. A waiter watches one key ahead of it. It reads that key with each renewal, and the queue with
  *     some renewals, because a server can lose an event.
- *  4. When an entry that was ahead of us and may have held the lock (queue.h) has vanished, we ask
+ *  4. When an entry that was ahead of us and may have held the lock (helper/queue.h) has vanished, we ask
  *     for its lease. If the lease lives, its owner has released the lock. If the lease has ended,
  *     its owner was lost and may still need a moment to end its command: the lock is not used
  *     before LOCK_DELAY has passed. It may be taken earlier: those behind us then wait for us.
@@ -23,13 +23,13 @@
  */
 #include <stdlib.h>
 
-#include "../deadline.h"
-#include "../memory.h"
-#include "../process.h"
-#include "pages.h"
-#include "place.h"
-#include "queue.h"
-#include "say.h"
+#include "base/deadline.h"
+#include "base/memory.h"
+#include "base/process.h"
+#include "etcd/pages.h"
+#include "etcd/place.h"
+#include "etcd/say.h"
+#include "helper/queue.h"
 
 /* How often we check whether me-only is still stopped. */
 #define LOOK_AGAIN (200 * NS_PER_MS)
@@ -474,7 +474,7 @@ bool take(struct session *session)
 	enum step step = STEP_ENTER;
 
 	session->try_until = session_now() + session->config.command_timeout;
-	/* With one endpoint it is only about a warning, for which there is time later (hold.c). */
+	/* With one endpoint it is only about a warning, for which there is time later (etcd/hold.c). */
 	if (session->config.n > 1)
 		client_survey(&session->client);
 	while (step != STEP_READY && step != STEP_OVER) {

@@ -1,4 +1,4 @@
-#include "all.h"
+#include "list/all.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -7,16 +7,16 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "../deadline.h"
-#include "../file-holder.h"
-#include "../process.h"
-#include "../socket-table.h"
-#include "files.h"
-#include "line.h"
-#include "../memory.h"
-#include "table.h"
-#include "text.h"
-#include "view.h"
+#include "base/deadline.h"
+#include "base/memory.h"
+#include "base/process.h"
+#include "file/holder.h"
+#include "host/socket-table.h"
+#include "list/files.h"
+#include "list/line.h"
+#include "list/table.h"
+#include "list/text.h"
+#include "list/view.h"
 
 /* Descriptors that are needed for other things than connections. */
 #define KEPT_FDS 32

@@ -1,4 +1,4 @@
-#include "files.h"
+#include "list/files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -6,11 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../file-holder.h"
-#include "../lines.h"
-#include "../memory.h"
-#include "../statx.h"
-#include "text.h"
+#include "base/lines.h"
+#include "base/memory.h"
+#include "base/statx.h"
+#include "file/holder.h"
+#include "list/text.h"
 
 static const char engine[] = "file:";
 

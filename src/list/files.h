@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "../process.h"
+#include "base/process.h"
 
 struct pids {
 	pid_t *all;

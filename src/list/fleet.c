@@ -1,15 +1,15 @@
-#include "fleet.h"
+#include "list/fleet.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "../deadline.h"
-#include "../lock-helper.h"
-#include "../memory.h"
-#include "../message.h"
-#include "table.h"
-#include "text.h"
+#include "base/deadline.h"
+#include "base/memory.h"
+#include "base/message.h"
+#include "helper/engine.h"
+#include "list/table.h"
+#include "list/text.h"
 
 enum { LOCK, STATE, MODE, SLOT, SLOTS, PLACE, PID, USER, HOST, SINCE, AGE, LEFT, TOKEN, COMMAND, COLUMNS };
 

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "../lock.h"
+#include "lock.h"
 
 /*
  * The answer for LOCK (WHO), or for all locks whose names begin with its, as text or JSON into TEXT, to be freed; and into HELD

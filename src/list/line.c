@@ -9,15 +9,15 @@
  * An heir that was stopped and dismissed keeps the queue's socket until it goes on. It has no such connection any more, and will
  * join again as the last.
  */
-#include "line.h"
+#include "list/line.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../process.h"
-#include "../socket-table.h"
-#include "../memory.h"
+#include "base/memory.h"
+#include "base/process.h"
+#include "host/socket-table.h"
 
 #define OVERFLOW_UID 65534
 

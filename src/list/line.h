@@ -1,11 +1,11 @@
-/* Who waits for a lock, in the order in which they will get it (host-queue.c, rules 5 and 6). */
+/* Who waits for a lock, in the order in which they will get it (host/queue.c, rules 5 and 6). */
 #ifndef LIST_LINE_H
 #define LIST_LINE_H
 
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "view.h"
+#include "list/view.h"
 
 struct waiter {
 	pid_t pid;		/* 0: hidden */

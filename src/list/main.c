@@ -3,19 +3,19 @@
  *
  * The sources in the order in which a question calls them:
  *
- *   main.c           this page
- *   who.c            --who
- *     rows.c           its rows
- *     who-file.c       --who file:PATH
- *   all.c            --list
- *   fleet.c          both for locks of etcd, as the helper for them tells
- *   files.c          locks on files
- *   view.c           what can be seen of locks at one moment; ../host-holder.c says what follows from it
- *     sockets.c        the kernel's table of sockets, by libmnl
- *     processes.c      who has which of them open
- *   line.c           who waits, and in which order
- *   table.c          tables and JSON, by libsmartcols
- *     text.c           their cells
+ *   list/main.c           this page
+ *   list/who.c            --who
+ *     list/rows.c           its rows
+ *     list/who-file.c       --who file:PATH
+ *   list/all.c            --list
+ *   list/fleet.c          both for locks of etcd, as the helper for them tells
+ *   list/files.c          locks on files
+ *   list/view.c           what can be seen of locks at one moment; ../host/holder.c says what follows from it
+ *     list/sockets.c        the kernel's table of sockets, by libmnl
+ *     list/processes.c      who has which of them open
+ *   list/line.c           who waits, and in which order
+ *   list/table.c          tables and JSON, by libsmartcols
+ *     list/text.c           their cells
  *   ../memory.c      memory
  *
  * Nothing is ever bound here, and no queue is ever connected to: asking takes no lock and no place in line.
@@ -27,14 +27,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../exit-codes.h"
-#include "../lock.h"
-#include "../message.h"
-#include "../options.h"
-#include "../process.h"
-#include "all.h"
-#include "fleet.h"
-#include "who.h"
+#include "base/message.h"
+#include "base/process.h"
+#include "exit-codes.h"
+#include "list/all.h"
+#include "list/fleet.h"
+#include "list/who.h"
+#include "lock.h"
+#include "options.h"
 
 /* Where standard output is closed, no socket of ours is to take its place: writing fails as it should. */
 static void fill_stdio(void)

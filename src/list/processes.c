@@ -1,4 +1,4 @@
-#include "processes.h"
+#include "list/processes.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../process.h"
-#include "../memory.h"
+#include "base/memory.h"
+#include "base/process.h"
 
 struct walk {
 	struct processes *processes;

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "sockets.h"
+#include "list/sockets.h"
 
 struct socket_owner {
 	uint32_t inode;

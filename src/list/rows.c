@@ -1,15 +1,15 @@
-#include "rows.h"
+#include "list/rows.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "../deadline.h"
-#include "../process.h"
-#include "../socket-table.h"
-#include "../memory.h"
-#include "table.h"
-#include "text.h"
+#include "base/deadline.h"
+#include "base/memory.h"
+#include "base/process.h"
+#include "host/socket-table.h"
+#include "list/table.h"
+#include "list/text.h"
 
 enum { LOCK, ROLE, SLOT, PLACE, PID, USER, UID, STATE, SINCE, AGE, AT_MOST, COMMAND, HIDDEN, COLUMNS };
 

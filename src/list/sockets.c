@@ -1,4 +1,4 @@
-#include "sockets.h"
+#include "list/sockets.h"
 
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../socket-table.h"
-#include "../memory.h"
+#include "base/memory.h"
+#include "host/socket-table.h"
 
 #ifndef UDIAG_SHOW_UID
 #define UDIAG_SHOW_UID 0x40
@@ -27,7 +27,7 @@
 /* --- names ------------------------------------------------------------------------------------------------------------- */
 
 #define PREFIX_LENGTH 8		/* "me-only:" or "me-only#" */
-#define LONGEST_NAME 77		/* host-address.h */
+#define LONGEST_NAME 77		/* host/address.h */
 #define LONG_NAME 77		/* a beginning of 44, "#", a digest of 32 */
 
 /*

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../host-address.h"
+#include "host/address.h"
 
 enum socket_kind { SOCKET_OTHER, SOCKET_LOCK, SOCKET_QUEUE };
 

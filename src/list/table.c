@@ -1,4 +1,4 @@
-#include "table.h"
+#include "list/table.h"
 
 #include <errno.h>
 #include <libsmartcols.h>
@@ -7,8 +7,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "../memory.h"
-#include "text.h"
+#include "base/memory.h"
+#include "list/text.h"
 
 struct table {
 	struct libscols_table *scols;

@@ -1,4 +1,4 @@
-#include "text.h"
+#include "list/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,14 +10,14 @@
 #include <unistd.h>
 #include <wchar.h>
 
-#include "../deadline.h"
-#include "../duration.h"
-#include "../holder.h"
-#include "../lock.h"
-#include "../message.h"
-#include "../number.h"
-#include "../process.h"
-#include "../memory.h"
+#include "base/deadline.h"
+#include "base/duration.h"
+#include "base/memory.h"
+#include "base/message.h"
+#include "base/number.h"
+#include "base/process.h"
+#include "holder.h"
+#include "lock.h"
 
 /* So many bytes fit into a line when each takes four. */
 #define PIECE 1000
@@ -270,7 +270,7 @@ char *text_strings(pid_t pid, const char *file, size_t *n)
 
 /* --- the name of a lock ------------------------------------------------------------------------------------------------ */
 
-#define BEGINNING 44		/* how much of a long name is in its address: host-address.h */
+#define BEGINNING 44		/* how much of a long name is in its address: host/address.h */
 
 static bool is_name_of(const char *name, const struct host_address *address)
 {

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "../host-address.h"
+#include "host/address.h"
 
 /* N bytes that others chose, escaped as line_escape() does, all of them. */
 char *text_escaped(const char *bytes, size_t n);

@@ -1,4 +1,4 @@
-#include "view.h"
+#include "list/view.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,10 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../deadline.h"
-#include "../process.h"
-#include "../socket-table.h"
-#include "../memory.h"
+#include "base/deadline.h"
+#include "base/memory.h"
+#include "base/process.h"
+#include "host/socket-table.h"
 
 /* With so many who wait to be accepted nobody accepts: a holder of -F, or an heir. Then to connect is to fill its backlog. */
 #define MOST_UNHEARD 16

@@ -5,10 +5,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../host-holder.h"
-#include "../statx.h"
-#include "processes.h"
-#include "sockets.h"
+#include "base/statx.h"
+#include "host/holder.h"
+#include "list/processes.h"
+#include "list/sockets.h"
 
 struct view {
 	struct host_sources sources;	/* first: host_conclude() hands it back to us */

@@ -1,17 +1,17 @@
-#include "who-file.h"
+#include "list/who-file.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "../deadline.h"
-#include "../file-holder.h"
-#include "../message.h"
-#include "files.h"
-#include "../memory.h"
-#include "rows.h"
-#include "text.h"
+#include "base/deadline.h"
+#include "base/memory.h"
+#include "base/message.h"
+#include "file/holder.h"
+#include "list/files.h"
+#include "list/rows.h"
+#include "list/text.h"
 
 /* A lock that changes hands while we look is looked at again, so often; then what was seen last has to do. */
 #define TRIES 5

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "../lock.h"
+#include "lock.h"
 
 /* As who(). */
 int who_file(const struct lock *lock, bool json, char **text, bool *held);

@@ -1,4 +1,4 @@
-#include "who.h"
+#include "list/who.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -7,16 +7,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../deadline.h"
-#include "../lock-host.h"
-#include "../process.h"
-#include "../socket-table.h"
-#include "line.h"
-#include "../memory.h"
-#include "rows.h"
-#include "text.h"
-#include "view.h"
-#include "who-file.h"
+#include "base/deadline.h"
+#include "base/memory.h"
+#include "base/process.h"
+#include "host/engine.h"
+#include "host/socket-table.h"
+#include "list/line.h"
+#include "list/rows.h"
+#include "list/text.h"
+#include "list/view.h"
+#include "list/who-file.h"
 
 /* A lock that changes hands while we look is looked at again, so often; then what was seen last has to do. */
 #define TRIES 5

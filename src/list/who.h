@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "../lock.h"
+#include "lock.h"
 
 /*
  * The answer for LOCK as text or JSON into TEXT, to be freed; and into HELD whether it is held. PROGRAM is the file of the

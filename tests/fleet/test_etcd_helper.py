@@ -1,4 +1,4 @@
-"""me-only does not depend on its helper: one that lies, hangs, dies or is not there (src/etcd/PROTOCOL.md)."""
+"""me-only does not depend on its helper: one that lies, hangs, dies or is not there (src/helper/PROTOCOL.md)."""
 import os
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""What the helper says to me-only (src/etcd/PROTOCOL.md), and does by itself: here the test is me-only."""
+"""What the helper says to me-only (src/helper/PROTOCOL.md), and does by itself: here the test is me-only."""
 import ctypes
 import os
 import re

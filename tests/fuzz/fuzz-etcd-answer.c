@@ -5,7 +5,7 @@
 #include "etcd/answer.h"
 #include "etcd/base64.h"
 #include "etcd/entry.h"
-#include "etcd/queue.h"
+#include "helper/queue.h"
 #include "etcd/session.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -76,7 +76,7 @@ static void as_events(json_t *result)
 	}
 }
 
-/* A line of the stream; the pairs in it, as session.c and take.c find them. */
+/* A line of the stream; the pairs in it, as etcd/session.c and etcd/take.c find them. */
 static void as_line(const char *text, size_t size)
 {
 	json_t *result = answer_result(text, size), *event;

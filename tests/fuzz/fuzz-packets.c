@@ -1,15 +1,15 @@
-/* Any bytes as the packets of a helper that keeps locks (etcd/PROTOCOL.md): they may say anything, but break nothing. */
+/* Any bytes as the packets of a helper that keeps locks (helper/PROTOCOL.md): they may say anything, but break nothing. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "deadline.h"
+#include "base/deadline.h"
 
 /* What is looked at is static there; its other names are those of the file that is linked. */
 #define lock_etcd lock_fuzzed
 #define lock_helper_ask lock_fuzzed_ask
-#include "lock-helper.c"
+#include "helper/engine.c"
 
 #define DIVIDES 0xff
 

@@ -6,9 +6,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "file-holder.h"
-#include "host-address.h"
-#include "lines.h"
+#include "file/holder.h"
+#include "host/address.h"
+#include "base/lines.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "duration.h"
-#include "host-address.h"
-#include "message.h"
+#include "base/duration.h"
+#include "host/address.h"
+#include "base/message.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

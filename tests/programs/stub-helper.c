@@ -1,5 +1,5 @@
 /*
- * A helper for locks (src/etcd/PROTOCOL.md) that asks nobody, for tests of the program's half. To be called "etcd".
+ * A helper for locks (src/helper/PROTOCOL.md) that asks nobody, for tests of the program's half. To be called "etcd".
  *
  * usage: etcd 1 take|held NAME ...
  *

@@ -1,7 +1,7 @@
 #include <errno.h>
 
-#include "deadline.h"
-#include "duration.h"
+#include "base/deadline.h"
+#include "base/duration.h"
 #include "tap.h"
 
 static void reads(const char *text, int64_t wanted)

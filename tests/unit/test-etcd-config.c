@@ -3,9 +3,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "deadline.h"
+#include "base/deadline.h"
 #include "etcd/config.h"
-#include "memory.h"
+#include "base/memory.h"
 #include "tap.h"
 
 static const char *const variables[] = {

@@ -1,7 +1,7 @@
 /* The rules of the queue, for every mix of up to five entries, in every order in which they can take the lock and leave. */
 #include <stdlib.h>
 
-#include "etcd/queue.h"
+#include "helper/queue.h"
 #include "options.h"
 #include "tap.h"
 

@@ -1,7 +1,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#include "host-address.h"
+#include "host/address.h"
 #include "tap.h"
 
 static struct host_address address;

@@ -1,6 +1,6 @@
 #include <errno.h>
 
-#include "deadline.h"
+#include "base/deadline.h"
 #include "lock.h"
 #include "tap.h"
 

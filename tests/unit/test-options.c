@@ -1,6 +1,6 @@
 #include <errno.h>
 
-#include "deadline.h"
+#include "base/deadline.h"
 #include "exit-codes.h"
 #include "options.h"
 #include "tap.h"

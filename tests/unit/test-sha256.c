@@ -1,6 +1,6 @@
 #include <stdlib.h>
 
-#include "sha256.h"
+#include "host/sha256.h"
 #include "tap.h"
 
 static void digest_of(const void *data, size_t size, const char *wanted, const char *what)

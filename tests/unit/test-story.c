@@ -1,4 +1,4 @@
-#include "story.h"
+#include "trace.h"
 #include "tap.h"
 
 #include <time.h>

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "trace.h"
+#include "journal.h"
 
 /* In a build for gcov. */
 void __gcov_dump(void) __attribute__((weak));
@@ -233,7 +233,7 @@ int driver_run(const struct simulation *simulation, const struct driver_options 
 		perror("mmap");
 		return 2;
 	}
-	trace_mode = options->trace ? TRACE_PRINT : options->hash ? TRACE_HASH : TRACE_OFF;
+	trace_mode = options->trace ? TRACE_PRINT : options->hash ? JOURNAL_HASH : TRACE_OFF;
 	fflush(stdout);
 	for (int i = 0; i < options->jobs; i++) {
 		jobs[i] = fork();

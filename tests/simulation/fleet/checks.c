@@ -245,7 +245,7 @@ static void check_token(const struct job *job)
 
 /* --- a command begins ------------------------------------------------------------------------- */
 
-/* Who stood in line behind one that was lost stands back for 3 seconds: take.c, rule 4. */
+/* Who stood in line behind one that was lost stands back for 3 seconds: etcd/take.c, rule 4. */
 static void check_delay(const struct job *job)
 {
 	for (int i = 0; i < world.n_jobs; i++) {

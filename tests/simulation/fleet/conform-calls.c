@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "start.h"
+#include "base/start.h"
 
 #define FIRST 3
 #define LAST 16

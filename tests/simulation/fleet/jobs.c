@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "cluster.h"
-#include "deadline.h"
-#include "job.h"
+#include "base/deadline.h"
+#include "run/job.h"
 #include "lock.h"
 #include "options.h"
 #include "world.h"

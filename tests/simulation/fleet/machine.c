@@ -1,6 +1,6 @@
 /*
- * In place of the project's sources that read files: /proc (process.c), control groups (cgroup.c),
- * executing programs (exec.c, helper.c), the configuration and the identity of the host.
+ * In place of the project's sources that read files: /proc (base/process.c), control groups (helper/cgroup.c),
+ * executing programs (run/exec.c, helper/start.c), the configuration and the identity of the host.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -8,11 +8,11 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#include "cgroup.h"
+#include "helper/cgroup.h"
 #include "descriptors.h"
 #include "etcd/config.h"
-#include "etcd/identity.h"
-#include "process.h"
+#include "helper/identity.h"
+#include "base/process.h"
 #include "world.h"
 
 /* --- /proc ------------------------------------------------------------------------------------ */

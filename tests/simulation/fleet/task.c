@@ -115,7 +115,7 @@ _Noreturn static void leave_for_good(struct task *task)
 	abort();
 }
 
-/* start_process() of src/start.h: vfork(2), the child being a coroutine of its own. */
+/* start_process() of src/base/start.h: vfork(2), the child being a coroutine of its own. */
 int start_process(void (*function)(void *), void *argument);
 
 struct start {

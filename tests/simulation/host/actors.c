@@ -8,7 +8,7 @@
 
 #include "calls.h"
 #include "hooks.h"
-#include "host-address.h"
+#include "host/address.h"
 #include "world.h"
 
 /* What a command leaves running ends after that time. */

@@ -137,7 +137,7 @@ int __wrap_socketpair(int domain, int type, int protocol, int ends[2])
 
 /* --- messages --- */
 
-/* What waiters say to each other begins with a letter (host-words.h). */
+/* What waiters say to each other begins with a letter (host/messages.h). */
 static const char *show_word(const void *data)
 {
 	switch (*(const int *)data) {

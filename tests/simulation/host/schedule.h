@@ -8,7 +8,7 @@
 #include "coroutine.h"
 #include "kernel.h"
 #include "random.h"
-#include "trace.h"
+#include "journal.h"
 
 #define MOST_TASKS 320
 #define MOST_POLLED 40

@@ -1,5 +1,5 @@
 /*
- * libcurl as far as the helper's client uses it: the real client.c runs above it, and below it is
+ * libcurl as far as the helper's client uses it: the real etcd/client.c runs above it, and below it is
  * the network. What is modelled of libcurl: connections are used again; a request on such a one
  * that is closed without an answer is sent once more, on a new one; limits of time are looked at
  * first and count CLOCK_MONOTONIC; answers come in pieces.

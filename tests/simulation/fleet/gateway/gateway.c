@@ -360,7 +360,7 @@ static void add_code(struct text *text, const char *before, long n)
 	text_number(text, n);
 }
 
-/* The four shapes are those of answer.c. */
+/* The four shapes are those of etcd/answer.c. */
 static void add_error(struct text *text, const struct reply *reply, long http)
 {
 	const bool stream = reply->ask == ASK_KEEPALIVE || reply->ask == ASK_WATCH;

@@ -1,0 +1,57 @@
+/*
+ * Messages: one line each on standard error, beginning "me-only: ".
+ *
+ * A line is put together piece by piece in a buffer of its own and written at once, so that lines of several processes
+ * do not mix. No stdio: it costs memory and pages in a program that is started for every job.
+ */
+#ifndef BASE_MESSAGE_H
+#define BASE_MESSAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a pipe takes in one piece (PIPE_BUF). What does not fit is left out. */
+#define LINE_SIZE 4096
+
+/* How much of a name or a path a line shows: enough for any that a person wrote. */
+#define LINE_SUBJECT 1024
+
+struct line {
+	size_t length;
+	char text[LINE_SIZE];
+};
+
+/* Begins a line with "me-only: ". */
+void line_begin(struct line *line);
+
+/* Begins a line with "me-only: SUBJECT: ". SUBJECT is escaped. */
+void line_begin_about(struct line *line, const char *subject);
+
+/* Adds TEXT of our own as it is. */
+void line_add(struct line *line, const char *text);
+
+/* Adds N in decimal. */
+void line_number(struct line *line, uint64_t n);
+
+/* Adds NS nanoseconds in the form of duration_format(). */
+void line_duration(struct line *line, int64_t ns);
+
+/*
+ * Adds N bytes that others chose, so that they stay on one line and cannot reach the terminal: control characters (C0, DEL,
+ * C1), bidirectional marks and what is not UTF-8 become \xNN, a backslash becomes \\. Ends with "..." after MAX bytes of output.
+ */
+void line_escape(struct line *line, const char *bytes, size_t n, size_t max);
+
+/* Ends the line and writes it. Never ends the process (SIGPIPE) and keeps errno. */
+void line_end(struct line *line);
+
+/* The same, but the line is left out where writing it would have to wait: somebody who reads nothing must not hold a lock up. */
+void line_end_if_ready(struct line *line);
+
+/* A whole line: "me-only: SUBJECT: TEXT", and ": " and what ERROR means behind it unless ERROR is 0. SUBJECT is escaped. */
+void message(const char *subject, const char *text, int error);
+
+/* The same, with what to do about ERROR behind it where that is known. For system calls of ours that failed. */
+void message_failure(const char *subject, const char *text, int error);
+
+#endif

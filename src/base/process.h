@@ -1,0 +1,113 @@
+/* What /proc tells of processes. Everything here may fail: /proc can be missing or hide others' processes. */
+#ifndef BASE_PROCESS_H
+#define BASE_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct statx;
+
+/* As statx(2) for PATH below the folder FOLDER, or for FOLDER itself where PATH is "". Returns 0 or a negative errno. */
+int file_status(int folder, const char *path, struct statx *status);
+
+/* What tells one file from another. */
+struct file_id {
+	uint32_t major, minor;	/* of its device */
+	uint64_t inode;
+};
+
+/* Whether STATUS is that of FILE. */
+bool file_is(const struct statx *status, const struct file_id *file);
+
+#define PROCESS_PATH_SIZE 64
+
+/*
+ * Puts "/proc/PID/FILE" into PATH, for a FILE of at most 30 bytes, and returns it; or, where /proc is another pid namespace's and
+ * PID another process there, the name of something that does not exist.
+ */
+const char *process_path(char path[PROCESS_PATH_SIZE], pid_t pid, const char *file);
+
+struct process {
+	char state;		/* R, S, T (stopped), Z ... */
+	pid_t parent;
+	int64_t start;		/* when it was started (CLOCK_BOOTTIME, ns, in steps of 1/100 s); exec does not change it */
+	int64_t age;		/* nanoseconds since then */
+};
+
+/* Reads /proc/PID/stat. Returns 0 or a negative errno. */
+int process_read(pid_t pid, struct process *process);
+
+/* Whether PID is known to be stopped by a signal. (Under a debugger the state is 't': with strace(1) only for an instant.) */
+bool process_is_stopped(pid_t pid);
+
+/* Whether PID is ANCESTOR or descends from it, as far as can be seen. */
+bool process_descends(pid_t pid, pid_t ancestor);
+
+/* Whether PID runs the same program file as this process, or as process_set_me_only() has said. */
+bool process_is_me_only(pid_t pid);
+
+/* For the helpers, which are other programs: PATH is that of me-only. It stays the caller's. */
+void process_set_me_only(const char *path);
+
+/* A pidfd of PID, or a negative errno. */
+int process_pidfd(pid_t pid);
+
+/* The same, or a file of that name: another version. A keeper's name has a second word. */
+bool process_seems_me_only(pid_t pid);
+
+/* Whether PID was started with ENTRY ("NAME=value", WHOLE or its beginning) in its environment, as far as can be seen. */
+bool process_has_variable(pid_t pid, const char *entry, bool whole);
+
+/* Calls VISIT for every process there is but this one, until it returns false. */
+void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument);
+
+/* Whether PID is seen to have the socket INODE open. */
+bool process_has_socket(pid_t pid, uint32_t inode);
+
+/* The same for a pipe. */
+bool process_has_pipe(pid_t pid, uint64_t inode);
+
+/*
+ * The process that took the flock(2) on FILE that PID is seen to have, by a descriptor of its own or one that it has inherited: as the
+ * kernel shows it, 0 if that one has no number here (any more). -1 if PID is not seen to have one.
+ */
+pid_t process_flock_taker(pid_t pid, const struct file_id *file);
+
+/* The same for our own descriptor FD. */
+pid_t process_own_flock_taker(int fd, const struct file_id *file);
+
+/* Whether PID is seen to have one. */
+bool process_has_flock(pid_t pid, const struct file_id *file);
+
+/*
+ * Of which process PID, a keeper or the me-only that has one, has a pidfd, as far as that can be seen: its command. 0 if of none.
+ */
+pid_t process_kept_by(pid_t pid);
+
+/* Whether PID is seen to have FILE open. */
+bool process_has_file(pid_t pid, const struct file_id *file);
+
+/* Whether PID has the name of a keeper. */
+bool process_is_keeper(pid_t pid);
+
+/*
+ * Finds a process of which HAS says that it has what is looked for, this one left out: one that is no me-only, unless there is no
+ * other. Returns its pid, and in OWN_KIND whether it is a me-only; 0 if none was seen.
+ */
+pid_t process_find(bool (*has)(pid_t pid, const void *argument), const void *argument, bool *own_kind);
+
+/* The same for a process that has the socket INODE open. */
+pid_t process_find_socket(uint32_t inode, bool *own_kind);
+
+/* The user that PID runs as. Returns 0 or a negative errno. */
+int process_user(pid_t pid, uid_t *uid);
+
+/*
+ * Reads PID's command line with blanks for the NULs between its arguments, or (WHOLE is false) the program's name alone.
+ * Returns its length, 0 if it cannot be seen.
+ */
+size_t process_command(pid_t pid, bool whole, char *text, size_t size);
+
+#endif

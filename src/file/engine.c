@@ -1,0 +1,444 @@
+/*
+ * The file engine: a lock is an flock(2) on a file, so that flock(1), and whoever else locks the same file so, is excluded, too.
+ *
+ *  1. The file is opened if it is there, for reading, or where that is not allowed for writing, without blocking (a FIFO) and without
+ *     changing anything; only if it is missing it is made. O_CREAT for a file that is there would be refused in /tmp by
+ *     fs.protected_regular, even to root. It is never written, and never deleted.
+ *  2. If the path is a symbolic link that another user has put into a sticky folder, it is not followed: he would choose which file is
+ *     made or locked. The kernel's fs.protected_symlinks is the same rule, where it is switched on, also for links behind that link.
+ *  3. The lock is had only if, after it was granted, the path still leads to the locked file: who has deleted or replaced it has made
+ *     another lock of it. Otherwise all begins anew.
+ *  4. EWOULDBLOCK, and nothing else, means held.
+ *  5. The lock belongs to the open file description: the command inherits it, me-only and the keeper have it, too, as with a host lock.
+ *  6. The wait is the kernel's: first come, first served (since Linux 5.0), as long as nobody is interrupted; to stop a waiter and let
+ *     it go on is that. So a thread of its own waits in flock(2), while we attend to what is due. It is a thread and not a process, so that the kernel's table has our
+ *     pid, and so that it ends with us, whatever ends us.
+ *  7. Re-entry: the caller has inherited a descriptor that has the lock, or one of its ancestors has one.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/deadline.h"
+#include "base/descriptor.h"
+#include "base/lines.h"
+#include "base/statx.h"
+#include "file/holder.h"
+#include "host/places.h"
+#include "lock.h"
+
+/* So often a file may be replaced under our hands before we give up. */
+#define OPEN_TRIES 1000
+
+#define LONGEST_PAUSE (NS_PER_S / 4)
+
+#define STACK_SIZE 16384
+#define TIME_TO_QUEUE (1 * NS_PER_MS)
+#define TELL_AGAIN_MS 10
+
+/* --- opening ------------------------------------------------------------------------------------------------------------------ */
+
+/* The folder that PATH is in, into FOLDER. Returns 0 or a negative errno. */
+static int folder_status(const char *path, struct statx *folder)
+{
+	const char *slash = strrchr(path, '/');
+	size_t length = slash ? (size_t)(slash - path) + 1 : 0;
+	char text[length + 2];
+
+	memcpy(text, path, length);
+	strcpy(text + length, ".");
+	return file_status(AT_FDCWD, text, folder);
+}
+
+/* Rule 2: whether the symbolic link PATH is to be trusted. Returns 0 or a negative errno. */
+static int check_link(const char *path)
+{
+	struct statx folder, link;
+	int r = folder_status(path, &folder);
+
+	if (r == 0 && syscall(SYS_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &link))
+		r = -errno;
+	if (r)
+		return r;
+	if ((folder.stx_mode & S_ISVTX) && (folder.stx_mode & (S_IWGRP | S_IWOTH)) && link.stx_uid != geteuid() && link.stx_uid != folder.stx_uid)
+		return -EACCES;
+	return 0;
+}
+
+static int try_open(const char *path, int flags)
+{
+	int fd;
+
+	do
+		fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
+	while (fd < 0 && errno == EINTR);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Rules 1 and 2. WRITABLE: where reading will not do. Returns a descriptor or a negative errno. */
+static int open_file(struct lock *lock, bool writable)
+{
+	int access = writable ? O_RDWR : O_RDONLY, follow = O_NOFOLLOW, fd = -ENOENT;
+
+	lock->failed = "cannot open the file";
+	/* Again when it was made or deleted in between. */
+	for (int tries = 0; tries < OPEN_TRIES; tries++) {
+		fd = try_open(lock->name, access | follow);
+		if (fd == -EACCES && access == O_RDONLY) {
+			fd = try_open(lock->name, O_WRONLY | follow);
+			fd = fd == -EISDIR ? -EACCES : fd;
+		}
+		if (fd == -ELOOP && follow) {
+			fd = check_link(lock->name);
+			if (fd == -EACCES)
+				lock->failed = "cannot open the file: another user has put a symbolic link there";
+			if (fd)
+				return fd;
+			follow = 0;
+			continue;
+		}
+		if (fd != -ENOENT)
+			break;
+		/* Where a link leads to nothing, it is followed to make the file. */
+		fd = try_open(lock->name, access | O_CREAT | (follow ? O_EXCL : 0));
+		if (fd != -EEXIST) {
+			if (fd < 0)
+				lock->failed = "cannot make the file";
+			break;
+		}
+	}
+	return fd < 0 ? fd : descriptor_off_stdio(fd);
+}
+
+/* --- re-entry ----------------------------------------------------------------------------------------------------------------- */
+
+/* Under which holding the caller runs. */
+struct own {
+	const struct file_id *file;
+	pid_t taker;		/* who took it; -1: none is known */
+};
+
+static bool is_locked(int fd, void *argument)
+{
+	struct own *own = argument;
+
+	own->taker = process_own_flock_taker(fd, own->file);
+	return own->taker >= 0;
+}
+
+/* Rule 7: whether one of our descriptors, or of our ancestors', has the lock. */
+static bool find_own(struct own *own)
+{
+	struct process process;
+
+	if (descriptor_inherited(is_locked, own))
+		return true;
+	for (pid_t pid = getppid(); pid > 0; pid = process.parent) {
+		own->taker = process_flock_taker(pid, own->file);
+		if (own->taker >= 0)
+			return true;
+		if (process_read(pid, &process))
+			break;
+	}
+	return false;
+}
+
+/* Whether we run for the command of a keeper, which need not have the lock itself. */
+static bool is_kept(const struct file_id *file)
+{
+	pid_t job = file_kept_job(file);
+
+	return job && process_descends(getpid(), job);
+}
+
+/* Whether who waits for the file FD would wait for itself. */
+static bool is_reentry(int fd)
+{
+	struct file_holders holders;
+	struct statx status;
+	struct file_id file;
+
+	if (file_status(fd, "", &status))
+		return false;
+	file = (struct file_id){ status.stx_dev_major, status.stx_dev_minor, status.stx_ino };
+	if (find_own(&(struct own){ &file, -1 }) || is_kept(&file))
+		return true;
+	/* Of an ancestor that has more rights than we only the number is seen. */
+	return file_holders_read(&file, &holders) == 0 && process_descends(getpid(), holders.taker) && file_taker_lives(holders.taker, &file);
+}
+
+/* Whether nobody but root and this user can open FILE, at the path NAME: then a lock on it is theirs. */
+static bool is_private(const char *name, const struct file_id *file)
+{
+	struct statx status;
+
+	/* The permissions of a group are the most that an access control list can give to anybody. */
+	return file_status(AT_FDCWD, name, &status) == 0 && file_is(&status, file) && holder_is_trusted(status.stx_uid) &&
+	       !(status.stx_mode & (S_IRWXG | S_IRWXO));
+}
+
+/*
+ * A stranger must not be able to hand his lock down, by sudo for instance: so who took it must be proved to be this user or root.
+ * What a process is now is no proof: it can have taken the lock before it became a program with more rights. A me-only is one, as no
+ * such program is (but not we: we can be what it has become). Otherwise strangers must not be able to open the file.
+ */
+static int file_is_ours(struct lock *lock)
+{
+	struct file_id file;
+	struct own own = { &file, -1 };
+	uid_t uid;
+	int r = file_identify(lock->name, &file);
+
+	lock->failed = "cannot look at the file";
+	if (r)
+		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
+	if (!find_own(&own))
+		return is_kept(&file);
+	return is_private(lock->name, &file) || is_kept(&file) || (own.taker != getpid() && process_is_me_only(own.taker) && process_flock_taker(own.taker, &file) == own.taker &&
+						  process_user(own.taker, &uid) == 0 && holder_is_trusted(uid));
+}
+
+/* --- waiting ------------------------------------------------------------------------------------------------------------------ */
+
+/* What we share with the thread that waits in flock(2). */
+struct waiter {
+	int fd, operation;
+	int error;		/* once it has ended */
+	int done;		/* an eventfd, readable once it has ended or is about to */
+	atomic_int settled;	/* by whoever comes first: the thread, with the lock, or we, when we give up */
+};
+
+/* The waiter must be told, or it would hold the lock and wait for ever. */
+static void tell(const struct waiter *w)
+{
+	while (write(w->done, &(uint64_t){ 1 }, sizeof(uint64_t)) < 0)
+		poll(NULL, 0, TELL_AGAIN_MS);
+}
+
+static void *wait_for_lock(void *argument)
+{
+	struct waiter *w = argument;
+
+	while (flock(w->fd, w->operation) && (w->error = errno) == EINTR)
+		w->error = 0;
+	/* If we have given up meanwhile, nobody is to find us holding it. */
+	if (w->error == 0 && atomic_exchange(&w->settled, 1))
+		flock(w->fd, LOCK_UN);
+	else
+		tell(w);
+	return NULL;
+}
+
+/* Returns 0 or a negative errno. */
+static int start_thread(pthread_t *thread, struct waiter *w)
+{
+	pthread_attr_t small;
+
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, STACK_SIZE);
+	pthread_attr_setguardsize(&small, 0);	/* a page more, and a call that musl does not look at */
+	return -pthread_create(thread, &small, wait_for_lock, w);
+}
+
+/*
+ * Attends until the thread has ended, or it is over. Returns 0, or what ends the wait. The first time only when the thread has had
+ * time to come into line: with --replace the holder ends then, and those who have been waiting come first.
+ */
+static int attend_until_done(const struct lock *lock, struct lock_wait *wait, const struct waiter *w, bool *begun)
+{
+	struct pollfd done = { .fd = w->done, .events = POLLIN };
+	int64_t soon = *begun ? DEADLINE_NEVER : deadline_in(TIME_TO_QUEUE);
+	int r = 0;
+
+	while (r == 0 && poll(&done, 1, deadline_poll_timeout(deadline_earlier(soon, deadline_earlier(wait->deadline, wait->due)))) <= 0) {
+		if (!*begun || deadline_now() >= wait->due)
+			r = wait->attend(wait, lock);
+		*begun = true;
+		soon = DEADLINE_NEVER;
+		if (r == 0 && deadline_now() >= wait->deadline)
+			r = LOCK_TIMED_OUT;
+	}
+	return r;
+}
+
+/* Waits for the lock on FD. Returns 0: it is ours; LOCK_RETRY; or as file_take(). */
+static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, bool *begun)
+{
+	static struct waiter w;	/* as long as the thread, which lives on when we give up */
+	pthread_t thread = 0;
+	int r;
+
+	lock->failed = "cannot wait";
+	w = (struct waiter){ .fd = fd, .operation = lock->shared ? LOCK_SH : LOCK_EX, .done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
+	r = w.done < 0 ? -errno : start_thread(&thread, &w);
+	if (r) {
+		if (w.done >= 0)
+			close(w.done);
+		return r;
+	}
+	r = attend_until_done(lock, wait, &w, begun);
+	/* It is ours when the thread was first, even if our time is over by now, or it was we who could not be replaced. */
+	if (r && !atomic_exchange(&w.settled, 1))
+		return r;
+	pthread_join(thread, NULL);
+	close(w.done);
+	return w.error ? LOCK_RETRY : 0;
+}
+
+/* --- taking ------------------------------------------------------------------------------------------------------------------- */
+
+/* Rule 4. Returns 0, -EWOULDBLOCK, or another negative errno. */
+static int try_lock(const struct lock *lock, int fd)
+{
+	int r;
+
+	do
+		r = flock(fd, (lock->shared ? LOCK_SH : LOCK_EX) | LOCK_NB);
+	while (r && errno == EINTR);
+	return r ? -errno : 0;
+}
+
+/* Takes the lock on FD. Returns as file_take(). */
+static int lock_file_at(struct lock *lock, struct lock_wait *wait, int fd, bool *begun)
+{
+	int64_t pause = NS_PER_MS;
+	int r;
+
+	while ((r = try_lock(lock, fd)) == -EWOULDBLOCK && wait->deadline) {
+		if (!*begun && is_reentry(fd))
+			return LOCK_NESTED;
+		r = wait_in_kernel(lock, wait, fd, begun);
+		if (r != LOCK_RETRY)
+			return r;
+		/* The kernel has ended the wait for a reason that trying tells, or that has passed. */
+		if (deadline_now() >= wait->deadline)
+			return LOCK_TIMED_OUT;
+		pause = pause < LONGEST_PAUSE ? pause * 2 : pause;
+		poll(NULL, 0, deadline_poll_timeout(deadline_earlier(deadline_in(pause), wait->deadline)));
+	}
+	lock->failed = "cannot lock the file";
+	return r != -EWOULDBLOCK ? r : is_reentry(fd) ? LOCK_NESTED : LOCK_HELD;
+}
+
+static int take_place(struct lock *lock, struct lock_wait *wait, int fd)
+{
+	struct host_address name;
+	struct statx status;
+	int r = file_status(fd, "", &status);
+
+	lock->failed = "cannot look at the file";
+	if (r)
+		return r;
+	/* Not for an instant by somebody who will not wait: another would give up because of it. */
+	if (is_reentry(fd))
+		return LOCK_NESTED;
+	host_address_of_file(&name, status.stx_dev_major, status.stx_dev_minor, status.stx_ino);
+	return place_take(lock, &name, wait);
+}
+
+/* Rule 3: whether the path still leads to the file FD: 1, 0, or a negative errno. */
+static int is_still_there(struct lock *lock, int fd)
+{
+	struct statx status;
+	struct file_id file;
+	int r = file_identify(lock->name, &file);
+
+	lock->failed = "cannot look at the file";
+	if (r)
+		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
+	r = file_status(fd, "", &status);
+	return r ? r : file_is(&status, &file);
+}
+
+/* Opens and locks the file once. Returns 1: that was it; 0: it was replaced meanwhile; or as file_take(). */
+static int take_once(struct lock *lock, struct lock_wait *wait, bool writable, bool *begun)
+{
+	int fd = open_file(lock, writable), r = fd < 0 ? fd : 0;
+
+	if (r == 0 && wait->places && lock->place < 0)
+		r = take_place(lock, wait, fd);
+	if (r == 0)
+		r = lock_file_at(lock, wait, fd, begun);
+	if (r == 0)
+		r = is_still_there(lock, fd);
+	if (r == 1)
+		lock->fd = fd;
+	/* After a wait that we have given up the thread may still be there. */
+	else if (fd >= 0 && r != LOCK_TIMED_OUT && r != LOCK_NOT_REPLACED)
+		close(fd);
+	return r;
+}
+
+static int file_take(struct lock *lock, struct lock_wait *wait)
+{
+	bool writable = false, begun = false;
+
+	for (int tries = 0; tries < OPEN_TRIES; tries++) {
+		int r = take_once(lock, wait, writable, &begun);
+
+		/* On NFS, where the kernel makes a record lock of it, an exclusive one is only for who may write. */
+		if ((r == -EBADF || r == -EIO) && !writable)
+			writable = true;
+		else if (r)
+			return r < 0 ? r : 0;
+	}
+	lock->failed = "the file is replaced again and again";
+	return -ESTALE;
+}
+
+/* --- the engine --------------------------------------------------------------------------------------------------------------- */
+
+static void file_release(struct lock *lock)
+{
+	close(lock->fd);
+}
+
+static int file_identify_holding(const struct lock *lock, struct lock_identity *identity)
+{
+	struct file_holders holders;
+	struct file_id file;
+	int r = file_identify(lock->name, &file);
+
+	if (r == 0)
+		r = file_holders_read(&file, &holders);
+	if (r)
+		return r;
+	*identity = (struct lock_identity){ .number = holders.number };
+	identity->uid_known = file_taker_lives(holders.taker, &file) && process_user(holders.taker, &identity->uid) == 0;
+	return 0;
+}
+
+static void find_holder(const struct lock *lock, struct holder *holder, bool thorough)
+{
+	struct file_id file;
+
+	*holder = (struct holder){ .held = -1, .hidden = "the file cannot be looked at" };
+	if (file_identify(lock->name, &file) == 0)
+		file_find_holder(&file, holder, thorough);
+}
+
+static bool file_has(const struct lock *lock, uint64_t number, pid_t pid)
+{
+	struct file_id file;
+
+	return file_identify(lock->name, &file) == 0 && file_number(process_flock_taker(pid, &file)) == number;
+}
+
+const struct lock_engine lock_file = {
+	.prefix = "file",
+	.can_share = true,
+	.take = file_take,
+	.release = file_release,
+	.is_ours = file_is_ours,
+	.identify = file_identify_holding,
+	.find_holder = find_holder,
+	.find_job = file_find_job,
+	.has = file_has,
+};

@@ -1,0 +1,328 @@
+/*
+ * /proc/locks has a line for each flock(2): "1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF", and behind it one for each that waits
+ * for it, with "->" behind the number. The pid is that of the process that called flock(2), even when it has ended and others have
+ * inherited the lock; in a pid namespace that is not the first one, the line is missing then, and so it is for processes of others.
+ * The device is that of the file system, which is not what stat(2) says on btrfs and overlayfs.
+ *
+ * So the table only says where to look. What proves that a process has the lock is its descriptor: it leads to the file, and
+ * /proc/PID/fdinfo shows the lock that its open file description has.
+ */
+#include "file/holder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/lines.h"
+#include "base/statx.h"
+
+/* So often the table is read to see it twice the same. */
+#define MOST_READINGS 5
+
+int file_identify(const char *path, struct file_id *file)
+{
+	struct statx status;
+	int r = file_status(AT_FDCWD, path, &status);
+
+	if (r == 0)
+		*file = (struct file_id){ status.stx_dev_major, status.stx_dev_minor, status.stx_ino };
+	return r;
+}
+
+/* --- the kernel's table of file locks ---------------------------------------------------------------------------------------- */
+
+bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *waits, bool *shared)
+{
+	uint32_t major, minor;
+	const char *at;
+	char *word;
+
+	next_word(&line);
+	word = next_word(&line);
+	*waits = !strcmp(word, "->");
+	if (*waits)
+		word = next_word(&line);
+	if (strcmp(word, "FLOCK") != 0)
+		return false;
+	next_word(&line);
+	*shared = *next_word(&line) == 'R';
+	*pid = (pid_t)number_at(next_word(&line), 10, NULL);
+	at = next_word(&line);
+	major = (uint32_t)number_at(at, 16, &at);
+	minor = *at ? (uint32_t)number_at(at + 1, 16, &at) : 0;
+	if (!*at || number_at(at + 1, 10, NULL) != file->inode)
+		return false;
+	return (major == file->major && minor == file->minor) || (*waits ? process_has_file(*pid, file) : process_has_flock(*pid, file));
+}
+
+bool file_table_is_whole(void)
+{
+	static const char first[] = "pid:[4026531836]";	/* the kernel's PROC_PID_INIT_INO */
+	char namespace[sizeof first];
+
+	return readlink("/proc/self/ns/pid", namespace, sizeof namespace) == sizeof first - 1 && !memcmp(namespace, first, sizeof first - 1);
+}
+
+/* How much TAKER is the one to be named of several. */
+static int rank(pid_t taker, const struct file_id *file)
+{
+	uid_t uid;
+
+	if (!file_taker_lives(taker, file))
+		return 0;
+	return process_user(taker, &uid) == 0 && !holder_is_trusted(uid) ? 2 : 1;
+}
+
+static bool has_flock(pid_t pid, const void *file)
+{
+	return process_has_flock(pid, file);
+}
+
+/* Where the table does not show it, as in pid namespaces and where its numbers are not those of stat(2), some process may. */
+static int find_holder(const struct file_id *file, struct file_holders *holders)
+{
+	bool own_kind;
+	pid_t owner = process_find(has_flock, file, &own_kind);
+
+	if (!owner)
+		return file_table_is_whole() ? -ENOENT : -ENODATA;
+	holders->n = 1;
+	holders->taker = process_flock_taker(owner, file);
+	holders->number = file_number(holders->taker);
+	return 0;
+}
+
+/* Reads the table once. Returns from how many pieces, or a negative errno. */
+static int read_table(const struct file_id *file, struct file_holders *holders)
+{
+	struct lines lines;
+	int r = lines_open(&lines, AT_FDCWD, "/proc/locks");
+	pid_t last = 0;
+	char *line;
+
+	*holders = (struct file_holders){ 0 };
+	while ((line = lines_next(&lines))) {
+		bool waits, shared;
+		pid_t pid;
+
+		/* One that others have come before between two pieces is there twice. */
+		if (!file_lock_read(line, file, &pid, &waits, &shared) || waits || (holders->n > 0 && pid == last))
+			continue;
+		last = pid;
+		holders->n++;
+		holders->number += file_number(pid);
+		if (holders->n == 1 || rank(pid, file) > rank(holders->taker, file))
+			holders->taker = pid;
+	}
+	lines_close(&lines);
+	return r ? r : (int)lines.fills;
+}
+
+int file_holders_read(const struct file_id *file, struct file_holders *holders)
+{
+	int r = read_table(file, holders);
+
+	/* Lines can be there twice, or not at all, if others came or went while the table was read piece by piece. */
+	for (int tries = 0; r > 1 && tries < MOST_READINGS; tries++) {
+		struct file_holders before = *holders;
+
+		r = read_table(file, holders);
+		if (before.n == holders->n && before.number == holders->number)
+			break;
+	}
+	/* A missing table does not mean that the lock is free. */
+	if (r < 0)
+		return r == -ENOENT ? -ENODATA : r;
+	return holders->n > 0 ? 0 : find_holder(file, holders);
+}
+
+bool file_taker_lives(pid_t taker, const struct file_id *file)
+{
+	char path[PROCESS_PATH_SIZE];
+	struct process process;
+
+	if (process_read(taker, &process))
+		return false;
+	/* Where its descriptors may not be seen its number has to do. */
+	return process_has_flock(taker, file) || access(process_path(path, taker, "fd"), R_OK | X_OK) != 0;
+}
+
+/* --- who it is --------------------------------------------------------------------------------------------------------------- */
+
+struct child {
+	pid_t parent, found;
+	const struct file_id *file;	/* that it has the lock on; NULL: any, the youngest */
+	int64_t start;
+};
+
+static bool look_at(pid_t pid, void *argument)
+{
+	struct child *child = argument;
+	struct process process;
+
+	if (process_read(pid, &process) || process.parent != child->parent || process_is_keeper(pid))
+		return true;
+	if (child->file ? process_has_flock(pid, child->file) : process.start >= child->start) {
+		child->found = pid;
+		child->start = process.start;
+	}
+	return !child->file || !child->found;
+}
+
+pid_t file_job_of(pid_t wrapper, const struct file_id *file, bool certain)
+{
+	struct child child = { .parent = wrapper, .found = process_kept_by(wrapper), .file = file };
+	struct process process;
+
+	/* One that has not started its command yet may have pidfds of others: with --replace, of those that it looks at. */
+	if (child.found && (process_read(child.found, &process) || process.parent != wrapper))
+		child.found = 0;
+	/*
+	 * A me-only may have children that the shell had that became it: the command is the one that has inherited the lock, and younger
+	 * than these. (Process 1 is given others' children, too.)
+	 */
+	if (!child.found)
+		process_walk(look_at, &child);
+	child.file = NULL;
+	if (!child.found && !certain && wrapper != 1)
+		process_walk(look_at, &child);
+	return child.found;
+}
+
+/*
+ * Anybody can have the name of a keeper, and a pidfd of any process: what proves it is the program that it runs, as this user or root.
+ */
+static bool is_keeper(pid_t pid, const void *file)
+{
+	uid_t uid;
+
+	return process_is_me_only(pid) && process_is_keeper(pid) && process_user(pid, &uid) == 0 && holder_is_trusted(uid) &&
+	       process_has_flock(pid, file);
+}
+
+pid_t file_kept_job(const struct file_id *file)
+{
+	bool own_kind;
+	pid_t keeper = process_find(is_keeper, file, &own_kind);
+
+	return keeper ? process_kept_by(keeper) : 0;
+}
+
+/* Who has the lock when the process that took it is gone. */
+static void find_heir(const struct file_id *file, struct holder *holder)
+{
+	bool own_kind = true;
+
+	holder->pid = file_kept_job(file);
+	if (!holder->pid) {
+		holder->pid = process_find(has_flock, file, &own_kind);
+		/* Others, as a shell that has called flock(1), may hold a lock that a process took which has ended. */
+		holder->heir = holder->pid && !own_kind && process_has_variable(holder->pid, "ME_ONLY_LOCK=file:", false);
+	}
+	if (!holder->pid)
+		holder->hidden = "its process cannot be seen";
+}
+
+void file_find_holder(const struct file_id *file, struct holder *holder, bool thorough)
+{
+	struct file_holders holders;
+	struct process process;
+	pid_t job;
+	int r = file_holders_read(file, &holders);
+
+	*holder = (struct holder){ .held = -1, .hidden = "the kernel does not show its table of file locks" };
+	if (r == 0 && file_taker_lives(holders.taker, file)) {
+		holder->pid = holders.taker;
+		holder->uid_known = process_user(holder->pid, &holder->uid) == 0;
+		/* What a me-only runs is to be named, and that is as old as the holding at most. */
+		job = process_seems_me_only(holders.taker) ? file_job_of(holders.taker, file, false) : 0;
+		if (job)
+			holder->pid = job;
+	} else if (thorough) {
+		find_heir(file, holder);
+		holder->uid_known = holder->pid && process_user(holder->pid, &holder->uid) == 0;
+	} else if (r == 0 || r == -ENOENT || r == -ENODATA) {
+		holder->hidden = "the process that took it has ended";
+	}
+	if (holder->pid && process_read(holder->pid, &process) == 0) {
+		holder->held = process.age;
+		holder->at_most = true;
+	}
+}
+
+/* --- the command, to be replaced --------------------------------------------------------------------------------------------- */
+
+/* A pidfd of the command that the me-only WRAPPER runs, or a negative errno. */
+static int open_job(pid_t wrapper, const struct file_id *file, pid_t *job)
+{
+	struct process process;
+	int pidfd;
+
+	*job = file_job_of(wrapper, file, true);
+	pidfd = *job ? process_pidfd(*job) : -ESRCH;
+	/* The pidfd was first: what is read now is of the process that it is for. */
+	if (pidfd >= 0 && (process_read(*job, &process) || process.parent != wrapper || file_job_of(wrapper, file, true) != *job)) {
+		close(pidfd);
+		pidfd = -ESRCH;
+	}
+	return pidfd;
+}
+
+/*
+ * The process that took the lock is gone: a pidfd of the command that its keeper has a pidfd of. -ESRCH if there is none; or -EPERM
+ * and the reason.
+ */
+static int open_kept(const struct file_id *file, struct replacement *replacement, pid_t *job)
+{
+	bool own_kind;
+	pid_t owner = process_find(has_flock, file, &own_kind);
+	uid_t uid;
+	int pidfd;
+
+	/* Nothing tells whose the lock was, but who has it now. */
+	if (owner && process_user(owner, &uid) == 0 && !holder_is_trusted(uid))
+		return replacement_refuse(replacement, replacement_stranger);
+	*job = file_kept_job(file);
+	pidfd = *job ? process_pidfd(*job) : -ESRCH;
+	if (pidfd >= 0 && file_kept_job(file) != *job) {
+		close(pidfd);
+		pidfd = -ESRCH;
+	}
+	return pidfd < 0 ? -ESRCH : pidfd;
+}
+
+int file_find_job(const struct lock *lock, struct replacement *replacement, pid_t *job)
+{
+	struct file_holders holders;
+	struct file_id file;
+	int taker, pidfd, r = file_identify(lock->name, &file);
+	uid_t uid;
+
+	if (r == 0)
+		r = file_holders_read(&file, &holders);
+	if (r)
+		return r == -ENOENT ? -ESRCH : r == -ENODATA ? open_kept(&file, replacement, job) : replacement_refuse_unproved(replacement);
+	if (holders.n > 1)
+		return replacement_refuse(replacement, "several share it");
+	taker = process_pidfd(holders.taker);
+	if (taker < 0 && taker != -ESRCH)
+		return replacement_refuse_unproved(replacement);
+	if (taker >= 0 && process_user(holders.taker, &uid) == 0 && !holder_is_trusted(uid) && file_taker_lives(holders.taker, &file)) {
+		close(taker);
+		return replacement_refuse(replacement, replacement_stranger);
+	}
+	if (taker < 0 || !process_has_flock(holders.taker, &file)) {
+		if (taker >= 0)
+			close(taker);
+		return open_kept(&file, replacement, job);
+	}
+	if (process_seems_me_only(holders.taker)) {
+		pidfd = open_job(holders.taker, &file, job);
+		close(taker);
+		return pidfd >= 0 || pidfd == -ESRCH ? pidfd : replacement_refuse_unproved(replacement);
+	}
+	*job = holders.taker;
+	replacement->foreign = true;
+	return taker;
+}

@@ -1,0 +1,30 @@
+/*
+ * A control group (v2) of the command's own. Where one is delegated to us, as by systemd's Delegate=yes, all that descends from the
+ * command can be ended at once, also when we have been killed and cannot be the ancestor of those who got away any more.
+ */
+#ifndef HELPER_CGROUP_H
+#define HELPER_CGROUP_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+struct cgroup {
+	char path[PATH_MAX];	/* its folder; "": there is none */
+};
+
+/* Looks whether ours is delegated to us, and where one of the command's own would be. */
+void cgroup_find(struct cgroup *cgroup);
+
+/* Makes it, if there is a place for it; else there is none. */
+void cgroup_make(struct cgroup *cgroup);
+
+/* The calling process goes into it, and all that it starts. */
+void cgroup_enter(const struct cgroup *cgroup);
+
+/* Ends all in it by SIGKILL. */
+void cgroup_kill(const struct cgroup *cgroup);
+
+/* Removes it, once nobody is in it. */
+void cgroup_remove(struct cgroup *cgroup);
+
+#endif

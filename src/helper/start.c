@@ -1,0 +1,74 @@
+#include "helper/start.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/process.h"
+#include "base/statx.h"
+#include "paths.h"
+
+/* PATH becomes FOLDER, of LENGTH bytes, REST and "/" NAME. Returns whether there is room. */
+static bool compose(char path[PATH_MAX], const char *folder, size_t length, const char *rest, const char *name)
+{
+	if (length + strlen(rest) + strlen(name) + 2 > PATH_MAX)
+		return false;
+	memcpy(path, folder, length);
+	stpcpy(stpcpy(stpcpy(path + length, rest), "/"), name);
+	return true;
+}
+
+/* Puts the name of the file into PATH; SELF is where this program is, "" if that cannot be seen. Returns 0 or a negative errno. */
+static int find(const char *self, const char *name, char path[PATH_MAX])
+{
+	static const char *const beside[] = { "/libexec/me-only", "/../libexec/me-only" };
+	const char *folder = secure_getenv("ME_ONLY_EXEC_PATH"), *slash = strrchr(self, '/');
+
+	if (folder && *folder)
+		return compose(path, folder, strlen(folder), "", name) ? 0 : -ENAMETOOLONG;
+	for (size_t i = 0; slash && i < sizeof beside / sizeof *beside; i++)
+		if (compose(path, self, (size_t)(slash - self), beside[i], name) && access(path, X_OK) == 0)
+			return 0;
+	return compose(path, HELPERS, strlen(HELPERS), "", name) ? 0 : -ENAMETOOLONG;
+}
+
+/* Whether nobody but root and this user can have written what FD is; for root, not its group either. */
+static bool is_ours_alone(int fd)
+{
+	struct statx status;
+
+	return file_status(fd, "", &status) == 0 && (status.stx_uid == 0 || status.stx_uid == geteuid()) &&
+	       !(status.stx_mode & (geteuid() == 0 ? 0022 : 0002));
+}
+
+int helper_become(const char *name, const char *program, char **argv, char path[PATH_MAX])
+{
+	char self[PATH_MAX], *slash;
+	ssize_t n = program ? 0 : readlink("/proc/self/exe", self, sizeof self - 1);
+	int r, folder, file;
+
+	self[n > 0 ? n : 0] = 0;
+	if (program && strlen(program) < sizeof self)
+		strcpy(self, program);
+	if (*self)
+		argv[0] = self;
+	r = find(self, name, path);
+	if (r)
+		return r;
+	/* What is looked at is what is run: by descriptors, not by the path again. */
+	slash = strrchr(path, '/');
+	*slash = 0;
+	folder = open(*path ? path : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	*slash = '/';
+	file = folder < 0 ? -1 : openat(folder, name, O_PATH | O_CLOEXEC);
+	if (file < 0)
+		return -errno;
+	if (!is_ours_alone(folder) || !is_ours_alone(file))
+		return -EPERM;
+	syscall(SYS_execveat, file, "", argv, environ, AT_EMPTY_PATH);
+	return -errno;
+}

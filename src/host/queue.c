@@ -1,0 +1,991 @@
+/*
+ * Waiting for a host lock: first come, first served.
+ *
+ *  5. The queue of a lock is a second name (host/address.h): a listening socket that belongs to the FRONT, the waiter who is
+ *     next. Who comes goes to the queue first, before trying the lock, so that nobody is overtaken. Who finds the queue unbound
+ *     binds it and is the front; all others connect to it and stay in its backlog, which the kernel keeps in order. Nobody keeps
+ *     a list. Every user has a queue of his own, since sockets are only handed to the same user; between several users' fronts
+ *     the bind decides. A lock of several slots has a queue for each number of slots that is asked for: the front waits for all
+ *     of them at once, and takes the first that is free.
+ *  6. The front binds the lock; while it cannot, it stays connected to it and waits for the hang-up that the kernel sends when
+ *     the last descriptor of the name is closed. It also tries once a second: a stranger may close the name and keep the
+ *     connection. If the hang-up comes while the name stays bound, it pauses and does not spin. Meanwhile it keeps two HEIRS,
+ *     the SECOND and the THIRD: the oldest live connections of the queue. Both are given a copy of the queue socket, and a link
+ *     (a socket pair) to each other. Who hears the hang-up of all that are before it is the front. So whoever of the three ends,
+ *     for whatever reason and at whatever moment, the queue socket stays open and its order known: with one heir alone, a front
+ *     killed in its first instant would take the queue with it. An heir that has gone or is stopped is replaced, the stopped one
+ *     told so; a waiter that is stopped is passed over. A front that has no heir as it leaves gives the queue to the oldest.
+ *     An heir that takes the lock past a front that does not move listens on the queue. SO_PEERCRED
+ *     of the queue names the process that listened last, and only that one appoints heirs. It tells
+ *     those it has passed over, which join again when they resume, and it tells its successor to
+ *     follow it alone.
+ *  7. After every wait the bind is the only truth; everything else is only about order. If front and heirs die at once, the
+ *     queue socket is closed and all waiters hear it and start again, in any order. If they are stopped, nothing tells: so a
+ *     waiter in line looks now and then whether the name is free, and takes it when it stays free: an heir soon if it sees
+ *     that all before it are stopped, others after some seconds. Between two jobs of a line that moves the name is free as well, but
+ *     not for long. A name that cannot be connected to (it does not listen, its backlog is full, policy forbids it) is tried with
+ *     a growing pause. If the queue is full, of waiters or of those that have given up, a waiter
+ *     waits OUTSIDE for a place in it: in connect(2), where the kernel keeps the order as well. It
+ *     also looks past the front, but seldom.
+ *  8. Only the same effective user is trusted with the queue. A waiter waits ALONE, on the lock's
+ *     name only, if a stranger has its queue, if it may not use the queue, or if the queue is full
+ *     and the kernel's socket table does not show it as its user's. A descriptor that comes is
+ *     checked for what it must be. So whatever is sent to a waiter, it can lose its place in line,
+ *     and nothing else.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/deadline.h"
+#include "base/process.h"
+#include "host/engine.h"
+#include "host/holder.h"
+#include "host/messages.h"
+#include "host/socket-table.h"
+#include "host/waiter.h"
+
+/* The front's look at the name and at its heirs, and an heir's at a front that does not move. */
+#define LOOK (1 * NS_PER_S)
+
+/* Waiters further behind look ever less often, up to this: thousands of them must cost nothing. */
+#define LONGEST_LOOK (5 * NS_PER_S)
+
+/* The look of a waiter outside the queue: it costs the waiter its place among those outside. */
+#define LOOK_OUTSIDE (20 * NS_PER_S)
+
+/*
+ * A name that was seen free is looked at so often, and must be free so many times in a row before somebody in line takes it:
+ * counted, not timed, since on a busy machine a waiter can be kept from looking for as long as all the others run.
+ */
+#define FREE_LOOK (NS_PER_S / 20)
+#define FREE_LOOKS_STOPPED 4
+#define FREE_LOOKS 50
+
+/* The growing pause where no hang-up can be waited for. */
+#define SHORTEST_PAUSE (1 * NS_PER_MS)
+#define LONGEST_PAUSE (NS_PER_S / 4)
+
+/* So often in quick succession a full or silent queue is tried, or one that does not keep us, before waiting alone. */
+#define JOIN_TRIES 10
+
+/* More in one piece nobody has to say to an heir: who goes on talks to a waiter that does other things, too. */
+#define MOST_WORDS 16
+
+/* So often the name of a command that has ended is tried in a row: for some 0.4 ms. */
+#define CATCH_TRIES 400
+
+/* The front of many slots leaves so many descriptors free; a slot for which there is none left is tried with a growing pause. */
+#define KEPT_FDS 24
+
+/* So many slots somebody in line looks at, at a time. */
+#define MOST_LOOKS 8
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static bool is_in_line(const struct waiter *w)
+{
+	return w->ahead[0].fd >= 0 || w->ahead[1].fd >= 0;
+}
+
+static bool is_front(const struct waiter *w)
+{
+	return w->queue >= 0 && !is_in_line(w);
+}
+
+/*
+ * Whether we, the front, were the last to listen on the queue. An heir that passes over a front
+ * that does not move listens on it as well, so the front sees that when it resumes.
+ */
+static bool leads(const struct waiter *w)
+{
+	struct ucred last;
+	socklen_t size = sizeof last;
+
+	return getsockopt(w->queue, SOL_SOCKET, SO_PEERCRED, &last, &size) || last.pid == getpid();
+}
+
+/* --- connections ------------------------------------------------------------------------------------------------------------- */
+
+/* Whether the process at the other end of FD is this user's; its pid into PID unless that is NULL. */
+static bool is_own_peer(int fd, pid_t *pid)
+{
+	struct ucred peer;
+	socklen_t size = sizeof peer;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size))
+		return false;
+	if (pid)
+		*pid = peer.pid;
+	return holder_is_self(peer.uid);
+}
+
+static bool has_hung_up(int fd)
+{
+	struct pollfd p = { .fd = fd };
+
+	return poll(&p, 1, 0) > 0;
+}
+
+/* --- the heirs ------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Takes the oldest live connection out of the queue. Returns whether there is one. Who has been taken out and is not given the
+ * queue before we end has lost its place: nothing that takes time is to be done between the two.
+ */
+static bool next_in_queue(const struct waiter *w, struct link *next)
+{
+	for (;;) {
+		next->fd = accept4(w->queue, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (next->fd < 0 && (errno == EINTR || errno == ECONNABORTED))
+			continue;
+		if (next->fd < 0)
+			return false;
+		if (is_own_peer(next->fd, &next->pid))
+			return true;
+		close_fd(&next->fd);
+	}
+}
+
+/* An heir has gone, or is not wanted any more: who comes behind it moves up. */
+static void drop_heir(struct waiter *w, int i)
+{
+	close_fd(&w->heirs[i].fd);
+	if (i == 0) {
+		w->heirs[0] = w->heirs[1];
+		w->heirs[1].fd = -1;
+	}
+}
+
+static void close_both(int ends[2])
+{
+	close_fd(&ends[0]);
+	close_fd(&ends[1]);
+}
+
+/* Two ends of a connection between the second and the third, on which messages carry credentials. Returns 0 or a negative errno. */
+static int make_link(int ends[2])
+{
+	const int on = 1;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends))
+		return -errno;
+	for (int i = 0; i < 2; i++)
+		if (setsockopt(ends[i], SOL_SOCKET, SO_PASSCRED, &on, sizeof on)) {
+			int kept = errno;
+
+			close_both(ends);
+			return -kept;
+		}
+	return 0;
+}
+
+/* An heir that is stopped would stop all others when its turn comes. */
+static void dismiss_if_stopped(struct waiter *w, int i)
+{
+	if (w->heirs[i].fd < 0 || !process_is_stopped(w->heirs[i].pid))
+		return;
+	host_send_word(w->heirs[i].fd, DISMISS, 0, NULL, 0);
+	drop_heir(w, i);
+	/* The stopped one keeps its end of the link open. */
+	if (i == 0 && w->heirs[0].fd >= 0)
+		host_send_word(w->heirs[0].fd, CLOSE_UP, 0, NULL, 0);
+}
+
+/*
+ * Links the second, if there is one, to the third that is to be: ENDS[1] is for the third. The second must have its end first:
+ * if we died between, the third would hear the hang-up of us and of the link, and be a front beside the second.
+ * Returns 0 or a negative errno.
+ */
+static int link_second(struct waiter *w, int ends[2])
+{
+	int r;
+
+	if (w->heirs[0].fd < 0)
+		return 0;
+	r = make_link(ends);
+	if (r)
+		return r;
+	r = host_send_word(w->heirs[0].fd, FOLLOW, 0, &ends[0], 1);
+	if (r == 0)
+		return 0;
+	close_both(ends);
+	/* Only who has gone is dropped: who is dropped and lives would be a front beside us. */
+	if (r != -EPIPE && r != -ECONNRESET && r != -ENOTCONN)
+		return r;
+	drop_heir(w, 0);
+	return 0;
+}
+
+/* Appoints the oldest in the queue, if it lives. Returns whether there was anybody. */
+static bool appoint_next(struct waiter *w)
+{
+	struct pollfd waiting = { .fd = w->queue, .events = POLLIN };
+	int ends[2] = { -1, -1 }, given[2];
+	struct link next;
+	bool found = false, appointed = false;
+
+	if (poll(&waiting, 1, 0) <= 0)
+		return false;
+	/* If there are no descriptors left, try again later: the queue stays readable. */
+	w->deaf = link_second(w, ends) != 0;
+	if (w->deaf)
+		return false;
+	given[0] = w->queue;
+	given[1] = ends[1];
+	/* The dead are passed over with the same link: a FOLLOW for each of them would fill the second's socket. */
+	while (!appointed && leads(w) && (found = next_in_queue(w, &next))) {
+		/*
+		 * If we were passed over before we took it out, we must not decide whom it follows.
+		 * If we are passed over from now on, its place is known: the heir has heard FOLLOW.
+		 */
+		appointed = leads(w) &&
+			    host_send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 &&
+			    !has_hung_up(next.fd);
+		if (!appointed)
+			close(next.fd);
+	}
+	w->deaf = !found && errno != EAGAIN;
+	if (appointed) {
+		w->heirs[ends[1] < 0 ? 0 : 1] = next;
+		if (ends[1] >= 0)
+			host_send_word(w->heirs[0].fd, FOLLOW, next.pid, NULL, 0);
+	}
+	close_both(ends);
+	return appointed;
+}
+
+/* The front sees to it that it has as many heirs as there are waiters for, none of them stopped. */
+static void appoint_heirs(struct waiter *w)
+{
+	while (w->heirs[HEIRS - 1].fd < 0 && appoint_next(w))
+		dismiss_if_stopped(w, w->heirs[1].fd >= 0);
+}
+
+/* --- joining the queue ----------------------------------------------------------------------------------------------------- */
+
+/* Sets the time LOOK, a growing PAUSE from now. */
+static void rest(int64_t *pause, int64_t *look)
+{
+	*pause = *pause ? *pause * 2 : SHORTEST_PAUSE;
+	if (*pause > LONGEST_PAUSE)
+		*pause = LONGEST_PAUSE;
+	*look = deadline_now() + *pause;
+}
+
+static void go_alone(struct waiter *w)
+{
+	w->alone = true;
+	w->pause = 0;
+	w->look = 0;
+}
+
+/* Makes a queue socket that is bound and listens. Returns it, -EADDRINUSE if there is one already, or another errno. */
+static int found_queue(struct waiter *w)
+{
+	const int on = 1;
+	int fd = host_socket(), r;
+
+	if (fd < 0)
+		return fd;
+	/* Connections inherit this from the listener: who answers is known by every message. */
+	r = setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) ? -errno : host_bind(w->lock, fd, &w->queue_name);
+	if (r == 0)
+		return fd;
+	close(fd);
+	return r;
+}
+
+/* FD is our connection into the queue, if the queue is our user's. */
+static void get_into_line(struct waiter *w, int fd)
+{
+	w->outside = false;
+	w->joined = deadline_now();
+	if (!is_own_peer(fd, &w->ahead[0].pid)) {
+		close(fd);
+		go_alone(w);
+		return;
+	}
+	w->ahead[0].fd = fd;
+	w->look_interval = LOOK;
+	w->look = deadline_now() + LOOK;
+}
+
+/* Whether the queue is our user's, by the kernel's socket table: there is no peer to ask. */
+static bool is_own_queue(const struct waiter *w)
+{
+	struct socket_entry entry;
+
+	return socket_table_find(&w->queue_name, 1, &entry) == 0 && holder_is_self(entry.uid);
+}
+
+/* Becomes the front of a new queue, or gets into line in the one that is there. */
+static void join(struct waiter *w)
+{
+	int r;
+
+	if (w->joins++ >= JOIN_TRIES) {
+		go_alone(w);
+		return;
+	}
+	w->joined = deadline_now();
+	w->queue = found_queue(w);
+	if (w->queue >= 0) {
+		w->pause = w->look = 0;
+		return;
+	}
+	r = w->queue == -EADDRINUSE ? host_connect_passcred(&w->queue_name) : w->queue;
+	w->queue = -1;
+	if (r >= 0) {
+		get_into_line(w, r);
+	} else if (r == -EAGAIN && is_own_queue(w)) {
+		w->outside = true;
+		w->look_interval = LOOK_OUTSIDE;
+		w->look = deadline_now() + LOOK_OUTSIDE;
+	} else if (r == -ECONNREFUSED || r == -EAGAIN) {
+		/* Not listening, or full: try again later. A stranger's, or forbidden: never. */
+		rest(&w->pause, &w->look);
+	} else {
+		go_alone(w);
+	}
+}
+
+/*
+ * The queue is full, of waiters or of those that have given up. We sleep in connect(2), where the
+ * kernel keeps us in order as well; alone, we would overtake those in line. An interruption would
+ * cost us our place, so messages come late meanwhile.
+ */
+static int wait_outside(struct waiter *w)
+{
+	int64_t due = w->lock->options->replace ? w->wait->due : DEADLINE_NEVER;
+	int64_t when = deadline_earlier(deadline_earlier(w->wait->deadline, w->look), due);
+	int fd = host_connect_until(&w->queue_name, when);
+
+	if (fd >= 0) {
+		get_into_line(w, fd);
+	} else if (fd != -EAGAIN && fd != -EINTR) {
+		w->outside = false;
+		w->joins = 0;
+		w->look = 0;
+	}
+	return 0;
+}
+
+/* --- the name -------------------------------------------------------------------------------------------------------------- */
+
+/* A fresh socket for the name. Returns 0 or a negative errno. */
+static int renew_candidate(struct waiter *w)
+{
+	close_fd(&w->candidate);
+	w->candidate = host_socket();
+	if (w->candidate >= 0)
+		return 0;
+	w->lock->failed = "cannot make a socket";
+	return w->candidate;
+}
+
+static int bind_slot(struct waiter *w, unsigned slot)
+{
+	struct host_address address;
+
+	w->lock->slot = slot;
+	host_slot_address(&address, w->name, slot);
+	return host_bind(w->lock, w->candidate, &address);
+}
+
+/* A pidfd of the process that listened last at the other end of FD, or a negative errno. If its number was used again, no harm is done. */
+static int job_of(int fd)
+{
+	struct ucred peer;
+	socklen_t size = sizeof peer;
+	int pidfd = host_peer_pidfd(fd);
+
+	if (pidfd == -ENOPROTOOPT && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0)
+		pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+	return pidfd;
+}
+
+/* Connects to a slot, so that the hang-up tells when it is free. Returns 0 or a negative errno. */
+static int watch_slot(struct waiter *w, unsigned n)
+{
+	struct slot *slot = &w->slots[n];
+	struct host_address address;
+	int fd;
+
+	host_slot_address(&address, w->name, n);
+	fd = host_connect(&address);
+	if (fd > w->most_watch) {
+		close(fd);
+		fd = -EMFILE;
+	}
+	if (fd < 0)
+		return fd;
+	slot->watch = fd;
+	close_fd(&slot->job);
+	if (w->watch_jobs)
+		slot->job = job_of(fd);
+	slot->watched_since = deadline_now();
+	slot->look = slot->watched_since + LOOK;
+	return 0;
+}
+
+/*
+ * The command that held the name has ended. Its me-only is woken up as we are, and lets go in some 50 microseconds: as long as
+ * it takes to fall asleep and to wake up again, so that is not done. Returns 0 when the name is ours, or what bind_slot() does.
+ */
+static int catch_slot(struct waiter *w, unsigned n)
+{
+	int r = -EADDRINUSE;
+
+	close_fd(&w->slots[n].job);
+	for (int tries = 0; r == -EADDRINUSE && tries < CATCH_TRIES; tries++) {
+		r = bind_slot(w, n);
+		if (r)
+			sched_yield();
+	}
+	return r;
+}
+
+/* The front, or who waits alone, is that no more. */
+static void watch_nothing(struct waiter *w)
+{
+	for (unsigned n = 0; n < w->lock->slots; n++) {
+		close_fd(&w->slots[n].watch);
+		close_fd(&w->slots[n].job);
+		w->slots[n] = (struct slot){ .watch = -1, .job = -1 };
+	}
+}
+
+/* A slot may be free. If the hang-ups come fast while it stays bound, the next connection waits for a pause. */
+static void hear_slot(struct waiter *w, unsigned n)
+{
+	struct slot *slot = &w->slots[n];
+
+	close_fd(&slot->watch);
+	if (deadline_now() - slot->watched_since > LONGEST_PAUSE)
+		slot->pause = 0;
+	slot->look = 0;
+	w->slot = n;
+}
+
+/* The front, or who waits alone, tries one slot. Returns as try_name() does. */
+static int try_slot(struct waiter *w, unsigned n)
+{
+	struct slot *slot = &w->slots[n];
+	/* Hung up on just now, and it is not the first time: come here again after a pause. */
+	const bool again = slot->pause && slot->look == 0;
+	int r = -ECONNREFUSED;
+
+	/* Again when nobody listened there: it has become free, or is only being looked at. */
+	for (int tries = 0; r == -ECONNREFUSED && tries < 4; tries++) {
+		r = bind_slot(w, n);
+		if (r != -EADDRINUSE)
+			return r;
+		if (slot->watch >= 0)
+			slot->look = deadline_now() + LOOK;
+		else if (!again)
+			r = watch_slot(w, n);
+	}
+	if (slot->watch < 0)
+		rest(&slot->pause, &slot->look);
+	else if (!slot->pause)
+		slot->pause = SHORTEST_PAUSE / 2;
+	return LOCK_RETRY;
+}
+
+/*
+ * The front, or who waits alone, tries the slots that are due at NOW, or ALL; while they are in use, arranges to be woken up.
+ * Returns 0 when one is ours, LOCK_RETRY, or what failed.
+ */
+static int try_name(struct waiter *w, int64_t now, bool all)
+{
+	const unsigned slots = w->lock->slots;
+	int r = LOCK_RETRY;
+
+	/* The one first that has just become free. */
+	for (unsigned i = 0, n = w->slot; r == LOCK_RETRY && i < slots; i++, n = n + 1 < slots ? n + 1 : 0)
+		if (all || now >= w->slots[n].look)
+			r = try_slot(w, n);
+	return r;
+}
+
+/* Whether nobody has the slot at which we have looked last, without taking it. */
+static bool slot_is_free(const struct waiter *w)
+{
+	struct host_address address;
+	int fd;
+
+	host_slot_address(&address, w->name, w->slot);
+	fd = host_connect(&address);
+	if (fd >= 0)
+		close(fd);
+	return fd == -ECONNREFUSED;
+}
+
+/* Binds the slot at which we have looked last, or the next one that is free. Returns as bind_slot() does. */
+static int bind_any(struct waiter *w)
+{
+	int r = bind_slot(w, w->slot);
+
+	for (unsigned looks = 1; r == -EADDRINUSE && looks < w->lock->slots && looks < MOST_LOOKS; looks++) {
+		w->slot = (w->slot + 1) % w->lock->slots;
+		r = bind_slot(w, w->slot);
+	}
+	return r;
+}
+
+static bool all_ahead_are_stopped(const struct waiter *w)
+{
+	for (int i = 0; i < 2; i++)
+		if (w->ahead[i].fd >= 0 && !process_is_stopped(w->ahead[i].pid))
+			return false;
+	return true;
+}
+
+/* --- who is ahead ------------------------------------------------------------------------------------------------------------ */
+
+static void become_front(struct waiter *w)
+{
+	/* From now on we are the one whom SO_PEERCRED of the queue names. */
+	if (listen(w->queue, INT_MAX))
+		close_fd(&w->queue);
+	w->pause = w->look = 0;
+	w->seen_free = 0;
+}
+
+/* Closes all that we have of the line. */
+static void quit_line(struct waiter *w)
+{
+	close_fd(&w->queue);
+	for (int i = 0; i < 2; i++) {
+		close_fd(&w->ahead[i].fd);
+		close_fd(&w->heirs[i].fd);
+	}
+}
+
+/*
+ * We are out of the line and join it again, at the end. At once the first time, for we may have
+ * come just as the last one left, and others must not get ahead of us. If it happens again and
+ * again, something is wrong with the queue.
+ */
+static void lose_place(struct waiter *w)
+{
+	quit_line(w);
+	watch_nothing(w);
+	if (deadline_now() - w->joined > LONGEST_PAUSE)
+		w->losses = 0;
+	if (w->losses++ > 0) {
+		rest(&w->pause, &w->look);
+	} else {
+		w->joins = 0;
+		w->pause = w->look = 0;
+	}
+}
+
+/* Takes from HEARD, which ahead[I] has said, what it says, and the descriptors that belong to it. */
+static void obey(struct waiter *w, int i, struct heard *heard)
+{
+	if (heard->word == GIVE && w->queue < 0 && heard->fds[0] >= 0 && host_is_listener(heard->fds[0], &w->queue_name)) {
+		w->queue = heard->fds[0];
+		w->ahead[0].pid = heard->sender;
+		w->ahead[1] = (struct link){ heard->fds[1], heard->number };
+		w->look_interval = LOOK;
+		w->look = deadline_now() + LOOK;
+		heard->fds[0] = heard->fds[1] = -1;
+	} else if (heard->word == FOLLOW && w->queue >= 0 && heard->fds[0] >= 0) {
+		close_fd(&w->heirs[0].fd);
+		w->heirs[0] = (struct link){ heard->fds[0], 0 };
+		heard->fds[0] = -1;
+	} else if (heard->word == FOLLOW) {
+		w->heirs[0].pid = heard->number;
+	} else if (heard->word == CLOSE_UP) {
+		close_fd(&w->ahead[!i].fd);
+		if (heard->fds[0] >= 0) {
+			close_fd(&w->ahead[i].fd);
+			w->ahead[i].fd = heard->fds[0];
+			heard->fds[0] = -1;
+		}
+	}
+}
+
+/* Hears what ahead[I] has said. Returns -EPIPE if it has gone, else 0 or -EAGAIN. */
+static int hear_words(struct waiter *w, int i)
+{
+	struct heard heard;
+	int r = 0;
+
+	for (int n = 0; n < MOST_WORDS && (r = host_receive_word(w->ahead[i].fd, &heard)) == 0; n++) {
+		obey(w, i, &heard);
+		close_fd(&heard.fds[0]);
+		close_fd(&heard.fds[1]);
+		if (heard.word == DISMISS) {
+			lose_place(w);
+			return 0;
+		}
+	}
+	return r;
+}
+
+/* Hears what an heir says, or that it has gone. Returns whether it says that it has passed us over. */
+static bool hear_heir(struct waiter *w, int i)
+{
+	struct heard heard;
+	int r = host_receive_word(w->heirs[i].fd, &heard);
+
+	close_fd(&heard.fds[0]);
+	close_fd(&heard.fds[1]);
+	if (heard.word == DISMISS || r == -EPIPE)
+		drop_heir(w, i);
+	return heard.word == DISMISS;
+}
+
+/* Somebody before us said something, or has gone. */
+static void hear_ahead(struct waiter *w, int i)
+{
+	if (hear_words(w, i) != -EPIPE)
+		return;
+	close_fd(&w->ahead[i].fd);
+	if (is_in_line(w))
+		return;
+	/* After a stop, we may hear at once that we were an heir and that we were passed over. */
+	if (w->queue >= 0 && !(w->heirs[0].fd >= 0 && hear_heir(w, 0)))
+		become_front(w);
+	else
+		lose_place(w);
+}
+
+/*
+ * Tells our successor to wait for our hang-up alone, on a new link: a front that was stopped while
+ * it made the old one still has copies of both its ends, so the old link would not hang up with us.
+ */
+static void close_up(struct waiter *w)
+{
+	int ends[2] = { -1, -1 };
+	const bool renewed = make_link(ends) == 0;
+
+	if (host_send_word(w->heirs[0].fd, CLOSE_UP, 0, &ends[1], renewed) == 0 && renewed) {
+		close_fd(&w->heirs[0].fd);
+		w->heirs[0].fd = ends[0];
+		ends[0] = -1;
+	}
+	close_both(ends);
+}
+
+/*
+ * Those ahead of us do not move, and we hold the lock or are needed: from now on we are the front.
+ * What they said earlier still counts: who our successor is, or that we are out of the line. Then we
+ * tell them to join again, and our successor to follow us alone.
+ */
+static void pass_over(struct waiter *w)
+{
+	become_front(w);
+	for (int i = 0; i < 2; i++)
+		if (w->ahead[i].fd >= 0)
+			hear_words(w, i);
+	for (int i = 0; i < 2; i++)
+		if (w->ahead[i].fd >= 0)
+			host_send_word(w->ahead[i].fd, DISMISS, 0, NULL, 0);
+	if (w->heirs[0].fd >= 0)
+		close_up(w);
+	for (int i = 0; i < 2; i++)
+		close_fd(&w->ahead[i].fd);
+}
+
+/*
+ * All before us are stopped, and whoever comes behind us is as well, or waits to be given the queue. If we stopped too, nobody could
+ * lead the line.
+ */
+static bool is_needed_as_front(const struct waiter *w)
+{
+	struct pollfd waiting = { .fd = w->queue, .events = POLLIN };
+
+	return w->heirs[0].fd >= 0 ? process_is_stopped(w->heirs[0].pid) : poll(&waiting, 1, 0) > 0;
+}
+
+/*
+ * Somebody in line looks whether the front takes the name when it is free. Binding tells that at no cost as long as it is in
+ * use; once it was seen free, connecting tells without being in the front's way.
+ * Returns 0 when the name is ours, LOCK_RETRY, or what failed.
+ */
+static int look_past_front(struct waiter *w)
+{
+	const bool stopped = w->queue >= 0 && all_ahead_are_stopped(w);
+	int limit = stopped ? FREE_LOOKS_STOPPED : FREE_LOOKS;
+	int r;
+
+	if (stopped && is_needed_as_front(w)) {
+		pass_over(w);
+		return LOCK_RETRY;
+	}
+	if (w->seen_free > 0 && w->seen_free < limit) {
+		w->seen_free = slot_is_free(w) ? w->seen_free + 1 : 0;
+	} else {
+		/* What was seen free so often, or whatever is free now. */
+		r = w->seen_free > 0 ? bind_slot(w, w->slot) : bind_any(w);
+		if (r == 0 && w->seen_free > 0)
+			return 0;
+		if (r && r != -EADDRINUSE)
+			return r;
+		w->seen_free = r == 0;
+		if (r == 0 && (r = renew_candidate(w)))
+			return r;
+	}
+	if (!w->seen_free && w->queue < 0 && !w->outside)
+		w->look_interval = deadline_earlier(w->look_interval * 2, LONGEST_LOOK);
+	w->look = deadline_now() + (w->seen_free ? FREE_LOOK : w->look_interval);
+	return LOCK_RETRY;
+}
+
+/* --- the loop ---------------------------------------------------------------------------------------------------------------- */
+
+/* When the front, or who waits alone, has to try a slot again, at the latest. */
+static int64_t next_try(const struct waiter *w)
+{
+	int64_t when = DEADLINE_NEVER;
+
+	for (unsigned n = 0; (is_front(w) || w->alone) && n < w->lock->slots; n++)
+		when = deadline_earlier(when, w->slots[n].look);
+	return when;
+}
+
+/* Tries the slots whose commands have just ended. Returns 0 when one is ours, LOCK_RETRY, or what failed. */
+static int catch_any(struct waiter *w)
+{
+	int r = -EADDRINUSE;
+
+	for (unsigned n = 0; r == -EADDRINUSE && n < w->lock->slots; n++)
+		if (w->slots[n].caught) {
+			w->slots[n].caught = false;
+			r = catch_slot(w, n);
+		}
+	return r == -EADDRINUSE ? LOCK_RETRY : r;
+}
+
+/* Does what is due. Returns 0 when the lock is ours, LOCK_RETRY, or what failed. */
+static int act(struct waiter *w)
+{
+	int r = catch_any(w);
+	int64_t now = deadline_now();
+	/* At the deadline the names are tried once more. */
+	bool over = now >= w->wait->deadline, due = over || now >= w->look;
+
+	if (r != LOCK_RETRY)
+		return r;
+	if (w->queue < 0 && !is_in_line(w) && !w->outside && !w->alone && due) {
+		join(w);
+		due = over || now >= w->look;
+	}
+	if (is_front(w) || w->alone)
+		r = try_name(w, now, over);
+	else if (due && (is_in_line(w) || w->outside))
+		r = look_past_front(w);
+	/* The heirs come after the name: who gets it sees to them when its command has started. */
+	if (r == LOCK_RETRY && is_front(w) && !leads(w)) {
+		lose_place(w);
+	} else if (r == LOCK_RETRY && is_front(w)) {
+		if (due)
+			w->look = now + LOOK;
+		for (int i = HEIRS - 1; due && i >= 0; i--)
+			dismiss_if_stopped(w, i);
+		appoint_heirs(w);
+	}
+	if (r == LOCK_RETRY && w->alone)
+		w->look = DEADLINE_NEVER;
+	return r;
+}
+
+/* What a waiter listens to: others, and behind them the watch and the job of each slot. */
+enum { AHEAD, HEIR = AHEAD + 2, QUEUE = HEIR + HEIRS, SLOTS };
+
+static size_t most_sources(const struct waiter *w)
+{
+	return SLOTS + 2 * (size_t)w->lock->slots;
+}
+
+/*
+ * Puts the open ones in FDS, and in WHICH their places among all: poll(2) takes no more entries
+ * than the limit of descriptors, which can be as low as what we need. Returns how many are open.
+ */
+static nfds_t find_sources(const struct waiter *w, struct pollfd fds[], unsigned which[])
+{
+	nfds_t open = 0;
+
+	for (unsigned i = 0; i < most_sources(w); i++) {
+		const struct slot *slot = i < SLOTS ? NULL : &w->slots[(i - SLOTS) / 2];
+		const bool is_watch = slot && (i - SLOTS) % 2 == 0;
+		int fd = i < HEIR ? w->ahead[i - AHEAD].fd : i < QUEUE ? w->heirs[i - HEIR].fd :
+			 is_watch ? slot->watch : slot ? slot->job :
+			 is_front(w) && w->heirs[HEIRS - 1].fd < 0 && !w->deaf ? w->queue : -1;
+
+		if (fd < 0)
+			continue;
+		fds[open] = (struct pollfd){ .fd = fd, .events = is_watch ? 0 : POLLIN };
+		which[open++] = i;
+	}
+	return open;
+}
+
+/* Sleeps until somebody says something or something is due. Returns 0 or a negative errno. */
+static int listen_around(struct waiter *w)
+{
+	const size_t n = most_sources(w);
+	int64_t when = deadline_earlier(deadline_earlier(w->wait->deadline, w->wait->due), deadline_earlier(w->look, next_try(w)));
+	struct pollfd fds[n];
+	unsigned which[n];
+	bool ready[n];
+	nfds_t open = find_sources(w, fds, which);
+
+	memset(ready, 0, sizeof ready);
+	if (poll(fds, open, deadline_poll_timeout(when)) < 0)
+		return errno == EINTR ? 0 : -errno;
+	for (nfds_t i = 0; i < open; i++)
+		ready[which[i]] = fds[i].revents;
+	for (unsigned i = 0; i < w->lock->slots; i++) {
+		if (ready[SLOTS + 2 * i])
+			hear_slot(w, i);
+		else if (ready[SLOTS + 2 * i + 1])
+			w->slots[i].caught = true;
+	}
+	/* The last first: the others move up. */
+	for (int i = HEIRS - 1; i >= 0; i--)
+		/* A front finds out by itself whether it was passed over. */
+		if (ready[HEIR + i] && w->heirs[i].fd >= 0 && hear_heir(w, i) && is_in_line(w))
+			lose_place(w);
+	for (int i = 1; i >= 0; i--)
+		if (ready[AHEAD + i] && w->ahead[i].fd >= 0)
+			hear_ahead(w, i);
+	return 0;
+}
+
+/* Another slot can become free while we ask the holder of one slot who it is. */
+static int attend_listening(struct waiter *w)
+{
+	struct pollfd fds[most_sources(w)];
+	unsigned which[most_sources(w)];
+	int r;
+
+	w->lock->heed = fds;
+	w->lock->heeded = w->lock->slots > 1 ? find_sources(w, fds, which) : 0;
+	r = w->wait->attend(w->wait, w->lock);
+	w->lock->heed = NULL;
+	w->lock->heeded = 0;
+	return r;
+}
+
+/* Lets the caller do what it has to do. The first time the name was in use when we tried it: we may be waiting for ourselves. */
+static int attend(struct waiter *w)
+{
+	if (!w->begun) {
+		if (!is_front(w) && !is_in_line(w) && !w->outside && !w->alone)
+			return 0;
+		if (host_is_reentry(w->name, w->lock->slots))
+			return LOCK_NESTED;
+		w->begun = true;
+	} else if (deadline_now() < w->wait->due) {
+		return 0;
+	}
+	return attend_listening(w);
+}
+
+static int wait_in_line(struct waiter *w)
+{
+	for (;;) {
+		int r = act(w);
+
+		if (r != LOCK_RETRY)
+			return r;
+		r = attend(w);
+		if (r)
+			return r;
+		if (deadline_now() >= w->wait->deadline)
+			return LOCK_TIMED_OUT;
+		r = w->outside ? wait_outside(w) : listen_around(w);
+		if (r) {
+			w->lock->failed = "cannot wait";
+			return r;
+		}
+	}
+}
+
+/* Leaves the line: when all that we have of it is closed, the second is the front. */
+static void leave(struct waiter *w)
+{
+	for (int i = HEIRS - 1; i >= 0; i--)
+		if (w->heirs[i].fd >= 0 && has_hung_up(w->heirs[i].fd))
+			drop_heir(w, i);
+	/*
+	 * While somebody ahead of us lives, it appoints the heirs: two that appoint would make two
+	 * fronts. If nobody does, we may not have heard that yet, nor that we now lead the line.
+	 */
+	for (int i = 0; i < 2; i++)
+		if (w->ahead[i].fd >= 0 && has_hung_up(w->ahead[i].fd))
+			hear_ahead(w, i);
+	if (is_front(w))
+		appoint_heirs(w);
+	quit_line(w);
+}
+
+void host_leave_line(struct lock *lock)
+{
+	struct waiter w = { .queue = lock->line[0], .ahead = { { -1, 0 }, { -1, 0 } },
+			    .heirs = { { lock->line[1], lock->successors[0] }, { lock->line[2], lock->successors[1] } } };
+
+	if (w.queue >= 0)
+		leave(&w);
+	lock->line[0] = lock->line[1] = lock->line[2] = -1;
+}
+
+/* With many slots there may be fewer descriptors than would be wanted. */
+static void share_descriptors(struct waiter *w)
+{
+	struct rlimit limit;
+	rlim_t most = INT_MAX;
+
+	if (w->lock->slots > 1 && getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < most)
+		most = limit.rlim_cur > KEPT_FDS ? limit.rlim_cur - KEPT_FDS : 0;
+	w->most_watch = (int)most;
+	w->watch_jobs = most >= 2 * (rlim_t)w->lock->slots;
+}
+
+int host_wait(struct lock *lock, const struct host_address *name, struct lock_wait *wait)
+{
+	struct slot slots[lock->slots];
+	struct waiter w = { .lock = lock, .name = name, .wait = wait, .candidate = -1, .slots = slots, .queue = -1,
+			    .ahead = { { -1, 0 }, { -1, 0 } }, .heirs = { { -1, 0 }, { -1, 0 } } };
+	int r = renew_candidate(&w);
+
+	for (unsigned n = 0; n < lock->slots; n++)
+		slots[n] = (struct slot){ .watch = -1, .job = -1 };
+	share_descriptors(&w);
+	host_queue_address(&w.queue_name, name, geteuid(), lock->slots);
+	if (r == 0)
+		r = wait_in_line(&w);
+	watch_nothing(&w);
+	if (r) {
+		leave(&w);
+		close_fd(&w.candidate);
+		return r;
+	}
+	lock->fd = lock->watched = w.candidate;
+	if (w.queue >= 0 && is_in_line(&w))
+		pass_over(&w);
+	for (int i = 0; i < 2; i++)
+		close_fd(&w.ahead[i].fd);
+	lock->line[0] = w.queue;
+	for (int i = 0; i < HEIRS; i++) {
+		lock->line[1 + i] = w.heirs[i].fd;
+		lock->successors[i] = w.heirs[i].pid;
+	}
+	return 0;
+}

@@ -1,0 +1,56 @@
+/* The state of a waiter for a host lock: private to host/queue.c and to the tests of it. */
+#ifndef HOST_WAITER_H
+#define HOST_WAITER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "host/address.h"
+#include "lock.h"
+
+#define HEIRS 2
+
+/* A connection to another waiter, and its pid where that is known (else 0). */
+struct link {
+	int fd;
+	pid_t pid;
+};
+
+/* One of the places that a lock has for holders. */
+struct slot {
+	int watch;		/* connection to its name; hang-up: it may be free */
+	int job;		/* pidfd of the holder's command; readable: the name will be free in an instant */
+	bool caught;		/* the holder's command has just ended */
+	int64_t watched_since;
+	int64_t pause;		/* the last one; 0: the next is not needed or the shortest */
+	int64_t look;		/* when to try the name, at the latest; 0: it has hung up, or was never tried */
+};
+
+struct waiter {
+	struct lock *lock;
+	const struct host_address *name;
+	struct host_address queue_name;
+	struct lock_wait *wait;
+	int candidate;		/* the socket that is to be bound to a slot's name */
+	struct slot *slots;	/* as many as the lock has */
+	unsigned slot;		/* where to look first */
+	int most_watch;		/* the highest descriptor of a connection, and whether there are pidfds: there may be few */
+	bool watch_jobs;
+	int queue;		/* the queue socket: we are the front, or an heir */
+	struct link ahead[2];	/* hang-up of both: it is our turn, or the queue is gone. [0] is our connection into the queue */
+	struct link heirs[HEIRS];	/* those behind us. The front: two; the second: the third */
+	bool begun;		/* the caller knows that we wait */
+	bool outside;		/* the queue is our user's, and full: we wait for a place in it */
+	bool alone;
+	bool deaf;		/* no descriptors for heirs: not before the next look */
+	int joins;		/* tries to join the queue in quick succession */
+	int losses;		/* how often a place in it was lost quickly */
+	int64_t joined;		/* when we last tried, or got into it */
+	int64_t pause;		/* the last one before joining; 0: the next is not needed or the shortest */
+	int64_t look;		/* when to join the queue, or to look after heirs or past the front, at the latest */
+	int64_t look_interval;
+	int seen_free;		/* how many times in a row the name was seen free */
+};
+
+#endif

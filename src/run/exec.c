@@ -1,0 +1,155 @@
+#include "run/exec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/message.h"
+
+#define DEFAULT_PATH "/usr/local/bin:/bin:/usr/bin"
+
+/* Executes the file PATH. Returns a negative errno. */
+static int try_exec(const char *path, char *const command[], char *const environment[])
+{
+	size_t n = 0;
+
+	execve(path, command, environment);
+	if (errno != ENOEXEC)
+		return -errno;
+	while (command[n])
+		n++;
+	char *script[n + 2];
+
+	script[0] = (char *)(uintptr_t)"/bin/sh";
+	script[1] = (char *)(uintptr_t)path;
+	memcpy(script + 2, command + 1, n * sizeof *command);
+	execve(script[0], script, environment);
+	return -errno;
+}
+
+/* Puts "DIRECTORY/NAME" of the first entry of *SEARCH into PATH and moves on. Returns false at the end of *SEARCH. */
+static bool next_candidate(const char **search, const char *name, char path[PATH_MAX])
+{
+	while (*search) {
+		const char *directory = *search;
+		size_t length = strcspn(directory, ":");
+
+		*search = directory[length] ? directory + length + 1 : NULL;
+		if (length + 1 + strlen(name) >= PATH_MAX)
+			continue;
+		memcpy(path, directory, length);
+		if (length > 0)		/* an empty entry is the working directory */
+			path[length++] = '/';
+		strcpy(path + length, name);
+		return true;
+	}
+	return false;
+}
+
+static const char *search_path(void)
+{
+	const char *path = getenv("PATH");
+
+	return path ? path : DEFAULT_PATH;
+}
+
+/* Tries the files of that name in PATH. Its buffer touches a page of the stack that absolute commands do not need. */
+__attribute__((noinline)) static int search_exec(char *const command[], char *const environment[])
+{
+	const char *search = search_path();
+	char path[PATH_MAX];
+	int error = -ENOENT;
+
+	while (*command[0] && next_candidate(&search, command[0], path)) {
+		int r = try_exec(path, command, environment);
+
+		if (r == -EACCES)
+			error = r;	/* unless a later one can be run */
+		else if (r != -ENOENT && r != -ENOTDIR && r != -ESTALE && r != -ENODEV && r != -ETIMEDOUT)
+			return r;
+	}
+	return error;
+}
+
+int exec_command(char *const command[], char *const environment[])
+{
+	return strchr(command[0], '/') ? try_exec(command[0], command, environment) : search_exec(command, environment);
+}
+
+/* The file that was meant: COMMAND itself, or the first one of its name in PATH; "" if there is none. */
+static void find_file(const char *command, char path[PATH_MAX])
+{
+	const char *search = search_path();
+
+	if (strchr(command, '/')) {
+		if (strlen(command) < PATH_MAX)
+			strcpy(path, command);
+		else
+			*path = 0;
+		return;
+	}
+	while (*command && next_candidate(&search, command, path))
+		if (access(path, F_OK) == 0)
+			return;
+	*path = 0;
+}
+
+/* Adds the interpreter that the first line of the script PATH names; false if it is no script. */
+static bool add_interpreter(struct line *line, const char *path)
+{
+	char text[256];
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	ssize_t n;
+	size_t start;
+
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof text - 1);
+	close(fd);
+	if (n < 3 || text[0] != '#' || text[1] != '!')
+		return false;
+	text[n] = 0;
+	start = 2 + strspn(text + 2, " \t");
+	line_escape(line, text + start, strcspn(text + start, " \t\n"), sizeof text);
+	return true;
+}
+
+void exec_explain(char *const command[], int error)
+{
+	char path[PATH_MAX];
+	struct line line;
+	struct stat status;
+	bool exists;
+
+	find_file(command[0], path);
+	exists = *path && stat(path, &status) == 0;
+	/* EACCES can also come from a directory in PATH that cannot be searched. */
+	if (!exists && (error == ENOENT || error == ENOTDIR || (error == EACCES && !strchr(command[0], '/')))) {
+		message(command[0], "not found", 0);
+		return;
+	}
+	if (!exists) {
+		message(command[0], "cannot be run", error);
+		return;
+	}
+	line_begin(&line);
+	line_escape(&line, path, strlen(path), PATH_MAX);
+	line_add(&line, ": cannot be run: ");
+	if (S_ISDIR(status.st_mode)) {
+		line_add(&line, "is a directory");
+	} else if (error == ENOENT) {
+		/* The file is there, so what is missing is what would run it. */
+		line_add(&line, "its interpreter ");
+		if (!add_interpreter(&line, path))
+			line_add(&line, "(the loader that it names)");
+		line_add(&line, " is missing");
+	} else {
+		line_add(&line, strerror(error));
+	}
+	line_end(&line);
+}

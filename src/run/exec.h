@@ -1,0 +1,14 @@
+/* Becoming a command, and saying why that failed. */
+#ifndef RUN_EXEC_H
+#define RUN_EXEC_H
+
+/*
+ * Executes COMMAND (NULL-terminated) with ENVIRONMENT, looked up in PATH and handed to /bin/sh if it is a script without "#!",
+ * as execvp(3) does (musl's has no such fallback). Returns only on failure, with a negative errno.
+ */
+int exec_command(char *const command[], char *const environment[]);
+
+/* Says in one line why exec_command() failed with ERROR (positive). */
+void exec_explain(char *const command[], int error);
+
+#endif

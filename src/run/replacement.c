@@ -1,0 +1,320 @@
+/*
+ * Replacing the holder of a lock (--replace).
+ *
+ * Only the holder that is there at the start is asked to end, once, and later what is left of that holder: first, when the
+ * command has ended and others have inherited the lock, they are asked, too, and then all are ended by force. Whoever takes
+ * the lock after it is another holding, and none of our business.
+ *
+ * Nobody is signalled by a number alone, which can have been used again, but by a pidfd, and only with proof:
+ *  - the command is known by its engine (lock_engine.find_job), with a pidfd that was there before the proof;
+ *  - the me-only that runs it is its parent, runs this program, and has the lock. It passes the signal on;
+ *  - an heir has the lock, and descends from the command; or it is not older than the command, and either in a session that the
+ *    command or its me-only has begun, or started with the lock's ME_ONLY_LOCK. The descriptor alone is no proof: anybody who has
+ *    it can send it to a service that accepts descriptors.
+ * The lock must be this user's or root's.
+ *
+ * By force the command and its descendants are ended, but no me-only among them, nor a keeper: they let go by themselves, when
+ * their command has ended, and not before.
+ */
+#include "run/replacement.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/deadline.h"
+#include "base/process.h"
+#include "lock.h"
+
+/* The kernel counts the age of processes in steps of 1/100 s; two that were started in the same one are equally old. */
+#define AGE_STEP (10 * NS_PER_MS)
+
+/* So often it is read who has the lock until a holder is gone: a table that others change meanwhile can leave one out, once. */
+#define READINGS 3
+
+/* So often, and with such pauses, an heir is asked for its proof. */
+#define ASK_TRIES 5
+#define ASK_PAUSE_MS 10
+
+static const char unproved[] = "nothing proves that it was started under this lock";
+const char replacement_stranger[] = "the holder is neither this user nor root";
+
+/* Who is stopped cannot end: it is told to go on, too. Returns 0 or a negative errno. */
+static int end(int pidfd, int number)
+{
+	if (syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0))
+		return -errno;
+	syscall(SYS_pidfd_send_signal, pidfd, SIGCONT, NULL, 0);
+	return 0;
+}
+
+static bool has_ended(int pidfd)
+{
+	struct pollfd ended = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&ended, 1, 0) != 0;
+}
+
+int replacement_refuse(struct replacement *replacement, const char *reason)
+{
+	replacement->refused = reason;
+	return -EPERM;
+}
+
+int replacement_refuse_unproved(struct replacement *replacement)
+{
+	return replacement_refuse(replacement, "it is not certain who the holder is");
+}
+
+/* Whether the holder that was seen at the start still holds the lock: 1, 0, or a negative errno. */
+static int still_holds(const struct lock *lock, const struct replacement *replacement)
+{
+	for (int n = 0; n < READINGS; n++) {
+		struct lock_identity identity;
+		int r = lock->engine->identify(lock, &identity);
+
+		if (r == 0 && identity.number == replacement->held)
+			return 1;
+		if (r && r != -ENOENT)
+			return r;
+	}
+	return 0;
+}
+
+/* --- who is the holder ------------------------------------------------------------------------------------------------------- */
+
+/* Fills in what is known of the command: what was read of its number counts if it has not ended then. */
+static void know_job(struct replacement *replacement, pid_t job, int pidfd)
+{
+	struct process process;
+	pid_t session = getsid(job);
+
+	replacement->job = job;
+	replacement->job_fd = pidfd;
+	if (process_read(job, &process) == 0 && !has_ended(pidfd)) {
+		if (session == job || session == process.parent)
+			replacement->session = session;
+		replacement->start = process.start;
+	}
+}
+
+/* Finds out which process is the command. Returns 0, also if it has ended, or -EPERM and the reason. */
+static int find_job(const struct lock *lock, struct replacement *replacement)
+{
+	pid_t job;
+	int pidfd = lock->engine->find_job(lock, replacement, &job);
+
+	if (pidfd >= 0)
+		know_job(replacement, job, pidfd);
+	return pidfd >= 0 || pidfd == -ESRCH ? 0 : pidfd;
+}
+
+/* Finds out who holds the lock. Returns 0, -ENOENT if nobody does any more, or -EPERM and the reason. */
+static int identify(const struct lock *lock, struct replacement *replacement)
+{
+	struct lock_identity identity;
+	/* Once: the next time it may be another, who was not there when we came. */
+	int r = lock->engine->identify(lock, &identity);
+
+	if (r)
+		return r == -ENOENT ? r : replacement_refuse_unproved(replacement);
+	replacement->held = identity.number;
+	if (identity.uid_known && !holder_is_trusted(identity.uid))
+		return replacement_refuse(replacement, replacement_stranger);
+	r = find_job(lock, replacement);
+	if (r)
+		return r;
+	/* Once more: the one at which we have looked may be the next. */
+	r = still_holds(lock, replacement);
+	return r == 1 ? 0 : r == 0 ? -ENOENT : replacement_refuse_unproved(replacement);
+}
+
+/* --- asking ------------------------------------------------------------------------------------------------------------------ */
+
+struct hunt {
+	struct replacement *replacement;
+	const struct lock *lock;
+	int number;		/* what is sent to whom we find */
+	int found;		/* who belongs to the holder */
+	int unproved;
+};
+
+static bool has_lock(const struct lock *lock, const struct replacement *replacement, pid_t pid)
+{
+	return lock->engine->has(lock, replacement->held, pid);
+}
+
+/* Whether PID is not older than the command, as far as that is known: if the command had ended before we came, it is not. */
+static bool is_young(const struct replacement *replacement, pid_t pid)
+{
+	struct process process;
+
+	return process_read(pid, &process) == 0 && process.start + AGE_STEP > replacement->start;
+}
+
+/* Whether PID is in a session that the command or its me-only has begun: others run in that of a shell, too. */
+static bool is_of_session(const struct replacement *replacement, pid_t pid)
+{
+	return replacement->session > 0 && getsid(pid) == replacement->session;
+}
+
+/* Whether PID was started with the lock's ME_ONLY_LOCK, with the engine before the name or without. */
+static bool has_variable(const struct lock *lock, pid_t pid)
+{
+	static const char name[] = "ME_ONLY_LOCK=";
+	char entry[sizeof name + strlen(lock->engine->prefix) + 1 + strlen(lock->name)];
+
+	strcpy(stpcpy(stpcpy(stpcpy(entry, name), lock->engine->prefix), ":"), lock->name);
+	if (process_has_variable(pid, entry, true))
+		return true;
+	strcpy(stpcpy(entry, name), lock->name);
+	return lock->engine == &lock_host && process_has_variable(pid, entry, true);
+}
+
+/* Whether PID has inherited the lock, or runs for who has, or is a me-only that keeps it. */
+static bool belongs(const struct hunt *hunt, pid_t pid)
+{
+	const struct replacement *r = hunt->replacement;
+
+	if (r->job && process_descends(pid, r->job) && !has_ended(r->job_fd))
+		return true;
+	return has_lock(hunt->lock, r, pid) && (process_is_me_only(pid) || (is_young(r, pid) && (is_of_session(r, pid) || has_variable(hunt->lock, pid))));
+}
+
+/* Whether PID must not be killed: a me-only, and whoever runs the command and has the lock, whatever it is. */
+static bool is_spared(const struct hunt *hunt, pid_t pid)
+{
+	struct process job;
+
+	return process_seems_me_only(pid) || (process_read(hunt->replacement->job, &job) == 0 && job.parent == pid && has_lock(hunt->lock, hunt->replacement, pid));
+}
+
+/*
+ * Sends hunt->number to PID. A me-only is never killed: it ends by itself, when its command has ended. Perhaps it has none yet, and
+ * SIGTERM is ignored: so later it is sent what nobody ignores, and what is nothing to a command that was killed already.
+ */
+static void strike(const struct hunt *hunt, pid_t pid, int pidfd)
+{
+	struct replacement *replacement = hunt->replacement;
+	int number = hunt->number, r;
+
+	if (number == SIGKILL && is_spared(hunt, pid))
+		number = replacement->forced ? SIGVTALRM : SIGCONT;
+	r = end(pidfd, number);
+	if (r == -EPERM)
+		replacement->stubborn = pid;
+	if (r == 0 && (number == SIGTERM || number == SIGKILL))
+		replacement->struck = pid;
+}
+
+/* Signals PID if it belongs to the holder. The pidfd comes before the proof: it cannot become another process's. */
+static bool visit(pid_t pid, void *argument)
+{
+	struct hunt *hunt = argument;
+	struct replacement *r = hunt->replacement;
+	int pidfd;
+
+	/* When the command has ended, nobody descends from it any more: its turn comes last. */
+	if (pid == r->job)
+		return true;
+	pidfd = process_pidfd(pid);
+	if (pidfd < 0)
+		return true;
+	if (belongs(hunt, pid)) {
+		hunt->found++;
+		strike(hunt, pid, pidfd);
+	} else if ((!r->job || has_ended(r->job_fd)) && has_lock(hunt->lock, r, pid)) {
+		hunt->unproved++;
+	}
+	close(pidfd);
+	return true;
+}
+
+/* What a program that does not pass signals on has started, and what has the lock from it, is asked as well. */
+static bool visit_started(pid_t pid, void *argument)
+{
+	const struct hunt *hunt = argument;
+
+	return pid == hunt->replacement->job || !has_lock(hunt->lock, hunt->replacement, pid) || visit(pid, argument);
+}
+
+/* Asks the command to end; by way of the me-only that runs it, so that that knows it was a signal of somebody. */
+static int ask_job(const struct lock *lock, struct replacement *replacement)
+{
+	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = SIGTERM };
+	struct process process = { .parent = 0 };
+	int wrapper, r = -ESRCH;
+
+	/* It ends with them. If it was ended itself nothing would prove any more that they belong to it. */
+	replacement->foreign = replacement->foreign && !has_variable(lock, replacement->job);
+	if (replacement->foreign)
+		process_walk(visit_started, &hunt);
+	process_read(replacement->job, &process);
+	wrapper = hunt.found > 0 ? -ESRCH : process_pidfd(process.parent);
+	if (wrapper >= 0) {
+		if (process_seems_me_only(process.parent) && has_lock(lock, replacement, process.parent))
+			r = end(wrapper, SIGTERM);
+		close(wrapper);
+	}
+	if (r == -ESRCH && hunt.found == 0)
+		r = end(replacement->job_fd, SIGTERM);
+	if (!replacement->struck)
+		replacement->struck = replacement->job;
+	return r == 0 || r == -ESRCH ? 0 : replacement_refuse(replacement, "this user may not signal it");
+}
+
+static int ask_heirs(const struct lock *lock, struct replacement *replacement)
+{
+	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = SIGTERM };
+
+	/* Who is about to end still has the lock, when it has no environment any more: then it is gone the next time. */
+	for (int tries = 0; tries < ASK_TRIES; tries++) {
+		hunt.unproved = 0;
+		process_walk(visit, &hunt);
+		if (replacement->stubborn)
+			return replacement_refuse(replacement, "this user may not signal it");
+		if (hunt.found > 0 || still_holds(lock, replacement) == 0)
+			return 0;
+		poll(NULL, 0, ASK_PAUSE_MS);
+	}
+	return hunt.unproved > 0 ? replacement_refuse(replacement, unproved) : replacement_refuse_unproved(replacement);
+}
+
+/* Asks who has inherited the lock from a command that has ended meanwhile, or ends BY_FORCE all that is left. */
+static int press(const struct lock *lock, struct replacement *replacement, bool by_force)
+{
+	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = by_force ? SIGKILL : SIGTERM };
+	int r;
+
+	if (!by_force && (replacement->heirs_asked || !replacement->job || !has_ended(replacement->job_fd)))
+		return 0;
+	r = still_holds(lock, replacement);
+	if (r <= 0)
+		return r == 0 ? -ENOENT : 0;
+	process_walk(visit, &hunt);
+	/* Who is about to end proves nothing any more, for a moment. */
+	if (hunt.found == 0 && hunt.unproved > 0 && ++replacement->doubts == ASK_TRIES)
+		return replacement_refuse(replacement, unproved);
+	replacement->heirs_asked = hunt.found > 0 || hunt.unproved == 0;
+	if (by_force && replacement->job)
+		strike(&hunt, replacement->job, replacement->job_fd);
+	replacement->forced = by_force;
+	return 0;
+}
+
+int replacement_press(const struct lock *lock, struct replacement *replacement, bool by_force)
+{
+	int r;
+
+	replacement->struck = 0;
+	if (replacement->held)
+		return press(lock, replacement, by_force);
+	r = identify(lock, replacement);
+	if (r)
+		return r;
+	return replacement->job ? ask_job(lock, replacement) : ask_heirs(lock, replacement);
+}

@@ -1,0 +1,246 @@
+#include "run/waiting.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/deadline.h"
+#include "base/message.h"
+#include "trace.h"
+
+/* The line on a terminal shows seconds. */
+#define REFRESH (1 * NS_PER_S)
+
+#define MOST_COLUMNS 512
+
+/* So often who cannot be asked is not looked for anywhere else. */
+#define THOROUGH_LOOK 2
+
+/* Elsewhere a wait that is shorter is not worth a line. */
+#define WORTH_A_LINE (1 * NS_PER_S)
+
+/* How often it is looked whether the command that was asked to end has ended, and left others running. */
+#define ASK_AGAIN (100 * NS_PER_MS)
+
+/* How long those that were killed may take to let go before it is looked for more of them. */
+#define FORCE_AGAIN (1 * NS_PER_S)
+
+/* --- the line ---------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Whether the terminal is ours to write over, and we need not wait for it. In the background of a shell it is what a person types
+ * on; and who has stopped its output must not stop those that wait behind us.
+ */
+static bool may_write(void)
+{
+	struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
+	pid_t foreground;
+
+	if (poll(&out, 1, 0) <= 0)
+		return false;
+	return ioctl(STDERR_FILENO, TIOCGPGRP, &foreground) || foreground == getpgrp();
+}
+
+/* Takes the line away. If a signal ends us it stays: then it says for what we had been waiting. */
+static void erase(struct waiting *waiting)
+{
+	char blanks[MOST_COLUMNS + 2];
+
+	if (waiting->columns == 0 || !may_write()) {
+		waiting->columns = 0;
+		return;
+	}
+	memset(blanks, ' ', sizeof blanks);
+	blanks[0] = blanks[waiting->columns + 1] = '\r';
+	(void)!write(STDERR_FILENO, blanks, waiting->columns + 2);
+	waiting->columns = 0;
+}
+
+/* Cuts LINE so that it needs at most COLUMNS, and returns how many it needs. Characters from U+1100 may be twice as wide. */
+static size_t fit(struct line *line, size_t columns)
+{
+	size_t used = 0;
+
+	for (size_t i = 0; i < line->length; i++) {
+		unsigned char c = (unsigned char)line->text[i];
+		size_t wide = c >> 6 == 2 ? 0 : c > 0xe1 || (c == 0xe1 && i + 1 < line->length && (unsigned char)line->text[i + 1] >= 0x84) ? 2 : 1;
+
+		if (used + wide > columns) {
+			line->length = i;
+			break;
+		}
+		used += wide;
+	}
+	return used;
+}
+
+/* The width of the terminal, or 0 if standard error is none. The last column stays free: with it some would begin a new line. */
+static size_t terminal_columns(void)
+{
+	struct winsize size;
+	size_t columns = 79;
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size))
+		return 0;
+	if (size.ws_col > 1)
+		columns = size.ws_col - 1U;
+	return columns < MOST_COLUMNS ? columns : MOST_COLUMNS;
+}
+
+/* "LOCK: waiting for pid 4242 ..." as of now; on a terminal over the last such line. */
+static void tell(struct waiting *waiting, const struct lock *lock)
+{
+	struct holder holder = waiting->holder;
+	size_t columns = terminal_columns();
+	struct line line;
+
+	if (holder.held >= 0)
+		holder.held += deadline_now() - waiting->found;
+	if (!waiting->on_terminal) {
+		story_begin(&line, waiting->options, lock);
+		holder_describe(&holder, true, &line);
+		line_end_if_ready(&line);
+		return;
+	}
+	line_begin(&line);
+	line_escape(&line, lock->spec, strlen(lock->spec), columns / 3);
+	line_add(&line, ": ");
+	holder_describe(&holder, true, &line);
+	if (!may_write())
+		return;
+	erase(waiting);
+	waiting->columns = fit(&line, columns);
+	(void)!write(STDERR_FILENO, line.text, line.length);
+}
+
+/* The holder can be another by now. It is not asked again and again who it is: that would cost one who does not listen. */
+static void find_out(struct waiting *waiting, const struct lock *lock)
+{
+	struct lock_identity identity = { .number = 0 };
+
+	if (waiting->on_terminal) {
+		int r = lock->engine->identify(lock, &identity);
+
+		if (waiting->found && (r || identity.number == waiting->whom.number))
+			return;
+	}
+	waiting->whom = identity;
+	lock->engine->find_holder(lock, &waiting->holder, waiting->looks >= THOROUGH_LOOK);
+	waiting->found = deadline_now();
+}
+
+/* Returns when the next line is due. */
+static int64_t say_for_whom(struct waiting *waiting, const struct lock *lock)
+{
+	const struct options *options = waiting->options;
+	int64_t missing = REFRESH;
+
+	find_out(waiting, lock);
+	/* In a line that moves, holders come and go: that is not worth a walk over all processes, unless somebody looks on. */
+	if (!waiting->holder.pid && waiting->looks++ < THOROUGH_LOOK) {
+		waiting->found = 0;
+		return deadline_in(REFRESH);
+	}
+	/* Who is not known may have let go: the end of the wait will tell. */
+	if (waiting->holder.held >= 0)
+		missing = options->complain_after - (waiting->holder.held + deadline_now() - waiting->found);
+	if (options->complain_after >= 0 && missing > 0)
+		return deadline_in(missing);
+	tell(waiting, lock);
+	return waiting->on_terminal ? deadline_in(REFRESH) : DEADLINE_NEVER;
+}
+
+/* --- the end of the holder --------------------------------------------------------------------------------------------------- */
+
+static void say(struct waiting *waiting, const struct lock *lock, const char *what, pid_t pid, const char *rest)
+{
+	struct line line;
+
+	erase(waiting);
+	story_begin(&line, waiting->options, lock);
+	line_add(&line, what);
+	line_number(&line, (uint64_t)pid);
+	line_add(&line, rest);
+	line_end_if_ready(&line);
+}
+
+/* Asks the holder to exit, and kills it when its time is over. Returns 0 or what ends the wait. */
+static int press(struct waiting *waiting, const struct lock *lock)
+{
+	const struct options *options = waiting->options;
+	struct replacement *replacement = &waiting->replacement;
+	pid_t before = replacement->stubborn;
+	bool by_force = deadline_now() >= waiting->kill_due;
+	int r = replacement_press(lock, replacement, by_force);
+
+	if (waiting->kill_due == DEADLINE_NEVER)
+		waiting->kill_due = deadline_in(options_kill_after(options));
+	waiting->look_due = DEADLINE_NEVER;
+	if (r)
+		return r == -ENOENT ? 0 : LOCK_NOT_REPLACED;
+	waiting->look_due = by_force ? deadline_in(FORCE_AGAIN) : replacement->heirs_asked || !replacement->job ? waiting->kill_due :
+			    deadline_earlier(waiting->kill_due, deadline_in(ASK_AGAIN));
+	if (options->verbose && replacement->struck)
+		say(waiting, lock, by_force ? "killed pid " : "asked pid ", replacement->struck, by_force ? "" : " to end");
+	if (replacement->stubborn != before)
+		say(waiting, lock, "pid ", replacement->stubborn, " does not end, and this user may not kill it; still waiting");
+	return 0;
+}
+
+/* --- the wait ---------------------------------------------------------------------------------------------------------------- */
+
+static int64_t when_to_speak(struct waiting *waiting)
+{
+	const struct options *options = waiting->options;
+
+	waiting->looks = THOROUGH_LOOK;
+	if (options->verbose)
+		return waiting->began;
+	if (options->quiet)
+		return DEADLINE_NEVER;
+	waiting->on_terminal = terminal_columns() > 0;
+	if (waiting->on_terminal)
+		return waiting->began;
+	waiting->looks = 0;
+	/* A wait that will be over by then is told by its end. */
+	return waiting->wait.deadline - waiting->began > WORTH_A_LINE ? waiting->began + WORTH_A_LINE : DEADLINE_NEVER;
+}
+
+static int attend(struct lock_wait *wait, const struct lock *lock)
+{
+	struct waiting *waiting = (struct waiting *)((char *)wait - offsetof(struct waiting, wait));
+	int r = 0;
+
+	if (!waiting->began) {
+		waiting->began = deadline_now();
+		waiting->line_due = when_to_speak(waiting);
+	}
+	/* Before it is asked to end: then its command line is still there. */
+	if (deadline_now() >= waiting->line_due)
+		waiting->line_due = say_for_whom(waiting, lock);
+	if (deadline_now() >= waiting->look_due)
+		r = press(waiting, lock);
+	wait->due = deadline_earlier(waiting->look_due, waiting->line_due);
+	return r;
+}
+
+void waiting_prepare(struct waiting *waiting, const struct options *options)
+{
+	*waiting = (struct waiting){
+		.wait = { .deadline = options->wait ? deadline_in(options->wait) : 0, .due = DEADLINE_NEVER, .places = options->queue, .attend = attend },
+		.options = options,
+		.look_due = options->replace ? 0 : DEADLINE_NEVER,
+		.kill_due = DEADLINE_NEVER,
+		.line_due = DEADLINE_NEVER,
+	};
+}
+
+void waiting_end(struct waiting *waiting)
+{
+	erase(waiting);
+	if (waiting->replacement.job)
+		close(waiting->replacement.job_fd);
+}

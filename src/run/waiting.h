@@ -1,0 +1,33 @@
+/* What a run does while it waits for its lock: it says for whom, and with --replace it ends the holder. */
+#ifndef RUN_WAITING_H
+#define RUN_WAITING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lock.h"
+#include "options.h"
+
+struct waiting {
+	struct lock_wait wait;		/* for lock->engine->take() */
+	const struct options *options;
+	int64_t began;
+	int64_t look_due;		/* --replace: when it is looked (again) what is left of the holder */
+	int64_t kill_due;		/* --replace: from when on force is used */
+	struct replacement replacement;
+	bool on_terminal;		/* one line, kept up to date */
+	size_t columns;			/* that it has at present */
+	int64_t line_due;		/* when it is to be said (again) for whom we wait */
+	struct lock_identity whom;	/* whose holding the line is about */
+	struct holder holder;
+	int64_t found;			/* when that was so */
+	unsigned looks;			/* how often nobody was found */
+};
+
+/* Prepares WAITING. Nothing is done before the wait begins: a lock that is free costs nothing. */
+void waiting_prepare(struct waiting *waiting, const struct options *options);
+
+/* The wait is over: leaves nothing on the terminal. */
+void waiting_end(struct waiting *waiting);
+
+#endif
