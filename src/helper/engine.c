@@ -727,6 +727,19 @@ static void helper_release(struct lock *lock)
 
 /* --- asking ------------------------------------------------------------------------------------------------------------------ */
 
+/*
+ * Waits for the answer to a question. Returns 0, or LOCK_FAILED with lock->failed: how a take can
+ * end is no answer, and says nothing in lock->failed.
+ */
+static int hear_told(struct lock *lock, struct lock_wait *wait)
+{
+	int r = hear(lock, wait);
+
+	if (r == 0 || r == LOCK_FAILED)
+		return r;
+	return cannot(lock, "the helper has not answered what it was asked", LOCK_FAILED);
+}
+
 static int helper_is_ours(struct lock *lock)
 {
 	struct lock_wait wait = { .due = DEADLINE_NEVER };
@@ -739,7 +752,7 @@ static int helper_is_ours(struct lock *lock)
 	r = begin(lock, &start, false);
 	if (r)
 		return r;
-	r = hear(lock, &wait);
+	r = hear_told(lock, &wait);
 	end_helper(lock->session);
 	return r == 0 ? is_word(lock->session, "yes") : r;
 }
@@ -771,7 +784,7 @@ int lock_helper_ask(struct lock *lock, const char *task, const char *program, vo
 	prepare(&start, lock, task);
 	start.program = program;
 	r = begin(lock, &start, false);
-	while (r == 0 && (r = hear(lock, &wait)) == 0 && is_word(lock->session, "entry")) {
+	while (r == 0 && (r = hear_told(lock, &wait)) == 0 && is_word(lock->session, "entry")) {
 		read_told(lock->session, &told, texts);
 		tell(argument, &told);
 	}

@@ -43,6 +43,7 @@ def helper(start, tmp_path, lock):
 
     def helper_(script, *options, job=("echo", "ran"), before=(), under=(), **kw):
         shutil.copy(os.path.realpath(sys.executable), folder / "etcd")
+        shutil.copy(os.path.join(BUILD, "libexec", "me-only", "list"), folder)
         (folder / "1").write_text(FRAME.replace("{script}", script))
         # BEFORE: what the process has started that becomes me-only. UNDER: what runs me-only.
         first = ("bash", "-c", f'{shlex.join(before)} >/dev/null 2>&1 & exec "$@"', "bash") if before else ()
@@ -96,6 +97,14 @@ def test_a_holder_of_whom_anything_is_said(helper, lock, word, who):
     status, out, err = ended(helper(f'say("{word}{who}"); rest()'))
     assert (status, out) == (4, b"")
     assert re.fullmatch(rf"me-only: {lock}: [^\n]+\n", err) and not re.search("[\0-\x09\x0b-\x1f\x7f]", err), err
+
+
+@pytest.mark.parametrize("word", ["busy", "busy\\npid 12\\nuser mo\\ncommand c", "busy\\ntimeout 1", "nested",
+                                  "full\\nwaiters 3"])
+@pytest.mark.parametrize("question", ["--held", "--who", "--list"])
+def test_a_helper_that_refuses_what_it_was_only_asked(helper, lock, question, word):
+    p = helper(f'say("{word}"); rest()', question, job=())
+    assert ended(p) == (3, b"", f"me-only: {lock}: the helper has not answered what it was asked\n")
 
 
 @pytest.mark.parametrize("noise", ["", "a word that nobody knows", "held-not", "until", "lost and found", "\\0\\0", "\\n\\n", "x" * 4000, "kept\\nkept", "yes no"])
