@@ -28,6 +28,7 @@ enum lock_result {
 	LOCK_NESTED,		/* the caller runs under it */
 	LOCK_NOT_REPLACED,	/* wait->attend() found that the holder may not be replaced */
 	LOCK_FAILED,		/* lock->failed is the whole message, there is no errno */
+	LOCK_LOST,		/* it has lapsed, or no time is left for the command: after it was taken */
 	LOCK_RETRY,		/* internal to an engine: try again */
 	LOCK_TAKEN = 0,
 };
@@ -107,7 +108,7 @@ struct lock_engine {
 	/*
 	 * Of an engine whose locks lapse: whether we still hold the lock. The new process's last
 	 * step before exec, for we may have been stopped since the guard looked. Returns 0 or
-	 * -ETIME.
+	 * LOCK_LOST.
 	 */
 	int (*confirm)(struct lock *lock);
 

@@ -236,7 +236,7 @@ static int ask_helper(char **argv, const struct options *options)
 
 	line_begin_about(&line, path);
 	line_add(&line, "the helper for --who and --list cannot be run: ");
-	if (r == -EPERM)
+	if (r == HELPER_REFUSED)
 		line_add(&line, "others can write it or its folder");
 	else
 		line_add(&line, strerror(-r));

@@ -239,7 +239,7 @@ struct start {
 	unsigned n;
 	const char *program;	/* the file of me-only, if that is not this program; NULL */
 	int socket, pipe, timer;	/* passed to the helper; pipe and timer may be -1 */
-	int failed;		/* errno of what the new process could not do */
+	int failed;		/* what the new process could not do: HELPER_REFUSED or a negative errno */
 };
 
 static void add_argument(struct start *start, const char *key, const char *value)
@@ -335,7 +335,7 @@ static int start_helper(struct lock *lock, struct start *start, int ours)
 		lock->spec = session->path;
 	if (start->failed == -ENOENT)
 		return cannot(lock, "the helper for such locks is not there; it is built with libcurl and jansson", LOCK_FAILED);
-	if (start->failed == -EPERM)
+	if (start->failed == HELPER_REFUSED)
 		return cannot(lock, "the helper for such locks is not run: others can write it or its folder", LOCK_FAILED);
 	return cannot(lock, "the helper for such locks cannot be run", start->failed);
 }
@@ -701,7 +701,7 @@ static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 static int helper_confirm(struct lock *lock)
 {
 	helper_serve(lock, 0, 0);
-	return lock->lost || clock_now(CLOCK_BOOTTIME) >= lock->until ? -ETIME : 0;
+	return lock->lost || clock_now(CLOCK_BOOTTIME) >= lock->until ? LOCK_LOST : 0;
 }
 
 /* Waits until others can have it: whoever starts us again at once does not meet our own lock. */

@@ -68,7 +68,7 @@ int helper_become(const char *name, const char *program, char **argv, char path[
 	if (file < 0)
 		return -errno;
 	if (!is_ours_alone(folder) || !is_ours_alone(file))
-		return -EPERM;
+		return HELPER_REFUSED;
 	syscall(SYS_execveat, file, "", argv, environ, AT_EMPTY_PATH);
 	return -errno;
 }

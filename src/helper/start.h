@@ -10,9 +10,12 @@
 
 #include <limits.h>
 
+/* Others can write the helper or its folder. Below every negative errno. */
+#define HELPER_REFUSED (-5000)
+
 /*
  * Becomes the helper NAME with the arguments ARGV, the first of which tells it where me-only is: PROGRAM, or if that is NULL this
- * program. Returns only on failure: a negative errno, with the file in PATH.
+ * program. Returns only on failure: HELPER_REFUSED or a negative errno, with the file in PATH.
  */
 int helper_become(const char *name, const char *program, char **argv, char path[PATH_MAX]);
 

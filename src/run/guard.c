@@ -48,7 +48,7 @@ int guard_prepare(struct guard *guard, struct lock *lock)
 	/* We may have been stopped since it was taken. */
 	lock->engine->serve(lock, 0, 0);
 	if (lock->lost || now() >= ask_due(lock))
-		return -ETIME;
+		return LOCK_LOST;
 	guard->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	guard->force_due = DEADLINE_NEVER;
 	if (guard->timer < 0)

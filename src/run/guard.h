@@ -36,7 +36,10 @@ struct guard {
 	bool found;		/* there was something to be ended */
 };
 
-/* Before the command is started. Returns 0 or a negative errno: -ETIME if there is no time left for it, or the lock is lost already. */
+/*
+ * Before the command is started. Returns 0, LOCK_LOST if there is no time left for it or the lock
+ * is lost already, or a negative errno.
+ */
 int guard_prepare(struct guard *guard, struct lock *lock);
 
 /* The command was started: the engine is told. It is ended again at once if the lock was lost meanwhile, for we can have been stopped. */

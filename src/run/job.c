@@ -71,7 +71,7 @@ struct job {
 	bool ended;
 	bool released;			/* the lock: nothing of it is to be touched any more */
 	bool lost;			/* ended, but how is not known */
-	int refused;			/* a negative errno: why the command was not executed */
+	int refused;			/* LOCK_LOST: why the command was not executed */
 	struct guard guard;		/* of a lock that lapses */
 };
 
@@ -246,15 +246,16 @@ static void begin(void *argument)
 	become_command(job);
 }
 
-static int cannot_start(const struct job *job, int error)
+/* R is LOCK_LOST or a negative errno. */
+static int cannot_start(const struct job *job, int r)
 {
 	if (job->guard.cgroup)
 		cgroup_remove(job->guard.cgroup);
-	if (error == ETIME) {
+	if (r == LOCK_LOST) {
 		message(job->lock->spec, "lost before the command could be started; nothing was run", 0);
 		return options_status(job->options, EXIT_THIRD_PARTY);
 	}
-	message_failure(job->options->command[0], "cannot be run: cannot start a process", error);
+	message_failure(job->options->command[0], "cannot be run: cannot start a process", -r);
 	return options_status(job->options, EXIT_COMMAND);
 }
 
@@ -281,7 +282,10 @@ static int prepare(struct job *job, bool has_gate)
 	return set_mask(&all, &job->mask);
 }
 
-/* Starts the command. The new process shares our memory until it executes it: nothing is copied. Returns 0 or a negative errno. */
+/*
+ * Starts the command. The new process shares our memory until it executes it: nothing is copied.
+ * Returns 0, LOCK_LOST or a negative errno.
+ */
 static int start(struct job *job)
 {
 	pid_t pid = start_process(begin, job);
@@ -551,7 +555,7 @@ int job_run(struct lock *lock, const struct options *options)
 	if (r == 0)
 		r = has_keeper ? start_with_keeper(&job) : start(&job);
 	if (r)
-		return cannot_start(&job, -r);
+		return cannot_start(&job, r);
 	job.since = deadline_now();
 	job.keeper_due = options->close || lock->engine->lapses ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
 	leave_line(lock);

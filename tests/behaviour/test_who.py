@@ -572,6 +572,14 @@ def test_a_helper_that_others_can_write(run, lock, tmp_path, what):
     assert r.stderr.decode().endswith("list: the helper for --who and --list cannot be run: others can write it or its folder\n")
 
 
+@pytest.mark.static
+def test_a_helper_that_the_kernel_refuses_is_not_one_that_others_can_write(call, lock, tmp_path):
+    r = call("strace", "-o", str(tmp_path / "trace"), "-e", "trace=execveat", "-e", "inject=execveat:error=EPERM",
+             ME_ONLY, "--who", lock)
+    assert (r.returncode, r.stdout) == (3, b"")
+    assert r.stderr.decode().endswith("cannot be run: Operation not permitted\n"), r.stderr
+
+
 @pytest.mark.parametrize("arguments", [[], ["x", "true"], ["--who"], ["--no-such-option"]], ids=str)
 def test_the_helper_by_itself(call, arguments):
     r = call(HELPER, *arguments)

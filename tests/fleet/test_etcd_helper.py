@@ -341,6 +341,21 @@ def test_a_helper_that_cannot_be_run(start, lock, tmp_path):
     assert (status, out) == (3, b"") and err.startswith("me-only: ") and err.count("\n") == 1, err
 
 
+@pytest.mark.static
+@pytest.mark.parametrize("inject, said", [
+    ("timerfd_create:error=ETIME:when=2", r"cannot start a process: [^\n]+"),
+    ("execveat:error=EPERM", "the helper for such locks cannot be run: Operation not permitted"),
+], ids=["no time", "not ours"])
+def test_an_errno_is_not_taken_for_a_verdict_of_ours(helper, tmp_path, inject, said):
+    """The guard's "no time is left", and "others can write the helper", are no errnos."""
+    trace = tmp_path / "trace"
+    p = helper("held(60); hear()", under=("strace", "-f", "-o", trace, "-e", "trace=" + inject.partition(":")[0],
+                                          "-e", "inject=" + inject))
+    status, out, err = ended(p)
+    assert status in (1, 3) and out == b"" and "(INJECTED)" in trace.read_text()
+    assert re.fullmatch(rf"me-only: [^\n]+: {said}\n", err), err
+
+
 @pytest.mark.parametrize("limit", range(4, 11))
 def test_no_descriptor_is_left(helper, limit):
     """The message says of which call and why."""
