@@ -17,7 +17,8 @@
  *                holder.c       who holds it, as the kernel, the holder and /proc say; socket-table.c
  *                places.c       --queue
  *   file/        file:PATH: flock(2)
- *                engine.c       takes and releases it, waits; holder.c: who holds it
+ *                engine.c       takes and releases it, waits; waiter.c: what it shares with the thread
+ *                               that waits; holder.c: who holds it
  *   helper/      etcd:NAME: a lock that a helper keeps (PROTOCOL.md)
  *                engine.c       speaks to the helper; start.c starts it, and --who and --list
  *                descendants.c  finds all processes of a command; cgroup.c: in a group of its own

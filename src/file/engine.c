@@ -31,6 +31,7 @@
 #include "base/lines.h"
 #include "base/statx.h"
 #include "file/holder.h"
+#include "file/waiter.h"
 #include "host/places.h"
 #include "lock.h"
 
@@ -207,16 +208,8 @@ static int file_is_ours(struct lock *lock)
 
 /* --- waiting ------------------------------------------------------------------------------------------------------------------ */
 
-/* What we share with the thread that waits in flock(2). */
-struct waiter {
-	int fd, operation;
-	int error;		/* once it has ended */
-	int done;		/* an eventfd, readable once it has ended or is about to */
-	atomic_int settled;	/* by whoever comes first: the thread, with the lock, or we, when we give up */
-};
-
 /* The waiter must be told, or it would hold the lock and wait for ever. */
-static void tell(const struct waiter *w)
+static void tell(const struct file_waiter *w)
 {
 	while (write(w->done, &(uint64_t){ 1 }, sizeof(uint64_t)) < 0)
 		poll(NULL, 0, TELL_AGAIN_MS);
@@ -224,7 +217,7 @@ static void tell(const struct waiter *w)
 
 static void *wait_for_lock(void *argument)
 {
-	struct waiter *w = argument;
+	struct file_waiter *w = argument;
 
 	while (flock(w->fd, w->operation) && (w->error = errno) == EINTR)
 		w->error = 0;
@@ -237,7 +230,7 @@ static void *wait_for_lock(void *argument)
 }
 
 /* Returns 0 or a negative errno. */
-static int start_thread(pthread_t *thread, struct waiter *w)
+static int start_thread(pthread_t *thread, struct file_waiter *w)
 {
 	pthread_attr_t small;
 
@@ -251,7 +244,7 @@ static int start_thread(pthread_t *thread, struct waiter *w)
  * Attends until the thread has ended, or it is over. Returns 0, or what ends the wait. The first time only when the thread has had
  * time to come into line: with --replace the holder ends then, and those who have been waiting come first.
  */
-static int attend_until_done(const struct lock *lock, struct lock_wait *wait, const struct waiter *w, bool *begun)
+static int attend_until_done(const struct lock *lock, struct lock_wait *wait, const struct file_waiter *w, bool *begun)
 {
 	struct pollfd done = { .fd = w->done, .events = POLLIN };
 	int64_t soon = *begun ? DEADLINE_NEVER : deadline_in(TIME_TO_QUEUE);
@@ -271,25 +264,26 @@ static int attend_until_done(const struct lock *lock, struct lock_wait *wait, co
 /* Waits for the lock on FD. Returns 0: it is ours; LOCK_RETRY; or as file_take(). */
 static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, bool *begun)
 {
-	static struct waiter w;	/* as long as the thread, which lives on when we give up */
+	struct file_waiter *w = file_waiter();
 	pthread_t thread = 0;
 	int r;
 
 	lock->failed = "cannot wait";
-	w = (struct waiter){ .fd = fd, .operation = lock->shared ? LOCK_SH : LOCK_EX, .done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
-	r = w.done < 0 ? -errno : start_thread(&thread, &w);
+	*w = (struct file_waiter){ .fd = fd, .operation = lock->shared ? LOCK_SH : LOCK_EX,
+				   .done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
+	r = w->done < 0 ? -errno : start_thread(&thread, w);
 	if (r) {
-		if (w.done >= 0)
-			close(w.done);
+		if (w->done >= 0)
+			close(w->done);
 		return r;
 	}
-	r = attend_until_done(lock, wait, &w, begun);
+	r = attend_until_done(lock, wait, w, begun);
 	/* It is ours when the thread was first, even if our time is over by now, or it was we who could not be replaced. */
-	if (r && !atomic_exchange(&w.settled, 1))
+	if (r && !atomic_exchange(&w->settled, 1))
 		return r;
 	pthread_join(thread, NULL);
-	close(w.done);
-	return w.error ? LOCK_RETRY : 0;
+	close(w->done);
+	return w->error ? LOCK_RETRY : 0;
 }
 
 /* --- taking ------------------------------------------------------------------------------------------------------------------- */

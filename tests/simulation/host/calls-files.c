@@ -10,6 +10,7 @@
 #include <sys/signalfd.h>
 
 #include "calls.h"
+#include "file/waiter.h"
 #include "hooks.h"
 #include "procfs.h"
 #include "world.h"
@@ -24,6 +25,7 @@ ssize_t __wrap_write(int fd, const void *data, size_t n);
 int __wrap_pipe2(int ends[2], int flags);
 int __wrap_eventfd(unsigned value, int flags);
 int __wrap_flock(int fd, int operation);
+struct file_waiter *__wrap_file_waiter(void);
 
 /* --- what all calls do --- */
 
@@ -327,6 +329,14 @@ int __wrap_eventfd(unsigned value, int flags)
 	me()->calls++;
 	return (int)result(is_refused("eventfd") ? -EMFILE
 						 : k_install_new(k_file_new(FILE_EVENT), true));
+}
+
+/* Each process has its own, as it has with a kernel that keeps their memory apart. */
+struct file_waiter *__wrap_file_waiter(void)
+{
+	static struct file_waiter waiters[MOST_PROCS];
+
+	return &waiters[me()->index];
 }
 
 int __wrap_flock(int fd, int operation)

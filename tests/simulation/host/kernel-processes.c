@@ -63,7 +63,6 @@ struct proc *k_proc_new(struct proc *parent, const char *name, const char *suffi
 	p->session = p->group = p->pid;
 	p->program = PROGRAM_OTHER;
 	strcpy(p->comm, "sh");
-	state_copy(p, parent);
 	if (!parent)
 		return p;
 	p->session = parent->session;

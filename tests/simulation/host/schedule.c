@@ -13,7 +13,6 @@
 
 #define STACK_SIZE 65536
 #define LONGEST_STEP (3 * US)
-#define MOST_STATE 64
 
 struct schedule schedule;
 struct task *current;
@@ -80,49 +79,12 @@ struct task *task_new(struct proc *p, void (*body)(void *), void *argument)
 	return task;
 }
 
-/*
- * What the sources have in static variables, moved to a section of its own by objcopy. Each process
- * has its own.
- */
-extern char __start_simulated_state[] __attribute__((weak)),
-	__stop_simulated_state[] __attribute__((weak));
-static char states[MOST_PROCS][MOST_STATE];
-
-static size_t state_size(void)
-{
-	size_t size = (size_t)(__stop_simulated_state - __start_simulated_state);
-
-	if (size > MOST_STATE)
-		abort();
-	return size;
-}
-
-/* That of a new process is what its parent has, or as a program begins with it: FROM is NULL. */
-void state_copy(struct proc *to, const struct proc *from)
-{
-	if (from && current && from == current->proc)
-		memcpy(states[to->index], __start_simulated_state, state_size());
-	else
-		memset(states[to->index], 0, MOST_STATE);
-}
-
-static void state_switch(const struct proc *from, const struct proc *to)
-{
-	if (from == to || !__start_simulated_state)
-		return;
-	if (from)
-		memcpy(states[from->index], __start_simulated_state, state_size());
-	if (to)
-		memcpy(__start_simulated_state, states[to->index], state_size());
-}
-
 static void switch_to(struct task *next)
 {
 	struct task *from = current;
 
 	if (next == from)
 		return;
-	state_switch(from->proc, next->proc);
 	from->saved_errno = errno;
 	current = next;
 	coroutine_switch(&from->coroutine, &next->coroutine);

@@ -100,10 +100,6 @@ void *task_copy_stack(struct task *child, void *argument);
 /* Ends all tasks of P but the current one: its threads. */
 void task_end_others(const struct proc *p);
 
-/* Keeps what the program's sources have in static variables for each process apart: see
- * meson.build. */
-void state_copy(struct proc *to, const struct proc *from);
-
 /* Others may run here. Comes back only if the process is alive; inside the kernel a process is
  * never ended. */
 void point(bool in_kernel);
