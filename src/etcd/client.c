@@ -659,7 +659,8 @@ void client_unwatch(struct client *client)
 
 void client_watch(struct client *client, json_t *requests)
 {
-	char *url = url_of(client, client->endpoint, PATH_WATCH), *text = memory_get(1);
+	const size_t endpoint = (client->endpoint + client->watch_skips) % client->config->n;
+	char *url = url_of(client, endpoint, PATH_WATCH), *text = memory_get(1);
 	size_t i;
 	json_t *request;
 
@@ -682,7 +683,7 @@ void client_watch(struct client *client, json_t *requests)
 	curl_easy_setopt(client->watch, CURLOPT_WRITEDATA, client);
 	curl_multi_add_handle(client->multi, client->watch);
 	client->watching = true;
-	client->watch_endpoint = client->endpoint;
+	client->watch_endpoint = endpoint;
 	free(text);
 	free(url);
 }

@@ -46,6 +46,7 @@ struct client {
 	CURL *watch;
 	bool watching;			/* it is open */
 	size_t watch_endpoint;		/* at which one */
+	size_t watch_skips;		/* so many endpoints after the one in use: where its stream has ended */
 	void (*event)(void *owner, json_t *result);	/* a result of the stream; it stays the client's */
 	char *line;			/* what has come of the next result */
 	size_t line_length, line_room;

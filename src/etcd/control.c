@@ -147,5 +147,7 @@ bool session_attend(void *argument)
 	look_at_job(session);
 	guard(session);
 	session->client.due = deadline_earlier(session->ask_due, session->force_due);
-	return session->phase == PHASE_HOLDING && (session->news || (session->own_gone && !session->lost));
+	return session->phase == PHASE_HOLDING &&
+	       (session->news || (session->own_gone && !session->lost) ||
+		(session->resting && (session->canceled || !session->client.watching)));
 }

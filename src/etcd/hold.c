@@ -32,6 +32,9 @@
 /* A command that runs for longer has its key watched: a short one does not pay for that. */
 #define WATCH_AFTER (100 * NS_PER_MS)
 
+/* The first pause before a stream that has ended is opened again; later ones grow. */
+#define WATCH_PAUSE (100 * NS_PER_MS)
+
 /* Then, when its stream is open, memory is given back. */
 #define GIVE_BACK_AFTER (900 * NS_PER_MS)
 
@@ -46,6 +49,9 @@
 
 /* Waiters stand back for the lock-delay, perhaps counted from when our key was last seen. */
 #define ENDED_BY (LOCK_DELAY - NS_PER_S / 2)
+
+/* One that is not answered for so long was perhaps lost, and the stream with it. */
+#define RENEWAL_LATE (NS_PER_S / 2)
 
 /*
  * While me-only is stopped its socket can fill up and messages are dropped, so a timer carries the
@@ -360,6 +366,7 @@ struct dues {
 	int64_t give_back;	/* memory is to be given back */
 	bool next;		/* who is next may be asked for: after the command has begun, and again after each renewal */
 	bool watched;		/* the stream was open before */
+	int64_t opened, pause;	/* when it was, and the pause after its last end */
 };
 
 /* Waits until something is due, or has happened. */
@@ -369,16 +376,33 @@ static void rest(struct session *session, const struct dues *dues)
 
 	if ((session->orphaned && !session->done) || is_unused(session))
 		due = deadline_earlier(due, session_now() + LOOK_AGAIN);
+	session->resting = session->client.watching && !session->canceled;
 	client_wait(&session->client, deadline_earlier(due, deadline_earlier(session->ask_due, session->force_due)));
+	session->resting = false;
+}
+
+/*
+ * The stream has ended. Until the next renewal the loss of a long lease could be heard too late, so it is opened again, elsewhere if it can
+ * be; one that ends again and again less and less often.
+ */
+static void plan_watch(struct session *session, struct dues *dues)
+{
+	const bool soon = session_now() < dues->opened + session->ttl / 6;
+
+	dues->pause = soon && dues->pause ? dues->pause * 2 : WATCH_PAUSE;
+	dues->watch = deadline_earlier(session_now() + dues->pause, deadline_earlier(session->renew_due + NS_PER_MS, session->deadline));
+	session->client.watch_skips++;
 }
 
 /* Whether the lock can be lost by now: by what has happened to the key, to me-only, or by the time. */
 static bool is_lost(struct session *session)
 {
 	/* If renewals go unanswered, the stream may be late as well. */
+	const bool late = session->failures || (session->renewing && session_now() > session->renewing + RENEWAL_LATE);
+
 	if (session->own_gone)
 		lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early",
-		     session->failures ? session->seen + ENDED_BY : DEADLINE_NEVER);
+		     late ? session->seen + ENDED_BY : DEADLINE_NEVER);
 	/* me-only is stopped, before it has started the command: nobody is to wait for that. */
 	if (!session->started && session_now() >= session->taken + session->ttl)
 		lose(session, "the command was not started in time", DEADLINE_NEVER);
@@ -394,12 +418,13 @@ static void tend(struct session *session, struct dues *dues)
 		renew(session);
 		dues->next = session->failures == 0;
 		/* A renewal at another endpoint closes the stream: reopen it there. */
-		if (dues->next && dues->watched && !session->client.watching)
+		if (dues->next && dues->watched && !session->client.watching) {
 			dues->watch = session_now();
+			session->client.watch_skips = 0;
+		}
 	}
-	/* A stream that ended by itself waits for the next renewal, which also reads the key. */
 	if ((session->canceled || !session->client.watching) && dues->watch == DEADLINE_NEVER)
-		dues->watch = deadline_earlier(session->renew_due + NS_PER_MS, session->deadline);
+		plan_watch(session, dues);
 	if (session_now() >= dues->give_back) {
 		pages_give_back();
 		dues->give_back = DEADLINE_NEVER;
@@ -407,6 +432,7 @@ static void tend(struct session *session, struct dues *dues)
 	if (!session->lost && session_now() >= dues->watch) {
 		watch(session);
 		dues->watch = DEADLINE_NEVER;
+		dues->opened = session_now();
 		dues->give_back = session_now() + GIVE_BACK_AFTER;
 		/* Somebody may have come while there was none. */
 		session->others = session->others || dues->watched;

@@ -100,6 +100,7 @@ char *session_granted(struct session *session, struct answer *answer)
 	session->renew_due = session->lease_asked + session_interval(session);
 	session->seen = session->lease_asked;
 	session->failures = 0;
+	session->renewing = 0;
 	session->client.attempt = session->ttl / ATTEMPTS < session->client.attempt ? session->ttl / ATTEMPTS : session->client.attempt;
 	answer_free(answer);
 	return text;
@@ -214,6 +215,7 @@ enum renewal session_renew(struct session *session, char **text)
 	enum renewal renewal;
 
 	*text = NULL;
+	session->renewing = session->renewing ? session->renewing : session_now();
 	renewal = ask_twice(session, &answer, text);
 	if (!*text && renewal == RENEWAL_FAILED) {
 		*text = answer.text;
@@ -221,7 +223,7 @@ enum renewal session_renew(struct session *session, char **text)
 	}
 	/* What stops a call is no failure of etcd. */
 	if (renewal == RENEWAL_DONE)
-		session->failures = 0;
+		session->renewing = session->failures = 0;
 	else if (answer.code != CODE_STOPPED)
 		session->failures++;
 	answer_free(&answer);

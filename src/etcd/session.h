@@ -47,7 +47,7 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	int64_t wait_until;		/* 0: do not wait */
 	int64_t try_until;		/* without waiting */
 	bool was_in_line;		/* at some time: so the cluster is there, and lets us in */
-	bool resting;			/* an event is waited for */
+	bool resting;			/* an event is waited for, or the end of the stream */
 
 	/* The lease, and the key that is bound to it. */
 	struct keys prefix, own;	/* all keys of the lock; ours */
@@ -59,6 +59,7 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	int64_t seen;			/* when we sent the last request that found our key */
 	int64_t renew_due;
 	unsigned failures;		/* of renewals in a row */
+	int64_t renewing;		/* since when a renewal has been tried; 0: the last one was answered */
 	uint64_t created, token;	/* revisions; 0: no key, not held yet */
 	bool doubtful;			/* our key may be written once more, by a request whose answer was lost */
 	uint64_t modified;		/* of our key, when it was read the last time */

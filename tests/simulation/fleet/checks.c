@@ -105,6 +105,9 @@ static bool is_deaf(const struct job *job)
 {
 	const int m = job->stream;
 
+	/* One that is down has closed its streams: they are opened elsewhere. */
+	if (!cluster.members[m].up)
+		return world.one_endpoint;
 	return cluster.cut_up[job->host][m] || cluster.cut_down[job->host][m] || !member_works(m) ||
 	       !member_linked(m, cluster.leader);
 }

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include "cluster.h"
+#include "server.h"
 #include "world.h"
 
 /* --- parts ------------------------------------------------------------------------------------ */
@@ -330,6 +331,28 @@ static void deaf_renewal(enum world_event event, struct job *job, int detail)
 	end_lease(job, random_between(300 * MS, 1500 * MS));
 }
 
+/* --- 8g: the stream ends by itself, and the lease is lost just then ---------------------------- */
+
+static void ended_stream_event(void *argument, int64_t n)
+{
+	struct job *job = argument;
+
+	(void)n;
+	/* Or its whole member is gone. */
+	if (random_chance(0.5))
+		server_end_streams(job->stream, random_chance(0.5) ? STREAM_CUT : STREAM_CLOSING);
+	else
+		fault_member(FAULT_CRASH, job->stream, 10 * S);
+	end_lease(job, random_between(0, 300 * MS));
+}
+
+static void ended_stream(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (event == EVENT_RUNS && is(job, 0))
+		event_at(now + random_between(6 * S, 11 * S), ended_stream_event, job, 0);
+}
+
 /* --- 8d: a member that has hung does what it was asked for long ago --------------------------- */
 
 static void hung_member_jobs(ns *last)
@@ -470,6 +493,11 @@ const struct profile scenarios[] = {
 		  "then",
 	  .jobs = deaf_renewal_jobs,
 	  .react = deaf_renewal,
+	  .lost_by_mistake = true },
+	{ .name = "ended-stream",
+	  .what = "the stream ends by itself, and the lease is ended early then",
+	  .jobs = deaf_renewal_jobs,
+	  .react = ended_stream,
 	  .lost_by_mistake = true },
 	{ .name = "hung-member",
 	  .what = "a member that has hung grants a lease that has lapsed once more",
