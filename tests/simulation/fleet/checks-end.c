@@ -11,6 +11,8 @@
 
 void check_request(struct task *task, enum ask ask)
 {
+	if (task->job >= 0 && ask != ASK_STATUS && ask != ASK_GRANT)
+		world.jobs[task->job].asked_store = now;
 	task->requests++;
 	if (now - task->second > 1 * S) {
 		task->second = now;

@@ -11,6 +11,9 @@
 /* What was frozen may run this long before it is killed: the manual says so. */
 #define JUST_THAWED (500 * MS)
 
+/* Between the write that takes the lock and the command: its answer, and the survey (0.3 s). */
+#define UNAWARE (700 * MS)
+
 const char *check_only;
 static uint64_t register_token, last_token;
 
@@ -140,6 +143,28 @@ enum limit excuse_of(const struct job *job, const struct job *newcomer)
 	return LIMIT_NONE;
 }
 
+/*
+ * Whether JOB lost its key before its command began, and could not know: it has asked nothing since
+ * that would have told it, and has no stream yet, or has one that had no time to tell.
+ */
+static bool began_unaware(const struct job *job)
+{
+	return job->run && job->key_gone && job->gone_at < job->run &&
+	       job->run < job->gone_at + UNAWARE && job->asked_store < job->gone_at &&
+	       (job->why_gone == BY_HAND || job->why_gone == BY_MISTAKE);
+}
+
+/* Why the commands of OLDER and NEWER, which began later, may run at once though they must not. */
+static enum limit excuse_of_pair(const struct job *older, const struct job *newer)
+{
+	enum limit limit = excuse_of(older, newer);
+
+	/* The newer one is the one that is lost: the older one has found no key. */
+	if (limit == LIMIT_NONE && began_unaware(newer) && older->entered >= newer->gone_at)
+		limit = newer->why_gone == BY_HAND ? LIMIT_BY_HAND : LIMIT_NEWCOMER;
+	return limit;
+}
+
 /* Reports WHAT about JOB, unless that is a documented limit. */
 static void report(const char *what, const struct job *job, enum limit limit)
 {
@@ -166,7 +191,7 @@ static bool may_be_together(const struct job *a, const struct job *b)
 static void check_pair(const struct job *a, const struct job *b)
 {
 	const struct job *older = a->run < b->run ? a : b, *newer = older == a ? b : a;
-	const enum limit limit = excuse_of(older, newer);
+	const enum limit limit = excuse_of_pair(older, newer);
 
 	if (limit == LIMIT_NONE)
 		violation("overlap", "%s with %s", job_name(newer), job_name(older));
@@ -174,10 +199,27 @@ static void check_pair(const struct job *a, const struct job *b)
 		excused(limit);
 }
 
+/* Why JOB may run beside all others that have a slot. */
+static enum limit excuse_among_slots(const struct job *job)
+{
+	enum limit limit = excuse_of(job, NULL);
+
+	/* Who has taken its slot has not seen it, whoever else is there. */
+	for (int i = 0; i < world.n_jobs && limit == LIMIT_NONE; i++) {
+		const struct job *other = &world.jobs[i];
+
+		if (other == job || !runs(other) || other->mode != JOB_SLOTS)
+			continue;
+		/* One that ran before us is a newcomer only if we began without our key. */
+		if (other->run >= job->run || began_unaware(job))
+			limit = excuse_of(job, other);
+	}
+	return limit;
+}
+
 static void check_slots(const struct job *job)
 {
 	unsigned holders = 0, least = UINT32_MAX;
-	const struct job *newest = job;
 
 	for (int i = 0; i < world.n_jobs; i++) {
 		const struct job *other = &world.jobs[i];
@@ -186,14 +228,20 @@ static void check_slots(const struct job *job)
 			continue;
 		holders++;
 		least = other->slots < least ? other->slots : least;
-		newest = other->run > newest->run ? other : newest;
+	}
+	/* Each limit allows one that is too many. */
+	for (int i = 0; i < world.n_jobs && holders > least; i++) {
+		enum limit limit = LIMIT_NONE;
+
+		if (runs(&world.jobs[i]) && world.jobs[i].mode == JOB_SLOTS)
+			limit = excuse_among_slots(&world.jobs[i]);
+		if (limit == LIMIT_NONE)
+			continue;
+		excused(limit);
+		holders--;
 	}
 	if (holders <= least)
 		return;
-	for (int i = 0; i < world.n_jobs; i++)
-		if (runs(&world.jobs[i]) && world.jobs[i].mode == JOB_SLOTS &&
-		    excuse_of(&world.jobs[i], newest) != LIMIT_NONE)
-			return;
 	violation("too many slots", "%u run, %u may: %s", holders, least, job_name(job));
 }
 
@@ -240,10 +288,23 @@ static void check_token(const struct job *job)
 			  job_name(job));
 	if (!world.only_exclusive)
 		return;
-	if (job->token <= last_token)
-		violation("token", "%" PRIu64 " after %" PRIu64 ": %s", job->token, last_token,
-			  job_name(job));
-	last_token = job->token;
+	if (job->token > last_token) {
+		last_token = job->token;
+		return;
+	}
+	for (int i = 0; i < world.n_jobs; i++) {
+		const struct job *other = &world.jobs[i];
+		const enum limit limit = other->token == last_token && other->run
+					       ? excuse_of_pair(other, job)
+					       : LIMIT_NONE;
+
+		if (limit != LIMIT_NONE && began_unaware(job)) {
+			excused(limit);
+			return;
+		}
+	}
+	violation("token", "%" PRIu64 " after %" PRIu64 ": %s", job->token, last_token,
+		  job_name(job));
 }
 
 /* --- a command begins ------------------------------------------------------------------------- */

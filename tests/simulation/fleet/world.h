@@ -44,6 +44,7 @@ struct job {
 	enum why why_gone;
 	ns gone_at;
 	int stream;   /* the member that its last stream is at */
+	ns asked_store; /* when its helper has sent the last request that tells of its key */
 	bool unheard; /* that its key has gone cannot reach it by that */
 
 	/* What its helper has promised. */
