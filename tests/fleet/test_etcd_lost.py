@@ -421,6 +421,21 @@ def test_a_loss_that_only_a_renewal_has_noticed_leaves_no_time(callers, gateway,
     assert "term" not in ticks.seen()
 
 
+def test_a_loss_after_the_stream_has_ended(callers, gateway, ticks):
+    """The stream is opened again at once and tells it: the next renewal, 5 s later, would be too late."""
+    c = callers(gateway)
+    p = c.start("-q", "--ttl", "30", c.lock, *ticks.job())
+    ticks.wait_for("job")
+    p.helper = helper_of(p)
+    stream, = gateway.wait_for("watch", 1)
+    wait_for(lambda: len(getattr(stream, "lines", ())) >= 2, "the stream is open")
+    stream.end_watch = [{"error": {"grpc_code": 14, "http_code": 503, "message": "transport is closing"}}]
+    gateway.store.drop_deletes = 0
+    gateway.wait_for("watch", 2)
+    gateway.delete(gateway.keys()[0])
+    assert_lost(c, p, ticks, by=stream.time + 4)
+
+
 def test_me_only_is_killed_and_the_helper_too(c, store, prefix, ticks):
     """Then the kernel alone is left to end the command."""
     p = begin(c, ticks, "stubborn")
