@@ -327,6 +327,26 @@ static void attempt(struct client *client, const char *path, const char *body, s
 	end(client, &transfer, answer);
 }
 
+/* Whether another try, at another endpoint or later, may do better: unless the answer is about what was asked, or by whom. */
+static bool may_pass(enum code code)
+{
+	switch (code) {
+	case CODE_OK:
+	case CODE_INVALID:
+	case CODE_NOT_FOUND:
+	case CODE_DENIED:
+	case CODE_EXHAUSTED:
+	case CODE_PRECONDITION:
+	case CODE_OUT_OF_RANGE:
+	case CODE_UNAUTHENTICATED:
+	case CODE_REFUSED:
+	case CODE_STOPPED:
+		return false;
+	default:
+		return true;
+	}
+}
+
 /* Whether the request has left. */
 static bool is_sent(const struct transfer *transfer)
 {
@@ -365,6 +385,9 @@ void client_call_both(struct client *client, const char *first_path, json_t *fir
 		end(client, &transfers[1], second);
 	else
 		answer_fail(second, CODE_STOPPED, memory_string("stopped"));
+	/* The next try, of either, does not begin with one that has been silent. */
+	if (may_pass(first->code) && may_pass(second->code))
+		client->endpoint = (client->endpoint + 1) % client->config->n;
 	free(first_text);
 	free(second_text);
 }
@@ -484,26 +507,6 @@ void client_call_at(struct client *client, size_t endpoint, const char *path, js
 		client->endpoint = endpoint;
 }
 
-/* Whether another try, at another endpoint or later, may do better: unless the answer is about what was asked, or by whom. */
-static bool may_pass(enum code code)
-{
-	switch (code) {
-	case CODE_OK:
-	case CODE_INVALID:
-	case CODE_NOT_FOUND:
-	case CODE_DENIED:
-	case CODE_EXHAUSTED:
-	case CODE_PRECONDITION:
-	case CODE_OUT_OF_RANGE:
-	case CODE_UNAUTHENTICATED:
-	case CODE_REFUSED:
-	case CODE_STOPPED:
-		return false;
-	default:
-		return true;
-	}
-}
-
 /* Calls each endpoint once, until one has given an answer that is final. Returns whether one has, or time is over. */
 static bool call_round(struct client *client, const char *path, const char *text, unsigned round, int64_t limit, struct answer *answer)
 {
@@ -514,7 +517,8 @@ static bool call_round(struct client *client, const char *path, const char *text
 		answer_free(answer);
 		*answer = (struct answer){ .endpoint = (first + i) % n };
 		call_with_token(client, path, text, answer);
-		if (answer->code == CODE_OK)
+		/* That etcd refuses this is an answer as well. */
+		if (!may_pass(answer->code) && answer->code != CODE_REFUSED && answer->code != CODE_STOPPED)
 			client->endpoint = answer->endpoint;
 		if (answer->code == CODE_CLOSED && round >= CLOSED_ROUNDS)
 			answer->code = CODE_REFUSED;

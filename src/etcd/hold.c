@@ -471,15 +471,24 @@ static void keep(struct session *session)
 	}
 }
 
+/*
+ * A waiter renews less often, and may have used much of its time. A short command does not pay for
+ * that; any other has soon as much time as one that did not wait, should the leader fail now.
+ */
+static int64_t first_renewal(const struct session *session)
+{
+	const int64_t due = session->seen + session_interval(session), soon = session->taken + WATCH_AFTER;
+
+	return deadline_earlier(session->deadline - session_reserve(session), due > soon ? due : soon);
+}
+
 void hold(struct session *session)
 {
 	char *mark = memory_format("ETCD_LOCK_KEY=%s", session->key);
 	struct process ourselves;
 
 	session->phase = PHASE_HOLDING;
-	/* As a waiter it had more time for the next one, and may have used much of it. */
-	session->renew_due = deadline_earlier(session->renew_due, session->deadline - session_reserve(session));
-	session->renew_due = deadline_earlier(session->renew_due, session_now() + session_interval(session));
+	session->renew_due = deadline_earlier(session->renew_due, first_renewal(session));
 	session->family.mark = mark;
 	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
 	set_guard(session);

@@ -211,12 +211,16 @@ static enum renewal ask_twice(struct session *session, struct answer *answer, ch
 
 enum renewal session_renew(struct session *session, char **text)
 {
+	const size_t endpoint = session->client.endpoint;
 	struct answer answer;
 	enum renewal renewal;
 
 	*text = NULL;
 	session->renewing = session->renewing ? session->renewing : session_now();
 	renewal = ask_twice(session, &answer, text);
+	/* A keepalive alone makes no endpoint a good one: from the one that was, all are tried in turn. */
+	if (renewal == RENEWAL_FAILED)
+		session->client.endpoint = endpoint;
 	if (!*text && renewal == RENEWAL_FAILED) {
 		*text = answer.text;
 		answer.text = NULL;

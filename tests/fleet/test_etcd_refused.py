@@ -7,7 +7,7 @@ import pytest
 
 from etcd_server import PASSWORD, USER, Server
 from fleet import DEADLINE, environment_of, helper_of, release, said, wait_for
-from gateway import fails, hang
+from gateway import fails, hang, hang_after, only
 from test_etcd_wait import wait_renewed
 
 QUICK = {"ETCDCTL_COMMAND_TIMEOUT": "3s", "ETCDCTL_DIAL_TIMEOUT": "500ms"}
@@ -135,6 +135,44 @@ def test_a_member_that_hangs_later_is_passed_by(callers, new_gateway):
     two.wait_for("lease/keepalive", 2)
     assert release(holder) == 0
     assert two.keys() == []
+
+
+def reads(hook):
+    """HOOK, for what only reads."""
+    return only(lambda x: b"request_put" not in x.body and b"request_delete" not in x.body, hook)
+
+
+def test_each_member_has_its_turn_when_a_leader_hangs(callers, new_gateway):
+    """Its disk does: it goes on to answer keepalives. The second elects another leader just then."""
+    def elects(x):
+        status, values = x.normal()
+        values[0]["header"]["raft_term"] = "1000"
+        return x.send(status, x.written(values))
+
+    one = new_gateway()
+    two, three = new_gateway(store=one.store), new_gateway(store=one.store)
+    c = callers({"ETCDCTL_ENDPOINTS": f"{one.endpoint},{two.endpoint},{three.endpoint}"})
+    holder = c.hold("-q", "--ttl", "10")
+    one.wait_for("watch")
+    before = len(one.seen("lease/keepalive"))
+    one.on("kv/txn", reads(hang))
+    two.on("kv/txn", reads(elects))
+    three.wait_for("lease/keepalive")
+    assert (len(one.seen("lease/keepalive")) - before, len(two.seen("lease/keepalive"))) == (1, 1)
+    assert release(holder) == 0
+
+
+def test_a_member_that_hangs_during_a_start_is_not_asked_again(callers, new_gateway, tmp_path):
+    """It has granted the lease; so the next one says that there is one, and is the one to go on with."""
+    one = new_gateway()
+    two = new_gateway(store=one.store)
+    one.on("lease/grant", hang_after)
+    one.on("kv/txn", hang)
+    c = callers({"ETCDCTL_ENDPOINTS": f"{one.endpoint},{two.endpoint}"})
+    r = c.run("-q", c.lock, "touch", str(tmp_path / "ran"))
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"", b""), r
+    assert (tmp_path / "ran").exists()
+    assert (len(one.seen("lease/grant")), len(one.seen("kv/txn"))) == (1, 1)
 
 
 def test_the_stream_moves_with_the_renewals(callers, new_gateway):

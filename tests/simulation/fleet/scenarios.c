@@ -426,6 +426,52 @@ static void long_stop(enum world_event event, struct job *job, int detail)
 		stop_me_only(job, 1 * S, random_between(370 * S, 450 * S));
 }
 
+/* --- a leader's disk hangs: it answers keepalives, and nothing that a majority has to agree to -- */
+
+static void hung_leader_jobs(ns *last)
+{
+	add(0, 100 * MS, random_between(2700 * MS, 3400 * MS), NEVER);
+	add(1, 500 * MS, 20 * S, NEVER);
+	*last = 1 * S;
+}
+
+static void hang_event(void *unused, int64_t n)
+{
+	(void)unused, (void)n;
+	fault_member(FAULT_DISK, cluster.leader, random_between(5 * S, 6 * S));
+}
+
+/* The holder's lease is not fresh: it has got the lock as a waiter. */
+static void hung_leader(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (event == EVENT_RUNS && is(job, 1))
+		event_at(now + random_between(300 * MS, 1500 * MS), hang_event, NULL, 0);
+}
+
+/* --- a member hangs while a start asks it ------------------------------------------------------ */
+
+static void hung_start_jobs(ns *last)
+{
+	*last = 100 * MS;
+	add(0, *last, 1 * S, random_chance(0.5) ? 0 : NEVER);
+}
+
+static void freeze_event(void *unused, int64_t m)
+{
+	(void)unused;
+	fault_member(FAULT_FREEZE, (int)m, random_between(5 * S, 6 * S));
+}
+
+static void hung_start(enum world_event event, struct job *job, int detail)
+{
+	if (event != EVENT_REQUEST || (detail & 255) != ASK_GRANT || job->hit)
+		return;
+	job->hit = true;
+	cluster_slow(random_between(100 * MS, 300 * MS));
+	event_at(now + random_between(100 * MS, 600 * MS), freeze_event, NULL, detail >> 8);
+}
+
 const struct profile scenarios[] = {
 	{ .name = "handover-stopped",
 	  .what = "a waiter is stopped (Ctrl-Z) when it is handed the lock, and goes on later",
@@ -522,6 +568,19 @@ const struct profile scenarios[] = {
 	  .what = "me-only is stopped for so long that packets are dropped",
 	  .jobs = long_stop_jobs,
 	  .react = long_stop,
+	  .gentle = true,
+	  .no_mistakes = true },
+	{ .name = "hung-leader",
+	  .what = "a leader's disk hangs, and it goes on to answer keepalives",
+	  .jobs = hung_leader_jobs,
+	  .react = hung_leader,
+	  .etcd = OLD_ETCD,
+	  .gentle = true,
+	  .no_mistakes = true },
+	{ .name = "hung-start",
+	  .what = "a member hangs while a start asks it for a lease",
+	  .jobs = hung_start_jobs,
+	  .react = hung_start,
 	  .gentle = true,
 	  .no_mistakes = true },
 };
