@@ -90,6 +90,18 @@ static bool is_still(int pid)
 	return task_is_still(task) || now - task->thawed < JUST_THAWED;
 }
 
+/*
+ * me-only has exited as its command has, and its helper alone keeps the lock for what that has left
+ * running. That one was killed, stopped or frozen.
+ */
+static bool is_left_alone(const struct job *job)
+{
+	const struct task *me_only = tasks[job->me - FIRST_PID];
+
+	return job->kept && !me_only->alive && me_only->exited && job->helper &&
+	       is_still(job->helper);
+}
+
 static bool is_frozen(const struct job *job)
 {
 	for (int i = 0; i < n_tasks; i++) {
@@ -133,6 +145,8 @@ enum limit excuse_of(const struct job *job, const struct job *newcomer)
 		return LIMIT_FROZEN;
 	if (is_still(job->me) && is_still(job->helper))
 		return LIMIT_BOTH;
+	if (is_left_alone(job))
+		return LIMIT_KEPT;
 	if (job->key_gone && job->why_gone == BY_HAND)
 		return LIMIT_BY_HAND;
 	if (could_not_hear(job))
@@ -516,6 +530,8 @@ void check_word(struct task *helper, const char *text)
 
 	if (begins(text, "lost"))
 		job->lost_at = now;
+	if (begins(text, "kept"))
+		job->kept = true;
 	if (begins(text, "waiting")) {
 		job->waits = true;
 		job->saw = job->saw == NEVER ? now : job->saw;

@@ -160,15 +160,6 @@ void fault_host(enum fault fault, int host, ns lasts)
 	undo_after(lasts, fault, host, m);
 }
 
-struct task *job_helper(const struct job *job)
-{
-	for (int i = 0; i < n_tasks; i++)
-		if (tasks[i]->job == job - world.jobs && tasks[i]->kind == TASK_HELPER &&
-		    tasks[i]->alive)
-			return tasks[i];
-	return NULL;
-}
-
 /* After some more system calls TASK is killed, or stopped for a while. */
 static void hit_a_call(struct task *task, ns lasts)
 {
@@ -183,10 +174,8 @@ static void hit_a_call(struct task *task, ns lasts)
 
 void fault_job(enum fault fault, struct job *job, ns lasts)
 {
-	const struct task *helper = job_helper(job);
 	const int index = (int)(job - world.jobs);
 
-	job->helper = helper ? helper->pid : 0;
 	job->hit = true;
 	switch (fault) {
 	case FAULT_KILL_ME_ONLY:
@@ -238,7 +227,6 @@ static void do_fault(void *unused, int64_t n)
 	const ns lasts = n >> 6;
 	int m = (int)random_below(MEMBERS), host = (int)random_below(6);
 	struct job *job = draw_victim();
-	const struct task *helper = job_helper(job);
 
 	(void)unused;
 	if (world.faults_over)
@@ -248,7 +236,6 @@ static void do_fault(void *unused, int64_t n)
 		m = cluster.leader;
 	if (random_chance(0.7) && job->me)
 		host = job->host;
-	job->helper = helper ? helper->pid : 0;
 	trace("fault %d: member %d, host %d, job %d, %.3f s", (int)fault, m, host,
 	      (int)(job - world.jobs), (double)lasts / 1e9);
 	if (fault <= FAULT_CUT_PEER || fault == FAULT_ERRORS)

@@ -31,6 +31,7 @@ static const char *const limits[] = {
 	[LIMIT_ETCDCTL] = "etcdctl runs on when its lease has lapsed",
 	[LIMIT_PAUSE] = "a pause that no clock shows",
 	[LIMIT_UNHEARD] = "a server's mistake, of which the holder cannot hear",
+	[LIMIT_KEPT] = "the helper, left alone with a child of the command, was stopped or killed",
 	[LIMIT_BY_HAND] = "the key was deleted by hand",
 };
 

@@ -49,6 +49,7 @@ struct job {
 
 	/* What its helper has promised. */
 	ns until, lost_at;
+	bool kept; /* its command has ended; something that it has left has the lock */
 	bool late; /* that it was not kept was reported */
 };
 
@@ -75,6 +76,8 @@ enum limit {
 	LIMIT_PAUSE,	/* a pause that no clock shows */
 	LIMIT_UNHEARD, /* a server's mistake, of which the holder cannot hear: it is cut off, or its
 			  member hangs */
+	LIMIT_KEPT,    /* the helper alone was left, with what the command has left, and was
+			  stopped or killed */
 	LIMIT_BY_HAND, /* somebody has deleted the key, so the next one has started at once */
 	LIMITS,
 };
@@ -182,8 +185,6 @@ void fault_member(enum fault fault, int m, ns lasts);
 void fault_host(enum fault fault, int host, ns lasts);
 void fault_job(enum fault fault, struct job *job, ns lasts);
 void faults_end(void *unused, int64_t n);
-
-struct task *job_helper(const struct job *job);
 
 /* --- checks (checks.c, promises.c) ------------------------------------------------------------ */
 
