@@ -83,7 +83,10 @@ static int try_open(const char *path, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Rules 1 and 2. WRITABLE: where reading will not do. Returns a descriptor or a negative errno. */
+/*
+ * Rules 1 and 2. WRITABLE: where reading will not do. Returns a descriptor, or LOCK_FAILED or a
+ * negative errno with lock->failed.
+ */
 static int open_file(struct lock *lock, bool writable)
 {
 	int access = writable ? O_RDWR : O_RDONLY, follow = O_NOFOLLOW, fd = -ENOENT;
@@ -114,6 +117,11 @@ static int open_file(struct lock *lock, bool writable)
 				lock->failed = "cannot make the file";
 			break;
 		}
+	}
+	/* What open(2) says of a lease (F_SETLEASE), for we do not block. No limit is the reason. */
+	if (fd == -EWOULDBLOCK) {
+		lock->failed = "cannot open the file: another process has a lease on it";
+		return LOCK_FAILED;
 	}
 	return fd < 0 ? fd : descriptor_off_stdio(fd);
 }

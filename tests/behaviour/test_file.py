@@ -328,6 +328,27 @@ def test_a_link_in_circles(run, path):
     assert (r.returncode, r.stdout) == (3, b"") and re.fullmatch(f"me-only: file:{path}: cannot open the file: [^\n]+\n", r.stderr.decode()), r
 
 
+# Has a lease on the file PATH for as long as its input lasts, and does not give it up when it is asked to.
+LEASE = """
+import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+fcntl.fcntl(os.open(sys.argv[1], os.O_RDWR), fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("leased", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-w", "inf")], ids=["try", "wait"])
+def test_a_file_that_another_process_has_a_lease_on(run, start, path, options):
+    path.touch()
+    owner = start(sys.executable, "-c", LEASE, path, stdin=subprocess.PIPE)
+    assert read_line(owner.stdout) == b"leased\n"
+    assert_failed(run(*options, f"file:{path}", "echo", "ran"), path,
+                  "cannot open the file: another process has a lease on it")
+    assert release(owner) == 0
+    assert run(f"file:{path}", "echo", "ran").stdout == b"ran\n"
+
+
 def test_a_name_that_is_too_long(run, path):
     long = f"{path}{'x' * 300}"
     r = run(f"file:{long}", "echo", "ran")
