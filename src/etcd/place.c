@@ -18,9 +18,6 @@
 /* Asking for longer is no better than standing back. */
 #define ASK_LIMIT (1 * NS_PER_S)
 
-/* How long the endpoints not in use have to tell which cluster they belong to. */
-#define SURVEY_LIMIT (300 * NS_PER_MS)
-
 /* How long giving a place back may take. If it fails, the place lapses. */
 #define LEAVE_LIMIT (2 * NS_PER_S)
 
@@ -346,7 +343,7 @@ char *place_enter(struct session *session, struct place *place)
 		 */
 		if (key.code == CODE_NOT_FOUND)
 			text = session_surveyed(
-				session, deadline_earlier(limit, session_now() + SURVEY_LIMIT));
+				session, deadline_earlier(limit, session_now() + PLACE_SURVEY_LIMIT));
 	}
 	place->entered = session_now();
 	if (!text)

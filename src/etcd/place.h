@@ -12,6 +12,9 @@
 /* Rule 4 of etcd/take.c. It must be longer than the old command has: in a tie, two would run at once. */
 #define LOCK_DELAY (GUARD_LOST_GRACE + 1 * NS_PER_S)
 
+/* How long the endpoints not in use have to tell which cluster they belong to. */
+#define PLACE_SURVEY_LIMIT (300 * NS_PER_MS)
+
 /* Times are CLOCK_BOOTTIME, ns. */
 struct place {
 	struct entries before;		/* those ahead of us; or the line's head and its last one */

@@ -50,9 +50,6 @@
 #define LAST_LOOK (500 * NS_PER_MS)
 #define LAST_TAKE (3 * NS_PER_S)
 
-/* How long the endpoints not in use have to tell which cluster they belong to. */
-#define SURVEY_LIMIT (300 * NS_PER_MS)
-
 /* What to do next. */
 enum step {
 	STEP_ENTER, /* get a place in line: the first one, or a new one */
@@ -453,7 +450,7 @@ static enum step confirm(struct session *session, struct place *place)
 	if (process_is_stopped(session->arguments->pid))
 		return STEP_STOPPED;
 	error = session_surveyed(
-		session, deadline_earlier(session->client.limit, session_now() + SURVEY_LIMIT));
+		session, deadline_earlier(session->client.limit, session_now() + PLACE_SURVEY_LIMIT));
 	if (error)
 		return failed(session, error);
 	step = make_time(session);
