@@ -498,6 +498,24 @@ def test_the_last_call_is_not_lost_when_it_comes_in_the_hand_over(hold, start, l
     assert nothing_is_left(lock)
 
 
+@pytest.mark.static
+def test_the_process_at_the_gate_has_no_copy_of_the_queue(hold, start, lock, tmp_path):
+    """With -o: until it runs its copy is open, and a waiter that joins finds a queue that nobody leads."""
+    holder = hold(lock)
+    p = start(*traced("listen,close,clone", tmp_path), ME_ONLY, "-q", "-o", "-w", "inf", lock, "true")
+    wait_for(lambda: waiters_of(lock), "it waits")
+    assert release(holder) == 0 and p.wait(DEADLINE) == 0
+    calls_of(p.pid, "clone", tmp_path)
+    trace = trace_of(p.pid, tmp_path)
+    gate = next(i for i, line in enumerate(trace) if " clone(" in line)
+    listening = [re.search(r" listen\((\d+),", line)[1] for line in trace[:gate] if " listen(" in line]
+    # The last is the lock, which the keeper is to have.
+    assert len(listening) > 1
+    for fd in listening[:-1]:
+        assert any(f" close({fd})" in line for line in trace[:gate]), trace
+    assert not any(f" close({listening[-1]})" in line for line in trace[:gate]), trace
+
+
 @pytest.mark.parametrize("kind", ["host", "file"])
 def test_the_last_call_is_not_lost_when_the_waiter_is_stopped_in_line(hold, start, lock, log, tmp_path, kind):
     """The lock is free, and the one that waits does not take it yet."""
