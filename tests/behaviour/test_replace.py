@@ -414,6 +414,27 @@ def test_a_holder_that_ends_while_it_is_looked_at(tmp_path, take, me_only, start
     assert p.communicate(timeout=DEADLINE) == (b"ran\n", b"")
 
 
+@pytest.mark.static
+def test_a_holder_of_which_the_kernel_says_that_it_has_just_ended(tmp_path, take, start, lock):
+    """Before Linux 6.16 SO_PEERPIDFD fails for a process that was reaped. Here the last one before the signal does."""
+    trace = tmp_path / "trace"
+
+    def replace(*inject):
+        holder = take(lock, "up; exec cat >/dev/null")
+        p = start("strace", "-q", "-o", str(trace), "-e", "trace=getsockopt,pidfd_send_signal", *inject,
+                  ME_ONLY, "-q", "--replace", "-w", str(DEADLINE), lock, "echo", "ran")
+        assert p.communicate(timeout=DEADLINE) == (b"ran\n", b"") and p.returncode == 0
+        assert holder.wait(DEADLINE) == -signal.SIGTERM
+
+    replace()
+    # SO_PEERPIDFD, which not every strace knows by its name; there is none before Linux 6.5.
+    if not re.search(r"SOL_SOCKET, (0x4d|SO_PEERPIDFD)[^\n]* = 0\n", trace.read_text()):
+        pytest.skip("the kernel has no SO_PEERPIDFD")
+    last = trace.read_text().split("pidfd_send_signal(")[0].count("getsockopt(")
+    replace("-e", f"inject=getsockopt:error=EINVAL:when={last}")
+    assert "(INJECTED)" in trace.read_text()
+
+
 # --- who is innocent ---
 
 def clone_with(pid, *argv):
