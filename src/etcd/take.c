@@ -34,7 +34,7 @@
 /* How often we check whether me-only is still stopped. */
 #define LOOK_AGAIN (200 * NS_PER_MS)
 
-/* After this many renewals the queue is read even without a reason. */
+/* After this many renewals the queue is read even without a reason: but see look_after(). */
 #define LOOK_SELDOM 3
 
 /* The first pause before a stream that has ended is reopened; later pauses grow. */
@@ -323,13 +323,30 @@ static bool rest(struct session *session, struct place *place)
 }
 
 /*
- * Whether there may be something new. Reading a long queue costs the server more, so waiters seldom
- * do it without a reason: it only keeps the holder's name up to date.
+ * Reading a long queue costs the server more, so waiters for a lock that all want alone seldom do it
+ * without a reason: it only keeps the holder's name up to date. Elsewhere several ahead of us can
+ * come to an end while we watch only one of them. That they were not lost is seen only while their
+ * leases live (rule 4), or we would stand back for them much later, perhaps when it is our turn.
  */
+static unsigned look_after(const struct session *session, const struct place *place)
+{
+	const enum entry_mode ours = session->arguments->mode;
+
+	for (size_t i = 0; i + 1 < place->before.n; i++) {
+		const struct entry *entry = &place->before.all[i];
+		const enum entry_mode mode = entry->foreign ? ENTRY_EXCLUSIVE : entry->mode;
+
+		if (mode != ours || mode == ENTRY_SLOTS)
+			return 1;
+	}
+	return LOOK_SELDOM;
+}
+
+/* Whether there may be something new. */
 static bool is_new(const struct session *session, const struct place *place)
 {
 	return session->changed || session->granted || session->canceled ||
-	       !session->client.watching || place->renewals >= LOOK_SELDOM || is_time_up(session);
+	       !session->client.watching || place->renewals >= look_after(session, place) || is_time_up(session);
 }
 
 /*

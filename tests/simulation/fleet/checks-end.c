@@ -7,6 +7,9 @@
 
 #define MOST_REQUESTS_PER_SECOND 60
 
+/* To begin and to end, and for each time that somebody before it comes or goes. */
+#define SOME 18
+
 /* --- requests --------------------------------------------------------------------------------- */
 
 void check_request(struct task *task, enum ask ask)
@@ -14,6 +17,7 @@ void check_request(struct task *task, enum ask ask)
 	if (task->job >= 0 && ask != ASK_STATUS && ask != ASK_GRANT)
 		world.jobs[task->job].asked_store = now;
 	task->requests++;
+	task->questions += ask == ASK_TIME_TO_LIVE;
 	if (now - task->second > 1 * S) {
 		task->second = now;
 		task->requests_in_second = 0;
@@ -23,17 +27,35 @@ void check_request(struct task *task, enum ask ask)
 			  MOST_REQUESTS_PER_SECOND, task->job, (int)ask);
 }
 
-/* Without faults a helper sends no more than docs/fleet.md says: some to begin and to end, 12/T a
- * second. */
+/* How many have been in line before JOB. */
+static unsigned count_before(const struct job *job)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < world.n_jobs; i++)
+		n += world.jobs[i].created && world.jobs[i].created < job->created;
+	return n;
+}
+
+/*
+ * Without faults a helper sends no more than docs/fleet.md says: some to begin and to end, 12/T a
+ * second, and one question for each that was before it.
+ */
 void check_requests(struct task *helper)
 {
 	const struct job *job = &world.jobs[helper->job];
+	const unsigned before = count_before(job);
 	const double life = (double)(now - helper->born) / 1e9,
-		     allowed = 22 + life * 12 / (double)(job->ttl / S) * 1.3;
+		     allowed = SOME + life * 12 / (double)(job->ttl / S) * 1.3;
 
-	if (world.profile->calm && helper->requests > allowed)
+	if (!world.profile->calm)
+		return;
+	if (helper->requests - helper->questions > allowed)
 		violation("more requests than on paper", "%u in %.1f s, %.0f would do: %s",
-			  helper->requests, life, allowed, job_name(job));
+			  helper->requests - helper->questions, life, allowed, job_name(job));
+	if (helper->questions > before)
+		violation("more requests than on paper", "%u questions about %u others: %s",
+			  helper->questions, before, job_name(job));
 }
 
 /* --- processes -------------------------------------------------------------------------------- */

@@ -340,11 +340,7 @@ static void check_delay(const struct job *job)
 	}
 }
 
-/*
- * Without faults the lock is not free for long while somebody waits. (Behind shared holders and
- * slots together it can be: one that has released long ago is taken for lost there, --profile calm
- * --seed 127.)
- */
+/* Without faults the lock is not free for long while somebody waits. */
 static void check_gap(const struct job *job)
 {
 	ns since = job->entered;
@@ -367,7 +363,7 @@ void check_runs(struct job *job)
 {
 	check_delay(job);
 	check_token(job);
-	if (world.profile->calm && !world.has_slots)
+	if (world.profile->calm)
 		check_gap(job);
 	check_alone(job);
 }

@@ -108,7 +108,6 @@ struct job *world_add_job(struct job job)
 	*added = job;
 	added->slot = -1;
 	world.only_exclusive = world.only_exclusive && job.mode == JOB_EXCLUSIVE;
-	world.has_slots = world.has_slots || job.mode == JOB_SLOTS;
 	event_at(job.start, start_job, NULL, world.n_jobs++);
 	return added;
 }

@@ -73,6 +73,7 @@ struct task {
 
 	/* Requests that it has sent, for the checks. */
 	unsigned requests, requests_in_second;
+	unsigned questions; /* of these about the leases of others */
 	ns second;
 };
 

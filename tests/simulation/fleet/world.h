@@ -113,7 +113,7 @@ struct world {
 	const struct profile *profile;
 	bool one_endpoint, has_user;
 	bool faults_over, bad;
-	bool only_exclusive, has_slots;
+	bool only_exclusive;
 	struct job jobs[JOBS];
 	int n_jobs;
 };
