@@ -397,8 +397,9 @@ static void plan_watch(struct session *session, struct dues *dues)
 /* Whether the lock can be lost by now: by what has happened to the key, to me-only, or by the time. */
 static bool is_lost(struct session *session)
 {
-	/* If renewals go unanswered, the stream may be late as well. */
-	const bool late = session->failures || (session->renewing && session_now() > session->renewing + RENEWAL_LATE);
+	/* If renewals go unanswered or were not sent in time, the stream may be late as well. */
+	const int64_t sent = session->renewing ? session->renewing : session->renew_due;
+	const bool late = session->failures || session_now() > sent + RENEWAL_LATE;
 
 	if (session->own_gone)
 		lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early",

@@ -472,7 +472,8 @@ static enum step confirm(struct session *session, struct place *place)
 		return failed(session, error);
 	step = make_time(session);
 	session->taken = session_now();
-	return step;
+	/* The stream may have reported the loss meanwhile. */
+	return session->own_gone ? STEP_ENTER : step;
 }
 
 /* ---------------------------------------------------------------------------------------------- */
