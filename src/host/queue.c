@@ -221,8 +221,8 @@ static int link_second(struct waiter *w, int ends[2])
 	if (r == 0)
 		return 0;
 	close_both(ends);
-	/* Only who has gone is dropped: who is dropped and lives would be a front beside us. */
-	if (r != -EPIPE && r != -ECONNRESET && r != -ENOTCONN)
+	/* Only who has gone is dropped: who is dropped and lives, or is about to go, would be a front beside us. */
+	if ((r != -EPIPE && r != -ECONNRESET && r != -ENOTCONN) || !has_hung_up(w->heirs[0].fd))
 		return r;
 	drop_heir(w, 0);
 	return 0;
@@ -924,6 +924,12 @@ static void leave(struct waiter *w)
 	for (int i = HEIRS - 1; i >= 0; i--)
 		if (w->heirs[i].fd >= 0 && has_hung_up(w->heirs[i].fd))
 			drop_heir(w, i);
+	/*
+	 * A front that gives us the queue while we close our connection would believe that it has an
+	 * heir. So from here on it cannot, and what it has given us before we hear.
+	 */
+	if (w->queue < 0 && w->ahead[0].fd >= 0 && shutdown(w->ahead[0].fd, SHUT_RD) == 0)
+		hear_words(w, 0);
 	/*
 	 * While somebody ahead of us lives, it appoints the heirs: two that appoint would make two
 	 * fronts. If nobody does, we may not have heard that yet, nor that we now lead the line.

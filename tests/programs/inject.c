@@ -136,6 +136,7 @@ static const struct {
 	CALL(set_tid_address),
 	CALL(setsid),
 	CALL(setsockopt),
+	CALL(shutdown),
 	CALL(signalfd4),
 	CALL(socket),
 	CALL(socketpair),

@@ -26,6 +26,7 @@ int __wrap_listen(int fd, int backlog);
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t length);
 int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
 int __wrap_socketpair(int domain, int type, int protocol, int ends[2]);
+int __wrap_shutdown(int fd, int how);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t __wrap_recvmsg(int fd, struct msghdr *msg, int flags);
 ssize_t __wrap_send(int fd, const void *data, size_t n, int flags);
@@ -132,6 +133,16 @@ int __wrap_socketpair(int domain, int type, int protocol, int ends[2])
 	me()->calls++;
 	r = is_refused("socketpair") ? -EMFILE : k_socketpair(ends);
 	TRACE("socketpair() = %s, [%d, %d]", show_result(r), ends[0], ends[1]);
+	return (int)result(r);
+}
+
+int __wrap_shutdown(int fd, int how)
+{
+	int r;
+
+	enter();
+	r = k_shutdown(fd, how);
+	TRACE("shutdown(%d, %d) = %s", fd, how, show_result(r));
 	return (int)result(r);
 }
 

@@ -151,6 +151,22 @@ static bool has_just_been_left(const struct sock *sock)
 	return sock->alone == me() && me()->calls - sock->alone_at <= CALLS_TO_LEAVE_IT_TO_OTHERS;
 }
 
+/* Whether P has FILE as its descriptor FD, or can receive it there. */
+static bool has_or_is_sent(const struct proc *p, int fd, const struct file *file)
+{
+	const struct sock *sock = sock_of(p, fd);
+
+	if (p->files->file[fd] == file)
+		return true;
+	if (!sock || sock->state != SOCK_CONNECTED)
+		return false;
+	for (const struct message *m = sock->head; m; m = m->next)
+		for (int i = 0; i < m->files_count; i++)
+			if (m->files[i] == file)
+				return true;
+	return false;
+}
+
 /* P alone has the queue of FILE still, since another call of me-only has let go of it. */
 void on_left_alone(const struct file *file)
 {
@@ -160,7 +176,7 @@ void on_left_alone(const struct file *file)
 		return;
 	for_each_proc(p)
 		for (int fd = 3; p->state == PROC_ALIVE && fd < p->files->end; fd++)
-			if (p->files->file[fd] == file && p->run != me()->run) {
+			if (p->run != me()->run && has_or_is_sent(p, fd, file)) {
 				sock->alone = p;
 				sock->alone_at = p->calls;
 			}

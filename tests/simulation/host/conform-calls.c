@@ -265,6 +265,7 @@ void conform_execute(const struct actor_state *of, const struct call *call, stru
 	case OP_RECEIVE_SMALL: receive(fd, answer, CRED_SPACE + CMSG_LEN(sizeof(int)), 3); break;
 	case OP_RECEIVE_BARE: receive(fd, answer, 0, 64); break;
 	case OP_RECEIVE_LIMITED: conform_receive_limited(receive_all, fd, answer); break;
+	case OP_SHUTDOWN: answer->result = or_errno(shutdown(fd, call->n)); break;
 	case OP_CLOSE: answer->result = or_errno(close(fd)); break;
 	case OP_PEERCRED: ask_cred(fd, answer); break;
 	case OP_PEERPIDFD: ask_pidfd(fd, answer); break;

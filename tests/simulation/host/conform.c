@@ -19,8 +19,8 @@ static const char *const names[] = {
 	"pipe",		"pipe_write",
 	"pipe_read",	"flood",
 	"dup",		"receive_limited",
-	"die",		"reap",
-	"poll_all",
+	"shutdown",	"die",
+	"reap",		"poll_all",
 };
 
 /* What a descriptor is known to be. */
@@ -72,6 +72,7 @@ static int which_fds(int actor, struct call *call)
 	case OP_RECEIVE_SMALL:
 	case OP_RECEIVE_BARE:
 	case OP_RECEIVE_LIMITED: return draw(6) ? CONNECTED : SOCKETS;
+	case OP_SHUTDOWN: return draw(3) ? 0 : CONNECTED;
 	case OP_FLOOD: return draw(10) ? 0 : CONNECTED;
 	case OP_SEND_FD: return IS(ACCEPTED) | IS(PAIR);
 	case OP_CLOSE: return draw(3) ? 0 : ANY;

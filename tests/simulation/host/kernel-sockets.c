@@ -364,6 +364,22 @@ int k_socketpair(int ends[2])
 	return -EMFILE;
 }
 
+/* unix_shutdown(): the other end learns the opposite. */
+int k_shutdown(int fd, int how)
+{
+	const int mode = how + 1; /* SHUT_RD is 0, SHUT_WR 1, SHUT_RDWR 2 */
+	struct sock *sock;
+	int r = sock_of(fd, &sock);
+
+	if (r)
+		return r;
+	sock->shut |= mode;
+	if (sock->peer)
+		sock->peer->shut |= (mode & SHUT_RECEIVE ? SHUT_SEND : 0) |
+				    (mode & SHUT_SEND ? SHUT_RECEIVE : 0);
+	return 0;
+}
+
 /* SO_PEERPIDFD: before 6.16 not of a process that was reaped. */
 int k_peerpidfd(const struct sock *sock)
 {

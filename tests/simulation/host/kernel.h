@@ -233,6 +233,7 @@ int k_connect(int fd, const struct address *address);
 bool k_may_connect(const struct address *address);
 int k_accept(int fd);
 int k_socketpair(int ends[2]);
+int k_shutdown(int fd, int how);
 int k_peerpidfd(const struct sock *sock);
 ssize_t k_sendmsg(int fd, const struct msghdr *msg);
 ssize_t k_recvmsg(int fd, struct msghdr *msg, bool cloexec);

@@ -137,6 +137,40 @@ void scene_lastheir(void)
 }
 
 /*
+ * A command asks for its own lock, and is refused before the line behind it is left: while it closes
+ * its connection it is given the queue, as the only heir. Whoever came before it had closed the
+ * queue as well joined again, in any order.
+ */
+void scene_closing(void)
+{
+	struct run *outer = world_add(0, about(300 * US, 200 * US));
+
+	world_nest(outer, 'L', false);
+	world_call(outer, 1024);
+	for (int i = 0; i < 5; i++)
+		world_call(world_add(about(30 * US, 200 * US), 20 * US), 1024);
+}
+
+/*
+ * An heir is stopped as it becomes the front, between its look whether it was passed over and the
+ * call by which it leads the queue. When it resumes it leads, and who has passed it over meanwhile
+ * joined again, as the last.
+ */
+void scene_stoplisten(void)
+{
+	struct run *heir;
+
+	world_call(world_add(0, 300 * US), 1024);
+	world_call(world_add(20 * US, 2500 * MS), 1024);
+	heir = world_add(60 * US, 20 * US);
+	world_call(heir, 1024);
+	world_call(world_add(120 * US, 20 * US), 1024);
+	for (int i = 0; i < 2; i++)
+		world_call(world_add(about((400 + i * 1100) * MS, 100 * MS), 20 * US), 1024);
+	fault_at(about(320 * US, 160 * US), heir, true, about(1100 * MS, 600 * MS));
+}
+
+/*
  * Somebody asks who holds the lock, before Linux 6.5, where only the table of sockets proves it. That
  * comes in pieces, and when sockets are closed between two of them others are left out: the lock was
  * said to be free, or its me-only was named instead of the command.

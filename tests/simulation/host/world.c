@@ -54,6 +54,8 @@ const struct kind kinds[] = {
 	{ .name = "lastheir", .steps = 200, .scene = scene_lastheir },
 	{ .name = "replaceend", .steps = 200, .scene = scene_replaceend, .replaces = true },
 	{ .name = "leftout", .steps = 400, .scene = scene_leftout },
+	{ .name = "closing", .steps = 200, .scene = scene_closing },
+	{ .name = "stoplisten", .steps = 400, .scene = scene_stoplisten },
 	/* Small worlds, for all schedules with few deviations. */
 	{ .name = "two", .steps = 100, .runs = 2, .small = true },
 	{ .name = "three", .steps = 150, .runs = 3, .small = true },

@@ -143,6 +143,8 @@ void scene_lastheir(void);
 void scene_stopthree(void);
 void scene_replaceend(void);
 void scene_leftout(void);
+void scene_closing(void);
+void scene_stoplisten(void);
 
 /* --- checks.c --- */
 bool name_is(const struct address *address, const char *suffix);
