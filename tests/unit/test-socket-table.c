@@ -2,7 +2,7 @@
  * How often the kernel's table of sockets is read before a socket counts as gone: the kernel leaves
  * one out now and then. The table is ours: meson.build leads the calls on it to the functions here.
  */
-#include "socket-table.h"
+#include "host/socket-table.h"
 
 #include <errno.h>
 #include <linux/netlink.h>
