@@ -116,6 +116,16 @@ static bool leads(const struct waiter *w)
 	return getsockopt(w->queue, SOL_SOCKET, SO_PEERCRED, &last, &size) || last.pid == getpid();
 }
 
+/* Whether one that we have passed over was the last to listen on the queue. */
+static bool is_led_by_passed(const struct waiter *w)
+{
+	struct ucred last;
+	socklen_t size = sizeof last;
+
+	return getsockopt(w->queue, SOL_SOCKET, SO_PEERCRED, &last, &size) == 0 && last.pid &&
+	       (last.pid == w->passed[0] || last.pid == w->passed[1]);
+}
+
 /* --- connections ------------------------------------------------------------------------------------------------------------- */
 
 /* Whether the process at the other end of FD is this user's; its pid into PID unless that is NULL. */
@@ -583,6 +593,7 @@ static void lose_place(struct waiter *w)
 {
 	quit_line(w);
 	watch_nothing(w);
+	w->passed[0] = w->passed[1] = 0;
 	if (deadline_now() - w->joined > LONGEST_PAUSE)
 		w->losses = 0;
 	if (w->losses++ > 0) {
@@ -647,7 +658,29 @@ static bool hear_heir(struct waiter *w, int i)
 	close_fd(&heard.fds[1]);
 	if (heard.word == DISMISS || r == -EPIPE)
 		drop_heir(w, i);
+	if (heard.word == DISMISS)
+		w->passed[0] = w->passed[1] = 0;
 	return heard.word == DISMISS;
+}
+
+/* Whether an heir has passed us over: we were stopped. Then it is not told what we do. */
+static bool was_passed_over(struct waiter *w)
+{
+	for (int i = HEIRS - 1; i >= 0; i--)
+		if (w->heirs[i].fd >= 0 && hear_heir(w, i))
+			return true;
+	return false;
+}
+
+/*
+ * Who is stopped just before it listens, and passed over, listens when it resumes. But it has been
+ * told before, hears that then, and leaves. So we, who have passed it over, still are the front.
+ */
+static bool leads_again(struct waiter *w)
+{
+	if (was_passed_over(w) || !is_led_by_passed(w) || listen(w->queue, INT_MAX))
+		return false;
+	return !was_passed_over(w);
 }
 
 /* Somebody before us said something, or has gone. */
@@ -659,9 +692,13 @@ static void hear_ahead(struct waiter *w, int i)
 	if (is_in_line(w))
 		return;
 	/* After a stop, we may hear at once that we were an heir and that we were passed over. */
-	if (w->queue >= 0 && !(w->heirs[0].fd >= 0 && hear_heir(w, 0)))
-		become_front(w);
-	else
+	if (w->queue < 0 || was_passed_over(w)) {
+		lose_place(w);
+		return;
+	}
+	become_front(w);
+	/* A stop may have come between the two. */
+	if (was_passed_over(w))
 		lose_place(w);
 }
 
@@ -693,9 +730,14 @@ static void pass_over(struct waiter *w)
 	for (int i = 0; i < 2; i++)
 		if (w->ahead[i].fd >= 0)
 			hear_words(w, i);
+	if (was_passed_over(w))
+		lose_place(w);
 	for (int i = 0; i < 2; i++)
 		if (w->ahead[i].fd >= 0)
 			host_send_word(w->ahead[i].fd, DISMISS, 0, NULL, 0);
+	/* Who listens on the queue from now on has been told. */
+	for (int i = 0; w->queue >= 0 && leads(w) && i < 2; i++)
+		w->passed[i] = w->ahead[i].fd >= 0 ? w->ahead[i].pid : 0;
 	if (w->heirs[0].fd >= 0)
 		close_up(w);
 	for (int i = 0; i < 2; i++)
@@ -791,7 +833,7 @@ static int act(struct waiter *w)
 	else if (due && (is_in_line(w) || w->outside))
 		r = look_past_front(w);
 	/* The heirs come after the name: who gets it sees to them when its command has started. */
-	if (r == LOCK_RETRY && is_front(w) && !leads(w)) {
+	if (r == LOCK_RETRY && is_front(w) && !leads(w) && !leads_again(w)) {
 		lose_place(w);
 	} else if (r == LOCK_RETRY && is_front(w)) {
 		if (due)

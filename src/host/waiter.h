@@ -39,6 +39,7 @@ struct waiter {
 	bool watch_jobs;
 	int queue;		/* the queue socket: we are the front, or an heir */
 	struct link ahead[2];	/* hang-up of both: it is our turn, or the queue is gone. [0] is our connection into the queue */
+	pid_t passed[2];	/* whom we have passed over, while nobody has passed us over; 0: nobody */
 	struct link heirs[HEIRS];	/* those behind us. The front: two; the second: the third */
 	bool begun;		/* the caller knows that we wait */
 	bool outside;		/* the queue is our user's, and full: we wait for a place in it */
