@@ -273,8 +273,9 @@ void point(bool in_kernel)
 {
 	if (!schedule.running)
 		return;
-	tick();
+	/* Before a fault comes, which may ask who is in the middle of something. */
 	current->in_kernel = in_kernel;
+	tick();
 	switch_to(next_task());
 	current->in_kernel = false;
 	if (!in_kernel && me()->killed && me()->state == PROC_ALIVE)
