@@ -271,7 +271,8 @@ void on_flock(struct proc *p, const struct file *file)
 
 void on_flock_released(const struct inode *inode)
 {
-	if (k_flock_waiters(inode) > 0)
+	/* Of a shared lock another can be left. */
+	if (k_flock_waiters(inode) > 0 && !k_flock_held(inode))
 		W.free_since = K.now;
 	for_each_proc(p)
 		if (p->in_critical && p->state == PROC_ALIVE && p->inode == inode &&

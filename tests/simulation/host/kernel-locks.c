@@ -243,6 +243,14 @@ int k_flock(struct file *file, int operation, bool wait)
 }
 
 /* Whether it was PID that took one of the locks on INODE. */
+bool k_flock_held(const struct inode *inode)
+{
+	for (int i = 0; i < holder_count; i++)
+		if (holders[i]->inode == inode)
+			return true;
+	return false;
+}
+
 bool k_flock_held_by(const struct inode *inode, int pid)
 {
 	for (int i = 0; i < holder_count; i++)

@@ -218,6 +218,7 @@ void k_flock_interrupt(const struct proc *p); /* stopped: whoever waits calls ag
 void k_flock_forget(const struct task *task);
 int k_flock_show(char *out, size_t size);
 int k_flock_waiters(const struct inode *inode);
+bool k_flock_held(const struct inode *inode);
 bool k_flock_held_by(const struct inode *inode, int pid);
 
 /* --- kernel-sockets.c --- */
