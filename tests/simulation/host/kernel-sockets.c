@@ -288,8 +288,11 @@ int k_connect(int fd, const struct address *address)
 		return r;
 	sock_autobind(sock);
 	other = find_name(address);
-	if (!other || other->state != SOCK_LISTENS || (other->shut & SHUT_RECEIVE))
+	if (!other || other->state != SOCK_LISTENS || (other->shut & SHUT_RECEIVE)) {
+		if (other)
+			on_silent(other);
 		return -ECONNREFUSED;
+	}
 	if (other->queued > other->backlog)
 		return -EAGAIN;
 	if (sock->state != SOCK_FRESH)

@@ -100,6 +100,9 @@ void check_order(void)
 	if (is_late)
 		fail("limit FIRST: %d came as the last of the line left, and had to join again",
 		     W.lost_by_leaving);
+	if (W.overtaken)
+		fail("limit OVERTOOK: the founder of a queue was stopped before it listened, and "
+		     "somebody waited alone");
 	if (W.lost_by_kill && !W.stops)
 		fail("limit QLOST: %d kills have cost the queue, with %d in it", W.kills,
 		     W.lost_by_kill);

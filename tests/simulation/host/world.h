@@ -67,6 +67,7 @@ struct run {
 	/* What has become of it. */
 	bool ended, faulted, forked, keeper_killed,
 		past;		  /* PAST: it took the lock past a front that did not move */
+	int silence; /* so often it came to a queue whose founder was stopped before it listened */
 	int status, inherited;	  /* INHERITED: descriptors that it was started with */
 	const struct run *struck; /* --replace: whom it has signalled */
 	int64_t started_at, ended_at, joined_at, exec_time;
@@ -85,7 +86,7 @@ struct world {
 	int64_t last_fault, end, free_since, slowest;
 	long sequence;
 	int strikes; /* of --replace at a me-only: as kills are */
-	int commands, commands_at_kill, lost_by_kill, lost_by_leaving;
+	int commands, commands_at_kill, lost_by_kill, lost_by_leaving, overtaken;
 };
 
 extern struct world W;
