@@ -168,6 +168,8 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 	(void)flags;
 	enter();
 	r = is_refused("sendmsg") ? rnd(2) ? -ENOMEM : -ETOOMANYREFS : k_sendmsg(fd, msg);
+	if (me()->run && !strcmp(show_word(msg->msg_iov[0].iov_base), "DISMISS"))
+		me()->run->passes_over = true;
 	TRACE("sendmsg(%d, %s, %d descriptors) = %s", fd, show_word(msg->msg_iov[0].iov_base),
 	      c ? (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int)) : 0, show_result(r));
 	return result(r);

@@ -143,6 +143,23 @@ void on_connected(struct proc *p, const struct address *to)
 		note_join(p);
 }
 
+/*
+ * Leads a queue whose front moves, since it was stopped just before this call, and passed over. If
+ * the front is not the one that has done that, it cannot know, and joins again.
+ */
+void on_listens(const struct sock *sock)
+{
+	const struct proc *front = sock->peer_proc;
+	bool has_queue, in_line;
+
+	if (!name_is(&sock->address, "queue") || !front || front == me() || !front->run || !me()->run ||
+	    !me()->run->faulted || front->run->exec_step || front->state != PROC_ALIVE || front->stopped)
+		return;
+	look_at_line(front, &has_queue, &in_line);
+	if (has_queue && !in_line && !front->run->passes_over)
+		W.lost_by_leaving++;
+}
+
 void on_silent(const struct sock *sock)
 {
 	if (!me()->run || !name_is(&sock->address, "queue"))

@@ -7,6 +7,7 @@
 void on_bound(struct proc *p, const struct sock *sock);
 void on_connected(struct proc *p, const struct address *to);
 void on_silent(const struct sock *sock); /* it is bound and does not listen: a connect is refused */
+void on_listens(const struct sock *sock); /* me(), after the one that sock names still */
 void on_unbound(const struct sock *sock);
 void on_accepted(const struct sock *sock);    /* of a connection that waited */
 void on_left_alone(const struct file *file); /* of a listener: one descriptor is left */

@@ -270,6 +270,7 @@ int k_listen(int fd, int backlog)
 		return r;
 	if (!sock->address.length || sock->state == SOCK_CONNECTED)
 		return -EINVAL;
+	on_listens(sock);
 	sock->state = SOCK_LISTENS;
 	sock->backlog = backlog < 0 || backlog > K.somaxconn ? K.somaxconn : backlog;
 	set_peer(sock, me(), me()->uid);

@@ -98,7 +98,7 @@ void check_order(void)
 				is_late |= check_group(order, n);
 		}
 	if (is_late)
-		fail("limit FIRST: %d came as the last of the line left, and had to join again",
+		fail("limit FIRST: %d had to join again, as the last of the line left or by a stop",
 		     W.lost_by_leaving);
 	if (W.overtaken)
 		fail("limit OVERTOOK: the founder of a queue was stopped before it listened, and "

@@ -67,6 +67,7 @@ struct run {
 	/* What has become of it. */
 	bool ended, faulted, forked, keeper_killed,
 		past;		  /* PAST: it took the lock past a front that did not move */
+	bool passes_over; /* it has told somebody to join again */
 	int silence; /* so often it came to a queue whose founder was stopped before it listened */
 	int status, inherited;	  /* INHERITED: descriptors that it was started with */
 	const struct run *struck; /* --replace: whom it has signalled */
