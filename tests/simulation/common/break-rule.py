@@ -6,7 +6,7 @@ usage: break-rule.py RULE SOURCES OUT
 RULE is a file of tests/simulation/*/broken:
 
     rule 6: what it says, and what is done instead
-    file host-queue.c
+    file host/queue.c
     kind kill2
     shows ORDER
     seeds 2000

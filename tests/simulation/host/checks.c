@@ -23,7 +23,7 @@
 /* So many after it has given the queue to its successors whoever leaves it has closed it. */
 #define CALLS_TO_LEAVE_IT_TO_OTHERS 20
 
-/* So often a waiter tries a queue that is silent before it waits alone (host-queue.c). */
+/* So often a waiter tries a queue that is silent before it waits alone (host/queue.c). */
 #define JOIN_TRIES 10
 
 /* --- names --- */
