@@ -7,46 +7,15 @@
 
 #include "base/number.h"
 #include "base/process.h"
+#include "base/trust.h"
 
 #define COMMAND_SHOWN 2048
-#define OVERFLOW_UID 65534	/* the kernel's default; it can be set in fs/kernel.overflowuid, which nobody does */
-
-/* The first number after the first two of /proc/self/uid_map's only line: how many users this namespace can name. */
-static bool namespace_names_all_users(void)
-{
-	static const char all[] = "4294967295\n";
-	char map[64];
-	int fd = open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-
-	if (fd < 0)
-		return false;
-	n = read(fd, map, sizeof map);
-	close(fd);
-	return n > (ssize_t)sizeof all - 1 && !memcmp(map + n - (sizeof all - 1), all, sizeof all - 1);
-}
-
-/* In a user namespace that does not map everybody, all the others look like this one user. */
-static bool is_certain(uid_t uid)
-{
-	return uid != OVERFLOW_UID || namespace_names_all_users();
-}
-
-bool holder_is_self(uid_t uid)
-{
-	return uid == geteuid() && is_certain(uid);
-}
-
-bool holder_is_trusted(uid_t uid)
-{
-	return uid == 0 || holder_is_self(uid);
-}
 
 static bool is_stranger(const struct holder *holder)
 {
 	if (holder->remote)
 		return holder->remote->user && !holder->uid_known;
-	return holder->uid_known && !holder_is_trusted(holder->uid);
+	return holder->uid_known && !trust_user(holder->uid);
 }
 
 bool holder_is_more_interesting(const struct holder *a, const struct holder *b)
@@ -101,7 +70,7 @@ static void add_command(struct line *line, const struct holder *holder)
 {
 	const struct remote_holder *remote = holder->remote;
 	char command[COMMAND_SHOWN];
-	bool whole = geteuid() == 0 || (holder->uid_known && holder_is_self(holder->uid));
+	bool whole = geteuid() == 0 || (holder->uid_known && trust_is_self(holder->uid));
 	size_t length = remote ? 0 : process_command(holder->pid, whole, command, sizeof command);
 
 	if (remote && remote->command) {

@@ -30,12 +30,6 @@ struct holder {
 	const struct remote_holder *remote;	/* NULL: it is on this host. Else uid is valid only if it is this user, by name, or root */
 };
 
-/* Whether UID can be this user or root and nobody else: never the number that the kernel shows for users it cannot name here. */
-bool holder_is_trusted(uid_t uid);
-
-/* Whether UID is this process's effective user, with the same care. */
-bool holder_is_self(uid_t uid);
-
 /* Whether of two that hold a lock together it is A who is to be named: a stranger, or else who has held it longer. */
 bool holder_is_more_interesting(const struct holder *a, const struct holder *b);
 

@@ -34,8 +34,9 @@
 #include <unistd.h>
 
 #include "base/deadline.h"
+#include "base/exit-codes.h"
 #include "base/message.h"
-#include "exit-codes.h"
+#include "base/trust.h"
 #include "help.h"
 #include "helper/start.h"
 #include "holder.h"
@@ -83,7 +84,7 @@ static int third_party_failed(const struct lock *lock, const struct options *opt
  */
 static bool is_silent(const struct options *options, const struct holder *holder)
 {
-	if (!holder->uid_known || !holder_is_trusted(holder->uid))
+	if (!holder->uid_known || !trust_user(holder->uid))
 		return false;
 	return options->quiet || (holder->held >= 0 && holder->held < options->complain_after);
 }
@@ -97,7 +98,7 @@ static bool is_silent_at_a_glance(const struct lock *lock, const struct options 
 	if (!options->quiet && options->complain_after < 0)
 		return false;
 	r = lock->engine->identify(lock, &identity);
-	return r == -ENOENT || (r == 0 && options->quiet && identity.uid_known && holder_is_trusted(identity.uid));
+	return r == -ENOENT || (r == 0 && options->quiet && identity.uid_known && trust_user(identity.uid));
 }
 
 /* Whether there is something to be said about the HOLDER of the lock, who is found out then. */

@@ -5,8 +5,9 @@
 
 #include "base/deadline.h"
 #include "base/duration.h"
+#include "base/exit-codes.h"
+#include "base/limits.h"
 #include "base/number.h"
-#include "exit-codes.h"
 
 #define MAX_EXIT_BASE 250	/* 250 + 5 is the last status there is */
 

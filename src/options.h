@@ -6,9 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MOST_SLOTS 1024
-#define MOST_PLACES 1024
-
 enum mode { MODE_RUN, MODE_HELD, MODE_WHO, MODE_LIST, MODE_HELP, MODE_VERSION };
 
 struct options {

@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/exit-codes.h"
 #include "base/message.h"
-#include "exit-codes.h"
 
 _Noreturn static void fail(void)
 {

@@ -13,7 +13,6 @@
 #include "base/lines.h"
 #include "base/number.h"
 #include "base/statx.h"
-#include "run/keeper.h"
 
 /* A process that is deeper than this below its ancestors is taken to have no more of them. */
 #define DEEPEST 10000

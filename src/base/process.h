@@ -89,6 +89,9 @@ pid_t process_kept_by(pid_t pid);
 /* Whether PID is seen to have FILE open. */
 bool process_has_file(pid_t pid, const struct file_id *file);
 
+/* The name of a keeper (run/keeper.h) in ps and in /proc/PID/comm. */
+#define KEEPER_NAME "me-only keeper"
+
 /* Whether PID has the name of a keeper. */
 bool process_is_keeper(pid_t pid);
 

@@ -1,6 +1,8 @@
 #include "base/start.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <signal.h>
 #include <unistd.h>
 
 pid_t start_process(void (*function)(void *argument), void *argument)
@@ -9,5 +11,14 @@ pid_t start_process(void (*function)(void *argument), void *argument)
 
 	if (pid == 0)
 		function(argument);
+	return pid < 0 ? -errno : pid;
+}
+
+pid_t start_clone(int (*function)(void *argument), void *argument, int flags)
+{
+	/* Where the child's stack begins in its copy of our memory. It may outgrow this: below is only free stack. */
+	_Alignas(16) char stack[1024];
+	pid_t pid = clone(function, stack + sizeof stack, flags | SIGCHLD, argument);
+
 	return pid < 0 ? -errno : pid;
 }

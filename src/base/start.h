@@ -1,4 +1,4 @@
-/* Starts a process that shares our memory until it executes a program or exits. */
+/* Starting processes. */
 #ifndef BASE_START_H
 #define BASE_START_H
 
@@ -10,5 +10,12 @@
  * Returns the new process's pid, or a negative errno.
  */
 pid_t start_process(void (*function)(void *argument), void *argument);
+
+/*
+ * Starts a child that runs FUNCTION(ARGUMENT) in a copy of our memory, as after fork(2). FUNCTION must not
+ * return. FLAGS as for clone(2). One system call: libc's fork makes five. Returns its pid, or a
+ * negative errno.
+ */
+pid_t start_clone(int (*function)(void *argument), void *argument, int flags);
 
 #endif

@@ -36,11 +36,11 @@
 #include <unistd.h>
 
 #include "base/deadline.h"
+#include "base/exit-codes.h"
 #include "base/message.h"
 #include "etcd/ask.h"
 #include "etcd/say.h"
 #include "etcd/session.h"
-#include "exit-codes.h"
 
 #define VERSION "1"
 

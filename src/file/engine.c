@@ -30,6 +30,7 @@
 #include "base/descriptor.h"
 #include "base/lines.h"
 #include "base/statx.h"
+#include "base/trust.h"
 #include "file/holder.h"
 #include "file/waiter.h"
 #include "host/places.h"
@@ -189,7 +190,7 @@ static bool is_private(const char *name, const struct file_id *file)
 	struct statx status;
 
 	/* The permissions of a group are the most that an access control list can give to anybody. */
-	return file_status(AT_FDCWD, name, &status) == 0 && file_is(&status, file) && holder_is_trusted(status.stx_uid) &&
+	return file_status(AT_FDCWD, name, &status) == 0 && file_is(&status, file) && trust_user(status.stx_uid) &&
 	       !(status.stx_mode & (S_IRWXG | S_IRWXO));
 }
 
@@ -211,7 +212,7 @@ static int file_is_ours(struct lock *lock)
 	if (!find_own(&own))
 		return is_kept(&file);
 	return is_private(lock->name, &file) || is_kept(&file) || (own.taker != getpid() && process_is_me_only(own.taker) && process_flock_taker(own.taker, &file) == own.taker &&
-						  process_user(own.taker, &uid) == 0 && holder_is_trusted(uid));
+						  process_user(own.taker, &uid) == 0 && trust_user(uid));
 }
 
 /* --- waiting ------------------------------------------------------------------------------------------------------------------ */

@@ -16,6 +16,7 @@
 
 #include "base/lines.h"
 #include "base/statx.h"
+#include "base/trust.h"
 
 /* So often the table is read to see it twice the same. */
 #define MOST_READINGS 5
@@ -71,7 +72,7 @@ static int rank(pid_t taker, const struct file_id *file)
 
 	if (!file_taker_lives(taker, file))
 		return 0;
-	return process_user(taker, &uid) == 0 && !holder_is_trusted(uid) ? 2 : 1;
+	return process_user(taker, &uid) == 0 && !trust_user(uid) ? 2 : 1;
 }
 
 static bool has_flock(pid_t pid, const void *file)
@@ -197,7 +198,7 @@ static bool is_keeper(pid_t pid, const void *file)
 {
 	uid_t uid;
 
-	return process_is_me_only(pid) && process_is_keeper(pid) && process_user(pid, &uid) == 0 && holder_is_trusted(uid) &&
+	return process_is_me_only(pid) && process_is_keeper(pid) && process_user(pid, &uid) == 0 && trust_user(uid) &&
 	       process_has_flock(pid, file);
 }
 
@@ -281,7 +282,7 @@ static int open_kept(const struct file_id *file, struct replacement *replacement
 	int pidfd;
 
 	/* Nothing tells whose the lock was, but who has it now. */
-	if (owner && process_user(owner, &uid) == 0 && !holder_is_trusted(uid))
+	if (owner && process_user(owner, &uid) == 0 && !trust_user(uid))
 		return replacement_refuse(replacement, replacement_stranger);
 	*job = file_kept_job(file);
 	pidfd = *job ? process_pidfd(*job) : -ESRCH;
@@ -308,7 +309,7 @@ int file_find_job(const struct lock *lock, struct replacement *replacement, pid_
 	taker = process_pidfd(holders.taker);
 	if (taker < 0 && taker != -ESRCH)
 		return replacement_refuse_unproved(replacement);
-	if (taker >= 0 && process_user(holders.taker, &uid) == 0 && !holder_is_trusted(uid) && file_taker_lives(holders.taker, &file)) {
+	if (taker >= 0 && process_user(holders.taker, &uid) == 0 && !trust_user(uid) && file_taker_lives(holders.taker, &file)) {
 		close(taker);
 		return replacement_refuse(replacement, replacement_stranger);
 	}

@@ -1,6 +1,6 @@
 #include "helper/queue.h"
 
-#include "options.h"
+#include "base/limits.h"
 
 /* Foreign entries want to be alone. */
 static bool wants(const struct entry *entry, enum entry_mode mode)

@@ -20,7 +20,7 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
-#include "options.h"
+#include "base/limits.h"
 
 struct host_address {
 	struct sockaddr_un un;

@@ -38,6 +38,7 @@
 #include "base/deadline.h"
 #include "base/descriptor.h"
 #include "base/process.h"
+#include "base/trust.h"
 #include "host/holder.h"
 #include "host/places.h"
 #include "host/socket-table.h"
@@ -231,13 +232,13 @@ bool host_is_trusted(const struct host_address *address)
 	int fd, r;
 
 	if (socket_table_find(address, 1, &entry) == 0 && entry.uid != SOCKET_UID_UNKNOWN)
-		return holder_is_trusted(entry.uid);
+		return trust_user(entry.uid);
 	fd = host_connect(address);
 	if (fd < 0)
 		return false;
 	r = host_peer_read(fd, &peer);
 	close(fd);
-	return r == 0 && holder_is_trusted(peer.cred.uid);
+	return r == 0 && trust_user(peer.cred.uid);
 }
 
 /*

@@ -7,6 +7,7 @@
 
 #include "base/deadline.h"
 #include "base/process.h"
+#include "base/trust.h"
 #include "host/engine.h"
 
 #ifndef SO_PEERPIDFD
@@ -74,7 +75,7 @@ void host_inquire(struct host_inquiry *inquiry, const struct host_address *addre
 bool host_may_be_greeted(const struct host_inquiry *inquiry)
 {
 	return inquiry->fd >= 0 && inquiry->peer.life != PEER_DEAD && inquiry->peer.cred.pid != 0 &&
-	       holder_is_trusted(inquiry->peer.cred.uid);
+	       trust_user(inquiry->peer.cred.uid);
 }
 
 /* Fills HOLDER in with the greeting that has come on FD. Returns whether one has. */
@@ -202,11 +203,11 @@ int host_find_job(const struct lock *lock, struct replacement *replacement, pid_
 	*job = inquiry.peer.cred.pid;
 	pidfd = proved_pidfd(inquiry.fd, &inquiry.peer, &address);
 	close(inquiry.fd);
-	if (holder_is_trusted(inquiry.peer.cred.uid) && *job != 0 && (pidfd >= 0 || pidfd == -ESRCH))
+	if (trust_user(inquiry.peer.cred.uid) && *job != 0 && (pidfd >= 0 || pidfd == -ESRCH))
 		return pidfd;
 	if (pidfd >= 0)
 		close(pidfd);
-	if (!holder_is_trusted(inquiry.peer.cred.uid))
+	if (!trust_user(inquiry.peer.cred.uid))
 		return replacement_refuse(replacement, replacement_stranger);
 	return *job == 0 ? replacement_refuse(replacement, "the holder is in another pid namespace") : replacement_refuse_unproved(replacement);
 }

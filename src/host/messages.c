@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "holder.h"
+#include "base/trust.h"
 
 struct words {
 	int32_t word;
@@ -77,7 +77,7 @@ int host_receive_word(int fd, struct heard *heard)
 			take_descriptors(c, heard->fds);
 		if (c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len >= CMSG_LEN(sizeof sender)) {
 			memcpy(&sender, CMSG_DATA(c), sizeof sender);
-			own = holder_is_self(sender.uid);
+			own = trust_is_self(sender.uid);
 			heard->sender = sender.pid;
 		}
 	}

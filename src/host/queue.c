@@ -45,6 +45,7 @@
 
 #include "base/deadline.h"
 #include "base/process.h"
+#include "base/trust.h"
 #include "host/engine.h"
 #include "host/holder.h"
 #include "host/messages.h"
@@ -138,7 +139,7 @@ static bool is_own_peer(int fd, pid_t *pid)
 		return false;
 	if (pid)
 		*pid = peer.pid;
-	return holder_is_self(peer.uid);
+	return trust_is_self(peer.uid);
 }
 
 static bool has_hung_up(int fd)
@@ -337,7 +338,7 @@ static bool is_own_queue(const struct waiter *w)
 {
 	struct socket_entry entry;
 
-	return socket_table_find(&w->queue_name, 1, &entry) == 0 && holder_is_self(entry.uid);
+	return socket_table_find(&w->queue_name, 1, &entry) == 0 && trust_is_self(entry.uid);
 }
 
 /* Becomes the front of a new queue, or gets into line in the one that is there. */

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "holder.h"
+#include "base/trust.h"
 
 #ifndef UDIAG_SHOW_UID
 #define UDIAG_SHOW_UID 0x40
@@ -68,7 +68,7 @@ static bool look_at(const struct nlmsghdr *header, struct search *search)
 	}
 	if (socket->udiag_type != SOCK_SEQPACKET || number >= search->limit)
 		return false;
-	stranger = uid != SOCKET_UID_UNKNOWN && !holder_is_trusted(uid);
+	stranger = uid != SOCKET_UID_UNKNOWN && !trust_user(uid);
 	if (search->trusted && stranger)
 		return false;
 	search->entry->inode += socket->udiag_ino;

@@ -27,9 +27,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/exit-codes.h"
 #include "base/message.h"
 #include "base/process.h"
-#include "exit-codes.h"
 #include "list/all.h"
 #include "list/fleet.h"
 #include "list/who.h"

@@ -16,6 +16,7 @@
 #include "base/message.h"
 #include "base/number.h"
 #include "base/process.h"
+#include "base/trust.h"
 #include "holder.h"
 #include "lock.h"
 
@@ -205,7 +206,7 @@ char *text_user(uid_t uid)
 
 char *text_command(pid_t pid, uid_t uid)
 {
-	bool whole = geteuid() == 0 || holder_is_self(uid);
+	bool whole = geteuid() == 0 || trust_is_self(uid);
 	char *bytes = NULL, *text;
 	size_t size = 2048, n;
 

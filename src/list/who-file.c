@@ -8,6 +8,7 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 #include "base/message.h"
+#include "base/trust.h"
 #include "file/holder.h"
 #include "list/files.h"
 #include "list/rows.h"
@@ -64,7 +65,7 @@ static void add_holders(struct rows *rows, const struct seen_file *seen, const s
 		add(rows, &told, "child", seen->owners.all[i]);
 	if (told.n == 0)
 		add_hidden(rows, "job", holder->hidden);
-	else if (seen->denied && !(holder->uid_known && holder_is_self(holder->uid)))
+	else if (seen->denied && !(holder->uid_known && trust_is_self(holder->uid)))
 		add_hidden(rows, "child", "whether other users' processes have it, too, cannot be seen");
 	free(told.all);
 }

@@ -10,6 +10,7 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 #include "base/process.h"
+#include "base/trust.h"
 #include "host/engine.h"
 #include "host/socket-table.h"
 #include "list/line.h"
@@ -115,7 +116,7 @@ static void add_unseen(struct rows *rows, const struct view *view, const struct 
 
 	row.hidden = "whether other users' processes have it, too, cannot be seen";
 	row.slot = (int)lock->socket->slot;
-	if (view->processes.denied && !(lock->holder.uid_known && holder_is_self(lock->holder.uid)))
+	if (view->processes.denied && !(lock->holder.uid_known && trust_is_self(lock->holder.uid)))
 		rows_add(rows, &row);
 }
 

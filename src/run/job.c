@@ -25,10 +25,10 @@
 
 #include "base/deadline.h"
 #include "base/descriptor.h"
+#include "base/exit-codes.h"
 #include "base/message.h"
 #include "base/number.h"
 #include "base/start.h"
-#include "exit-codes.h"
 #include "helper/cgroup.h"
 #include "run/exec.h"
 #include "run/guard.h"
@@ -356,7 +356,7 @@ static int start_with_keeper(struct job *job)
 	 * meanwhile would lose its place.
 	 */
 	leave_line(job->lock);
-	job->command = keeper_clone(wait_at_gate, job, 0);
+	job->command = start_clone(wait_at_gate, job, 0);
 	if (job->command < 0)
 		r = job->command;
 	close(job->gate[0]);

@@ -12,6 +12,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/process.h"
+#include "base/start.h"
+
 /* Closes all descriptors but A and B. */
 static void close_others(int a, int b)
 {
@@ -62,18 +65,9 @@ static int keep(void *argument)
 	_exit(0);
 }
 
-pid_t keeper_clone(int (*function)(void *), void *argument, int flags)
-{
-	/* Where the child's stack begins, in its copy of our memory. It may grow out of it: below is nothing but free stack. */
-	_Alignas(16) char stack[1024];
-	pid_t pid = clone(function, stack + sizeof stack, flags | SIGCHLD, argument);
-
-	return pid < 0 ? -errno : pid;
-}
-
 pid_t keeper_start(const struct keeper_start *start)
 {
-	return keeper_clone(keep, (void *)(uintptr_t)start, CLONE_FILES);
+	return start_clone(keep, (void *)(uintptr_t)start, CLONE_FILES);
 }
 
 void keeper_end(pid_t keeper)

@@ -12,9 +12,6 @@
 
 #include <sys/types.h>
 
-/* The name in ps and in /proc/PID/comm. */
-#define KEEPER_NAME "me-only keeper"
-
 struct keeper_start {
 	int lock;	/* what is to be held */
 	int command;	/* pidfd of the command */
@@ -31,11 +28,5 @@ pid_t keeper_start(const struct keeper_start *start);
 
 /* Ends and reaps the keeper. */
 void keeper_end(pid_t keeper);
-
-/*
- * Starts a child that runs FUNCTION(ARGUMENT) in a copy of our memory, as after fork(2), and never returns from it. FLAGS as for
- * clone(2). One system call: libc's fork makes five. Returns its pid or a negative errno.
- */
-pid_t keeper_clone(int (*function)(void *), void *argument, int flags);
 
 #endif

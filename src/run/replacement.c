@@ -28,6 +28,7 @@
 
 #include "base/deadline.h"
 #include "base/process.h"
+#include "base/trust.h"
 #include "lock.h"
 
 /* The kernel counts the age of processes in steps of 1/100 s; two that were started in the same one are equally old. */
@@ -123,7 +124,7 @@ static int identify(const struct lock *lock, struct replacement *replacement)
 	if (r)
 		return r == -ENOENT ? r : replacement_refuse_unproved(replacement);
 	replacement->held = identity.number;
-	if (identity.uid_known && !holder_is_trusted(identity.uid))
+	if (identity.uid_known && !trust_user(identity.uid))
 		return replacement_refuse(replacement, replacement_stranger);
 	r = find_job(lock, replacement);
 	if (r)

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exit-codes.h"
+#include "base/exit-codes.h"
 #include "lock.h"
 #include "options.h"
 

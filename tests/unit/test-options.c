@@ -1,7 +1,7 @@
 #include <errno.h>
 
 #include "base/deadline.h"
-#include "exit-codes.h"
+#include "base/exit-codes.h"
 #include "options.h"
 #include "tap.h"
 

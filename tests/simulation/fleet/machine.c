@@ -210,8 +210,8 @@ void pages_give_back(void);
 void pages_give_back(void)
 {
 }
-bool holder_is_self(uid_t uid);
-bool holder_is_self(uid_t uid)
+bool trust_is_self(uid_t uid);
+bool trust_is_self(uid_t uid)
 {
 	return uid == 1000;
 }
@@ -226,8 +226,8 @@ void keeper_end(pid_t keeper)
 {
 	(void)keeper;
 }
-pid_t keeper_clone(int (*function)(void *), void *argument, int flags);
-pid_t keeper_clone(int (*function)(void *), void *argument, int flags)
+pid_t start_clone(int (*function)(void *), void *argument, int flags);
+pid_t start_clone(int (*function)(void *), void *argument, int flags)
 {
 	(void)function, (void)argument, (void)flags;
 	abort();

@@ -1,6 +1,6 @@
 /* The exit statuses of our own; everything else is the command's. --exit-base is added to them. */
-#ifndef EXIT_CODES_H
-#define EXIT_CODES_H
+#ifndef BASE_EXIT_CODES_H
+#define BASE_EXIT_CODES_H
 
 enum exit_code {
 	EXIT_COMMAND = 1,	/* the command cannot be found or run */

@@ -1,0 +1,8 @@
+/* The largest numbers that options and addresses know. */
+#ifndef BASE_LIMITS_H
+#define BASE_LIMITS_H
+
+#define MOST_SLOTS 1024
+#define MOST_PLACES 1024	/* --queue */
+
+#endif
