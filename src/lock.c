@@ -88,3 +88,19 @@ int lock_shape(struct lock *lock, const struct options *options, struct usage_er
 		return check_lapsing(lock, options, error);
 	return -EINVAL;
 }
+
+int lock_refuse(const char **refused, const char *reason)
+{
+	*refused = reason;
+	return -EPERM;
+}
+
+int lock_refuse_unproved(const char **refused)
+{
+	return lock_refuse(refused, "it is not certain who the holder is");
+}
+
+int lock_refuse_stranger(const char **refused)
+{
+	return lock_refuse(refused, "the holder is neither this user nor root");
+}

@@ -10,7 +10,6 @@
 
 #include "holder.h"
 #include "options.h"
-#include "run/replacement.h"
 
 struct cgroup;
 struct helper_session;
@@ -82,6 +81,13 @@ struct lock_identity {
 	bool uid_known;
 };
 
+/* The command that holds a lock. */
+struct lock_job {
+	pid_t pid;
+	bool foreign;		/* another program that runs one, and does not pass signals on */
+	const char *refused;	/* why it may not be replaced */
+};
+
 struct lock_engine {
 	const char *prefix;	/* "host": the part of LOCK before the colon */
 	bool can_share, can_have_slots;
@@ -137,11 +143,11 @@ struct lock_engine {
 	void (*find_holder)(const struct lock *lock, struct holder *holder, bool thorough);
 
 	/*
-	 * Finds the command that holds the lock, for run/replacement.c: a pidfd of it, with the proof that it is it. Returns that, with its pid
-	 * in JOB; -ESRCH: it has ended, others have inherited the lock; or -EPERM and the reason in replacement->refused. NULL: no holder of
-	 * such a lock can be replaced.
+	 * Finds the command that holds the lock (--replace). Returns a pidfd of it, with the proof that
+	 * it is it, and fills JOB in; -ESRCH: it has ended, others have inherited the lock; or -EPERM
+	 * with job->refused. NULL: no holder of such a lock can be replaced.
 	 */
-	int (*find_job)(const struct lock *lock, struct replacement *replacement, pid_t *job);
+	int (*find_job)(const struct lock *lock, struct lock_job *job);
 
 	/* Whether PID is seen to have the holding NUMBER of the lock. */
 	bool (*has)(const struct lock *lock, uint64_t number, pid_t pid);
@@ -152,6 +158,15 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error);
 
 /* Says in LOCK what OPTIONS ask for. Returns 0, or -EINVAL and in ERROR what its engine cannot do, and what to do instead. */
 int lock_shape(struct lock *lock, const struct options *options, struct usage_error *error);
+
+/* Sets *REFUSED to REASON. Returns -EPERM. */
+int lock_refuse(const char **refused, const char *reason);
+
+/* For when something is missing that would prove who the holder is: a descriptor, /proc, a table of the kernel, pidfds. */
+int lock_refuse_unproved(const char **refused);
+
+/* For when the lock is neither this user's nor root's. */
+int lock_refuse_stranger(const char **refused);
 
 extern const struct lock_engine lock_host, lock_file, lock_etcd;
 

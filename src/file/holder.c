@@ -274,7 +274,7 @@ static int open_job(pid_t wrapper, const struct file_id *file, pid_t *job)
  * The process that took the lock is gone: a pidfd of the command that its keeper has a pidfd of. -ESRCH if there is none; or -EPERM
  * and the reason.
  */
-static int open_kept(const struct file_id *file, struct replacement *replacement, pid_t *job)
+static int open_kept(const struct file_id *file, struct lock_job *job)
 {
 	bool own_kind;
 	pid_t owner = process_find(has_flock, file, &own_kind);
@@ -283,17 +283,17 @@ static int open_kept(const struct file_id *file, struct replacement *replacement
 
 	/* Nothing tells whose the lock was, but who has it now. */
 	if (owner && process_user(owner, &uid) == 0 && !trust_user(uid))
-		return replacement_refuse(replacement, replacement_stranger);
-	*job = file_kept_job(file);
-	pidfd = *job ? process_pidfd(*job) : -ESRCH;
-	if (pidfd >= 0 && file_kept_job(file) != *job) {
+		return lock_refuse_stranger(&job->refused);
+	job->pid = file_kept_job(file);
+	pidfd = job->pid ? process_pidfd(job->pid) : -ESRCH;
+	if (pidfd >= 0 && file_kept_job(file) != job->pid) {
 		close(pidfd);
 		pidfd = -ESRCH;
 	}
 	return pidfd < 0 ? -ESRCH : pidfd;
 }
 
-int file_find_job(const struct lock *lock, struct replacement *replacement, pid_t *job)
+int file_find_job(const struct lock *lock, struct lock_job *job)
 {
 	struct file_holders holders;
 	struct file_id file;
@@ -303,27 +303,27 @@ int file_find_job(const struct lock *lock, struct replacement *replacement, pid_
 	if (r == 0)
 		r = file_holders_read(&file, &holders);
 	if (r)
-		return r == -ENOENT ? -ESRCH : r == -ENODATA ? open_kept(&file, replacement, job) : replacement_refuse_unproved(replacement);
+		return r == -ENOENT ? -ESRCH : r == -ENODATA ? open_kept(&file, job) : lock_refuse_unproved(&job->refused);
 	if (holders.n > 1)
-		return replacement_refuse(replacement, "several share it");
+		return lock_refuse(&job->refused, "several share it");
 	taker = process_pidfd(holders.taker);
 	if (taker < 0 && taker != -ESRCH)
-		return replacement_refuse_unproved(replacement);
+		return lock_refuse_unproved(&job->refused);
 	if (taker >= 0 && process_user(holders.taker, &uid) == 0 && !trust_user(uid) && file_taker_lives(holders.taker, &file)) {
 		close(taker);
-		return replacement_refuse(replacement, replacement_stranger);
+		return lock_refuse_stranger(&job->refused);
 	}
 	if (taker < 0 || !process_has_flock(holders.taker, &file)) {
 		if (taker >= 0)
 			close(taker);
-		return open_kept(&file, replacement, job);
+		return open_kept(&file, job);
 	}
 	if (process_seems_me_only(holders.taker)) {
-		pidfd = open_job(holders.taker, &file, job);
+		pidfd = open_job(holders.taker, &file, &job->pid);
 		close(taker);
-		return pidfd >= 0 || pidfd == -ESRCH ? pidfd : replacement_refuse_unproved(replacement);
+		return pidfd >= 0 || pidfd == -ESRCH ? pidfd : lock_refuse_unproved(&job->refused);
 	}
-	*job = holders.taker;
-	replacement->foreign = true;
+	job->pid = holders.taker;
+	job->foreign = true;
 	return taker;
 }

@@ -54,6 +54,6 @@ pid_t file_kept_job(const struct file_id *file);
 void file_find_holder(const struct file_id *file, struct holder *holder, bool thorough);
 
 /* As lock_engine.find_job(). */
-int file_find_job(const struct lock *lock, struct replacement *replacement, pid_t *job);
+int file_find_job(const struct lock *lock, struct lock_job *job);
 
 #endif

@@ -185,7 +185,7 @@ static int proved_pidfd(int fd, const struct host_peer *peer, const struct host_
 	return -ESRCH;
 }
 
-int host_find_job(const struct lock *lock, struct replacement *replacement, pid_t *job)
+int host_find_job(const struct lock *lock, struct lock_job *job)
 {
 	struct host_address address;
 	struct host_inquiry inquiry;
@@ -198,18 +198,18 @@ int host_find_job(const struct lock *lock, struct replacement *replacement, pid_
 	if (inquiry.fd < 0) {
 		int r = socket_table_find(&address, 1, &entry);
 
-		return r == -ENOENT || (r == 0 && entry.uid != SOCKET_UID_UNKNOWN) ? -ESRCH : replacement_refuse_unproved(replacement);
+		return r == -ENOENT || (r == 0 && entry.uid != SOCKET_UID_UNKNOWN) ? -ESRCH : lock_refuse_unproved(&job->refused);
 	}
-	*job = inquiry.peer.cred.pid;
+	job->pid = inquiry.peer.cred.pid;
 	pidfd = proved_pidfd(inquiry.fd, &inquiry.peer, &address);
 	close(inquiry.fd);
-	if (trust_user(inquiry.peer.cred.uid) && *job != 0 && (pidfd >= 0 || pidfd == -ESRCH))
+	if (trust_user(inquiry.peer.cred.uid) && job->pid != 0 && (pidfd >= 0 || pidfd == -ESRCH))
 		return pidfd;
 	if (pidfd >= 0)
 		close(pidfd);
 	if (!trust_user(inquiry.peer.cred.uid))
-		return replacement_refuse(replacement, replacement_stranger);
-	return *job == 0 ? replacement_refuse(replacement, "the holder is in another pid namespace") : replacement_refuse_unproved(replacement);
+		return lock_refuse_stranger(&job->refused);
+	return job->pid == 0 ? lock_refuse(&job->refused, "the holder is in another pid namespace") : lock_refuse_unproved(&job->refused);
 }
 
 /* --- the kernel's own tables ---------------------------------------------------------------------------------------------- */

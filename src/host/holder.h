@@ -62,7 +62,7 @@ extern const struct host_sources host_kernel;
 bool host_is_proved_holder(const struct host_address *address, const struct host_sources *sources, pid_t pid);
 
 /* As lock_engine.find_job(). */
-int host_find_job(const struct lock *lock, struct replacement *replacement, pid_t *job);
+int host_find_job(const struct lock *lock, struct lock_job *job);
 
 /* Connects to the holder of the lock at ADDRESS. Fails only in what INQUIRY says. */
 void host_inquire(struct host_inquiry *inquiry, const struct host_address *address);

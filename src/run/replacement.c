@@ -42,7 +42,6 @@
 #define ASK_PAUSE_MS 10
 
 static const char unproved[] = "nothing proves that it was started under this lock";
-const char replacement_stranger[] = "the holder is neither this user nor root";
 
 /* Who is stopped cannot end: it is told to go on, too. Returns 0 or a negative errno. */
 static int end(int pidfd, int number)
@@ -58,17 +57,6 @@ static bool has_ended(int pidfd)
 	struct pollfd ended = { .fd = pidfd, .events = POLLIN };
 
 	return poll(&ended, 1, 0) != 0;
-}
-
-int replacement_refuse(struct replacement *replacement, const char *reason)
-{
-	replacement->refused = reason;
-	return -EPERM;
-}
-
-int replacement_refuse_unproved(struct replacement *replacement)
-{
-	return replacement_refuse(replacement, "it is not certain who the holder is");
 }
 
 /* Whether the holder that was seen at the start still holds the lock: 1, 0, or a negative errno. */
@@ -106,11 +94,14 @@ static void know_job(struct replacement *replacement, pid_t job, int pidfd)
 /* Finds out which process is the command. Returns 0, also if it has ended, or -EPERM and the reason. */
 static int find_job(const struct lock *lock, struct replacement *replacement)
 {
-	pid_t job;
-	int pidfd = lock->engine->find_job(lock, replacement, &job);
+	struct lock_job job = { 0 };
+	int pidfd = lock->engine->find_job(lock, &job);
 
+	replacement->foreign = job.foreign;
+	if (pidfd == -EPERM)
+		replacement->refused = job.refused;
 	if (pidfd >= 0)
-		know_job(replacement, job, pidfd);
+		know_job(replacement, job.pid, pidfd);
 	return pidfd >= 0 || pidfd == -ESRCH ? 0 : pidfd;
 }
 
@@ -122,16 +113,16 @@ static int identify(const struct lock *lock, struct replacement *replacement)
 	int r = lock->engine->identify(lock, &identity);
 
 	if (r)
-		return r == -ENOENT ? r : replacement_refuse_unproved(replacement);
+		return r == -ENOENT ? r : lock_refuse_unproved(&replacement->refused);
 	replacement->held = identity.number;
 	if (identity.uid_known && !trust_user(identity.uid))
-		return replacement_refuse(replacement, replacement_stranger);
+		return lock_refuse_stranger(&replacement->refused);
 	r = find_job(lock, replacement);
 	if (r)
 		return r;
 	/* Once more: the one at which we have looked may be the next. */
 	r = still_holds(lock, replacement);
-	return r == 1 ? 0 : r == 0 ? -ENOENT : replacement_refuse_unproved(replacement);
+	return r == 1 ? 0 : r == 0 ? -ENOENT : lock_refuse_unproved(&replacement->refused);
 }
 
 /* --- asking ------------------------------------------------------------------------------------------------------------------ */
@@ -265,7 +256,7 @@ static int ask_job(const struct lock *lock, struct replacement *replacement)
 		r = end(replacement->job_fd, SIGTERM);
 	if (!replacement->struck)
 		replacement->struck = replacement->job;
-	return r == 0 || r == -ESRCH ? 0 : replacement_refuse(replacement, "this user may not signal it");
+	return r == 0 || r == -ESRCH ? 0 : lock_refuse(&replacement->refused, "this user may not signal it");
 }
 
 static int ask_heirs(const struct lock *lock, struct replacement *replacement)
@@ -277,12 +268,12 @@ static int ask_heirs(const struct lock *lock, struct replacement *replacement)
 		hunt.unproved = 0;
 		process_walk(visit, &hunt);
 		if (replacement->stubborn)
-			return replacement_refuse(replacement, "this user may not signal it");
+			return lock_refuse(&replacement->refused, "this user may not signal it");
 		if (hunt.found > 0 || still_holds(lock, replacement) == 0)
 			return 0;
 		poll(NULL, 0, ASK_PAUSE_MS);
 	}
-	return hunt.unproved > 0 ? replacement_refuse(replacement, unproved) : replacement_refuse_unproved(replacement);
+	return hunt.unproved > 0 ? lock_refuse(&replacement->refused, unproved) : lock_refuse_unproved(&replacement->refused);
 }
 
 /* Asks who has inherited the lock from a command that has ended meanwhile, or ends BY_FORCE all that is left. */
@@ -299,7 +290,7 @@ static int press(const struct lock *lock, struct replacement *replacement, bool 
 	process_walk(visit, &hunt);
 	/* Who is about to end proves nothing any more, for a moment. */
 	if (hunt.found == 0 && hunt.unproved > 0 && ++replacement->doubts == ASK_TRIES)
-		return replacement_refuse(replacement, unproved);
+		return lock_refuse(&replacement->refused, unproved);
 	replacement->heirs_asked = hunt.found > 0 || hunt.unproved == 0;
 	if (by_force && replacement->job)
 		strike(&hunt, replacement->job, replacement->job_fd);

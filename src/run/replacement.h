@@ -30,13 +30,4 @@ struct replacement {
  */
 int replacement_press(const struct lock *lock, struct replacement *replacement, bool by_force);
 
-/* Says why it may not be replaced. Returns -EPERM. */
-int replacement_refuse(struct replacement *replacement, const char *reason);
-
-/* Something that would prove who the holder is is missing: a descriptor, /proc, a table of the kernel, pidfds. Returns -EPERM. */
-int replacement_refuse_unproved(struct replacement *replacement);
-
-/* The reason where the lock is neither this user's nor root's. */
-extern const char replacement_stranger[];
-
 #endif

@@ -7,6 +7,7 @@
 
 #include "lock.h"
 #include "options.h"
+#include "run/replacement.h"
 
 struct waiting {
 	struct lock_wait wait;		/* for lock->engine->take() */
