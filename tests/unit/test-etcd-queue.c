@@ -1,8 +1,8 @@
 /* The rules of the queue, for every mix of up to five entries, in every order in which they can take the lock and leave. */
 #include <stdlib.h>
 
+#include "base/limits.h"
 #include "helper/queue.h"
-#include "options.h"
 #include "tap.h"
 
 #define MOST 5
