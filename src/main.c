@@ -199,7 +199,7 @@ static int run(struct lock *lock, const struct options *options)
 		if (lock->place >= 0)
 			close(lock->place);
 		if (options->verbose)
-			story_held(options, lock, deadline_now() - began);
+			trace_held(options, lock, deadline_now() - began);
 		return options->no_fork ? job_become(lock, options) : job_run(lock, options);
 	case LOCK_HELD:
 	case LOCK_TIMED_OUT:

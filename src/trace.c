@@ -19,7 +19,7 @@ static bool is_leap(int64_t year)
 	return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
 }
 
-void story_time(struct line *line, int64_t now)
+void trace_time(struct line *line, int64_t now)
 {
 	static const char lengths[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
 	int64_t day = now / 86400, second = now % 86400, year = 1970;
@@ -44,33 +44,33 @@ void story_time(struct line *line, int64_t now)
 	line_add(line, "Z");
 }
 
-void story_begin(struct line *line, const struct options *options, const struct lock *lock)
+void trace_begin(struct line *line, const struct options *options, const struct lock *lock)
 {
 	if (!options->verbose) {
 		line_begin_about(line, lock->spec);
 		return;
 	}
 	line_begin(line);
-	story_time(line, clock_now(CLOCK_REALTIME) / NS_PER_S);
+	trace_time(line, clock_now(CLOCK_REALTIME) / NS_PER_S);
 	line_add(line, " ");
 	line_escape(line, lock->spec, strlen(lock->spec), LINE_SUBJECT);
 	line_add(line, ": ");
 }
 
-void story(const struct options *options, const struct lock *lock, const char *what)
+void trace(const struct options *options, const struct lock *lock, const char *what)
 {
 	struct line line;
 
-	story_begin(&line, options, lock);
+	trace_begin(&line, options, lock);
 	line_add(&line, what);
 	line_end_if_ready(&line);
 }
 
-void story_held(const struct options *options, const struct lock *lock, int64_t waited)
+void trace_held(const struct options *options, const struct lock *lock, int64_t waited)
 {
 	struct line line;
 
-	story_begin(&line, options, lock);
+	trace_begin(&line, options, lock);
 	line_add(&line, "have the lock");
 	if (options->slots) {
 		line_add(&line, ", slot ");
@@ -84,11 +84,11 @@ void story_held(const struct options *options, const struct lock *lock, int64_t 
 	line_end_if_ready(&line);
 }
 
-void story_start(const struct options *options, const struct lock *lock, pid_t command)
+void trace_start(const struct options *options, const struct lock *lock, pid_t command)
 {
 	struct line line;
 
-	story_begin(&line, options, lock);
+	trace_begin(&line, options, lock);
 	line_add(&line, "started pid ");
 	line_number(&line, (uint64_t)command);
 	line_add(&line, ": ");
@@ -96,11 +96,11 @@ void story_start(const struct options *options, const struct lock *lock, pid_t c
 	line_end_if_ready(&line);
 }
 
-void story_end(const struct options *options, const struct lock *lock, int status, int64_t ran)
+void trace_end(const struct options *options, const struct lock *lock, int status, int64_t ran)
 {
 	struct line line;
 
-	story_begin(&line, options, lock);
+	trace_begin(&line, options, lock);
 	line_add(&line, WIFSIGNALED(status) ? "the command was ended by signal " : "the command ended with status ");
 	line_number(&line, (uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));
 	line_add(&line, " after ");

@@ -632,7 +632,7 @@ static void take_in(struct lock *lock)
 	} else if (is_word(session, "trouble")) {
 		lock->trouble = sentence_field(session, "text", session->trouble, sizeof session->trouble);
 		if (lock->trouble && lock->options->verbose)
-			story(lock->options, lock, lock->trouble);
+			trace(lock->options, lock, lock->trouble);
 	} else if (is_word(session, "lost")) {
 		lock->lost = sentence_field(session, "text", session->said, sizeof session->said);
 		if (!lock->lost)

@@ -81,7 +81,7 @@ static void ask(struct guard *guard, struct lock *lock)
 		return;
 	guard->found = guard->told = family_signal(&guard->family, SIGTERM) > 0;
 	if (lock->options->verbose && guard->found)
-		story(lock->options, lock, "the lock is lost: asked the command to end");
+		trace(lock->options, lock, "the lock is lost: asked the command to end");
 }
 
 static void force(struct guard *guard, struct lock *lock)
@@ -93,7 +93,7 @@ static void force(struct guard *guard, struct lock *lock)
 	if (!family_signal(&guard->family, SIGKILL))
 		return;
 	if (lock->options->verbose && !guard->forced)
-		story(lock->options, lock, "the lock is lost: killed the command");
+		trace(lock->options, lock, "the lock is lost: killed the command");
 	guard->forced = guard->found = true;
 }
 
@@ -173,7 +173,7 @@ static void tell(const struct guard *guard, const struct lock *lock)
 
 	line_begin_about(&line, lock->spec);
 	line_add(&line, "lost at ");
-	story_time(&line, guard->since / NS_PER_S);
+	trace_time(&line, guard->since / NS_PER_S);
 	line_add(&line, ": ");
 	line_add(&line, guard->why);
 	line_add(&line, " (last confirmed ");

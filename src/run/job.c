@@ -196,7 +196,7 @@ int job_become(struct lock *lock, const struct options *options)
 
 	leave_line(lock);
 	if (options->verbose)
-		story(options, lock, "becoming the command");
+		trace(options, lock, "becoming the command");
 	r = pass(lock, options);
 	return r ? r : execute(lock, options);
 }
@@ -490,7 +490,7 @@ static void run(struct job *job)
 
 			/* Out of processes: again later. Without pidfds (before Linux 5.3): never. */
 			if (r && !job->keeper_missed && job->options->verbose)
-				story(job->options, lock, "cannot start the keeper: if me-only is killed, the command alone has the lock");
+				trace(job->options, lock, "cannot start the keeper: if me-only is killed, the command alone has the lock");
 			job->keeper_missed = r != 0;
 			job->keeper_due = r == 0 || r == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
 		}
@@ -533,7 +533,7 @@ static int finish(struct job *job)
 		return options_status(job->options, EXIT_THIRD_PARTY);
 	}
 	if (job->options->verbose)
-		story_end(job->options, job->lock, job->status, deadline_now() - job->since);
+		trace_end(job->options, job->lock, job->status, deadline_now() - job->since);
 	if (lost)
 		return options_status(job->options, EXIT_LOST);
 	if (WIFSIGNALED(job->status)) {
@@ -562,7 +562,7 @@ int job_run(struct lock *lock, const struct options *options)
 	if (lock->engine->lapses)
 		guard_started(&job.guard, lock, job.command);
 	if (options->verbose)
-		story_start(options, lock, job.command);
+		trace_start(options, lock, job.command);
 	run(&job);
 	return finish(&job);
 }

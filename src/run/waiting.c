@@ -100,7 +100,7 @@ static void tell(struct waiting *waiting, const struct lock *lock)
 	if (holder.held >= 0)
 		holder.held += deadline_now() - waiting->found;
 	if (!waiting->on_terminal) {
-		story_begin(&line, waiting->options, lock);
+		trace_begin(&line, waiting->options, lock);
 		holder_describe(&holder, true, &line);
 		line_end_if_ready(&line);
 		return;
@@ -160,7 +160,7 @@ static void say(struct waiting *waiting, const struct lock *lock, const char *wh
 	struct line line;
 
 	erase(waiting);
-	story_begin(&line, waiting->options, lock);
+	trace_begin(&line, waiting->options, lock);
 	line_add(&line, what);
 	line_number(&line, (uint64_t)pid);
 	line_add(&line, rest);
