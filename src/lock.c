@@ -26,8 +26,8 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error)
 {
 	size_t length = prefix_length(spec);
 
-	*lock = (struct lock){ .engine = &lock_host, .spec = spec, .name = spec, .slots = 1, .fd = -1, .watched = -1, .place = -1,
-			       .line = { -1, -1, -1 } };
+	*lock = (struct lock){ .engine = &lock_host, .spec = spec, .name = spec, .slots = 1, .fd = -1, .watched = -1,
+			       .line.fds = { -1, -1, -1 } };
 	if (length > 0) {
 		lock->engine = find_engine(spec, length);
 		lock->name = spec + length + 1;
@@ -43,11 +43,11 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error)
 }
 
 /* What the engine of LOCK cannot do of what OPTIONS ask for, or what does not concern it. Returns 0, or -EINVAL and ERROR. */
-static int check_lapsing(const struct lock *lock, const struct options *options, struct usage_error *error)
+static int check_lease(const struct lock *lock, const struct options *options, struct usage_error *error)
 {
 	const char *text, *hint = "";
 
-	if (!lock->engine->lapses) {
+	if (!lock->engine->leased) {
 		if (options->ttl)
 			text = "--ttl is for locks that others keep for us, as etcd:NAME, not for";
 		else if (options->hold_for)
@@ -85,7 +85,7 @@ int lock_shape(struct lock *lock, const struct options *options, struct usage_er
 	else if (lock->shared && options->slots > 1)
 		*error = (struct usage_error){ "-s and -j", NULL, " contradict each other: leave one out", false };
 	else
-		return check_lapsing(lock, options, error);
+		return check_lease(lock, options, error);
 	return -EINVAL;
 }
 

@@ -12,7 +12,6 @@
 #include "options.h"
 
 struct cgroup;
-struct helper_session;
 struct lock_engine;
 struct pollfd;
 
@@ -32,6 +31,24 @@ enum lock_result {
 	LOCK_TAKEN = 0,
 };
 
+/* Keeps the line of waiters together behind a holder that has waited, until engine->leave_line(). */
+struct lock_line {
+	int fds[3];		/* the first is -1: we lead no line */
+	pid_t successors[2];	/* to whom the last two of these lead; 0: not known */
+};
+
+/* Others keep the lock for us until a time, which has to be moved again and again. */
+struct lock_lease {
+	int64_t until;		/* the command has to be gone by then (CLOCK_BOOTTIME, ns). serve() moves it; DEADLINE_NEVER once it is
+				 * confirmed that the lock was given back, or that others keep it for what the command has left */
+	int64_t confirmed;	/* when that was said the last time (CLOCK_BOOTTIME, ns) */
+	const char *trouble;	/* why it has not been moved for a while; NULL: not known */
+	const char *lost;	/* why the lock is lost already; NULL: it is not. Also set by release() */
+	bool unused;		/* the command could not be run */
+	pid_t helper;		/* a child of ours that is not the command's; 0: none */
+	struct cgroup *cgroup;	/* where the command may get its own */
+};
+
 struct lock {
 	const struct lock_engine *engine;
 	const char *spec;	/* as the user wrote it */
@@ -40,26 +57,14 @@ struct lock {
 	unsigned slots;		/* so many can hold it at a time */
 	unsigned slot;		/* which of them we are, once it is held */
 	int fd;			/* what holding it is: open as long as it is held; -1 before. Close-on-exec */
-	int watched;		/* to be polled while it is held: POLLIN calls for engine->serve(); -1: nothing to do. May change then */
-	int place;		/* our place among those who wait with --queue, to be closed when the wait is over; -1: none */
-	int line[3];		/* descriptors that keep the line of waiters behind us; the first is -1: none. engine->leave_line() closes them */
-	pid_t successors[2];	/* to whom the last two of these lead; 0: not known */
+	int watched;		/* to be polled while it is held: POLLIN calls for engine->serve(), which may change it; -1: nothing to do */
+	struct lock_line line;
 	const struct pollfd *heed;	/* in wait->attend(): what ends waiting for an answer */
 	unsigned long heeded;	/* how many there are */
 	const char *failed;	/* after LOCK_FAILED or an errno: what could not be done */
 	const struct options *options;
 	const char *const *variables;	/* for the command's environment: "NAME=value", or "NAME" for one that it is not to have; NULL: none */
-
-	/* Of an engine whose locks lapse: */
-	int64_t until;		/* while it is held: the command has to be gone by then (CLOCK_BOOTTIME, ns). serve() moves it; DEADLINE_NEVER
-				 * once it is confirmed that it was given back, or that others keep it for what the command has left */
-	int64_t confirmed;	/* when that was said the last time (CLOCK_BOOTTIME, ns) */
-	const char *trouble;	/* why that has not been moved for a while; NULL: not known */
-	const char *lost;	/* why it is lost already; NULL: it is not. Also set by release() */
-	bool unused;		/* the command could not be run */
-	pid_t helper;		/* a child of ours that is none of the command's; 0: none */
-	struct helper_session *session;	/* private to helper/engine.c; NULL before it is used */
-	struct cgroup *cgroup;	/* where the command may get its own; valid once the lock is held */
+	struct lock_lease *lease;	/* of an engine with leases, once the lock is taken */
 };
 
 /* How to wait, and what is to be done meanwhile. */
@@ -69,6 +74,7 @@ struct lock_wait {
 	unsigned places;	/* not if so many others wait that said this, too; 0: however many do */
 	struct holder waiter;	/* after LOCK_QUEUE_FULL: one of them */
 	unsigned waiters;	/* after LOCK_QUEUE_FULL: how many wait */
+	int place;		/* ours among those that wait with --queue, to be closed when the wait is over; -1: none */
 
 	/* Called once when the wait begins, and again whenever it is due. Returns 0, or what ends the wait. */
 	int (*attend)(struct lock_wait *wait, const struct lock *lock);
@@ -88,10 +94,27 @@ struct lock_job {
 	const char *refused;	/* why it may not be replaced */
 };
 
+/* What only an engine with leases has: the command needs a guard (run/guard.h), and we have to stay. */
+struct lock_leased {
+	/*
+	 * Whether we still hold the lock. The new process's last step before exec, for we may have been
+	 * stopped since the guard looked. Returns 0 or LOCK_LOST.
+	 */
+	int (*confirm)(struct lock *lock);
+
+	/* The command has been started. CGROUP is the directory of a control group of its own, or "". */
+	void (*started)(struct lock *lock, pid_t job, const char *cgroup);
+
+	/* Nobody needs the lock any more. Whoever has not confirmed the release by now is ended. */
+	void (*abandon)(struct lock *lock);
+};
+
 struct lock_engine {
 	const char *prefix;	/* "host": the part of LOCK before the colon */
 	bool can_share, can_have_slots;
-	bool lapses;		/* the lock is lost if it is not renewed: the command needs a guard (run/guard.h), and we have to stay */
+	bool is_default;	/* LOCK needs no prefix */
+	bool by_socket;		/* what is said of a socket that is refused holds for it */
+	const struct lock_leased *leased;	/* NULL: the lock lasts as long as anybody has it open */
 
 	/*
 	 * Takes the lock; if it is held, waits as WAIT says. Returns an enum lock_result, or a
@@ -100,7 +123,7 @@ struct lock_engine {
 	int (*take)(struct lock *lock, struct lock_wait *wait);
 
 	/*
-	 * Makes the next waiter the front. If lock->line is set, call this once the command has
+	 * Makes the next waiter the front. If we lead a line, call this once the command has
 	 * started, or just before we become it or start a process that does not execute it at once.
 	 */
 	void (*leave_line)(struct lock *lock);
@@ -111,24 +134,11 @@ struct lock_engine {
 	 */
 	int (*claim)(struct lock *lock);
 
-	/*
-	 * Of an engine whose locks lapse: whether we still hold the lock. The new process's last
-	 * step before exec, for we may have been stopped since the guard looked. Returns 0 or
-	 * LOCK_LOST.
-	 */
-	int (*confirm)(struct lock *lock);
-
-	/* Of an engine whose locks lapse: the command has been started. CGROUP is the folder of a control group of its own, or "". */
-	void (*started)(struct lock *lock, pid_t job, const char *cgroup);
-
 	/* Serves those who ask: lock->watched is readable. JOB is the command's pid; SINCE when it was started (CLOCK_MONOTONIC, ns). */
 	void (*serve)(struct lock *lock, pid_t job, int64_t since);
 
 	/* Gives our part of the lock back. */
 	void (*release)(struct lock *lock);
-
-	/* Of an engine whose locks lapse: nobody needs it any more. Whoever has not confirmed the release by now is ended. */
-	void (*abandon)(struct lock *lock);
 
 	/* Whether the caller runs under the lock: 1, 0, or LOCK_FAILED or a negative errno with lock->failed. Only proof counts. */
 	int (*is_ours)(struct lock *lock);
@@ -158,6 +168,13 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error);
 
 /* Says in LOCK what OPTIONS ask for. Returns 0, or -EINVAL and in ERROR what its engine cannot do, and what to do instead. */
 int lock_shape(struct lock *lock, const struct options *options, struct usage_error *error);
+
+/* Only runs that have waited have a line, and touch the code that leaves it. */
+static inline void lock_leave_line(struct lock *lock)
+{
+	if (lock->line.fds[0] >= 0)
+		lock->engine->leave_line(lock);
+}
 
 /* Sets *REFUSED to REASON. Returns -EPERM. */
 int lock_refuse(const char **refused, const char *reason);

@@ -71,7 +71,7 @@ static int third_party_failed(const struct lock *lock, const struct options *opt
 	int error = r == LOCK_FAILED ? 0 : -r;
 
 	/* What is known of sockets does not help with a file. */
-	if (lock->engine == &lock_host || (error != EACCES && error != EPERM))
+	if (lock->engine->by_socket || (error != EACCES && error != EPERM))
 		message_failure(lock->spec, lock->failed, error);
 	else
 		message(lock->spec, lock->failed, error);
@@ -189,15 +189,15 @@ static int run(struct lock *lock, const struct options *options)
 	if (options->wait)
 		waiting_prepare(&waiting, options);
 	else
-		waiting.wait = (struct lock_wait){ .due = DEADLINE_NEVER };
+		waiting.wait = (struct lock_wait){ .due = DEADLINE_NEVER, .place = -1 };
 	r = lock->engine->take(lock, &waiting.wait);
 	if (options->wait)
 		waiting_end(&waiting);
 	switch (r) {
 	case LOCK_TAKEN:
 		/* Before the command starts: who finds us waiting relies on a command that has not started yet. */
-		if (lock->place >= 0)
-			close(lock->place);
+		if (waiting.wait.place >= 0)
+			close(waiting.wait.place);
 		if (options->verbose)
 			trace_held(options, lock, deadline_now() - began);
 		return options->no_fork ? job_become(lock, options) : job_run(lock, options);

@@ -27,7 +27,7 @@
 #include "etcd/place.h"
 #include "etcd/say.h"
 #include "etcd/session.h"
-#include "run/guard.h"
+#include "helper/grace.h"
 
 /* A command that runs for longer has its key watched: a short one does not pay for that. */
 #define WATCH_AFTER (100 * NS_PER_MS)
@@ -99,7 +99,7 @@ static void lose(struct session *session, const char *text, int64_t end)
 	say_number(&line, "until", (uint64_t)end);
 	session->told = say_end(&line);
 	session->ask_due = session_now();
-	session->force_due = deadline_earlier(end, session_now() + deadline_earlier(session->arguments->kill_after, GUARD_LOST_GRACE));
+	session->force_due = deadline_earlier(end, session_now() + deadline_earlier(session->arguments->kill_after, LOST_GRACE));
 }
 
 /* The lock is lost before me-only, which may be stopped, reported that the command started. */
@@ -176,7 +176,7 @@ static void end_orphans(struct session *session)
 	if (!session->ending) {
 		session->ending = true;
 		family_signal(&session->family, SIGTERM);
-		session->force_due = deadline_earlier(session->deadline, session_now() + deadline_earlier(session->arguments->kill_after, GUARD_LOST_GRACE));
+		session->force_due = deadline_earlier(session->deadline, session_now() + deadline_earlier(session->arguments->kill_after, LOST_GRACE));
 	}
 	/* Who is still in the group has closed the pipe, and is not seen to have anything of the lock. */
 	session->orphans_ended = !*session->cgroup.path && family_signal(&session->family, 0) == 0;

@@ -7,10 +7,10 @@
 
 #include "base/deadline.h"
 #include "etcd/session.h"
-#include "run/guard.h"
+#include "helper/grace.h"
 
 /* Rule 4 of etcd/take.c. It must be longer than the old command has: in a tie, two would run at once. */
-#define LOCK_DELAY (GUARD_LOST_GRACE + 1 * NS_PER_S)
+#define LOCK_DELAY (LOST_GRACE + 1 * NS_PER_S)
 
 /* How long the endpoints not in use have to tell which cluster they belong to. */
 #define PLACE_SURVEY_LIMIT (300 * NS_PER_MS)

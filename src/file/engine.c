@@ -365,7 +365,7 @@ static int take_once(struct lock *lock, struct lock_wait *wait, bool writable, b
 {
 	int fd = open_file(lock, writable), r = fd < 0 ? fd : 0;
 
-	if (r == 0 && wait->places && lock->place < 0)
+	if (r == 0 && wait->places && wait->place < 0)
 		r = take_place(lock, wait, fd);
 	if (r == 0)
 		r = lock_file_at(lock, wait, fd, begun);

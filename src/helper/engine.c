@@ -54,6 +54,7 @@
 
 /* The helper and what it has said. In pages of its own, so that a run with another kind of lock has none of it. */
 struct helper_session {
+	struct lock_lease lease;		/* first: lock->lease leads to all of it */
 	int control;			/* our end of the socket */
 	int timer;			/* which the helper sets to the deadline; 0: none */
 	pid_t parent;			/* this process */
@@ -72,6 +73,11 @@ struct helper_session {
 	bool ended;			/* it has closed the socket, or has nothing more to say */
 	struct cgroup cgroup;		/* where the command may have a control group of its own */
 };
+
+static struct helper_session *session_of(const struct lock *lock)
+{
+	return (struct helper_session *)lock->lease;
+}
 
 /* --- packets ----------------------------------------------------------------------------------------------------------------- */
 
@@ -312,7 +318,7 @@ static int off_stdio(int fds[2])
 /* Starts the helper. Returns 0 or a negative errno with lock->failed. START's descriptors are closed. */
 static int start_helper(struct lock *lock, struct start *start, int ours)
 {
-	struct helper_session *session = lock->session;
+	struct helper_session *session = session_of(lock);
 	pid_t pid;
 
 	start->session = session;
@@ -325,7 +331,7 @@ static int start_helper(struct lock *lock, struct start *start, int ours)
 	if (pid < 0)
 		return cannot(lock, "cannot start the helper", pid);
 	session->parent = getpid();
-	session->helper = lock->helper = pid;
+	session->helper = lock->lease->helper = pid;
 	if (!start->failed)
 		return 0;
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
@@ -352,11 +358,11 @@ static int make_timer(void)
 static int begin(struct lock *lock, struct start *start, bool take)
 {
 	int sockets[2], pipes[2] = { -1, -1 }, r;
-	void *pages = mmap(NULL, sizeof *lock->session, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *pages = mmap(NULL, sizeof(struct helper_session), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (pages == MAP_FAILED)
 		return cannot(lock, "not enough memory for the helper", -errno);
-	lock->session = pages;
+	lock->lease = &((struct helper_session *)pages)->lease;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets))
 		return cannot(lock, "cannot make a socket", -errno);
 	r = off_stdio(sockets);
@@ -365,13 +371,13 @@ static int begin(struct lock *lock, struct start *start, bool take)
 	if (r)
 		return cannot(lock, "cannot make a pipe", r);
 	if (take) {
-		lock->session->timer = make_timer();
-		if (lock->session->timer < 0)
-			return cannot(lock, "cannot create a timer", lock->session->timer);
+		session_of(lock)->timer = make_timer();
+		if (session_of(lock)->timer < 0)
+			return cannot(lock, "cannot create a timer", session_of(lock)->timer);
 	}
 	start->socket = sockets[1];
 	start->pipe = pipes[0];
-	start->timer = lock->session->timer;
+	start->timer = session_of(lock)->timer;
 	lock->fd = pipes[1];
 	return start_helper(lock, start, sockets[0]);
 }
@@ -455,13 +461,13 @@ static void add_variable(struct helper_session *session, char **end, const char 
 /* The packet is "held". */
 static void read_held(struct lock *lock)
 {
-	struct helper_session *session = lock->session;
+	struct helper_session *session = session_of(lock);
 	char *end = session->variables;
 	const char *at = NULL, *value;
 	size_t length;
 
-	lock->until = deadline_earlier(number_field(session, "until", 0), clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options));
-	lock->confirmed = clock_now(CLOCK_BOOTTIME);
+	lock->lease->until = deadline_earlier(number_field(session, "until", 0), clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options));
+	lock->lease->confirmed = clock_now(CLOCK_BOOTTIME);
 	lock->slot = (unsigned)number_field(session, "slot", 0);
 	value = field(session, "token", &length, NULL);
 	if (value)
@@ -475,7 +481,7 @@ static void read_held(struct lock *lock)
 /* The packet says that something has failed. */
 static int read_failed(struct lock *lock)
 {
-	struct helper_session *session = lock->session;
+	struct helper_session *session = session_of(lock);
 	if (!sentence_field(session, "text", session->said, sizeof session->said))
 		strcpy(session->said, "the helper has not said why it failed");
 	return cannot(lock, session->said, LOCK_FAILED);
@@ -483,7 +489,7 @@ static int read_failed(struct lock *lock)
 
 static void show_note(const struct lock *lock)
 {
-	struct helper_session *session = lock->session;
+	struct helper_session *session = session_of(lock);
 	if (sentence_field(session, "text", session->note, sizeof session->note) && !lock->options->quiet)
 		message(lock->spec, session->note, 0);
 }
@@ -491,7 +497,7 @@ static void show_note(const struct lock *lock)
 /* Takes in what the helper has said before it has the lock. Returns 1 to go on, or as take() does. */
 static int answer(struct lock *lock, struct lock_wait *wait)
 {
-	struct helper_session *session = lock->session;
+	struct helper_session *session = session_of(lock);
 	if (is_word(session, "held")) {
 		read_held(lock);
 		return 0;
@@ -520,7 +526,7 @@ static int answer(struct lock *lock, struct lock_wait *wait)
 /* Waits for an answer. */
 static int hear(struct lock *lock, struct lock_wait *wait)
 {
-	struct helper_session *session = lock->session;
+	struct helper_session *session = session_of(lock);
 	int64_t limit = deadline_in(ANSWER_LIMIT);
 	bool waiting = false;
 
@@ -576,14 +582,14 @@ static int helper_take(struct lock *lock, struct lock_wait *wait)
 	if (r)
 		return r;
 	/* Looking takes time, so it is done while the helper works. */
-	cgroup_find(&lock->session->cgroup);
-	lock->cgroup = &lock->session->cgroup;
+	cgroup_find(&session_of(lock)->cgroup);
+	lock->lease->cgroup = &session_of(lock)->cgroup;
 	r = hear(lock, wait);
 	if (r) {
 		/* It is told by the end of the socket, and leaves the line. */
-		close(lock->session->control);
+		close(session_of(lock)->control);
 		close(lock->fd);
-		lock->session->control = lock->fd = lock->watched = -1;
+		session_of(lock)->control = lock->fd = lock->watched = -1;
 	}
 	return r;
 }
@@ -598,7 +604,7 @@ static int helper_claim(struct lock *lock)
 {
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL))
 		return -errno;
-	return getppid() == lock->session->parent ? 0 : -ESRCH;
+	return getppid() == session_of(lock)->parent ? 0 : -ESRCH;
 }
 
 static void helper_started(struct lock *lock, pid_t job, const char *cgroup)
@@ -608,7 +614,7 @@ static void helper_started(struct lock *lock, pid_t job, const char *cgroup)
 
 	if (*cgroup)
 		strcpy(stpcpy(end, "\ncgroup "), cgroup);
-	say(lock->session, words, fd);
+	say(session_of(lock), words, fd);
 	if (fd >= 0)
 		close(fd);
 }
@@ -616,7 +622,7 @@ static void helper_started(struct lock *lock, pid_t job, const char *cgroup)
 /* Takes in what the helper has said while the lock is held. */
 static void take_in(struct lock *lock)
 {
-	struct helper_session *session = lock->session;
+	struct helper_session *session = session_of(lock);
 	if (is_word(session, "until")) {
 		int64_t until = number_field(session, "until", 0);
 
@@ -624,26 +630,26 @@ static void take_in(struct lock *lock)
 		 * A time that has passed is final: if all were frozen the helper may be the first to go on. If only we were, what was said in
 		 * the meantime was said in time.
 		 */
-		if (until > lock->until && number_field(session, "at", DEADLINE_NEVER) < lock->until && until <= clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options)) {
-			lock->until = until;
-			lock->confirmed = number_field(session, "at", 0);
-			lock->trouble = NULL;
+		if (until > lock->lease->until && number_field(session, "at", DEADLINE_NEVER) < lock->lease->until && until <= clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options)) {
+			lock->lease->until = until;
+			lock->lease->confirmed = number_field(session, "at", 0);
+			lock->lease->trouble = NULL;
 		}
 	} else if (is_word(session, "trouble")) {
-		lock->trouble = sentence_field(session, "text", session->trouble, sizeof session->trouble);
-		if (lock->trouble && lock->options->verbose)
-			trace(lock->options, lock, lock->trouble);
+		lock->lease->trouble = sentence_field(session, "text", session->trouble, sizeof session->trouble);
+		if (lock->lease->trouble && lock->options->verbose)
+			trace(lock->options, lock, lock->lease->trouble);
 	} else if (is_word(session, "lost")) {
-		lock->lost = sentence_field(session, "text", session->said, sizeof session->said);
-		if (!lock->lost)
-			lock->lost = "it is not ours any more";
+		lock->lease->lost = sentence_field(session, "text", session->said, sizeof session->said);
+		if (!lock->lease->lost)
+			lock->lease->lost = "it is not ours any more";
 		/* The earliest time at which another may hold it. */
-		lock->until = deadline_earlier(lock->until, number_field(session, "until", DEADLINE_NEVER));
+		lock->lease->until = deadline_earlier(lock->lease->until, number_field(session, "until", DEADLINE_NEVER));
 	} else if (is_word(session, "note")) {
 		show_note(lock);
 	} else if (is_word(session, "released") || is_word(session, "kept")) {
 		/* It was ours until now, and others see to what follows. */
-		lock->until = DEADLINE_NEVER;
+		lock->lease->until = DEADLINE_NEVER;
 		session->ended = true;
 	}
 }
@@ -658,26 +664,26 @@ static void read_timer(struct lock *lock)
 	struct itimerspec at;
 	int64_t left;
 
-	if (lock->session->timer <= 0 || timerfd_gettime(lock->session->timer, &at))
+	if (session_of(lock)->timer <= 0 || timerfd_gettime(session_of(lock)->timer, &at))
 		return;
 	left = (int64_t)at.it_value.tv_sec * NS_PER_S + at.it_value.tv_nsec;
-	if (left == 0 || left > ttl || now + left <= lock->until)
+	if (left == 0 || left > ttl || now + left <= lock->lease->until)
 		return;
-	lock->until = now + left;
+	lock->lease->until = now + left;
 	/* It was confirmed no earlier than this, perhaps later. */
-	if (lock->until - ttl > lock->confirmed)
-		lock->confirmed = lock->until - ttl;
+	if (lock->lease->until - ttl > lock->lease->confirmed)
+		lock->lease->confirmed = lock->lease->until - ttl;
 }
 
 static void helper_abandon(struct lock *lock)
 {
-	if (!lock->session->ended && is_there(lock->session))
-		kill(lock->session->helper, SIGKILL);
+	if (!session_of(lock)->ended && is_there(session_of(lock)))
+		kill(session_of(lock)->helper, SIGKILL);
 }
 
 static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 {
-	struct helper_session *session = lock->session;
+	struct helper_session *session = session_of(lock);
 	int r;
 
 	(void)job, (void)since;
@@ -690,10 +696,10 @@ static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 		session->ended = true;
 		lock->watched = -1;
 		/* After the command's end it is only not known whether the lock was given back. */
-		if (!lock->lost && !session->releasing)
-			lock->lost = last_words(session);
+		if (!lock->lease->lost && !session->releasing)
+			lock->lease->lost = last_words(session);
 	}
-	if (!session->ended && !lock->lost)
+	if (!session->ended && !lock->lease->lost)
 		read_timer(lock);
 }
 
@@ -701,24 +707,24 @@ static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 static int helper_confirm(struct lock *lock)
 {
 	helper_serve(lock, 0, 0);
-	return lock->lost || clock_now(CLOCK_BOOTTIME) >= lock->until ? LOCK_LOST : 0;
+	return lock->lease->lost || clock_now(CLOCK_BOOTTIME) >= lock->lease->until ? LOCK_LOST : 0;
 }
 
 /* Waits until others can have it: whoever starts us again at once does not meet our own lock. */
 static void helper_release(struct lock *lock)
 {
-	struct helper_session *session = lock->session;
+	struct helper_session *session = session_of(lock);
 	int64_t limit = deadline_in(RELEASE_LIMIT);
 
 	close(lock->fd);
 	/* What was said while we were stopped. */
 	helper_serve(lock, 0, 0);
 	session->releasing = true;
-	say(session, lock->unused ? "done\nunused 1" : "done", -1);
+	say(session, lock->lease->unused ? "done\nunused 1" : "done", -1);
 	lock->fd = lock->watched = -1;
-	while (!session->ended && !lock->lost && clock_now(CLOCK_BOOTTIME) < lock->until && deadline_now() < limit) {
+	while (!session->ended && !lock->lease->lost && clock_now(CLOCK_BOOTTIME) < lock->lease->until && deadline_now() < limit) {
 		struct pollfd control = { .fd = session->control, .events = POLLIN };
-		int64_t left = deadline_earlier(lock->until - clock_now(CLOCK_BOOTTIME), LOOK_AGAIN);
+		int64_t left = deadline_earlier(lock->lease->until - clock_now(CLOCK_BOOTTIME), LOOK_AGAIN);
 
 		if (poll(&control, 1, deadline_poll_timeout(deadline_earlier(limit, deadline_in(left)))) > 0)
 			helper_serve(lock, 0, 0);
@@ -753,8 +759,8 @@ static int helper_is_ours(struct lock *lock)
 	if (r)
 		return r;
 	r = hear_told(lock, &wait);
-	end_helper(lock->session);
-	return r == 0 ? is_word(lock->session, "yes") : r;
+	end_helper(session_of(lock));
+	return r == 0 ? is_word(session_of(lock), "yes") : r;
 }
 
 /* The packet is "entry". */
@@ -784,18 +790,18 @@ int lock_helper_ask(struct lock *lock, const char *task, const char *program, vo
 	prepare(&start, lock, task);
 	start.program = program;
 	r = begin(lock, &start, false);
-	while (r == 0 && (r = hear_told(lock, &wait)) == 0 && is_word(lock->session, "entry")) {
-		read_told(lock->session, &told, texts);
+	while (r == 0 && (r = hear_told(lock, &wait)) == 0 && is_word(session_of(lock), "entry")) {
+		read_told(session_of(lock), &told, texts);
 		tell(argument, &told);
 	}
-	if (lock->session)
-		end_helper(lock->session);
+	if (lock->lease)
+		end_helper(session_of(lock));
 	return r;
 }
 
 static int helper_identify(const struct lock *lock, struct lock_identity *identity)
 {
-	const struct helper_session *session = lock->session;
+	const struct helper_session *session = session_of(lock);
 
 	*identity = (struct lock_identity){ .number = session->times, .uid = session->holder.uid, .uid_known = session->holder.uid_known };
 	return 0;
@@ -804,21 +810,20 @@ static int helper_identify(const struct lock *lock, struct lock_identity *identi
 static void helper_find_holder(const struct lock *lock, struct holder *holder, bool thorough)
 {
 	(void)thorough;
-	*holder = lock->session->holder;
+	*holder = session_of(lock)->holder;
 }
+
+static const struct lock_leased leased = { .confirm = helper_confirm, .started = helper_started, .abandon = helper_abandon };
 
 const struct lock_engine lock_etcd = {
 	.prefix = "etcd",
 	.can_share = true,
 	.can_have_slots = true,
-	.lapses = true,
+	.leased = &leased,
 	.take = helper_take,
 	.claim = helper_claim,
-	.confirm = helper_confirm,
-	.started = helper_started,
 	.serve = helper_serve,
 	.release = helper_release,
-	.abandon = helper_abandon,
 	.is_ours = helper_is_ours,
 	.identify = helper_identify,
 	.find_holder = helper_find_holder,

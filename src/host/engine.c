@@ -447,6 +447,8 @@ static bool host_has(const struct lock *lock, uint64_t number, pid_t pid)
 
 const struct lock_engine lock_host = {
 	.prefix = "host",
+	.is_default = true,
+	.by_socket = true,
 	.can_have_slots = true,
 	.take = host_take,
 	.leave_line = host_leave_line,

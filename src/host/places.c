@@ -77,7 +77,7 @@ int place_take(struct lock *lock, const struct host_address *name, struct lock_w
 	}
 	r = take_first(lock, fd, name, wait->places);
 	if (r == 0) {
-		lock->place = fd;
+		wait->place = fd;
 		return 0;
 	}
 	close(fd);

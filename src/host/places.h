@@ -14,7 +14,7 @@
 #include "lock.h"
 
 /*
- * Takes a place for the lock NAME and keeps it in lock->place, unless strangers have all. Returns
+ * Takes a place for the lock NAME and keeps it in wait->place, unless strangers have all. Returns
  * 0; LOCK_QUEUE_FULL if that many others wait, with one of them in wait->waiter; or a negative
  * errno with lock->failed.
  */

@@ -987,12 +987,12 @@ static void leave(struct waiter *w)
 
 void host_leave_line(struct lock *lock)
 {
-	struct waiter w = { .queue = lock->line[0], .ahead = { { -1, 0 }, { -1, 0 } },
-			    .heirs = { { lock->line[1], lock->successors[0] }, { lock->line[2], lock->successors[1] } } };
+	struct waiter w = { .queue = lock->line.fds[0], .ahead = { { -1, 0 }, { -1, 0 } },
+			    .heirs = { { lock->line.fds[1], lock->line.successors[0] }, { lock->line.fds[2], lock->line.successors[1] } } };
 
 	if (w.queue >= 0)
 		leave(&w);
-	lock->line[0] = lock->line[1] = lock->line[2] = -1;
+	lock->line.fds[0] = lock->line.fds[1] = lock->line.fds[2] = -1;
 }
 
 /* With many slots there may be fewer descriptors than would be wanted. */
@@ -1031,10 +1031,10 @@ int host_wait(struct lock *lock, const struct host_address *name, struct lock_wa
 		pass_over(&w);
 	for (int i = 0; i < 2; i++)
 		close_fd(&w.ahead[i].fd);
-	lock->line[0] = w.queue;
+	lock->line.fds[0] = w.queue;
 	for (int i = 0; i < HEIRS; i++) {
-		lock->line[1 + i] = w.heirs[i].fd;
-		lock->successors[i] = w.heirs[i].pid;
+		lock->line.fds[1 + i] = w.heirs[i].fd;
+		lock->line.successors[i] = w.heirs[i].pid;
 	}
 	return 0;
 }

@@ -14,13 +14,17 @@
 #include "base/deadline.h"
 #include "base/message.h"
 #include "base/process.h"
+#include "base/start.h"
+#include "helper/cgroup.h"
+#include "helper/grace.h"
+#include "run/custody.h"
 #include "trace.h"
 
-/* How often those are looked for that have to end. */
+/* How often to look for processes that have to end. */
 #define LOOK_AGAIN (20 * NS_PER_MS)
 #define LOOK_SELDOM (1 * NS_PER_S)
 
-/* Who does not end by SIGKILL is in the kernel, waiting for a disk: it does nothing meanwhile. It is waited for so long. */
+/* A process that SIGKILL does not end waits for a disk, in the kernel, and does nothing: for so long we wait for it. */
 #define FORCE_LIMIT (10 * NS_PER_S)
 
 static int64_t now(void)
@@ -28,54 +32,94 @@ static int64_t now(void)
 	return clock_now(CLOCK_BOOTTIME);
 }
 
-static void wake_at(const struct guard *guard, int64_t when)
+static void wake_at(const struct custody *custody, int64_t when)
 {
 	/* 0 would switch it off. */
 	struct itimerspec at = { .it_value = { .tv_sec = (time_t)(when / NS_PER_S), .tv_nsec = (long)(when % NS_PER_S) + 1 } };
 
 	if (at.it_value.tv_nsec >= NS_PER_S)
 		at.it_value.tv_nsec = NS_PER_S - 1;
-	(void)timerfd_settime(guard->timer, TFD_TIMER_ABSTIME, &at, NULL);
+	(void)timerfd_settime(custody->timer, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
 static int64_t ask_due(const struct lock *lock)
 {
-	return lock->until - options_kill_after(lock->options);
+	return lock->lease->until - options_kill_after(lock->options);
 }
 
-int guard_prepare(struct guard *guard, struct lock *lock)
+/* Returns 0; LOCK_LOST if there is no time left for the command, or the lock is lost already; or a negative errno. */
+static int prepare(struct custody *custody)
 {
+	struct guard *guard = &custody->guard;
+	struct lock *lock = custody->lock;
+
+	*guard = (struct guard){ .force_due = DEADLINE_NEVER };
 	/* We may have been stopped since it was taken. */
 	lock->engine->serve(lock, 0, 0);
-	if (lock->lost || now() >= ask_due(lock))
+	if (lock->lease->lost || now() >= ask_due(lock))
 		return LOCK_LOST;
-	guard->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
-	guard->force_due = DEADLINE_NEVER;
-	if (guard->timer < 0)
+	custody->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (custody->timer < 0)
 		return -errno;
-	guard->family = (struct family){ .ancestor = getpid(), .helper = lock->helper };
+	guard->family = (struct family){ .ancestor = getpid(), .helper = lock->lease->helper };
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
 		return -errno;
-	guard->cgroup = lock->cgroup;
+	guard->cgroup = lock->lease->cgroup;
 	cgroup_make(guard->cgroup);
-	wake_at(guard, ask_due(lock));
+	wake_at(custody, ask_due(lock));
 	return 0;
+}
+
+static int start(struct custody *custody, void (*function)(void *argument), void *argument)
+{
+	struct guard *guard = &custody->guard;
+	int r = prepare(custody);
+
+	if (r == 0) {
+		pid_t pid = start_process(function, argument);
+
+		custody->command = pid;
+		r = pid < 0 ? pid : guard->refused;
+		if (guard->refused)
+			waitpid(pid, NULL, 0);
+	}
+	if (r && guard->cgroup)
+		cgroup_remove(guard->cgroup);
+	return r;
+}
+
+/* The new process shares our memory until its exec. */
+static int enter(struct custody *custody)
+{
+	struct lock *lock = custody->lock;
+
+	cgroup_enter(custody->guard.cgroup);
+	custody->guard.refused = lock->engine->leased->confirm(lock);
+	return custody->guard.refused;
+}
+
+static void failed(struct custody *custody)
+{
+	custody->lock->lease->unused = true;
 }
 
 /* When force is to be used, if the lock is lost now. */
 static int64_t grace_end(const struct lock *lock)
 {
-	return deadline_earlier(lock->until, now() + deadline_earlier(options_kill_after(lock->options), GUARD_LOST_GRACE));
+	return deadline_earlier(lock->lease->until, now() + deadline_earlier(options_kill_after(lock->options), LOST_GRACE));
 }
 
-static void ask(struct guard *guard, struct lock *lock)
+static void ask(struct custody *custody)
 {
+	struct guard *guard = &custody->guard;
+	struct lock *lock = custody->lock;
+
 	guard->asked = true;
-	guard->known = lock->lost != NULL;
+	guard->known = lock->lease->lost != NULL;
 	guard->since = clock_now(CLOCK_REALTIME);
-	guard->unconfirmed = now() - lock->confirmed;
-	guard->force_due = guard->known ? grace_end(lock) : lock->until;
-	guard->why = lock->lost ? lock->lost : lock->trouble ? lock->trouble : "it was not renewed in time";
+	guard->unconfirmed = now() - lock->lease->confirmed;
+	guard->force_due = guard->known ? grace_end(lock) : lock->lease->until;
+	guard->why = lock->lease->lost ? lock->lease->lost : lock->lease->trouble ? lock->lease->trouble : "it was not renewed in time";
 	/* Who was frozen until the deadline must not go on for an instant, as it would to receive SIGTERM. */
 	if (now() >= guard->force_due)
 		return;
@@ -84,11 +128,14 @@ static void ask(struct guard *guard, struct lock *lock)
 		trace(lock->options, lock, "the lock is lost: asked the command to end");
 }
 
-static void force(struct guard *guard, struct lock *lock)
+static void force(struct custody *custody)
 {
+	struct guard *guard = &custody->guard;
+	struct lock *lock = custody->lock;
+
 	/* It first: to find all others takes milliseconds. */
-	if (guard->command > 0)
-		kill(guard->command, SIGKILL);
+	if (custody->command > 0)
+		kill(custody->command, SIGKILL);
 	cgroup_kill(guard->cgroup);
 	if (!family_signal(&guard->family, SIGKILL))
 		return;
@@ -97,59 +144,81 @@ static void force(struct guard *guard, struct lock *lock)
 	guard->forced = guard->found = true;
 }
 
-void guard_look(struct guard *guard, struct lock *lock)
+/* Asks the command to end, or ends it, when that is due. */
+static void see_to_it(struct custody *custody)
 {
+	struct guard *guard = &custody->guard;
+	struct lock *lock = custody->lock;
 	uint64_t times;
 
-	(void)!read(guard->timer, &times, sizeof times);
-	if (!guard->asked && (lock->lost || now() >= ask_due(lock)))
-		ask(guard, lock);
+	(void)!read(custody->timer, &times, sizeof times);
+	if (!guard->asked && (lock->lease->lost || now() >= ask_due(lock)))
+		ask(custody);
 	/* It was only a matter of time, and is certain now. */
-	if (guard->asked && !guard->known && lock->lost) {
+	if (guard->asked && !guard->known && lock->lease->lost) {
 		guard->known = true;
-		guard->why = lock->lost;
+		guard->why = lock->lease->lost;
 		guard->force_due = grace_end(lock);
 	}
 	if (guard->asked && now() >= guard->force_due) {
-		force(guard, lock);
+		force(custody);
 		/* One that has more rights than we have: that nobody stops it must not stay unsaid until it ends. */
 		if (guard->pause >= LOOK_SELDOM && !guard->complained) {
 			message(lock->spec, "lost, but not all of the command can be ended; waiting for it", 0);
 			guard->complained = true;
 		}
 		guard->pause = guard->pause == 0 ? LOOK_AGAIN : deadline_earlier(guard->pause * 2, LOOK_SELDOM);
-		wake_at(guard, now() + guard->pause);
+		wake_at(custody, now() + guard->pause);
 	} else {
-		wake_at(guard, guard->asked ? guard->force_due : ask_due(lock));
+		wake_at(custody, guard->asked ? guard->force_due : ask_due(lock));
 	}
 }
 
-void guard_started(struct guard *guard, struct lock *lock, pid_t command)
+static void look(struct custody *custody, bool asked, bool time)
 {
-	struct process process;
+	struct lock *lock = custody->lock;
 
-	guard->command = command;
-	/* What this process had started before it became me-only is none of the command's. */
-	if (process_read(command, &process) == 0)
-		guard->family.since = process.start;
-	lock->engine->serve(lock, command, 0);
-	lock->engine->started(lock, command, guard->cgroup->path);
-	if (!lock->lost)
-		return;
-	ask(guard, lock);
-	guard->force_due = 0;
-	guard_look(guard, lock);
+	if (asked)
+		lock->engine->serve(lock, custody->command, custody->since);
+	if (time || lock->lease->lost)
+		see_to_it(custody);
 }
 
-void guard_ended(struct guard *guard)
+/* The engine is told. We can have been stopped: if the lock was lost meanwhile the command is ended again at once. */
+static void started(struct custody *custody)
 {
+	struct guard *guard = &custody->guard;
+	struct lock *lock = custody->lock;
+	struct process process;
+
+	/* What this process had started before it became me-only is none of the command's. */
+	if (process_read(custody->command, &process) == 0)
+		guard->family.since = process.start;
+	lock->engine->serve(lock, custody->command, 0);
+	lock->engine->leased->started(lock, custody->command, guard->cgroup->path);
+	if (!lock->lease->lost)
+		return;
+	ask(custody);
+	guard->force_due = 0;
+	see_to_it(custody);
+}
+
+/* A lock that is lost is let go when what the command has left is gone, too. */
+static bool ended(struct custody *custody)
+{
+	struct guard *guard = &custody->guard;
+
+	if (custody->lock->lease->lost || guard->asked)
+		return false;
 	if (!guard->ended)
 		guard->ended = now();
+	return true;
 }
 
 /* Waits until nobody is left, with force when that is due. */
-static void end_family(struct guard *guard, struct lock *lock)
+static void end_family(struct custody *custody)
 {
+	struct guard *guard = &custody->guard;
 	int64_t limit = DEADLINE_NEVER;
 
 	for (;;) {
@@ -158,7 +227,7 @@ static void end_family(struct guard *guard, struct lock *lock)
 		if (!family_signal(&guard->family, 0) || now() >= limit)
 			return;
 		if (now() >= guard->force_due) {
-			force(guard, lock);
+			force(custody);
 			if (limit == DEADLINE_NEVER)
 				limit = now() + FORCE_LIMIT;
 		}
@@ -191,13 +260,13 @@ static void tell(const struct guard *guard, const struct lock *lock)
 }
 
 /*
- * The command has ended in time, but nobody has confirmed that the lock was given back, or is kept for what the command has left running.
- * That is watched until then. Returns whether it had to be ended.
+ * The command has ended in time, but nobody has confirmed that the lock was given back, or is kept for
+ * what the command has left running. That is watched until then. Returns whether it has to be ended.
  */
-static bool watch_over(struct guard *guard, struct lock *lock)
+static bool watch_over(const struct guard *guard, struct lock *lock)
 {
-	while (lock->until != DEADLINE_NEVER && family_signal(&guard->family, 0)) {
-		if (lock->lost || now() >= lock->until)
+	while (lock->lease->until != DEADLINE_NEVER && family_signal(&guard->family, 0)) {
+		if (lock->lease->lost || now() >= lock->lease->until)
 			return true;
 		poll(NULL, 0, (int)(LOOK_AGAIN / NS_PER_MS));
 		lock->engine->serve(lock, 0, 0);
@@ -205,24 +274,37 @@ static bool watch_over(struct guard *guard, struct lock *lock)
 	return false;
 }
 
-bool guard_finish(struct guard *guard, struct lock *lock, int status)
+static bool finish(struct custody *custody, int status)
 {
-	bool lost = guard->asked || lock->lost || (guard->ended ? guard->ended : now()) >= lock->until;
+	struct guard *guard = &custody->guard;
+	struct lock *lock = custody->lock;
+	bool lost = guard->asked || lock->lease->lost || (guard->ended ? guard->ended : now()) >= lock->lease->until;
 
-	guard->command = 0;
+	custody->command = 0;
 	/* With -o the lock has ended with the command. */
 	if (!lost && !lock->options->close)
 		lost = watch_over(guard, lock);
 	if (lost && !guard->asked)
-		ask(guard, lock);
+		ask(custody);
 	if (lost) {
-		end_family(guard, lock);
+		end_family(custody);
 		/* The helper has done it, while we were stopped. */
 		if (!guard->found && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
 			guard->found = guard->forced = true;
 		tell(guard, lock);
 	}
-	lock->engine->abandon(lock);
+	lock->engine->leased->abandon(lock);
 	cgroup_remove(guard->cgroup);
+	custody_release(custody);
 	return lost;
 }
+
+const struct custody_form guard_custody = {
+	.start = start,
+	.enter = enter,
+	.failed = failed,
+	.started = started,
+	.look = look,
+	.ended = ended,
+	.finish = finish,
+};

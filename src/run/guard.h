@@ -1,8 +1,10 @@
 /*
- * The guard of a command whose lock lapses: ends it, with all that descends from it, before the lock can be another's.
+ * The guard of a command under a lease: ends it, with all that descends from it, before the lock can
+ * be another's.
  *
- * It trusts no helper: it goes by the time until which the lock is safe. This process becomes the subreaper of the command's
- * descendants, so that none of them gets away by forking twice or in a session of its own, as long as this process lives.
+ * It trusts no helper: it goes by the time until which the lock is safe. This process becomes the
+ * subreaper of the command's descendants, so that none of them escapes by forking twice or in a session
+ * of its own, as long as this process lives.
  */
 #ifndef RUN_GUARD_H
 #define RUN_GUARD_H
@@ -10,21 +12,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/deadline.h"
-#include "helper/cgroup.h"
 #include "helper/descendants.h"
-#include "lock.h"
 
-/* Once the lock is known to be lost, another may have it: then the command has so long to end, in ns, less than others wait (etcd/take.c). */
-#define GUARD_LOST_GRACE (2 * NS_PER_S)
+struct cgroup;
+struct custody_form;
 
 struct guard {
-	int timer;		/* to be polled: POLLIN calls for guard_look(). -1: the lock does not lapse */
 	struct family family;
 	struct cgroup *cgroup;	/* of the command */
-	pid_t command;		/* 0: not started yet, or it has ended */
-	int64_t ended;		/* when its end was seen (CLOCK_BOOTTIME, ns); 0: not yet */
-	int64_t pause;		/* until it is looked again for those who do not end */
+	int refused;		/* LOCK_LOST: why the new process did not execute the command */
+	int64_t ended;		/* when the command's end was seen (CLOCK_BOOTTIME, ns); 0: not yet */
+	int64_t pause;		/* until the next look for processes that do not end */
 	int64_t force_due;	/* CLOCK_BOOTTIME, ns */
 	int64_t since;		/* when it was known that the lock is lost, or would be (CLOCK_REALTIME, ns) */
 	int64_t unconfirmed;	/* for how long it had not been confirmed then, ns */
@@ -36,25 +34,6 @@ struct guard {
 	bool found;		/* there was something to be ended */
 };
 
-/*
- * Before the command is started. Returns 0, LOCK_LOST if there is no time left for it or the lock
- * is lost already, or a negative errno.
- */
-int guard_prepare(struct guard *guard, struct lock *lock);
-
-/* The command was started: the engine is told. It is ended again at once if the lock was lost meanwhile, for we can have been stopped. */
-void guard_started(struct guard *guard, struct lock *lock, pid_t command);
-
-/* The command's end was seen: what follows is not its fault. */
-void guard_ended(struct guard *guard);
-
-/* To be called whenever the timer is readable, or the lock has served: asks the command to end, or ends it, when that is due. */
-void guard_look(struct guard *guard, struct lock *lock);
-
-/*
- * The command has ended with STATUS, as wait(2) gives it. If the lock is lost, ends what is left of its family, and says what has
- * happened. Returns whether it is lost.
- */
-bool guard_finish(struct guard *guard, struct lock *lock, int status);
+extern const struct custody_form guard_custody;
 
 #endif

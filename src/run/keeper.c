@@ -1,19 +1,37 @@
 #include "run/keeper.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/deadline.h"
+#include "base/exit-codes.h"
+#include "base/message.h"
 #include "base/process.h"
 #include "base/start.h"
+#include "options.h"
+#include "run/custody.h"
+#include "trace.h"
+
+/* Short jobs pay nothing for a keeper. */
+#define KEEPER_AFTER (1 * NS_PER_S)
+
+/* What a keeper is started with. */
+struct start {
+	int lock;	/* what is to be held */
+	int command;	/* pidfd of the command */
+	int parent;	/* pidfd of this process */
+	int ready;	/* where the keeper writes a byte when it is in its own session; -1: nowhere */
+};
+
+/* --- the keeper's process ---------------------------------------------------------------------- */
 
 /* Closes all descriptors but A and B. */
 static void close_others(int a, int b)
@@ -36,12 +54,14 @@ static void close_others(int a, int b)
 
 static int keep(void *argument)
 {
-	const struct keeper_start *start = argument;
+	const struct start *start = argument;
 	/*
-	 * As long as the parent lives the end of the command is its business. Only where we were there from the beginning it is ours,
-	 * too: so the parent of a short job finds us ended. Later we would only be woken up in the way of who waits for the lock.
+	 * As long as the parent lives the command's end is its business. It is ours, too, only where we were
+	 * there from the beginning: so the parent of a short job finds us ended. Later we would only be woken
+	 * up in the way of those who wait for the lock.
 	 */
-	struct pollfd ended[] = { { .fd = start->parent, .events = POLLIN }, { .fd = start->ready >= 0 ? start->command : -1, .events = POLLIN } };
+	struct pollfd ended[] = { { .fd = start->parent, .events = POLLIN },
+				  { .fd = start->ready >= 0 ? start->command : -1, .events = POLLIN } };
 	ssize_t n = 1;
 
 	setsid();
@@ -54,10 +74,10 @@ static int keep(void *argument)
 		_exit(1);
 	while (poll(ended, 2, -1) < 0 || !(ended[0].revents | ended[1].revents))
 		;
-	/* POLLNVAL: the parent lives and has let go of everything, while we were about to look for the first time. */
+	/* POLLNVAL: the parent lives, and has closed everything before we looked for the first time. */
 	if (ended[1].revents || (ended[0].revents & POLLNVAL))
 		_exit(0);
-	/* The table that we shared is ours alone now. */
+	/* The table of descriptors that we shared is ours alone now. */
 	close_others(start->lock, start->command);
 	ended[0].fd = start->command;
 	while (poll(ended, 1, -1) < 0)
@@ -65,16 +85,159 @@ static int keep(void *argument)
 	_exit(0);
 }
 
-pid_t keeper_start(const struct keeper_start *start)
+/* --- starting it ------------------------------------------------------------------------------- */
+
+static int open_pidfd(int *fd, pid_t pid)
 {
-	return start_clone(keep, (void *)(uintptr_t)start, CLONE_FILES);
+	if (*fd < 0)
+		*fd = process_pidfd(pid);
+	return *fd < 0 ? *fd : 0;
 }
 
-void keeper_end(pid_t keeper)
+/*
+ * Starts a keeper. It shares our table of descriptors until we have ended: so the lock is free at the
+ * moment when we close it, and not when the keeper has woken up, too. Returns 0 or a negative errno:
+ * -ENOSYS before Linux 5.3.
+ */
+static int start_keeper(struct custody *custody, int ready)
 {
-	/* If that fails it ends by itself, when we have. */
-	if (kill(keeper, SIGKILL))
-		return;
-	while (waitpid(keeper, NULL, 0) < 0 && errno == EINTR)
-		;
+	struct keeper *keeper = &custody->keeper;
+	struct start start = { .lock = custody->lock->fd, .ready = ready };
+	int r = open_pidfd(&keeper->command_fd, custody->command);
+	pid_t pid;
+
+	if (r == 0)
+		r = open_pidfd(&keeper->own_fd, getpid());
+	if (r)
+		return r;
+	start.command = keeper->command_fd;
+	start.parent = keeper->own_fd;
+	pid = start_clone(keep, &start, CLONE_FILES);
+	if (pid < 0)
+		return pid;
+	keeper->pid = pid;
+	return 0;
 }
+
+/* --- the gate (-o) ----------------------------------------------------------------------------- */
+
+/* What the command's process needs. */
+struct entrance {
+	const struct custody *custody;
+	void (*function)(void *argument);
+	void *argument;
+};
+
+static int wait_at_gate(void *argument)
+{
+	const struct entrance *entrance = argument;
+	const int *gate = entrance->custody->keeper.gate;
+	const struct options *options = entrance->custody->lock->options;
+	char byte;
+	ssize_t n;
+
+	close(gate[1]);
+	do
+		n = read(gate[0], &byte, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		entrance->function(entrance->argument);
+	message(options->command[0], "cannot be run: the keeper of the lock has not started", n < 0 ? errno : 0);
+	_exit(options_status(options, EXIT_COMMAND));
+}
+
+/*
+ * The command does not hold the lock, so it must not start before its keeper is there. It waits at a
+ * gate, a pipe: the keeper's byte opens it, and if the keeper dies before, the pipe's end does not.
+ * That end is the keeper's, too: it stays open until the keeper has ended.
+ */
+static int start_behind_gate(struct custody *custody, void (*function)(void *argument), void *argument)
+{
+	struct entrance entrance = { custody, function, argument };
+	int *gate = custody->keeper.gate, r = 0;
+
+	if (pipe2(gate, O_CLOEXEC))
+		return -errno;
+	/*
+	 * Now: the new process has copies of the line until it runs, and a waiter that joined meanwhile
+	 * would lose its place.
+	 */
+	lock_leave_line(custody->lock);
+	custody->command = start_clone(wait_at_gate, &entrance, 0);
+	if (custody->command < 0)
+		r = custody->command;
+	close(gate[0]);
+	if (r == 0) {
+		r = start_keeper(custody, gate[1]);
+		/* Killed, so that only we say why. */
+		if (r) {
+			kill(custody->command, SIGKILL);
+			waitpid(custody->command, NULL, 0);
+		}
+	}
+	return r;
+}
+
+/* --- the custody ------------------------------------------------------------------------------- */
+
+static int start(struct custody *custody, void (*function)(void *argument), void *argument)
+{
+	custody->keeper = (struct keeper){ .gate = { -1, -1 }, .command_fd = -1, .own_fd = -1 };
+	if (custody->lock->options->close)
+		return start_behind_gate(custody, function, argument);
+	custody->command = start_process(function, argument);
+	return custody->command < 0 ? custody->command : 0;
+}
+
+static void started(struct custody *custody)
+{
+	custody->due = custody->lock->options->close ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
+}
+
+static void tend(struct custody *custody)
+{
+	const struct lock *lock = custody->lock;
+	int r = start_keeper(custody, -1);
+
+	/* Out of processes: again later. Without pidfds (before Linux 5.3): never. */
+	if (r && !custody->keeper.missed && lock->options->verbose)
+		trace(lock->options, lock, "cannot start the keeper: if me-only is killed, the command alone has the lock");
+	custody->keeper.missed = r != 0;
+	custody->due = r == 0 || r == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
+}
+
+static void reaped(struct custody *custody, pid_t pid)
+{
+	int *gate = custody->keeper.gate;
+
+	if (pid != custody->keeper.pid)
+		return;
+	custody->keeper.pid = 0;
+	custody->due = deadline_in(KEEPER_AFTER);
+	/* If the command still waits at the gate, it is not to wait for ever. */
+	if (gate[1] >= 0)
+		close(gate[1]);
+	gate[1] = -1;
+}
+
+static bool finish(struct custody *custody, int status)
+{
+	const pid_t keeper = custody->keeper.pid;
+
+	(void)status;
+	/* The keeper shares our descriptors: the lock is free when we close it. */
+	custody_release(custody);
+	/* If the keeper cannot be killed it ends by itself, when we have. */
+	if (keeper > 0 && kill(keeper, SIGKILL) == 0)
+		while (waitpid(keeper, NULL, 0) < 0 && errno == EINTR)
+			;
+	return false;
+}
+
+const struct custody_form keeper_custody = {
+	.start = start,
+	.started = started,
+	.tend = tend,
+	.reaped = reaped,
+	.finish = finish,
+};

@@ -164,7 +164,7 @@ static bool has_variable(const struct lock *lock, pid_t pid)
 	if (process_has_variable(pid, entry, true))
 		return true;
 	strcpy(stpcpy(entry, name), lock->name);
-	return lock->engine == &lock_host && process_has_variable(pid, entry, true);
+	return lock->engine->is_default && process_has_variable(pid, entry, true);
 }
 
 /* Whether PID has inherited the lock, or runs for who has, or is a me-only that keeps it. */

@@ -230,7 +230,8 @@ static int attend(struct lock_wait *wait, const struct lock *lock)
 void waiting_prepare(struct waiting *waiting, const struct options *options)
 {
 	*waiting = (struct waiting){
-		.wait = { .deadline = options->wait ? deadline_in(options->wait) : 0, .due = DEADLINE_NEVER, .places = options->queue, .attend = attend },
+		.wait = { .deadline = options->wait ? deadline_in(options->wait) : 0, .due = DEADLINE_NEVER, .places = options->queue,
+			  .place = -1, .attend = attend },
 		.options = options,
 		.look_due = options->replace ? 0 : DEADLINE_NEVER,
 		.kill_due = DEADLINE_NEVER,

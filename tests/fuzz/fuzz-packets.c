@@ -53,7 +53,7 @@ static void check_held(const struct lock *lock)
 
 	while (lock->variables[n])
 		check_text(lock->variables[n++]);
-	if (n >= sizeof lock->session->entries / sizeof *lock->session->entries)
+	if (n >= sizeof session_of(lock)->entries / sizeof *session_of(lock)->entries)
 		abort();
 }
 
@@ -75,12 +75,12 @@ static void listen_to(struct lock *lock)
 	struct lock_told told;
 	int r;
 
-	while ((r = hear(lock, &wait)) == 0 && is_word(lock->session, "entry")) {
-		read_told(lock->session, &told, texts);
+	while ((r = hear(lock, &wait)) == 0 && is_word(session_of(lock), "entry")) {
+		read_told(session_of(lock), &told, texts);
 		check_told(&told);
 	}
-	if (lock->session->times > 0)
-		check_holder(&lock->session->holder);
+	if (session_of(lock)->times > 0)
+		check_holder(&session_of(lock)->holder);
 	if (r == LOCK_QUEUE_FULL)
 		check_holder(&wait.waiter);
 	if (r == LOCK_FAILED)
@@ -90,8 +90,8 @@ static void listen_to(struct lock *lock)
 	check_held(lock);
 	helper_serve(lock, 0, 0);
 	helper_release(lock);
-	check_text(lock->lost);
-	check_text(lock->trouble);
+	check_text(lock->lease->lost);
+	check_text(lock->lease->trouble);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -99,7 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static struct helper_session session;
 	const struct options options = { .quiet = true };
 	struct lock lock = { .engine = &lock_fuzzed, .spec = "etcd:x", .name = "x", .fd = -1, .watched = -1, .options = &options,
-			     .session = &session };
+			     .lease = &session.lease };
 	int sockets[2];
 
 	memset(&session, 0, sizeof session);

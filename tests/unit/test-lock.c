@@ -59,7 +59,7 @@ static void all_shapes(void)
 }
 
 /* Locks of etcd end by themselves, those of one host do not. */
-static void all_lapses(void)
+static void all_leases(void)
 {
 	static const char *const lasting[] = { "x", "host:x", "file:x" };
 	static const char too_long[] = "--kill-after is more than half of --ttl for";
@@ -113,8 +113,8 @@ int main(void)
 	opens("host:etcd:x", "etcd:x");
 	ok(lock.engine == &lock_host, "a lock of this host");
 	opens("\xff", "\xff");
-	ok(lock.fd == -1 && lock.watched == -1 && lock.place == -1, "nothing is held");
-	ok(lock.line[0] == -1 && lock.line[1] == -1 && lock.line[2] == -1 && lock.slots == 1 && lock.slot == 0, "of the plain shape");
+	ok(lock.fd == -1 && lock.watched == -1, "nothing is held");
+	ok(lock.line.fds[0] == -1 && lock.line.fds[1] == -1 && lock.line.fds[2] == -1 && lock.slots == 1 && lock.slot == 0, "of the plain shape");
 	refuses("");
 	refuses("file:");
 	refuses("etcd:");
@@ -127,6 +127,6 @@ int main(void)
 	refuses("https://example.org/");
 	ok(error.subject && !strcmp(error.subject, "https://example.org/"), "the lock is named");
 	all_shapes();
-	all_lapses();
+	all_leases();
 	return tap_done();
 }

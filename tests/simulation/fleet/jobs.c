@@ -25,6 +25,7 @@ static int take(struct lock *lock, const struct options *options)
 	struct lock_wait wait = { .deadline = options->wait ? deadline_in(options->wait) : 0,
 				  .due = DEADLINE_NEVER,
 				  .places = options->queue,
+				  .place = -1,
 				  .attend = attend };
 
 	return lock->engine->take(lock, &wait);
@@ -65,8 +66,7 @@ static void me_only(struct task *task)
 			     .slots = options.slots ? options.slots : 1,
 			     .fd = -1,
 			     .watched = -1,
-			     .place = -1,
-			     .line = { -1, -1, -1 },
+			     .line.fds = { -1, -1, -1 },
 			     .options = &options };
 	const int result = take(&lock, &options);
 

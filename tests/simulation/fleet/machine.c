@@ -13,6 +13,7 @@
 #include "etcd/config.h"
 #include "helper/identity.h"
 #include "base/process.h"
+#include "run/custody.h"
 #include "world.h"
 
 /* --- /proc ------------------------------------------------------------------------------------ */
@@ -215,20 +216,5 @@ bool trust_is_self(uid_t uid)
 {
 	return uid == 1000;
 }
-pid_t keeper_start(const void *start);
-pid_t keeper_start(const void *start)
-{
-	(void)start;
-	abort();
-}
-void keeper_end(pid_t keeper);
-void keeper_end(pid_t keeper)
-{
-	(void)keeper;
-}
-pid_t start_clone(int (*function)(void *), void *argument, int flags);
-pid_t start_clone(int (*function)(void *), void *argument, int flags)
-{
-	(void)function, (void)argument, (void)flags;
-	abort();
-}
+/* Fleet locks have a guard instead. */
+const struct custody_form keeper_custody;
