@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # The names of the locks that are held on this host, as LOCK has to be written; those with unusual characters are left out.
-# And what locks on files and of etcd begin with. Those of etcd are not looked up: that can take seconds.
+# And the prefixes of file and etcd locks. Etcd locks are not looked up: that can take seconds.
 _me_only_locks() {
     echo file: etcd:
     sed -n -e 's|^[^ ]* [^ ]* [^ ]* 00010000 .* @me-only:\([[:alnum:]_./:%+,-]*\)$|\1|' -e T \
@@ -58,7 +58,7 @@ _me_only() {
         mapfile -t COMPREPLY < <(compgen -W "$(_me_only_arguments "$argument")" -- "$cur")
     elif ((i < cword)); then
         [[ $command ]] || return
-        # Hand over behind LOCK, which may be several of the words in COMP_WORDS.
+        # Hand over after LOCK, which may be several of the words in COMP_WORDS.
         for ((; i >= 0; i--)); do
             joined=''
             while [[ $joined != "${words[0]}" ]] && ((raw < COMP_CWORD)); do
@@ -72,7 +72,7 @@ _me_only() {
     elif [[ $cur == -* && ${words[i - 1]} != -- ]]; then
         mapfile -t COMPREPLY < <(compgen -W '-w --wait= -n --nonblock -s --shared -j --slots= --queue= --replace -k --kill-after= --ttl= --hold-for=
             -F --no-fork -o --close -E --conflict-exit-code= --exit-base= -q --quiet --complain-after= -v --verbose --held --who --list --json
-            --help --version' -- "$cur")
+            -h --help --version' -- "$cur")
         [[ ${COMPREPLY-} == *= ]] && compopt -o nospace
     elif [[ $lock == etcd ]]; then
         mapfile -t COMPREPLY < <(compgen -W etcd: -- "$cur")

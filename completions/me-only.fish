@@ -1,7 +1,7 @@
 # Completion of me-only for fish: options, then the locks that are held now, then the command's own completion.
 
-# What is being completed: lock or an option, list (etcd: or an option behind --list), command followed by the words of the command so
-# far, or none behind --held LOCK and --who LOCK.
+# What is being completed: lock or an option, list (etcd: or an option after --list), command followed by the words of the command so
+# far, or none after --held LOCK and --who LOCK.
 function __me_only_part
     set -l words (commandline -opc)
     set -l before lock
@@ -45,7 +45,7 @@ function __me_only_in
 end
 
 # The names of the locks that are held on this host, as LOCK has to be written; those with unusual characters are left out.
-# Or a file, behind file:. Locks of etcd are not looked up: that can take seconds.
+# Or a file, after file:. Etcd locks are not looked up: that can take seconds.
 function __me_only_locks
     set -l word (commandline -ct)
     if string match -q 'file:*' -- $word
@@ -68,27 +68,28 @@ end
 
 complete -c me-only -f
 complete -c me-only -n '__me_only_in lock' -a '(__me_only_locks)' -d Lock
-complete -c me-only -n '__me_only_in list' -a etcd: -d 'Locks of etcd'
+complete -c me-only -n '__me_only_in list' -a etcd: -d 'Etcd locks'
 complete -c me-only -n '__me_only_in command' -a '(__me_only_command)'
-complete -c me-only -n '__me_only_in lock' -s w -l wait -x -a 'inf 10s 1m 10m 1h' -d 'Wait at most so long for the lock'
+complete -c me-only -n '__me_only_in lock' -s w -l wait -x -a 'inf 10s 1m 10m 1h' -d 'Wait at most this long for the lock'
 complete -c me-only -n '__me_only_in lock' -s n -l nonblock -d 'Do not wait (the default)'
-complete -c me-only -n '__me_only_in lock' -s s -l shared -d 'Share the lock with other -s holders (file: and etcd:)'
-complete -c me-only -n '__me_only_in lock' -s j -l slots -x -a '2 4 8' -d 'Let at most so many run at a time'
-complete -c me-only -n '__me_only_in lock' -l queue -x -a 1 -d 'With -w: give up if so many others with --queue wait already'
-complete -c me-only -n '__me_only_in lock' -l replace -d 'End the present holder first, then wait for the lock'
-complete -c me-only -n '__me_only_in lock' -s k -l kill-after -x -a '0 10s 30s 1m inf' -d 'The time between SIGTERM and SIGKILL'
-complete -c me-only -n '__me_only_in lock' -l ttl -x -a '10s 30s 60s 300s' -d 'Of etcd: how long the lock outlasts a host that has died'
-complete -c me-only -n '__me_only_in lock' -l hold-for -x -a '1m 2m 5m' -d 'Of etcd: keep the lock at least so long'
+complete -c me-only -n '__me_only_in lock' -s s -l shared -d 'Share the lock with other -s holders (file: and etcd: only)'
+complete -c me-only -n '__me_only_in lock' -s j -l slots -x -a '2 4 8' -d 'Let at most this many run at a time'
+complete -c me-only -n '__me_only_in lock' -l queue -x -a 1 -d 'With -w: give up if this many others with --queue already wait'
+complete -c me-only -n '__me_only_in lock' -l replace -d 'End the current holder, then wait for the lock'
+complete -c me-only -n '__me_only_in lock' -s k -l kill-after -x -a '0 10s 30s 1m inf' -d 'Time between SIGTERM and SIGKILL'
+complete -c me-only -n '__me_only_in lock' -l ttl -x -a '10s 30s 60s 300s' -d 'etcd: only: how long the lock outlives a dead host'
+complete -c me-only -n '__me_only_in lock' -l hold-for -x -a '1m 2m 5m' -d 'etcd: only: keep the lock at least this long'
 complete -c me-only -n '__me_only_in lock' -s F -l no-fork -d 'Become the command instead of starting it'
 complete -c me-only -n '__me_only_in lock' -s o -l close -d 'Do not pass the lock to the command'
-complete -c me-only -n '__me_only_in lock' -s E -l conflict-exit-code -x -d 'Exit with this status when the lock is held'
-complete -c me-only -n '__me_only_in lock' -l exit-base -x -d 'Move our own statuses behind this number'
-complete -c me-only -n '__me_only_in lock' -s q -l quiet -d 'Say nothing when the lock is held'
-complete -c me-only -n '__me_only_in lock' -l complain-after -x -a '10m 1h 1d' -d 'Say nothing when the lock is held, unless for longer'
-complete -c me-only -n '__me_only_in lock' -s v -l verbose -d 'Say what happens, with times'
-complete -c me-only -n '__me_only_in lock' -l held -d 'Exit 0 if the caller already runs under the lock'
-complete -c me-only -n '__me_only_in lock' -l who -d 'Say who holds the lock and who waits for it'
-complete -c me-only -n '__me_only_in lock' -l list -d 'Say it for every lock of this host, or of etcd:PREFIX'
-complete -c me-only -n '__me_only_in lock list' -l json -d 'With --who and --list: JSON'
-complete -c me-only -n '__me_only_in lock' -l help -d 'Show the help'
-complete -c me-only -n '__me_only_in lock' -l version -d 'Show the version'
+complete -c me-only -n '__me_only_in lock' -s E -l conflict-exit-code -x -d 'Exit with this status if the lock is held'
+complete -c me-only -n '__me_only_in lock' -l exit-base -x -d 'Add this number to the statuses of me-only itself'
+complete -c me-only -n '__me_only_in lock' -s q -l quiet -d 'Print nothing if this user or root holds the lock'
+complete -c me-only -n '__me_only_in lock' -l complain-after -x -a '10m 1h 1d' -d 'Print nothing unless the lock has been held for longer'
+complete -c me-only -n '__me_only_in lock' -s v -l verbose -d 'Report what happens, with times'
+complete -c me-only -n '__me_only_in lock' -l held -d 'Exit 0 if the caller already runs under the lock, or 1'
+complete -c me-only -n '__me_only_in lock' -l who -d 'Print who holds the lock and who waits for it'
+complete -c me-only -n '__me_only_in lock' -l list -d 'List the locks of this host, or of etcd:PREFIX'
+complete -c me-only -n '__me_only_in lock list' -l json -d 'With --who and --list: print JSON'
+complete -c me-only -n '__me_only_in lock' -s h -d 'Print a short help'
+complete -c me-only -n '__me_only_in lock' -l help -d 'Print the help'
+complete -c me-only -n '__me_only_in lock' -l version -d 'Print the version'

@@ -8,7 +8,7 @@
 #include "version.h"
 
 /* Where the explanations begin. */
-#define COLUMN 34
+#define COLUMN 30
 
 static int print(const char *text)
 {
@@ -53,36 +53,66 @@ static void put_row(const struct option_row *row, char *out)
 	*out = 0;
 }
 
-int help_print(void)
+static int print_rows(bool brief)
 {
 	char row_text[512];
-	int r = print("Usage: me-only [OPTION]... LOCK COMMAND [ARGUMENT]...\n"
-		      "       me-only --held | --who LOCK\n"
-		      "       me-only --list [etcd:PREFIX]\n"
-		      "       me-only --help | --version\n"
-		      "Run COMMAND as the only instance: whoever asks for LOCK while it runs is refused.\n"
-		      "\n"
-		      "LOCK: NAME or host:NAME, any name, known on this host only: no file is made;\n"
-		      "      file:PATH, a lock on that file, as flock(1) takes it; or\n"
-		      "      etcd:NAME, known to all hosts that use the same etcd cluster, see me-only-etcd(7).\n"
-		      "Options end at LOCK. DURATION: a number with ms, s (default), m, h or d.\n"
-		      "\n");
+	int r = 0;
 
 	for (const struct option_row *row = option_rows; r == 0 && row->name; row++) {
+		if (brief && !row->common)
+			continue;
 		put_row(row, row_text);
 		r = print(row_text);
 	}
+	return r;
+}
+
+static const char usage[] =
+	"Usage: me-only [OPTION]... LOCK COMMAND [ARGUMENT]...\n"
+	"       me-only --held | --who LOCK\n"
+	"       me-only --list [etcd:PREFIX]\n"
+	"       me-only -h | --help | --version\n"
+	"Run COMMAND so that only one copy runs at a time, on this host or in a fleet.\n"
+	"\n"
+	"LOCK: NAME or host:NAME, any name, known on this host only; no file is created;\n"
+	"      file:PATH, a lock on that file, as flock(1) takes it; or\n"
+	"      etcd:NAME, known to all hosts that use the same etcd cluster.\n";
+
+static const char syntax[] =
+	"Options end at LOCK. DURATION: a number with ms, s (default), m, h or d.\n";
+
+static const char brief_end[] =
+	"\n"
+	"Exit status: COMMAND's own, or 1 cannot run COMMAND, 2 wrong usage,\n"
+	"3 locking failed, 4 the lock is held, 5 the lock was lost (etcd: only).\n"
+	"--help prints all options. Manual: me-only(1).\n";
+
+static const char end[] =
+	"\n"
+	"Exit status: COMMAND's own; if a signal ended it, me-only ends by the same\n"
+	"signal. Otherwise:\n"
+	"  1  COMMAND cannot be found or run\n"
+	"  2  wrong usage\n"
+	"  3  locking failed (socket, file or etcd error); nothing was run\n"
+	"  4  the lock is held, or the queue is full\n"
+	"  5  the lock was lost, and COMMAND was ended (etcd: only)\n"
+	"\n"
+	"In COMMAND's environment: ME_ONLY_LOCK, the lock; with -j ME_ONLY_SLOT, its slot\n"
+	"from 0; with etcd: ME_ONLY_TOKEN, a fencing token, by which a store can reject\n"
+	"late writes from a previous holder. Manuals: me-only(1), me-only-etcd(7).\n";
+
+int help_print(bool brief)
+{
+	int r = print(usage);
+
+	if (r == 0 && !brief)
+		r = print(syntax);
 	if (r == 0)
-		r = print("\n"
-			  "Exit status: COMMAND's own; if a signal ended it, me-only ends by the same signal.\n"
-			  "  1  COMMAND cannot be found or run\n"
-			  "  2  wrong usage\n"
-			  "  3  the third party failed: no socket, no lock on the file, no answer of etcd; nothing was run\n"
-			  "  4  the lock is held: not the only instance; or the queue is full\n"
-			  "  5  the lock was lost, and COMMAND was ended (etcd: only)\n"
-			  "\n"
-			  "COMMAND finds the lock in ME_ONLY_LOCK, and of etcd a number in ME_ONLY_TOKEN, by which what it\n"
-			  "writes to can refuse a predecessor that is late. More in me-only(1) and me-only-etcd(7).\n");
+		r = print("\n");
+	if (r == 0)
+		r = print_rows(brief);
+	if (r == 0)
+		r = print(brief ? brief_end : end);
 	return r;
 }
 

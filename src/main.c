@@ -257,8 +257,8 @@ int main(int argc, char **argv)
 	(void)argc;
 	if (options_parse(argv, &options, &error))
 		return usage(&options, &error);
-	if (options.mode == MODE_HELP)
-		return printed(help_print());
+	if (options.mode == MODE_HELP || options.mode == MODE_SHORT_HELP)
+		return printed(help_print(options.mode == MODE_SHORT_HELP));
 	if (options.mode == MODE_VERSION)
 		return printed(version_print());
 	if (options.mode == MODE_LIST)

@@ -16,35 +16,57 @@
 #define LEAST_TTL (10 * NS_PER_S)
 #define MOST_TTL (300 * NS_PER_S)	/* also for --hold-for */
 
-enum { ID_EXIT_BASE = 1, ID_QUEUE, ID_REPLACE, ID_TTL, ID_HOLD_FOR, ID_COMPLAIN_AFTER, ID_JSON, ID_HELD, ID_WHO, ID_LIST, ID_HELP, ID_VERSION };
+enum {
+	ID_EXIT_BASE = 1, ID_QUEUE, ID_REPLACE, ID_TTL, ID_HOLD_FOR, ID_COMPLAIN_AFTER,
+	ID_JSON, ID_HELD, ID_WHO, ID_LIST, ID_HELP, ID_VERSION
+};
 
+/* Explanations have 50 columns. */
 const struct option_row option_rows[] = {
-	{ 'w', 'w', "wait", "DURATION",
-	  "wait at most DURATION for the lock, first come, first served;\n'inf': as long as it takes" },
-	{ 'n', 'n', "nonblock", NULL, "do not wait (the default)" },
-	{ 's', 's', "shared", NULL, "share the lock with other -s holders (file: and etcd:)" },
-	{ 'j', 'j', "slots", "N", "at most N (1 to 1024) at a time; ME_ONLY_SLOT says which" },
-	{ 0, ID_QUEUE, "queue", "N", "with -w: give up if N others with --queue wait already" },
-	{ 0, ID_REPLACE, "replace", NULL, "end the holder first, then wait for the lock" },
-	{ 'k', 'k', "kill-after", "DURATION",
-	  "time between SIGTERM and SIGKILL, for a holder that is replaced\nand when a lock of etcd is lost (5s)" },
-	{ 0, ID_TTL, "ttl", "DURATION", "etcd: only: how long the lock outlasts a host that has died\n(30s; 10s to 300s)" },
-	{ 0, ID_HOLD_FOR, "hold-for", "DURATION", "etcd: only: keep the lock at least so long (at most 300s),\neven if COMMAND ends sooner" },
-	{ 'F', 'F', "no-fork", NULL, "become COMMAND instead of starting it" },
-	{ 'o', 'o', "close", NULL, "do not pass the lock to COMMAND: it ends when COMMAND ends,\nwhatever COMMAND left running" },
-	{ 'E', 'E', "conflict-exit-code", "N", "exit with N (0 to 255) instead of 4 when the lock is held" },
-	{ 0, ID_EXIT_BASE, "exit-base", "N", "our own statuses become N+1 to N+5 (N: 0 to 250)" },
-	{ 'q', 'q', "quiet", NULL, "say nothing when the lock is held (by this user or root)" },
-	{ 0, ID_COMPLAIN_AFTER, "complain-after", "AGE",
-	  "say nothing when the lock is held, unless it has been held\nfor longer than AGE" },
-	{ 'v', 'v', "verbose", NULL, "say what happens, with times" },
-	{ 0, ID_HELD, "held", NULL, "exit 0 if the caller already runs under LOCK, else 1" },
-	{ 0, ID_WHO, "who", NULL, "say who holds LOCK and who waits for it" },
-	{ 0, ID_LIST, "list", NULL, "say it for every lock of this host, or with etcd:PREFIX behind\nit for those of a fleet whose names begin so" },
-	{ 0, ID_JSON, "json", NULL, "with --who and --list: JSON" },
-	{ 0, ID_HELP, "help", NULL, "show this help" },
-	{ 0, ID_VERSION, "version", NULL, "show the version" },
-	{ 0, 0, NULL, NULL, NULL },
+	{ 'w', true, 'w', "wait", "DURATION",
+	  "wait at most DURATION for the lock, first come,\n"
+	  "first served (inf: as long as it takes)" },
+	{ 'n', false, 'n', "nonblock", NULL, "do not wait (the default)" },
+	{ 's', false, 's', "shared", NULL,
+	  "share the lock with other -s holders (file: and\n"
+	  "etcd: only)" },
+	{ 'j', true, 'j', "slots", "N",
+	  "let N run at a time (1 to 1024); see ME_ONLY_SLOT" },
+	{ 0, false, ID_QUEUE, "queue", "N",
+	  "with -w: give up if N others with --queue already\n"
+	  "wait" },
+	{ 0, true, ID_REPLACE, "replace", NULL, "end the current holder, then wait for the lock" },
+	{ 'k', false, 'k', "kill-after", "DURATION",
+	  "time between SIGTERM and SIGKILL, for a holder\n"
+	  "being replaced and when an etcd lock is lost (5s)" },
+	{ 0, false, ID_TTL, "ttl", "DURATION",
+	  "etcd: only: how long the lock outlives a dead host\n"
+	  "(30s; 10s to 300s)" },
+	{ 0, false, ID_HOLD_FOR, "hold-for", "DURATION",
+	  "etcd: only: keep the lock at least this long (at\n"
+	  "most 300s), even if COMMAND ends sooner" },
+	{ 'F', false, 'F', "no-fork", NULL, "become COMMAND instead of starting it" },
+	{ 'o', false, 'o', "close", NULL,
+	  "do not pass the lock to COMMAND: release it when\n"
+	  "COMMAND ends, whatever COMMAND left running" },
+	{ 'E', true, 'E', "conflict-exit-code", "N",
+	  "exit with N (0 to 255), not 4, if the lock is held" },
+	{ 0, false, ID_EXIT_BASE, "exit-base", "N",
+	  "move me-only's own statuses to N+1 ... N+5\n"
+	  "(N: 0 to 250)" },
+	{ 'q', true, 'q', "quiet", NULL, "print nothing if this user or root holds the lock" },
+	{ 0, false, ID_COMPLAIN_AFTER, "complain-after", "AGE",
+	  "like -q, until the lock has been held for longer\n"
+	  "than AGE" },
+	{ 'v', false, 'v', "verbose", NULL, "report what happens, with times" },
+	{ 0, true, ID_HELD, "held", NULL, "exit 0 if the caller already runs under LOCK, or 1" },
+	{ 0, true, ID_WHO, "who", NULL, "print who holds LOCK and who waits for it" },
+	{ 0, true, ID_LIST, "list", NULL,
+	  "list the locks of this host, or of etcd:PREFIX" },
+	{ 0, false, ID_JSON, "json", NULL, "with --who and --list: print JSON" },
+	{ 'h', false, ID_HELP, "help", NULL, "print a short help (-h) or this one (--help)" },
+	{ 0, false, ID_VERSION, "version", NULL, "print the version" },
+	{ 0, false, 0, NULL, NULL, NULL },
 };
 
 static const char contradict[] = " contradict each other: leave one out";
@@ -144,6 +166,9 @@ static int apply(struct options *options, char id, const char *argument, struct 
 		return 0;
 	case ID_HELD:
 		return question(options, MODE_HELD, error);
+	case 'h':
+		options->mode = MODE_SHORT_HELP;
+		return 0;
 	case ID_HELP:
 		options->mode = MODE_HELP;
 		return 0;
@@ -208,7 +233,8 @@ static int parse_short(char ***argv, struct options *options, struct usage_error
 			if (!letter[1])
 				++*argv;
 		}
-		r = apply(options, row->id, argument, error);
+		/* By its letter: -h is another help than --help. */
+		r = apply(options, *letter, argument, error);
 		if (r || row->argument)
 			return r;
 	}
@@ -264,7 +290,7 @@ static int check_run(char **rest, struct options *options, struct usage_error *e
 /* What no single option can see: combinations, and whether LOCK and COMMAND are there. */
 static int check(char **rest, struct options *options, struct usage_error *error)
 {
-	if (options->mode == MODE_HELP || options->mode == MODE_VERSION)
+	if (options->mode >= MODE_SHORT_HELP)
 		return 0;
 	if (options->json && options->mode != MODE_WHO && options->mode != MODE_LIST)
 		return wrong(error, "--json is for --who and --list", NULL, "");

@@ -6,7 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum mode { MODE_RUN, MODE_HELD, MODE_WHO, MODE_LIST, MODE_HELP, MODE_VERSION };
+enum mode {
+	MODE_RUN, MODE_HELD, MODE_WHO, MODE_LIST,
+	MODE_SHORT_HELP, MODE_HELP, MODE_VERSION	/* these need no LOCK */
+};
 
 struct options {
 	enum mode mode;
@@ -28,7 +31,7 @@ struct options {
 	bool verbose;
 	unsigned exit_base;
 	int conflict_status;	/* -1: EXIT_HELD + exit_base */
-	const char *lock;	/* as the user wrote it; NULL for MODE_HELP, MODE_VERSION; and for MODE_LIST, unless it is etcd:PREFIX */
+	const char *lock;	/* as the user wrote it; NULL if none is needed or given */
 	char **command;		/* NULL-terminated; MODE_RUN only */
 };
 
@@ -56,7 +59,8 @@ int options_status(const struct options *options, int code);
 /* One row for each option, in the order of --help; the last has no name. */
 struct option_row {
 	char letter;		/* 0: no short form */
-	char id;		/* what options_parse() calls it */
+	bool common;		/* -h shows it */
+	char id;		/* what options_parse() calls it: its letter, except --help */
 	const char *name;	/* long form, without the dashes */
 	const char *argument;	/* NULL: takes none */
 	const char *help;	/* may have several lines */

@@ -13,7 +13,7 @@ from conftest import DEADLINE, ME_ONLY, ROOT, address, children_of, is_bound, is
 # The contract, in short. The help, the manual page, the README and the completions are compared with it.
 OPTIONS = {"-w": "DURATION", "--wait": "DURATION", "-n": None, "--nonblock": None, "-F": None, "--no-fork": None,
            "-o": None, "--close": None, "-E": "N", "--conflict-exit-code": "N", "--exit-base": "N", "-q": None,
-           "--quiet": None, "-v": None, "--verbose": None, "--held": None, "--help": None, "--version": None,
+           "--quiet": None, "-v": None, "--verbose": None, "--held": None, "-h": None, "--help": None, "--version": None,
            "--replace": None, "-k": "DURATION", "--kill-after": "DURATION", "--complain-after": "AGE", "--who": None,
            "--list": None, "--json": None, "-s": None, "--shared": None, "-j": "N", "--slots": "N", "--queue": "N", "--ttl": "DURATION",
            "--hold-for": "DURATION"}

@@ -15,7 +15,7 @@ from conftest import DEADLINE, ME_ONLY, address, forms, is_bound, process_state,
 OPTIONS = ["--wait", "--nonblock", "--no-fork", "--close", "--conflict-exit-code", "--exit-base", "--quiet", "--verbose",
            "--shared", "--slots", "--queue", "--replace", "--kill-after", "--ttl", "--hold-for", "--complain-after", "--held", "--who", "--list", "--json", "--help",
            "--version"]
-LETTERS = ["-w", "-n", "-s", "-j", "-k", "-F", "-o", "-E", "-q", "-v"]
+LETTERS = ["-w", "-n", "-s", "-j", "-k", "-F", "-o", "-E", "-q", "-v", "-h"]
 
 # What makes no sense, without LOCK and COMMAND behind it.
 WRONG_OPTIONS = [
@@ -190,7 +190,7 @@ def test_usage_errors_come_before_the_lock(run, hold, lock, form):
                                    ["LOCK"], ["", "true"], ["etdc:x", "true"], ["--held", "LOCK", "true"], ["--who", "LOCK", "true"], ["--list", "LOCK"],
                                    ["-s", "LOCK", "true"], ["-j0", "LOCK", "true"], ["-j2", "file:/lock", "true"], ["file:", "true"],
                                    ["--queue=1", "LOCK", "true"], ["--replace", "-j2", "LOCK", "true"],
-                                   ["--replace", "-n", "LOCK", "true"], ["-k", "1", "LOCK", "true"], ["--help"],
+                                   ["--replace", "-n", "LOCK", "true"], ["-k", "1", "LOCK", "true"], ["-h"], ["--help"],
                                    ["--ttl=30", "LOCK", "true"], ["--hold-for=30", "LOCK", "true"], ["-F", "etcd:x", "true"],
                                    ["--replace", "etcd:x", "true"], ["-k", "20", "etcd:x", "true"], ["-s", "-j2", "etcd:x", "true"],
                                    ["--ttl=9", "etcd:x", "true"], ["--hold-for=0", "etcd:x", "true"], ["etcd:", "true"], ["etcd:x"],
@@ -264,7 +264,26 @@ def test_help(run):
     for word in OPTIONS + LETTERS:
         assert re.search(rf"(^|\s){re.escape(word)}([\s,=]|$)", text, re.MULTILINE), word
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) == set(OPTIONS)
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_short_help(run):
+    """It fits a terminal of 24 lines and leaves room for the prompt."""
+    r = run("-h")
+    assert (r.returncode, r.stderr) == (0, b"")
+    lines = r.stdout.decode().splitlines()
+    assert len(lines) <= 23 and max(map(len, lines)) <= 80
+    assert lines[0] == "Usage: me-only [OPTION]... LOCK COMMAND [ARGUMENT]..."
+    shown = [line for line in lines if line.startswith("  ")]
+    assert len(shown) >= 8 and set(shown) < set(run("--help").stdout.decode().splitlines()), "the same rows"
+    text = "\n".join(lines)
+    for word in ("NAME", "file:PATH", "etcd:NAME", "--wait=DURATION", "--quiet", "--who", "--list", "--help"):
+        assert word in text
+    assert re.findall(r"\b([1-5]) \w", text.split("Exit status:")[1]) == list("12345")
+
+
+def test_the_last_help_counts(run):
+    assert run("--help", "-h").stdout == run("-qh").stdout == run("-h", "-v").stdout != run("-h", "--help").stdout
 
 
 def test_version(run):
@@ -275,13 +294,13 @@ def test_version(run):
 
 def test_help_and_version_need_nothing_else(run, hold, lock):
     hold(lock)
-    for option in ("--help", "--version"):
+    for option in ("-h", "--help", "--version"):
         assert run(option, lock, "true").returncode == 0
         assert run("-q", option).returncode == 0
 
 
 def test_help_that_cannot_be_written_fails(run):
-    for option in ("--help", "--version"):
+    for option in ("-h", "--help", "--version"):
         with open("/dev/full", "wb") as full:
             assert run(option, stdout=full).returncode != 0
 

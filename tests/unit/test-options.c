@@ -42,6 +42,7 @@ static void forms(void)
 	ok(PARSE(S("--conflict-exit-code=255"), S("L"), S("cmd")) == 0 && options_status(&options, EXIT_HELD) == 255, "--conflict-exit-code=255");
 	ok(PARSE(S("--held"), S("L")) == 0 && options.mode == MODE_HELD, "--held L");
 	ok(PARSE(S("--help")) == 0 && options.mode == MODE_HELP, "--help");
+	ok(PARSE(S("-qh")) == 0 && options.mode == MODE_SHORT_HELP, "-qh");
 	ok(PARSE(S("--version"), S("whatever")) == 0 && options.mode == MODE_VERSION, "--version");
 }
 
