@@ -72,43 +72,40 @@ static const char usage[] =
 	"       me-only --held | --who LOCK\n"
 	"       me-only --list [etcd:PREFIX]\n"
 	"       me-only -h | --help | --version\n"
-	"Run COMMAND so that only one copy runs at a time, on this host or in a fleet.\n"
+	"Run one copy of COMMAND at a time, on this host or in a fleet.\n"
 	"\n"
 	"LOCK: NAME or host:NAME, any name, known on this host only; no file is created;\n"
-	"      file:PATH, a lock on that file, as flock(1) takes it; or\n"
+	"      file:PATH, a lock on that file, as flock(1) takes it;\n"
 	"      etcd:NAME, known to all hosts that use the same etcd cluster.\n";
 
 static const char syntax[] =
-	"Options end at LOCK. DURATION: a number with ms, s (default), m, h or d.\n";
+	"Options end at LOCK. DURATION: a number with ms, s (default), m, h or d.\n\n";
 
 static const char brief_end[] =
 	"\n"
 	"Exit status: COMMAND's own, or 1 cannot run COMMAND, 2 wrong usage,\n"
-	"3 locking failed, 4 the lock is held, 5 the lock was lost (etcd: only).\n"
-	"--help prints all options. Manual: me-only(1).\n";
+	"3 locking failed, 4 the lock is held, 5 the lock was lost.\n"
+	"--help prints all. Manual: me-only(1).\n";
 
 static const char end[] =
 	"\n"
-	"Exit status: COMMAND's own; if a signal ended it, me-only ends by the same\n"
-	"signal. Otherwise:\n"
+	"Exit status: COMMAND's own; a signal that ends COMMAND also ends me-only. Or:\n"
 	"  1  COMMAND cannot be found or run\n"
 	"  2  wrong usage\n"
 	"  3  locking failed (socket, file or etcd error); nothing was run\n"
 	"  4  the lock is held, or the queue is full\n"
-	"  5  the lock was lost, and COMMAND was ended (etcd: only)\n"
+	"  5  etcd: only: the lock was lost, COMMAND was ended\n"
 	"\n"
-	"In COMMAND's environment: ME_ONLY_LOCK, the lock; with -j ME_ONLY_SLOT, its slot\n"
-	"from 0; with etcd: ME_ONLY_TOKEN, a fencing token, by which a store can reject\n"
-	"late writes from a previous holder. Manuals: me-only(1), me-only-etcd(7).\n";
+	"COMMAND gets ME_ONLY_LOCK; with -j ME_ONLY_SLOT, from 0; and with etcd:\n"
+	"ME_ONLY_TOKEN, a fencing token: it lets stores reject late writes from\n"
+	"a previous holder. Manuals: me-only(1), me-only-etcd(7).\n";
 
 int help_print(bool brief)
 {
 	int r = print(usage);
 
-	if (r == 0 && !brief)
-		r = print(syntax);
 	if (r == 0)
-		r = print("\n");
+		r = print(brief ? "\n" : syntax);
 	if (r == 0)
 		r = print_rows(brief);
 	if (r == 0)

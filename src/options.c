@@ -31,7 +31,7 @@ const struct option_row option_rows[] = {
 	  "share the lock with other -s holders (file: and\n"
 	  "etcd: only)" },
 	{ 'j', true, 'j', "slots", "N",
-	  "let N run at a time (1 to 1024); see ME_ONLY_SLOT" },
+	  "let N (1 to 1024) run at a time" },
 	{ 0, false, ID_QUEUE, "queue", "N",
 	  "with -w: give up if N others with --queue already\n"
 	  "wait" },
@@ -48,7 +48,7 @@ const struct option_row option_rows[] = {
 	{ 'F', false, 'F', "no-fork", NULL, "become COMMAND instead of starting it" },
 	{ 'o', false, 'o', "close", NULL,
 	  "do not pass the lock to COMMAND: release it when\n"
-	  "COMMAND ends, whatever COMMAND left running" },
+	  "COMMAND ends, whatever it left running" },
 	{ 'E', true, 'E', "conflict-exit-code", "N",
 	  "exit with N (0 to 255), not 4, if the lock is held" },
 	{ 0, false, ID_EXIT_BASE, "exit-base", "N",
@@ -64,7 +64,7 @@ const struct option_row option_rows[] = {
 	{ 0, true, ID_LIST, "list", NULL,
 	  "list the locks of this host, or of etcd:PREFIX" },
 	{ 0, false, ID_JSON, "json", NULL, "with --who and --list: print JSON" },
-	{ 'h', false, ID_HELP, "help", NULL, "print a short help (-h) or this one (--help)" },
+	{ 'h', false, ID_HELP, "help", NULL, "print a short help (-h) or all (--help)" },
 	{ 0, false, ID_VERSION, "version", NULL, "print the version" },
 	{ 0, false, 0, NULL, NULL, NULL },
 };
