@@ -1,5 +1,5 @@
 #!/bin/sh
-# An example job: prints its pid and its arguments, then runs for as many seconds as the first one says and prints each.
+# An example job: prints its PID and arguments, then runs for SECONDS and counts them.
 #
 #     me-only /tmp/my-pid my-pid.sh 1000
 case ${1-} in
