@@ -13,7 +13,8 @@ from conftest import DEADLINE, ME_ONLY, ROOT, address, children_of, is_bound, is
 # The contract, in short. The help, the manual page, the README and the completions are compared with it.
 OPTIONS = {"-w": "DURATION", "--wait": "DURATION", "-n": None, "--nonblock": None, "-F": None, "--no-fork": None,
            "-o": None, "--close": None, "-E": "N", "--conflict-exit-code": "N", "--exit-base": "N", "-q": None,
-           "--quiet": None, "-v": None, "--verbose": None, "--held": None, "-h": None, "--help": None, "--version": None,
+           "--quiet": None, "-v": None, "--verbose": None, "--held": None, "-h": None,
+           "--help": None, "--version": None,
            "--replace": None, "-k": "DURATION", "--kill-after": "DURATION", "--complain-after": "AGE", "--who": None,
            "--list": None, "--json": None, "-s": None, "--shared": None, "-j": "N", "--slots": "N", "--queue": "N", "--ttl": "DURATION",
            "--hold-for": "DURATION"}
@@ -154,8 +155,9 @@ def strings_of(name):
 # help.c and options.c have the help and what is wrong with arguments; lock.c, what is wrong with a name.
 SILENT = {"help.c", "options.c", "lock.c"}
 ROOMS = ["", "run/", "host/", "file/", "helper/", "base/", "etcd/"]
-SPEAKING = ["list/main.c"] + [room + n for room in ROOMS for n in sorted(os.listdir(os.path.join(ROOT, "src", room)))
-                              if n.endswith(".c") and n not in SILENT]
+SPEAKING = ["list/main.c"] + [
+    room + n for room in ROOMS for n in sorted(os.listdir(os.path.join(ROOT, "src", room)))
+    if n.endswith(".c") and n not in SILENT]
 
 
 @pytest.mark.parametrize("name", [n for n in SPEAKING if strings_of(n)])
@@ -205,7 +207,7 @@ def what_goes_with_what():
 
 
 def test_what_goes_with_what(run, lock, tmp_path):
-    """Where the manual's table says no the program refuses and names the alternative; otherwise it runs."""
+    """Where the manual's table says no the program names the alternative; otherwise it runs."""
     given = {"-w": ["-w", "1"], "-n": ["-n"], "-s": ["-s"], "-j": ["-j2"], "--queue": ["-w", "1", "--queue=1"],
              "--replace": ["--replace"], "-k": ["-k", "1"], "--ttl": ["--ttl=30"], "--hold-for": ["--hold-for=30"], "--held": ["--held"],
              "--who": ["--who"], "--list": ["--list"], "-F": ["-F"], "-o": ["-o"], "-E": ["-E", "9"]}
