@@ -17,21 +17,22 @@
 struct cgroup;
 struct custody_form;
 
+/* The largest member is the last: what is near the beginning needs shorter instructions. */
 struct guard {
-	struct family family;
-	struct cgroup *cgroup;	/* of the command */
-	int refused;		/* LOCK_LOST: why the new process did not execute the command */
-	int64_t ended;		/* when the command's end was seen (CLOCK_BOOTTIME, ns); 0: not yet */
-	int64_t pause;		/* until the next look for processes that do not end */
-	int64_t force_due;	/* CLOCK_BOOTTIME, ns */
-	int64_t since;		/* when it was known that the lock is lost, or would be (CLOCK_REALTIME, ns) */
-	int64_t unconfirmed;	/* for how long it had not been confirmed then, ns */
-	const char *why;
 	bool asked;		/* it was time to end the command */
 	bool told, forced;	/* it was: SIGTERM, SIGKILL */
 	bool complained;	/* that it does not end */
 	bool known;		/* the lock is known to be lost, not only about to be */
 	bool found;		/* there was something to be ended */
+	const char *why;
+	int64_t force_due;	/* CLOCK_BOOTTIME, ns */
+	int64_t ended;		/* when the command's end was seen (CLOCK_BOOTTIME, ns); 0: not yet */
+	int64_t pause;		/* until the next look for processes that do not end */
+	int64_t since;		/* when it was known that the lock is lost, or would be (CLOCK_REALTIME, ns) */
+	int64_t unconfirmed;	/* for how long it had not been confirmed then, ns */
+	struct cgroup *cgroup;	/* of the command */
+	int refused;		/* LOCK_LOST: why the new process did not execute the command */
+	struct family family;
 };
 
 extern const struct custody_form guard_custody;

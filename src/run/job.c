@@ -26,11 +26,11 @@
 struct job {
 	struct lock *lock;
 	const struct options *options;
-	struct signals signals;
-	struct custody custody;
 	int status;		/* as wait(2) gives it */
 	bool ended;
 	bool lost;		/* ended, but how is not known */
+	struct signals signals;
+	struct custody custody;
 };
 
 /* --- becoming the command ---------------------------------------------------------------------- */
