@@ -23,7 +23,7 @@ bool holder_is_more_interesting(const struct holder *a, const struct holder *b)
 	return is_stranger(a) > is_stranger(b) || (is_stranger(a) == is_stranger(b) && a->held > b->held);
 }
 
-/* If the line of /etc/passwd is UID's adds the name in it to LINE. */
+/* If the line of /etc/passwd is UID's, adds the name in it to LINE. */
 static bool add_name_from(struct line *line, const char *entry, size_t length, const char *uid)
 {
 	const char *end = entry + length, *name_end = memchr(entry, ':', length), *at;
@@ -37,7 +37,10 @@ static bool add_name_from(struct line *line, const char *entry, size_t length, c
 	return true;
 }
 
-/* Adds the user's name, or its number where /etc/passwd has none. Not getpwuid(3): it would bring stdio and malloc in. */
+/*
+ * Adds the user's name, or its number where /etc/passwd has none. Not getpwuid(3): it would bring
+ * stdio and malloc in.
+ */
 static void add_user(struct line *line, uid_t uid)
 {
 	char text[4096], number[NUMBER_TEXT_SIZE], *newline;
@@ -113,7 +116,7 @@ static void add_pid(const struct holder *holder, struct line *line)
 	}
 }
 
-/* One that is no me-only: what is known of it is said as it is. */
+/* A holder that is not a me-only: what is known of it is printed as it is. */
 static void describe_other(const struct holder *holder, bool waiting, struct line *line)
 {
 	line_add(line, waiting ? "waiting for " : "held by ");

@@ -1,4 +1,4 @@
-/* Who holds a lock: what can be seen of it, and the words for it. */
+/* The holder of a lock: what can be seen of it, and the words for it. */
 #ifndef HOLDER_H
 #define HOLDER_H
 
@@ -8,7 +8,7 @@
 
 #include "base/message.h"
 
-/* One on another host, or on this one, as a third party on the network tells. NULL: not known. */
+/* A holder that a lock service on the network names, on this host or another. NULL: not known. */
 struct remote_holder {
 	const char *host;
 	const char *user;
@@ -30,7 +30,10 @@ struct holder {
 	const struct remote_holder *remote;	/* NULL: it is on this host. Else uid is valid only if it is this user, by name, or root */
 };
 
-/* Whether of two that hold a lock together it is A who is to be named: a stranger, or else who has held it longer. */
+/*
+ * Which of two that share a lock to name. Whether A: a stranger, or else the one that has held it
+ * longer.
+ */
 bool holder_is_more_interesting(const struct holder *a, const struct holder *b);
 
 /*

@@ -6,7 +6,10 @@
 
 static const struct lock_engine *const engines[] = { &lock_host, &lock_file, &lock_etcd };
 
-/* How many bytes of SPEC look like an engine's prefix, [a-z][a-z0-9+-]* before a colon; 0 if it has none. */
+/*
+ * How many bytes of SPEC look like an engine's prefix, [a-z][a-z0-9+-]* before a colon; 0 if it has
+ * none.
+ */
 static size_t prefix_length(const char *spec)
 {
 	size_t length = strspn(spec, "abcdefghijklmnopqrstuvwxyz0123456789+-");
@@ -26,8 +29,8 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error)
 {
 	size_t length = prefix_length(spec);
 
-	*lock = (struct lock){ .engine = &lock_host, .spec = spec, .name = spec, .slots = 1, .fd = -1, .watched = -1,
-			       .line.fds = { -1, -1, -1 } };
+	*lock = (struct lock){ .engine = &lock_host, .spec = spec, .name = spec, .slots = 1,
+			       .fd = -1, .watched = -1, .line.fds = { -1, -1, -1 } };
 	if (length > 0) {
 		lock->engine = find_engine(spec, length);
 		lock->name = spec + length + 1;
@@ -42,8 +45,12 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error)
 	return -EINVAL;
 }
 
-/* What the engine of LOCK cannot do of what OPTIONS ask for, or what does not concern it. Returns 0, or -EINVAL and ERROR. */
-static int check_lease(const struct lock *lock, const struct options *options, struct usage_error *error)
+/*
+ * What OPTIONS ask for and a lease, or a lock without one, cannot have. Returns 0, or -EINVAL and
+ * ERROR.
+ */
+static int check_lease(const struct lock *lock, const struct options *options,
+		       struct usage_error *error)
 {
 	const char *text, *hint = "";
 

@@ -1,6 +1,6 @@
 /*
- * THE interface of locks. A held lock is an open descriptor, whatever third party keeps it; engines are rows of one table.
- * Whoever uses a lock knows no more of engines than this file says.
+ * THE interface of locks. A held lock is an open descriptor, whatever keeps it; engines are rows of
+ * one table. The users of a lock know no more of engines than this file says.
  */
 #ifndef LOCK_H
 #define LOCK_H
@@ -24,26 +24,30 @@ enum lock_result {
 	LOCK_TIMED_OUT,		/* somebody held it until the deadline */
 	LOCK_QUEUE_FULL,	/* wait->places are taken */
 	LOCK_NESTED,		/* the caller runs under it */
-	LOCK_NOT_REPLACED,	/* wait->attend() found that the holder may not be replaced */
+	LOCK_NOT_REPLACED,	/* wait->attend(): the holder may not be replaced */
 	LOCK_FAILED,		/* lock->failed is the whole message, there is no errno */
-	LOCK_LOST,		/* it has lapsed, or no time is left for the command: after it was taken */
+	LOCK_LOST,		/* after it was taken: it is lost, or no time is left to run */
 	LOCK_RETRY,		/* internal to an engine: try again */
 	LOCK_TAKEN = 0,
 };
 
-/* Keeps the line of waiters together behind a holder that has waited, until engine->leave_line(). */
+/* What keeps the line of waiters together behind a holder that has waited, until leave_line(). */
 struct lock_line {
 	int fds[3];		/* the first is -1: we lead no line */
 	pid_t successors[2];	/* to whom the last two of these lead; 0: not known */
 };
 
-/* Others keep the lock for us until a time, which has to be moved again and again. */
+/* Others keep the lock for us until a time that has to be moved again and again. */
 struct lock_lease {
-	int64_t until;		/* the command has to be gone by then (CLOCK_BOOTTIME, ns). serve() moves it; DEADLINE_NEVER once it is
-				 * confirmed that the lock was given back, or that others keep it for what the command has left */
-	int64_t confirmed;	/* when that was said the last time (CLOCK_BOOTTIME, ns) */
+	/*
+	 * The command has to be gone by then (CLOCK_BOOTTIME, ns). serve() moves it; DEADLINE_NEVER
+	 * once it is confirmed that the lock was given back, or is kept for what the command has
+	 * left.
+	 */
+	int64_t until;
+	int64_t confirmed;	/* when that was confirmed the last time (CLOCK_BOOTTIME, ns) */
 	const char *trouble;	/* why it has not been moved for a while; NULL: not known */
-	const char *lost;	/* why the lock is lost already; NULL: it is not. Also set by release() */
+	const char *lost;	/* why it is lost; NULL: it is not. release() sets it, too */
 	bool unused;		/* the command could not be run */
 	pid_t helper;		/* a child of ours that is not the command's; 0: none */
 	struct cgroup *cgroup;	/* where the command may get its own */
@@ -56,27 +60,33 @@ struct lock {
 	bool shared;		/* with other shared holders */
 	unsigned slots;		/* so many can hold it at a time */
 	unsigned slot;		/* which of them we are, once it is held */
-	int fd;			/* what holding it is: open as long as it is held; -1 before. Close-on-exec */
-	int watched;		/* to be polled while it is held: POLLIN calls for engine->serve(), which may change it; -1: nothing to do */
+	int fd;			/* open as long as the lock is held, close-on-exec; -1 before */
+	int watched;		/* POLLIN calls for serve(), which may change it; -1: none */
 	struct lock_line line;
 	const struct pollfd *heed;	/* in wait->attend(): what ends waiting for an answer */
 	unsigned long heeded;	/* how many there are */
 	const char *failed;	/* after LOCK_FAILED or an errno: what could not be done */
 	const struct options *options;
-	const char *const *variables;	/* for the command's environment: "NAME=value", or "NAME" for one that it is not to have; NULL: none */
+	/*
+	 * For the command's environment: "NAME=value", or "NAME" for one to leave out; NULL: none.
+	 */
+	const char *const *variables;
 	struct lock_lease *lease;	/* of an engine with leases, once the lock is taken */
 };
 
 /* How to wait, and what is to be done meanwhile. */
 struct lock_wait {
 	int64_t deadline;	/* 0: do not wait */
-	int64_t due;		/* when to call attend() again, at the latest; DEADLINE_NEVER: not */
-	unsigned places;	/* not if so many others wait that said this, too; 0: however many do */
+	int64_t due;		/* when to call attend() again, at the latest, or DEADLINE_NEVER */
+	unsigned places;	/* not if that many that set this wait already; 0: any number */
 	struct holder waiter;	/* after LOCK_QUEUE_FULL: one of them */
 	unsigned waiters;	/* after LOCK_QUEUE_FULL: how many wait */
-	int place;		/* ours among those that wait with --queue, to be closed when the wait is over; -1: none */
+	int place;		/* ours, with --queue; to be closed after the wait; -1: none */
 
-	/* Called once when the wait begins, and again whenever it is due. Returns 0, or what ends the wait. */
+	/*
+	 * Called once when the wait begins, and whenever it is due. Returns 0, or what ends the
+	 * wait.
+	 */
 	int (*attend)(struct lock_wait *wait, const struct lock *lock);
 };
 
@@ -94,15 +104,21 @@ struct lock_job {
 	const char *refused;	/* why it may not be replaced */
 };
 
-/* What only an engine with leases has: the command needs a guard (run/guard.h), and we have to stay. */
+/*
+ * What only an engine with leases has: the command needs a guard (run/guard.h), and we have to
+ * stay.
+ */
 struct lock_leased {
 	/*
-	 * Whether we still hold the lock. The new process's last step before exec, for we may have been
-	 * stopped since the guard looked. Returns 0 or LOCK_LOST.
+	 * Whether we still hold the lock. The new process's last step before exec, for we may have
+	 * been stopped since the guard looked. Returns 0 or LOCK_LOST.
 	 */
 	int (*confirm)(struct lock *lock);
 
-	/* The command has been started. CGROUP is the directory of a control group of its own, or "". */
+	/*
+	 * The command has been started. CGROUP is the directory of a control group of its own, or
+	 * "".
+	 */
 	void (*started)(struct lock *lock, pid_t job, const char *cgroup);
 
 	/* Nobody needs the lock any more. Whoever has not confirmed the release by now is ended. */
@@ -113,8 +129,8 @@ struct lock_engine {
 	const char *prefix;	/* "host": the part of LOCK before the colon */
 	bool can_share, can_have_slots;
 	bool is_default;	/* LOCK needs no prefix */
-	bool by_socket;		/* what is said of a socket that is refused holds for it */
-	const struct lock_leased *leased;	/* NULL: the lock lasts as long as anybody has it open */
+	bool by_socket;		/* hints about sockets apply to what fails */
+	const struct lock_leased *leased;	/* NULL: the lock lasts as long as it is open */
 
 	/*
 	 * Takes the lock; if it is held, waits as WAIT says. Returns an enum lock_result, or a
@@ -124,38 +140,49 @@ struct lock_engine {
 
 	/*
 	 * Makes the next waiter the front. If we lead a line, call this once the command has
-	 * started, or just before we become it or start a process that does not execute it at once.
+	 * started, or just before we become it, or start a process that does not execute it at
+	 * once.
 	 */
 	void (*leave_line)(struct lock *lock);
 
 	/*
-	 * The process that calls this, a NEW one, not that which took the lock, is from now on named as the holder. NULL: no need.
-	 * Returns 0 or a negative errno.
+	 * Names the calling process as the holder from now on: a NEW one, not that which took the
+	 * lock. NULL: not needed. Returns 0 or a negative errno.
 	 */
 	int (*claim)(struct lock *lock);
 
-	/* Serves those who ask: lock->watched is readable. JOB is the command's pid; SINCE when it was started (CLOCK_MONOTONIC, ns). */
+	/*
+	 * Serves clients: lock->watched is readable. JOB is the command's pid; SINCE when it was
+	 * started (CLOCK_MONOTONIC, ns).
+	 */
 	void (*serve)(struct lock *lock, pid_t job, int64_t since);
 
 	/* Gives our part of the lock back. */
 	void (*release)(struct lock *lock);
 
-	/* Whether the caller runs under the lock: 1, 0, or LOCK_FAILED or a negative errno with lock->failed. Only proof counts. */
+	/*
+	 * Whether the caller runs under the lock: 1, 0, or LOCK_FAILED or a negative errno with
+	 * lock->failed. Only proof counts.
+	 */
 	int (*is_ours)(struct lock *lock);
 
-	/* Says which holding of the lock this is, without disturbing the holder. Returns 0 or a negative errno: -ENOENT if it is free now. */
+	/*
+	 * Says which holding of the lock this is, without disturbing the holder. Returns 0 or a
+	 * negative errno: -ENOENT if the lock is free now.
+	 */
 	int (*identify)(const struct lock *lock, struct lock_identity *identity);
 
 	/*
-	 * Says who holds the lock, as far as that can be seen; unless THOROUGH only what a look at the holder itself tells. Of several
-	 * it is one that is neither this user nor root, or else the one that has held it for the longest time.
+	 * Says who holds the lock, as far as that can be seen; unless THOROUGH, only from a look at
+	 * the holder itself. Of several it is one that is neither this user nor root, or else the
+	 * one that has held it longest.
 	 */
 	void (*find_holder)(const struct lock *lock, struct holder *holder, bool thorough);
 
 	/*
-	 * Finds the command that holds the lock (--replace). Returns a pidfd of it, with the proof that
-	 * it is it, and fills JOB in; -ESRCH: it has ended, others have inherited the lock; or -EPERM
-	 * with job->refused. NULL: no holder of such a lock can be replaced.
+	 * Finds the command that holds the lock (--replace), and fills JOB in. Returns a pidfd of
+	 * it, opened before the proof; -ESRCH: it has ended, others have inherited the lock; or
+	 * -EPERM with job->refused. NULL: holders of such locks cannot be replaced.
 	 */
 	int (*find_job)(const struct lock *lock, struct lock_job *job);
 
@@ -163,10 +190,16 @@ struct lock_engine {
 	bool (*has)(const struct lock *lock, uint64_t number, pid_t pid);
 };
 
-/* Finds the engine for SPEC and fills LOCK in. Returns 0, or -EINVAL and what is wrong in ERROR. Nothing is locked. */
+/*
+ * Finds the engine for SPEC and fills LOCK in. Locks nothing. Returns 0, or -EINVAL and what is
+ * wrong in ERROR.
+ */
 int lock_open(struct lock *lock, const char *spec, struct usage_error *error);
 
-/* Says in LOCK what OPTIONS ask for. Returns 0, or -EINVAL and in ERROR what its engine cannot do, and what to do instead. */
+/*
+ * Sets in LOCK what OPTIONS ask for. Returns 0, or -EINVAL and in ERROR what its engine cannot do,
+ * and what to do instead.
+ */
 int lock_shape(struct lock *lock, const struct options *options, struct usage_error *error);
 
 /* Only runs that have waited have a line, and touch the code that leaves it. */
@@ -179,10 +212,13 @@ static inline void lock_leave_line(struct lock *lock)
 /* Sets *REFUSED to REASON. Returns -EPERM. */
 int lock_refuse(const char **refused, const char *reason);
 
-/* For when something is missing that would prove who the holder is: a descriptor, /proc, a table of the kernel, pidfds. */
+/*
+ * The same, where something is missing that would prove who the holder is: a descriptor, /proc, a
+ * table of the kernel, pidfds.
+ */
 int lock_refuse_unproved(const char **refused);
 
-/* For when the lock is neither this user's nor root's. */
+/* The same, where the lock is neither this user's nor root's. */
 int lock_refuse_stranger(const char **refused);
 
 extern const struct lock_engine lock_host, lock_file, lock_etcd;

@@ -3,30 +3,34 @@
  *
  * The rooms, in the order in which a run enters them. Includes point down this list, never up:
  *
- *   main.c       options.c reads the command line and help.c prints it; exit-codes.h: our own statuses
+ *   main.c       options.c reads the command line and help.c prints it
  *   run/         waiting.c      what a run prints and does while it waits; replacement.c: --replace
- *                job.c          starts the command, passes signals on, reports its end
- *                exec.c         PATH, scripts without "#!", why a command cannot be run
- *                keeper.c       holds the lock if we die
- *                guard.c        ends the command before a fleet lock can be another's
+ *                job.c          starts the command, passes signals on, reports its end; signals.c
+ *                exec.c         PATH, scripts without "#!", why it cannot be run; environment.c
+ *                custody.h      what is done for the lock meanwhile, in one of two forms:
+ *                keeper.c         holds the lock if we die
+ *                guard.c          ends the command before a fleet lock can be another's
  *   lock.c       the engine for LOCK. lock.h is THE interface of locks; holder.c: who holds one, in
  *                words; trace.c: --verbose
  *   host/        NAME: an abstract socket name
  *                engine.c       takes it, serves those who ask, releases it; address.c, sha256.c
  *                queue.c        waiting, first come, first served; messages.c: between waiters
- *                holder.c       who holds it, as the kernel, the holder and /proc say; socket-table.c
+ *                holder.c       who holds it, as the kernel, the holder and /proc say;
+ *                               socket-table.c
  *                places.c       --queue
  *   file/        file:PATH: flock(2)
- *                engine.c       takes and releases it, waits; waiter.c: what it shares with the thread
- *                               that waits; holder.c: who holds it
+ *                engine.c       takes and releases it, waits; holder.c: who holds it; waiter.c:
+ *                               what it shares with the thread that waits
  *   helper/      etcd:NAME: a lock that a helper keeps (PROTOCOL.md)
  *                engine.c       speaks to the helper; start.c starts it, and --who and --list
  *                descendants.c  finds all processes of a command; cgroup.c: in a group of its own
- *   base/        messages, numbers, durations, deadlines, descriptors, processes, tables of /proc
+ *   base/        messages, our exit statuses, numbers, durations, deadlines, descriptors,
+ *                processes, tables of /proc, whom to trust
  *
  * Programs of their own: etcd/main.c is the helper, list/main.c answers --who and --list.
  *
- * From here to the command's exec nothing is done that is not needed: this program is started for every job of a host.
+ * From here to the command's exec nothing is done that is not needed: this program is started for
+ * every job of a host.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -79,8 +83,9 @@ static int third_party_failed(const struct lock *lock, const struct options *opt
 }
 
 /*
- * Whether the refusal is worth no line: with --quiet the holder is this user or root, or has gone; with --complain-after it is
- * one of these, and has not held the lock for so long. Who is not known is not silently believed to be harmless.
+ * Whether the refusal is not worth a line: with --quiet if the holder is this user or root, or has
+ * gone; with --complain-after if it is one of these and has not held the lock that long. An unknown
+ * holder is not taken for harmless.
  */
 static bool is_silent(const struct options *options, const struct holder *holder)
 {
@@ -89,7 +94,10 @@ static bool is_silent(const struct options *options, const struct holder *holder
 	return options->quiet || (holder->held >= 0 && holder->held < options->complain_after);
 }
 
-/* With --quiet it is mostly enough to look whose the lock is, which disturbs nobody. Who has gone by now is not worth a line. */
+/*
+ * With --quiet it is mostly enough to look whose the lock is, which disturbs nobody. A holder that
+ * has gone is not worth a line.
+ */
 static bool is_silent_at_a_glance(const struct lock *lock, const struct options *options)
 {
 	struct lock_identity identity;
@@ -98,11 +106,13 @@ static bool is_silent_at_a_glance(const struct lock *lock, const struct options 
 	if (!options->quiet && options->complain_after < 0)
 		return false;
 	r = lock->engine->identify(lock, &identity);
-	return r == -ENOENT || (r == 0 && options->quiet && identity.uid_known && trust_user(identity.uid));
+	return r == -ENOENT ||
+	       (r == 0 && options->quiet && identity.uid_known && trust_user(identity.uid));
 }
 
-/* Whether there is something to be said about the HOLDER of the lock, who is found out then. */
-static bool is_worth_a_line(const struct lock *lock, const struct options *options, struct holder *holder)
+/* Whether there is something to report about the HOLDER of the lock, which is looked up then. */
+static bool is_worth_a_line(const struct lock *lock, const struct options *options,
+			    struct holder *holder)
 {
 	if (is_silent_at_a_glance(lock, options))
 		return false;
@@ -110,7 +120,7 @@ static bool is_worth_a_line(const struct lock *lock, const struct options *optio
 	return !is_silent(options, holder);
 }
 
-/* Of a lock with slots it is one of the holders that is named. */
+/* Of a lock with slots one holder is named. */
 static void describe(const struct lock *lock, const struct holder *holder, struct line *line)
 {
 	if (lock->slots > 1 && (!holder->remote || holder->slots)) {
@@ -124,10 +134,11 @@ static void describe(const struct lock *lock, const struct holder *holder, struc
 }
 
 /*
- * A job asks for a lock that it holds, or a holder may not be replaced: REASON. That must be seen, so --quiet and
- * --complain-after do not hide it, nor --conflict-exit-code.
+ * A job asks for a lock that it holds, or a holder may not be replaced: REASON. That must be seen,
+ * so --quiet and --complain-after do not hide it, nor --conflict-exit-code.
  */
-static int refused_in_any_case(const struct lock *lock, const struct options *options, const char *reason, const char *more)
+static int refused_in_any_case(const struct lock *lock, const struct options *options,
+			       const char *reason, const char *more)
 {
 	struct holder holder;
 	struct line line;
@@ -161,7 +172,7 @@ static int refused(const struct lock *lock, const struct options *options, int r
 	return options_status(options, EXIT_HELD);
 }
 
-/* So many wait already that this one is not needed, or not wanted. */
+/* Enough waiters already: this one is not needed, or not wanted. */
 static int queue_full(const struct lock *lock, const struct options *options, const struct lock_wait *wait)
 {
 	struct holder holder;
@@ -195,7 +206,7 @@ static int run(struct lock *lock, const struct options *options)
 		waiting_end(&waiting);
 	switch (r) {
 	case LOCK_TAKEN:
-		/* Before the command starts: who finds us waiting relies on a command that has not started yet. */
+		/* Before the command starts: whoever finds us waiting relies on that. */
 		if (waiting.wait.place >= 0)
 			close(waiting.wait.place);
 		if (options->verbose)

@@ -15,7 +15,10 @@ void trace_time(struct line *line, int64_t now);
 /* Begins LINE with "me-only: LOCK: ", and with --verbose with the time before LOCK. */
 void trace_begin(struct line *line, const struct options *options, const struct lock *lock);
 
-/* What has happened. To be called with --verbose only: without it not even this code's pages are touched. */
+/*
+ * What has happened. To be called with --verbose only: without it not even this code's pages are
+ * touched.
+ */
 void trace(const struct options *options, const struct lock *lock, const char *what);
 void trace_held(const struct options *options, const struct lock *lock, int64_t waited);
 void trace_start(const struct options *options, const struct lock *lock, pid_t command);

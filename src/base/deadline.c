@@ -16,8 +16,9 @@ int64_t clock_now(int clock)
 	int64_t now[2] = { 0 };		/* seconds and nanoseconds */
 
 	/*
-	 * The raw call: for somebody who asks only a few times it is as fast as finding the vDSO's, and libc's is 850 bytes.
-	 * Where it fails, because of a filter for system calls, the time stands still rather than to jump.
+	 * The raw call: for a few calls it is as fast as finding the vDSO's, and libc's is 850
+	 * bytes. Where a filter for system calls forbids it, the time stands still and does not
+	 * jump.
 	 */
 	for (int tries = 0; tries < 4; tries++)
 		if (syscall(SYS_CLOCK, clock, now) == 0)

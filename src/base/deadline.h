@@ -14,7 +14,10 @@ int64_t clock_now(int clock);
 /* Nanoseconds of CLOCK_MONOTONIC, on which all deadlines are. */
 int64_t deadline_now(void);
 
-/* The deadline DURATION nanoseconds from now; DEADLINE_NEVER for DEADLINE_NEVER or what would overflow. */
+/*
+ * The deadline DURATION nanoseconds from now; DEADLINE_NEVER for DEADLINE_NEVER or what would
+ * overflow.
+ */
 int64_t deadline_in(int64_t duration);
 
 static inline int64_t deadline_earlier(int64_t a, int64_t b)
@@ -22,7 +25,10 @@ static inline int64_t deadline_earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-/* Milliseconds from now to WHEN for poll(2), rounded up; 0 when it has passed, -1 for DEADLINE_NEVER. */
+/*
+ * Milliseconds from now to WHEN for poll(2), rounded up; 0 when it has passed, -1 for
+ * DEADLINE_NEVER.
+ */
 int deadline_poll_timeout(int64_t when);
 
 #endif

@@ -6,14 +6,20 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The command's descriptor, where the limit allows: above what scripts use, within the 64 that need no bigger table in the kernel. */
+/*
+ * The command's descriptor, where the limit allows: above those of scripts, within the 64 that need
+ * no larger table.
+ */
 #define PASSED_FD 60
 #define SCRIPTS_FD 10
 
-/* Where an inherited descriptor of ours can be: it was put on the first free one from 60. */
+/* An inherited descriptor of ours is below this: it was put on the first free one from 60. */
 #define INHERITED_FD_MAX 1024
 
-/* fcntl(2) for commands on descriptors. The raw call: libc's has cases for locks, which make 400 bytes. */
+/*
+ * fcntl(2) for commands on descriptors. The raw call: libc's has cases for locks, which make 400
+ * bytes.
+ */
 static int control(int fd, int command, int argument)
 {
 #ifdef SYS_fcntl
@@ -34,7 +40,10 @@ int descriptor_off_stdio(int fd)
 	close(fd);
 	if (moved < 0)
 		return -kept;
-	/* O_PATH: reading and writing fail as on a closed descriptor. "/" is always there and needs no permission. */
+	/*
+	 * O_PATH: reading and writing fail as on a closed descriptor. "/" is always there and needs
+	 * no permission.
+	 */
 	do
 		plug = open("/", O_PATH | O_CLOEXEC);
 	while (plug >= 0 && plug < STDERR_FILENO);
@@ -62,7 +71,7 @@ bool descriptor_inherited(bool (*test)(int fd, void *argument), void *argument)
 
 	for (int i = 0; i < INHERITED_FD_MAX; i++)
 		fds[i] = (struct pollfd){ .fd = i };
-	/* One poll tells which descriptors are open. If a lower limit forbids that, descriptors above it can still be: all are tried. */
+	/* One poll tells which descriptors are open. If a lower limit forbids it, all are tried. */
 	poll(fds, INHERITED_FD_MAX, 0);
 	for (int i = 0; i < INHERITED_FD_MAX; i++)
 		if (!(fds[i].revents & POLLNVAL) && test(i, argument))

@@ -1,5 +1,6 @@
 /*
- * The descriptor that a lock is. It is never 0, 1 or 2; the command's is 60 or above, where no script's "exec 3>log" finds it.
+ * The descriptor of a lock. It is never 0, 1 or 2; the command's is 60 or above, where no script's
+ * "exec 3>log" finds it.
  */
 #ifndef BASE_DESCRIPTOR_H
 #define BASE_DESCRIPTOR_H
@@ -7,16 +8,19 @@
 #include <stdbool.h>
 
 /*
- * Moves FD away from standard input, output and error, if these were closed when we were started, and fills their places, so that
- * no descriptor of ours is ever read or written instead. exec closes them again: the command finds them as they were. Returns
- * where it is then, or a negative errno; FD is closed in that case.
+ * Moves FD away from standard input, output and error, if these were closed when we were started,
+ * and fills their places, so that none of our descriptors is ever read or written instead. Exec
+ * closes them again: the command finds them as they were. Returns the new descriptor, or a negative
+ * errno; then FD is closed.
  */
 int descriptor_off_stdio(int fd);
 
-/* Lets a duplicate of FD, which is close-on-exec, stay open in exec. Returns 0 or a negative errno. */
+/*
+ * Lets a duplicate of FD, which is close-on-exec, stay open in exec. Returns 0 or a negative errno.
+ */
 int descriptor_pass(int fd);
 
-/* Whether TEST says of one of the descriptors that we have inherited that it is what is looked for. */
+/* Whether TEST is true of one of the descriptors that we have inherited. */
 bool descriptor_inherited(bool (*test)(int fd, void *argument), void *argument);
 
 #endif

@@ -32,7 +32,10 @@ static int64_t times(int64_t ns, const char *digits, size_t n)
 	return __builtin_mul_overflow(number, ns, &number) ? DEADLINE_NEVER : number;
 }
 
-/* The part of a unit of NS nanoseconds that the digits behind the point say, rounded up: 0.0001ms is not "at once". */
+/*
+ * The part of a unit of NS nanoseconds that the digits behind the point say, rounded up: 0.0001ms
+ * is not "at once".
+ */
 static int64_t fraction(int64_t ns, const char *digits, size_t n)
 {
 	int64_t sum = 0;

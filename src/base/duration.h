@@ -13,7 +13,9 @@ int duration_parse(const char *text, int64_t *ns);
 
 #define DURATION_TEXT_SIZE 32
 
-/* Writes NS with its two largest units, "2h13m", below ten seconds as "3.2s", below one as "300ms". */
+/*
+ * Writes NS with its two largest units, "2h13m", below ten seconds as "3.2s", below one as "300ms".
+ */
 void duration_format(int64_t ns, char text[DURATION_TEXT_SIZE]);
 
 #endif

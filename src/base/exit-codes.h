@@ -1,4 +1,4 @@
-/* The exit statuses of our own; everything else is the command's. --exit-base is added to them. */
+/* me-only's own exit statuses; all others are the command's. --exit-base is added to them. */
 #ifndef BASE_EXIT_CODES_H
 #define BASE_EXIT_CODES_H
 

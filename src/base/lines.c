@@ -6,10 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
-int lines_open(struct lines *lines, int folder, const char *path)
+int lines_open(struct lines *lines, int directory, const char *path)
 {
 	lines->at = lines->end = lines->fills = 0;
-	lines->fd = openat(folder, path, O_RDONLY | O_CLOEXEC);
+	lines->fd = openat(directory, path, O_RDONLY | O_CLOEXEC);
 	return lines->fd < 0 ? -errno : 0;
 }
 

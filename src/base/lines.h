@@ -12,18 +12,29 @@ struct lines {
 	char text[4096];
 };
 
-/* Opens the file PATH below the folder FOLDER (AT_FDCWD). Returns 0 or a negative errno; then there are no lines. */
-int lines_open(struct lines *lines, int folder, const char *path);
+/*
+ * Opens the file PATH below the directory DIRECTORY (AT_FDCWD). Returns 0 or a negative errno; then
+ * there are no lines.
+ */
+int lines_open(struct lines *lines, int directory, const char *path);
 
-/* The next line, without its newline, valid until the next call; what is longer than the buffer comes in pieces. NULL: no more. */
+/*
+ * The next line, without its newline, valid until the next call. A line longer than the buffer
+ * comes in pieces. NULL: no more.
+ */
 char *lines_next(struct lines *lines);
 
 void lines_close(struct lines *lines);
 
-/* Cuts the next word, up to a blank, off the text at *AT, and moves *AT behind it. "" if there is none. */
+/*
+ * Cuts the next word, up to a blank, off the text at *AT, and moves *AT behind it. "" if there is
+ * none.
+ */
 char *next_word(char **at);
 
-/* The number in base 10 or 16 that TEXT begins with; END, unless it is NULL, becomes where it ends. */
+/*
+ * The number in base 10 or 16 that TEXT begins with; END, unless it is NULL, becomes where it ends.
+ */
 uint64_t number_at(const char *text, unsigned base, const char **end);
 
 #endif

@@ -18,7 +18,8 @@ char *memory_string(const char *text);
 char *memory_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
- * Makes room for one more item of SIZE bytes in ITEMS, of which USED are there, and *ROOM can be. Returns where ITEMS are now.
+ * Makes room for one more item of SIZE bytes in ITEMS, of which USED are there, and *ROOM can be.
+ * Returns where ITEMS are now.
  */
 void *memory_grow(void *items, size_t used, size_t *room, size_t size);
 

@@ -48,7 +48,10 @@ void line_duration(struct line *line, int64_t ns)
 	line_add(line, text);
 }
 
-/* The length of the UTF-8 character at BYTES and its code point; 0 if it is none (also overlong, surrogate, cut off). */
+/*
+ * The length of the UTF-8 character at BYTES and its code point; 0 if it is none (also overlong,
+ * surrogate, cut off).
+ */
 static size_t utf8_decode(const unsigned char *bytes, size_t n, uint32_t *code)
 {
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
@@ -91,7 +94,10 @@ void line_escape(struct line *line, const char *bytes, size_t n, size_t max)
 			line_add(line, "\\\\");
 			i++;
 		} else if (length == 0 || is_harmful(code)) {
-			/* Of a harmful character every byte is shown: its other bytes alone are no UTF-8. */
+			/*
+			 * Of a harmful character every byte is shown: its other bytes alone are no
+			 * UTF-8.
+			 */
 			add(line, shown, sizeof shown);
 			i++;
 		} else {
@@ -101,7 +107,10 @@ void line_escape(struct line *line, const char *bytes, size_t n, size_t max)
 	}
 }
 
-/* Writes to standard error; where that is a pipe nobody reads, swallows the SIGPIPE that would lose our exit status. */
+/*
+ * Writes to standard error. Swallows the SIGPIPE of a pipe that nobody reads: it would lose our
+ * exit status.
+ */
 static void write_quietly(const char *text, size_t length)
 {
 	sigset_t pipe_only, before;

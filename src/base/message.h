@@ -1,8 +1,9 @@
 /*
  * Messages: one line each on standard error, beginning "me-only: ".
  *
- * A line is put together piece by piece in a buffer of its own and written at once, so that lines of several processes
- * do not mix. No stdio: it costs memory and pages in a program that is started for every job.
+ * A line is put together piece by piece in a buffer of its own and written at once, so that lines
+ * of several processes do not mix. No stdio: it costs memory and pages in a program that is started
+ * for every job.
  */
 #ifndef BASE_MESSAGE_H
 #define BASE_MESSAGE_H
@@ -37,21 +38,31 @@ void line_number(struct line *line, uint64_t n);
 void line_duration(struct line *line, int64_t ns);
 
 /*
- * Adds N bytes that others chose, so that they stay on one line and cannot reach the terminal: control characters (C0, DEL,
- * C1), bidirectional marks and what is not UTF-8 become \xNN, a backslash becomes \\. Ends with "..." after MAX bytes of output.
+ * Adds N bytes that others chose, so that they stay on one line and cannot reach the terminal:
+ * control characters (C0, DEL, C1), bidirectional marks and what is not UTF-8 become \xNN, a
+ * backslash becomes \\. Ends with "..." after MAX bytes of output.
  */
 void line_escape(struct line *line, const char *bytes, size_t n, size_t max);
 
 /* Ends the line and writes it. Never ends the process (SIGPIPE) and keeps errno. */
 void line_end(struct line *line);
 
-/* The same, but the line is left out where writing it would have to wait: somebody who reads nothing must not hold a lock up. */
+/*
+ * The same, but drops the line if writing it would block: a reader that does not read must not hold
+ * a lock up.
+ */
 void line_end_if_ready(struct line *line);
 
-/* A whole line: "me-only: SUBJECT: TEXT", and ": " and what ERROR means behind it unless ERROR is 0. SUBJECT is escaped. */
+/*
+ * A whole line: "me-only: SUBJECT: TEXT", and ": " and what ERROR means behind it unless ERROR is
+ * 0. SUBJECT is escaped.
+ */
 void message(const char *subject, const char *text, int error);
 
-/* The same, with what to do about ERROR behind it where that is known. For system calls of ours that failed. */
+/*
+ * The same, with what to do about ERROR behind it where that is known. For system calls of ours
+ * that failed.
+ */
 void message_failure(const char *subject, const char *text, int error);
 
 #endif

@@ -17,10 +17,13 @@
 /* A process that is deeper than this below its ancestors is taken to have no more of them. */
 #define DEEPEST 10000
 
-int file_status(int folder, const char *path, struct statx *status)
+int file_status(int directory, const char *path, struct statx *status)
 {
-	/* The raw call: libc's stat() has to translate what it gets. AT_EMPTY_PATH changes nothing for other paths. */
-	return syscall(SYS_statx, folder, path, AT_EMPTY_PATH, STATX_BASIC_STATS, status) ? -errno : 0;
+	/*
+	 * The raw call: libc's stat() has to translate what it gets. AT_EMPTY_PATH changes nothing
+	 * for other paths.
+	 */
+	return syscall(SYS_statx, directory, path, AT_EMPTY_PATH, STATX_BASIC_STATS, status) ? -errno : 0;
 }
 
 bool file_is(const struct statx *status, const struct file_id *file)
@@ -114,7 +117,10 @@ bool process_descends(pid_t pid, pid_t ancestor)
 	return ancestor > 0 && pid == getpid() && ancestor == getppid();
 }
 
-/* The numbers that are names in a directory of /proc, without opendir(3), which would bring malloc in. */
+/*
+ * The numbers that are names in a directory of /proc, without opendir(3), which would bring malloc
+ * in.
+ */
 struct numbers {
 	int fd;
 	long at, end;
@@ -287,7 +293,10 @@ static void open_fdinfo(struct lines *lines, pid_t pid, uint64_t fd)
 	lines_open(lines, AT_FDCWD, process_path(path, pid, file));
 }
 
-/* Who took the flock(2) that the open file description of PID's descriptor FD has; -1: it has none. */
+/*
+ * The process that took the flock(2) of the open file description behind PID's descriptor FD; -1:
+ * it has none.
+ */
 static pid_t flock_taker(pid_t pid, uint64_t fd)
 {
 	struct lines lines;
@@ -310,7 +319,10 @@ static pid_t flock_taker(pid_t pid, uint64_t fd)
 	return taker;
 }
 
-/* Looks for a descriptor of PID that is FILE, if LOCKED with an flock(2) on it. Returns who took that, 0 if not LOCKED; -1: none. */
+/*
+ * Looks for a descriptor of PID that is FILE, if LOCKED with an flock(2) on it. Returns the process
+ * that took that, 0 if not LOCKED; -1: none.
+ */
 static pid_t find_file(pid_t pid, const struct file_id *file, bool locked)
 {
 	char path[PROCESS_PATH_SIZE];
@@ -371,7 +383,7 @@ pid_t process_kept_by(pid_t pid)
 		while ((line = lines_next(&lines)))
 			if (!strcmp(next_word(&line), "Pid:"))
 				found = (pid_t)number_at(next_word(&line), 10, NULL);
-		/* By those it is known when me-only has ended. */
+		/* These are there to tell when me-only has ended. */
 		if (found == pid || found == process.parent)
 			found = 0;
 		lines_close(&lines);

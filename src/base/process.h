@@ -1,4 +1,7 @@
-/* What /proc tells of processes. Everything here may fail: /proc can be missing or hide others' processes. */
+/*
+ * What /proc tells of processes. Everything here may fail: /proc can be missing or hide others'
+ * processes.
+ */
 #ifndef BASE_PROCESS_H
 #define BASE_PROCESS_H
 
@@ -9,8 +12,11 @@
 
 struct statx;
 
-/* As statx(2) for PATH below the folder FOLDER, or for FOLDER itself where PATH is "". Returns 0 or a negative errno. */
-int file_status(int folder, const char *path, struct statx *status);
+/*
+ * As statx(2) for PATH below the directory DIRECTORY, or for DIRECTORY itself where PATH is "".
+ * Returns 0 or a negative errno.
+ */
+int file_status(int directory, const char *path, struct statx *status);
 
 /* What tells one file from another. */
 struct file_id {
@@ -24,8 +30,9 @@ bool file_is(const struct statx *status, const struct file_id *file);
 #define PROCESS_PATH_SIZE 64
 
 /*
- * Puts "/proc/PID/FILE" into PATH, for a FILE of at most 30 bytes, and returns it; or, where /proc is another pid namespace's and
- * PID another process there, the name of something that does not exist.
+ * Puts "/proc/PID/FILE" into PATH, for a FILE of at most 30 bytes, and returns it; or, where /proc
+ * is another pid namespace's and PID another process there, the name of something that does not
+ * exist.
  */
 const char *process_path(char path[PROCESS_PATH_SIZE], pid_t pid, const char *file);
 
@@ -39,7 +46,10 @@ struct process {
 /* Reads /proc/PID/stat. Returns 0 or a negative errno. */
 int process_read(pid_t pid, struct process *process);
 
-/* Whether PID is known to be stopped by a signal. (Under a debugger the state is 't': with strace(1) only for an instant.) */
+/*
+ * Whether PID is known to be stopped by a signal. (Under a debugger the state is 't': with
+ * strace(1) only for an instant.)
+ */
 bool process_is_stopped(pid_t pid);
 
 /* Whether PID is ANCESTOR or descends from it, as far as can be seen. */
@@ -48,16 +58,19 @@ bool process_descends(pid_t pid, pid_t ancestor);
 /* Whether PID runs the same program file as this process, or as process_set_me_only() has said. */
 bool process_is_me_only(pid_t pid);
 
-/* For the helpers, which are other programs: PATH is that of me-only. It stays the caller's. */
+/* For the helpers, which are other programs: PATH is that of me-only, and stays the caller's. */
 void process_set_me_only(const char *path);
 
 /* A pidfd of PID, or a negative errno. */
 int process_pidfd(pid_t pid);
 
-/* The same, or a file of that name: another version. A keeper's name has a second word. */
+/* The same, or a file of that name: another version. (A keeper's name has a second word.) */
 bool process_seems_me_only(pid_t pid);
 
-/* Whether PID was started with ENTRY ("NAME=value", WHOLE or its beginning) in its environment, as far as can be seen. */
+/*
+ * Whether PID was started with ENTRY ("NAME=value", WHOLE or its beginning) in its environment, as
+ * far as can be seen.
+ */
 bool process_has_variable(pid_t pid, const char *entry, bool whole);
 
 /* Calls VISIT for every process there is but this one, until it returns false. */
@@ -70,8 +83,9 @@ bool process_has_socket(pid_t pid, uint32_t inode);
 bool process_has_pipe(pid_t pid, uint64_t inode);
 
 /*
- * The process that took the flock(2) on FILE that PID is seen to have, by a descriptor of its own or one that it has inherited: as the
- * kernel shows it, 0 if that one has no number here (any more). -1 if PID is not seen to have one.
+ * The process that took the flock(2) on FILE that PID is seen to have, by its own descriptor or an
+ * inherited one. The kernel shows 0 if that process has no number here (any more). -1 if PID is not
+ * seen to have one.
  */
 pid_t process_flock_taker(pid_t pid, const struct file_id *file);
 
@@ -82,7 +96,8 @@ pid_t process_own_flock_taker(int fd, const struct file_id *file);
 bool process_has_flock(pid_t pid, const struct file_id *file);
 
 /*
- * Of which process PID, a keeper or the me-only that has one, has a pidfd, as far as that can be seen: its command. 0 if of none.
+ * The process of which PID, a keeper or a me-only that has one, has a pidfd: its command. 0 if none
+ * is seen.
  */
 pid_t process_kept_by(pid_t pid);
 
@@ -96,8 +111,8 @@ bool process_has_file(pid_t pid, const struct file_id *file);
 bool process_is_keeper(pid_t pid);
 
 /*
- * Finds a process of which HAS says that it has what is looked for, this one left out: one that is no me-only, unless there is no
- * other. Returns its pid, and in OWN_KIND whether it is a me-only; 0 if none was seen.
+ * Finds a process, other than this one, of which HAS is true; a me-only only if there is no other.
+ * Returns its pid, and in OWN_KIND whether it is a me-only; 0 if none was seen.
  */
 pid_t process_find(bool (*has)(pid_t pid, const void *argument), const void *argument, bool *own_kind);
 
@@ -108,8 +123,8 @@ pid_t process_find_socket(uint32_t inode, bool *own_kind);
 int process_user(pid_t pid, uid_t *uid);
 
 /*
- * Reads PID's command line with blanks for the NULs between its arguments, or (WHOLE is false) the program's name alone.
- * Returns its length, 0 if it cannot be seen.
+ * Reads PID's command line with blanks for the NULs between its arguments, or (WHOLE is false) the
+ * program's name alone. Returns its length, 0 if it cannot be seen.
  */
 size_t process_command(pid_t pid, bool whole, char *text, size_t size);
 

@@ -16,7 +16,10 @@ pid_t start_process(void (*function)(void *argument), void *argument)
 
 pid_t start_clone(int (*function)(void *argument), void *argument, int flags)
 {
-	/* Where the child's stack begins in its copy of our memory. It may outgrow this: below is only free stack. */
+	/*
+	 * Where the child's stack begins in its copy of our memory. It may outgrow this: below is
+	 * only free stack.
+	 */
 	_Alignas(16) char stack[1024];
 	pid_t pid = clone(function, stack + sizeof stack, flags | SIGCHLD, argument);
 

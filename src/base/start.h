@@ -12,9 +12,9 @@
 pid_t start_process(void (*function)(void *argument), void *argument);
 
 /*
- * Starts a child that runs FUNCTION(ARGUMENT) in a copy of our memory, as after fork(2). FUNCTION must not
- * return. FLAGS as for clone(2). One system call: libc's fork makes five. Returns its pid, or a
- * negative errno.
+ * Starts a child that runs FUNCTION(ARGUMENT) in a copy of our memory, as after fork(2). FUNCTION
+ * must not return. FLAGS as for clone(2). One system call: libc's fork makes five. Returns its pid,
+ * or a negative errno.
  */
 pid_t start_clone(int (*function)(void *argument), void *argument, int flags);
 

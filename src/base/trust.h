@@ -5,7 +5,10 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* Whether UID is this process's effective user: never the number that the kernel shows for users that it cannot name here. */
+/*
+ * Whether UID is this process's effective user: never the number that the kernel shows for users
+ * that it cannot name here.
+ */
 bool trust_is_self(uid_t uid);
 
 /* Whether UID is this user or root, with the same care. */

@@ -1,7 +1,7 @@
 /*
  * Custody of a lock while its command runs. There are two forms:
  *
- *   keeper_custody   of a lock that lasts as long as somebody has it open: a process holds it if we die
+ *   keeper_custody   of a lock that lasts as long as it is open: a process holds it if we die
  *   guard_custody    of a lease: the command is ended before the lock can be another's
  *
  * The runner (run/job.c) calls what the form has; what is NULL needs nothing done.
@@ -34,8 +34,9 @@ struct custody {
 
 struct custody_form {
 	/*
-	 * Starts a process that calls FUNCTION(ARGUMENT), which must not return: custody->command. All
-	 * signals are blocked. Returns 0; or, and then nothing runs, LOCK_LOST or a negative errno.
+	 * Starts a process that calls FUNCTION(ARGUMENT), which must not return: custody->command.
+	 * All signals are blocked. Returns 0; or, and then nothing runs, LOCK_LOST or a negative
+	 * errno.
 	 */
 	int (*start)(struct custody *custody, void (*function)(void *argument), void *argument);
 
@@ -49,9 +50,9 @@ struct custody_form {
 	void (*started)(struct custody *custody);
 
 	/*
-	 * Something is readable: perhaps lock->watched (ASKED) or custody->timer (TIME). Called before
-	 * signals are read: if all were frozen for too long, not even SIGCONT is to reach the command.
-	 * NULL: the lock is served after the signals.
+	 * Something is readable: perhaps lock->watched (ASKED) or custody->timer (TIME). Called
+	 * before signals are read: if all were frozen for too long, not even SIGCONT is to reach
+	 * the command. NULL: the lock is served after the signals.
 	 */
 	void (*look)(struct custody *custody, bool asked, bool time);
 
@@ -61,17 +62,24 @@ struct custody_form {
 	/* PID, a child of ours but not the command, has been reaped. */
 	void (*reaped)(struct custody *custody, pid_t pid);
 
-	/* The command has ended, and is not reaped yet. Returns whether to release the lock at once; NULL: yes. */
+	/*
+	 * The command has ended, and is not reaped yet. Returns whether to release the lock at
+	 * once; NULL: yes.
+	 */
 	bool (*ended)(struct custody *custody);
 
-	/* The command has ended with STATUS, as wait(2) gives it. Releases the lock. Returns whether it was lost. */
+	/*
+	 * The command has ended with STATUS, as wait(2) gives it. Releases the lock. Returns
+	 * whether it was lost.
+	 */
 	bool (*finish)(struct custody *custody, int status);
 };
 
 static inline struct custody custody_of(struct lock *lock)
 {
-	return (struct custody){ .form = lock->engine->leased ? &guard_custody : &keeper_custody, .lock = lock,
-				 .timer = -1, .due = DEADLINE_NEVER };
+	const struct custody_form *form = lock->engine->leased ? &guard_custody : &keeper_custody;
+
+	return (struct custody){ .form = form, .lock = lock, .timer = -1, .due = DEADLINE_NEVER };
 }
 
 static inline void custody_release(struct custody *custody)

@@ -36,7 +36,8 @@ static bool is_replaced(const char *const *variables, const char *entry)
 	size_t length = strcspn(entry, "=");
 
 	for (; *variables; variables++)
-		if (!strncmp(*variables, entry, length) && ((*variables)[length] == '=' || (*variables)[length] == 0))
+		if (!strncmp(*variables, entry, length) &&
+		    ((*variables)[length] == '=' || (*variables)[length] == 0))
 			return true;
 	return false;
 }

@@ -9,7 +9,10 @@
 /* How many places environment_make() needs. */
 size_t environment_size(const struct lock *lock);
 
-/* Fills ENVIRONMENT: our own, the variables LOCKED and SLOT (which may be NULL), and those of the engine. */
+/*
+ * Fills ENVIRONMENT: our own, the variables LOCKED and SLOT (which may be NULL), and those of the
+ * engine.
+ */
 void environment_make(char **environment, const struct lock *lock, char *locked, char *slot);
 
 #endif

@@ -32,7 +32,10 @@ static int try_exec(const char *path, char *const command[], char *const environ
 	return -errno;
 }
 
-/* Puts "DIRECTORY/NAME" of the first entry of *SEARCH into PATH and moves on. Returns false at the end of *SEARCH. */
+/*
+ * Puts "DIRECTORY/NAME" of the first entry of *SEARCH into PATH and moves on. Returns false at the
+ * end of *SEARCH.
+ */
 static bool next_candidate(const char **search, const char *name, char path[PATH_MAX])
 {
 	while (*search) {
@@ -58,7 +61,10 @@ static const char *search_path(void)
 	return path ? path : DEFAULT_PATH;
 }
 
-/* Tries the files of that name in PATH. Its buffer touches a page of the stack that absolute commands do not need. */
+/*
+ * Tries the files of that name in PATH. Its buffer touches a page of the stack that absolute
+ * commands do not need.
+ */
 __attribute__((noinline)) static int search_exec(char *const command[], char *const environment[])
 {
 	const char *search = search_path();
@@ -81,7 +87,9 @@ int exec_command(char *const command[], char *const environment[])
 	return strchr(command[0], '/') ? try_exec(command[0], command, environment) : search_exec(command, environment);
 }
 
-/* The file that was meant: COMMAND itself, or the first one of its name in PATH; "" if there is none. */
+/*
+ * The file that COMMAND means: itself, or the first one of its name in PATH; "" if there is none.
+ */
 static void find_file(const char *command, char path[PATH_MAX])
 {
 	const char *search = search_path();

@@ -3,8 +3,9 @@
 #define RUN_EXEC_H
 
 /*
- * Executes COMMAND (NULL-terminated) with ENVIRONMENT, looked up in PATH and handed to /bin/sh if it is a script without "#!",
- * as execvp(3) does (musl's has no such fallback). Returns only on failure, with a negative errno.
+ * Executes COMMAND (NULL-terminated) with ENVIRONMENT. Looks it up in PATH, and hands a script
+ * without "#!" to /bin/sh, as execvp(3) does (musl's has no such fallback). Returns only on
+ * failure, with a negative errno.
  */
 int exec_command(char *const command[], char *const environment[]);
 

@@ -24,7 +24,10 @@
 #define LOOK_AGAIN (20 * NS_PER_MS)
 #define LOOK_SELDOM (1 * NS_PER_S)
 
-/* A process that SIGKILL does not end waits for a disk, in the kernel, and does nothing: for so long we wait for it. */
+/*
+ * A process that SIGKILL does not end waits for a disk, in the kernel, and does nothing. We wait
+ * this long for it.
+ */
 #define FORCE_LIMIT (10 * NS_PER_S)
 
 static int64_t now(void)
@@ -35,7 +38,8 @@ static int64_t now(void)
 static void wake_at(const struct custody *custody, int64_t when)
 {
 	/* 0 would switch it off. */
-	struct itimerspec at = { .it_value = { .tv_sec = (time_t)(when / NS_PER_S), .tv_nsec = (long)(when % NS_PER_S) + 1 } };
+	struct itimerspec at = { .it_value = { .tv_sec = (time_t)(when / NS_PER_S),
+					       .tv_nsec = (long)(when % NS_PER_S) + 1 } };
 
 	if (at.it_value.tv_nsec >= NS_PER_S)
 		at.it_value.tv_nsec = NS_PER_S - 1;
@@ -47,7 +51,10 @@ static int64_t ask_due(const struct lock *lock)
 	return lock->lease->until - options_kill_after(lock->options);
 }
 
-/* Returns 0; LOCK_LOST if there is no time left for the command, or the lock is lost already; or a negative errno. */
+/*
+ * Returns 0; LOCK_LOST if there is no time left for the command, or the lock is lost already; or a
+ * negative errno.
+ */
 static int prepare(struct custody *custody)
 {
 	struct guard *guard = &custody->guard;
@@ -106,7 +113,9 @@ static void failed(struct custody *custody)
 /* When force is to be used, if the lock is lost now. */
 static int64_t grace_end(const struct lock *lock)
 {
-	return deadline_earlier(lock->lease->until, now() + deadline_earlier(options_kill_after(lock->options), LOST_GRACE));
+	int64_t grace = deadline_earlier(options_kill_after(lock->options), LOST_GRACE);
+
+	return deadline_earlier(lock->lease->until, now() + grace);
 }
 
 static void ask(struct custody *custody)
@@ -119,8 +128,12 @@ static void ask(struct custody *custody)
 	guard->since = clock_now(CLOCK_REALTIME);
 	guard->unconfirmed = now() - lock->lease->confirmed;
 	guard->force_due = guard->known ? grace_end(lock) : lock->lease->until;
-	guard->why = lock->lease->lost ? lock->lease->lost : lock->lease->trouble ? lock->lease->trouble : "it was not renewed in time";
-	/* Who was frozen until the deadline must not go on for an instant, as it would to receive SIGTERM. */
+	guard->why = lock->lease->lost ? lock->lease->lost :
+		     lock->lease->trouble ? lock->lease->trouble : "it was not renewed in time";
+	/*
+	 * A command that was frozen until the deadline must not run for an instant, as it would to
+	 * receive SIGTERM.
+	 */
 	if (now() >= guard->force_due)
 		return;
 	guard->found = guard->told = family_signal(&guard->family, SIGTERM) > 0;
@@ -133,7 +146,7 @@ static void force(struct custody *custody)
 	struct guard *guard = &custody->guard;
 	struct lock *lock = custody->lock;
 
-	/* It first: to find all others takes milliseconds. */
+	/* The command first: finding all others takes milliseconds. */
 	if (custody->command > 0)
 		kill(custody->command, SIGKILL);
 	cgroup_kill(guard->cgroup);
@@ -154,7 +167,7 @@ static void see_to_it(struct custody *custody)
 	(void)!read(custody->timer, &times, sizeof times);
 	if (!guard->asked && (lock->lease->lost || now() >= ask_due(lock)))
 		ask(custody);
-	/* It was only a matter of time, and is certain now. */
+	/* The loss was only a matter of time, and is certain now. */
 	if (guard->asked && !guard->known && lock->lease->lost) {
 		guard->known = true;
 		guard->why = lock->lease->lost;
@@ -162,12 +175,14 @@ static void see_to_it(struct custody *custody)
 	}
 	if (guard->asked && now() >= guard->force_due) {
 		force(custody);
-		/* One that has more rights than we have: that nobody stops it must not stay unsaid until it ends. */
+		/* One that has more rights than we have: report it now, and not when it ends. */
 		if (guard->pause >= LOOK_SELDOM && !guard->complained) {
-			message(lock->spec, "lost, but not all of the command can be ended; waiting for it", 0);
+			message(lock->spec,
+				"lost, but not all of the command can be ended; waiting for it", 0);
 			guard->complained = true;
 		}
-		guard->pause = guard->pause == 0 ? LOOK_AGAIN : deadline_earlier(guard->pause * 2, LOOK_SELDOM);
+		guard->pause = guard->pause == 0 ? LOOK_AGAIN :
+			       deadline_earlier(guard->pause * 2, LOOK_SELDOM);
 		wake_at(custody, now() + guard->pause);
 	} else {
 		wake_at(custody, guard->asked ? guard->force_due : ask_due(lock));
@@ -184,14 +199,17 @@ static void look(struct custody *custody, bool asked, bool time)
 		see_to_it(custody);
 }
 
-/* The engine is told. We can have been stopped: if the lock was lost meanwhile the command is ended again at once. */
+/*
+ * Tells the engine. We may have been stopped: if the lock was lost meanwhile, ends the command
+ * again at once.
+ */
 static void started(struct custody *custody)
 {
 	struct guard *guard = &custody->guard;
 	struct lock *lock = custody->lock;
 	struct process process;
 
-	/* What this process had started before it became me-only is none of the command's. */
+	/* Children that this process had before it became me-only are not the command's. */
 	if (process_read(custody->command, &process) == 0)
 		guard->family.since = process.start;
 	lock->engine->serve(lock, custody->command, 0);
@@ -203,7 +221,7 @@ static void started(struct custody *custody)
 	see_to_it(custody);
 }
 
-/* A lock that is lost is let go when what the command has left is gone, too. */
+/* A lost lock is released when all descendants of the command are gone, too. */
 static bool ended(struct custody *custody)
 {
 	struct guard *guard = &custody->guard;
@@ -250,7 +268,8 @@ static void tell(const struct guard *guard, const struct lock *lock)
 	line_add(&line, " before)");
 	line_add(&line, !guard->found ? "; the command had just ended" :
 			!guard->forced ? "; the command was stopped (SIGTERM)" :
-			guard->told ? "; the command was stopped (SIGTERM, then SIGKILL)" : "; the command was stopped (SIGKILL)");
+			guard->told ? "; the command was stopped (SIGTERM, then SIGKILL)" :
+			"; the command was stopped (SIGKILL)");
 	if (left) {
 		line_add(&line, ", but ");
 		line_number(&line, left);
@@ -260,8 +279,9 @@ static void tell(const struct guard *guard, const struct lock *lock)
 }
 
 /*
- * The command has ended in time, but nobody has confirmed that the lock was given back, or is kept for
- * what the command has left running. That is watched until then. Returns whether it has to be ended.
+ * The command has ended in time, but nobody has confirmed that the lock was given back, or is kept
+ * for what the command has left running. That is watched until then. Returns whether it has to be
+ * ended.
  */
 static bool watch_over(const struct guard *guard, struct lock *lock)
 {
@@ -278,7 +298,8 @@ static bool finish(struct custody *custody, int status)
 {
 	struct guard *guard = &custody->guard;
 	struct lock *lock = custody->lock;
-	bool lost = guard->asked || lock->lease->lost || (guard->ended ? guard->ended : now()) >= lock->lease->until;
+	bool lost = guard->asked || lock->lease->lost ||
+		    (guard->ended ? guard->ended : now()) >= lock->lease->until;
 
 	custody->command = 0;
 	/* With -o the lock has ended with the command. */
@@ -288,7 +309,7 @@ static bool finish(struct custody *custody, int status)
 		ask(custody);
 	if (lost) {
 		end_family(custody);
-		/* The helper has done it, while we were stopped. */
+		/* The helper has ended it, while we were stopped. */
 		if (!guard->found && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
 			guard->found = guard->forced = true;
 		tell(guard, lock);

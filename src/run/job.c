@@ -1,6 +1,6 @@
 /*
- * The runner. Whatever fails is found before the command starts, or there is a way to continue without
- * it: once the command runs, nothing makes us leave it.
+ * The runner. Whatever fails is found before the command starts, or there is a way to continue
+ * without it: once the command runs, nothing makes us leave it.
  */
 #include "run/job.h"
 
@@ -33,9 +33,9 @@ struct job {
 	struct custody custody;
 };
 
-/* --- becoming the command ---------------------------------------------------------------------- */
+/* --- becoming the command --------------------------------------------------------------------- */
 
-/* Executes the command. Returns the exit status after it has said what failed. */
+/* Executes the command. Prints what failed, and returns the exit status. */
 static int execute(const struct lock *lock, const struct options *options)
 {
 	static const char variable[] = "ME_ONLY_LOCK=", number[] = "ME_ONLY_SLOT=";
@@ -52,8 +52,8 @@ static int execute(const struct lock *lock, const struct options *options)
 }
 
 /*
- * Passes the lock to the command that this process is about to become. Returns 0, or the exit status
- * after it has said what failed.
+ * Passes the lock to the command that this process is about to become. Returns 0; or prints what
+ * failed, and returns the exit status.
  */
 static int pass(struct lock *lock, const struct options *options)
 {
@@ -78,7 +78,7 @@ int job_become(struct lock *lock, const struct options *options)
 	return r ? r : execute(lock, options);
 }
 
-/* --- starting ---------------------------------------------------------------------------------- */
+/* --- starting --------------------------------------------------------------------------------- */
 
 /*
  * Closes the new process's copies. Exec would do that only at its end, after me-only has closed its
@@ -91,7 +91,10 @@ static void forget_line(const struct lock *lock)
 			close(lock->line.fds[i]);
 }
 
-/* In the new process, with everything but the lock as it was when we were started. Ends by the status for what failed. */
+/*
+ * In the new process, where all but the lock is as when we were started. Exits with the status for
+ * what failed.
+ */
 static void become_command(void *argument)
 {
 	struct job *job = argument;
@@ -103,9 +106,9 @@ static void become_command(void *argument)
 	if (r)
 		_exit(r);
 	/*
-	 * A stop that comes between vfork and exec stops this process once signals get through, and us, who
-	 * wait for it in vfork, where nobody sees us stopped. SIGCONT ends that. The time for it is short;
-	 * with a long PATH on slow disks a little longer.
+	 * A stop between vfork and exec stops this process once signals get through, and us, who
+	 * wait for it in vfork and cannot be seen stopped. SIGCONT ends that. The time for it is
+	 * short.
 	 */
 	signals_restore(&job->signals);
 	if (form->enter && form->enter(&job->custody))
@@ -120,14 +123,15 @@ static void become_command(void *argument)
 static int cannot_start(const struct job *job, int r)
 {
 	if (r == LOCK_LOST) {
-		message(job->lock->spec, "lost before the command could be started; nothing was run", 0);
+		message(job->lock->spec,
+			"lost before the command could be started; nothing was run", 0);
 		return options_status(job->options, EXIT_THIRD_PARTY);
 	}
 	message_failure(job->options->command[0], "cannot be run: cannot start a process", -r);
 	return options_status(job->options, EXIT_COMMAND);
 }
 
-/* --- running ----------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------------------------------------- */
 
 /* Reaps whoever has ended: the command, its keeper, and (as process 1) orphans. */
 static void reap(struct job *job)
@@ -138,9 +142,12 @@ static void reap(struct job *job)
 	int status;
 	pid_t pid;
 
-	/* The lock first: its waiters do not have to wait until the kernel has put the command away. */
-	if (waitid(P_PID, (id_t)command, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == command &&
-	    (!custody->form->ended || custody->form->ended(custody)))
+	/*
+	 * The lock first: its waiters do not have to wait until the kernel has put the command
+	 * away.
+	 */
+	if (waitid(P_PID, (id_t)command, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	    info.si_pid == command && (!custody->form->ended || custody->form->ended(custody)))
 		custody_release(custody);
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0 || (pid < 0 && errno == EINTR)) {
 		if (pid == command) {
@@ -150,7 +157,10 @@ static void reap(struct job *job)
 			custody->form->reaped(custody, pid);
 		}
 	}
-	/* No children, and the command was not among them; or a filter forbids the call. Waiting for ever would be worse. */
+	/*
+	 * No children, and the command was not among them; or a filter forbids the call. Do not
+	 * wait for ever.
+	 */
 	if (pid < 0 && !job->ended) {
 		job->ended = true;
 		job->lost = waitpid(command, &job->status, WNOHANG) != command;
@@ -202,7 +212,8 @@ static int finish(struct job *job)
 		return options_status(job->options, EXIT_THIRD_PARTY);
 	}
 	if (job->options->verbose)
-		trace_end(job->options, job->lock, job->status, deadline_now() - job->custody.since);
+		trace_end(job->options, job->lock, job->status,
+			  deadline_now() - job->custody.since);
 	if (lost)
 		return options_status(job->options, EXIT_LOST);
 	if (WIFSIGNALED(job->status)) {

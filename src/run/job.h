@@ -5,13 +5,13 @@
 #include "lock.h"
 #include "options.h"
 
-/* Becomes the command (-F), holding LOCK. Returns the exit status after it has said what failed. */
+/* Becomes the command (-F), holding LOCK. Prints what failed, and returns the exit status. */
 int job_become(struct lock *lock, const struct options *options);
 
 /*
- * Starts the command, holds LOCK while it runs, serves the lock and passes signals on. Releases the lock, and returns the exit
- * status for what the command ended with, or ends this process by the signal that ended the command. If the command cannot
- * be started says why and returns the status for that.
+ * Starts the command, holds and serves LOCK while it runs, and passes signals on. Releases the
+ * lock, and returns the command's exit status, or ends this process by the signal that ended the
+ * command. If the command cannot be started, prints why and returns the status for that.
  */
 int job_run(struct lock *lock, const struct options *options);
 

@@ -28,10 +28,10 @@ struct start {
 	int lock;	/* what is to be held */
 	int command;	/* pidfd of the command */
 	int parent;	/* pidfd of this process */
-	int ready;	/* where the keeper writes a byte when it is in its own session; -1: nowhere */
+	int ready;	/* where to write a byte when in a session of its own; -1: nowhere */
 };
 
-/* --- the keeper's process ---------------------------------------------------------------------- */
+/* --- the keeper's process --------------------------------------------------------------------- */
 
 /* Closes all descriptors but A and B. */
 static void close_others(int a, int b)
@@ -56,17 +56,18 @@ static int keep(void *argument)
 {
 	const struct start *start = argument;
 	/*
-	 * As long as the parent lives the command's end is its business. It is ours, too, only where we were
-	 * there from the beginning: so the parent of a short job finds us ended. Later we would only be woken
-	 * up in the way of those who wait for the lock.
+	 * As long as the parent lives the command's end is its business. It is ours, too, only
+	 * where we were there from the beginning: so the parent of a short job finds us ended.
+	 * Later we would only be woken up in the way of those who wait for the lock.
 	 */
+	const int command = start->ready >= 0 ? start->command : -1;
 	struct pollfd ended[] = { { .fd = start->parent, .events = POLLIN },
-				  { .fd = start->ready >= 0 ? start->command : -1, .events = POLLIN } };
+				  { .fd = command, .events = POLLIN } };
 	ssize_t n = 1;
 
 	setsid();
 	prctl(PR_SET_NAME, KEEPER_NAME);
-	/* Nor does it hold a directory that somebody wants to unmount. */
+	/* The keeper must not keep a file system from being unmounted. */
 	(void)!chdir("/");
 	while (start->ready >= 0 && (n = write(start->ready, "", 1)) < 0 && errno == EINTR)
 		;
@@ -74,7 +75,10 @@ static int keep(void *argument)
 		_exit(1);
 	while (poll(ended, 2, -1) < 0 || !(ended[0].revents | ended[1].revents))
 		;
-	/* POLLNVAL: the parent lives, and has closed everything before we looked for the first time. */
+	/*
+	 * POLLNVAL: the parent lives, and has closed everything before we looked for the first
+	 * time.
+	 */
 	if (ended[1].revents || (ended[0].revents & POLLNVAL))
 		_exit(0);
 	/* The table of descriptors that we shared is ours alone now. */
@@ -85,7 +89,7 @@ static int keep(void *argument)
 	_exit(0);
 }
 
-/* --- starting it ------------------------------------------------------------------------------- */
+/* --- starting it ------------------------------------------------------------------------------ */
 
 static int open_pidfd(int *fd, pid_t pid)
 {
@@ -95,9 +99,9 @@ static int open_pidfd(int *fd, pid_t pid)
 }
 
 /*
- * Starts a keeper. It shares our table of descriptors until we have ended: so the lock is free at the
- * moment when we close it, and not when the keeper has woken up, too. Returns 0 or a negative errno:
- * -ENOSYS before Linux 5.3.
+ * Starts a keeper. It shares our table of descriptors until we have ended: so the lock is free as
+ * soon as we close it, not when the keeper has woken up. Returns 0 or a negative errno: -ENOSYS
+ * before Linux 5.3.
  */
 static int start_keeper(struct custody *custody, int ready)
 {
@@ -119,7 +123,7 @@ static int start_keeper(struct custody *custody, int ready)
 	return 0;
 }
 
-/* --- the gate (-o) ----------------------------------------------------------------------------- */
+/* --- the gate (-o) ---------------------------------------------------------------------------- */
 
 /* What the command's process needs. */
 struct entrance {
@@ -142,16 +146,17 @@ static int wait_at_gate(void *argument)
 	while (n < 0 && errno == EINTR);
 	if (n == 1)
 		entrance->function(entrance->argument);
-	message(options->command[0], "cannot be run: the keeper of the lock has not started", n < 0 ? errno : 0);
+	message(options->command[0], "cannot be run: the keeper of the lock has not started",
+		n < 0 ? errno : 0);
 	_exit(options_status(options, EXIT_COMMAND));
 }
 
 /*
- * The command does not hold the lock, so it must not start before its keeper is there. It waits at a
- * gate, a pipe: the keeper's byte opens it, and if the keeper dies before, the pipe's end does not.
- * That end is the keeper's, too: it stays open until the keeper has ended.
+ * The command does not hold the lock, so it must not start before its keeper is there. It waits at
+ * a gate, a pipe: the keeper's byte opens it, and if the keeper dies before, the pipe's end does
+ * not. That end is the keeper's, too: it stays open until the keeper has ended.
  */
-static int start_behind_gate(struct custody *custody, void (*function)(void *argument), void *argument)
+static int start_behind_gate(struct custody *custody, void (*function)(void *), void *argument)
 {
 	struct entrance entrance = { custody, function, argument };
 	int *gate = custody->keeper.gate, r = 0;
@@ -159,8 +164,8 @@ static int start_behind_gate(struct custody *custody, void (*function)(void *arg
 	if (pipe2(gate, O_CLOEXEC))
 		return -errno;
 	/*
-	 * Now: the new process has copies of the line until it runs, and a waiter that joined meanwhile
-	 * would lose its place.
+	 * Now: the new process has copies of the line until it runs, and a waiter that joined
+	 * meanwhile would lose its place.
 	 */
 	lock_leave_line(custody->lock);
 	custody->command = start_clone(wait_at_gate, &entrance, 0);
@@ -178,7 +183,7 @@ static int start_behind_gate(struct custody *custody, void (*function)(void *arg
 	return r;
 }
 
-/* --- the custody ------------------------------------------------------------------------------- */
+/* --- the custody ------------------------------------------------------------------------------ */
 
 static int start(struct custody *custody, void (*function)(void *argument), void *argument)
 {
@@ -201,7 +206,8 @@ static void tend(struct custody *custody)
 
 	/* Out of processes: again later. Without pidfds (before Linux 5.3): never. */
 	if (r && !custody->keeper.missed && lock->options->verbose)
-		trace(lock->options, lock, "cannot start the keeper: if me-only is killed, the command alone has the lock");
+		trace(lock->options, lock, "cannot start the keeper: "
+		      "if me-only is killed, the command alone has the lock");
 	custody->keeper.missed = r != 0;
 	custody->due = r == 0 || r == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
 }

@@ -1,20 +1,24 @@
 /*
  * Replacing the holder of a lock (--replace).
  *
- * Only the holder that is there at the start is asked to end, once, and later what is left of that holder: first, when the
- * command has ended and others have inherited the lock, they are asked, too, and then all are ended by force. Whoever takes
- * the lock after it is another holding, and none of our business.
+ * Only the holder at the start is asked to exit, once, and later what is left of it: when the
+ * command has ended and others have inherited the lock, they are asked first, and then all are
+ * killed. Whoever takes the lock after it is another holding, and is left alone.
  *
- * Nobody is signalled by a number alone, which can have been used again, but by a pidfd, and only with proof:
- *  - the command is known by its engine (lock_engine.find_job), with a pidfd that was there before the proof;
- *  - the me-only that runs it is its parent, runs this program, and has the lock. It passes the signal on;
- *  - an heir has the lock, and descends from the command; or it is not older than the command, and either in a session that the
- *    command or its me-only has begun, or started with the lock's ME_ONLY_LOCK. The descriptor alone is no proof: anybody who has
- *    it can send it to a service that accepts descriptors.
+ * No process is signalled by its number alone, which can have been used again, but by a pidfd, and
+ * only with proof:
+ *  - the command is known by its engine (lock_engine.find_job), with a pidfd opened before the
+ *    proof;
+ *  - the me-only that runs it is its parent, runs this program, and holds the lock. It passes the
+ *    signal on;
+ *  - an heir holds the lock, and descends from the command; or it is not older than the command,
+ *    and either in a session that the command or its me-only has begun, or started with the lock's
+ *    ME_ONLY_LOCK. The descriptor alone proves nothing: anybody who has it can send it to a service
+ *    that accepts descriptors.
  * The lock must be this user's or root's.
  *
- * By force the command and its descendants are ended, but no me-only among them, nor a keeper: they let go by themselves, when
- * their command has ended, and not before.
+ * The command and its descendants are killed, but no me-only among them, nor a keeper: they exit by
+ * themselves when their command has ended, and not before.
  */
 #include "run/replacement.h"
 
@@ -31,19 +35,25 @@
 #include "base/trust.h"
 #include "lock.h"
 
-/* The kernel counts the age of processes in steps of 1/100 s; two that were started in the same one are equally old. */
+/*
+ * The kernel counts the age of processes in steps of 1/100 s: two that were started in the same
+ * step are equally old.
+ */
 #define AGE_STEP (10 * NS_PER_MS)
 
-/* So often it is read who has the lock until a holder is gone: a table that others change meanwhile can leave one out, once. */
+/*
+ * A table that others change while it is read can leave a holder out: it is gone only after this
+ * many readings.
+ */
 #define READINGS 3
 
-/* So often, and with such pauses, an heir is asked for its proof. */
+/* How often, and with which pauses, an heir is asked for its proof. */
 #define ASK_TRIES 5
 #define ASK_PAUSE_MS 10
 
 static const char unproved[] = "nothing proves that it was started under this lock";
 
-/* Who is stopped cannot end: it is told to go on, too. Returns 0 or a negative errno. */
+/* A stopped process cannot exit: it is continued, too. Returns 0 or a negative errno. */
 static int end(int pidfd, int number)
 {
 	if (syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0))
@@ -74,9 +84,12 @@ static int still_holds(const struct lock *lock, const struct replacement *replac
 	return 0;
 }
 
-/* --- who is the holder ------------------------------------------------------------------------------------------------------- */
+/* --- who is the holder ------------------------------------------------------------------------ */
 
-/* Fills in what is known of the command: what was read of its number counts if it has not ended then. */
+/*
+ * Fills in what is known of the command. What was read of its number counts only if it has not
+ * ended by then.
+ */
 static void know_job(struct replacement *replacement, pid_t job, int pidfd)
 {
 	struct process process;
@@ -91,7 +104,10 @@ static void know_job(struct replacement *replacement, pid_t job, int pidfd)
 	}
 }
 
-/* Finds out which process is the command. Returns 0, also if it has ended, or -EPERM and the reason. */
+/*
+ * Finds out which process is the command. Returns 0, also if it has ended, or -EPERM and the
+ * reason.
+ */
 static int find_job(const struct lock *lock, struct replacement *replacement)
 {
 	struct lock_job job = { 0 };
@@ -105,11 +121,14 @@ static int find_job(const struct lock *lock, struct replacement *replacement)
 	return pidfd >= 0 || pidfd == -ESRCH ? 0 : pidfd;
 }
 
-/* Finds out who holds the lock. Returns 0, -ENOENT if nobody does any more, or -EPERM and the reason. */
+/*
+ * Finds out who holds the lock. Returns 0, -ENOENT if nobody does any more, or -EPERM and the
+ * reason.
+ */
 static int identify(const struct lock *lock, struct replacement *replacement)
 {
 	struct lock_identity identity;
-	/* Once: the next time it may be another, who was not there when we came. */
+	/* Only once: the next time it may be another holder, which was not there when we came. */
 	int r = lock->engine->identify(lock, &identity);
 
 	if (r)
@@ -120,12 +139,12 @@ static int identify(const struct lock *lock, struct replacement *replacement)
 	r = find_job(lock, replacement);
 	if (r)
 		return r;
-	/* Once more: the one at which we have looked may be the next. */
+	/* Again: the process that we have looked at may be the next holder. */
 	r = still_holds(lock, replacement);
 	return r == 1 ? 0 : r == 0 ? -ENOENT : lock_refuse_unproved(&replacement->refused);
 }
 
-/* --- asking ------------------------------------------------------------------------------------------------------------------ */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 struct hunt {
 	struct replacement *replacement;
@@ -140,7 +159,10 @@ static bool has_lock(const struct lock *lock, const struct replacement *replacem
 	return lock->engine->has(lock, replacement->held, pid);
 }
 
-/* Whether PID is not older than the command, as far as that is known: if the command had ended before we came, it is not. */
+/*
+ * Whether PID is not older than the command, as far as that is known: if the command had ended
+ * before we came, it is not.
+ */
 static bool is_young(const struct replacement *replacement, pid_t pid)
 {
 	struct process process;
@@ -148,13 +170,16 @@ static bool is_young(const struct replacement *replacement, pid_t pid)
 	return process_read(pid, &process) == 0 && process.start + AGE_STEP > replacement->start;
 }
 
-/* Whether PID is in a session that the command or its me-only has begun: others run in that of a shell, too. */
+/*
+ * Whether PID is in a session that the command or its me-only has begun. A session that a shell has
+ * begun proves nothing.
+ */
 static bool is_of_session(const struct replacement *replacement, pid_t pid)
 {
 	return replacement->session > 0 && getsid(pid) == replacement->session;
 }
 
-/* Whether PID was started with the lock's ME_ONLY_LOCK, with the engine before the name or without. */
+/* Whether PID was started with the lock's ME_ONLY_LOCK, with or without the engine's prefix. */
 static bool has_variable(const struct lock *lock, pid_t pid)
 {
 	static const char name[] = "ME_ONLY_LOCK=";
@@ -167,27 +192,38 @@ static bool has_variable(const struct lock *lock, pid_t pid)
 	return lock->engine->is_default && process_has_variable(pid, entry, true);
 }
 
-/* Whether PID has inherited the lock, or runs for who has, or is a me-only that keeps it. */
+/*
+ * Whether PID has inherited the lock, or runs for a process that has, or is a me-only that keeps
+ * it.
+ */
 static bool belongs(const struct hunt *hunt, pid_t pid)
 {
 	const struct replacement *r = hunt->replacement;
 
 	if (r->job && process_descends(pid, r->job) && !has_ended(r->job_fd))
 		return true;
-	return has_lock(hunt->lock, r, pid) && (process_is_me_only(pid) || (is_young(r, pid) && (is_of_session(r, pid) || has_variable(hunt->lock, pid))));
+	return has_lock(hunt->lock, r, pid) &&
+	       (process_is_me_only(pid) ||
+		(is_young(r, pid) && (is_of_session(r, pid) || has_variable(hunt->lock, pid))));
 }
 
-/* Whether PID must not be killed: a me-only, and whoever runs the command and has the lock, whatever it is. */
+/*
+ * Whether PID must not be killed: a me-only, and any program that runs the command and holds the
+ * lock.
+ */
 static bool is_spared(const struct hunt *hunt, pid_t pid)
 {
 	struct process job;
 
-	return process_seems_me_only(pid) || (process_read(hunt->replacement->job, &job) == 0 && job.parent == pid && has_lock(hunt->lock, hunt->replacement, pid));
+	return process_seems_me_only(pid) ||
+	       (process_read(hunt->replacement->job, &job) == 0 && job.parent == pid &&
+		has_lock(hunt->lock, hunt->replacement, pid));
 }
 
 /*
- * Sends hunt->number to PID. A me-only is never killed: it ends by itself, when its command has ended. Perhaps it has none yet, and
- * SIGTERM is ignored: so later it is sent what nobody ignores, and what is nothing to a command that was killed already.
+ * Sends hunt->number to PID. A me-only is never killed: it exits when its command has ended. It may
+ * have none yet, and ignore SIGTERM: so later it gets a signal that nobody ignores, and that does
+ * not matter to a command that was killed already.
  */
 static void strike(const struct hunt *hunt, pid_t pid, int pidfd)
 {
@@ -203,14 +239,17 @@ static void strike(const struct hunt *hunt, pid_t pid, int pidfd)
 		replacement->struck = pid;
 }
 
-/* Signals PID if it belongs to the holder. The pidfd comes before the proof: it cannot become another process's. */
+/*
+ * Signals PID if it belongs to the holder. The pidfd is opened before the proof, so it cannot be
+ * another process's.
+ */
 static bool visit(pid_t pid, void *argument)
 {
 	struct hunt *hunt = argument;
 	struct replacement *r = hunt->replacement;
 	int pidfd;
 
-	/* When the command has ended, nobody descends from it any more: its turn comes last. */
+	/* Once the command has ended nobody descends from it any more: its turn comes last. */
 	if (pid == r->job)
 		return true;
 	pidfd = process_pidfd(pid);
@@ -226,22 +265,31 @@ static bool visit(pid_t pid, void *argument)
 	return true;
 }
 
-/* What a program that does not pass signals on has started, and what has the lock from it, is asked as well. */
+/*
+ * A program that does not pass signals on: what it has started, and what has the lock from it, is
+ * asked as well.
+ */
 static bool visit_started(pid_t pid, void *argument)
 {
 	const struct hunt *hunt = argument;
 
-	return pid == hunt->replacement->job || !has_lock(hunt->lock, hunt->replacement, pid) || visit(pid, argument);
+	return pid == hunt->replacement->job || !has_lock(hunt->lock, hunt->replacement, pid) ||
+	       visit(pid, argument);
 }
 
-/* Asks the command to end; by way of the me-only that runs it, so that that knows it was a signal of somebody. */
+/*
+ * Asks the command to exit, through its me-only, which then knows that the signal was meant for it.
+ */
 static int ask_job(const struct lock *lock, struct replacement *replacement)
 {
 	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = SIGTERM };
 	struct process process = { .parent = 0 };
 	int wrapper, r = -ESRCH;
 
-	/* It ends with them. If it was ended itself nothing would prove any more that they belong to it. */
+	/*
+	 * The program exits with them. If it were ended itself, nothing would prove any more that
+	 * they belong to it.
+	 */
 	replacement->foreign = replacement->foreign && !has_variable(lock, replacement->job);
 	if (replacement->foreign)
 		process_walk(visit_started, &hunt);
@@ -256,14 +304,19 @@ static int ask_job(const struct lock *lock, struct replacement *replacement)
 		r = end(replacement->job_fd, SIGTERM);
 	if (!replacement->struck)
 		replacement->struck = replacement->job;
-	return r == 0 || r == -ESRCH ? 0 : lock_refuse(&replacement->refused, "this user may not signal it");
+	if (r == 0 || r == -ESRCH)
+		return 0;
+	return lock_refuse(&replacement->refused, "this user may not signal it");
 }
 
 static int ask_heirs(const struct lock *lock, struct replacement *replacement)
 {
 	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = SIGTERM };
 
-	/* Who is about to end still has the lock, when it has no environment any more: then it is gone the next time. */
+	/*
+	 * A process that is about to exit still holds the lock, but has no environment any more: it
+	 * is gone the next time.
+	 */
 	for (int tries = 0; tries < ASK_TRIES; tries++) {
 		hunt.unproved = 0;
 		process_walk(visit, &hunt);
@@ -273,10 +326,13 @@ static int ask_heirs(const struct lock *lock, struct replacement *replacement)
 			return 0;
 		poll(NULL, 0, ASK_PAUSE_MS);
 	}
-	return hunt.unproved > 0 ? lock_refuse(&replacement->refused, unproved) : lock_refuse_unproved(&replacement->refused);
+	return hunt.unproved > 0 ? lock_refuse(&replacement->refused, unproved) :
+	       lock_refuse_unproved(&replacement->refused);
 }
 
-/* Asks who has inherited the lock from a command that has ended meanwhile, or ends BY_FORCE all that is left. */
+/*
+ * Asks the heirs of a command that has ended meanwhile to exit, or kills BY_FORCE all that is left.
+ */
 static int press(const struct lock *lock, struct replacement *replacement, bool by_force)
 {
 	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = by_force ? SIGKILL : SIGTERM };
@@ -288,7 +344,7 @@ static int press(const struct lock *lock, struct replacement *replacement, bool 
 	if (r <= 0)
 		return r == 0 ? -ENOENT : 0;
 	process_walk(visit, &hunt);
-	/* Who is about to end proves nothing any more, for a moment. */
+	/* For a moment, a process that is about to exit proves nothing any more. */
 	if (hunt.found == 0 && hunt.unproved > 0 && ++replacement->doubts == ASK_TRIES)
 		return lock_refuse(&replacement->refused, unproved);
 	replacement->heirs_asked = hunt.found > 0 || hunt.unproved == 0;

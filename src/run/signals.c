@@ -27,7 +27,9 @@ static int set_handler(int number, void (*handler)(int), struct kernel_sigaction
 {
 	const struct kernel_sigaction action = { .handler = handler };
 
-	return syscall(SYS_rt_sigaction, number, &action, before, sizeof(struct kernel_sigset)) ? -errno : 0;
+	if (syscall(SYS_rt_sigaction, number, &action, before, sizeof(struct kernel_sigset)))
+		return -errno;
+	return 0;
 }
 
 /* Lets one signal through. All others stay blocked, and wait for the descriptor. */
@@ -72,8 +74,8 @@ bool signals_read(const struct signals *signals, struct signalfd_siginfo *info)
 }
 
 /*
- * Whether COMMAND has got this signal, too: a terminal sends to the whole group in its foreground, which
- * is the command's unless it has made its own, as timeout(1) does.
+ * Whether COMMAND has got this signal, too: a terminal sends to the whole group in its foreground,
+ * which is the command's unless it has made its own, as timeout(1) does.
  */
 static bool has_reached(pid_t command, const struct signalfd_siginfo *info)
 {
@@ -89,7 +91,10 @@ static bool has_reached(pid_t command, const struct signalfd_siginfo *info)
 		return true;
 	case SIGHUP:
 	case SIGCONT:
-		/* A hang-up goes only to the leader of the session: then nobody but us can tell the command. */
+		/*
+		 * A hang-up goes only to the leader of the session: then nobody but us can tell the
+		 * command.
+		 */
 		return getsid(0) != getpid();
 	default:
 		return false;
@@ -118,8 +123,12 @@ void signals_pass_on(const struct signalfd_siginfo *info, pid_t command)
 
 void signals_die_by(int number)
 {
-	/* The command has left its core file. A core handler behind a pipe does not look at the limit, but at this. */
-	prlimit(0, RLIMIT_CORE, &(struct rlimit){ 0 }, NULL);	/* not setrlimit(): musl's brings in what only threads need */
+	/*
+	 * The command has left its core file. A core handler behind a pipe does not look at the
+	 * limit, but at this.
+	 */
+	/* Not setrlimit(): musl's brings in what only threads need. */
+	prlimit(0, RLIMIT_CORE, &(struct rlimit){ 0 }, NULL);
 	prctl(PR_SET_DUMPABLE, 0);
 	set_handler(number, SIG_DFL, NULL);
 	kill(getpid(), number);

@@ -1,9 +1,9 @@
 /*
- * Signals while a command runs: all are blocked and read from a descriptor, so that none ends us. The
- * command gets exactly the mask and the dispositions that we were started with.
+ * Signals while a command runs: all are blocked and read from a descriptor, so that none ends us.
+ * The command gets exactly the mask and the dispositions that we were started with.
  *
- * All by raw system calls: musl's functions leave signals 32 to 34 out, and these would be lost to the
- * command.
+ * All by raw system calls: musl's functions leave signals 32 to 34 out, and these would be lost to
+ * the command.
  */
 #ifndef RUN_SIGNALS_H
 #define RUN_SIGNALS_H
@@ -27,9 +27,9 @@ struct signals {
 };
 
 /*
- * Blocks all signals. That comes last: a signal that the terminal sends before there is a command ends
- * or stops us, and is not ours to pass on. SIGCHLD gets its default, because a parent that ignores it
- * gets no status. Returns 0 or a negative errno.
+ * Blocks all signals. That comes last: a signal that the terminal sends before there is a command
+ * ends or stops us, and is not ours to pass on. SIGCHLD gets its default, because a parent that
+ * ignores it gets no status. Returns 0 or a negative errno.
  */
 int signals_block(struct signals *signals);
 
@@ -42,7 +42,10 @@ bool signals_read(const struct signals *signals, struct signalfd_siginfo *info);
 /* Passes the signal INFO, not SIGCHLD, on to COMMAND, and stops us with it. */
 void signals_pass_on(const struct signalfd_siginfo *info, pid_t command);
 
-/* Ends this process by the signal NUMBER, which ended the command. Returns where that cannot be: as process 1. */
+/*
+ * Ends this process by the signal NUMBER, which ended the command. Returns where that cannot be: as
+ * process 1.
+ */
 void signals_die_by(int number);
 
 #endif

@@ -16,23 +16,26 @@
 
 #define MOST_COLUMNS 512
 
-/* So often who cannot be asked is not looked for anywhere else. */
+/* After this many looks a holder that cannot be asked is looked for among all processes. */
 #define THOROUGH_LOOK 2
 
-/* Elsewhere a wait that is shorter is not worth a line. */
+/* Elsewhere a shorter wait is not worth a line. */
 #define WORTH_A_LINE (1 * NS_PER_S)
 
-/* How often it is looked whether the command that was asked to end has ended, and left others running. */
+/*
+ * How often to look whether the command that was asked to exit has done so, and left others
+ * running.
+ */
 #define ASK_AGAIN (100 * NS_PER_MS)
 
-/* How long those that were killed may take to let go before it is looked for more of them. */
+/* How long processes that were killed may take, before we look for more of them. */
 #define FORCE_AGAIN (1 * NS_PER_S)
 
-/* --- the line ---------------------------------------------------------------------------------------------------------------- */
+/* --- the line --------------------------------------------------------------------------------- */
 
 /*
- * Whether the terminal is ours to write over, and we need not wait for it. In the background of a shell it is what a person types
- * on; and who has stopped its output must not stop those that wait behind us.
+ * Whether we may write on the terminal without waiting. In the background of a shell a person types
+ * there; and a terminal that is stopped must not stop the waiters behind us.
  */
 static bool may_write(void)
 {
@@ -44,7 +47,7 @@ static bool may_write(void)
 	return ioctl(STDERR_FILENO, TIOCGPGRP, &foreground) || foreground == getpgrp();
 }
 
-/* Takes the line away. If a signal ends us it stays: then it says for what we had been waiting. */
+/* Erases the line. If a signal ends us it stays, and tells for whom we had been waiting. */
 static void erase(struct waiting *waiting)
 {
 	char blanks[MOST_COLUMNS + 2];
@@ -59,7 +62,10 @@ static void erase(struct waiting *waiting)
 	waiting->columns = 0;
 }
 
-/* Cuts LINE so that it needs at most COLUMNS, and returns how many it needs. Characters from U+1100 may be twice as wide. */
+/*
+ * Cuts LINE so that it needs at most COLUMNS, and returns how many it needs. Characters from U+1100
+ * may be twice as wide.
+ */
 static size_t fit(struct line *line, size_t columns)
 {
 	size_t used = 0;
@@ -77,7 +83,10 @@ static size_t fit(struct line *line, size_t columns)
 	return used;
 }
 
-/* The width of the terminal, or 0 if standard error is none. The last column stays free: with it some would begin a new line. */
+/*
+ * The width of the terminal, or 0 if standard error is none. The last column stays free: with it
+ * some would begin a new line.
+ */
 static size_t terminal_columns(void)
 {
 	struct winsize size;
@@ -116,7 +125,10 @@ static void tell(struct waiting *waiting, const struct lock *lock)
 	(void)!write(STDERR_FILENO, line.text, line.length);
 }
 
-/* The holder can be another by now. It is not asked again and again who it is: that would cost one who does not listen. */
+/*
+ * The holder can be another by now. The same holder is not asked twice: it may not be one that
+ * listens.
+ */
 static void find_out(struct waiting *waiting, const struct lock *lock)
 {
 	struct lock_identity identity = { .number = 0 };
@@ -139,12 +151,15 @@ static int64_t say_for_whom(struct waiting *waiting, const struct lock *lock)
 	int64_t missing = REFRESH;
 
 	find_out(waiting, lock);
-	/* In a line that moves, holders come and go: that is not worth a walk over all processes, unless somebody looks on. */
+	/*
+	 * In a line that moves, holders change quickly: that is not worth a walk over all
+	 * processes, unless somebody watches.
+	 */
 	if (!waiting->holder.pid && waiting->looks++ < THOROUGH_LOOK) {
 		waiting->found = 0;
 		return deadline_in(REFRESH);
 	}
-	/* Who is not known may have let go: the end of the wait will tell. */
+	/* An unknown holder may have let go: the end of the wait will tell. */
 	if (waiting->holder.held >= 0)
 		missing = options->complain_after - (waiting->holder.held + deadline_now() - waiting->found);
 	if (options->complain_after >= 0 && missing > 0)
@@ -153,7 +168,7 @@ static int64_t say_for_whom(struct waiting *waiting, const struct lock *lock)
 	return waiting->on_terminal ? deadline_in(REFRESH) : DEADLINE_NEVER;
 }
 
-/* --- the end of the holder --------------------------------------------------------------------------------------------------- */
+/* --- the end of the holder -------------------------------------------------------------------- */
 
 static void say(struct waiting *waiting, const struct lock *lock, const char *what, pid_t pid, const char *rest)
 {
@@ -190,7 +205,7 @@ static int press(struct waiting *waiting, const struct lock *lock)
 	return 0;
 }
 
-/* --- the wait ---------------------------------------------------------------------------------------------------------------- */
+/* --- the wait --------------------------------------------------------------------------------- */
 
 static int64_t when_to_speak(struct waiting *waiting)
 {
@@ -205,7 +220,7 @@ static int64_t when_to_speak(struct waiting *waiting)
 	if (waiting->on_terminal)
 		return waiting->began;
 	waiting->looks = 0;
-	/* A wait that will be over by then is told by its end. */
+	/* A short wait is told by its end. */
 	return waiting->wait.deadline - waiting->began > WORTH_A_LINE ? waiting->began + WORTH_A_LINE : DEADLINE_NEVER;
 }
 
@@ -218,7 +233,7 @@ static int attend(struct lock_wait *wait, const struct lock *lock)
 		waiting->began = deadline_now();
 		waiting->line_due = when_to_speak(waiting);
 	}
-	/* Before it is asked to end: then its command line is still there. */
+	/* Before the holder is asked to exit: now its command line is still there. */
 	if (deadline_now() >= waiting->line_due)
 		waiting->line_due = say_for_whom(waiting, lock);
 	if (deadline_now() >= waiting->look_due)

@@ -1,4 +1,7 @@
-/* What a run does while it waits for its lock: it says for whom, and with --replace it ends the holder. */
+/*
+ * What a run does while it waits for its lock: it reports the holder, and with --replace it ends
+ * it.
+ */
 #ifndef RUN_WAITING_H
 #define RUN_WAITING_H
 
@@ -13,7 +16,7 @@ struct waiting {
 	struct lock_wait wait;		/* for lock->engine->take() */
 	const struct options *options;
 	int64_t began;
-	int64_t look_due;		/* --replace: when it is looked (again) what is left of the holder */
+	int64_t look_due;		/* --replace: when to look what is left of the holder */
 	int64_t kill_due;		/* --replace: from when on force is used */
 	struct replacement replacement;
 	bool on_terminal;		/* one line, kept up to date */
