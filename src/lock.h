@@ -105,7 +105,7 @@ struct lock_job {
 };
 
 /*
- * What only an engine with leases has: the command needs a guard (run/guard.h), and we have to
+ * What only an engine with leases has: the command needs a guard (run/guard.c), and we have to
  * stay.
  */
 struct lock_leased {

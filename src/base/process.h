@@ -104,7 +104,7 @@ pid_t process_kept_by(pid_t pid);
 /* Whether PID is seen to have FILE open. */
 bool process_has_file(pid_t pid, const struct file_id *file);
 
-/* The name of a keeper (run/keeper.h) in ps and in /proc/PID/comm. */
+/* The name of a keeper (run/keeper.c) in ps and in /proc/PID/comm. */
 #define KEEPER_NAME "me-only keeper"
 
 /* Whether PID has the name of a keeper. */

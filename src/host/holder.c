@@ -8,7 +8,7 @@
 #include "base/deadline.h"
 #include "base/process.h"
 #include "base/trust.h"
-#include "host/engine.h"
+#include "host/socket.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -54,6 +54,22 @@ bool host_is_proved_holder(const struct host_address *address, const struct host
 		return false;
 	return process_has_socket(pid, entry.inode) ||
 	       (process_read(pid, &process) == 0 && process_has_socket(process.parent, entry.inode));
+}
+
+bool host_is_trusted(const struct host_address *address)
+{
+	struct socket_entry entry;
+	struct host_peer peer;
+	int fd, r;
+
+	if (socket_table_find(address, 1, &entry) == 0 && entry.uid != SOCKET_UID_UNKNOWN)
+		return trust_user(entry.uid);
+	fd = host_connect(address);
+	if (fd < 0)
+		return false;
+	r = host_peer_read(fd, &peer);
+	close(fd);
+	return r == 0 && trust_user(peer.cred.uid);
 }
 
 /* --- the inquiry ----------------------------------------------------------------------------------------------------------- */

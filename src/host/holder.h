@@ -61,6 +61,9 @@ extern const struct host_sources host_kernel;
 /* Whether PID, or the process that started it (a wrapper), is seen to have the socket of the lock at ADDRESS. */
 bool host_is_proved_holder(const struct host_address *address, const struct host_sources *sources, pid_t pid);
 
+/* Whether the socket that is bound to ADDRESS is this user's or root's. */
+bool host_is_trusted(const struct host_address *address);
+
 /* As lock_engine.find_job(). */
 int host_find_job(const struct lock *lock, struct lock_job *job);
 

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "base/process.h"
-#include "host/engine.h"
+#include "host/socket.h"
 #include "host/holder.h"
 #include "host/socket-table.h"
 

@@ -46,9 +46,11 @@
 #include "base/deadline.h"
 #include "base/process.h"
 #include "base/trust.h"
-#include "host/engine.h"
+#include "host/reentry.h"
+#include "host/socket.h"
 #include "host/holder.h"
 #include "host/messages.h"
+#include "host/queue.h"
 #include "host/socket-table.h"
 #include "host/waiter.h"
 
@@ -594,6 +596,7 @@ static void lose_place(struct waiter *w)
 {
 	quit_line(w);
 	watch_nothing(w);
+	w->deaf = false;
 	w->passed[0] = w->passed[1] = 0;
 	if (deadline_now() - w->joined > LONGEST_PAUSE)
 		w->losses = 0;

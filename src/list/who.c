@@ -11,7 +11,7 @@
 #include "base/memory.h"
 #include "base/process.h"
 #include "base/trust.h"
-#include "host/engine.h"
+#include "host/socket.h"
 #include "host/socket-table.h"
 #include "list/line.h"
 #include "list/rows.h"

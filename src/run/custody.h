@@ -14,9 +14,37 @@
 #include <sys/types.h>
 
 #include "base/deadline.h"
+#include "helper/descendants.h"
 #include "lock.h"
-#include "run/guard.h"
-#include "run/keeper.h"
+
+struct cgroup;
+struct custody_form;
+
+/* Private to keeper.c. */
+struct keeper {
+	pid_t pid;			/* 0: none */
+	int gate[2];			/* -o: the pipe at which the command waits for its keeper */
+	int command_fd, own_fd;		/* pidfds of the command and of this process; -1: not yet */
+	bool missed;			/* it could not be started the last time */
+};
+
+/* Private to guard.c. The largest member is last: what is near the beginning needs shorter code. */
+struct guard {
+	bool asked;		/* it was time to end the command */
+	bool told, forced;	/* it was: SIGTERM, SIGKILL */
+	bool complained;	/* that it does not end */
+	bool known;		/* the lock is known to be lost, not only about to be */
+	bool found;		/* there was something to be ended */
+	const char *why;
+	int64_t force_due;	/* CLOCK_BOOTTIME, ns */
+	int64_t ended;		/* when the command was seen to have (CLOCK_BOOTTIME); 0: not yet */
+	int64_t pause;		/* until the next look for processes that do not end */
+	int64_t since;		/* when the loss was known, or certain to come (CLOCK_REALTIME) */
+	int64_t unconfirmed;	/* for how long it had not been confirmed then, ns */
+	struct cgroup *cgroup;	/* of the command */
+	int refused;		/* LOCK_LOST: why the new process did not execute the command */
+	struct family family;
+};
 
 struct custody {
 	const struct custody_form *form;
@@ -74,6 +102,11 @@ struct custody_form {
 	 */
 	bool (*finish)(struct custody *custody, int status);
 };
+
+/* Short jobs have no keeper. With -o the command does not start before its keeper is there. */
+extern const struct custody_form keeper_custody;
+
+extern const struct custody_form guard_custody;
 
 static inline struct custody custody_of(struct lock *lock)
 {

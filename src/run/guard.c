@@ -1,5 +1,11 @@
-#include "run/guard.h"
-
+/*
+ * The guard of a command under a lease: ends it, with all that descends from it, before the lock
+ * can be another's.
+ *
+ * It trusts no helper: it goes by the time until which the lock is safe. This process becomes the
+ * subreaper of the command's descendants, so that none of them escapes by forking twice or in a
+ * session of its own, as long as this process lives.
+ */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>

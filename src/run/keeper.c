@@ -1,5 +1,13 @@
-#include "run/keeper.h"
-
+/*
+ * The keeper: a process that holds the lock for the command and does nothing else.
+ *
+ * It is there in case me-only dies where the command does not hold the lock itself: with -o, or
+ * after it has closed the descriptors that it inherited. It lives in a session of its own, so that
+ * no terminal reaches it, with all signals blocked. It shares me-only's descriptors. When me-only
+ * is gone it keeps two of them: the lock, and the command's pidfd, which tells when the command has
+ * ended. A parent-death signal to the command would not do: it does not reach what sudo, su,
+ * setpriv or a grandchild run.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

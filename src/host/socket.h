@@ -1,6 +1,9 @@
-/* What the parts of the host engine (host/engine.c, and the host-*.c that are about taking and asking) share. */
-#ifndef HOST_ENGINE_H
-#define HOST_ENGINE_H
+/* Sockets of host locks: SOCK_SEQPACKET for ever, since the kernel keeps equal addresses of different types apart. */
+#ifndef HOST_SOCKET_H
+#define HOST_SOCKET_H
+
+#include <stdbool.h>
+#include <stdint.h>
 
 #include "host/address.h"
 #include "lock.h"
@@ -31,17 +34,5 @@ int host_connect_next(const struct host_address *name, const char *kind, unsigne
 
 /* Whether FD is a listening socket of the engine's type that is bound to ADDRESS. */
 bool host_is_listener(int fd, const struct host_address *address);
-
-/* Whether the socket that is bound to ADDRESS is this user's or root's. */
-bool host_is_trusted(const struct host_address *address);
-
-/* Whether the caller itself runs under one of the first SLOTS slots of the lock NAME, which the kernel says are in use. */
-bool host_is_reentry(const struct host_address *name, unsigned slots);
-
-/* Waits for the lock NAME in line (host/queue.c). As lock_engine.take(). */
-int host_wait(struct lock *lock, const struct host_address *name, struct lock_wait *wait);
-
-/* As lock_engine.leave_line(). */
-void host_leave_line(struct lock *lock);
 
 #endif

@@ -1,0 +1,106 @@
+#include "host/reentry.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/descriptor.h"
+#include "base/limits.h"
+#include "base/process.h"
+#include "host/holder.h"
+#include "host/socket.h"
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
+/* Whether FD belongs to this network namespace: the same name in another one is another lock. */
+static bool is_of_this_namespace(int fd)
+{
+	uint64_t here = 0, there = 0;
+	socklen_t size = sizeof here;
+	int own = host_socket();
+
+	/* Before Linux 5.14 nothing tells; then the name has to do. */
+	if (own < 0 || getsockopt(own, SOL_SOCKET, SO_NETNS_COOKIE, &here, &size) ||
+	    getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &there, &size))
+		here = there = 0;
+	if (own >= 0)
+		close(own);
+	return here == there;
+}
+
+struct search {
+	const struct host_address *name;
+	unsigned slots;
+	unsigned found;
+};
+
+static bool is_slot(int fd, void *argument)
+{
+	struct search *search = argument;
+	struct host_address address = { .length = sizeof address.un };
+
+	if (getsockname(fd, (struct sockaddr *)&address.un, &address.length) || address.length <= offsetof(struct sockaddr_un, sun_path))
+		return false;
+	search->found = host_address_slot(search->name, address.un.sun_path, address.length - offsetof(struct sockaddr_un, sun_path));
+	return search->found < search->slots && host_is_listener(fd, &address) && is_of_this_namespace(fd);
+}
+
+/* Whether the holder at the other end of FD, of ADDRESS, is an ancestor of ours. Its number alone is no proof: it can have been used again. */
+static bool descends_from(int fd, const struct host_address *address)
+{
+	struct host_peer peer;
+
+	return host_peer_read(fd, &peer) == 0 && peer.life != PEER_DEAD && process_descends(getpid(), peer.cred.pid) &&
+	       (peer.life == PEER_ALIVE || host_is_proved_holder(address, &host_kernel, peer.cred.pid));
+}
+
+/* Rule 14, second half: whether the holder of one of the slots is an ancestor of ours. */
+static bool descends_from_holder(struct search *search)
+{
+	struct host_address address = *search->name;
+	int fd = host_connect(&address);
+	bool found = fd >= 0 && descends_from(fd, &address);
+
+	if (fd >= 0)
+		close(fd);
+	search->found = 0;
+	while (!found && ++search->found < search->slots &&
+	       (fd = host_connect_next(search->name, "slot", search->slots, &search->found)) != -ENOENT) {
+		if (fd < 0)
+			continue;
+		host_slot_address(&address, search->name, search->found);
+		found = descends_from(fd, &address);
+		close(fd);
+	}
+	return found;
+}
+
+/* Rule 14: says in SEARCH under which slot the caller runs, if it does. */
+static bool find_own_slot(struct search *search)
+{
+	return descriptor_inherited(is_slot, search) || descends_from_holder(search);
+}
+
+bool host_is_reentry(const struct host_address *name, unsigned slots)
+{
+	return find_own_slot(&(struct search){ name, slots, 0 });
+}
+
+/*
+ * A caller that is told "yes" runs without taking the lock. So a stranger must not be able to pass
+ * a lock to a more privileged process, by sudo for instance.
+ */
+int host_is_ours(struct lock *lock)
+{
+	struct host_address name, slot;
+	struct search search = { &name, MOST_SLOTS, 0 };
+
+	host_address(&name, lock->name);
+	if (!find_own_slot(&search))
+		return 0;
+	host_slot_address(&slot, &name, search.found);
+	return host_is_trusted(&slot);
+}
