@@ -234,7 +234,7 @@ static int link_second(struct waiter *w, int ends[2])
 	if (r == 0)
 		return 0;
 	close_both(ends);
-	/* Only who has gone is dropped: who is dropped and lives, or is about to go, would be a front beside us. */
+	/* Only who has gone is dropped: who is dropped and lives still would be a front beside us. */
 	if ((r != -EPIPE && r != -ECONNRESET && r != -ENOTCONN) || !has_hung_up(w->heirs[0].fd))
 		return r;
 	drop_heir(w, 0);

@@ -152,8 +152,11 @@ void on_listens(const struct sock *sock)
 	const struct proc *front = sock->peer_proc;
 	bool has_queue, in_line;
 
-	if (!name_is(&sock->address, "queue") || !front || front == me() || !front->run || !me()->run ||
-	    !me()->run->faulted || front->run->exec_step || front->state != PROC_ALIVE || front->stopped)
+	if (!name_is(&sock->address, "queue") || !front || front == me() || !front->run)
+		return;
+	if (!me()->run || !me()->run->faulted)
+		return;
+	if (front->run->exec_step || front->state != PROC_ALIVE || front->stopped)
 		return;
 	look_at_line(front, &has_queue, &in_line);
 	if (has_queue && !in_line && !front->run->passes_over)
