@@ -31,7 +31,7 @@ void ask_held(struct session *session)
 	struct entries entries;
 	bool ours = false;
 
-	if (!read_all(session, &session->prefix, &entries))
+	if (!read_all(session, &session->line.keys, &entries))
 		return;
 	for (size_t i = 0; !ours && i < entries.n; i++)
 		ours = entries.all[i].state == ENTRY_HELD && identity_is_trusted(&entries.all[i].who, &session->me) &&
@@ -127,7 +127,7 @@ void ask_who(struct session *session)
 {
 	struct entries entries;
 
-	if (!read_all(session, &session->prefix, &entries))
+	if (!read_all(session, &session->line.keys, &entries))
 		return;
 	tell_all(session, &entries, true);
 	entries_free(&entries);

@@ -70,18 +70,18 @@ static void tell_until(const struct session *session)
 	struct line line;
 
 	say(&line, "until");
-	say_number(&line, "until", (uint64_t)session->deadline);
+	say_number(&line, "until", (uint64_t)session->lease.deadline);
 	say_number(&line, "at", (uint64_t)session_now());
 	say_end(&line);
-	set_until(session, session->deadline);
+	set_until(session, session->lease.deadline);
 }
 
 static void set_guard(struct session *session)
 {
-	if (session->ending)
+	if (session->control.ending)
 		return;
-	session->ask_due = session->deadline - session->arguments->kill_after;
-	session->force_due = session->deadline;
+	session->control.ask_due = session->lease.deadline - session->arguments->kill_after;
+	session->control.force_due = session->lease.deadline;
 }
 
 /* END: when the command must be gone, if that is known. */
@@ -91,21 +91,21 @@ static void lose(struct session *session, const char *text, int64_t end)
 
 	if (session->lost)
 		return;
-	session->lost = session->ending = true;
+	session->lost = session->control.ending = true;
 	set_until(session, 0);
-	end = deadline_earlier(end, session->deadline);
+	end = deadline_earlier(end, session->lease.deadline);
 	say(&line, "lost");
 	say_pair(&line, "text", text);
 	say_number(&line, "until", (uint64_t)end);
 	session->told = say_end(&line);
-	session->ask_due = session_now();
-	session->force_due = deadline_earlier(end, session_now() + deadline_earlier(session->arguments->kill_after, GUARD_LOST_GRACE));
+	session->control.ask_due = session_now();
+	session->control.force_due = deadline_earlier(end, session_now() + deadline_earlier(session->arguments->kill_after, GUARD_LOST_GRACE));
 }
 
 /* The lock is lost before me-only, which may be stopped, reported that the command started. */
 static bool is_unused(const struct session *session)
 {
-	return session->lost && !session->started && !session->orphaned && session->lease;
+	return session->lost && !session->control.started && !session->control.orphaned && session->lease.id;
 }
 
 /*
@@ -115,7 +115,7 @@ static bool is_unused(const struct session *session)
  */
 static void withdraw_unused(struct session *session)
 {
-	if (!is_unused(session) || (!session->told && session_now() < session->deadline) || family_signal(&session->family, 0) > 0)
+	if (!is_unused(session) || (!session->told && session_now() < session->lease.deadline) || descendants_signal(&session->control.descendants, 0) > 0)
 		return;
 	session_withdraw(session);
 	session->phase = PHASE_HOLDING;
@@ -128,20 +128,20 @@ static void renew(struct session *session)
 
 	switch (session_renew(session, &text)) {
 	case RENEWAL_DONE:
-		session->renew_due = session_now() + session_interval(session);
+		session->lease.renew_due = session_now() + session_interval(session);
 		set_guard(session);
 		tell_until(session);
 		break;
 	case RENEWAL_LOST:
 		/* Not reported by the stream: the key may have gone right after it was seen. */
-		lose(session, text, session->seen + ENDED_BY);
+		lose(session, text, session->lease.seen + ENDED_BY);
 		break;
 	case RENEWAL_FAILED:
-		session->renew_due = session_now();
-		if (session->failures == 0)
+		session->lease.renew_due = session_now();
+		if (session->lease.failures == 0)
 			break;
-		if (session->failures % n == 0) {
-			session->renew_due += client_pause(session->failures / n - 1);
+		if (session->lease.failures % n == 0) {
+			session->lease.renew_due += client_pause(session->lease.failures / n - 1);
 			say_text("trouble", text);
 		}
 	}
@@ -151,7 +151,7 @@ static void renew(struct session *session)
 /* Our key, and of an exclusive lock who comes into line. */
 static void watch(struct session *session)
 {
-	struct keys all = keys_copy(&session->prefix);
+	struct keys all = keys_copy(&session->line.keys);
 
 	if (session->arguments->mode == ENTRY_EXCLUSIVE) {
 		session_watch(session, &all, true);
@@ -164,22 +164,22 @@ static void watch(struct session *session)
 static bool is_over(const struct session *session)
 {
 	/* With -o the command does not have the pipe; where sudo is the command it may live on after me-only. */
-	return session->pipe_closed && (session->job_ended || session->job < 0) && (session->done || session->orphans_ended);
+	return session->control.pipe_closed && (session->control.job_ended || session->control.job < 0) && (session->control.done || session->control.orphans_ended);
 }
 
 /* me-only was killed: the command with it, and what the command has left is of no use to anybody. */
 static void end_orphans(struct session *session)
 {
-	if (!session->orphaned || session->done)
+	if (!session->control.orphaned || session->control.done)
 		return;
-	cgroup_remove(&session->cgroup);
-	if (!session->ending) {
-		session->ending = true;
-		family_signal(&session->family, SIGTERM);
-		session->force_due = deadline_earlier(session->deadline, session_now() + deadline_earlier(session->arguments->kill_after, GUARD_LOST_GRACE));
+	cgroup_remove(&session->control.cgroup);
+	if (!session->control.ending) {
+		session->control.ending = true;
+		descendants_signal(&session->control.descendants, SIGTERM);
+		session->control.force_due = deadline_earlier(session->lease.deadline, session_now() + deadline_earlier(session->arguments->kill_after, GUARD_LOST_GRACE));
 	}
 	/* Who is still in the group has closed the pipe, and is not seen to have anything of the lock. */
-	session->orphans_ended = !*session->cgroup.path && family_signal(&session->family, 0) == 0;
+	session->control.orphans_ended = !*session->control.cgroup.path && descendants_signal(&session->control.descendants, 0) == 0;
 }
 
 /* --- giving it back ---------------------------------------------------------------------------------------------------------- */
@@ -188,7 +188,7 @@ static void end_orphans(struct session *session)
 static bool keep_on(struct session *session, int64_t left, int64_t limit)
 {
 	/* Any id will do that nobody else has: the old one's neighbour is as random. */
-	const uint64_t fresh = session->lease ^ 1 ? session->lease ^ 1 : session->lease ^ 2;
+	const uint64_t fresh = session->lease.id ^ 1 ? session->lease.id ^ 1 : session->lease.id ^ 2;
 	struct answer answer;
 	char *value;
 	bool kept = false;
@@ -196,10 +196,10 @@ static bool keep_on(struct session *session, int64_t left, int64_t limit)
 	client_call(&session->client, PATH_GRANT, request_grant((left + NS_PER_S - 1) / NS_PER_S, fresh), limit, &answer);
 	if (answer.code == CODE_OK || answer.code == CODE_PRECONDITION) {
 		answer_free(&answer);
-		session->entry.state = ENTRY_KEPT;
-		value = entry_value(&session->entry);
-		client_call(&session->client, PATH_TXN, request_txn(list_of(compare_created(&session->own, "EQUAL", session->created), NULL),
-								    list_of(operation_put(&session->own, value, fresh), NULL), list_of(NULL)), limit, &answer);
+		session->own.entry.state = ENTRY_KEPT;
+		value = entry_value(&session->own.entry);
+		client_call(&session->client, PATH_TXN, request_txn(list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL),
+								    list_of(operation_put(&session->own.keys, value, fresh), NULL), list_of(NULL)), limit, &answer);
 		kept = answer.code == CODE_OK && json_is_true(json_object_get(answer.body, "succeeded"));
 		free(value);
 	}
@@ -210,17 +210,17 @@ static bool keep_on(struct session *session, int64_t left, int64_t limit)
 /* Deletes our key, if it is there. */
 static json_t *delete_own(const struct session *session)
 {
-	return request_txn(list_of(compare_created(&session->own, "EQUAL", session->created), NULL), list_of(operation_delete(&session->own), NULL),
+	return request_txn(list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL), list_of(operation_delete(&session->own.keys), NULL),
 			   list_of(NULL));
 }
 
 /* Asks for the first one after us. */
 static json_t *next_request(const struct session *session)
 {
-	json_t *body = request_range(&session->prefix, ORDER_OLDEST, 1, 0);
+	json_t *body = request_range(&session->line.keys, ORDER_OLDEST, 1, 0);
 	char from[24];
 
-	(void)snprintf(from, sizeof from, "%" PRIu64, session->created + 1);
+	(void)snprintf(from, sizeof from, "%" PRIu64, session->own.created + 1);
 	json_object_set_new(body, "min_create_revision", json_string(from));
 	return body;
 }
@@ -232,11 +232,11 @@ static void read_next(struct session *session, struct answer *answer)
 
 	if (answer->code == CODE_OK) {
 		entries_read(&entries, json_object_get(answer->body, "kvs"));
-		entry_free(&session->next);
+		entry_free(&session->line.next);
 		if (entries.n > 0)
-			session->next = entry_copy(&entries.all[0]);
+			session->line.next = entry_copy(&entries.all[0]);
 		/* The stream may have told more by now. */
-		session->others = entries.n > 0 || session->heard > header_number(answer->body, "revision");
+		session->line.others = entries.n > 0 || session->events.heard > header_number(answer->body, "revision");
 		entries_free(&entries);
 	}
 	answer_free(answer);
@@ -245,16 +245,16 @@ static void read_next(struct session *session, struct answer *answer)
 /* Whether somebody is there, but not known. */
 static bool has_to_find_next(const struct session *session)
 {
-	return session->arguments->mode == ENTRY_EXCLUSIVE && session->others && !session->next.key;
+	return session->arguments->mode == ENTRY_EXCLUSIVE && session->line.others && !session->line.next.key;
 }
 
 /* Whether who is next is known, and understands to be given the lock. */
 static bool is_next_known(const struct session *session)
 {
-	const struct entry *next = &session->next;
+	const struct entry *next = &session->line.next;
 
 	return session->arguments->mode == ENTRY_EXCLUSIVE && next->key && !next->foreign && next->mode == ENTRY_EXCLUSIVE && next->state == ENTRY_WAITS &&
-	       next->created > session->created;
+	       next->created > session->own.created;
 }
 
 /*
@@ -264,11 +264,11 @@ static bool is_next_known(const struct session *session)
  */
 static json_t *compare_next(const struct session *session, const struct keys *next, bool alone)
 {
-	const uint64_t later = session->next.created - 1;
-	const bool is_after = strcmp(session->next.key, session->key) > 0;
-	struct keys before = { .key = session->prefix.key, .end = session->own.key };
-	struct keys after = { .key = base64_encode(session->key, strlen(session->key) + 1), .end = session->prefix.end };
-	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), compare_modified(next, session->next.modified),
+	const uint64_t later = session->line.next.created - 1;
+	const bool is_after = strcmp(session->line.next.key, session->own.name) > 0;
+	struct keys before = { .key = session->line.keys.key, .end = session->own.keys.key };
+	struct keys after = { .key = base64_encode(session->own.name, strlen(session->own.name) + 1), .end = session->line.keys.end };
+	json_t *compare = list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), compare_modified(next, session->line.next.modified),
 				  compare_created(is_after ? &after : &before, "GREATER", later),
 				  compare_created(is_after ? &before : &after, alone ? "EQUAL" : "GREATER", alone ? 0 : later), NULL);
 
@@ -279,14 +279,14 @@ static json_t *compare_next(const struct session *session, const struct keys *ne
 /* Deletes our key, and makes the next one the holder, if it still is the next one. */
 static json_t *hand_over(struct session *session)
 {
-	struct keys next = keys_one(session->next.key);
+	struct keys next = keys_one(session->line.next.key);
 	json_t *success, *request;
 	char *value;
 
-	session->next.state = ENTRY_HELD;
-	session->next.since = session_clock();
-	value = entry_value(&session->next);
-	success = list_of(operation_delete(&session->own), operation_put(&next, value, 0), NULL);
+	session->line.next.state = ENTRY_HELD;
+	session->line.next.since = session_clock();
+	value = entry_value(&session->line.next);
+	success = list_of(operation_delete(&session->own.keys), operation_put(&next, value, 0), NULL);
 	request = request_txn(compare_next(session, &next, true), json_incref(success), list_of(operation("request_txn", delete_own(session)), NULL));
 	request = request_txn(compare_next(session, &next, false), success, list_of(operation("request_txn", request), NULL));
 	free(value);
@@ -304,7 +304,7 @@ static bool is_given_back(const json_t *body)
 
 static void give_back(struct session *session)
 {
-	const int64_t limit = deadline_earlier(session_now() + RELEASE_LIMIT, session->deadline);
+	const int64_t limit = deadline_earlier(session_now() + RELEASE_LIMIT, session->lease.deadline);
 	const int64_t left = session->taken + session->arguments->hold_for - session_now();
 	struct answer answer;
 	bool hands_over, tried = false;
@@ -312,7 +312,7 @@ static void give_back(struct session *session)
 	session->phase = PHASE_GIVING_BACK;
 	/* The answer tells what becomes of our key; the server is to tell nobody else but the next one. */
 	client_unwatch(&session->client);
-	if (left > 0 && session->arguments->hold_for && !session->unused && keep_on(session, left, limit)) {
+	if (left > 0 && session->arguments->hold_for && !session->control.unused && keep_on(session, left, limit)) {
 		say_word("released");
 		return;
 	}
@@ -336,7 +336,7 @@ static void give_back(struct session *session)
 	}
 	answer_free(&answer);
 	/* A member that was stuck can still pass on what it was asked for then: without the lease that fails. */
-	if (session->doubtful)
+	if (session->own.doubtful)
 		session_withdraw(session);
 }
 
@@ -348,12 +348,12 @@ static void tell_held(struct session *session)
 	struct line line;
 
 	say(&line, "held");
-	say_number(&line, "token", session->token);
-	say_number(&line, "until", (uint64_t)session->deadline);
+	say_number(&line, "token", session->own.token);
+	say_number(&line, "until", (uint64_t)session->lease.deadline);
 	if (session->arguments->mode == ENTRY_SLOTS)
-		say_number(&line, "slot", session->entry.slot);
-	say_pair(&line, "variable", session->family.mark);
-	(void)snprintf(text, sizeof text, "ETCD_LOCK_REV=%" PRIu64, session->token);
+		say_number(&line, "slot", session->own.entry.slot);
+	say_pair(&line, "variable", session->control.descendants.mark);
+	(void)snprintf(text, sizeof text, "ETCD_LOCK_REV=%" PRIu64, session->own.token);
 	say_pair(&line, "variable", text);
 	say_pair(&line, "variable", "ETCDCTL_USER");
 	say_pair(&line, "variable", "ETCDCTL_PASSWORD");
@@ -372,13 +372,13 @@ struct dues {
 /* Waits until something is due, or has happened. */
 static void rest(struct session *session, const struct dues *dues)
 {
-	int64_t due = deadline_earlier(session->renew_due, deadline_earlier(dues->watch, dues->give_back));
+	int64_t due = deadline_earlier(session->lease.renew_due, deadline_earlier(dues->watch, dues->give_back));
 
-	if ((session->orphaned && !session->done) || is_unused(session))
+	if ((session->control.orphaned && !session->control.done) || is_unused(session))
 		due = deadline_earlier(due, session_now() + LOOK_AGAIN);
-	session->resting = session->client.watching && !session->canceled;
-	client_wait(&session->client, deadline_earlier(due, deadline_earlier(session->ask_due, session->force_due)));
-	session->resting = false;
+	session->events.resting = session->client.watching && !session->events.canceled;
+	client_wait(&session->client, deadline_earlier(due, deadline_earlier(session->control.ask_due, session->control.force_due)));
+	session->events.resting = false;
 }
 
 /*
@@ -387,10 +387,10 @@ static void rest(struct session *session, const struct dues *dues)
  */
 static void plan_watch(struct session *session, struct dues *dues)
 {
-	const bool soon = session_now() < dues->opened + session->ttl / 6;
+	const bool soon = session_now() < dues->opened + session->lease.ttl / 6;
 
 	dues->pause = soon && dues->pause ? dues->pause * 2 : WATCH_PAUSE;
-	dues->watch = deadline_earlier(session_now() + dues->pause, deadline_earlier(session->renew_due + NS_PER_MS, session->deadline));
+	dues->watch = deadline_earlier(session_now() + dues->pause, deadline_earlier(session->lease.renew_due + NS_PER_MS, session->lease.deadline));
 	session->client.watch_skips++;
 }
 
@@ -398,15 +398,15 @@ static void plan_watch(struct session *session, struct dues *dues)
 static bool is_lost(struct session *session)
 {
 	/* If renewals go unanswered, the stream may be late as well. */
-	const bool late = session->failures || (session->renewing && session_now() > session->renewing + RENEWAL_LATE);
+	const bool late = session->lease.failures || (session->lease.renewing && session_now() > session->lease.renewing + RENEWAL_LATE);
 
-	if (session->own_gone)
+	if (session->events.own_gone)
 		lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early",
-		     late ? session->seen + ENDED_BY : DEADLINE_NEVER);
+		     late ? session->lease.seen + ENDED_BY : DEADLINE_NEVER);
 	/* me-only is stopped, before it has started the command: nobody is to wait for that. */
-	if (!session->started && session_now() >= session->taken + session->ttl)
+	if (!session->control.started && session_now() >= session->taken + session->lease.ttl)
 		lose(session, "the command was not started in time", DEADLINE_NEVER);
-	return session->lost || session_now() >= session->deadline;
+	return session->lost || session_now() >= session->lease.deadline;
 }
 
 /* Does what is due. */
@@ -414,16 +414,16 @@ static void tend(struct session *session, struct dues *dues)
 {
 	struct answer answer;
 
-	if (session_now() >= session->renew_due) {
+	if (session_now() >= session->lease.renew_due) {
 		renew(session);
-		dues->next = session->failures == 0;
+		dues->next = session->lease.failures == 0;
 		/* A renewal at another endpoint closes the stream: reopen it there. */
 		if (dues->next && dues->watched && !session->client.watching) {
 			dues->watch = session_now();
 			session->client.watch_skips = 0;
 		}
 	}
-	if ((session->canceled || !session->client.watching) && dues->watch == DEADLINE_NEVER)
+	if ((session->events.canceled || !session->client.watching) && dues->watch == DEADLINE_NEVER)
 		plan_watch(session, dues);
 	if (session_now() >= dues->give_back) {
 		pages_give_back();
@@ -435,12 +435,12 @@ static void tend(struct session *session, struct dues *dues)
 		dues->opened = session_now();
 		dues->give_back = session_now() + GIVE_BACK_AFTER;
 		/* Somebody may have come while there was none. */
-		session->others = session->others || dues->watched;
+		session->line.others = session->line.others || dues->watched;
 		dues->watched = true;
 	}
 	/* When the command has ended the next one waits for us: now there is time, if no renewal is held up by a member that is silent. */
-	if (dues->next && !session->lost && session->started && has_to_find_next(session) &&
-	    session_now() + session->client.attempt < session->renew_due) {
+	if (dues->next && !session->lost && session->control.started && has_to_find_next(session) &&
+	    session_now() + session->client.attempt < session->lease.renew_due) {
 		dues->next = false;
 		client_call_at(&session->client, session->client.endpoint, PATH_RANGE, next_request(session), &answer);
 		read_next(session, &answer);
@@ -453,9 +453,9 @@ static void keep(struct session *session)
 
 	while (!is_over(session)) {
 		rest(session, &dues);
-		if (session->news && session->done && !session->pipe_closed)
+		if (session->control.news && session->control.done && !session->control.pipe_closed)
 			say_word("kept");
-		session->news = false;
+		session->control.news = false;
 		if (session_now() >= session->taken + WATCH_AFTER)
 			free(session_surveyed(session, session_now()));
 		end_orphans(session);
@@ -466,7 +466,7 @@ static void keep(struct session *session)
 			continue;
 		}
 		withdraw_unused(session);
-		session->renew_due = DEADLINE_NEVER;
+		session->lease.renew_due = DEADLINE_NEVER;
 		dues = (struct dues){ .watch = DEADLINE_NEVER, .give_back = DEADLINE_NEVER };
 	}
 }
@@ -477,26 +477,26 @@ static void keep(struct session *session)
  */
 static int64_t first_renewal(const struct session *session)
 {
-	const int64_t due = session->seen + session_interval(session), soon = session->taken + WATCH_AFTER;
+	const int64_t due = session->lease.seen + session_interval(session), soon = session->taken + WATCH_AFTER;
 
-	return deadline_earlier(session->deadline - session_reserve(session), due > soon ? due : soon);
+	return deadline_earlier(session->lease.deadline - session_reserve(session), due > soon ? due : soon);
 }
 
 void hold(struct session *session)
 {
-	char *mark = memory_format("ETCD_LOCK_KEY=%s", session->key);
+	char *mark = memory_format("ETCD_LOCK_KEY=%s", session->own.name);
 	struct process ourselves;
 
 	session->phase = PHASE_HOLDING;
-	session->renew_due = deadline_earlier(session->renew_due, first_renewal(session));
-	session->family.mark = mark;
+	session->lease.renew_due = deadline_earlier(session->lease.renew_due, first_renewal(session));
+	session->control.descendants.mark = mark;
 	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
 	set_guard(session);
 	tell_held(session);
-	set_until(session, session->deadline);
+	set_until(session, session->lease.deadline);
 	/* Processes that me-only had before are not the command's descendants. */
 	if (process_read(getpid(), &ourselves) == 0)
-		session->family.since = ourselves.start;
+		session->control.descendants.since = ourselves.start;
 	/* What was to be heard of those before us: me-only does not wait until that is closed. */
 	client_unwatch(&session->client);
 	if (session->config.n == 1 && !session->arguments->quiet)
@@ -504,8 +504,8 @@ void hold(struct session *session)
 	keep(session);
 	free(session_surveyed(session, session_now() + SURVEY_LIMIT));
 	/* me-only removes it, unless others are left in it. */
-	cgroup_remove(&session->cgroup);
-	if (session->lost || session_now() >= session->deadline)
+	cgroup_remove(&session->control.cgroup);
+	if (session->lost || session_now() >= session->lease.deadline)
 		session_withdraw(session);
 	else
 		give_back(session);

@@ -45,11 +45,11 @@ static uint64_t random_id(void)
 
 static void name_key(struct session *session)
 {
-	free(session->key);
-	keys_free(&session->own);
-	if (asprintf(&session->key, "%s/%" PRIx64, session->arguments->name, session->lease) < 0)
+	free(session->own.name);
+	keys_free(&session->own.keys);
+	if (asprintf(&session->own.name, "%s/%" PRIx64, session->arguments->name, session->lease.id) < 0)
 		abort();
-	session->own = keys_one(session->key);
+	session->own.keys = keys_one(session->own.name);
 }
 
 /* The time, in ns, that the answer BODY gives the lease: never more than was granted. 0: it has ended. */
@@ -57,51 +57,51 @@ static int64_t time_in(const struct session *session, const json_t *body)
 {
 	const int64_t seconds = (int64_t)json_number(body, "TTL");
 
-	return seconds <= 0 ? 0 : seconds < session->ttl / NS_PER_S ? seconds * NS_PER_S : session->ttl;
+	return seconds <= 0 ? 0 : seconds < session->lease.ttl / NS_PER_S ? seconds * NS_PER_S : session->lease.ttl;
 }
 
 void session_new_place(struct session *session)
 {
-	session->lease = random_id();
-	session->created = session->token = session->granted = 0;
-	session->own_gone = session->others = session->doubtful = false;
-	entry_free(&session->gone);
-	entry_free(&session->next);
+	session->lease.id = random_id();
+	session->own.created = session->own.token = session->events.granted = 0;
+	session->events.own_gone = session->line.others = session->own.doubtful = false;
+	entry_free(&session->events.gone);
+	entry_free(&session->line.next);
 	name_key(session);
-	session->lease_asked = 0;
+	session->lease.asked = 0;
 }
 
 json_t *session_grant_request(struct session *session)
 {
-	if (!session->lease_asked)
-		session->lease_asked = session_now();
-	return request_grant((session->arguments->ttl + NS_PER_S - 1) / NS_PER_S, session->lease);
+	if (!session->lease.asked)
+		session->lease.asked = session_now();
+	return request_grant((session->arguments->ttl + NS_PER_S - 1) / NS_PER_S, session->lease.id);
 }
 
 char *session_granted(struct session *session, struct answer *answer)
 {
 	char *text = NULL;
 
-	session->ttl = session->arguments->ttl;
+	session->lease.ttl = session->arguments->ttl;
 	if (answer->code == CODE_OK) {
 		int64_t granted = time_in(session, answer->body);
 
 		/* A server can grant more, which is not used; it is not known why one should grant less. */
-		session->ttl = granted ? granted : session->ttl;
+		session->lease.ttl = granted ? granted : session->lease.ttl;
 	} else if (answer->code != CODE_PRECONDITION) {
 		text = answer->text;
 		answer->text = NULL;
 	}
 	/* No command could be started. */
-	if (!text && session->ttl - MARGIN(session->ttl) < session_reserve(session))
-		text = memory_format("etcd grants a lease of only %" PRId64 " s", (int64_t)(session->ttl / NS_PER_S));
+	if (!text && session->lease.ttl - MARGIN(session->lease.ttl) < session_reserve(session))
+		text = memory_format("etcd grants a lease of only %" PRId64 " s", (int64_t)(session->lease.ttl / NS_PER_S));
 	/* "Already exists": by a request of ours whose answer was lost. The time counts from the first of them. */
-	session->deadline = session->lease_asked + session->ttl - MARGIN(session->ttl);
-	session->renew_due = session->lease_asked + session_interval(session);
-	session->seen = session->lease_asked;
-	session->failures = 0;
-	session->renewing = 0;
-	session->client.attempt = session->ttl / ATTEMPTS < session->client.attempt ? session->ttl / ATTEMPTS : session->client.attempt;
+	session->lease.deadline = session->lease.asked + session->lease.ttl - MARGIN(session->lease.ttl);
+	session->lease.renew_due = session->lease.asked + session_interval(session);
+	session->lease.seen = session->lease.asked;
+	session->lease.failures = 0;
+	session->lease.renewing = 0;
+	session->client.attempt = session->lease.ttl / ATTEMPTS < session->client.attempt ? session->lease.ttl / ATTEMPTS : session->client.attempt;
 	answer_free(answer);
 	return text;
 }
@@ -109,12 +109,12 @@ char *session_granted(struct session *session, struct answer *answer)
 /* Without the spread. */
 static int64_t even_interval(const struct session *session)
 {
-	const int64_t least = session->ttl / MOST_RENEWALS_WAITING, most = session->ttl / RENEWALS_WAITING;
+	const int64_t least = session->lease.ttl / MOST_RENEWALS_WAITING, most = session->lease.ttl / RENEWALS_WAITING;
 	/* The latest that it can be is so much, and the spread. */
-	const int64_t interval = deadline_earlier(most, (session->ttl - MARGIN(session->ttl) - TRYING) * 10 / 11);
+	const int64_t interval = deadline_earlier(most, (session->lease.ttl - MARGIN(session->lease.ttl) - TRYING) * 10 / 11);
 
 	if (session->phase != PHASE_TAKING)
-		return session->ttl / RENEWALS;
+		return session->lease.ttl / RENEWALS;
 	return interval < least ? least : interval;
 }
 
@@ -129,7 +129,7 @@ int64_t session_interval(const struct session *session)
 
 int64_t session_reserve(const struct session *session)
 {
-	return session->arguments->kill_after + session->ttl / RENEWALS;
+	return session->arguments->kill_after + session->lease.ttl / RENEWALS;
 }
 
 /* The key-value pair that the range at INDEX of the transaction BODY has found, or NULL. */
@@ -143,10 +143,10 @@ static const json_t *found(const json_t *body, size_t index)
 /* Reads our key and the other. */
 static void read_keys(struct session *session, size_t endpoint, struct answer *answer)
 {
-	json_t *ranges = list_of(operation("request_range", request_range(&session->own, ORDER_NONE, 0, 0)), NULL);
+	json_t *ranges = list_of(operation("request_range", request_range(&session->own.keys, ORDER_NONE, 0, 0)), NULL);
 
-	if (session->other.key && !session->other.end)
-		json_array_append_new(ranges, operation("request_range", request_range(&session->other, ORDER_NONE, 0, 0)));
+	if (session->events.other.key && !session->events.other.end)
+		json_array_append_new(ranges, operation("request_range", request_range(&session->events.other, ORDER_NONE, 0, 0)));
 	client_call_at(&session->client, endpoint, PATH_TXN, request_txn(list_of(NULL), ranges, list_of(NULL)), answer);
 }
 
@@ -162,7 +162,7 @@ static enum renewal prove(struct session *session, const struct answer *answer, 
 		*text = memory_string("etcd's answer says nothing");
 		return RENEWAL_FAILED;
 	}
-	if (json_number(found(answer->body, 0), "create_revision") != session->created) {
+	if (json_number(found(answer->body, 0), "create_revision") != session->own.created) {
 		*text = memory_string("its key in etcd is gone: somebody has deleted it, or the server has ended the lease too early");
 		return RENEWAL_LOST;
 	}
@@ -170,30 +170,30 @@ static enum renewal prove(struct session *session, const struct answer *answer, 
 		*text = memory_string("etcd is electing a leader");
 		return RENEWAL_FAILED;
 	}
-	session->seen = answer->sent;
+	session->lease.seen = answer->sent;
 	/* Where nothing is heard any more the stream would stay open for ever. */
 	if (session->client.watching && session->client.watch_endpoint != endpoint)
 		client_unwatch(&session->client);
-	session->revision = header_number(answer->body, "revision");
-	if (session->other.key)
-		session->changed = session->changed || session->other.end || json_number(found(answer->body, 1), "mod_revision") != session->other_modified;
+	session->events.revision = header_number(answer->body, "revision");
+	if (session->events.other.key)
+		session->events.changed = session->events.changed || session->events.other.end || json_number(found(answer->body, 1), "mod_revision") != session->events.other_modified;
 	/* A time that has passed is final. */
-	if (session_now() < session->deadline && deadline > session->deadline)
-		session->deadline = deadline;
+	if (session_now() < session->lease.deadline && deadline > session->lease.deadline)
+		session->lease.deadline = deadline;
 	return RENEWAL_DONE;
 }
 
 /* The two requests. ANSWER, to be freed, is the last one's. */
 static enum renewal ask_twice(struct session *session, struct answer *answer, char **text)
 {
-	const size_t endpoint = (session->client.endpoint + session->failures) % session->config.n;
+	const size_t endpoint = (session->client.endpoint + session->lease.failures) % session->config.n;
 	int64_t sent, ttl;
 	uint64_t term;
 
-	client_call_at(&session->client, endpoint, PATH_KEEPALIVE, request_lease(session->lease), answer);
+	client_call_at(&session->client, endpoint, PATH_KEEPALIVE, request_lease(session->lease.id), answer);
 	if (answer->code != CODE_OK)
 		return RENEWAL_FAILED;
-	if (json_number(answer->body, "ID") != session->lease) {
+	if (json_number(answer->body, "ID") != session->lease.id) {
 		*text = memory_string("etcd's answer is about another lease");
 		return RENEWAL_FAILED;
 	}
@@ -216,7 +216,7 @@ enum renewal session_renew(struct session *session, char **text)
 	enum renewal renewal;
 
 	*text = NULL;
-	session->renewing = session->renewing ? session->renewing : session_now();
+	session->lease.renewing = session->lease.renewing ? session->lease.renewing : session_now();
 	renewal = ask_twice(session, &answer, text);
 	/* A keepalive alone makes no endpoint a good one: from the one that was, all are tried in turn. */
 	if (renewal == RENEWAL_FAILED)
@@ -227,9 +227,9 @@ enum renewal session_renew(struct session *session, char **text)
 	}
 	/* What stops a call is no failure of etcd. */
 	if (renewal == RENEWAL_DONE)
-		session->renewing = session->failures = 0;
+		session->lease.renewing = session->lease.failures = 0;
 	else if (answer.code != CODE_STOPPED)
-		session->failures++;
+		session->lease.failures++;
 	answer_free(&answer);
 	return renewal;
 }
@@ -239,14 +239,14 @@ void session_revoke(struct session *session)
 	struct answer answer;
 
 	client_unwatch(&session->client);
-	if (!session->lease)
+	if (!session->lease.id)
 		return;
 	/* It has its own limit: earlier calls may have used up the other. */
 	session->client.limit = DEADLINE_NEVER;
-	client_call(&session->client, PATH_REVOKE, request_lease(session->lease), session_now() + session->client.attempt, &answer);
+	client_call(&session->client, PATH_REVOKE, request_lease(session->lease.id), session_now() + session->client.attempt, &answer);
 	/* me-only has gone meanwhile: it is done once more, when nothing stops us. */
 	if (answer.code != CODE_STOPPED)
-		session->lease = session->created = 0;
+		session->lease.id = session->own.created = 0;
 	answer_free(&answer);
 }
 

@@ -35,15 +35,15 @@ bool place_needs_all(const struct session *session)
 static json_t *look_operations(const struct session *session, bool all, uint64_t created)
 {
 	json_t *list = list_of(
-		operation("request_range", request_range(&session->own, ORDER_NONE, 0, 0)), NULL);
+		operation("request_range", request_range(&session->own.keys, ORDER_NONE, 0, 0)), NULL);
 
 	json_array_append_new(
-		list, operation("request_range", request_range(&session->prefix, ORDER_OLDEST,
+		list, operation("request_range", request_range(&session->line.keys, ORDER_OLDEST,
 							       all ? 0 : HEAD, created)));
 	/* Our place is not known: read our entry and the one ahead of it. */
 	if (!all)
 		json_array_append_new(list, operation("request_range",
-						      request_range(&session->prefix, ORDER_NEWEST,
+						      request_range(&session->line.keys, ORDER_NEWEST,
 								    created ? 1 : 2, created)));
 	return list;
 }
@@ -95,18 +95,18 @@ static char *read_line(struct session *session, struct place *place, const json_
 	entries_free(&place->before);
 	place->before = (struct entries){ .all = memory_get((all.n + 1) * sizeof *all.all) };
 	place->ours_is_there = false;
-	session->revision = header_number(body, "revision");
+	session->events.revision = header_number(body, "revision");
 	for (size_t i = 0; i < all.n; i++) {
-		if (strcmp(all.all[i].key, session->key) != 0)
+		if (strcmp(all.all[i].key, session->own.name) != 0)
 			continue;
 		place->ours_is_there = true;
-		session->created = all.all[i].created;
-		session->modified = all.all[i].modified;
+		session->own.created = all.all[i].created;
+		session->own.modified = all.all[i].modified;
 		if (all.all[i].state == ENTRY_HELD)
-			session->token = all.all[i].modified;
+			session->own.token = all.all[i].modified;
 	}
 	for (size_t i = 0; i < all.n; i++)
-		if ((!place->ours_is_there || all.all[i].created < session->created) &&
+		if ((!place->ours_is_there || all.all[i].created < session->own.created) &&
 		    (n == 0 || place->before.all[n - 1].created != all.all[i].created))
 			place->before.all[n++] = entry_copy(&all.all[i]);
 	place->before.n = n;
@@ -126,9 +126,9 @@ static char *take_text(struct answer *answer)
 /* The value of our key in STATE, to be freed. */
 static char *value_in(struct session *session, enum entry_state state)
 {
-	session->entry.state = state;
-	session->entry.since = session_clock();
-	return entry_value(&session->entry);
+	session->own.entry.state = state;
+	session->own.entry.since = session_clock();
+	return entry_value(&session->own.entry);
 }
 
 /* --- rule 4: what became of those ahead of us ------------------------------------------------- */
@@ -202,12 +202,12 @@ static void consider(struct session *session, struct place *place, const struct 
 		if (entries_find(&place->before, entry->created))
 			continue;
 		/* Of the entry whose end the stream reported, we know the last state. */
-		if (session->gone.key && session->gone.created == entry->created) {
-			entry = &session->gone;
+		if (session->events.gone.key && session->events.gone.created == entry->created) {
+			entry = &session->events.gone;
 			if (entry->state == ENTRY_WAITS)
 				continue;
 		}
-		if (queue_can_be_lost(&session->entry, entry, place->before.all, place->before.n))
+		if (queue_can_be_lost(&session->own.entry, entry, place->before.all, place->before.n))
 			leases[n++] = entry->lease;
 	}
 	ask(session, place, leases, n);
@@ -233,7 +233,7 @@ static char *read_on(struct session *session, struct place *place, const json_t 
 static char *look_once(struct session *session, struct place *place)
 {
 	json_t *operations =
-		look_operations(session, place->wide || place_needs_all(session), session->created);
+		look_operations(session, place->wide || place_needs_all(session), session->own.created);
 	struct answer answer;
 	char *text;
 
@@ -277,13 +277,13 @@ static json_t *entry_request(struct session *session)
 	 */
 	if (!tries) {
 		put = request_txn(
-			list_of(compare_created(&session->own, "EQUAL", 0), NULL),
-			list_of(operation_put(&session->own, waits, session->lease), NULL),
+			list_of(compare_created(&session->own.keys, "EQUAL", 0), NULL),
+			list_of(operation_put(&session->own.keys, waits, session->lease.id), NULL),
 			list_of(NULL));
 		json_array_insert_new(failure, 0, operation("request_txn", put));
 	}
-	request = request_txn(list_of(compare_created(&session->prefix, "EQUAL", 0), NULL),
-			      list_of(operation_put(&session->own, held, session->lease), NULL),
+	request = request_txn(list_of(compare_created(&session->line.keys, "EQUAL", 0), NULL),
+			      list_of(operation_put(&session->own.keys, held, session->lease.id), NULL),
 			      failure);
 	free(held);
 	free(waits);
@@ -298,12 +298,12 @@ static char *entered(struct session *session, struct place *place, struct answer
 	if (answer->code != CODE_OK) {
 		text = take_text(answer);
 	} else if (json_is_true(json_object_get(answer->body, "succeeded"))) {
-		session->created = session->modified = session->token = session->revision =
+		session->own.created = session->own.modified = session->own.token = session->events.revision =
 			header_number(answer->body, "revision");
 	} else {
 		text = read_line(session, place, answer->body);
 	}
-	session->was_in_line = session->was_in_line || !text;
+	session->line.entered = session->line.entered || !text;
 	answer_free(answer);
 	return text ? text : look_at_all_holders(session, place);
 }
@@ -322,7 +322,7 @@ char *place_enter(struct session *session, struct place *place)
 	if (!session->config.user) {
 		client_call_both(&session->client, PATH_GRANT, session_grant_request(session),
 				 &lease, PATH_TXN, entry_request(session), &key);
-		session->doubtful = session->client.retried;
+		session->own.doubtful = session->client.retried;
 		/* A key bound to the lease shows that the lease exists. */
 		if (key.code == CODE_OK && lease.code != CODE_OK)
 			lease.code = CODE_PRECONDITION;
@@ -335,11 +335,11 @@ char *place_enter(struct session *session, struct place *place)
 	text = session_granted(session, &lease);
 	if (!text && key.code != CODE_OK) {
 		/* That the lease does not exist yet is an answer, not a doubt. */
-		session->doubtful =
-			session->doubtful || (key.code != CODE_NOT_FOUND && !session->config.user);
+		session->own.doubtful =
+			session->own.doubtful || (key.code != CODE_NOT_FOUND && !session->config.user);
 		answer_free(&key);
 		client_call(&session->client, PATH_TXN, entry_request(session), limit, &key);
-		session->doubtful = session->doubtful || session->client.retried;
+		session->own.doubtful = session->own.doubtful || session->client.retried;
 		/*
 		 * A member that still does not know the lease may belong to another cluster: an
 		 * error does not name its cluster.
@@ -364,19 +364,19 @@ static json_t *acquire_request(struct session *session, const struct place *plac
 	 * The key must be as it was read. Otherwise an earlier write of ours, whose answer is still
 	 * under way, has taken the lock, or the lock was handed over to us.
 	 */
-	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created),
-				  compare_modified(&session->own, session->modified), NULL),
+	json_t *compare = list_of(compare_created(&session->own.keys, "EQUAL", session->own.created),
+				  compare_modified(&session->own.keys, session->own.modified), NULL),
 	       *request;
 	char *value;
 
-	session->entry.slot = slot;
+	session->own.entry.slot = slot;
 	value = value_in(session, ENTRY_HELD);
 	if (session->arguments->mode == ENTRY_EXCLUSIVE)
-		json_array_append_new(compare, compare_created(&session->prefix, "GREATER",
-							       session->created - 1));
-	request = request_txn(compare, list_of(operation_put(&session->own, value, 0), NULL),
+		json_array_append_new(compare, compare_created(&session->line.keys, "GREATER",
+							       session->own.created - 1));
+	request = request_txn(compare, list_of(operation_put(&session->own.keys, value, 0), NULL),
 			      look_operations(session, place->wide || place_needs_all(session),
-					      session->created));
+					      session->own.created));
 	free(value);
 	return request;
 }
@@ -411,7 +411,7 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 		text = take_text(&answer);
 	} else if (json_is_true(json_object_get(answer.body, "succeeded"))) {
 		prove_alive(place, answer.body);
-		session->token = session->modified = session->revision =
+		session->own.token = session->own.modified = session->events.revision =
 			header_number(answer.body, "revision");
 	} else {
 		text = read_on(session, place, answer.body);
@@ -437,7 +437,7 @@ void place_tell(struct session *session, const char *word, const struct entry *e
 	if (all_slots)
 		say_number(&line, "slots", all_slots);
 	say_end(&line);
-	session->asked = session_now();
+	session->control.spoke = session_now();
 }
 
 void place_tell_full(struct session *session, const struct place *place, size_t waiters,
@@ -473,27 +473,27 @@ const struct entry *place_find_own(const struct session *session, const struct p
  */
 static bool delete_own(struct session *session, bool as_it_was)
 {
-	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), NULL),
+	json_t *compare = list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL),
 	       *request;
 	struct entries own = { .n = 0 };
 	struct answer answer;
 	bool ours;
 
 	if (as_it_was)
-		json_array_append_new(compare, compare_modified(&session->own, session->modified));
+		json_array_append_new(compare, compare_modified(&session->own.keys, session->own.modified));
 	request = request_txn(
-		compare, list_of(operation_delete(&session->own), NULL),
-		list_of(operation("request_range", request_range(&session->own, ORDER_NONE, 0, 0)),
+		compare, list_of(operation_delete(&session->own.keys), NULL),
+		list_of(operation("request_range", request_range(&session->own.keys, ORDER_NONE, 0, 0)),
 			NULL));
 	client_call(&session->client, PATH_TXN, request, session->client.limit, &answer);
 	if (answer.code == CODE_OK)
 		own = read_ranges(answer.body);
-	ours = as_it_was && own.n == 1 && own.all[0].created == session->created &&
+	ours = as_it_was && own.n == 1 && own.all[0].created == session->own.created &&
 	       own.all[0].state == ENTRY_HELD;
 	if (ours)
-		session->granted = own.all[0].modified;
-	else if (answer.code == CODE_OK && !session->doubtful)
-		session->lease = session->created = 0;
+		session->events.granted = own.all[0].modified;
+	else if (answer.code == CODE_OK && !session->own.doubtful)
+		session->lease.id = session->own.created = 0;
 	entries_free(&own);
 	answer_free(&answer);
 	return ours;
@@ -502,7 +502,7 @@ static bool delete_own(struct session *session, bool as_it_was)
 bool place_leave(struct session *session, const struct place *place)
 {
 	session->client.limit = session_now() + LEAVE_LIMIT;
-	return place->ours_is_there && session->created && !session->token &&
+	return place->ours_is_there && session->own.created && !session->own.token &&
 	       delete_own(session, true);
 }
 
@@ -511,8 +511,8 @@ void place_give_back(struct session *session, const struct place *place)
 	session->client.limit = session_now() + LEAVE_LIMIT;
 	client_unwatch(&session->client);
 	/* A holder that stands back passes that on to its successors: an ended lease tells them. */
-	if (session->created &&
-	    (!session->token || (!place->to_ask && session_now() >= place->delay)))
+	if (session->own.created &&
+	    (!session->own.token || (!place->to_ask && session_now() >= place->delay)))
 		(void)delete_own(session, false);
 	session_revoke(session);
 }

@@ -38,7 +38,7 @@ bool place_needs_all(const struct session *session);
 
 /*
  * Each tries until session->client.limit, and returns NULL or an error's text, to be freed. If
- * session->token is set afterwards, we hold the lock.
+ * session->own.token is set afterwards, we hold the lock.
  *
  * They request a new lease and a new key; read the line; and write the key that takes the lock, in
  * slot SLOT if it has slots.

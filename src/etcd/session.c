@@ -47,7 +47,7 @@ static void describe_ourselves(struct session *session)
 	(void)snprintf(session->me.command, sizeof session->me.command, "%s", arguments->command);
 	if (fstat(PIPE_FD, &status) == 0 && S_ISFIFO(status.st_mode))
 		session->me.pipe = status.st_ino;
-	session->entry = (struct entry){ .mode = arguments->mode, .slots = arguments->slots, .queue = arguments->queue > 0, .who = session->me };
+	session->own.entry = (struct entry){ .mode = arguments->mode, .slots = arguments->slots, .queue = arguments->queue > 0, .who = session->me };
 }
 
 char *session_open(struct session *session, const struct arguments *arguments)
@@ -55,7 +55,10 @@ char *session_open(struct session *session, const struct arguments *arguments)
 	size_t n = strlen(arguments->name);
 	char *prefix, *error;
 
-	*session = (struct session){ .arguments = arguments, .job = -1, .asked = session_now(), .ask_due = DEADLINE_NEVER, .force_due = DEADLINE_NEVER };
+	*session = (struct session){
+		.arguments = arguments,
+		.control = { .job = -1, .spoke = session_now(), .ask_due = DEADLINE_NEVER, .force_due = DEADLINE_NEVER },
+	};
 	if (arguments->wait && __builtin_add_overflow(session_now(), arguments->wait, &session->wait_until))
 		session->wait_until = DEADLINE_NEVER;
 	error = config_read(&session->config, CONFIG_FILE);
@@ -67,15 +70,15 @@ char *session_open(struct session *session, const struct arguments *arguments)
 	prefix = memory_get(n + 2);
 	memcpy(prefix, arguments->name, n);
 	prefix[n] = '/';
-	session->prefix.key = base64_encode(prefix, n + 1);
+	session->line.keys.key = base64_encode(prefix, n + 1);
 	prefix[n]++;
-	session->prefix.end = base64_encode(prefix, n + 1);
+	session->line.keys.end = base64_encode(prefix, n + 1);
 	free(prefix);
 	session->client.owner = session;
 	session->client.attend = session_attend;
 	session->client.event = session_event;
 	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = CONTROL_FD, .events = CURL_WAIT_POLLIN };
-	session->family = (struct family){ .ancestor = arguments->pid, .helper = getpid(), .pipe = session->me.pipe };
+	session->control.descendants = (struct descendants){ .ancestor = arguments->pid, .helper = getpid(), .pipe = session->me.pipe };
 	return NULL;
 }
 
@@ -83,10 +86,10 @@ void session_close(struct session *session)
 {
 	client_close(&session->client);
 	config_free(&session->config);
-	keys_free(&session->prefix);
-	keys_free(&session->own);
-	keys_free(&session->other);
-	free(session->key);
-	entry_free(&session->gone);
-	entry_free(&session->next);
+	keys_free(&session->line.keys);
+	keys_free(&session->own.keys);
+	keys_free(&session->events.other);
+	free(session->own.name);
+	entry_free(&session->events.gone);
+	entry_free(&session->line.next);
 }

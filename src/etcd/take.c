@@ -82,7 +82,7 @@ static int64_t limit_of(const struct session *session, enum step step)
 	const int64_t more = step == STEP_JUDGE || step == STEP_CONFIRM ? LAST_TAKE : LAST_LOOK;
 
 	/* A start, with or without -w. */
-	if (!session->wait_until || !session->was_in_line)
+	if (!session->wait_until || !session->line.entered)
 		return session->try_until;
 	return session->wait_until > DEADLINE_NEVER - more ? DEADLINE_NEVER
 							   : session->wait_until + more;
@@ -94,8 +94,8 @@ static int64_t limit_of(const struct session *session, enum step step)
 static enum step accept_grant(struct session *session, struct place *place)
 {
 	place->to_ask = 0;
-	session->token = session->modified = session->granted;
-	session->entry.state = ENTRY_HELD;
+	session->own.token = session->own.modified = session->events.granted;
+	session->own.entry.state = ENTRY_HELD;
 	return STEP_CONFIRM;
 }
 
@@ -116,7 +116,7 @@ static enum step give_up(struct session *session, struct place *place)
 
 static enum step failed(struct session *session, char *text)
 {
-	if (!session->orphaned)
+	if (!session->control.orphaned)
 		say_text("failed", text);
 	free(text);
 	return STEP_OVER;
@@ -125,7 +125,7 @@ static enum step failed(struct session *session, char *text)
 /* A request was not answered, because of TEXT. We may still know that the lock is held. */
 static enum step not_answered(struct session *session, struct place *place, char *text)
 {
-	if (!is_time_up(session) || place->before.n == 0 || session->token)
+	if (!is_time_up(session) || place->before.n == 0 || session->own.token)
 		return failed(session, text);
 	free(text);
 	return give_up(session, place);
@@ -146,7 +146,7 @@ static enum step clear_old_place(struct session *session, struct place *place)
 	}
 	/* The remains of the old one would be ahead of us. */
 	place_give_back(session, place);
-	if (session->orphaned)
+	if (session->control.orphaned)
 		return STEP_OVER;
 	session->client.limit = limit_of(session, STEP_ENTER);
 	if (short_stays > 0 &&
@@ -175,10 +175,10 @@ static enum step enter(struct session *session, struct place *place)
 	text = place_enter(session, place);
 	if (text)
 		return failed(session, text);
-	if (session->token)
+	if (session->own.token)
 		return STEP_CONFIRM;
 	/* If we have to wait, others may be waiting as well. */
-	session->others = true;
+	session->line.others = true;
 	own = place_find_own(session, place);
 	if (own) {
 		place_tell(session, "nested", own, false, 0);
@@ -207,7 +207,7 @@ static void watch(struct session *session, struct place *place, enum queue_verdi
 	uint64_t whom = verdict == QUEUE_WATCH_ALL ? UINT64_MAX : blocker->created;
 	struct keys keys;
 
-	if (session->canceled)
+	if (session->events.canceled)
 		client_unwatch(&session->client);
 	if (place->watched == whom && session->client.watching)
 		return;
@@ -216,7 +216,7 @@ static void watch(struct session *session, struct place *place, enum queue_verdi
 		if (session_now() < place->watch_due)
 			return;
 		place->watch_pause = place->watch_pause ? deadline_earlier(place->watch_pause * 2,
-									   session->ttl / 6)
+									   session->lease.ttl / 6)
 							: WATCH_PAUSE;
 		place->watch_due = session_now() + place->watch_pause;
 	} else {
@@ -224,13 +224,13 @@ static void watch(struct session *session, struct place *place, enum queue_verdi
 	}
 	place->watched = whom;
 	if (verdict == QUEUE_WATCH_ALL) {
-		keys = keys_copy(&session->prefix);
+		keys = keys_copy(&session->line.keys);
 		session_watch(session, &keys, false);
 		return;
 	}
 	keys = keys_one(blocker->key);
 	session_watch(session, &keys, session->arguments->mode == ENTRY_SLOTS);
-	session->other_modified = blocker->modified;
+	session->events.other_modified = blocker->modified;
 }
 
 /* An entry about to choose its slot need not keep a caller without -w from getting another. */
@@ -270,7 +270,7 @@ static enum step judge(struct session *session, struct place *place)
 
 	if (!place->ours_is_there)
 		return STEP_ENTER;
-	verdict = queue_judge(&session->entry, place->before.all, place->before.n, &blocker, &slot);
+	verdict = queue_judge(&session->own.entry, place->before.all, place->before.n, &blocker, &slot);
 	if (verdict != QUEUE_OURS)
 		return wait_on(session, place, verdict, blocker);
 	/* While stopped at the terminal, me-only starts nothing and must not hold up others. */
@@ -279,7 +279,7 @@ static enum step judge(struct session *session, struct place *place)
 	text = place_acquire(session, place, slot);
 	if (text)
 		return not_answered(session, place, text);
-	return session->token ? STEP_CONFIRM : STEP_JUDGE;
+	return session->own.token ? STEP_CONFIRM : STEP_JUDGE;
 }
 
 /* --- STEP_WAIT -------------------------------------------------------------------------------- */
@@ -290,11 +290,11 @@ static bool renew(struct session *session)
 	char *text;
 	enum renewal renewal = session_renew(session, &text);
 
-	session->renew_due = session_now() + session_interval(session);
+	session->lease.renew_due = session_now() + session_interval(session);
 	if (renewal == RENEWAL_FAILED)
-		session->renew_due =
+		session->lease.renew_due =
 			session_now() +
-			(session->failures % session->config.n == 0 ? 500 * NS_PER_MS : 0);
+			(session->lease.failures % session->config.n == 0 ? 500 * NS_PER_MS : 0);
 	free(text);
 	return renewal != RENEWAL_LOST;
 }
@@ -302,22 +302,22 @@ static bool renew(struct session *session)
 /* Waits until there may be something new. Returns false if our place is lost. */
 static bool rest(struct session *session, struct place *place)
 {
-	int64_t until = deadline_earlier(deadline_earlier(session->renew_due, session->deadline),
+	int64_t until = deadline_earlier(deadline_earlier(session->lease.renew_due, session->lease.deadline),
 					 end_of_time(session));
 
 	/* Where there is no stream we look again and again, as long as it cannot be opened. */
-	if (session->canceled)
+	if (session->events.canceled)
 		client_unwatch(&session->client);
 	if (!session->client.watching)
 		until = deadline_earlier(until, place->watch_due > session_now()
 							? place->watch_due
 							: session_now() + WATCH_PAUSE);
-	session->resting = session->client.watching;
+	session->events.resting = session->client.watching;
 	client_wait(&session->client, until);
-	session->resting = false;
-	if (session->own_gone || session_now() >= session->deadline)
+	session->events.resting = false;
+	if (session->events.own_gone || session_now() >= session->lease.deadline)
 		return false;
-	if (session_now() < session->renew_due)
+	if (session_now() < session->lease.renew_due)
 		return true;
 	/* A wait that lasts: what it needs once in a while can be read again. */
 	if (place->renewals++ == 0)
@@ -331,7 +331,7 @@ static bool rest(struct session *session, struct place *place)
  */
 static bool is_new(const struct session *session, const struct place *place)
 {
-	return session->changed || session->granted || session->canceled ||
+	return session->events.changed || session->events.granted || session->events.canceled ||
 	       !session->client.watching || place->renewals >= LOOK_SELDOM || is_time_up(session);
 }
 
@@ -342,7 +342,7 @@ static bool is_new(const struct session *session, const struct place *place)
  */
 static bool was_the_last_one(struct session *session, struct place *place)
 {
-	const struct entry *gone = &session->gone;
+	const struct entry *gone = &session->events.gone;
 	const size_t n = place->before.n;
 
 	if (!gone->key || session->arguments->mode != ENTRY_EXCLUSIVE || n == 0 ||
@@ -354,10 +354,10 @@ static bool was_the_last_one(struct session *session, struct place *place)
 		return false;
 	entries_free(&place->before);
 	/* If the same write handed the lock over, the two events arrive one after the other. */
-	if (gone->state == ENTRY_HELD && !session->granted) {
-		session->resting = true;
+	if (gone->state == ENTRY_HELD && !session->events.granted) {
+		session->events.resting = true;
 		client_wait(&session->client, session_now() + NS_PER_MS);
-		session->resting = session->changed = false;
+		session->events.resting = session->events.changed = false;
 	}
 	place->to_ask = gone->state == ENTRY_KEPT || gone->state == ENTRY_WAITS ? 0 : gone->lease;
 	return true;
@@ -371,21 +371,21 @@ static enum step wait_and_look(struct session *session, struct place *place)
 
 	if (!rest(session, place))
 		return STEP_ENTER;
-	if (session->orphaned)
+	if (session->control.orphaned)
 		return STEP_OVER;
 	if (!is_new(session, place))
 		return STEP_WAIT;
-	session->changed = false;
+	session->events.changed = false;
 	place->renewals = 0;
 	was_last = was_the_last_one(session, place);
-	if (session->granted)
+	if (session->events.granted)
 		return accept_grant(session, place);
 	if (was_last)
 		return STEP_JUDGE;
 	text = place_look(session, place);
 	if (text)
 		return not_answered(session, place, text);
-	return session->token ? STEP_CONFIRM : STEP_JUDGE;
+	return session->own.token ? STEP_CONFIRM : STEP_JUDGE;
 }
 
 /* --- STEP_STOPPED ----------------------------------------------------------------------------- */
@@ -407,15 +407,15 @@ static enum step wait_until_it_goes_on(struct session *session, struct place *pl
 /* The command must have some time left at its start: a renewal gets it more. */
 static enum step make_time(struct session *session)
 {
-	while (session->deadline - session_now() < session_reserve(session)) {
+	while (session->lease.deadline - session_now() < session_reserve(session)) {
 		char *text = NULL;
 		enum renewal renewal = RENEWAL_LOST;
 
-		if (session_now() < session->deadline && !session->orphaned)
+		if (session_now() < session->lease.deadline && !session->control.orphaned)
 			renewal = session_renew(session, &text);
-		session->renew_due = session_now() + session_interval(session);
+		session->lease.renew_due = session_now() + session_interval(session);
 		if (renewal == RENEWAL_LOST ||
-		    session->deadline - session_now() >= session_reserve(session)) {
+		    session->lease.deadline - session_now() >= session_reserve(session)) {
 			free(text);
 			if (renewal == RENEWAL_LOST)
 				return STEP_ENTER;
@@ -480,7 +480,7 @@ bool take(struct session *session)
 	while (step != STEP_READY && step != STEP_OVER) {
 		session->client.limit = limit_of(session, step);
 		step = steps[step](session, &place);
-		if (session->orphaned)
+		if (session->control.orphaned)
 			step = STEP_OVER;
 	}
 	if (step == STEP_OVER) {

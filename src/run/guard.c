@@ -53,7 +53,7 @@ int guard_prepare(struct guard *guard, struct lock *lock)
 	guard->force_due = DEADLINE_NEVER;
 	if (guard->timer < 0)
 		return -errno;
-	guard->family = (struct family){ .ancestor = getpid(), .helper = lock->helper };
+	guard->descendants = (struct descendants){ .ancestor = getpid(), .helper = lock->helper };
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
 		return -errno;
 	guard->cgroup = lock->cgroup;
@@ -79,7 +79,7 @@ static void ask(struct guard *guard, struct lock *lock)
 	/* Who was frozen until the deadline must not go on for an instant, as it would to receive SIGTERM. */
 	if (now() >= guard->force_due)
 		return;
-	guard->found = guard->told = family_signal(&guard->family, SIGTERM) > 0;
+	guard->found = guard->told = descendants_signal(&guard->descendants, SIGTERM) > 0;
 	if (lock->options->verbose && guard->found)
 		story(lock->options, lock, "the lock is lost: asked the command to end");
 }
@@ -90,7 +90,7 @@ static void force(struct guard *guard, struct lock *lock)
 	if (guard->command > 0)
 		kill(guard->command, SIGKILL);
 	cgroup_kill(guard->cgroup);
-	if (!family_signal(&guard->family, SIGKILL))
+	if (!descendants_signal(&guard->descendants, SIGKILL))
 		return;
 	if (lock->options->verbose && !guard->forced)
 		story(lock->options, lock, "the lock is lost: killed the command");
@@ -131,7 +131,7 @@ void guard_started(struct guard *guard, struct lock *lock, pid_t command)
 	guard->command = command;
 	/* What this process had started before it became me-only is none of the command's. */
 	if (process_read(command, &process) == 0)
-		guard->family.since = process.start;
+		guard->descendants.since = process.start;
 	lock->engine->serve(lock, command, 0);
 	lock->engine->started(lock, command, guard->cgroup->path);
 	if (!lock->lost)
@@ -148,14 +148,14 @@ void guard_ended(struct guard *guard)
 }
 
 /* Waits until nobody is left, with force when that is due. */
-static void end_family(struct guard *guard, struct lock *lock)
+static void end_descendants(struct guard *guard, struct lock *lock)
 {
 	int64_t limit = DEADLINE_NEVER;
 
 	for (;;) {
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
-		if (!family_signal(&guard->family, 0) || now() >= limit)
+		if (!descendants_signal(&guard->descendants, 0) || now() >= limit)
 			return;
 		if (now() >= guard->force_due) {
 			force(guard, lock);
@@ -168,7 +168,7 @@ static void end_family(struct guard *guard, struct lock *lock)
 
 static void tell(const struct guard *guard, const struct lock *lock)
 {
-	unsigned left = family_signal(&guard->family, 0);
+	unsigned left = descendants_signal(&guard->descendants, 0);
 	struct line line;
 
 	line_begin_about(&line, lock->spec);
@@ -196,7 +196,7 @@ static void tell(const struct guard *guard, const struct lock *lock)
  */
 static bool watch_over(struct guard *guard, struct lock *lock)
 {
-	while (lock->until != DEADLINE_NEVER && family_signal(&guard->family, 0)) {
+	while (lock->until != DEADLINE_NEVER && descendants_signal(&guard->descendants, 0)) {
 		if (lock->lost || now() >= lock->until)
 			return true;
 		poll(NULL, 0, (int)(LOOK_AGAIN / NS_PER_MS));
@@ -216,7 +216,7 @@ bool guard_finish(struct guard *guard, struct lock *lock, int status)
 	if (lost && !guard->asked)
 		ask(guard, lock);
 	if (lost) {
-		end_family(guard, lock);
+		end_descendants(guard, lock);
 		/* The helper has done it, while we were stopped. */
 		if (!guard->found && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
 			guard->found = guard->forced = true;

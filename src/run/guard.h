@@ -20,7 +20,7 @@
 
 struct guard {
 	int timer;		/* to be polled: POLLIN calls for guard_look(). -1: the lock does not lapse */
-	struct family family;
+	struct descendants descendants;
 	struct cgroup *cgroup;	/* of the command */
 	pid_t command;		/* 0: not started yet, or it has ended */
 	int64_t ended;		/* when its end was seen (CLOCK_BOOTTIME, ns); 0: not yet */
@@ -52,7 +52,7 @@ void guard_ended(struct guard *guard);
 void guard_look(struct guard *guard, struct lock *lock);
 
 /*
- * The command has ended with STATUS, as wait(2) gives it. If the lock is lost, ends what is left of its family, and says what has
+ * The command has ended with STATUS, as wait(2) gives it. If the lock is lost, ends what is left of its descendants, and says what has
  * happened. Returns whether it is lost.
  */
 bool guard_finish(struct guard *guard, struct lock *lock, int status);
