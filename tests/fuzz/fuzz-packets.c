@@ -67,7 +67,7 @@ static void check_told(const struct lock_told *told)
 	check_holder(&told->holder);
 }
 
-/* As helper_take() and what follows it, or lock_helper_ask(): both call hear(). */
+/* As helper_take() and what follows it, or lock_helper_ask(): both call replies_hear(). */
 static void listen_to(struct lock *lock)
 {
 	static char texts[3][PACKET_SIZE];
@@ -75,7 +75,7 @@ static void listen_to(struct lock *lock)
 	struct lock_told told;
 	int r;
 
-	while ((r = hear(lock, &wait)) == 0 && is_word(lock->session, "entry")) {
+	while ((r = replies_hear(lock, &wait)) == 0 && packet_is(lock->session->packet, "entry")) {
 		read_told(lock->session, &told, texts);
 		check_told(&told);
 	}
