@@ -8,7 +8,7 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 #include "etcd/base64.h"
-#include "etcd/say.h"
+#include "helper/say.h"
 #include "helper/queue.h"
 
 /* Reads all entries whose keys are in KEYS. Returns whether that could be; else it is told why not. */
@@ -77,7 +77,7 @@ static void tell_entry(struct session *session, const struct entry *entries, siz
 	int64_t left = holds ? time_left(session, entry->lease) : -1;
 
 	(void)snprintf(name, sizeof name, "%.*s", (int)length, entry->key);
-	say(&line, "entry");
+	say_begin(&line, "entry");
 	say_pair(&line, "name", name);
 	say_pair(&line, "state", entry->state == ENTRY_KEPT ? "kept" : holds ? "held" : "waiting");
 	say_pair(&line, "mode", modes[entry->foreign ? ENTRY_EXCLUSIVE : entry->mode]);
@@ -119,7 +119,7 @@ static void tell_all(struct session *session, struct entries *entries, bool name
 		for (size_t i = begin; length > 0 && i < end; i++)
 			tell_entry(session, entries->all + begin, i - begin, length);
 	}
-	say(&line, "end");
+	say_begin(&line, "end");
 	say_whole(&line);
 }
 

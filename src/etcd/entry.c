@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "etcd/answer.h"
 #include "etcd/base64.h"
-#include "etcd/say.h"
+#include "helper/say.h"
 
 #define VALUE_VERSION 1
 

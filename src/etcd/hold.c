@@ -25,9 +25,8 @@
 #include "etcd/base64.h"
 #include "etcd/pages.h"
 #include "etcd/place.h"
-#include "etcd/say.h"
+#include "helper/say.h"
 #include "etcd/session.h"
-#include "run/guard.h"
 
 /* A command that runs for longer has its key watched: a short one does not pay for that. */
 #define WATCH_AFTER (100 * NS_PER_MS)
@@ -69,19 +68,11 @@ static void tell_until(const struct session *session)
 {
 	struct line line;
 
-	say(&line, "until");
+	say_begin(&line, "until");
 	say_number(&line, "until", (uint64_t)session->lease.deadline);
 	say_number(&line, "at", (uint64_t)session_now());
 	say_end(&line);
 	set_until(session, session->lease.deadline);
-}
-
-static void set_guard(struct session *session)
-{
-	if (session->control.ending)
-		return;
-	session->control.ask_due = session->lease.deadline - session->arguments->kill_after;
-	session->control.force_due = session->lease.deadline;
 }
 
 /* END: when the command must be gone, if that is known. */
@@ -91,15 +82,14 @@ static void lose(struct session *session, const char *text, int64_t end)
 
 	if (session->lost)
 		return;
-	session->lost = session->control.ending = true;
+	session->lost = true;
 	set_until(session, 0);
 	end = deadline_earlier(end, session->lease.deadline);
-	say(&line, "lost");
+	say_begin(&line, "lost");
 	say_pair(&line, "text", text);
 	say_number(&line, "until", (uint64_t)end);
 	session->told = say_end(&line);
-	session->control.ask_due = session_now();
-	session->control.force_due = deadline_earlier(end, session_now() + deadline_earlier(session->arguments->kill_after, GUARD_LOST_GRACE));
+	control_lose(&session->control, end, session->arguments->kill_after);
 }
 
 /* The lock is lost before me-only, which may be stopped, reported that the command started. */
@@ -129,7 +119,7 @@ static void renew(struct session *session)
 	switch (session_renew(session, &text)) {
 	case RENEWAL_DONE:
 		session->lease.renew_due = session_now() + session_interval(session);
-		set_guard(session);
+		control_keep_until(&session->control, session->lease.deadline, session->arguments->kill_after);
 		tell_until(session);
 		break;
 	case RENEWAL_LOST:
@@ -159,27 +149,6 @@ static void watch(struct session *session)
 	}
 	keys_free(&all);
 	session_watch(session, NULL, false);
-}
-
-static bool is_over(const struct session *session)
-{
-	/* With -o the command does not have the pipe; where sudo is the command it may live on after me-only. */
-	return session->control.pipe_closed && (session->control.job_ended || session->control.job < 0) && (session->control.done || session->control.orphans_ended);
-}
-
-/* me-only was killed: the command with it, and what the command has left is of no use to anybody. */
-static void end_orphans(struct session *session)
-{
-	if (!session->control.orphaned || session->control.done)
-		return;
-	cgroup_remove(&session->control.cgroup);
-	if (!session->control.ending) {
-		session->control.ending = true;
-		descendants_signal(&session->control.descendants, SIGTERM);
-		session->control.force_due = deadline_earlier(session->lease.deadline, session_now() + deadline_earlier(session->arguments->kill_after, GUARD_LOST_GRACE));
-	}
-	/* Who is still in the group has closed the pipe, and is not seen to have anything of the lock. */
-	session->control.orphans_ended = !*session->control.cgroup.path && descendants_signal(&session->control.descendants, 0) == 0;
 }
 
 /* --- giving it back ---------------------------------------------------------------------------------------------------------- */
@@ -347,7 +316,7 @@ static void tell_held(struct session *session)
 	char text[64];
 	struct line line;
 
-	say(&line, "held");
+	say_begin(&line, "held");
 	say_number(&line, "token", session->own.token);
 	say_number(&line, "until", (uint64_t)session->lease.deadline);
 	if (session->arguments->mode == ENTRY_SLOTS)
@@ -451,15 +420,15 @@ static void keep(struct session *session)
 {
 	struct dues dues = { .watch = session->taken + WATCH_AFTER, .give_back = DEADLINE_NEVER, .next = true };
 
-	while (!is_over(session)) {
+	while (!control_is_over(&session->control)) {
 		rest(session, &dues);
 		if (session->control.news && session->control.done && !session->control.pipe_closed)
 			say_word("kept");
 		session->control.news = false;
 		if (session_now() >= session->taken + WATCH_AFTER)
 			free(session_surveyed(session, session_now()));
-		end_orphans(session);
-		if (is_over(session))
+		control_end_orphans(&session->control, session->lease.deadline, session->arguments->kill_after);
+		if (control_is_over(&session->control))
 			break;
 		if (!is_lost(session)) {
 			tend(session, &dues);
@@ -490,8 +459,8 @@ void hold(struct session *session)
 	session->phase = PHASE_HOLDING;
 	session->lease.renew_due = deadline_earlier(session->lease.renew_due, first_renewal(session));
 	session->control.descendants.mark = mark;
-	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
-	set_guard(session);
+	session->polls_pipe = true;
+	control_keep_until(&session->control, session->lease.deadline, session->arguments->kill_after);
 	tell_held(session);
 	set_until(session, session->lease.deadline);
 	/* Processes that me-only had before are not the command's descendants. */

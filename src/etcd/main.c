@@ -38,7 +38,7 @@
 #include "base/deadline.h"
 #include "base/message.h"
 #include "etcd/ask.h"
-#include "etcd/say.h"
+#include "helper/say.h"
 #include "etcd/session.h"
 #include "exit-codes.h"
 

@@ -6,7 +6,7 @@
 
 #include "base/deadline.h"
 #include "base/memory.h"
-#include "etcd/say.h"
+#include "helper/say.h"
 #include "helper/queue.h"
 
 /* How many entries at the head of the line are read to find the holders. */
@@ -427,7 +427,7 @@ void place_tell(struct session *session, const char *word, const struct entry *e
 {
 	struct line line;
 
-	say(&line, word);
+	say_begin(&line, word);
 	if (timeout)
 		say_number(&line, "timeout", 1);
 	if (entry)
@@ -437,7 +437,7 @@ void place_tell(struct session *session, const char *word, const struct entry *e
 	if (all_slots)
 		say_number(&line, "slots", all_slots);
 	say_end(&line);
-	session->control.spoke = session_now();
+	session->spoke = session_now();
 }
 
 void place_tell_full(struct session *session, const struct place *place, size_t waiters,
@@ -445,7 +445,7 @@ void place_tell_full(struct session *session, const struct place *place, size_t 
 {
 	struct line line;
 
-	say(&line, "full");
+	say_begin(&line, "full");
 	say_number(&line, "waiters", waiters);
 	entry_describe(first, &session->me, "", &line);
 	if (place->before.n > 0)

@@ -7,10 +7,10 @@
 
 #include "base/deadline.h"
 #include "etcd/session.h"
-#include "run/guard.h"
+#include "helper/schedule.h"
 
 /* Rule 4 of etcd/take.c. It must be longer than the old command has: in a tie, two would run at once. */
-#define LOCK_DELAY (GUARD_LOST_GRACE + 1 * NS_PER_S)
+#define LOCK_DELAY (SCHEDULE_LOST_GRACE + 1 * NS_PER_S)
 
 /* Times are CLOCK_BOOTTIME, ns. */
 struct place {

@@ -10,7 +10,10 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 #include "etcd/base64.h"
-#include "etcd/say.h"
+#include "helper/say.h"
+
+/* Until there is an answer, me-only is told now and then that there will be one. */
+#define TRYING_AFTER (3 * NS_PER_S)
 
 int64_t session_now(void)
 {
@@ -50,6 +53,59 @@ static void describe_ourselves(struct session *session)
 	session->own.entry = (struct entry){ .mode = arguments->mode, .slots = arguments->slots, .queue = arguments->queue > 0, .who = session->me };
 }
 
+static void add_fd(struct client *client, int fd, short events)
+{
+	client->fds[client->n_fds++] = (struct curl_waitfd){ .fd = fd, .events = events };
+}
+
+/* Polls what can still report something, beside the client's own timer. */
+static void set_fds(struct session *session)
+{
+	const struct control *control = &session->control;
+
+	session->client.n_fds = 1;
+	if (!control->orphaned)
+		add_fd(&session->client, CONTROL_FD, CURL_WAIT_POLLIN);
+	if (session->polls_pipe && !control->pipe_closed)
+		add_fd(&session->client, PIPE_FD, CURL_WAIT_POLLPRI);
+	if (control->job >= 0 && !control->job_ended)
+		add_fd(&session->client, control->job, CURL_WAIT_POLLIN);
+}
+
+/* What a waiter rests for: the stream has brought something, or it has ended. */
+static bool has_event(const struct session *session)
+{
+	return session->events.changed || session->events.granted || session->events.own_gone ||
+	       session->events.canceled || !session->client.watching;
+}
+
+static bool attend_waiter(struct session *session)
+{
+	if (session_now() - session->spoke >= TRYING_AFTER) {
+		say_word("trying");
+		session->spoke = session_now();
+	}
+	return session->control.orphaned || (session->events.resting && has_event(session));
+}
+
+bool session_attend(void *argument)
+{
+	struct session *session = argument;
+	struct control *control = &session->control;
+
+	control_hear(control);
+	if (session->phase != PHASE_TAKING) {
+		control_tend(control);
+		session->client.due = deadline_earlier(control->ask_due, control->force_due);
+	}
+	set_fds(session);
+	if (session->phase == PHASE_TAKING)
+		return attend_waiter(session);
+	return session->phase == PHASE_HOLDING &&
+	       (control->news || (session->events.own_gone && !session->lost) ||
+		(session->events.resting && (session->events.canceled || !session->client.watching)));
+}
+
 char *session_open(struct session *session, const struct arguments *arguments)
 {
 	size_t n = strlen(arguments->name);
@@ -57,7 +113,7 @@ char *session_open(struct session *session, const struct arguments *arguments)
 
 	*session = (struct session){
 		.arguments = arguments,
-		.control = { .job = -1, .spoke = session_now(), .ask_due = DEADLINE_NEVER, .force_due = DEADLINE_NEVER },
+		.spoke = session_now(),
 	};
 	if (arguments->wait && __builtin_add_overflow(session_now(), arguments->wait, &session->wait_until))
 		session->wait_until = DEADLINE_NEVER;
@@ -77,8 +133,8 @@ char *session_open(struct session *session, const struct arguments *arguments)
 	session->client.owner = session;
 	session->client.attend = session_attend;
 	session->client.event = session_event;
-	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = CONTROL_FD, .events = CURL_WAIT_POLLIN };
-	session->control.descendants = (struct descendants){ .ancestor = arguments->pid, .helper = getpid(), .pipe = session->me.pipe };
+	control_open(&session->control, arguments->pid, session->me.pipe);
+	set_fds(session);
 	return NULL;
 }
 

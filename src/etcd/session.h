@@ -9,11 +9,7 @@
 #include "etcd/client.h"
 #include "etcd/entry.h"
 #include "etcd/requests.h"
-#include "helper/cgroup.h"
-#include "helper/descendants.h"
-
-#define PIPE_FD 3
-#define TIMER_FD 4
+#include "helper/control.h"
 
 /* A key may be longer, a line to me-only not. */
 #define LONGEST_NAME 2048
@@ -47,6 +43,7 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	int64_t wait_until;		/* 0: do not wait */
 	int64_t try_until;		/* without waiting */
 	int64_t taken;			/* when the lock was */
+	bool polls_pipe;		/* since then */
 	bool lost;
 	bool told;			/* the message about that is in me-only's socket */
 
@@ -94,24 +91,8 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 		uint64_t heard;		/* of etcd, by the stream */
 	} events;
 
-	/* me-only at the other end of the socket, and the command. */
-	struct {
-		int64_t spoke;		/* when we last sent something */
-		bool orphaned;		/* me-only is gone */
-		bool done;		/* it has reported the end of the command */
-		bool unused;		/* and that it could not be run */
-		bool pipe_closed;	/* no process has the lock pipe any more */
-		bool started;		/* the command is */
-		int job;		/* its pidfd; -1: not started, or there are no pidfds here */
-		bool job_ended;
-		bool news;		/* something of this has changed */
-		struct descendants descendants;
-		struct cgroup cgroup;	/* of the command, if it has one */
-		int64_t ask_due, force_due;	/* when SIGTERM and SIGKILL are; DEADLINE_NEVER */
-		int64_t force_pause;	/* until the next SIGKILL */
-		bool orphans_ended;	/* nothing is left of the command of a me-only that was killed */
-		bool ending;		/* the command has to end, even if the lock is renewed */
-	} control;
+	struct control control;		/* me-only and the command */
+	int64_t spoke;			/* when we last sent me-only something */
 };
 
 /* Prepares everything. Returns NULL or what is wrong, to be freed. */

@@ -28,7 +28,7 @@
 #include "base/process.h"
 #include "etcd/pages.h"
 #include "etcd/place.h"
-#include "etcd/say.h"
+#include "helper/say.h"
 #include "helper/queue.h"
 
 /* How often we check whether me-only is still stopped. */

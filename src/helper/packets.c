@@ -74,16 +74,31 @@ bool packet_is(const char *packet, const char *word)
 	return !strncmp(packet, word, n) && (packet[n] == '\n' || packet[n] == 0);
 }
 
-int packet_receive(int socket, char packet[PACKET_SIZE])
+int packet_receive(int socket, char *packet, size_t size, int *fd)
 {
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec part = { packet, size - 1 };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+	const struct cmsghdr *passed;
 	ssize_t n;
 
+	if (fd) {
+		*fd = -1;
+		message.msg_control = &control;
+		message.msg_controllen = sizeof control;
+	}
 	do
-		n = recv(socket, packet, PACKET_SIZE - 1, MSG_DONTWAIT);
+		n = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
 	packet[n > 0 ? n : 0] = 0;
 	if (n < 0 && errno == EAGAIN)
 		return -EAGAIN;
+	passed = n > 0 && fd ? CMSG_FIRSTHDR(&message) : NULL;
+	if (passed && passed->cmsg_type == SCM_RIGHTS)
+		memcpy(fd, CMSG_DATA(passed), sizeof *fd);
 	return n > 0;
 }
 

@@ -32,8 +32,11 @@ char *packet_text(const char *packet, const char *key, char *text, size_t size);
 /* The same for a sentence. It is escaped: the service may have chosen parts of it. */
 char *packet_sentence(const char *packet, const char *key, char *text, size_t size);
 
-/* Receives the next packet. Returns 1; 0: the socket is closed; -EAGAIN: there is none now. */
-int packet_receive(int socket, char packet[PACKET_SIZE]);
+/*
+ * Receives the next packet, of less than SIZE bytes, and the descriptor that came with it (-1: none),
+ * unless FD is NULL. Returns 1; 0: the socket is closed; -EAGAIN: there is none now.
+ */
+int packet_receive(int socket, char *packet, size_t size, int *fd);
 
 /* Sends TEXT, with the descriptor FD unless that is negative. If there is no room, it is dropped. */
 void packet_send(int socket, const char *text, int fd);

@@ -165,7 +165,7 @@ int replies_hear(struct lock *lock, struct lock_wait *wait)
 		}
 		if (poll(&control, 1, deadline_poll_timeout(waiting ? deadline_earlier(limit, wait->due) : limit)) <= 0)
 			continue;
-		r = packet_receive(session->control, session->packet);
+		r = packet_receive(session->control, session->packet, sizeof session->packet, NULL);
 		if (r == -EAGAIN)
 			continue;
 		if (r <= 0)

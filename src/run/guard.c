@@ -14,11 +14,8 @@
 #include "base/deadline.h"
 #include "base/message.h"
 #include "base/process.h"
+#include "helper/schedule.h"
 #include "trace.h"
-
-/* How often those are looked for that have to end. */
-#define LOOK_AGAIN (20 * NS_PER_MS)
-#define LOOK_SELDOM (1 * NS_PER_S)
 
 /* Who does not end by SIGKILL is in the kernel, waiting for a disk: it does nothing meanwhile. It is waited for so long. */
 #define FORCE_LIMIT (10 * NS_PER_S)
@@ -62,10 +59,10 @@ int guard_prepare(struct guard *guard, struct lock *lock)
 	return 0;
 }
 
-/* When force is to be used, if the lock is lost now. */
+/* When to kill, if the lock is lost now. */
 static int64_t grace_end(const struct lock *lock)
 {
-	return deadline_earlier(lock->until, now() + deadline_earlier(options_kill_after(lock->options), GUARD_LOST_GRACE));
+	return schedule_grace_end(lock->until, options_kill_after(lock->options));
 }
 
 static void ask(struct guard *guard, struct lock *lock)
@@ -113,11 +110,11 @@ void guard_look(struct guard *guard, struct lock *lock)
 	if (guard->asked && now() >= guard->force_due) {
 		force(guard, lock);
 		/* One that has more rights than we have: that nobody stops it must not stay unsaid until it ends. */
-		if (guard->pause >= LOOK_SELDOM && !guard->complained) {
+		if (guard->pause >= SCHEDULE_LOOK_SELDOM && !guard->complained) {
 			message(lock->spec, "lost, but not all of the command can be ended; waiting for it", 0);
 			guard->complained = true;
 		}
-		guard->pause = guard->pause == 0 ? LOOK_AGAIN : deadline_earlier(guard->pause * 2, LOOK_SELDOM);
+		guard->pause = schedule_pause(guard->pause);
 		wake_at(guard, now() + guard->pause);
 	} else {
 		wake_at(guard, guard->asked ? guard->force_due : ask_due(lock));
@@ -162,7 +159,7 @@ static void end_descendants(struct guard *guard, struct lock *lock)
 			if (limit == DEADLINE_NEVER)
 				limit = now() + FORCE_LIMIT;
 		}
-		poll(NULL, 0, (int)(LOOK_AGAIN / NS_PER_MS));
+		poll(NULL, 0, (int)(SCHEDULE_LOOK_AGAIN / NS_PER_MS));
 	}
 }
 
@@ -199,7 +196,7 @@ static bool watch_over(struct guard *guard, struct lock *lock)
 	while (lock->until != DEADLINE_NEVER && descendants_signal(&guard->descendants, 0)) {
 		if (lock->lost || now() >= lock->until)
 			return true;
-		poll(NULL, 0, (int)(LOOK_AGAIN / NS_PER_MS));
+		poll(NULL, 0, (int)(SCHEDULE_LOOK_AGAIN / NS_PER_MS));
 		lock->engine->serve(lock, 0, 0);
 	}
 	return false;

@@ -15,9 +15,6 @@
 #include "helper/descendants.h"
 #include "lock.h"
 
-/* Once the lock is known to be lost, another may have it: then the command has so long to end, in ns, less than others wait (etcd/take.c). */
-#define GUARD_LOST_GRACE (2 * NS_PER_S)
-
 struct guard {
 	int timer;		/* to be polled: POLLIN calls for guard_look(). -1: the lock does not lapse */
 	struct descendants descendants;
