@@ -91,36 +91,6 @@ void entries_read(struct entries *result, const json_t *kvs)
 	qsort(result->all, result->n, sizeof *result->all, by_creation);
 }
 
-void entry_free(struct entry *entry)
-{
-	free(entry->key);
-	entry->key = NULL;
-}
-
-void entries_free(struct entries *entries)
-{
-	for (size_t i = 0; i < entries->n; i++)
-		entry_free(&entries->all[i]);
-	free(entries->all);
-	*entries = (struct entries){ .n = 0 };
-}
-
-const struct entry *entries_find(const struct entries *entries, uint64_t created)
-{
-	for (size_t i = 0; i < entries->n; i++)
-		if (entries->all[i].created == created)
-			return &entries->all[i];
-	return NULL;
-}
-
-struct entry entry_copy(const struct entry *entry)
-{
-	struct entry copy = *entry;
-
-	copy.key = memory_string(entry->key);
-	return copy;
-}
-
 /* TEXT as JSON can have it: what is not UTF-8 is escaped. */
 static json_t *text_json(const char *text)
 {

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "etcd/entry.h"
+#include "helper/entry.h"
 
 /*
  * Those before us only ever become fewer: a new entry has a larger revision than all others, and nobody changes what it wants. So
