@@ -22,9 +22,9 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 #include "base/process.h"
-#include "etcd/base64.h"
 #include "etcd/pages.h"
 #include "etcd/place.h"
+#include "etcd/release.h"
 #include "helper/say.h"
 #include "etcd/session.h"
 
@@ -42,9 +42,6 @@
 
 /* The warning about an old server does not hold up the end of a command for longer. */
 #define SURVEY_LIMIT (50 * NS_PER_MS)
-
-/* For so long it is tried to give the lock back. */
-#define RELEASE_LIMIT (4 * NS_PER_S)
 
 /* Waiters stand back for the lock-delay, perhaps counted from when our key was last seen. */
 #define ENDED_BY (LOCK_DELAY - NS_PER_S / 2)
@@ -76,7 +73,7 @@ static void tell_until(const struct session *session)
 }
 
 /* END: when the command must be gone, if that is known. */
-static void lose(struct session *session, const char *text, int64_t end)
+static void lose_and_tell(struct session *session, const char *text, int64_t end)
 {
 	struct line line;
 
@@ -111,7 +108,7 @@ static void withdraw_unused(struct session *session)
 	session->phase = PHASE_HOLDING;
 }
 
-static void renew(struct session *session)
+static void renew_and_tell(struct session *session)
 {
 	const size_t n = session->config.n;
 	char *text;
@@ -124,7 +121,7 @@ static void renew(struct session *session)
 		break;
 	case RENEWAL_LOST:
 		/* Not reported by the stream: the key may have gone right after it was seen. */
-		lose(session, text, session->lease.seen + ENDED_BY);
+		lose_and_tell(session, text, session->lease.seen + ENDED_BY);
 		break;
 	case RENEWAL_FAILED:
 		session->lease.renew_due = session_now();
@@ -139,7 +136,7 @@ static void renew(struct session *session)
 }
 
 /* Our key, and of an exclusive lock who comes into line. */
-static void watch(struct session *session)
+static void watch_line(struct session *session)
 {
 	struct keys all = keys_copy(&session->line.keys);
 
@@ -149,164 +146,6 @@ static void watch(struct session *session)
 	}
 	keys_free(&all);
 	session_watch(session, NULL, false);
-}
-
-/* --- giving it back ---------------------------------------------------------------------------------------------------------- */
-
-/* A lease for what is left of the time that the lock is to be kept. Returns whether the key has it. */
-static bool keep_on(struct session *session, int64_t left, int64_t limit)
-{
-	/* Any id will do that nobody else has: the old one's neighbour is as random. */
-	const uint64_t fresh = session->lease.id ^ 1 ? session->lease.id ^ 1 : session->lease.id ^ 2;
-	struct answer answer;
-	char *value;
-	bool kept = false;
-
-	client_call(&session->client, PATH_GRANT, request_grant((left + NS_PER_S - 1) / NS_PER_S, fresh), limit, &answer);
-	if (answer.code == CODE_OK || answer.code == CODE_PRECONDITION) {
-		answer_free(&answer);
-		session->own.entry.state = ENTRY_KEPT;
-		value = entry_value(&session->own.entry);
-		client_call(&session->client, PATH_TXN, request_txn(list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL),
-								    list_of(operation_put(&session->own.keys, value, fresh), NULL), list_of(NULL)), limit, &answer);
-		kept = answer.code == CODE_OK && json_is_true(json_object_get(answer.body, "succeeded"));
-		free(value);
-	}
-	answer_free(&answer);
-	return kept;
-}
-
-/* Deletes our key, if it is there. */
-static json_t *delete_own(const struct session *session)
-{
-	return request_txn(list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL), list_of(operation_delete(&session->own.keys), NULL),
-			   list_of(NULL));
-}
-
-/* Asks for the first one after us. */
-static json_t *next_request(const struct session *session)
-{
-	json_t *body = request_range(&session->line.keys, ORDER_OLDEST, 1, 0);
-	char from[24];
-
-	(void)snprintf(from, sizeof from, "%" PRIu64, session->own.created + 1);
-	json_object_set_new(body, "min_create_revision", json_string(from));
-	return body;
-}
-
-/* Takes in the ANSWER to that, which is freed. */
-static void read_next(struct session *session, struct answer *answer)
-{
-	struct entries entries;
-
-	if (answer->code == CODE_OK) {
-		entries_read(&entries, json_object_get(answer->body, "kvs"));
-		entry_free(&session->line.next);
-		if (entries.n > 0)
-			session->line.next = entry_copy(&entries.all[0]);
-		/* The stream may have told more by now. */
-		session->line.others = entries.n > 0 || session->events.heard > header_number(answer->body, "revision");
-		entries_free(&entries);
-	}
-	answer_free(answer);
-}
-
-/* Whether somebody is there, but not known. */
-static bool has_to_find_next(const struct session *session)
-{
-	return session->arguments->mode == ENTRY_EXCLUSIVE && session->line.others && !session->line.next.key;
-}
-
-/* Whether who is next is known, and understands to be given the lock. */
-static bool is_next_known(const struct session *session)
-{
-	const struct entry *next = &session->line.next;
-
-	return session->arguments->mode == ENTRY_EXCLUSIVE && next->key && !next->foreign && next->mode == ENTRY_EXCLUSIVE && next->state == ENTRY_WAITS &&
-	       next->created > session->own.created;
-}
-
-/*
- * Compares that our key is there, that the next one's is as it was, and that all others are later. Keys that are not ours come before it or
- * after it, as the alphabet has them. Of an empty range etcd says that it was created at 0, so ALONE says that there are none on the side on
- * which the next one is not.
- */
-static json_t *compare_next(const struct session *session, const struct keys *next, bool alone)
-{
-	const uint64_t later = session->line.next.created - 1;
-	const bool is_after = strcmp(session->line.next.key, session->own.name) > 0;
-	struct keys before = { .key = session->line.keys.key, .end = session->own.keys.key };
-	struct keys after = { .key = base64_encode(session->own.name, strlen(session->own.name) + 1), .end = session->line.keys.end };
-	json_t *compare = list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), compare_modified(next, session->line.next.modified),
-				  compare_created(is_after ? &after : &before, "GREATER", later),
-				  compare_created(is_after ? &before : &after, alone ? "EQUAL" : "GREATER", alone ? 0 : later), NULL);
-
-	free(after.key);
-	return compare;
-}
-
-/* Deletes our key, and makes the next one the holder, if it still is the next one. */
-static json_t *hand_over(struct session *session)
-{
-	struct keys next = keys_one(session->line.next.key);
-	json_t *success, *request;
-	char *value;
-
-	session->line.next.state = ENTRY_HELD;
-	session->line.next.since = session_clock();
-	value = entry_value(&session->line.next);
-	success = list_of(operation_delete(&session->own.keys), operation_put(&next, value, 0), NULL);
-	request = request_txn(compare_next(session, &next, true), json_incref(success), list_of(operation("request_txn", delete_own(session)), NULL));
-	request = request_txn(compare_next(session, &next, false), success, list_of(operation("request_txn", request), NULL));
-	free(value);
-	keys_free(&next);
-	return request;
-}
-
-/* Whether the answer BODY says that our key was there: one of the transactions, each of which is what to do if the one before fails. */
-static bool is_given_back(const json_t *body)
-{
-	while (body && !json_is_true(json_object_get(body, "succeeded")))
-		body = json_object_get(json_array_get(json_object_get(body, "responses"), 0), "response_txn");
-	return body;
-}
-
-static void give_back(struct session *session)
-{
-	const int64_t limit = deadline_earlier(session_now() + RELEASE_LIMIT, session->lease.deadline);
-	const int64_t left = session->taken + session->arguments->hold_for - session_now();
-	struct answer answer;
-	bool hands_over, tried = false;
-
-	session->phase = PHASE_GIVING_BACK;
-	/* The answer tells what becomes of our key; the server is to tell nobody else but the next one. */
-	client_unwatch(&session->client);
-	if (left > 0 && session->arguments->hold_for && !session->control.unused && keep_on(session, left, limit)) {
-		say_word("released");
-		return;
-	}
-	if (has_to_find_next(session)) {
-		client_call(&session->client, PATH_RANGE, next_request(session), limit, &answer);
-		read_next(session, &answer);
-	}
-	hands_over = is_next_known(session);
-	client_call(&session->client, PATH_TXN, hands_over ? hand_over(session) : delete_own(session), limit, &answer);
-	/* Where nothing may be written, for want of room or of a permission, a key may still be deleted. If it was written all the same it is gone. */
-	if (hands_over && answer.code != CODE_OK && session_now() < limit) {
-		tried = true;
-		answer_free(&answer);
-		client_call(&session->client, PATH_TXN, delete_own(session), limit, &answer);
-	}
-	/* It was deleted by an earlier try of this call, if that is not the first one: only the first answer tells. */
-	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried && !tried) {
-		say_text("lost", "its key in etcd was gone when the command ended: somebody has deleted it, or the lease has ended");
-	} else {
-		say_word("released");
-	}
-	answer_free(&answer);
-	/* A member that was stuck can still pass on what it was asked for then: without the lease that fails. */
-	if (session->own.doubtful)
-		session_withdraw(session);
 }
 
 /* --- keeping it -------------------------------------------------------------------------------------------------------------- */
@@ -339,7 +178,7 @@ struct dues {
 };
 
 /* Waits until something is due, or has happened. */
-static void rest(struct session *session, const struct dues *dues)
+static void rest_until_due(struct session *session, const struct dues *dues)
 {
 	int64_t due = deadline_earlier(session->lease.renew_due, deadline_earlier(dues->watch, dues->give_back));
 
@@ -370,11 +209,11 @@ static bool is_lost(struct session *session)
 	const bool late = session->lease.failures || (session->lease.renewing && session_now() > session->lease.renewing + RENEWAL_LATE);
 
 	if (session->events.own_gone)
-		lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early",
+		lose_and_tell(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early",
 		     late ? session->lease.seen + ENDED_BY : DEADLINE_NEVER);
 	/* me-only is stopped, before it has started the command: nobody is to wait for that. */
 	if (!session->control.started && session_now() >= session->taken + session->lease.ttl)
-		lose(session, "the command was not started in time", DEADLINE_NEVER);
+		lose_and_tell(session, "the command was not started in time", DEADLINE_NEVER);
 	return session->lost || session_now() >= session->lease.deadline;
 }
 
@@ -384,7 +223,7 @@ static void tend(struct session *session, struct dues *dues)
 	struct answer answer;
 
 	if (session_now() >= session->lease.renew_due) {
-		renew(session);
+		renew_and_tell(session);
 		dues->next = session->lease.failures == 0;
 		/* A renewal at another endpoint closes the stream: reopen it there. */
 		if (dues->next && dues->watched && !session->client.watching) {
@@ -399,7 +238,7 @@ static void tend(struct session *session, struct dues *dues)
 		dues->give_back = DEADLINE_NEVER;
 	}
 	if (!session->lost && session_now() >= dues->watch) {
-		watch(session);
+		watch_line(session);
 		dues->watch = DEADLINE_NEVER;
 		dues->opened = session_now();
 		dues->give_back = session_now() + GIVE_BACK_AFTER;
@@ -408,20 +247,20 @@ static void tend(struct session *session, struct dues *dues)
 		dues->watched = true;
 	}
 	/* When the command has ended the next one waits for us: now there is time, if no renewal is held up by a member that is silent. */
-	if (dues->next && !session->lost && session->control.started && has_to_find_next(session) &&
+	if (dues->next && !session->lost && session->control.started && release_needs_next(session) &&
 	    session_now() + session->client.attempt < session->lease.renew_due) {
 		dues->next = false;
-		client_call_at(&session->client, session->client.endpoint, PATH_RANGE, next_request(session), &answer);
-		read_next(session, &answer);
+		client_call_at(&session->client, session->client.endpoint, PATH_RANGE, release_next_request(session), &answer);
+		release_read_next(session, &answer);
 	}
 }
 
-static void keep(struct session *session)
+static void keep_until_over(struct session *session)
 {
 	struct dues dues = { .watch = session->taken + WATCH_AFTER, .give_back = DEADLINE_NEVER, .next = true };
 
 	while (!control_is_over(&session->control)) {
-		rest(session, &dues);
+		rest_until_due(session, &dues);
 		if (session->control.news && session->control.done && !session->control.pipe_closed)
 			say_word("kept");
 		session->control.news = false;
@@ -470,13 +309,13 @@ void hold(struct session *session)
 	client_unwatch(&session->client);
 	if (session->config.n == 1 && !session->arguments->quiet)
 		client_survey(&session->client);
-	keep(session);
+	keep_until_over(session);
 	free(session_surveyed(session, session_now() + SURVEY_LIMIT));
 	/* me-only removes it, unless others are left in it. */
 	cgroup_remove(&session->control.cgroup);
 	if (session->lost || session_now() >= session->lease.deadline)
 		session_withdraw(session);
 	else
-		give_back(session);
+		release(session);
 	free(mark);
 }

@@ -6,17 +6,9 @@
 
 #include "base/deadline.h"
 #include "base/memory.h"
+#include "etcd/ahead.h"
 #include "helper/say.h"
 #include "helper/queue.h"
-
-/* How many entries at the head of the line are read to find the holders. */
-#define HEAD 16
-
-/* How many leases are asked for at a time: each takes a connection. */
-#define AT_ONCE 8
-
-/* Asking for longer is no better than standing back. */
-#define ASK_LIMIT (1 * NS_PER_S)
 
 /* How long the endpoints not in use have to tell which cluster they belong to. */
 #define SURVEY_LIMIT (300 * NS_PER_MS)
@@ -27,91 +19,6 @@
 bool place_needs_all(const struct session *session)
 {
 	return session->arguments->mode != ENTRY_EXCLUSIVE || session->arguments->queue > 0;
-}
-
-/* --- the line --------------------------------------------------------------------------------- */
-
-/* The operations that read the line. CREATED is our place, or 0 if it is not known yet. */
-static json_t *look_operations(const struct session *session, bool all, uint64_t created)
-{
-	json_t *list = list_of(
-		operation("request_range", request_range(&session->own.keys, ORDER_NONE, 0, 0)), NULL);
-
-	json_array_append_new(
-		list, operation("request_range", request_range(&session->line.keys, ORDER_OLDEST,
-							       all ? 0 : HEAD, created)));
-	/* Our place is not known: read our entry and the one ahead of it. */
-	if (!all)
-		json_array_append_new(list, operation("request_range",
-						      request_range(&session->line.keys, ORDER_NEWEST,
-								    created ? 1 : 2, created)));
-	return list;
-}
-
-/*
- * All entries in BODY, the answer to a transaction with look_operations(). That includes ours, and
- * some entries twice.
- */
-static struct entries read_ranges(const json_t *body)
-{
-	json_t *kvs = json_array(), *response;
-	struct entries all;
-	size_t i;
-
-	json_array_foreach(json_object_get(body, "responses"), i, response) {
-		json_array_extend(
-			kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
-	}
-	entries_read(&all, kvs);
-	json_decref(kvs);
-	return all;
-}
-
-/*
- * A replaced leader still reports a lease as alive that the others have ended. BODY is a later
- * answer that needed a majority: if its term is the same, the leader that reported the lease still
- * led.
- */
-static void prove_alive(struct place *place, const json_t *body)
-{
-	if (place->alive_term && place->alive_term != header_number(body, "raft_term") &&
-	    place->delay < place->alive_delay)
-		place->delay = place->alive_delay;
-	place->alive_term = 0;
-}
-
-/* Reads the line from that answer. Returns NULL or an error's text, to be freed. */
-static char *read_line(struct session *session, struct place *place, const json_t *body)
-{
-	struct entries all;
-	size_t n = 0;
-
-	/* Each operation has an answer, though it may be empty. */
-	if (json_array_size(json_object_get(body, "responses")) < 2)
-		return memory_format("%s does not answer as etcd does",
-				     session->config.endpoints[session->client.endpoint]);
-	prove_alive(place, body);
-	all = read_ranges(body);
-	entries_free(&place->before);
-	place->before = (struct entries){ .all = memory_get((all.n + 1) * sizeof *all.all) };
-	place->ours_is_there = false;
-	session->events.revision = header_number(body, "revision");
-	for (size_t i = 0; i < all.n; i++) {
-		if (strcmp(all.all[i].key, session->own.name) != 0)
-			continue;
-		place->ours_is_there = true;
-		session->own.created = all.all[i].created;
-		session->own.modified = all.all[i].modified;
-		if (all.all[i].state == ENTRY_HELD)
-			session->own.token = all.all[i].modified;
-	}
-	for (size_t i = 0; i < all.n; i++)
-		if ((!place->ours_is_there || all.all[i].created < session->own.created) &&
-		    (n == 0 || place->before.all[n - 1].created != all.all[i].created))
-			place->before.all[n++] = entry_copy(&all.all[i]);
-	place->before.n = n;
-	entries_free(&all);
-	return NULL;
 }
 
 /* The text of an ANSWER that is an error, to be freed. */
@@ -131,116 +38,19 @@ static char *value_in(struct session *session, enum entry_state state)
 	return entry_value(&session->own.entry);
 }
 
-/* --- rule 4: what became of those ahead of us ------------------------------------------------- */
-
-/*
- * Whether ANSWER says that its lease lives. If that is not proved later, we stand back from NOTICED
- * on, when we saw that the lease may have ended.
- */
-static bool is_alive(struct place *place, const struct answer *answer, int64_t noticed)
-{
-	const uint64_t term = header_number(answer->body, "raft_term");
-
-	if (answer->code != CODE_OK || (int64_t)json_number(answer->body, "TTL") <= 0 || !term)
-		return false;
-	/* Another leader was elected between two answers. */
-	if (place->alive_term && place->alive_term != term && session_now() < place->alive_delay)
-		return false;
-	place->alive_term = term;
-	place->alive_delay = noticed + LOCK_DELAY;
-	return true;
-}
-
-/* Whether all N LEASES, at most AT_ONCE, live. One that is not known counts as ended. */
-static bool all_live(struct session *session, struct place *place, const uint64_t *leases, size_t n,
-		     int64_t noticed)
-{
-	struct answer answers[AT_ONCE];
-	json_t *bodies[AT_ONCE];
-	bool live = true;
-
-	for (size_t i = 0; i < n; i++)
-		bodies[i] = request_lease(leases[i]);
-	client_call_each(&session->client, PATH_TIME_TO_LIVE, bodies, answers, n);
-	for (size_t i = 0; i < n; i++) {
-		if (live && answers[i].code != CODE_OK && answers[i].code != CODE_STOPPED) {
-			answer_free(&answers[i]);
-			client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(leases[i]),
-				    noticed + ASK_LIMIT, &answers[i]);
-		}
-		live = live && is_alive(place, &answers[i], noticed);
-		answer_free(&answers[i]);
-	}
-	return live;
-}
-
-/*
- * Asks for the N LEASES of holders that may have been lost. A holder that released the lock in good
- * order leaves its lease behind.
- */
-static void ask(struct session *session, struct place *place, const uint64_t *leases, size_t n)
-{
-	const int64_t noticed = session_now();
-
-	for (size_t i = 0; i < n; i += AT_ONCE)
-		if (!all_live(session, place, leases + i, n - i < AT_ONCE ? n - i : AT_ONCE,
-			      noticed)) {
-			place->delay = noticed + LOCK_DELAY;
-			return;
-		}
-}
-
-/* Finds out what became of those in WAS that have gone. */
-static void consider(struct session *session, struct place *place, const struct entries *was)
-{
-	uint64_t *leases = memory_get((was->n + 1) * sizeof *leases);
-	size_t n = 0;
-
-	for (size_t i = 0; i < was->n; i++) {
-		const struct entry *entry = &was->all[i];
-
-		if (entries_find(&place->before, entry->created))
-			continue;
-		/* Of the entry whose end the stream reported, we know the last state. */
-		if (session->events.gone.key && session->events.gone.created == entry->created) {
-			entry = &session->events.gone;
-			if (entry->state == ENTRY_WAITS)
-				continue;
-		}
-		if (queue_can_be_lost(&session->own.entry, entry, place->before.all, place->before.n))
-			leases[n++] = entry->lease;
-	}
-	ask(session, place, leases, n);
-	free(leases);
-}
-
-/* Reads the line from BODY, and finds out what became of those that were ahead of us. */
-static char *read_on(struct session *session, struct place *place, const json_t *body)
-{
-	struct entries was = place->before;
-	char *text;
-
-	place->before = (struct entries){ .n = 0 };
-	text = read_line(session, place, body);
-	if (!text)
-		consider(session, place, &was);
-	entries_free(&was);
-	return text;
-}
-
 /* --- looking ---------------------------------------------------------------------------------- */
 
 static char *look_once(struct session *session, struct place *place)
 {
 	json_t *operations =
-		look_operations(session, place->wide || place_needs_all(session), session->own.created);
+		ahead_operations(session, place->wide || place_needs_all(session), session->own.created);
 	struct answer answer;
 	char *text;
 
 	client_call(&session->client, PATH_TXN,
 		    request_txn(list_of(NULL), operations, list_of(NULL)), session->client.limit,
 		    &answer);
-	text = answer.code == CODE_OK ? read_on(session, place, answer.body) : take_text(&answer);
+	text = answer.code == CODE_OK ? ahead_update(session, place, answer.body) : take_text(&answer);
 	answer_free(&answer);
 	return text;
 }
@@ -269,7 +79,7 @@ static json_t *entry_request(struct session *session)
 {
 	const bool tries = !session->wait_until && !place_needs_all(session);
 	char *waits = value_in(session, ENTRY_WAITS), *held = value_in(session, ENTRY_HELD);
-	json_t *failure = look_operations(session, place_needs_all(session), 0), *put, *request;
+	json_t *failure = ahead_operations(session, place_needs_all(session), 0), *put, *request;
 
 	/*
 	 * Without -w there is no place in line. But a key of ours shows whether an earlier try has
@@ -301,7 +111,7 @@ static char *entered(struct session *session, struct place *place, struct answer
 		session->own.created = session->own.modified = session->own.token = session->events.revision =
 			header_number(answer->body, "revision");
 	} else {
-		text = read_line(session, place, answer->body);
+		text = ahead_read(session, place, answer->body);
 	}
 	session->line.entered = session->line.entered || !text;
 	answer_free(answer);
@@ -375,7 +185,7 @@ static json_t *acquire_request(struct session *session, const struct place *plac
 		json_array_append_new(compare, compare_created(&session->line.keys, "GREATER",
 							       session->own.created - 1));
 	request = request_txn(compare, list_of(operation_put(&session->own.keys, value, 0), NULL),
-			      look_operations(session, place->wide || place_needs_all(session),
+			      ahead_operations(session, place->wide || place_needs_all(session),
 					      session->own.created));
 	free(value);
 	return request;
@@ -395,8 +205,8 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 	if (place->to_ask) {
 		client_call_both(&session->client, PATH_TXN, json_incref(body), &answer,
 				 PATH_TIME_TO_LIVE, request_lease(place->to_ask), &lease);
-		if (!is_alive(place, &lease, noticed))
-			ask(session, place, &place->to_ask, 1);
+		if (!ahead_is_alive(place, &lease, noticed))
+			ahead_ask(session, place, &place->to_ask, 1);
 		answer_free(&lease);
 		place->to_ask = 0;
 	}
@@ -410,11 +220,11 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 	if (answer.code != CODE_OK) {
 		text = take_text(&answer);
 	} else if (json_is_true(json_object_get(answer.body, "succeeded"))) {
-		prove_alive(place, answer.body);
+		ahead_prove_alive(place, answer.body);
 		session->own.token = session->own.modified = session->events.revision =
 			header_number(answer.body, "revision");
 	} else {
-		text = read_on(session, place, answer.body);
+		text = ahead_update(session, place, answer.body);
 	}
 	answer_free(&answer);
 	return text ? text : look_at_all_holders(session, place);
@@ -487,7 +297,7 @@ static bool delete_own(struct session *session, bool as_it_was)
 			NULL));
 	client_call(&session->client, PATH_TXN, request, session->client.limit, &answer);
 	if (answer.code == CODE_OK)
-		own = read_ranges(answer.body);
+		own = ahead_entries(answer.body);
 	ours = as_it_was && own.n == 1 && own.all[0].created == session->own.created &&
 	       own.all[0].state == ENTRY_HELD;
 	if (ours)
