@@ -58,7 +58,7 @@ struct entries ahead_entries(const json_t *body)
  */
 void ahead_prove_alive(struct place *place, const json_t *body)
 {
-	if (place->alive_term && place->alive_term != header_number(body, "raft_term") &&
+	if (place->alive_term && place->alive_term != answer_header(body, "raft_term") &&
 	    place->delay < place->alive_delay)
 		place->delay = place->alive_delay;
 	place->alive_term = 0;
@@ -78,7 +78,7 @@ char *ahead_read(struct session *session, struct place *place, const json_t *bod
 	entries_free(&place->before);
 	place->before = (struct entries){ .all = memory_get((all.n + 1) * sizeof *all.all) };
 	place->ours_is_there = false;
-	session->events.revision = header_number(body, "revision");
+	session->events.revision = answer_header(body, "revision");
 	for (size_t i = 0; i < all.n; i++) {
 		if (strcmp(all.all[i].key, session->own.name) != 0)
 			continue;
@@ -101,9 +101,9 @@ char *ahead_read(struct session *session, struct place *place, const json_t *bod
 
 bool ahead_is_alive(struct place *place, const struct answer *answer, int64_t noticed)
 {
-	const uint64_t term = header_number(answer->body, "raft_term");
+	const uint64_t term = answer_header(answer->body, "raft_term");
 
-	if (answer->code != CODE_OK || (int64_t)json_number(answer->body, "TTL") <= 0 || !term)
+	if (answer->code != CODE_OK || (int64_t)answer_number(answer->body, "TTL") <= 0 || !term)
 		return false;
 	/* Another leader was elected between two answers. */
 	if (place->alive_term && place->alive_term != term && session_now() < place->alive_delay)

@@ -8,7 +8,7 @@
 
 /* --- numbers ----------------------------------------------------------------------------------------------------------------- */
 
-uint64_t json_number(const json_t *object, const char *name)
+uint64_t answer_number(const json_t *object, const char *name)
 {
 	const json_t *value = json_object_get(object, name);
 
@@ -18,9 +18,9 @@ uint64_t json_number(const json_t *object, const char *name)
 	return json_is_integer(value) ? (uint64_t)json_integer_value(value) : 0;
 }
 
-uint64_t header_number(const json_t *body, const char *name)
+uint64_t answer_header(const json_t *body, const char *name)
 {
-	return json_number(json_object_get(body, "header"), name);
+	return answer_number(json_object_get(body, "header"), name);
 }
 
 /* --- what has gone wrong ----------------------------------------------------------------------------------------------------- */
@@ -108,10 +108,10 @@ void answer_explain(struct answer *answer, const struct asked *asked, CURLcode c
 static const char *error_in(const json_t *body, enum code *code)
 {
 	const json_t *error = json_object_get(body, "error"), *message = json_object_get(body, "message");
-	uint64_t n = json_number(body, "code");
+	uint64_t n = answer_number(body, "code");
 
 	if (json_is_object(error)) {
-		n = json_number(error, json_object_get(error, "code") ? "code" : "grpc_code");
+		n = answer_number(error, json_object_get(error, "code") ? "code" : "grpc_code");
 		message = json_object_get(error, "message");
 	} else if (!message) {
 		message = error;

@@ -63,9 +63,9 @@ json_t *answer_result(const char *line, size_t n);
 bool answer_is_of_old(const char *version);
 
 /* The cluster's id, term or revision in the header of BODY; 0: there is none. */
-uint64_t header_number(const json_t *body, const char *name);
+uint64_t answer_header(const json_t *body, const char *name);
 
 /* A number, which may be a string, in OBJECT; 0 if it is not there. */
-uint64_t json_number(const json_t *object, const char *name);
+uint64_t answer_number(const json_t *object, const char *name);
 
 #endif

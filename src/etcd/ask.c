@@ -61,7 +61,7 @@ static int64_t time_left(struct session *session, uint64_t lease)
 
 	client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(lease), session_now() + session->config.command_timeout, &answer);
 	if (answer.code == CODE_OK)
-		left = (int64_t)json_number(answer.body, "TTL");
+		left = (int64_t)answer_number(answer.body, "TTL");
 	answer_free(&answer);
 	return left;
 }

@@ -37,24 +37,24 @@ static void read_value(struct entry *entry, const char *text, size_t n)
 {
 	json_t *value = n > 0 ? json_loadb(text, n, 0, NULL) : NULL;
 
-	entry->foreign = !json_is_object(value) || json_number(value, "v") != VALUE_VERSION ||
+	entry->foreign = !json_is_object(value) || answer_number(value, "v") != VALUE_VERSION ||
 			 choice(value, "m", modes, 3, 3) == 3 || choice(value, "st", states, 3, 3) == 3;
 	entry->state = ENTRY_UNKNOWN;
 	if (!entry->foreign) {
 		entry->mode = choice(value, "m", modes, 3, ENTRY_EXCLUSIVE);
 		entry->state = choice(value, "st", states, 3, ENTRY_UNKNOWN);
-		entry->slots = (unsigned)json_number(value, "k");
-		entry->slot = (unsigned)json_number(value, "slot");
-		entry->queue = json_number(value, "q") != 0;
-		entry->since = json_number(value, "since");
+		entry->slots = (unsigned)answer_number(value, "k");
+		entry->slot = (unsigned)answer_number(value, "slot");
+		entry->queue = answer_number(value, "q") != 0;
+		entry->since = answer_number(value, "since");
 		copy_text(value, "host", entry->who.host, sizeof entry->who.host);
 		copy_text(value, "boot", entry->who.boot, sizeof entry->who.boot);
 		copy_text(value, "user", entry->who.user, sizeof entry->who.user);
 		copy_text(value, "cmd", entry->who.command, sizeof entry->who.command);
-		entry->who.pid = json_number(value, "pid");
-		entry->who.start = json_number(value, "start");
-		entry->who.pid_namespace = json_number(value, "ns");
-		entry->who.pipe = json_number(value, "pipe");
+		entry->who.pid = answer_number(value, "pid");
+		entry->who.start = answer_number(value, "start");
+		entry->who.pid_namespace = answer_number(value, "ns");
+		entry->who.pipe = answer_number(value, "pipe");
 	}
 	json_decref(value);
 }
@@ -80,9 +80,9 @@ void entries_read(struct entries *result, const json_t *kvs)
 		entry->key = key ? base64_decode(key, &n) : NULL;
 		if (!entry->key)
 			continue;
-		entry->created = json_number(kv, "create_revision");
-		entry->modified = json_number(kv, "mod_revision");
-		entry->lease = json_number(kv, "lease");
+		entry->created = answer_number(kv, "create_revision");
+		entry->modified = answer_number(kv, "mod_revision");
+		entry->lease = answer_number(kv, "lease");
 		text = value ? base64_decode(value, &n) : NULL;
 		read_value(entry, text ? text : "", text ? n : 0);
 		free(text);

@@ -55,7 +55,7 @@ static void name_key(struct session *session)
 /* The time, in ns, that the answer BODY gives the lease: never more than was granted. 0: it has ended. */
 static int64_t time_in(const struct session *session, const json_t *body)
 {
-	const int64_t seconds = (int64_t)json_number(body, "TTL");
+	const int64_t seconds = (int64_t)answer_number(body, "TTL");
 
 	return seconds <= 0 ? 0 : seconds < session->lease.ttl / NS_PER_S ? seconds * NS_PER_S : session->lease.ttl;
 }
@@ -162,11 +162,11 @@ static enum renewal prove(struct session *session, const struct answer *answer, 
 		*text = memory_string("etcd's answer says nothing");
 		return RENEWAL_FAILED;
 	}
-	if (json_number(found(answer->body, 0), "create_revision") != session->own.created) {
+	if (answer_number(found(answer->body, 0), "create_revision") != session->own.created) {
 		*text = memory_string("its key in etcd is gone: somebody has deleted it, or the server has ended the lease too early");
 		return RENEWAL_LOST;
 	}
-	if (header_number(answer->body, "raft_term") != term) {
+	if (answer_header(answer->body, "raft_term") != term) {
 		*text = memory_string("etcd is electing a leader");
 		return RENEWAL_FAILED;
 	}
@@ -174,9 +174,9 @@ static enum renewal prove(struct session *session, const struct answer *answer, 
 	/* Where nothing is heard any more the stream would stay open for ever. */
 	if (session->client.watching && session->client.watch_endpoint != endpoint)
 		client_unwatch(&session->client);
-	session->events.revision = header_number(answer->body, "revision");
+	session->events.revision = answer_header(answer->body, "revision");
 	if (session->events.other.key)
-		session->events.changed = session->events.changed || session->events.other.end || json_number(found(answer->body, 1), "mod_revision") != session->events.other_modified;
+		session->events.changed = session->events.changed || session->events.other.end || answer_number(found(answer->body, 1), "mod_revision") != session->events.other_modified;
 	/* A time that has passed is final. */
 	if (session_now() < session->lease.deadline && deadline > session->lease.deadline)
 		session->lease.deadline = deadline;
@@ -193,13 +193,13 @@ static enum renewal ask_twice(struct session *session, struct answer *answer, ch
 	client_call_at(&session->client, endpoint, PATH_KEEPALIVE, request_lease(session->lease.id), answer);
 	if (answer->code != CODE_OK)
 		return RENEWAL_FAILED;
-	if (json_number(answer->body, "ID") != session->lease.id) {
+	if (answer_number(answer->body, "ID") != session->lease.id) {
 		*text = memory_string("etcd's answer is about another lease");
 		return RENEWAL_FAILED;
 	}
 	sent = answer->sent;
 	ttl = time_in(session, answer->body);
-	term = header_number(answer->body, "raft_term");
+	term = answer_header(answer->body, "raft_term");
 	if (!ttl) {
 		*text = memory_string("the lease has ended: etcd has not heard of us in time, or somebody has revoked it");
 		return RENEWAL_LOST;

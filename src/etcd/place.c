@@ -109,7 +109,7 @@ static char *entered(struct session *session, struct place *place, struct answer
 		text = take_text(answer);
 	} else if (json_is_true(json_object_get(answer->body, "succeeded"))) {
 		session->own.created = session->own.modified = session->own.token = session->events.revision =
-			header_number(answer->body, "revision");
+			answer_header(answer->body, "revision");
 	} else {
 		text = ahead_read(session, place, answer->body);
 	}
@@ -222,7 +222,7 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 	} else if (json_is_true(json_object_get(answer.body, "succeeded"))) {
 		ahead_prove_alive(place, answer.body);
 		session->own.token = session->own.modified = session->events.revision =
-			header_number(answer.body, "revision");
+			answer_header(answer.body, "revision");
 	} else {
 		text = ahead_update(session, place, answer.body);
 	}
@@ -281,7 +281,7 @@ const struct entry *place_find_own(const struct session *session, const struct p
  * create the key again, the lease is kept for revoking. Returns whether the key was not deleted
  * because the lock was handed over to us.
  */
-static bool delete_own(struct session *session, bool as_it_was)
+static bool delete_place(struct session *session, bool as_it_was)
 {
 	json_t *compare = list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL),
 	       *request;
@@ -313,7 +313,7 @@ bool place_leave(struct session *session, const struct place *place)
 {
 	session->client.limit = session_now() + LEAVE_LIMIT;
 	return place->ours_is_there && session->own.created && !session->own.token &&
-	       delete_own(session, true);
+	       delete_place(session, true);
 }
 
 void place_give_back(struct session *session, const struct place *place)
@@ -323,6 +323,6 @@ void place_give_back(struct session *session, const struct place *place)
 	/* A holder that stands back passes that on to its successors: an ended lease tells them. */
 	if (session->own.created &&
 	    (!session->own.token || (!place->to_ask && session_now() >= place->delay)))
-		(void)delete_own(session, false);
+		(void)delete_place(session, false);
 	session_revoke(session);
 }

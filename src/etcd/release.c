@@ -65,7 +65,7 @@ void release_read_next(struct session *session, struct answer *answer)
 		if (entries.n > 0)
 			session->line.next = entry_copy(&entries.all[0]);
 		/* The stream may have told more by now. */
-		session->line.others = entries.n > 0 || session->events.heard > header_number(answer->body, "revision");
+		session->line.others = entries.n > 0 || session->events.heard > answer_header(answer->body, "revision");
 		entries_free(&entries);
 	}
 	answer_free(answer);

@@ -35,7 +35,7 @@ static char *read_probe(struct client *client, size_t i, char **old)
 	const struct bytes *bytes = &client->probes[i].bytes;
 	json_t *body = bytes->text ? json_loadb(bytes->text, bytes->length, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
 	const char *version = json_string_value(json_object_get(body, "version"));
-	uint64_t cluster = header_number(body, "cluster_id");
+	uint64_t cluster = answer_header(body, "cluster_id");
 	char *error = NULL;
 
 	if (cluster && client->cluster && cluster != client->cluster)

@@ -85,7 +85,7 @@ static void explain_failure(struct client *client, struct answer *answer, const 
 /* Takes in whose answer it is: members of another cluster must never be asked for the same lock. */
 static bool is_our_cluster(struct client *client, struct answer *answer)
 {
-	uint64_t cluster = header_number(answer->body, "cluster_id");
+	uint64_t cluster = answer_header(answer->body, "cluster_id");
 
 	if (cluster && client->cluster && cluster != client->cluster) {
 		client->wrong_cluster = true;
@@ -103,7 +103,7 @@ static void read_answer(struct client *client, struct answer *answer, long statu
 
 	answer_read(answer, &whom, status, bytes->text, bytes->length);
 	/* Every answer of etcd says of which cluster it is. */
-	if (answer->code == CODE_OK && !header_number(answer->body, "cluster_id")) {
+	if (answer->code == CODE_OK && !answer_header(answer->body, "cluster_id")) {
 		answer_free(answer);
 		answer_fail(answer, whom.known ? CODE_NO_ANSWER : CODE_REFUSED, memory_format("%s does not answer as etcd does", whom.url));
 	}
