@@ -19,16 +19,18 @@
 json_t *ahead_operations(const struct session *session, bool all, uint64_t created)
 {
 	json_t *list = list_of(
-		operation("request_range", request_range(&session->own.keys, ORDER_NONE, 0, 0)), NULL);
+		operation("request_range", request_range(&session->own.keys, ORDER_NONE, 0, 0)),
+		NULL);
 
 	json_array_append_new(
 		list, operation("request_range", request_range(&session->line.keys, ORDER_OLDEST,
 							       all ? 0 : HEAD, created)));
 	/* Our place is not known: read our entry and the one ahead of it. */
 	if (!all)
-		json_array_append_new(list, operation("request_range",
-						      request_range(&session->line.keys, ORDER_NEWEST,
-								    created ? 1 : 2, created)));
+		json_array_append_new(
+			list,
+			operation("request_range", request_range(&session->line.keys, ORDER_NEWEST,
+								 created ? 1 : 2, created)));
 	return list;
 }
 
@@ -165,7 +167,8 @@ static void consider(struct session *session, struct place *place, const struct 
 			if (entry->state == ENTRY_WAITS)
 				continue;
 		}
-		if (queue_can_be_lost(&session->own.entry, entry, place->before.all, place->before.n))
+		if (queue_can_be_lost(&session->own.entry, entry, place->before.all,
+				      place->before.n))
 			leases[n++] = entry->lease;
 	}
 	ahead_ask(session, place, leases, n);

@@ -42,10 +42,11 @@ bool client_wait(struct client *client, int64_t limit)
 	}
 }
 
-/* --- calls ------------------------------------------------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 /* Calls once. */
-static void attempt(struct client *client, const char *path, const char *body, struct answer *answer)
+static void attempt(struct client *client, const char *path, const char *body,
+		    struct answer *answer)
 {
 	struct transfer transfer;
 
@@ -56,7 +57,8 @@ static void attempt(struct client *client, const char *path, const char *body, s
 		answer_explain(answer, &whom, CURLE_COULDNT_RESOLVE_HOST, NULL);
 		return;
 	}
-	transfer_begin(client, &transfer, client->easy, client->headers, answer->endpoint, path, body);
+	transfer_begin(client, &transfer, client->easy, client->headers, answer->endpoint, path,
+		       body);
 	for (;;) {
 		transfer_move(client);
 		if (transfer.done || transfer_attend(client))
@@ -95,10 +97,12 @@ static bool is_sent(const struct transfer *transfer)
 	return size > 0;
 }
 
-void client_call_both(struct client *client, const char *first_path, json_t *first_body, struct answer *first,
-		      const char *second_path, json_t *second_body, struct answer *second)
+void client_call_both(struct client *client, const char *first_path, json_t *first_body,
+		      struct answer *first, const char *second_path, json_t *second_body,
+		      struct answer *second)
 {
-	char *first_text = json_dumps(first_body, JSON_COMPACT), *second_text = json_dumps(second_body, JSON_COMPACT);
+	char *first_text = json_dumps(first_body, JSON_COMPACT),
+	     *second_text = json_dumps(second_body, JSON_COMPACT);
 	struct transfer transfers[2];
 	bool both = false;
 
@@ -106,12 +110,14 @@ void client_call_both(struct client *client, const char *first_path, json_t *fir
 	json_decref(second_body);
 	client->retried = false;
 	*first = *second = (struct answer){ .endpoint = client->endpoint, .sent = now() };
-	transfer_begin(client, &transfers[0], client->easy, client->headers, first->endpoint, first_path, first_text ? first_text : "{}");
+	transfer_begin(client, &transfers[0], client->easy, client->headers, first->endpoint,
+		       first_path, first_text ? first_text : "{}");
 	for (;;) {
 		transfer_move(client);
 		if (!both && (transfers[0].done || is_sent(&transfers[0]))) {
-			transfer_begin(client, &transfers[1], client->second, client->headers, second->endpoint, second_path,
-			      second_text ? second_text : "{}");
+			transfer_begin(client, &transfers[1], client->second, client->headers,
+				       second->endpoint, second_path,
+				       second_text ? second_text : "{}");
 			both = true;
 			continue;
 		}
@@ -139,7 +145,8 @@ static bool are_done(const struct transfer *transfers, size_t n)
 	return true;
 }
 
-void client_call_each(struct client *client, const char *path, json_t *const *bodies, struct answer *answers, size_t n)
+void client_call_each(struct client *client, const char *path, json_t *const *bodies,
+		      struct answer *answers, size_t n)
 {
 	struct transfer *transfers = memory_get((n + 1) * sizeof *transfers);
 
@@ -151,7 +158,8 @@ void client_call_each(struct client *client, const char *path, json_t *const *bo
 		answers[i] = (struct answer){ .endpoint = client->endpoint, .sent = now() };
 		transfers[i] = (struct transfer){ .easy = NULL };
 		if (easy)
-			transfer_begin(client, &transfers[i], easy, client->headers, client->endpoint, path, text ? text : "{}");
+			transfer_begin(client, &transfers[i], easy, client->headers,
+				       client->endpoint, path, text ? text : "{}");
 		free(text);
 	}
 	for (;;) {
@@ -173,7 +181,8 @@ void client_call_each(struct client *client, const char *path, json_t *const *bo
 /* Gets a token at the endpoint of ANSWER. Returns whether there is one, or none is needed; else ANSWER says why. */
 static bool authenticate(struct client *client, struct answer *answer)
 {
-	json_t *body = json_pack("{s:s, s:s}", "name", client->config->user, "password", client->config->password);
+	json_t *body = json_pack("{s:s, s:s}", "name", client->config->user, "password",
+				 client->config->password);
 	char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	const char *token;
 
@@ -182,7 +191,8 @@ static bool authenticate(struct client *client, struct answer *answer)
 	client->token = NULL;
 	transfer_set_headers(client, &client->headers);
 	if (!text) {
-		answer_fail(answer, CODE_REFUSED, memory_string("ETCDCTL_USER and ETCDCTL_PASSWORD have to be UTF-8"));
+		answer_fail(answer, CODE_REFUSED,
+			    memory_string("ETCDCTL_USER and ETCDCTL_PASSWORD have to be UTF-8"));
 		return false;
 	}
 	attempt(client, PATH_AUTHENTICATE, text, answer);
@@ -203,7 +213,8 @@ static bool authenticate(struct client *client, struct answer *answer)
 	return true;
 }
 
-static void call_with_token(struct client *client, const char *path, const char *body, struct answer *answer)
+static void call_with_token(struct client *client, const char *path, const char *body,
+			    struct answer *answer)
 {
 	bool fresh = client->config->user && !client->token && !client->no_users;
 
@@ -211,7 +222,9 @@ static void call_with_token(struct client *client, const char *path, const char 
 		return;
 	attempt(client, path, body, answer);
 	/* A token has expired; or users were switched on: until then nobody has one. */
-	if (!client->config->user || fresh || (answer->code != CODE_UNAUTHENTICATED && !(client->no_users && answer->code == CODE_REFUSED)))
+	if (!client->config->user || fresh ||
+	    (answer->code != CODE_UNAUTHENTICATED &&
+	     !(client->no_users && answer->code == CODE_REFUSED)))
 		return;
 	client->no_users = false;
 	answer_free(answer);
@@ -219,7 +232,8 @@ static void call_with_token(struct client *client, const char *path, const char 
 		attempt(client, path, body, answer);
 }
 
-void client_call_at(struct client *client, size_t endpoint, const char *path, json_t *body, struct answer *answer)
+void client_call_at(struct client *client, size_t endpoint, const char *path, json_t *body,
+		    struct answer *answer)
 {
 	char *text = json_dumps(body, JSON_COMPACT);
 
@@ -232,7 +246,8 @@ void client_call_at(struct client *client, size_t endpoint, const char *path, js
 }
 
 /* Calls each endpoint once, until one has given an answer that is final. Returns whether one has, or time is over. */
-static bool call_round(struct client *client, const char *path, const char *text, unsigned round, int64_t limit, struct answer *answer)
+static bool call_round(struct client *client, const char *path, const char *text, unsigned round,
+		       int64_t limit, struct answer *answer)
 {
 	const size_t n = client->config->n, first = client->endpoint;
 
@@ -242,7 +257,8 @@ static bool call_round(struct client *client, const char *path, const char *text
 		*answer = (struct answer){ .endpoint = (first + i) % n };
 		call_with_token(client, path, text, answer);
 		/* That etcd refuses this is an answer as well. */
-		if (!may_pass(answer->code) && answer->code != CODE_REFUSED && answer->code != CODE_STOPPED)
+		if (!may_pass(answer->code) && answer->code != CODE_REFUSED &&
+		    answer->code != CODE_STOPPED)
 			client->endpoint = answer->endpoint;
 		if (answer->code == CODE_CLOSED && round >= CLOSED_ROUNDS)
 			answer->code = CODE_REFUSED;
@@ -257,14 +273,16 @@ static bool call_round(struct client *client, const char *path, const char *text
 	return false;
 }
 
-void client_call(struct client *client, const char *path, json_t *body, int64_t limit, struct answer *answer)
+void client_call(struct client *client, const char *path, json_t *body, int64_t limit,
+		 struct answer *answer)
 {
 	char *text = json_dumps(body, JSON_COMPACT);
 
 	json_decref(body);
 	client->retried = false;
 	*answer = (struct answer){ .code = CODE_NO_ANSWER };
-	for (unsigned round = 0; !call_round(client, path, text ? text : "{}", round, limit, answer); round++) {
+	for (unsigned round = 0;
+	     !call_round(client, path, text ? text : "{}", round, limit, answer); round++) {
 		if (client_wait(client, deadline_earlier(limit, now() + client_pause(round)))) {
 			answer_free(answer);
 			answer_fail(answer, CODE_STOPPED, memory_string("stopped"));
@@ -276,18 +294,22 @@ void client_call(struct client *client, const char *path, json_t *body, int64_t 
 	free(text);
 }
 
-/* --- beginning and end ------------------------------------------------------------------------------------------------------- */
+/* --- beginning and end ------------------------------------------------------------------------ */
 
 char *client_open(struct client *client, const struct config *config)
 {
 	bool tls = false;
 
-	*client = (struct client){ .config = config, .attempt = ATTEMPT_LIMIT, .limit = DEADLINE_NEVER, .due = DEADLINE_NEVER,
+	*client = (struct client){ .config = config,
+				   .attempt = ATTEMPT_LIMIT,
+				   .limit = DEADLINE_NEVER,
+				   .due = DEADLINE_NEVER,
 				   .timer_set = DEADLINE_NEVER };
 	client->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (client->timer < 0)
 		return memory_format("cannot create a timer: %s", strerror(errno));
-	client->fds[client->n_fds++] = (struct curl_waitfd){ .fd = client->timer, .events = CURL_WAIT_POLLIN };
+	client->fds[client->n_fds++] =
+		(struct curl_waitfd){ .fd = client->timer, .events = CURL_WAIT_POLLIN };
 	for (size_t i = 0; i < config->n; i++)
 		tls = tls || !strncmp(config->endpoints[i], "https:", 6);
 	/* The TLS library is prepared whether it is needed or not; its configuration takes it as long as a request (measured: 0.8 ms). */

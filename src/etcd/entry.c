@@ -15,7 +15,8 @@
 static const char *const modes[] = { "x", "s", "n" }, *const states[] = { "wait", "held", "kept" };
 
 /* The index of the text NAME of VALUE among the N in TEXTS, or OTHERWISE. */
-static unsigned choice(const json_t *value, const char *name, const char *const *texts, unsigned n, unsigned otherwise)
+static unsigned choice(const json_t *value, const char *name, const char *const *texts, unsigned n,
+		       unsigned otherwise)
 {
 	const char *text = json_string_value(json_object_get(value, name));
 
@@ -38,7 +39,8 @@ static void read_value(struct entry *entry, const char *text, size_t n)
 	json_t *value = n > 0 ? json_loadb(text, n, 0, NULL) : NULL;
 
 	entry->foreign = !json_is_object(value) || answer_number(value, "v") != VALUE_VERSION ||
-			 choice(value, "m", modes, 3, 3) == 3 || choice(value, "st", states, 3, 3) == 3;
+			 choice(value, "m", modes, 3, 3) == 3 ||
+			 choice(value, "st", states, 3, 3) == 3;
 	entry->state = ENTRY_UNKNOWN;
 	if (!entry->foreign) {
 		entry->mode = choice(value, "m", modes, 3, ENTRY_EXCLUSIVE);
@@ -71,9 +73,11 @@ void entries_read(struct entries *result, const json_t *kvs)
 	size_t i, n;
 	const json_t *kv;
 
-	*result = (struct entries){ .all = memory_get((json_array_size(kvs) + 1) * sizeof *result->all) };
+	*result = (struct entries){ .all = memory_get((json_array_size(kvs) + 1) *
+						      sizeof *result->all) };
 	json_array_foreach(kvs, i, kv) {
-		const char *key = json_string_value(json_object_get(kv, "key")), *value = json_string_value(json_object_get(kv, "value"));
+		const char *key = json_string_value(json_object_get(kv, "key")),
+			   *value = json_string_value(json_object_get(kv, "value"));
 		struct entry *entry = &result->all[result->n];
 		char *text;
 
@@ -105,11 +109,14 @@ static json_t *text_json(const char *text)
 
 char *entry_value(const struct entry *entry)
 {
-	json_t *value = json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "v", VALUE_VERSION, "m", modes[entry->mode],
-				  "st", states[entry->state], "host", text_json(entry->who.host), "boot", text_json(entry->who.boot),
-				  "user", text_json(entry->who.user), "cmd", text_json(entry->who.command), "pid", (json_int_t)entry->who.pid,
-				  "start", (json_int_t)entry->who.start, "ns", (json_int_t)entry->who.pid_namespace, "pipe", (json_int_t)entry->who.pipe,
-				  "since", (json_int_t)entry->since);
+	json_t *value =
+		json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "v",
+			  VALUE_VERSION, "m", modes[entry->mode], "st", states[entry->state],
+			  "host", text_json(entry->who.host), "boot", text_json(entry->who.boot),
+			  "user", text_json(entry->who.user), "cmd", text_json(entry->who.command),
+			  "pid", (json_int_t)entry->who.pid, "start", (json_int_t)entry->who.start,
+			  "ns", (json_int_t)entry->who.pid_namespace, "pipe",
+			  (json_int_t)entry->who.pipe, "since", (json_int_t)entry->since);
 	char *text;
 
 	if (entry->mode == ENTRY_SLOTS) {
@@ -140,12 +147,15 @@ static void add_count(struct line *line, const char *prefix, const char *key, ui
 	add_pair(line, prefix, key, text);
 }
 
-void entry_describe(const struct entry *entry, const struct identity *me, const char *prefix, struct line *line)
+void entry_describe(const struct entry *entry, const struct identity *me, const char *prefix,
+		    struct line *line)
 {
 	char text[128];
 
 	if (entry->foreign) {
-		(void)snprintf(text, sizeof text, "another program (etcdctl lock?) with the lease %" PRIx64, entry->lease);
+		(void)snprintf(text, sizeof text,
+			       "another program (etcdctl lock?) with the lease %" PRIx64,
+			       entry->lease);
 		add_pair(line, prefix, "other", text);
 		return;
 	}

@@ -55,7 +55,8 @@
  */
 static void set_until(const struct session *session, int64_t until)
 {
-	const struct itimerspec at = { .it_value = { .tv_sec = (time_t)(until / NS_PER_S), .tv_nsec = (long)(until % NS_PER_S) } };
+	const struct itimerspec at = { .it_value = { .tv_sec = (time_t)(until / NS_PER_S),
+						     .tv_nsec = (long)(until % NS_PER_S) } };
 
 	if (session->arguments->has_timer)
 		(void)timerfd_settime(TIMER_FD, TFD_TIMER_ABSTIME, &at, NULL);
@@ -92,7 +93,8 @@ static void lose_and_tell(struct session *session, const char *text, int64_t end
 /* The lock is lost before me-only, which may be stopped, reported that the command started. */
 static bool is_unused(const struct session *session)
 {
-	return session->lost && !session->control.started && !session->control.orphaned && session->lease.id;
+	return session->lost && !session->control.started && !session->control.orphaned &&
+	       session->lease.id;
 }
 
 /*
@@ -102,7 +104,8 @@ static bool is_unused(const struct session *session)
  */
 static void withdraw_unused(struct session *session)
 {
-	if (!is_unused(session) || (!session->told && session_now() < session->lease.deadline) || descendants_signal(&session->control.descendants, 0) > 0)
+	if (!is_unused(session) || (!session->told && session_now() < session->lease.deadline) ||
+	    descendants_signal(&session->control.descendants, 0) > 0)
 		return;
 	session_withdraw(session);
 	session->phase = PHASE_HOLDING;
@@ -116,7 +119,8 @@ static void renew_and_tell(struct session *session)
 	switch (session_renew(session, &text)) {
 	case RENEWAL_DONE:
 		session->lease.renew_due = session_now() + session_interval(session);
-		control_keep_until(&session->control, session->lease.deadline, session->arguments->kill_after);
+		control_keep_until(&session->control, session->lease.deadline,
+				   session->arguments->kill_after);
 		tell_until(session);
 		break;
 	case RENEWAL_LOST:
@@ -148,7 +152,7 @@ static void watch_line(struct session *session)
 	session_watch(session, NULL, false);
 }
 
-/* --- keeping it -------------------------------------------------------------------------------------------------------------- */
+/* --- keeping it ------------------------------------------------------------------------------- */
 
 static void tell_held(struct session *session)
 {
@@ -168,24 +172,27 @@ static void tell_held(struct session *session)
 	say_end(&line);
 }
 
-/* What is still to be done while the lock is held, beside renewing it. DEADLINE_NEVER: not, or not any more. */
+/* What is due while the lock is held, beside renewals. DEADLINE_NEVER: not, or not any more. */
 struct dues {
 	int64_t watch;		/* the stream is to be opened */
 	int64_t give_back;	/* memory is to be given back */
-	bool next;		/* who is next may be asked for: after the command has begun, and again after each renewal */
+	bool next;		/* we may ask for our successor: once the command runs, and after renewals */
 	bool watched;		/* the stream was open before */
-	int64_t opened, pause;	/* when it was, and the pause after its last end */
+	int64_t opened, pause;	/* when it was opened, and the pause after its last end */
 };
 
 /* Waits until something is due, or has happened. */
 static void rest_until_due(struct session *session, const struct dues *dues)
 {
-	int64_t due = deadline_earlier(session->lease.renew_due, deadline_earlier(dues->watch, dues->give_back));
+	int64_t due = deadline_earlier(session->lease.renew_due,
+				       deadline_earlier(dues->watch, dues->give_back));
 
 	if ((session->control.orphaned && !session->control.done) || is_unused(session))
 		due = deadline_earlier(due, session_now() + LOOK_AGAIN);
 	session->events.resting = session->client.watching && !session->events.canceled;
-	client_wait(&session->client, deadline_earlier(due, deadline_earlier(session->control.ask_due, session->control.force_due)));
+	client_wait(&session->client,
+		    deadline_earlier(due, deadline_earlier(session->control.ask_due,
+							   session->control.force_due)));
 	session->events.resting = false;
 }
 
@@ -198,7 +205,9 @@ static void plan_watch(struct session *session, struct dues *dues)
 	const bool soon = session_now() < dues->opened + session->lease.ttl / 6;
 
 	dues->pause = soon && dues->pause ? dues->pause * 2 : WATCH_PAUSE;
-	dues->watch = deadline_earlier(session_now() + dues->pause, deadline_earlier(session->lease.renew_due + NS_PER_MS, session->lease.deadline));
+	dues->watch = deadline_earlier(
+		session_now() + dues->pause,
+		deadline_earlier(session->lease.renew_due + NS_PER_MS, session->lease.deadline));
 	session->client.watch_skips++;
 }
 
@@ -206,11 +215,15 @@ static void plan_watch(struct session *session, struct dues *dues)
 static bool is_lost(struct session *session)
 {
 	/* If renewals go unanswered, the stream may be late as well. */
-	const bool late = session->lease.failures || (session->lease.renewing && session_now() > session->lease.renewing + RENEWAL_LATE);
+	const bool late =
+		session->lease.failures ||
+		(session->lease.renewing && session_now() > session->lease.renewing + RENEWAL_LATE);
 
 	if (session->events.own_gone)
-		lose_and_tell(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early",
-		     late ? session->lease.seen + ENDED_BY : DEADLINE_NEVER);
+		lose_and_tell(
+			session,
+			"its key in etcd was deleted: by somebody, or by a server that has ended the lease too early",
+			late ? session->lease.seen + ENDED_BY : DEADLINE_NEVER);
 	/* me-only is stopped, before it has started the command: nobody is to wait for that. */
 	if (!session->control.started && session_now() >= session->taken + session->lease.ttl)
 		lose_and_tell(session, "the command was not started in time", DEADLINE_NEVER);
@@ -231,7 +244,8 @@ static void tend(struct session *session, struct dues *dues)
 			session->client.watch_skips = 0;
 		}
 	}
-	if ((session->events.canceled || !session->client.watching) && dues->watch == DEADLINE_NEVER)
+	if ((session->events.canceled || !session->client.watching) &&
+	    dues->watch == DEADLINE_NEVER)
 		plan_watch(session, dues);
 	if (session_now() >= dues->give_back) {
 		pages_give_back();
@@ -247,17 +261,21 @@ static void tend(struct session *session, struct dues *dues)
 		dues->watched = true;
 	}
 	/* When the command has ended the next one waits for us: now there is time, if no renewal is held up by a member that is silent. */
-	if (dues->next && !session->lost && session->control.started && release_needs_next(session) &&
+	if (dues->next && !session->lost && session->control.started &&
+	    release_needs_next(session) &&
 	    session_now() + session->client.attempt < session->lease.renew_due) {
 		dues->next = false;
-		client_call_at(&session->client, session->client.endpoint, PATH_RANGE, release_next_request(session), &answer);
+		client_call_at(&session->client, session->client.endpoint, PATH_RANGE,
+			       release_next_request(session), &answer);
 		release_read_next(session, &answer);
 	}
 }
 
 static void keep_until_over(struct session *session)
 {
-	struct dues dues = { .watch = session->taken + WATCH_AFTER, .give_back = DEADLINE_NEVER, .next = true };
+	struct dues dues = { .watch = session->taken + WATCH_AFTER,
+			     .give_back = DEADLINE_NEVER,
+			     .next = true };
 
 	while (!control_is_over(&session->control)) {
 		rest_until_due(session, &dues);
@@ -266,7 +284,8 @@ static void keep_until_over(struct session *session)
 		session->control.news = false;
 		if (session_now() >= session->taken + WATCH_AFTER)
 			free(session_surveyed(session, session_now()));
-		control_end_orphans(&session->control, session->lease.deadline, session->arguments->kill_after);
+		control_end_orphans(&session->control, session->lease.deadline,
+				    session->arguments->kill_after);
 		if (control_is_over(&session->control))
 			break;
 		if (!is_lost(session)) {
@@ -285,9 +304,11 @@ static void keep_until_over(struct session *session)
  */
 static int64_t first_renewal(const struct session *session)
 {
-	const int64_t due = session->lease.seen + session_interval(session), soon = session->taken + WATCH_AFTER;
+	const int64_t due = session->lease.seen + session_interval(session),
+		      soon = session->taken + WATCH_AFTER;
 
-	return deadline_earlier(session->lease.deadline - session_reserve(session), due > soon ? due : soon);
+	return deadline_earlier(session->lease.deadline - session_reserve(session),
+				due > soon ? due : soon);
 }
 
 void hold(struct session *session)
@@ -296,10 +317,12 @@ void hold(struct session *session)
 	struct process ourselves;
 
 	session->phase = PHASE_HOLDING;
-	session->lease.renew_due = deadline_earlier(session->lease.renew_due, first_renewal(session));
+	session->lease.renew_due =
+		deadline_earlier(session->lease.renew_due, first_renewal(session));
 	session->control.descendants.mark = mark;
 	session->polls_pipe = true;
-	control_keep_until(&session->control, session->lease.deadline, session->arguments->kill_after);
+	control_keep_until(&session->control, session->lease.deadline,
+			   session->arguments->kill_after);
 	tell_held(session);
 	set_until(session, session->lease.deadline);
 	/* Processes that me-only had before are not the command's descendants. */

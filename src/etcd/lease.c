@@ -47,7 +47,8 @@ static void name_key(struct session *session)
 {
 	free(session->own.name);
 	keys_free(&session->own.keys);
-	if (asprintf(&session->own.name, "%s/%" PRIx64, session->arguments->name, session->lease.id) < 0)
+	if (asprintf(&session->own.name, "%s/%" PRIx64, session->arguments->name,
+		     session->lease.id) < 0)
 		abort();
 	session->own.keys = keys_one(session->own.name);
 }
@@ -57,7 +58,9 @@ static int64_t time_in(const struct session *session, const json_t *body)
 {
 	const int64_t seconds = (int64_t)answer_number(body, "TTL");
 
-	return seconds <= 0 ? 0 : seconds < session->lease.ttl / NS_PER_S ? seconds * NS_PER_S : session->lease.ttl;
+	if (seconds <= 0)
+		return 0;
+	return seconds < session->lease.ttl / NS_PER_S ? seconds * NS_PER_S : session->lease.ttl;
 }
 
 void session_new_place(struct session *session)
@@ -75,7 +78,8 @@ json_t *session_grant_request(struct session *session)
 {
 	if (!session->lease.asked)
 		session->lease.asked = session_now();
-	return request_grant((session->arguments->ttl + NS_PER_S - 1) / NS_PER_S, session->lease.id);
+	return request_grant((session->arguments->ttl + NS_PER_S - 1) / NS_PER_S,
+			     session->lease.id);
 }
 
 char *session_granted(struct session *session, struct answer *answer)
@@ -94,14 +98,18 @@ char *session_granted(struct session *session, struct answer *answer)
 	}
 	/* No command could be started. */
 	if (!text && session->lease.ttl - MARGIN(session->lease.ttl) < session_reserve(session))
-		text = memory_format("etcd grants a lease of only %" PRId64 " s", (int64_t)(session->lease.ttl / NS_PER_S));
+		text = memory_format("etcd grants a lease of only %" PRId64 " s",
+				     (int64_t)(session->lease.ttl / NS_PER_S));
 	/* "Already exists": by a request of ours whose answer was lost. The time counts from the first of them. */
-	session->lease.deadline = session->lease.asked + session->lease.ttl - MARGIN(session->lease.ttl);
+	session->lease.deadline =
+		session->lease.asked + session->lease.ttl - MARGIN(session->lease.ttl);
 	session->lease.renew_due = session->lease.asked + session_interval(session);
 	session->lease.seen = session->lease.asked;
 	session->lease.failures = 0;
 	session->lease.renewing = 0;
-	session->client.attempt = session->lease.ttl / ATTEMPTS < session->client.attempt ? session->lease.ttl / ATTEMPTS : session->client.attempt;
+	session->client.attempt = session->lease.ttl / ATTEMPTS < session->client.attempt
+					  ? session->lease.ttl / ATTEMPTS
+					  : session->client.attempt;
 	answer_free(answer);
 	return text;
 }
@@ -109,9 +117,11 @@ char *session_granted(struct session *session, struct answer *answer)
 /* Without the spread. */
 static int64_t even_interval(const struct session *session)
 {
-	const int64_t least = session->lease.ttl / MOST_RENEWALS_WAITING, most = session->lease.ttl / RENEWALS_WAITING;
+	const int64_t least = session->lease.ttl / MOST_RENEWALS_WAITING,
+		      most = session->lease.ttl / RENEWALS_WAITING;
 	/* The latest that it can be is so much, and the spread. */
-	const int64_t interval = deadline_earlier(most, (session->lease.ttl - MARGIN(session->lease.ttl) - TRYING) * 10 / 11);
+	const int64_t interval = deadline_earlier(
+		most, (session->lease.ttl - MARGIN(session->lease.ttl) - TRYING) * 10 / 11);
 
 	if (session->phase != PHASE_TAKING)
 		return session->lease.ttl / RENEWALS;
@@ -124,7 +134,8 @@ int64_t session_interval(const struct session *session)
 	uint64_t spread = 0;
 
 	(void)!getrandom(&spread, sizeof spread, GRND_NONBLOCK);
-	return interval - SPREAD(interval) + (int64_t)(spread % (uint64_t)(2 * SPREAD(interval) + 1));
+	return interval - SPREAD(interval) +
+	       (int64_t)(spread % (uint64_t)(2 * SPREAD(interval) + 1));
 }
 
 int64_t session_reserve(const struct session *session)
@@ -137,24 +148,31 @@ static const json_t *found(const json_t *body, size_t index)
 {
 	const json_t *response = json_array_get(json_object_get(body, "responses"), index);
 
-	return json_array_get(json_object_get(json_object_get(response, "response_range"), "kvs"), 0);
+	return json_array_get(json_object_get(json_object_get(response, "response_range"), "kvs"),
+			      0);
 }
 
 /* Reads our key and the other. */
 static void read_keys(struct session *session, size_t endpoint, struct answer *answer)
 {
-	json_t *ranges = list_of(operation("request_range", request_range(&session->own.keys, ORDER_NONE, 0, 0)), NULL);
+	json_t *ranges = list_of(
+		operation("request_range", request_range(&session->own.keys, ORDER_NONE, 0, 0)),
+		NULL);
 
 	if (session->events.other.key && !session->events.other.end)
-		json_array_append_new(ranges, operation("request_range", request_range(&session->events.other, ORDER_NONE, 0, 0)));
-	client_call_at(&session->client, endpoint, PATH_TXN, request_txn(list_of(NULL), ranges, list_of(NULL)), answer);
+		json_array_append_new(
+			ranges, operation("request_range",
+					  request_range(&session->events.other, ORDER_NONE, 0, 0)));
+	client_call_at(&session->client, endpoint, PATH_TXN,
+		       request_txn(list_of(NULL), ranges, list_of(NULL)), answer);
 }
 
 /*
  * What ANSWER, of the read at ENDPOINT, says of the keepalive that was sent at SENT and answered in TERM with TTL: moves the deadline if it is
  * proof. TEXT as in session_renew().
  */
-static enum renewal prove(struct session *session, const struct answer *answer, size_t endpoint, int64_t sent, int64_t ttl, uint64_t term, char **text)
+static enum renewal prove(struct session *session, const struct answer *answer, size_t endpoint,
+			  int64_t sent, int64_t ttl, uint64_t term, char **text)
 {
 	const int64_t deadline = sent + ttl - MARGIN(ttl);
 
@@ -163,7 +181,8 @@ static enum renewal prove(struct session *session, const struct answer *answer, 
 		return RENEWAL_FAILED;
 	}
 	if (answer_number(found(answer->body, 0), "create_revision") != session->own.created) {
-		*text = memory_string("its key in etcd is gone: somebody has deleted it, or the server has ended the lease too early");
+		*text = memory_string(
+			"its key in etcd is gone: somebody has deleted it, or the server has ended the lease too early");
 		return RENEWAL_LOST;
 	}
 	if (answer_header(answer->body, "raft_term") != term) {
@@ -176,7 +195,9 @@ static enum renewal prove(struct session *session, const struct answer *answer, 
 		client_unwatch(&session->client);
 	session->events.revision = answer_header(answer->body, "revision");
 	if (session->events.other.key)
-		session->events.changed = session->events.changed || session->events.other.end || answer_number(found(answer->body, 1), "mod_revision") != session->events.other_modified;
+		session->events.changed = session->events.changed || session->events.other.end ||
+					  answer_number(found(answer->body, 1), "mod_revision") !=
+						  session->events.other_modified;
 	/* A time that has passed is final. */
 	if (session_now() < session->lease.deadline && deadline > session->lease.deadline)
 		session->lease.deadline = deadline;
@@ -186,11 +207,13 @@ static enum renewal prove(struct session *session, const struct answer *answer, 
 /* The two requests. ANSWER, to be freed, is the last one's. */
 static enum renewal ask_twice(struct session *session, struct answer *answer, char **text)
 {
-	const size_t endpoint = (session->client.endpoint + session->lease.failures) % session->config.n;
+	const size_t endpoint =
+		(session->client.endpoint + session->lease.failures) % session->config.n;
 	int64_t sent, ttl;
 	uint64_t term;
 
-	client_call_at(&session->client, endpoint, PATH_KEEPALIVE, request_lease(session->lease.id), answer);
+	client_call_at(&session->client, endpoint, PATH_KEEPALIVE, request_lease(session->lease.id),
+		       answer);
 	if (answer->code != CODE_OK)
 		return RENEWAL_FAILED;
 	if (answer_number(answer->body, "ID") != session->lease.id) {
@@ -201,12 +224,14 @@ static enum renewal ask_twice(struct session *session, struct answer *answer, ch
 	ttl = time_in(session, answer->body);
 	term = answer_header(answer->body, "raft_term");
 	if (!ttl) {
-		*text = memory_string("the lease has ended: etcd has not heard of us in time, or somebody has revoked it");
+		*text = memory_string(
+			"the lease has ended: etcd has not heard of us in time, or somebody has revoked it");
 		return RENEWAL_LOST;
 	}
 	answer_free(answer);
 	read_keys(session, endpoint, answer);
-	return answer->code == CODE_OK ? prove(session, answer, endpoint, sent, ttl, term, text) : RENEWAL_FAILED;
+	return answer->code == CODE_OK ? prove(session, answer, endpoint, sent, ttl, term, text)
+				       : RENEWAL_FAILED;
 }
 
 enum renewal session_renew(struct session *session, char **text)
@@ -243,7 +268,8 @@ void session_revoke(struct session *session)
 		return;
 	/* It has its own limit: earlier calls may have used up the other. */
 	session->client.limit = DEADLINE_NEVER;
-	client_call(&session->client, PATH_REVOKE, request_lease(session->lease.id), session_now() + session->client.attempt, &answer);
+	client_call(&session->client, PATH_REVOKE, request_lease(session->lease.id),
+		    session_now() + session->client.attempt, &answer);
 	/* me-only has gone meanwhile: it is done once more, when nothing stops us. */
 	if (answer.code != CODE_STOPPED)
 		session->lease.id = session->own.created = 0;

@@ -42,15 +42,16 @@ static char *value_in(struct session *session, enum entry_state state)
 
 static char *look_once(struct session *session, struct place *place)
 {
-	json_t *operations =
-		ahead_operations(session, place->wide || place_needs_all(session), session->own.created);
+	json_t *operations = ahead_operations(session, place->wide || place_needs_all(session),
+					      session->own.created);
 	struct answer answer;
 	char *text;
 
 	client_call(&session->client, PATH_TXN,
 		    request_txn(list_of(NULL), operations, list_of(NULL)), session->client.limit,
 		    &answer);
-	text = answer.code == CODE_OK ? ahead_update(session, place, answer.body) : take_text(&answer);
+	text = answer.code == CODE_OK ? ahead_update(session, place, answer.body)
+				      : take_text(&answer);
 	answer_free(&answer);
 	return text;
 }
@@ -92,9 +93,9 @@ static json_t *entry_request(struct session *session)
 			list_of(NULL));
 		json_array_insert_new(failure, 0, operation("request_txn", put));
 	}
-	request = request_txn(list_of(compare_created(&session->line.keys, "EQUAL", 0), NULL),
-			      list_of(operation_put(&session->own.keys, held, session->lease.id), NULL),
-			      failure);
+	request = request_txn(
+		list_of(compare_created(&session->line.keys, "EQUAL", 0), NULL),
+		list_of(operation_put(&session->own.keys, held, session->lease.id), NULL), failure);
 	free(held);
 	free(waits);
 	return request;
@@ -108,8 +109,8 @@ static char *entered(struct session *session, struct place *place, struct answer
 	if (answer->code != CODE_OK) {
 		text = take_text(answer);
 	} else if (json_is_true(json_object_get(answer->body, "succeeded"))) {
-		session->own.created = session->own.modified = session->own.token = session->events.revision =
-			answer_header(answer->body, "revision");
+		session->own.created = session->own.modified = session->own.token =
+			session->events.revision = answer_header(answer->body, "revision");
 	} else {
 		text = ahead_read(session, place, answer->body);
 	}
@@ -145,8 +146,8 @@ char *place_enter(struct session *session, struct place *place)
 	text = session_granted(session, &lease);
 	if (!text && key.code != CODE_OK) {
 		/* That the lease does not exist yet is an answer, not a doubt. */
-		session->own.doubtful =
-			session->own.doubtful || (key.code != CODE_NOT_FOUND && !session->config.user);
+		session->own.doubtful = session->own.doubtful ||
+					(key.code != CODE_NOT_FOUND && !session->config.user);
 		answer_free(&key);
 		client_call(&session->client, PATH_TXN, entry_request(session), limit, &key);
 		session->own.doubtful = session->own.doubtful || session->client.retried;
@@ -174,9 +175,10 @@ static json_t *acquire_request(struct session *session, const struct place *plac
 	 * The key must be as it was read. Otherwise an earlier write of ours, whose answer is still
 	 * under way, has taken the lock, or the lock was handed over to us.
 	 */
-	json_t *compare = list_of(compare_created(&session->own.keys, "EQUAL", session->own.created),
-				  compare_modified(&session->own.keys, session->own.modified), NULL),
-	       *request;
+	json_t *compare =
+		list_of(compare_created(&session->own.keys, "EQUAL", session->own.created),
+			compare_modified(&session->own.keys, session->own.modified), NULL);
+	json_t *request;
 	char *value;
 
 	session->own.entry.slot = slot;
@@ -283,18 +285,20 @@ const struct entry *place_find_own(const struct session *session, const struct p
  */
 static bool delete_place(struct session *session, bool as_it_was)
 {
-	json_t *compare = list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL),
-	       *request;
+	json_t *compare = list_of(
+		compare_created(&session->own.keys, "EQUAL", session->own.created), NULL);
+	json_t *request;
 	struct entries own = { .n = 0 };
 	struct answer answer;
 	bool ours;
 
 	if (as_it_was)
-		json_array_append_new(compare, compare_modified(&session->own.keys, session->own.modified));
-	request = request_txn(
-		compare, list_of(operation_delete(&session->own.keys), NULL),
-		list_of(operation("request_range", request_range(&session->own.keys, ORDER_NONE, 0, 0)),
-			NULL));
+		json_array_append_new(compare,
+				      compare_modified(&session->own.keys, session->own.modified));
+	request = request_txn(compare, list_of(operation_delete(&session->own.keys), NULL),
+			      list_of(operation("request_range", request_range(&session->own.keys,
+									       ORDER_NONE, 0, 0)),
+				      NULL));
 	client_call(&session->client, PATH_TXN, request, session->client.limit, &answer);
 	if (answer.code == CODE_OK)
 		own = ahead_entries(answer.body);

@@ -17,19 +17,28 @@
 static bool keep_on(struct session *session, int64_t left, int64_t limit)
 {
 	/* Any id will do that nobody else has: the old one's neighbour is as random. */
-	const uint64_t fresh = session->lease.id ^ 1 ? session->lease.id ^ 1 : session->lease.id ^ 2;
+	const uint64_t fresh =
+		session->lease.id ^ 1 ? session->lease.id ^ 1 : session->lease.id ^ 2;
 	struct answer answer;
 	char *value;
 	bool kept = false;
 
-	client_call(&session->client, PATH_GRANT, request_grant((left + NS_PER_S - 1) / NS_PER_S, fresh), limit, &answer);
+	client_call(&session->client, PATH_GRANT,
+		    request_grant((left + NS_PER_S - 1) / NS_PER_S, fresh), limit, &answer);
 	if (answer.code == CODE_OK || answer.code == CODE_PRECONDITION) {
 		answer_free(&answer);
 		session->own.entry.state = ENTRY_KEPT;
 		value = entry_value(&session->own.entry);
-		client_call(&session->client, PATH_TXN, request_txn(list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL),
-								    list_of(operation_put(&session->own.keys, value, fresh), NULL), list_of(NULL)), limit, &answer);
-		kept = answer.code == CODE_OK && json_is_true(json_object_get(answer.body, "succeeded"));
+		client_call(
+			&session->client, PATH_TXN,
+			request_txn(list_of(compare_created(&session->own.keys, "EQUAL",
+							    session->own.created),
+					    NULL),
+				    list_of(operation_put(&session->own.keys, value, fresh), NULL),
+				    list_of(NULL)),
+			limit, &answer);
+		kept = answer.code == CODE_OK &&
+		       json_is_true(json_object_get(answer.body, "succeeded"));
 		free(value);
 	}
 	answer_free(&answer);
@@ -39,8 +48,9 @@ static bool keep_on(struct session *session, int64_t left, int64_t limit)
 /* Deletes our key, if it is there. */
 static json_t *delete_own(const struct session *session)
 {
-	return request_txn(list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL), list_of(operation_delete(&session->own.keys), NULL),
-			   list_of(NULL));
+	return request_txn(
+		list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL),
+		list_of(operation_delete(&session->own.keys), NULL), list_of(NULL));
 }
 
 /* Asks for the first one after us. */
@@ -65,7 +75,9 @@ void release_read_next(struct session *session, struct answer *answer)
 		if (entries.n > 0)
 			session->line.next = entry_copy(&entries.all[0]);
 		/* The stream may have told more by now. */
-		session->line.others = entries.n > 0 || session->events.heard > answer_header(answer->body, "revision");
+		session->line.others =
+			entries.n > 0 ||
+			session->events.heard > answer_header(answer->body, "revision");
 		entries_free(&entries);
 	}
 	answer_free(answer);
@@ -74,7 +86,8 @@ void release_read_next(struct session *session, struct answer *answer)
 /* Whether somebody is there, but not known. */
 bool release_needs_next(const struct session *session)
 {
-	return session->arguments->mode == ENTRY_EXCLUSIVE && session->line.others && !session->line.next.key;
+	return session->arguments->mode == ENTRY_EXCLUSIVE && session->line.others &&
+	       !session->line.next.key;
 }
 
 /* Whether who is next is known, and understands to be given the lock. */
@@ -82,7 +95,8 @@ static bool is_next_known(const struct session *session)
 {
 	const struct entry *next = &session->line.next;
 
-	return session->arguments->mode == ENTRY_EXCLUSIVE && next->key && !next->foreign && next->mode == ENTRY_EXCLUSIVE && next->state == ENTRY_WAITS &&
+	return session->arguments->mode == ENTRY_EXCLUSIVE && next->key && !next->foreign &&
+	       next->mode == ENTRY_EXCLUSIVE && next->state == ENTRY_WAITS &&
 	       next->created > session->own.created;
 }
 
@@ -96,10 +110,16 @@ static json_t *compare_next(const struct session *session, const struct keys *ne
 	const uint64_t later = session->line.next.created - 1;
 	const bool is_after = strcmp(session->line.next.key, session->own.name) > 0;
 	struct keys before = { .key = session->line.keys.key, .end = session->own.keys.key };
-	struct keys after = { .key = base64_encode(session->own.name, strlen(session->own.name) + 1), .end = session->line.keys.end };
-	json_t *compare = list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), compare_modified(next, session->line.next.modified),
-				  compare_created(is_after ? &after : &before, "GREATER", later),
-				  compare_created(is_after ? &before : &after, alone ? "EQUAL" : "GREATER", alone ? 0 : later), NULL);
+	struct keys after = { .key = base64_encode(session->own.name,
+						   strlen(session->own.name) + 1),
+			      .end = session->line.keys.end };
+	json_t *compare =
+		list_of(compare_created(&session->own.keys, "EQUAL", session->own.created),
+			compare_modified(next, session->line.next.modified),
+			compare_created(is_after ? &after : &before, "GREATER", later),
+			compare_created(is_after ? &before : &after, alone ? "EQUAL" : "GREATER",
+					alone ? 0 : later),
+			NULL);
 
 	free(after.key);
 	return compare;
@@ -115,9 +135,12 @@ static json_t *hand_over(struct session *session)
 	session->line.next.state = ENTRY_HELD;
 	session->line.next.since = session_clock();
 	value = entry_value(&session->line.next);
-	success = list_of(operation_delete(&session->own.keys), operation_put(&next, value, 0), NULL);
-	request = request_txn(compare_next(session, &next, true), json_incref(success), list_of(operation("request_txn", delete_own(session)), NULL));
-	request = request_txn(compare_next(session, &next, false), success, list_of(operation("request_txn", request), NULL));
+	success =
+		list_of(operation_delete(&session->own.keys), operation_put(&next, value, 0), NULL);
+	request = request_txn(compare_next(session, &next, true), json_incref(success),
+			      list_of(operation("request_txn", delete_own(session)), NULL));
+	request = request_txn(compare_next(session, &next, false), success,
+			      list_of(operation("request_txn", request), NULL));
 	free(value);
 	keys_free(&next);
 	return request;
@@ -127,13 +150,15 @@ static json_t *hand_over(struct session *session)
 static bool is_given_back(const json_t *body)
 {
 	while (body && !json_is_true(json_object_get(body, "succeeded")))
-		body = json_object_get(json_array_get(json_object_get(body, "responses"), 0), "response_txn");
+		body = json_object_get(json_array_get(json_object_get(body, "responses"), 0),
+				       "response_txn");
 	return body;
 }
 
 void release(struct session *session)
 {
-	const int64_t limit = deadline_earlier(session_now() + RELEASE_LIMIT, session->lease.deadline);
+	const int64_t limit =
+		deadline_earlier(session_now() + RELEASE_LIMIT, session->lease.deadline);
 	const int64_t left = session->taken + session->arguments->hold_for - session_now();
 	struct answer answer;
 	bool hands_over, tried = false;
@@ -141,16 +166,19 @@ void release(struct session *session)
 	session->phase = PHASE_GIVING_BACK;
 	/* The answer tells what becomes of our key; the server is to tell nobody else but the next one. */
 	client_unwatch(&session->client);
-	if (left > 0 && session->arguments->hold_for && !session->control.unused && keep_on(session, left, limit)) {
+	if (left > 0 && session->arguments->hold_for && !session->control.unused &&
+	    keep_on(session, left, limit)) {
 		say_word("released");
 		return;
 	}
 	if (release_needs_next(session)) {
-		client_call(&session->client, PATH_RANGE, release_next_request(session), limit, &answer);
+		client_call(&session->client, PATH_RANGE, release_next_request(session), limit,
+			    &answer);
 		release_read_next(session, &answer);
 	}
 	hands_over = is_next_known(session);
-	client_call(&session->client, PATH_TXN, hands_over ? hand_over(session) : delete_own(session), limit, &answer);
+	client_call(&session->client, PATH_TXN,
+		    hands_over ? hand_over(session) : delete_own(session), limit, &answer);
 	/* Where nothing may be written, for want of room or of a permission, a key may still be deleted. If it was written all the same it is gone. */
 	if (hands_over && answer.code != CODE_OK && session_now() < limit) {
 		tried = true;
@@ -158,8 +186,11 @@ void release(struct session *session)
 		client_call(&session->client, PATH_TXN, delete_own(session), limit, &answer);
 	}
 	/* It was deleted by an earlier try of this call, if that is not the first one: only the first answer tells. */
-	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried && !tried) {
-		say_text("lost", "its key in etcd was gone when the command ended: somebody has deleted it, or the lease has ended");
+	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried &&
+	    !tried) {
+		say_text(
+			"lost",
+			"its key in etcd was gone when the command ended: somebody has deleted it, or the lease has ended");
 	} else {
 		say_word("released");
 	}

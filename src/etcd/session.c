@@ -32,7 +32,9 @@ char *session_surveyed(struct session *session, int64_t limit)
 	if (session->client.probes)
 		error = client_surveyed(&session->client, limit, &old);
 	if (old && !error && !session->arguments->quiet) {
-		char *note = memory_format("the server is etcd %s, which has known bugs with leases: update it to 3.4.31, 3.5.13 or later", old);
+		char *note = memory_format(
+			"the server is etcd %s, which has known bugs with leases: update it to 3.4.31, 3.5.13 or later",
+			old);
 
 		say_text("note", note);
 		free(note);
@@ -50,7 +52,10 @@ static void describe_ourselves(struct session *session)
 	(void)snprintf(session->me.command, sizeof session->me.command, "%s", arguments->command);
 	if (fstat(PIPE_FD, &status) == 0 && S_ISFIFO(status.st_mode))
 		session->me.pipe = status.st_ino;
-	session->own.entry = (struct entry){ .mode = arguments->mode, .slots = arguments->slots, .queue = arguments->queue > 0, .who = session->me };
+	session->own.entry = (struct entry){ .mode = arguments->mode,
+					     .slots = arguments->slots,
+					     .queue = arguments->queue > 0,
+					     .who = session->me };
 }
 
 static void add_fd(struct client *client, int fd, short events)
@@ -103,7 +108,8 @@ bool session_attend(void *argument)
 		return attend_waiter(session);
 	return session->phase == PHASE_HOLDING &&
 	       (control->news || (session->events.own_gone && !session->lost) ||
-		(session->events.resting && (session->events.canceled || !session->client.watching)));
+		(session->events.resting &&
+		 (session->events.canceled || !session->client.watching)));
 }
 
 char *session_open(struct session *session, const struct arguments *arguments)
@@ -115,7 +121,8 @@ char *session_open(struct session *session, const struct arguments *arguments)
 		.arguments = arguments,
 		.spoke = session_now(),
 	};
-	if (arguments->wait && __builtin_add_overflow(session_now(), arguments->wait, &session->wait_until))
+	if (arguments->wait &&
+	    __builtin_add_overflow(session_now(), arguments->wait, &session->wait_until))
 		session->wait_until = DEADLINE_NEVER;
 	error = config_read(&session->config, CONFIG_FILE);
 	if (!error)

@@ -65,8 +65,10 @@ void session_event(void *argument, json_t *result)
 	if (answer_header(result, "revision") > session->events.heard)
 		session->events.heard = answer_header(result, "revision");
 	json_array_foreach(json_object_get(result, "events"), i, event) {
-		const json_t *kv = json_object_get(event, "kv"), *before = json_object_get(event, "prev_kv");
-		const char *type = json_string_value(json_object_get(event, "type")), *key = json_string_value(json_object_get(kv, "key"));
+		const json_t *kv = json_object_get(event, "kv"),
+			     *before = json_object_get(event, "prev_kv");
+		const char *type = json_string_value(json_object_get(event, "type")),
+			   *key = json_string_value(json_object_get(kv, "key"));
 		bool deleted = type && !strcmp(type, "DELETE");
 
 		if (key && session->own.keys.key && !strcmp(key, session->own.keys.key)) {
@@ -84,12 +86,16 @@ void session_event(void *argument, json_t *result)
 void session_watch(struct session *session, struct keys *other, bool puts)
 {
 	const bool takes = session->phase == PHASE_TAKING;
-	json_t *requests = list_of(request_watch(&session->own.keys, session->events.revision, takes ? WATCH_PUTS : 0), NULL);
+	json_t *requests = list_of(
+		request_watch(&session->own.keys, session->events.revision, takes ? WATCH_PUTS : 0),
+		NULL);
 
 	session->events.changed = session->events.canceled = false;
 	keys_free(&session->events.other);
 	if (other) {
-		json_array_append_new(requests, request_watch(other, session->events.revision, (puts ? WATCH_PUTS : 0) | (takes ? WATCH_BEFORE : 0)));
+		json_array_append_new(requests, request_watch(other, session->events.revision,
+							      (puts ? WATCH_PUTS : 0) |
+								      (takes ? WATCH_BEFORE : 0)));
 		session->events.other = *other;
 	}
 	client_watch(&session->client, requests);

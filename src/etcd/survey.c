@@ -15,7 +15,8 @@ void client_survey(struct client *client)
 		CURL *easy = curl_easy_init();
 
 		if (easy)
-			transfer_begin(client, &client->probes[i], easy, client->probe_headers, i, PATH_STATUS, "{}");
+			transfer_begin(client, &client->probes[i], easy, client->probe_headers, i,
+				       PATH_STATUS, "{}");
 		else
 			client->probes[i].done = true;
 	}
@@ -33,14 +34,17 @@ static bool is_surveyed(const struct client *client)
 static char *read_probe(struct client *client, size_t i, char **old)
 {
 	const struct bytes *bytes = &client->probes[i].bytes;
-	json_t *body = bytes->text ? json_loadb(bytes->text, bytes->length, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
+	json_t *body =
+		bytes->text ? json_loadb(bytes->text, bytes->length, JSON_DISABLE_EOF_CHECK, NULL)
+			    : NULL;
 	const char *version = json_string_value(json_object_get(body, "version"));
 	uint64_t cluster = answer_header(body, "cluster_id");
 	char *error = NULL;
 
 	if (cluster && client->cluster && cluster != client->cluster)
-		error = memory_format("%s belongs to another cluster than %s: ETCDCTL_ENDPOINTS has to name members of one", client->config->endpoints[i],
-			       client->config->endpoints[client->endpoint]);
+		error = memory_format(
+			"%s belongs to another cluster than %s: ETCDCTL_ENDPOINTS has to name members of one",
+			client->config->endpoints[i], client->config->endpoints[client->endpoint]);
 	if (version && !*old && answer_is_of_old(version))
 		*old = memory_string(version);
 	json_decref(body);

@@ -45,7 +45,8 @@ static size_t collect(char *data, size_t size, size_t n, void *argument)
 }
 
 /* A request is about to be sent. The type is libcurl's. */
-static int count_sent(void *argument, char *their_address, char *our_address, int their_port, int our_port)	// NOLINT(readability-non-const-parameter)
+static int count_sent(void *argument, char *their_address, char *our_address, int their_port,
+		      int our_port) // NOLINT(readability-non-const-parameter)
 {
 	struct transfer *transfer = argument;
 
@@ -60,14 +61,18 @@ static int count_sent(void *argument, char *their_address, char *our_address, in
 /* How ANSWER's endpoint was asked. */
 struct asked transfer_asked(const struct client *client, const struct answer *answer)
 {
-	return (struct asked){ .url = client->config->endpoints[answer->endpoint], .user = client->config->user, .known = client->cluster != 0 };
+	return (struct asked){ .url = client->config->endpoints[answer->endpoint],
+			       .user = client->config->user,
+			       .known = client->cluster != 0 };
 }
 
 /* No answer: libcurl says why. */
-static void explain_failure(struct client *client, struct answer *answer, const struct transfer *transfer)
+static void explain_failure(struct client *client, struct answer *answer,
+			    const struct transfer *transfer)
 {
 	const struct asked whom = transfer_asked(client, answer);
-	const char *detail = *transfer->detail ? transfer->detail : curl_easy_strerror(transfer->result);
+	const char *detail =
+		*transfer->detail ? transfer->detail : curl_easy_strerror(transfer->result);
 	CURLcode result = transfer->result;
 	curl_off_t resolved = 0;
 	long error = 0;
@@ -79,7 +84,8 @@ static void explain_failure(struct client *client, struct answer *answer, const 
 		result = CURLE_COULDNT_RESOLVE_HOST;
 		client->unresolved[answer->endpoint] = now() + UNRESOLVED_PAUSE;
 	}
-	answer_explain(answer, &whom, result, result == CURLE_COULDNT_CONNECT && error ? strerror((int)error) : detail);
+	answer_explain(answer, &whom, result,
+		       result == CURLE_COULDNT_CONNECT && error ? strerror((int)error) : detail);
 }
 
 /* Takes in whose answer it is: members of another cluster must never be asked for the same lock. */
@@ -97,7 +103,8 @@ static bool is_our_cluster(struct client *client, struct answer *answer)
 }
 
 /* BYTES came with the HTTP status STATUS. */
-static void read_answer(struct client *client, struct answer *answer, long status, const struct bytes *bytes)
+static void read_answer(struct client *client, struct answer *answer, long status,
+			const struct bytes *bytes)
 {
 	const struct asked whom = transfer_asked(client, answer);
 
@@ -105,22 +112,28 @@ static void read_answer(struct client *client, struct answer *answer, long statu
 	/* Every answer of etcd says of which cluster it is. */
 	if (answer->code == CODE_OK && !answer_header(answer->body, "cluster_id")) {
 		answer_free(answer);
-		answer_fail(answer, whom.known ? CODE_NO_ANSWER : CODE_REFUSED, memory_format("%s does not answer as etcd does", whom.url));
+		answer_fail(answer, whom.known ? CODE_NO_ANSWER : CODE_REFUSED,
+			    memory_format("%s does not answer as etcd does", whom.url));
 	}
 	if (answer->code != CODE_OK || is_our_cluster(client, answer))
 		return;
 	answer_free(answer);
-	answer_fail(answer, CODE_REFUSED, memory_format("%s belongs to another cluster than the others: ETCDCTL_ENDPOINTS has to name members of one", whom.url));
+	answer_fail(
+		answer, CODE_REFUSED,
+		memory_format(
+			"%s belongs to another cluster than the others: ETCDCTL_ENDPOINTS has to name members of one",
+			whom.url));
 }
 
-/* --- the loop ---------------------------------------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 /* Unlike poll(2), the timer counts the time for which the machine sleeps. */
 static void set_timer(struct client *client, int64_t when)
 {
 	/* 0 would disarm it. */
 	const int64_t ns = when == DEADLINE_NEVER ? 0 : when > 0 ? when : 1;
-	const struct itimerspec at = { .it_value = { .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S) } };
+	const struct itimerspec at = { .it_value = { .tv_sec = (time_t)(ns / NS_PER_S),
+						     .tv_nsec = (long)(ns % NS_PER_S) } };
 
 	if (when == client->timer_set)
 		return;
@@ -166,13 +179,14 @@ bool transfer_attend(struct client *client)
 	return client->attend && client->attend(client->owner);
 }
 
-/* --- calls --- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 /* HEADERS are used until EASY is done. */
 void transfer_set_up(struct client *client, CURL *easy, const char *url, struct curl_slist *headers)
 {
 	const struct config *config = client->config;
-	int64_t connect = deadline_earlier(deadline_earlier(CONNECT_LIMIT, config->dial_timeout), client->attempt);
+	int64_t connect = deadline_earlier(deadline_earlier(CONNECT_LIMIT, config->dial_timeout),
+					   client->attempt);
 
 	curl_easy_reset(easy);
 	curl_easy_setopt(easy, CURLOPT_URL, url);
@@ -218,8 +232,8 @@ static int64_t time_for_attempt(const struct client *client)
 }
 
 /* Begins a call of PATH at ENDPOINT. */
-void transfer_begin(struct client *client, struct transfer *transfer, CURL *easy, struct curl_slist *headers, size_t endpoint, const char *path,
-		  const char *body)
+void transfer_begin(struct client *client, struct transfer *transfer, CURL *easy,
+		    struct curl_slist *headers, size_t endpoint, const char *path, const char *body)
 {
 	char *url = transfer_url(client, endpoint, path);
 

@@ -85,7 +85,8 @@ enum step wait_judge(struct session *session, struct place *place)
 
 	if (!place->ours_is_there)
 		return STEP_ENTER;
-	verdict = queue_judge(&session->own.entry, place->before.all, place->before.n, &blocker, &slot);
+	verdict = queue_judge(&session->own.entry, place->before.all, place->before.n, &blocker,
+			      &slot);
 	if (verdict != QUEUE_OURS)
 		return wait_on(session, place, verdict, blocker);
 	/* While stopped at the terminal, me-only starts nothing and must not hold up others. */
@@ -116,8 +117,9 @@ bool wait_renew(struct session *session)
 /* Waits until there may be something new. Returns false if our place is lost. */
 static bool rest_in_line(struct session *session, struct place *place)
 {
-	int64_t until = deadline_earlier(deadline_earlier(session->lease.renew_due, session->lease.deadline),
-					 take_end_of_time(session));
+	int64_t until = deadline_earlier(
+		deadline_earlier(session->lease.renew_due, session->lease.deadline),
+		take_end_of_time(session));
 
 	/* Where there is no stream we look again and again, as long as it cannot be opened. */
 	if (session->events.canceled)
@@ -146,7 +148,8 @@ static bool rest_in_line(struct session *session, struct place *place)
 static bool is_new(const struct session *session, const struct place *place)
 {
 	return session->events.changed || session->events.granted || session->events.canceled ||
-	       !session->client.watching || place->renewals >= LOOK_SELDOM || take_is_time_up(session);
+	       !session->client.watching || place->renewals >= LOOK_SELDOM ||
+	       take_is_time_up(session);
 }
 
 /*

@@ -22,7 +22,8 @@ static size_t receive_stream(const char *data, size_t size, size_t n, void *argu
 
 	(void)size;
 	for (size_t i = 0; i < n; i++) {
-		client->line = memory_grow(client->line, client->line_length, &client->line_room, 1);
+		client->line =
+			memory_grow(client->line, client->line_length, &client->line_room, 1);
 		if (client->line_length > LARGEST_ANSWER)
 			return 0;
 		client->line[client->line_length++] = data[i];
@@ -51,7 +52,8 @@ void client_watch(struct client *client, json_t *requests)
 	client_unwatch(client);
 	/* One after the other, in one body. */
 	json_array_foreach(requests, i, request) {
-		char *one = json_dumps(request, JSON_COMPACT), *both = memory_format("%s%s\n", text, one ? one : "");
+		char *one = json_dumps(request, JSON_COMPACT),
+		     *both = memory_format("%s%s\n", text, one ? one : "");
 
 		free(one);
 		free(text);

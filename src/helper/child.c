@@ -32,7 +32,8 @@ static void add_argument(struct child_start *start, const char *key, const char 
 {
 	size_t need = strlen(key) + strlen(value) + 1;
 
-	if (start->n + 1 >= MOST_ARGUMENTS || need > (size_t)(start->text + sizeof start->text - start->end))
+	if (start->n + 1 >= MOST_ARGUMENTS ||
+	    need > (size_t)(start->text + sizeof start->text - start->end))
 		return;
 	start->argv[start->n++] = start->end;
 	start->argv[start->n] = NULL;
@@ -52,7 +53,8 @@ static void become_helper(void *argument)
 {
 	struct child_start *start = argument;
 	const bool take = start->pipe >= 0;
-	int socket = fcntl(start->socket, F_DUPFD_CLOEXEC, 10), pipe = take ? fcntl(start->pipe, F_DUPFD_CLOEXEC, 10) : -1,
+	int socket = fcntl(start->socket, F_DUPFD_CLOEXEC, 10),
+	    pipe = take ? fcntl(start->pipe, F_DUPFD_CLOEXEC, 10) : -1,
 	    timer = take ? fcntl(start->timer, F_DUPFD_CLOEXEC, 10) : -1;
 
 	setsid();
@@ -64,7 +66,8 @@ static void become_helper(void *argument)
 	    (syscall(SYS_close_range, take ? TIMER_FD + 1 : PIPE_FD, ~0U, 0) && errno != ENOSYS))
 		start->failed = -errno;
 	else
-		start->failed = helper_become(start->name, start->program, start->argv, start->session->path);
+		start->failed = helper_become(start->name, start->program, start->argv,
+					      start->session->path);
 	_exit(EXIT_FAILURE);
 }
 
@@ -114,9 +117,15 @@ static int start_helper(struct lock *lock, struct child_start *start, int ours)
 	if (*session->path)
 		lock->spec = session->path;
 	if (start->failed == -ENOENT)
-		return helper_cannot(lock, "the helper for such locks is not there; it is built with libcurl and jansson", LOCK_FAILED);
+		return helper_cannot(
+			lock,
+			"the helper for such locks is not there; it is built with libcurl and jansson",
+			LOCK_FAILED);
 	if (start->failed == HELPER_REFUSED)
-		return helper_cannot(lock, "the helper for such locks is not run: others can write it or its folder", LOCK_FAILED);
+		return helper_cannot(
+			lock,
+			"the helper for such locks is not run: others can write it or its folder",
+			LOCK_FAILED);
 	return helper_cannot(lock, "the helper for such locks cannot be run", start->failed);
 }
 
@@ -132,7 +141,8 @@ static int make_timer(void)
 int child_begin(struct lock *lock, struct child_start *start, bool take)
 {
 	int sockets[2], pipes[2] = { -1, -1 }, r;
-	void *pages = mmap(NULL, sizeof *lock->session, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *pages = mmap(NULL, sizeof *lock->session, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (pages == MAP_FAILED)
 		return helper_cannot(lock, "not enough memory for the helper", -errno);
@@ -158,12 +168,17 @@ int child_begin(struct lock *lock, struct child_start *start, bool take)
 
 void child_prepare(struct child_start *start, const struct lock *lock, const char *what)
 {
-	*start = (struct child_start){ .argv = { (char *)"", (char *)VERSION, (char *)(uintptr_t)what, (char *)(uintptr_t)lock->name }, .n = 4, .pipe = -1 };
+	*start = (struct child_start){ .argv = { (char *)"", (char *)VERSION,
+						 (char *)(uintptr_t)what,
+						 (char *)(uintptr_t)lock->name },
+				       .n = 4,
+				       .pipe = -1 };
 	start->end = start->text;
 	add_number(start, "pid=", getpid());
 }
 
-void child_prepare_take(struct child_start *start, const struct lock *lock, const struct lock_wait *wait)
+void child_prepare_take(struct child_start *start, const struct lock *lock,
+			const struct lock_wait *wait)
 {
 	const struct options *options = lock->options;
 
@@ -184,7 +199,8 @@ void child_prepare_take(struct child_start *start, const struct lock *lock, cons
 		add_number(start, "hold-for=", options->hold_for);
 	if (options->quiet)
 		add_argument(start, "quiet=", "1");
-	strncpy(stpcpy(start->command, "command="), options->command[0], sizeof start->command - sizeof "command=");
+	strncpy(stpcpy(start->command, "command="), options->command[0],
+		sizeof start->command - sizeof "command=");
 	start->argv[start->n++] = start->command;
 	start->argv[start->n] = NULL;
 }
@@ -194,7 +210,8 @@ bool child_is_there(const struct helper_session *session)
 {
 	siginfo_t info;
 
-	return session->helper > 0 && waitid(P_PID, (id_t)session->helper, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+	return session->helper > 0 &&
+	       waitid(P_PID, (id_t)session->helper, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
 /* How the helper has ended, in words. */
@@ -209,7 +226,9 @@ const char *child_last_words(struct helper_session *session)
 	if (child_is_there(session) && waitpid(session->helper, &status, 0) == session->helper) {
 		session->helper = 0;
 		end = stpcpy(end, WIFSIGNALED(status) ? ", by signal " : ", with status ");
-		number_format((uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)), end);
+		number_format(
+			(uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)),
+			end);
 	}
 	return session->said;
 }

@@ -34,7 +34,8 @@ static bool belongs(const struct descendants *descendants, pid_t pid)
 {
 	if (pid == descendants->ancestor || pid == descendants->helper)
 		return false;
-	return descends(descendants, pid) || (descendants->pipe && process_has_pipe(pid, descendants->pipe)) ||
+	return descends(descendants, pid) ||
+	       (descendants->pipe && process_has_pipe(pid, descendants->pipe)) ||
 	       (descendants->mark && process_has_variable(pid, descendants->mark, true));
 }
 
@@ -44,7 +45,8 @@ static bool visit(pid_t pid, void *argument)
 	struct process process;
 
 	/* The dead are still shown until they are reaped. */
-	if (!belongs(count->descendants, pid) || process_read(pid, &process) || process.state == 'Z' || process.state == 'X')
+	if (!belongs(count->descendants, pid) || process_read(pid, &process) ||
+	    process.state == 'Z' || process.state == 'X')
 		return true;
 	kill(pid, count->signal);
 	if (count->signal && count->signal != SIGKILL)

@@ -37,7 +37,12 @@ static int check_proc(struct lock *lock)
 {
 	struct process process;
 
-	return process_read(getpid(), &process) ? helper_cannot(lock, "/proc cannot be read, which such a lock needs; nothing was run", LOCK_FAILED) : 0;
+	return process_read(getpid(), &process)
+		       ? helper_cannot(
+				 lock,
+				 "/proc cannot be read, which such a lock needs; nothing was run",
+				 LOCK_FAILED)
+		       : 0;
 }
 
 static int helper_take(struct lock *lock, struct lock_wait *wait)
@@ -64,7 +69,7 @@ static int helper_take(struct lock *lock, struct lock_wait *wait)
 	return r;
 }
 
-/* --- holding ----------------------------------------------------------------------------------------------------------------- */
+/* --- holding ---------------------------------------------------------------------------------- */
 
 /*
  * The command ends with us: nobody would end it when the lock is lost. That does not reach what sudo runs; the helper has a pidfd of
@@ -102,13 +107,16 @@ static void take_in(struct lock *lock)
 		 * A time that has passed is final: if all were frozen the helper may be the first to go on. If only we were, what was said in
 		 * the meantime was said in time.
 		 */
-		if (until > lock->until && packet_number(packet, "at", DEADLINE_NEVER) < lock->until && until <= clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options)) {
+		if (until > lock->until &&
+		    packet_number(packet, "at", DEADLINE_NEVER) < lock->until &&
+		    until <= clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options)) {
 			lock->until = until;
 			lock->confirmed = packet_number(packet, "at", 0);
 			lock->trouble = NULL;
 		}
 	} else if (packet_is(packet, "trouble")) {
-		lock->trouble = packet_sentence(packet, "text", session->trouble, sizeof session->trouble);
+		lock->trouble =
+			packet_sentence(packet, "text", session->trouble, sizeof session->trouble);
 		if (lock->trouble && lock->options->verbose)
 			story(lock->options, lock, lock->trouble);
 	} else if (packet_is(packet, "lost")) {
@@ -116,7 +124,8 @@ static void take_in(struct lock *lock)
 		if (!lock->lost)
 			lock->lost = "it is not ours any more";
 		/* The earliest time at which another may hold it. */
-		lock->until = deadline_earlier(lock->until, packet_number(packet, "until", DEADLINE_NEVER));
+		lock->until = deadline_earlier(lock->until,
+					       packet_number(packet, "until", DEADLINE_NEVER));
 	} else if (packet_is(packet, "note")) {
 		replies_show_note(lock);
 	} else if (packet_is(packet, "released") || packet_is(packet, "kept")) {
@@ -160,7 +169,10 @@ static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 
 	(void)job, (void)since;
 	/* One that never stops talking does not keep the guard from looking. */
-	for (int n = 0; n < MOST_PACKETS && !session->ended && (r = packet_receive(session->control, session->packet, sizeof session->packet, NULL)) != -EAGAIN; n++) {
+	for (int n = 0; n < MOST_PACKETS && !session->ended &&
+			(r = packet_receive(session->control, session->packet,
+					    sizeof session->packet, NULL)) != -EAGAIN;
+	     n++) {
 		if (r > 0) {
 			take_in(lock);
 			continue;
@@ -194,16 +206,19 @@ static void helper_release(struct lock *lock)
 	session->releasing = true;
 	packet_send(session->control, lock->unused ? "done\nunused 1" : "done", -1);
 	lock->fd = lock->watched = -1;
-	while (!session->ended && !lock->lost && clock_now(CLOCK_BOOTTIME) < lock->until && deadline_now() < limit) {
+	while (!session->ended && !lock->lost && clock_now(CLOCK_BOOTTIME) < lock->until &&
+	       deadline_now() < limit) {
 		struct pollfd control = { .fd = session->control, .events = POLLIN };
-		int64_t left = deadline_earlier(lock->until - clock_now(CLOCK_BOOTTIME), LOOK_AGAIN);
+		int64_t left =
+			deadline_earlier(lock->until - clock_now(CLOCK_BOOTTIME), LOOK_AGAIN);
 
-		if (poll(&control, 1, deadline_poll_timeout(deadline_earlier(limit, deadline_in(left)))) > 0)
+		if (poll(&control, 1,
+			 deadline_poll_timeout(deadline_earlier(limit, deadline_in(left)))) > 0)
 			helper_serve(lock, 0, 0);
 	}
 }
 
-/* --- asking ------------------------------------------------------------------------------------------------------------------ */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 /*
  * Waits for the answer to a question. Returns 0, or LOCK_FAILED with lock->failed: how a take can
@@ -236,7 +251,8 @@ static int helper_is_ours(struct lock *lock)
 }
 
 /* The packet is "entry". */
-static void read_told(struct helper_session *session, struct lock_told *told, char texts[3][PACKET_SIZE])
+static void read_told(struct helper_session *session, struct lock_told *told,
+		      char texts[3][PACKET_SIZE])
 {
 	*told = (struct lock_told){
 		.name = packet_text(session->packet, "name", texts[0], PACKET_SIZE),
@@ -251,7 +267,8 @@ static void read_told(struct helper_session *session, struct lock_told *told, ch
 	told->holder = session->holder;
 }
 
-int lock_helper_ask(struct lock *lock, const char *task, const char *program, void (*tell)(void *argument, const struct lock_told *told), void *argument)
+int lock_helper_ask(struct lock *lock, const char *task, const char *program,
+		    void (*tell)(void *argument, const struct lock_told *told), void *argument)
 {
 	static char texts[3][PACKET_SIZE];
 	struct lock_wait wait = { .due = DEADLINE_NEVER };
@@ -262,7 +279,8 @@ int lock_helper_ask(struct lock *lock, const char *task, const char *program, vo
 	child_prepare(&start, lock, task);
 	start.program = program;
 	r = child_begin(lock, &start, false);
-	while (r == 0 && (r = hear_told(lock, &wait)) == 0 && packet_is(lock->session->packet, "entry")) {
+	while (r == 0 && (r = hear_told(lock, &wait)) == 0 &&
+	       packet_is(lock->session->packet, "entry")) {
 		read_told(lock->session, &told, texts);
 		tell(argument, &told);
 	}
@@ -275,7 +293,9 @@ static int helper_identify(const struct lock *lock, struct lock_identity *identi
 {
 	const struct helper_session *session = lock->session;
 
-	*identity = (struct lock_identity){ .number = session->times, .uid = session->holder.uid, .uid_known = session->holder.uid_known };
+	*identity = (struct lock_identity){ .number = session->times,
+					    .uid = session->holder.uid,
+					    .uid_known = session->holder.uid_known };
 	return 0;
 }
 

@@ -26,7 +26,8 @@ static const char *prefixed(const char *prefix, const char *key, char name[32])
 }
 
 /* The one that the packet names with PREFIX before each key, into HOLDER; N says which of the two places for texts is used. */
-static void read_holder(struct helper_session *session, struct holder *holder, const char *prefix, unsigned n)
+static void read_holder(struct helper_session *session, struct holder *holder, const char *prefix,
+			unsigned n)
 {
 	struct remote_holder *remote = &session->remote[n];
 	const char *packet = session->packet;
@@ -34,17 +35,26 @@ static void read_holder(struct helper_session *session, struct holder *holder, c
 	int64_t since = packet_time(packet, prefixed(prefix, "since", name), NS_PER_MS);
 
 	*remote = (struct remote_holder){
-		.host = packet_text(packet, prefixed(prefix, "host", name), texts[0], sizeof *texts),
-		.user = packet_text(packet, prefixed(prefix, "user", name), texts[1], sizeof *texts),
+		.host = packet_text(packet, prefixed(prefix, "host", name), texts[0],
+				    sizeof *texts),
+		.user = packet_text(packet, prefixed(prefix, "user", name), texts[1],
+				    sizeof *texts),
 		.kept = packet_number(packet, prefixed(prefix, "kept", name), 0) != 0,
 	};
-	remote->command = packet_text(packet, prefixed(prefix, "other", name), texts[2], sizeof *texts);
+	remote->command =
+		packet_text(packet, prefixed(prefix, "other", name), texts[2], sizeof *texts);
 	remote->other = remote->command != NULL;
 	if (!remote->other)
-		remote->command = packet_text(packet, prefixed(prefix, "command", name), texts[2], sizeof *texts);
-	*holder = (struct holder){ .pid = (pid_t)packet_number(packet, prefixed(prefix, "pid", name), 0), .held = -1, .remote = remote,
-				   .slot = (unsigned)packet_number(packet, prefixed(prefix, "slot", name), 0),
-				   .slots = (unsigned)packet_number(packet, prefixed(prefix, "slots", name), 0), .hidden = "nothing is known of it" };
+		remote->command = packet_text(packet, prefixed(prefix, "command", name), texts[2],
+					      sizeof *texts);
+	*holder = (struct holder){
+		.pid = (pid_t)packet_number(packet, prefixed(prefix, "pid", name), 0),
+		.held = -1,
+		.remote = remote,
+		.slot = (unsigned)packet_number(packet, prefixed(prefix, "slot", name), 0),
+		.slots = (unsigned)packet_number(packet, prefixed(prefix, "slots", name), 0),
+		.hidden = "nothing is known of it"
+	};
 	if (since >= 0) {
 		holder->held = clock_now(CLOCK_REALTIME) - since;
 		if (holder->held < 0)
@@ -61,14 +71,16 @@ void replies_read_holder(struct helper_session *session, const char *prefix)
 	session->times++;
 }
 
-static void add_variable(struct helper_session *session, char **end, const char *name, const char *value, size_t length)
+static void add_variable(struct helper_session *session, char **end, const char *name,
+			 const char *value, size_t length)
 {
 	unsigned n = 0;
 
 	while (session->entries[n])
 		n++;
 	if (n + 1 >= sizeof session->entries / sizeof *session->entries ||
-	    strlen(name) + length + 1 > (size_t)(session->variables + sizeof session->variables - *end))
+	    strlen(name) + length + 1 >
+		    (size_t)(session->variables + sizeof session->variables - *end))
 		return;
 	session->entries[n] = *end;
 	*end = stpcpy(*end, name);
@@ -85,7 +97,8 @@ static void read_held(struct lock *lock)
 	const char *at = NULL, *value;
 	size_t length;
 
-	lock->until = deadline_earlier(packet_number(session->packet, "until", 0), clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options));
+	lock->until = deadline_earlier(packet_number(session->packet, "until", 0),
+				       clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options));
 	lock->confirmed = clock_now(CLOCK_BOOTTIME);
 	lock->slot = (unsigned)packet_number(session->packet, "slot", 0);
 	value = packet_field(session->packet, "token", &length, NULL);
@@ -111,7 +124,8 @@ void replies_show_note(const struct lock *lock)
 {
 	struct helper_session *session = lock->session;
 
-	if (packet_sentence(session->packet, "text", session->note, sizeof session->note) && !lock->options->quiet)
+	if (packet_sentence(session->packet, "text", session->note, sizeof session->note) &&
+	    !lock->options->quiet)
 		message(lock->spec, session->note, 0);
 }
 
@@ -125,13 +139,16 @@ static int take_in_reply(struct lock *lock, struct lock_wait *wait)
 		read_held(lock);
 		return 0;
 	}
-	if (packet_is(packet, "yes") || packet_is(packet, "no") || packet_is(packet, "entry") || packet_is(packet, "end"))
+	if (packet_is(packet, "yes") || packet_is(packet, "no") || packet_is(packet, "entry") ||
+	    packet_is(packet, "end"))
 		return 0;
 	if (packet_is(packet, "failed") || packet_is(packet, "lost"))
 		return read_failed(lock);
 	if (packet_is(packet, "busy") || packet_is(packet, "nested")) {
 		replies_read_holder(session, "");
-		return packet_is(packet, "nested") ? LOCK_NESTED : packet_number(packet, "timeout", 0) ? LOCK_TIMED_OUT : LOCK_HELD;
+		return packet_is(packet, "nested")	     ? LOCK_NESTED
+		       : packet_number(packet, "timeout", 0) ? LOCK_TIMED_OUT
+							     : LOCK_HELD;
 	}
 	if (packet_is(packet, "full")) {
 		read_holder(session, &wait->waiter, "", 1);
@@ -157,13 +174,18 @@ int replies_hear(struct lock *lock, struct lock_wait *wait)
 		struct pollfd control = { .fd = session->control, .events = POLLIN };
 		int r;
 
-		if (waiting && wait->attend && deadline_now() >= wait->due && (r = wait->attend(wait, lock)))
+		if (waiting && wait->attend && deadline_now() >= wait->due &&
+		    (r = wait->attend(wait, lock)))
 			return r;
 		if (deadline_now() >= limit) {
 			child_end(session);
-			return waiting ? LOCK_TIMED_OUT : helper_cannot(lock, "the helper does not answer", LOCK_FAILED);
+			return waiting ? LOCK_TIMED_OUT
+				       : helper_cannot(lock, "the helper does not answer",
+						       LOCK_FAILED);
 		}
-		if (poll(&control, 1, deadline_poll_timeout(waiting ? deadline_earlier(limit, wait->due) : limit)) <= 0)
+		if (poll(&control, 1,
+			 deadline_poll_timeout(waiting ? deadline_earlier(limit, wait->due)
+						       : limit)) <= 0)
 			continue;
 		r = packet_receive(session->control, session->packet, sizeof session->packet, NULL);
 		if (r == -EAGAIN)
@@ -177,7 +199,9 @@ int replies_hear(struct lock *lock, struct lock_wait *wait)
 			return r;
 		if (!waiting && packet_is(session->packet, "waiting")) {
 			waiting = true;
-			limit = wait->deadline > DEADLINE_NEVER - GRACE || wait->deadline == 0 ? DEADLINE_NEVER : wait->deadline + GRACE;
+			limit = wait->deadline > DEADLINE_NEVER - GRACE || wait->deadline == 0
+					? DEADLINE_NEVER
+					: wait->deadline + GRACE;
 			r = wait->attend ? wait->attend(wait, lock) : 0;
 			if (r)
 				return r;
