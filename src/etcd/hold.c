@@ -1,15 +1,17 @@
 /*
  * Keeping the lock.
  *
- *  1. The deadline is counted from when a renewal was sent, and moved only by a renewal that is proved (session_renew()). Once it has
- *     passed it is final.
- *  2. Who knows that the key is gone says so at once. Our key is watched, too: a live lease can be revoked by a server's mistake.
- *  3. The command is ended at the deadline by us, too: me-only may be stopped or gone.
- *  4. The key is deleted, and its lease left to lapse: so others can ask whether its holder has let go in good order, or was lost
- *     (etcd/take.c, rule 4). Only if a request to make the key may still be under way the lease is ended, too: it would make it again.
- *  5. An exclusive lock is handed over, if it is known who is next: the transaction that deletes our key writes the next one's. That write
- *     is the one that takes the lock (etcd/take.c, rule 2). Who is next was read, or told by the stream, at some time before: that is no proof,
- *     for a server can lose an event. So the transaction compares that the next one's key is as it was, and that nobody is before it.
+ *  1. The deadline counts from when a renewal was sent. Only a renewal that is proved moves it
+ *     (session_renew()). Once it has passed, it is final.
+ *  2. A loss is reported at once. Our key is watched, since a server's bug can revoke a live lease.
+ *  3. The helper ends the command at the deadline as well: me-only may be stopped or gone.
+ *  4. To release the lock, we delete the key and let its lease lapse: so others can ask whether its
+ *     holder released it or was lost (etcd/take.c, rule 4). The lease is revoked only if a request
+ *     that creates the key may still be under way: it would create the key again.
+ *  5. An exclusive lock is handed over if the successor is known: the transaction that deletes our
+ *     key also writes the successor's, which is the write that takes the lock (etcd/take.c, rule
+ *     2). What we know of the successor is no proof, for a server can lose an event. So the
+ *     transaction compares that its key is as it was read and that nobody is ahead of it.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -46,7 +48,7 @@
 /* Waiters stand back for the lock-delay, perhaps counted from when our key was last seen. */
 #define ENDED_BY (LOCK_DELAY - NS_PER_S / 2)
 
-/* One that is not answered for so long was perhaps lost, and the stream with it. */
+/* A renewal without an answer for this long may be lost, and the stream with it. */
 #define RENEWAL_LATE (NS_PER_S / 2)
 
 /*
@@ -139,7 +141,7 @@ static void renew_and_tell(struct session *session)
 	free(text);
 }
 
-/* Our key, and of an exclusive lock who comes into line. */
+/* Watches our key and, for an exclusive lock, the line: it may get a successor. */
 static void watch_line(struct session *session)
 {
 	struct keys all = keys_copy(&session->line.keys);
@@ -176,7 +178,7 @@ static void tell_held(struct session *session)
 struct dues {
 	int64_t watch;		/* the stream is to be opened */
 	int64_t give_back;	/* memory is to be given back */
-	bool next;		/* we may ask for our successor: once the command runs, and after renewals */
+	bool next;		/* we may ask for our successor: after a renewal */
 	bool watched;		/* the stream was open before */
 	int64_t opened, pause;	/* when it was opened, and the pause after its last end */
 };
@@ -197,8 +199,8 @@ static void rest_until_due(struct session *session, const struct dues *dues)
 }
 
 /*
- * The stream has ended. Until the next renewal the loss of a long lease could be heard too late, so it is opened again, elsewhere if it can
- * be; one that ends again and again less and less often.
+ * The stream has ended. With a long lease, the next renewal could notice a loss too late, so it is
+ * reopened, at another endpoint if there is one. If it keeps ending, the pauses grow.
  */
 static void plan_watch(struct session *session, struct dues *dues)
 {
@@ -211,7 +213,9 @@ static void plan_watch(struct session *session, struct dues *dues)
 	session->client.watch_skips++;
 }
 
-/* Whether the lock can be lost by now: by what has happened to the key, to me-only, or by the time. */
+/*
+ * Whether the lock is lost or may be: its key is gone, the command was not started, or time is up.
+ */
 static bool is_lost(struct session *session)
 {
 	/* If renewals go unanswered, the stream may be late as well. */
@@ -260,7 +264,10 @@ static void tend(struct session *session, struct dues *dues)
 		session->line.others = session->line.others || dues->watched;
 		dues->watched = true;
 	}
-	/* When the command has ended the next one waits for us: now there is time, if no renewal is held up by a member that is silent. */
+	/*
+	 * At the end of the command the successor waits for us: find it now, unless a silent member
+	 * would delay a renewal.
+	 */
 	if (dues->next && !session->lost && session->control.started &&
 	    release_needs_next(session) &&
 	    session_now() + session->client.attempt < session->lease.renew_due) {

@@ -10,21 +10,25 @@
 #include "base/memory.h"
 #include "etcd/session.h"
 
-/* Of the time that a lease is granted for so much is not used: for the rate of two clocks, and for being late. */
+/* This much of a lease is not used: clocks differ in rate, and we may be late. */
 #define MARGIN(ttl) (1 * NS_PER_S + (ttl) / 50)
 
-/* So often a lease is renewed in the time that it is granted for: by who holds the lock. */
+/* A holder renews its lease this often in its time. */
 #define RENEWALS 6
 
 /*
- * And by who waits: less depends on it. Of short leases so much time is kept in which a renewal can be tried again: it takes up to 4.3 s
- * until another member leads (measured, 3.4.23). A server that grants less than it was asked for is asked this often at most.
+ * A waiter does so less often, since less depends on it. A short lease keeps time to retry: a new
+ * leader takes up to 4.3 s (measured, 3.4.23). If a server grants less than requested, a waiter
+ * renews at most MOST_RENEWALS_WAITING times.
  */
 #define RENEWALS_WAITING 2
 #define TRYING (5 * NS_PER_S)
 #define MOST_RENEWALS_WAITING 3
 
-/* So much earlier or later is each of them: clients that were started at the same minute are not to ask at the same time. */
+/*
+ * Each renewal is early or late by up to this much: clients started in the same minute must not all
+ * ask at once.
+ */
 #define SPREAD(interval) ((interval) / 10)
 
 /* An attempt to renew has at most this part of that time. */
@@ -53,7 +57,10 @@ static void name_key(struct session *session)
 	session->own.keys = keys_one(session->own.name);
 }
 
-/* The time, in ns, that the answer BODY gives the lease: never more than was granted. 0: it has ended. */
+/*
+ * How long, in ns, the lease lives according to the answer BODY, at most as granted. 0: it has
+ * ended.
+ */
 static int64_t time_in(const struct session *session, const json_t *body)
 {
 	const int64_t seconds = (int64_t)answer_number(body, "TTL");
@@ -90,7 +97,7 @@ char *session_granted(struct session *session, struct answer *answer)
 	if (answer->code == CODE_OK) {
 		int64_t granted = time_in(session, answer->body);
 
-		/* A server can grant more, which is not used; it is not known why one should grant less. */
+		/* If a server grants more, we do not use it. */
 		session->lease.ttl = granted ? granted : session->lease.ttl;
 	} else if (answer->code != CODE_PRECONDITION) {
 		text = answer->text;
@@ -100,7 +107,9 @@ char *session_granted(struct session *session, struct answer *answer)
 	if (!text && session->lease.ttl - MARGIN(session->lease.ttl) < session_reserve(session))
 		text = memory_format("etcd grants a lease of only %" PRId64 " s",
 				     (int64_t)(session->lease.ttl / NS_PER_S));
-	/* "Already exists": by a request of ours whose answer was lost. The time counts from the first of them. */
+	/*
+	 * "Already exists": created by a request whose answer was lost. Time counts from the first.
+	 */
 	session->lease.deadline =
 		session->lease.asked + session->lease.ttl - MARGIN(session->lease.ttl);
 	session->lease.renew_due = session->lease.asked + session_interval(session);
@@ -119,7 +128,7 @@ static int64_t even_interval(const struct session *session)
 {
 	const int64_t least = session->lease.ttl / MOST_RENEWALS_WAITING,
 		      most = session->lease.ttl / RENEWALS_WAITING;
-	/* The latest that it can be is so much, and the spread. */
+	/* With the spread, this is the latest. */
 	const int64_t interval = deadline_earlier(
 		most, (session->lease.ttl - MARGIN(session->lease.ttl) - TRYING) * 10 / 11);
 
@@ -168,8 +177,8 @@ static void read_keys(struct session *session, size_t endpoint, struct answer *a
 }
 
 /*
- * What ANSWER, of the read at ENDPOINT, says of the keepalive that was sent at SENT and answered in TERM with TTL: moves the deadline if it is
- * proof. TEXT as in session_renew().
+ * Judges a keepalive that was sent at SENT and answered in TERM with TTL, by ANSWER, a later read
+ * at ENDPOINT. Moves the deadline if that proves it. TEXT as in session_renew().
  */
 static enum renewal prove(struct session *session, const struct answer *answer, size_t endpoint,
 			  int64_t sent, int64_t ttl, uint64_t term, char **text)
@@ -243,7 +252,9 @@ enum renewal session_renew(struct session *session, char **text)
 	*text = NULL;
 	session->lease.renewing = session->lease.renewing ? session->lease.renewing : session_now();
 	renewal = ask_twice(session, &answer, text);
-	/* A keepalive alone makes no endpoint a good one: from the one that was, all are tried in turn. */
+	/*
+	 * A keepalive alone does not make an endpoint good: retries start from the last good one.
+	 */
 	if (renewal == RENEWAL_FAILED)
 		session->client.endpoint = endpoint;
 	if (!*text && renewal == RENEWAL_FAILED) {

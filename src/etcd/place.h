@@ -9,7 +9,9 @@
 #include "etcd/session.h"
 #include "helper/schedule.h"
 
-/* Rule 4 of etcd/take.c. It must be longer than the old command has: in a tie, two would run at once. */
+/*
+ * Rule 4 of etcd/take.c. Longer than a lost holder's command has: in a tie, two would run at once.
+ */
 #define LOCK_DELAY (SCHEDULE_LOST_GRACE + 1 * NS_PER_S)
 
 /* Times are CLOCK_BOOTTIME, ns. */
@@ -28,7 +30,7 @@ struct place {
 	int64_t entered;		/* when; 0: not yet */
 	unsigned short_stays;		/* places in a row that were lost quickly */
 	int64_t watch_due, watch_pause;	/* when the stream may be reopened, and the next pause */
-	uint64_t watched;		/* whose key (create_revision); 0: nobody's; UINT64_MAX: all */
+	uint64_t watched;		/* whose key (create_revision); 0: none; UINT64_MAX: all */
 	uint64_t named;			/* the holder that me-only was told of, likewise */
 	unsigned renewals;		/* since the line was last read */
 };

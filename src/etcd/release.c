@@ -10,10 +10,10 @@
 #include "etcd/base64.h"
 #include "helper/say.h"
 
-/* For so long it is tried to give the lock back. */
+/* How long we try to give the lock back. */
 #define RELEASE_LIMIT (4 * NS_PER_S)
 
-/* A lease for what is left of the time that the lock is to be kept. Returns whether the key has it. */
+/* For --hold-for: binds the key to a lease for the time that is left. Returns whether it is. */
 static bool keep_on(struct session *session, int64_t left, int64_t limit)
 {
 	/* Any id will do that nobody else has: the old one's neighbour is as random. */
@@ -90,7 +90,7 @@ bool release_needs_next(const struct session *session)
 	       !session->line.next.key;
 }
 
-/* Whether who is next is known, and understands to be given the lock. */
+/* Whether the successor is known and can be handed the lock. */
 static bool is_next_known(const struct session *session)
 {
 	const struct entry *next = &session->line.next;
@@ -101,9 +101,9 @@ static bool is_next_known(const struct session *session)
 }
 
 /*
- * Compares that our key is there, that the next one's is as it was, and that all others are later. Keys that are not ours come before it or
- * after it, as the alphabet has them. Of an empty range etcd says that it was created at 0, so ALONE says that there are none on the side on
- * which the next one is not.
+ * Compares that our key is there, that the successor's is as it was, and that all others are later.
+ * The others sort before or after our key. Of an empty range etcd says that it was created at 0;
+ * ALONE: there are none on the side where the successor is not.
  */
 static json_t *compare_next(const struct session *session, const struct keys *next, bool alone)
 {
@@ -146,7 +146,10 @@ static json_t *hand_over(struct session *session)
 	return request;
 }
 
-/* Whether the answer BODY says that our key was there: one of the transactions, each of which is what to do if the one before fails. */
+/*
+ * Whether BODY says that our key was there: in one of the nested transactions, each of which is
+ * tried if the one around it fails.
+ */
 static bool is_given_back(const json_t *body)
 {
 	while (body && !json_is_true(json_object_get(body, "succeeded")))
@@ -164,7 +167,7 @@ void release(struct session *session)
 	bool hands_over, tried = false;
 
 	session->phase = PHASE_GIVING_BACK;
-	/* The answer tells what becomes of our key; the server is to tell nobody else but the next one. */
+	/* The answer tells what becomes of our key, so the server need not send us an event. */
 	client_unwatch(&session->client);
 	if (left > 0 && session->arguments->hold_for && !session->control.unused &&
 	    keep_on(session, left, limit)) {
@@ -179,13 +182,16 @@ void release(struct session *session)
 	hands_over = is_next_known(session);
 	client_call(&session->client, PATH_TXN,
 		    hands_over ? hand_over(session) : delete_own(session), limit, &answer);
-	/* Where nothing may be written, for want of room or of a permission, a key may still be deleted. If it was written all the same it is gone. */
+	/*
+	 * Without space or permission to write, deleting may still be possible. If the write did
+	 * happen, the key is gone.
+	 */
 	if (hands_over && answer.code != CODE_OK && session_now() < limit) {
 		tried = true;
 		answer_free(&answer);
 		client_call(&session->client, PATH_TXN, delete_own(session), limit, &answer);
 	}
-	/* It was deleted by an earlier try of this call, if that is not the first one: only the first answer tells. */
+	/* Only a first answer counts: an earlier try of this call may have deleted it. */
 	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried &&
 	    !tried) {
 		say_text(
@@ -195,7 +201,7 @@ void release(struct session *session)
 		say_word("released");
 	}
 	answer_free(&answer);
-	/* A member that was stuck can still pass on what it was asked for then: without the lease that fails. */
+	/* A stuck member may still pass on our old request: without the lease it fails. */
 	if (session->own.doubtful)
 		session_withdraw(session);
 }

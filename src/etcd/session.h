@@ -1,4 +1,4 @@
-/* One run of the helper: what it was asked for, the lease and the key that it has in etcd, and me-only at the other end of the socket. */
+/* One run of the helper: what it was asked for, what it has in etcd, and me-only. */
 #ifndef ETCD_SESSION_H
 #define ETCD_SESSION_H
 
@@ -34,7 +34,7 @@ enum phase {
 };
 
 /* Times are CLOCK_BOOTTIME, ns. "We" are this helper and its me-only. */
-struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is one, in the order of its parts
+struct session { // NOLINT(clang-analyzer-optin.performance.Padding): there is one
 	const struct arguments *arguments;
 	struct config config;
 	struct client client;
@@ -51,11 +51,11 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 		uint64_t id;
 		int64_t asked;		/* when it was first requested; 0: not yet */
 		int64_t ttl;		/* as granted */
-		int64_t deadline;	/* until when the key is safely ours; final once it has passed */
+		int64_t deadline;	/* the key is safely ours until then; final once passed */
 		int64_t seen;		/* when we sent the last request that found our key */
 		int64_t renew_due;
 		unsigned failures;	/* of renewals in a row */
-		int64_t renewing;	/* since when a renewal is tried; 0: the last one was answered */
+		int64_t renewing;	/* since when we try to renew; 0: the last was answered */
 	} lease;
 
 	/* Our entry in line: a key that is bound to the lease. */
@@ -83,11 +83,11 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 		bool canceled;		/* the stream is no longer of use */
 		bool own_gone;		/* our key was deleted */
 		bool changed;		/* something else was */
-		struct entry gone;	/* the entry that was deleted, as it was then; key NULL: none */
-		uint64_t granted;	/* the write that handed the lock over to us (revision); 0: none */
-		struct keys other;	/* watched beside our key; one key if it has no end; key NULL: none */
+		struct entry gone;	/* the entry that was deleted; key NULL: none */
+		uint64_t granted;	/* revision of the write that handed us the lock; 0: none */
+		struct keys other;	/* also watched; no end: one key; key NULL: none */
 		uint64_t other_modified;	/* revision of that key */
-		uint64_t revision;	/* of etcd, when we last looked: events are wanted from here on */
+		uint64_t revision;	/* of etcd when we last looked: the stream starts here */
 		uint64_t heard;		/* of etcd, by the stream */
 	} events;
 
@@ -98,7 +98,7 @@ struct session {	// NOLINT(clang-analyzer-optin.performance.Padding): there is o
 /* Prepares everything. Returns NULL or what is wrong, to be freed. */
 char *session_open(struct session *session, const struct arguments *arguments);
 
-/* Frees all that it has. Nothing is said or sent. To be called after session_open() in any case. */
+/* Frees everything and sends nothing. Call it after session_open() in any case. */
 void session_close(struct session *session);
 
 /* Ends the lease, and our key with it, as far as that goes at once. */
@@ -107,43 +107,52 @@ void session_revoke(struct session *session);
 /* The same, for good. */
 void session_withdraw(struct session *session);
 
-/* client->attend: takes in what me-only says, and ends the command if that is due. Returns whether a call is to be stopped. */
+/*
+ * client->attend: takes in what me-only sends, and ends the command if due. Returns whether to stop
+ * a call.
+ */
 bool session_attend(void *session);
 
 /* Chooses a new lease, and a key's name from it. Nothing is asked for yet. */
 void session_new_place(struct session *session);
 
-/* The request for that lease, and what follows from ANSWER, which is freed. Returns NULL, or what is wrong, to be freed. */
+/*
+ * The request for that lease; and reads its ANSWER, which is freed. Returns NULL or an error, to be
+ * freed.
+ */
 json_t *session_grant_request(struct session *session);
 char *session_granted(struct session *session, struct answer *answer);
 
 enum renewal { RENEWAL_DONE, RENEWAL_FAILED, RENEWAL_LOST };
 
 /*
- * One attempt to renew the lease: a keepalive, and a linearizable read of our key at the same endpoint in the same term, for a leader
- * that has been replaced can go on to acknowledge a lease that is dead. The other key is read as well: if it has changed, so is said in
- * session->events.changed. TEXT, to be freed, says what was wrong.
+ * One attempt to renew the lease: a keepalive, then a linearizable read of our key at the same
+ * endpoint in the same term, for a replaced leader can still acknowledge a dead lease. It also
+ * reads the other key; events.changed says if that has changed. TEXT, to be freed, is the error.
  */
 enum renewal session_renew(struct session *session, char **text);
 
 /*
- * What the endpoints have said until LIMIT of their versions and clusters, if they were asked. An old version is warned about. Returns NULL,
- * or that they are of different clusters, to be freed.
+ * Waits until LIMIT for what the survey finds, if there is one, and warns about an old version.
+ * Returns NULL, or the error that they are of different clusters, to be freed.
  */
 char *session_surveyed(struct session *session, int64_t limit);
 
 /* How long after a renewal the next one is due. */
 int64_t session_interval(const struct session *session);
 
-/* So much time there has to be until the deadline when a command starts, and when its lease is renewed: then it can be tried again before it is asked to end. */
+/*
+ * How much time before the deadline a command needs at its start, and a renewal: then it can be
+ * retried before the command is asked to exit.
+ */
 int64_t session_reserve(const struct session *session);
 
 /* client->event: what the stream says. */
 void session_event(void *session, json_t *result);
 
 /*
- * Watches our key, and OTHER (NULL: none; taken), of which deletions are wanted and PUTS, from session->events.revision on. Of ours deletions are
- * wanted, and until we have the lock everything.
+ * Watches our key and OTHER (NULL: none; taken) from events.revision on. Reports deletions, and of
+ * OTHER changes if PUTS. Until we hold the lock, it reports every change of our key.
  */
 void session_watch(struct session *session, struct keys *other, bool puts);
 

@@ -18,7 +18,7 @@ static void read_one(const json_t *kv, struct entry *entry)
 	entries_free(&entries);
 }
 
-/* Our key was deleted, or the one before us has handed the lock over, or it is our own write that we see. */
+/* Our key was deleted, or the lock was handed over to us, or it is our own write. */
 static void own_event(struct session *session, const json_t *kv, bool deleted)
 {
 	struct entry entry = { .key = NULL };
@@ -41,7 +41,10 @@ static void line_event(struct session *session, const json_t *kv, bool deleted)
 
 	read_one(kv, &entry);
 	is_next = entry.key && session->line.next.key && !strcmp(entry.key, session->line.next.key);
-	/* Whoever comes when others are there is behind them. Who is next when one has left is not known: etcd/hold.c asks. */
+	/*
+	 * A newcomer is behind the others. If the successor has left, etcd/hold.c asks for the
+	 * next.
+	 */
 	if (deleted ? is_next : is_next || !session->line.others) {
 		entry_free(&session->line.next);
 		if (!deleted)

@@ -10,10 +10,10 @@
  *     that write for it (etcd/hold.c, rule 5).
  *  3. A waiter watches one key ahead of it. It reads that key with each renewal, and the queue with
  *     some renewals, because a server can lose an event.
- *  4. When an entry that was ahead of us and may have held the lock (helper/queue.h) has vanished, we ask
- *     for its lease. If the lease lives, its owner has released the lock. If the lease has ended,
- *     its owner was lost and may still need a moment to end its command: the lock is not used
- *     before LOCK_DELAY has passed. It may be taken earlier: those behind us then wait for us.
+ *  4. When an entry that was ahead of us and may have held the lock (helper/queue.h) vanishes, we
+ *     ask for its lease. If the lease lives, its owner has released the lock. If not, its owner was
+ *     lost and may need a moment to end its command: the lock is not used before LOCK_DELAY has
+ *     passed. It may be taken earlier: those behind us then wait for us.
  *  5. A lease whose time has passed is not used any more. We get a new one, with a new place at the
  *     end of the queue, and start again from STEP_ENTER.
  *  6. A place is given back by deleting its key as it was read. If that fails, the lock was handed
@@ -265,7 +265,7 @@ bool take(struct session *session)
 	enum step step = STEP_ENTER;
 
 	session->try_until = session_now() + session->config.command_timeout;
-	/* With one endpoint it is only about a warning, for which there is time later (etcd/hold.c). */
+	/* With one endpoint only a warning can follow, and etcd/hold.c has time for it. */
 	if (session->config.n > 1)
 		client_survey(&session->client);
 	while (step != STEP_READY && step != STEP_OVER) {

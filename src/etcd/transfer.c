@@ -8,7 +8,7 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 
-/* An endpoint may need so long to take a connection, unless ETCDCTL_DIAL_TIMEOUT is less. */
+/* How long an endpoint may take to accept a connection; ETCDCTL_DIAL_TIMEOUT may shorten it. */
 #define CONNECT_LIMIT (1 * NS_PER_S)
 
 /* An attempt gets at least this long, however little time is left. */
@@ -17,7 +17,9 @@
 /* ms. Our own timer ends every wait earlier. */
 #define LONGEST_REST 60000
 
-/* A resolver that has hung is not asked for the same name again before: each time one more thread waits for it. */
+/*
+ * When to ask a hung resolver for the same name again: each attempt leaves one more thread waiting.
+ */
 #define UNRESOLVED_PAUSE (10 * NS_PER_S)
 
 static int64_t now(void)
@@ -196,7 +198,7 @@ void transfer_set_up(struct client *client, CURL *easy, const char *url, struct 
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	/* 0 would be libcurl's own limit. */
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(connect / NS_PER_MS) + 1);
-	/* A name that was resolved once stays so: a resolver that hangs is not to hold up a renewal. */
+	/* Resolve a name once: a hung resolver must not hold up a renewal. */
 	curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, -1L);
 	/* Nor is the end of a call to wait for the thread that asks the resolver. */
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
@@ -205,7 +207,7 @@ void transfer_set_up(struct client *client, CURL *easy, const char *url, struct 
 		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 		return;
 	}
-	/* Who names a CA trusts no other; libcurl would go on to trust the system's. */
+	/* A CA that is named is the only one: libcurl would also trust those of the system. */
 	if (config->cacert) {
 		curl_easy_setopt(easy, CURLOPT_CAINFO, config->cacert);
 		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);

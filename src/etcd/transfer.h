@@ -24,11 +24,12 @@ struct transfer {
 	char detail[CURL_ERROR_SIZE];
 	bool done;
 	CURLcode result;
-	unsigned sent;		/* so often: libcurl repeats it by itself if a connection that was used before is closed without an answer */
+	unsigned sent;		/* how often: libcurl resends if a reused connection was closed */
 };
 
 /* Prepares EASY for a request to URL. HEADERS are used until it is done. */
-void transfer_set_up(struct client *client, CURL *easy, const char *url, struct curl_slist *headers);
+void transfer_set_up(struct client *client, CURL *easy, const char *url,
+		     struct curl_slist *headers);
 
 /* The URL of PATH at ENDPOINT, to be freed. */
 char *transfer_url(const struct client *client, size_t endpoint, const char *path);
@@ -38,7 +39,8 @@ void transfer_set_headers(const struct client *client, struct curl_slist **heade
 
 /* Begins a call of PATH at ENDPOINT; ends it, done or not, and reads the ANSWER. */
 void transfer_begin(struct client *client, struct transfer *transfer, CURL *easy,
-		    struct curl_slist *headers, size_t endpoint, const char *path, const char *body);
+		    struct curl_slist *headers, size_t endpoint, const char *path,
+		    const char *body);
 void transfer_end(struct client *client, struct transfer *transfer, struct answer *answer);
 
 /* How ANSWER's endpoint was asked. */

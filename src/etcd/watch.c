@@ -62,7 +62,7 @@ void client_watch(struct client *client, json_t *requests)
 	json_decref(requests);
 	transfer_set_headers(client, &client->watch_headers);
 	transfer_set_up(client, client->watch, url, client->watch_headers);
-	/* The connection that is there stays for calls: when an event comes, one has to be made at once. */
+	/* Calls keep their connection: an event is followed by a call at once. */
 	curl_easy_setopt(client->watch, CURLOPT_FRESH_CONNECT, 1L);
 	curl_easy_setopt(client->watch, CURLOPT_COPYPOSTFIELDS, text);
 	curl_easy_setopt(client->watch, CURLOPT_WRITEFUNCTION, receive_stream);

@@ -48,7 +48,7 @@ static void add_number(struct child_start *start, const char *key, int64_t n)
 	add_argument(start, key, n == DEADLINE_NEVER ? "inf" : text);
 }
 
-/* The new process, which shares our memory until it is the helper. Its descriptors have numbers that it may find free. */
+/* The new process, which shares our memory until it becomes the helper. */
 static void become_helper(void *argument)
 {
 	struct child_start *start = argument;
@@ -92,7 +92,7 @@ static int off_stdio(int fds[2])
 	return 0;
 }
 
-/* Starts the helper. Returns 0 or a negative errno with lock->failed. START's descriptors are closed. */
+/* Starts the helper, and closes START's descriptors. Returns 0 or an error with lock->failed. */
 static int start_helper(struct lock *lock, struct child_start *start, int ours)
 {
 	struct helper_session *session = lock->session;
@@ -205,7 +205,6 @@ void child_prepare_take(struct child_start *start, const struct lock *lock,
 	start->argv[start->n] = NULL;
 }
 
-/* Whether the helper, alive or dead, is still a child of ours: the runner reaps all that it finds. */
 bool child_is_there(const struct helper_session *session)
 {
 	siginfo_t info;
@@ -220,7 +219,7 @@ const char *child_last_words(struct helper_session *session)
 	char *end = stpcpy(session->said, "the helper for such locks has ended");
 	int status;
 
-	/* Who has closed the socket is of no use any more. */
+	/* A helper that has closed the socket is of no use any more. */
 	if (child_is_there(session))
 		kill(session->helper, SIGKILL);
 	if (child_is_there(session) && waitpid(session->helper, &status, 0) == session->helper) {

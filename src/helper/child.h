@@ -18,7 +18,7 @@ struct child_start {
 	unsigned n;
 	const char *program;	/* the file of me-only, if that is not this program; NULL */
 	int socket, pipe, timer;	/* passed to the helper; pipe and timer may be -1 */
-	int failed;		/* what the new process could not do: HELPER_REFUSED or a negative errno */
+	int failed;		/* of the new process: HELPER_REFUSED or a negative errno */
 };
 
 /* Prepares the arguments for TASK; and for "take". */
@@ -27,14 +27,14 @@ void child_prepare_take(struct child_start *start, const struct lock *lock,
 			const struct lock_wait *wait);
 
 /*
- * Opens the socket, and the lock pipe if TAKE, and starts the helper. Returns 0, or LOCK_FAILED or a
- * negative errno with lock->failed.
+ * Opens the socket, and the lock pipe if TAKE, and starts the helper. Returns 0, or LOCK_FAILED or
+ * a negative errno with lock->failed.
  */
 int child_begin(struct lock *lock, struct child_start *start, bool take);
 
 void child_end(struct helper_session *session);
 
-/* Whether the helper, alive or dead, is still our child: run/job.c reaps every child that it finds. */
+/* Whether the helper, alive or dead, is still our child: run/job.c reaps every child. */
 bool child_is_there(const struct helper_session *session);
 
 /* The helper has closed the socket: ends it. Returns how it ended, in words. */

@@ -105,8 +105,8 @@ static void end_if_due(struct control *control)
 		control->force_due = now() + control->force_pause;
 	} else if (now() >= control->ask_due) {
 		/*
-		 * As long as me-only lives, it is the one to ask. What was frozen until the deadline
-		 * gets no more time.
+		 * While me-only lives, it does that. What was frozen until the deadline gets no
+		 * more time.
 		 */
 		if (control->orphaned)
 			descendants_signal(&control->descendants, SIGTERM);

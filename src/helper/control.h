@@ -37,7 +37,7 @@ void control_open(struct control *control, pid_t me_only, uint64_t pipe);
 /* Takes in what me-only has sent. */
 void control_hear(struct control *control);
 
-/* Looks whether the command has ended and its pipe is closed, and ends the command if that is due. */
+/* Looks whether the command has ended and its pipe is closed; ends the command if due. */
 void control_tend(struct control *control);
 
 /* The lock is safe until DEADLINE, unless the command is ending already. */

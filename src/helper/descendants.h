@@ -7,11 +7,11 @@
 #include <sys/types.h>
 
 struct descendants {
-	pid_t ancestor;		/* me-only: as a subreaper the ancestor of all, as long as it lives */
-	int64_t since;		/* the command's start (CLOCK_BOOTTIME, ns): older children do not count */
+	pid_t ancestor;		/* me-only, a subreaper: the ancestor of all while it lives */
+	int64_t since;		/* the start of the command (CLOCK_BOOTTIME, ns) */
 	pid_t helper;		/* does not count, though it may descend from me-only; 0: none */
-	const char *mark;	/* "NAME=value" in the command's environment; NULL: not looked for */
-	uint64_t pipe;		/* inode of the lock pipe that the command inherits; 0: not looked for */
+	const char *mark;	/* "NAME=value" in its environment; NULL: not looked for */
+	uint64_t pipe;		/* inode of the lock pipe; 0: not looked for */
 };
 
 /*

@@ -1,8 +1,9 @@
 /*
- * The engine for locks that a helper keeps (etcd/PROTOCOL.md): a program that speaks to a service on a network, and to us over a
- * socket. What holding such a lock is, is the writing end of a pipe, which the command inherits: the helper gives the lock back when
- * nobody has it any more. The helper's words are taken for true but for one: that the lock may be kept. When its time is over, it is
- * lost, whatever else is said (run/guard.c).
+ * The engine for locks that a helper keeps (helper/PROTOCOL.md): a program that talks to a service
+ * on a network, and to me-only over a socket. Holding such a lock means having the writing end of a
+ * pipe, which the command inherits: the helper gives the lock back when no process has it any more.
+ * The helper is believed in everything but one: that the lock may be kept. When its time is over,
+ * it is lost, whatever the helper says (run/guard.c).
  */
 #include <errno.h>
 #include <poll.h>
@@ -26,13 +27,16 @@
 
 #define MOST_PACKETS 1000
 
-/* For so long we wait until others can have the lock. If the service does not answer, it ends by itself. */
+/* How long we wait until others can have the lock. Without an answer, it lapses by itself. */
 #define RELEASE_LIMIT (5 * NS_PER_S)
 
 /* How often we check whether the time is over: poll(2) does not count time asleep. */
 #define LOOK_AGAIN (200 * NS_PER_MS)
 
-/* Without /proc nobody could find all that the command has started, nor know whether this is a job of its own lock. */
+/*
+ * Without /proc we could neither find what the command has started nor tell whether this is a job
+ * of its own lock.
+ */
 static int check_proc(struct lock *lock)
 {
 	struct process process;
@@ -72,8 +76,8 @@ static int helper_take(struct lock *lock, struct lock_wait *wait)
 /* --- holding ---------------------------------------------------------------------------------- */
 
 /*
- * The command ends with us: nobody would end it when the lock is lost. That does not reach what sudo runs; the helper has a pidfd of
- * the command, too.
+ * The command dies with us: nobody would end it when the lock is lost. That does not reach what
+ * sudo runs, so the helper has a pidfd of the command.
  */
 static int helper_claim(struct lock *lock)
 {
@@ -94,7 +98,7 @@ static void helper_started(struct lock *lock, pid_t job, const char *cgroup)
 		close(fd);
 }
 
-/* Takes in what the helper has said while the lock is held. */
+/* Takes in what the helper reports while the lock is held. */
 static void take_in(struct lock *lock)
 {
 	struct helper_session *session = lock->session;
@@ -104,8 +108,8 @@ static void take_in(struct lock *lock)
 		int64_t until = packet_number(packet, "until", 0);
 
 		/*
-		 * A time that has passed is final: if all were frozen the helper may be the first to go on. If only we were, what was said in
-		 * the meantime was said in time.
+		 * A time that has passed is final: if everything was frozen, the helper may resume
+		 * first. If only we were stopped, what it sent meanwhile was in time.
 		 */
 		if (until > lock->until &&
 		    packet_number(packet, "at", DEADLINE_NEVER) < lock->until &&
@@ -201,7 +205,7 @@ static void helper_release(struct lock *lock)
 	int64_t limit = deadline_in(RELEASE_LIMIT);
 
 	close(lock->fd);
-	/* What was said while we were stopped. */
+	/* What came while we were stopped. */
 	helper_serve(lock, 0, 0);
 	session->releasing = true;
 	packet_send(session->control, lock->unused ? "done\nunused 1" : "done", -1);

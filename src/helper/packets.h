@@ -33,12 +33,12 @@ char *packet_text(const char *packet, const char *key, char *text, size_t size);
 char *packet_sentence(const char *packet, const char *key, char *text, size_t size);
 
 /*
- * Receives the next packet, of less than SIZE bytes, and the descriptor that came with it (-1: none),
- * unless FD is NULL. Returns 1; 0: the socket is closed; -EAGAIN: there is none now.
+ * Receives the next packet, of less than SIZE bytes, and unless FD is NULL the descriptor that came
+ * with it (-1: none). Returns 1; 0: the socket is closed; -EAGAIN: there is none now.
  */
 int packet_receive(int socket, char *packet, size_t size, int *fd);
 
-/* Sends TEXT, with the descriptor FD unless that is negative. If there is no room, it is dropped. */
+/* Sends TEXT, with the descriptor FD if it is not negative. Without room, it is dropped. */
 void packet_send(int socket, const char *text, int fd);
 
 #endif

@@ -12,10 +12,10 @@
 #include "helper/packets.h"
 #include "helper/session.h"
 
-/* For so long a helper may say nothing before its first answer: it says "trying" more often. */
+/* How long a helper may be silent before its first answer: it sends "trying" more often. */
 #define ANSWER_LIMIT (30 * NS_PER_S)
 
-/* So much later than its own deadline a helper may say that it has given up. */
+/* How much later than its own deadline a helper may report that it has given up. */
 #define GRACE (5 * NS_PER_S)
 
 /* KEY with PREFIX before it. */
@@ -25,7 +25,10 @@ static const char *prefixed(const char *prefix, const char *key, char name[32])
 	return name;
 }
 
-/* The one that the packet names with PREFIX before each key, into HOLDER; N says which of the two places for texts is used. */
+/*
+ * Reads the one that the packet names, with PREFIX before each key, into HOLDER; N is the place for
+ * its texts.
+ */
 static void read_holder(struct helper_session *session, struct holder *holder, const char *prefix,
 			unsigned n)
 {
@@ -129,7 +132,7 @@ void replies_show_note(const struct lock *lock)
 		message(lock->spec, session->note, 0);
 }
 
-/* Takes in what the helper has said before it has the lock. Returns 1 to go on, or as take() does. */
+/* Takes in a packet before the lock is held. Returns 1 to continue, or as take() does. */
 static int take_in_reply(struct lock *lock, struct lock_wait *wait)
 {
 	struct helper_session *session = lock->session;

@@ -1,4 +1,4 @@
-/* What is said to me-only (PROTOCOL.md): packets of a word and of pairs. */
+/* What a helper sends to me-only (PROTOCOL.md): packets of a word and pairs. */
 #ifndef HELPER_SAY_H
 #define HELPER_SAY_H
 
