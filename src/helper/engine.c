@@ -271,7 +271,7 @@ static void read_told(struct helper_session *session, struct lock_told *told,
 	told->holder = session->holder;
 }
 
-int lock_helper_ask(struct lock *lock, const char *task, const char *program,
+int helper_ask(struct lock *lock, const char *task, const char *program,
 		    void (*tell)(void *argument, const struct lock_told *told), void *argument)
 {
 	static char texts[3][PACKET_SIZE];

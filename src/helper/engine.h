@@ -24,7 +24,7 @@ struct lock_told {
  * begin with lock->name. Calls TELL for each holder and waiter in order. PROGRAM is the file of
  * me-only, beside which the helper is. Returns 0, or as lock_engine.take().
  */
-int lock_helper_ask(struct lock *lock, const char *task, const char *program,
+int helper_ask(struct lock *lock, const char *task, const char *program,
 		    void (*tell)(void *argument, const struct lock_told *told), void *argument);
 
 #endif
