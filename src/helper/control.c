@@ -57,7 +57,7 @@ void control_hear(struct control *control)
 	int fd, r;
 
 	while (!control->orphaned) {
-		r = packet_receive(CONTROL_FD, packet, sizeof packet, &fd);
+		r = packet_receive_with(CONTROL_FD, packet, sizeof packet, &fd);
 		if (r == -EAGAIN)
 			return;
 		if (r == 0) {

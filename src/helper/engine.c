@@ -174,8 +174,7 @@ static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 	(void)job, (void)since;
 	/* One that never stops talking does not keep the guard from looking. */
 	for (int n = 0; n < MOST_PACKETS && !session->ended &&
-			(r = packet_receive(session->control, session->packet,
-					    sizeof session->packet, NULL)) != -EAGAIN;
+			(r = packet_receive(session->control, session->packet)) != -EAGAIN;
 	     n++) {
 		if (r > 0) {
 			take_in(lock);

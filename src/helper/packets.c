@@ -74,32 +74,45 @@ bool packet_is(const char *packet, const char *word)
 	return !strncmp(packet, word, n) && (packet[n] == '\n' || packet[n] == 0);
 }
 
-int packet_receive(int socket, char *packet, size_t size, int *fd)
+/* N is what a call has returned for PACKET. */
+static int received(ssize_t n, char *packet)
+{
+	packet[n > 0 ? n : 0] = 0;
+	return n < 0 && errno == EAGAIN ? -EAGAIN : n > 0;
+}
+
+int packet_receive(int socket, char packet[PACKET_SIZE])
+{
+	ssize_t n;
+
+	do
+		n = recv(socket, packet, PACKET_SIZE - 1, MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	return received(n, packet);
+}
+
+int packet_receive_with(int socket, char *packet, size_t size, int *fd)
 {
 	union {
 		struct cmsghdr header;
 		char room[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec part = { packet, size - 1 };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+	struct msghdr message = { .msg_iov = &part,
+				  .msg_iovlen = 1,
+				  .msg_control = &control,
+				  .msg_controllen = sizeof control };
 	const struct cmsghdr *passed;
 	ssize_t n;
 
-	if (fd) {
-		*fd = -1;
-		message.msg_control = &control;
-		message.msg_controllen = sizeof control;
-	}
+	*fd = -1;
 	do
 		n = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
-	packet[n > 0 ? n : 0] = 0;
-	if (n < 0 && errno == EAGAIN)
-		return -EAGAIN;
-	passed = n > 0 && fd ? CMSG_FIRSTHDR(&message) : NULL;
+	passed = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
 	if (passed && passed->cmsg_type == SCM_RIGHTS)
 		memcpy(fd, CMSG_DATA(passed), sizeof *fd);
-	return n > 0;
+	return received(n, packet);
 }
 
 void packet_send(int socket, const char *text, int fd)

@@ -33,10 +33,11 @@ char *packet_text(const char *packet, const char *key, char *text, size_t size);
 char *packet_sentence(const char *packet, const char *key, char *text, size_t size);
 
 /*
- * Receives the next packet, of less than SIZE bytes, and unless FD is NULL the descriptor that came
- * with it (-1: none). Returns 1; 0: the socket is closed; -EAGAIN: there is none now.
+ * Receives the next packet. Returns 1; 0: the socket is closed; -EAGAIN: there is none now. The
+ * second takes packets of less than SIZE bytes, and the descriptor that comes with one (-1: none).
  */
-int packet_receive(int socket, char *packet, size_t size, int *fd);
+int packet_receive(int socket, char packet[PACKET_SIZE]);
+int packet_receive_with(int socket, char *packet, size_t size, int *fd);
 
 /* Sends TEXT, with the descriptor FD if it is not negative. Without room, it is dropped. */
 void packet_send(int socket, const char *text, int fd);

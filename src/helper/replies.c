@@ -190,7 +190,7 @@ int replies_hear(struct lock *lock, struct lock_wait *wait)
 			 deadline_poll_timeout(waiting ? deadline_earlier(limit, wait->due)
 						       : limit)) <= 0)
 			continue;
-		r = packet_receive(session->control, session->packet, sizeof session->packet, NULL);
+		r = packet_receive(session->control, session->packet);
 		if (r == -EAGAIN)
 			continue;
 		if (r <= 0)
