@@ -6,9 +6,9 @@
 
 #include "base/memory.h"
 
-/* --- numbers ----------------------------------------------------------------------------------------------------------------- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
-uint64_t json_number(const json_t *object, const char *name)
+uint64_t answer_number(const json_t *object, const char *name)
 {
 	const json_t *value = json_object_get(object, name);
 
@@ -18,12 +18,12 @@ uint64_t json_number(const json_t *object, const char *name)
 	return json_is_integer(value) ? (uint64_t)json_integer_value(value) : 0;
 }
 
-uint64_t header_number(const json_t *body, const char *name)
+uint64_t answer_header(const json_t *body, const char *name)
 {
-	return json_number(json_object_get(body, "header"), name);
+	return answer_number(json_object_get(body, "header"), name);
 }
 
-/* --- what has gone wrong ----------------------------------------------------------------------------------------------------- */
+/* --- what has gone wrong ---------------------------------------------------------------------- */
 
 void answer_free(struct answer *answer)
 {
@@ -39,7 +39,10 @@ void answer_fail(struct answer *answer, enum code code, char *text)
 	answer->text = text;
 }
 
-/* The connection was closed instead of an answer. TLS 1.3: the server looks at our certificate after the handshake. */
+/*
+ * The connection was closed without an answer. With TLS 1.3, the server checks our certificate only
+ * after the handshake.
+ */
 static void explain_end(struct answer *answer, const struct asked *asked)
 {
 	if (asked->known)
@@ -98,20 +101,21 @@ void answer_explain(struct answer *answer, const struct asked *asked, CURLcode c
 }
 
 /*
- * The message of an error in any of the shapes that etcd's versions have, and its code, which is CODE_OK if BODY is no error:
+ * The message of an error, and its code, in any shape that etcd's versions use. The code is CODE_OK
+ * if BODY is not an error:
  *
- *  3.4, and 3.5 as it was released         {"error":TEXT,"message":TEXT,"code":N}
- *  the same, of a stream                   {"error":{"grpc_code":N,"http_code":N,"message":TEXT,"http_status":TEXT}}
- *  3.6, and 3.5 as in Debian               {"code":N,"message":TEXT}
- *  the same, of a stream                   {"error":{"code":N,"message":TEXT}}
+ *  3.4, and 3.5 as released    {"error":TEXT,"message":TEXT,"code":N}
+ *  the same, of a stream       {"error":{"grpc_code":N,"http_code":N,"message":TEXT,"http_status":TEXT}}
+ *  3.6, and 3.5 as in Debian   {"code":N,"message":TEXT}
+ *  the same, of a stream       {"error":{"code":N,"message":TEXT}}
  */
 static const char *error_in(const json_t *body, enum code *code)
 {
 	const json_t *error = json_object_get(body, "error"), *message = json_object_get(body, "message");
-	uint64_t n = json_number(body, "code");
+	uint64_t n = answer_number(body, "code");
 
 	if (json_is_object(error)) {
-		n = json_number(error, json_object_get(error, "code") ? "code" : "grpc_code");
+		n = answer_number(error, json_object_get(error, "code") ? "code" : "grpc_code");
 		message = json_object_get(error, "message");
 	} else if (!message) {
 		message = error;
@@ -182,7 +186,7 @@ static void explain_other(struct answer *answer, const struct asked *asked, long
 	}
 }
 
-/* --- reading ----------------------------------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* The first value in the N bytes TEXT: an answer of a stream may be followed by others. */
 static json_t *parse(const char *text, size_t n)

@@ -8,15 +8,16 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 #include "etcd/base64.h"
-#include "etcd/say.h"
+#include "helper/say.h"
 #include "helper/queue.h"
 
-/* Reads all entries whose keys are in KEYS. Returns whether that could be; else it is told why not. */
+/* Reads all entries in KEYS. Returns false if that failed, which me-only has been told. */
 static bool read_all(struct session *session, const struct keys *keys, struct entries *entries)
 {
 	struct answer answer;
 
-	client_call(&session->client, PATH_RANGE, request_range(keys, ORDER_OLDEST, 0, 0), session_now() + session->config.command_timeout, &answer);
+	client_call(&session->client, PATH_RANGE, request_range(keys, ORDER_OLDEST, 0, 0),
+		    session_now() + session->config.command_timeout, &answer);
 	entries_read(entries, json_object_get(answer.body, "kvs"));
 	if (answer.code != CODE_OK) {
 		say_text("failed", answer.text);
@@ -31,16 +32,21 @@ void ask_held(struct session *session)
 	struct entries entries;
 	bool ours = false;
 
-	if (!read_all(session, &session->prefix, &entries))
+	if (!read_all(session, &session->line.keys, &entries))
 		return;
 	for (size_t i = 0; !ours && i < entries.n; i++)
-		ours = entries.all[i].state == ENTRY_HELD && identity_is_trusted(&entries.all[i].who, &session->me) &&
-		       identity_is_above(&entries.all[i].who, &session->me, session->arguments->pid);
+		ours = entries.all[i].state == ENTRY_HELD &&
+		       identity_is_trusted(&entries.all[i].who, &session->me) &&
+		       identity_is_above(&entries.all[i].who, &session->me,
+					 session->arguments->pid);
 	entries_free(&entries);
 	say_word(ours ? "yes" : "no");
 }
 
-/* The length of the lock's name in the key of ENTRY: what is before the last "/", if its lease in hex follows. 0: it is no lock's key. */
+/*
+ * The length of the lock's name in the key of ENTRY: everything before the last "/" if the lease in
+ * hex follows. 0: the key is not a lock's.
+ */
 static size_t name_length(const struct entry *entry)
 {
 	const char *slash = strrchr(entry->key, '/');
@@ -48,7 +54,8 @@ static size_t name_length(const struct entry *entry)
 
 	(void)snprintf(lease, sizeof lease, "%" PRIx64, entry->lease);
 	/* One that --hold-for keeps has another lease by now. */
-	if (!slash || slash == entry->key || !entry->lease || (strcmp(slash + 1, lease) != 0 && entry->state != ENTRY_KEPT))
+	if (!slash || slash == entry->key || !entry->lease ||
+	    (strcmp(slash + 1, lease) != 0 && entry->state != ENTRY_KEPT))
 		return 0;
 	return (size_t)(slash - entry->key);
 }
@@ -59,15 +66,17 @@ static int64_t time_left(struct session *session, uint64_t lease)
 	struct answer answer;
 	int64_t left = -1;
 
-	client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(lease), session_now() + session->config.command_timeout, &answer);
+	client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(lease),
+		    session_now() + session->config.command_timeout, &answer);
 	if (answer.code == CODE_OK)
-		left = (int64_t)json_number(answer.body, "TTL");
+		left = (int64_t)answer_number(answer.body, "TTL");
 	answer_free(&answer);
 	return left;
 }
 
 /* The entry at INDEX of those of one lock, N of them. */
-static void tell_entry(struct session *session, const struct entry *entries, size_t index, size_t length)
+static void tell_entry(struct session *session, const struct entry *entries, size_t index,
+		       size_t length)
 {
 	static const char *const modes[] = { "exclusive", "shared", "slots" };
 	const struct entry *entry = &entries[index];
@@ -77,7 +86,7 @@ static void tell_entry(struct session *session, const struct entry *entries, siz
 	int64_t left = holds ? time_left(session, entry->lease) : -1;
 
 	(void)snprintf(name, sizeof name, "%.*s", (int)length, entry->key);
-	say(&line, "entry");
+	say_begin(&line, "entry");
 	say_pair(&line, "name", name);
 	say_pair(&line, "state", entry->state == ENTRY_KEPT ? "kept" : holds ? "held" : "waiting");
 	say_pair(&line, "mode", modes[entry->foreign ? ENTRY_EXCLUSIVE : entry->mode]);
@@ -102,7 +111,7 @@ static int by_name(const void *a, const void *b)
 	return r ? r : first->created < second->created ? -1 : first->created > second->created;
 }
 
-/* Tells of ENTRIES, of which the locks are those with the same beginning of the key; NAMED: all are of one lock, whatever their keys. */
+/* Reports ENTRIES, lock by lock. NAMED: all belong to one lock, whatever their keys. */
 static void tell_all(struct session *session, struct entries *entries, bool named)
 {
 	struct line line;
@@ -111,15 +120,18 @@ static void tell_all(struct session *session, struct entries *entries, bool name
 	if (!named)
 		qsort(entries->all, entries->n, sizeof *entries->all, by_name);
 	for (size_t begin = 0; begin < entries->n; begin = end) {
-		size_t length = named ? strlen(session->arguments->name) : name_length(&entries->all[begin]);
+		size_t length = named ? strlen(session->arguments->name)
+				      : name_length(&entries->all[begin]);
 
 		for (end = begin + 1; end < entries->n; end++)
-			if (!named && (name_length(&entries->all[end]) != length || memcmp(entries->all[end].key, entries->all[begin].key, length) != 0))
+			if (!named &&
+			    (name_length(&entries->all[end]) != length ||
+			     memcmp(entries->all[end].key, entries->all[begin].key, length) != 0))
 				break;
 		for (size_t i = begin; length > 0 && i < end; i++)
 			tell_entry(session, entries->all + begin, i - begin, length);
 	}
-	say(&line, "end");
+	say_begin(&line, "end");
 	say_whole(&line);
 }
 
@@ -127,7 +139,7 @@ void ask_who(struct session *session)
 {
 	struct entries entries;
 
-	if (!read_all(session, &session->prefix, &entries))
+	if (!read_all(session, &session->line.keys, &entries))
 		return;
 	tell_all(session, &entries, true);
 	entries_free(&entries);
@@ -141,7 +153,9 @@ void ask_list(struct session *session)
 	char *end = memory_string(prefix);
 	struct entries entries;
 
-	/* The first key that does not begin so: the last byte plus one, without those that have no larger one. */
+	/*
+	 * The first key without this prefix: its last byte plus one, after dropping bytes of 0xff.
+	 */
 	while (n > 0 && (unsigned char)end[n - 1] == 0xff)
 		n--;
 	if (n > 0)

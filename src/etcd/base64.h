@@ -7,7 +7,7 @@
 /* BYTES in base64, to be freed. */
 char *base64_encode(const void *bytes, size_t n);
 
-/* What TEXT stands for, with a NUL behind it, to be freed, and in *N how long it is. NULL: it is no base64. */
+/* The decoded TEXT with a NUL behind it, to be freed, and its length in *N. NULL: invalid. */
 char *base64_decode(const char *text, size_t *n);
 
 #endif

@@ -1,8 +1,7 @@
 /*
- * A client of etcd's JSON gateway: calls to one endpoint after the other, a stream of events, and who else is to be heard meanwhile.
- *
- * While a call is under way nothing else is left undone: descriptors that the owner names are polled with the connections, and attend()
- * is called whenever something has happened.
+ * A client of etcd's JSON gateway: calls, one endpoint after the other, and a stream of events.
+ * During a call, descriptors that the owner names are polled as well, and attend() is called
+ * whenever something has happened.
  */
 #ifndef ETCD_CLIENT_H
 #define ETCD_CLIENT_H
@@ -20,34 +19,34 @@
 struct client {
 	const struct config *config;
 	CURLM *multi;
-	CURL *easy, *second;		/* for calls; the second for the other one of two at the same time */
-	/* Those of calls, the stream and the probes: libcurl uses a list until its transfer is done, and a token may be renewed before. */
+	CURL *easy, *second;		/* for calls; the second for two at the same time */
+	/* Of calls, stream and probes: a token may be renewed while libcurl still uses a list. */
 	struct curl_slist *headers, *watch_headers, *probe_headers;
 	char *token;			/* of the user, or NULL */
 	bool no_users;			/* they were not switched on when we asked */
 	size_t endpoint;		/* the one that has answered last: it is tried first */
-	int64_t attempt;		/* ns: so long one endpoint may take */
+	int64_t attempt;		/* ns: how long one endpoint may take */
 	int64_t limit;			/* no call lasts beyond this (CLOCK_BOOTTIME, ns) */
 	uint64_t cluster;		/* its id; 0: not known yet */
 	bool wrong_cluster;		/* an endpoint belongs to another */
-	bool retried;			/* the last call was sent more than once: an earlier try of it may have done what it asks for */
-	int64_t *unresolved;		/* of each endpoint: until when its name is not to be resolved (CLOCK_BOOTTIME, ns) */
+	bool retried;			/* the last call was sent twice: the first may count */
+	int64_t *unresolved;		/* per endpoint: not to be resolved before */
 	struct transfer *probes;		/* one for each endpoint: client_survey() */
 
-	struct curl_waitfd fds[CLIENT_FDS];	/* to be polled, too */
+	struct curl_waitfd fds[CLIENT_FDS];	/* also polled */
 	unsigned n_fds;
-	int timer;			/* in fds, of CLOCK_BOOTTIME: libcurl's wait ignores sleep */
+	int timer;			/* in fds; CLOCK_BOOTTIME: libcurl's waits ignore sleep */
 	int64_t timer_set;		/* when it expires; DEADLINE_NEVER: disarmed */
-	int64_t due;			/* when attend() is to be called at the latest (CLOCK_BOOTTIME, ns) */
-	bool (*attend)(void *owner);	/* called whenever something may have happened; true: stop what is under way */
+	int64_t due;			/* when to call attend() at the latest */
+	bool (*attend)(void *owner);	/* something may have happened; true: stop the call */
 	void *owner;
 
 	/* The stream of events. */
 	CURL *watch;
 	bool watching;			/* it is open */
 	size_t watch_endpoint;		/* at which one */
-	size_t watch_skips;		/* so many endpoints after the one in use: where its stream has ended */
-	void (*event)(void *owner, json_t *result);	/* a result of the stream; it stays the client's */
+	size_t watch_skips;		/* how many endpoints behind the one in use */
+	void (*event)(void *owner, json_t *result);	/* a result of the stream */
 	char *line;			/* what has come of the next result */
 	size_t line_length, line_room;
 };
@@ -57,34 +56,46 @@ char *client_open(struct client *client, const struct config *config);
 
 void client_close(struct client *client);
 
-/* Calls PATH with BODY (which is taken) at one endpoint only, once; but with a user's token that has expired, again with a new one. */
-void client_call_at(struct client *client, size_t endpoint, const char *path, json_t *body, struct answer *answer);
+/*
+ * Calls PATH with BODY (which is taken) at one endpoint, once; again if a user's token has expired.
+ */
+void client_call_at(struct client *client, size_t endpoint, const char *path, json_t *body,
+		    struct answer *answer);
 
-/* How long to pause after so many rounds over all endpoints, counted from 0, in which none has answered. ns */
+/* How long to pause, in ns, after ROUND + 1 rounds over all endpoints without an answer. */
 int64_t client_pause(size_t round);
 
-/* The same at one endpoint after the other, the last good one first, until one has answered or CLOCK_BOOTTIME is LIMIT. */
-void client_call(struct client *client, const char *path, json_t *body, int64_t limit, struct answer *answer);
+/*
+ * Tries one endpoint after the other, the last good one first, until one answers or until LIMIT
+ * (CLOCK_BOOTTIME).
+ */
+void client_call(struct client *client, const char *path, json_t *body, int64_t limit,
+		 struct answer *answer);
 
 /*
- * Calls both at the last good endpoint, once each, at the same time: the second as soon as the first was sent, mostly to arrive after it.
- * Nothing is done about a user's token that is missing or has expired.
+ * Makes two calls at the last good endpoint at the same time, once each: the second as soon as the
+ * first has been sent, so that it usually arrives later. Does not renew a token.
  */
-void client_call_both(struct client *client, const char *first_path, json_t *first_body, struct answer *first,
-		      const char *second_path, json_t *second_body, struct answer *second);
+void client_call_both(struct client *client, const char *first_path, json_t *first_body,
+		      struct answer *first, const char *second_path, json_t *second_body,
+		      struct answer *second);
 
 /* The same for PATH with each of the N BODIES (which are taken). ANSWERS has room for N. */
-void client_call_each(struct client *client, const char *path, json_t *const *bodies, struct answer *answers, size_t n);
+void client_call_each(struct client *client, const char *path, json_t *const *bodies,
+		      struct answer *answers, size_t n);
 
 /*
- * Asks all endpoints at once for their versions and clusters, while other calls go on. The answers are taken in by client_surveyed(),
- * which waits for them until LIMIT. It returns NULL, or that they are of different clusters, to be freed; and in *OLD the version of an
- * old server with known bugs, or NULL: to be freed.
+ * Asks all endpoints for their version and cluster, while other calls run. client_surveyed() waits
+ * for the answers until LIMIT and returns NULL, or the error that they are of different clusters;
+ * and in *OLD NULL, or the version of a server with known bugs. Both are to be freed.
  */
 void client_survey(struct client *client);
 char *client_surveyed(struct client *client, int64_t limit, char **old);
 
-/* Opens the stream with REQUESTS, an array of bodies (which is taken), at the last good endpoint; a stream that was open is closed. */
+/*
+ * Opens the stream with REQUESTS, an array of bodies (taken), at the last good endpoint, and closes
+ * an earlier one.
+ */
 void client_watch(struct client *client, json_t *requests);
 
 void client_unwatch(struct client *client);

@@ -52,7 +52,7 @@ static char **setting(struct settings *settings, size_t i)
 	return (char **)(void *)((char *)settings + names[i].offset);
 }
 
-/* --- where they come from ---------------------------------------------------------------------------------------------------- */
+/* --- where they come from --------------------------------------------------------------------- */
 
 static bool from_environment(struct settings *settings)
 {
@@ -68,7 +68,7 @@ static bool from_environment(struct settings *settings)
 	return found;
 }
 
-/* Cuts blanks off the beginning and the end of TEXT. Returns where it begins then, and in *END where it ends. */
+/* Strips blanks at both ends of TEXT. Returns its new beginning, and in *END its end. */
 static char *trimmed(char *text, char **end)
 {
 	text += strspn(text, " \t\r");
@@ -78,7 +78,7 @@ static char *trimmed(char *text, char **end)
 	return text;
 }
 
-/* One line of FILE, which it may change and whose text SETTINGS keep. Returns NULL, or what is wrong. */
+/* Reads one line of FILE, which it changes and SETTINGS point into. Returns NULL or an error. */
 static char *take_line(struct settings *settings, const char *file, unsigned number, char *line)
 {
 	char *value = strchr(line, '='), *end;
@@ -141,7 +141,7 @@ static char *from_file(struct settings *settings, const char *file, char **text)
 	return error;
 }
 
-/* --- what they mean ---------------------------------------------------------------------------------------------------------- */
+/* --- what they mean --------------------------------------------------------------------------- */
 
 static bool is_true(const char *text)
 {
@@ -185,7 +185,7 @@ static char *read_endpoints(struct config *config, const char *text, bool tls)
 	return error;
 }
 
-/* A duration as etcdctl has it, "1m30s": pieces of ours, one behind the other. Returns 0 or a negative errno. */
+/* A duration as etcdctl writes it, "1m30s": several of ours. Returns 0 or a negative errno. */
 static int sum_up(const char *text, int64_t *ns)
 {
 	int64_t sum = 0;
@@ -218,7 +218,10 @@ static char *read_duration(const char *name, const char *text, int64_t otherwise
 	return NULL;
 }
 
-/* A path that is good from every folder: a long-lived helper stays in none. One that does not exist stays as it is, for the message. */
+/*
+ * A path that is valid in every directory, since a helper leaves the current one. A path that does
+ * not exist stays as it is, for the message.
+ */
 static char *whole_path(const char *path)
 {
 	char *whole = path ? realpath(path, NULL) : NULL;

@@ -1,4 +1,4 @@
-/* Where etcd is, and who we are for it: the variables that etcdctl uses, or else a file. */
+/* Where etcd is, and which credentials to use: etcdctl's variables, or else a file. */
 #ifndef ETCD_CONFIG_H
 #define ETCD_CONFIG_H
 
@@ -9,7 +9,7 @@
 #define CONFIG_FILE "/etc/me-only/etcd.conf"
 
 struct config {
-	char **endpoints;		/* URLs without a "/" at the end, in the order in which they are tried */
+	char **endpoints;		/* URLs without a "/" at the end, in order */
 	size_t n, room;
 	char *cacert, *cert, *key;	/* paths; NULL: not given */
 	char *user, *password;		/* NULL: none */
@@ -19,8 +19,8 @@ struct config {
 };
 
 /*
- * Reads the environment, or FILE if no variable is set. Returns NULL, or what is wrong, to be freed. CONFIG is to be freed by
- * config_free() in any case.
+ * Reads the environment, or FILE if no variable is set. Returns NULL or an error, to be freed. Free
+ * CONFIG with config_free() in any case.
  */
 char *config_read(struct config *config, const char *file);
 

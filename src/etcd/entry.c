@@ -8,14 +8,15 @@
 #include "base/memory.h"
 #include "etcd/answer.h"
 #include "etcd/base64.h"
-#include "etcd/say.h"
+#include "helper/say.h"
 
 #define VALUE_VERSION 1
 
 static const char *const modes[] = { "x", "s", "n" }, *const states[] = { "wait", "held", "kept" };
 
 /* The index of the text NAME of VALUE among the N in TEXTS, or OTHERWISE. */
-static unsigned choice(const json_t *value, const char *name, const char *const *texts, unsigned n, unsigned otherwise)
+static unsigned choice(const json_t *value, const char *name, const char *const *texts, unsigned n,
+		       unsigned otherwise)
 {
 	const char *text = json_string_value(json_object_get(value, name));
 
@@ -37,24 +38,25 @@ static void read_value(struct entry *entry, const char *text, size_t n)
 {
 	json_t *value = n > 0 ? json_loadb(text, n, 0, NULL) : NULL;
 
-	entry->foreign = !json_is_object(value) || json_number(value, "v") != VALUE_VERSION ||
-			 choice(value, "m", modes, 3, 3) == 3 || choice(value, "st", states, 3, 3) == 3;
+	entry->foreign = !json_is_object(value) || answer_number(value, "v") != VALUE_VERSION ||
+			 choice(value, "m", modes, 3, 3) == 3 ||
+			 choice(value, "st", states, 3, 3) == 3;
 	entry->state = ENTRY_UNKNOWN;
 	if (!entry->foreign) {
 		entry->mode = choice(value, "m", modes, 3, ENTRY_EXCLUSIVE);
 		entry->state = choice(value, "st", states, 3, ENTRY_UNKNOWN);
-		entry->slots = (unsigned)json_number(value, "k");
-		entry->slot = (unsigned)json_number(value, "slot");
-		entry->queue = json_number(value, "q") != 0;
-		entry->since = json_number(value, "since");
+		entry->slots = (unsigned)answer_number(value, "k");
+		entry->slot = (unsigned)answer_number(value, "slot");
+		entry->queue = answer_number(value, "q") != 0;
+		entry->since = answer_number(value, "since");
 		copy_text(value, "host", entry->who.host, sizeof entry->who.host);
 		copy_text(value, "boot", entry->who.boot, sizeof entry->who.boot);
 		copy_text(value, "user", entry->who.user, sizeof entry->who.user);
 		copy_text(value, "cmd", entry->who.command, sizeof entry->who.command);
-		entry->who.pid = json_number(value, "pid");
-		entry->who.start = json_number(value, "start");
-		entry->who.pid_namespace = json_number(value, "ns");
-		entry->who.pipe = json_number(value, "pipe");
+		entry->who.pid = answer_number(value, "pid");
+		entry->who.start = answer_number(value, "start");
+		entry->who.pid_namespace = answer_number(value, "ns");
+		entry->who.pipe = answer_number(value, "pipe");
 	}
 	json_decref(value);
 }
@@ -71,54 +73,26 @@ void entries_read(struct entries *result, const json_t *kvs)
 	size_t i, n;
 	const json_t *kv;
 
-	*result = (struct entries){ .all = memory_get((json_array_size(kvs) + 1) * sizeof *result->all) };
+	*result = (struct entries){ .all = memory_get((json_array_size(kvs) + 1) *
+						      sizeof *result->all) };
 	json_array_foreach(kvs, i, kv) {
-		const char *key = json_string_value(json_object_get(kv, "key")), *value = json_string_value(json_object_get(kv, "value"));
+		const char *key = json_string_value(json_object_get(kv, "key")),
+			   *value = json_string_value(json_object_get(kv, "value"));
 		struct entry *entry = &result->all[result->n];
 		char *text;
 
 		entry->key = key ? base64_decode(key, &n) : NULL;
 		if (!entry->key)
 			continue;
-		entry->created = json_number(kv, "create_revision");
-		entry->modified = json_number(kv, "mod_revision");
-		entry->lease = json_number(kv, "lease");
+		entry->created = answer_number(kv, "create_revision");
+		entry->modified = answer_number(kv, "mod_revision");
+		entry->lease = answer_number(kv, "lease");
 		text = value ? base64_decode(value, &n) : NULL;
 		read_value(entry, text ? text : "", text ? n : 0);
 		free(text);
 		result->n++;
 	}
 	qsort(result->all, result->n, sizeof *result->all, by_creation);
-}
-
-void entry_free(struct entry *entry)
-{
-	free(entry->key);
-	entry->key = NULL;
-}
-
-void entries_free(struct entries *entries)
-{
-	for (size_t i = 0; i < entries->n; i++)
-		entry_free(&entries->all[i]);
-	free(entries->all);
-	*entries = (struct entries){ .n = 0 };
-}
-
-const struct entry *entries_find(const struct entries *entries, uint64_t created)
-{
-	for (size_t i = 0; i < entries->n; i++)
-		if (entries->all[i].created == created)
-			return &entries->all[i];
-	return NULL;
-}
-
-struct entry entry_copy(const struct entry *entry)
-{
-	struct entry copy = *entry;
-
-	copy.key = memory_string(entry->key);
-	return copy;
 }
 
 /* TEXT as JSON can have it: what is not UTF-8 is escaped. */
@@ -135,11 +109,14 @@ static json_t *text_json(const char *text)
 
 char *entry_value(const struct entry *entry)
 {
-	json_t *value = json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "v", VALUE_VERSION, "m", modes[entry->mode],
-				  "st", states[entry->state], "host", text_json(entry->who.host), "boot", text_json(entry->who.boot),
-				  "user", text_json(entry->who.user), "cmd", text_json(entry->who.command), "pid", (json_int_t)entry->who.pid,
-				  "start", (json_int_t)entry->who.start, "ns", (json_int_t)entry->who.pid_namespace, "pipe", (json_int_t)entry->who.pipe,
-				  "since", (json_int_t)entry->since);
+	json_t *value =
+		json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "v",
+			  VALUE_VERSION, "m", modes[entry->mode], "st", states[entry->state],
+			  "host", text_json(entry->who.host), "boot", text_json(entry->who.boot),
+			  "user", text_json(entry->who.user), "cmd", text_json(entry->who.command),
+			  "pid", (json_int_t)entry->who.pid, "start", (json_int_t)entry->who.start,
+			  "ns", (json_int_t)entry->who.pid_namespace, "pipe",
+			  (json_int_t)entry->who.pipe, "since", (json_int_t)entry->since);
 	char *text;
 
 	if (entry->mode == ENTRY_SLOTS) {
@@ -170,12 +147,15 @@ static void add_count(struct line *line, const char *prefix, const char *key, ui
 	add_pair(line, prefix, key, text);
 }
 
-void entry_describe(const struct entry *entry, const struct identity *me, const char *prefix, struct line *line)
+void entry_describe(const struct entry *entry, const struct identity *me, const char *prefix,
+		    struct line *line)
 {
 	char text[128];
 
 	if (entry->foreign) {
-		(void)snprintf(text, sizeof text, "another program (etcdctl lock?) with the lease %" PRIx64, entry->lease);
+		(void)snprintf(text, sizeof text,
+			       "another program (etcdctl lock?) with the lease %" PRIx64,
+			       entry->lease);
 		add_pair(line, prefix, "other", text);
 		return;
 	}

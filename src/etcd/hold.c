@@ -1,15 +1,17 @@
 /*
  * Keeping the lock.
  *
- *  1. The deadline is counted from when a renewal was sent, and moved only by a renewal that is proved (session_renew()). Once it has
- *     passed it is final.
- *  2. Who knows that the key is gone says so at once. Our key is watched, too: a live lease can be revoked by a server's mistake.
- *  3. The command is ended at the deadline by us, too: me-only may be stopped or gone.
- *  4. The key is deleted, and its lease left to lapse: so others can ask whether its holder has let go in good order, or was lost
- *     (etcd/take.c, rule 4). Only if a request to make the key may still be under way the lease is ended, too: it would make it again.
- *  5. An exclusive lock is handed over, if it is known who is next: the transaction that deletes our key writes the next one's. That write
- *     is the one that takes the lock (etcd/take.c, rule 2). Who is next was read, or told by the stream, at some time before: that is no proof,
- *     for a server can lose an event. So the transaction compares that the next one's key is as it was, and that nobody is before it.
+ *  1. The deadline counts from when a renewal was sent. Only a renewal that is proved moves it
+ *     (session_renew()). Once it has passed, it is final.
+ *  2. A loss is reported at once. Our key is watched, since a server's bug can revoke a live lease.
+ *  3. The helper ends the command at the deadline as well: me-only may be stopped or gone.
+ *  4. To release the lock, we delete the key and let its lease lapse: so others can ask whether its
+ *     holder released it or was lost (etcd/take.c, rule 4). The lease is revoked only if a request
+ *     that creates the key may still be under way: it would create the key again.
+ *  5. An exclusive lock is handed over if the successor is known: the transaction that deletes our
+ *     key also writes the successor's, which is the write that takes the lock (etcd/take.c, rule
+ *     2). What we know of the successor is no proof, for a server can lose an event. So the
+ *     transaction compares that its key is as it was read and that nobody is ahead of it.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -22,12 +24,11 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 #include "base/process.h"
-#include "etcd/base64.h"
 #include "etcd/pages.h"
 #include "etcd/place.h"
-#include "etcd/say.h"
+#include "etcd/release.h"
+#include "helper/say.h"
 #include "etcd/session.h"
-#include "helper/grace.h"
 
 /* A command that runs for longer has its key watched: a short one does not pay for that. */
 #define WATCH_AFTER (100 * NS_PER_MS)
@@ -44,13 +45,10 @@
 /* The warning about an old server does not hold up the end of a command for longer. */
 #define SURVEY_LIMIT (50 * NS_PER_MS)
 
-/* For so long it is tried to give the lock back. */
-#define RELEASE_LIMIT (4 * NS_PER_S)
-
 /* Waiters stand back for the lock-delay, perhaps counted from when our key was last seen. */
 #define ENDED_BY (LOCK_DELAY - NS_PER_S / 2)
 
-/* One that is not answered for so long was perhaps lost, and the stream with it. */
+/* A renewal without an answer for this long may be lost, and the stream with it. */
 #define RENEWAL_LATE (NS_PER_S / 2)
 
 /*
@@ -59,7 +57,8 @@
  */
 static void set_until(const struct session *session, int64_t until)
 {
-	const struct itimerspec at = { .it_value = { .tv_sec = (time_t)(until / NS_PER_S), .tv_nsec = (long)(until % NS_PER_S) } };
+	const struct itimerspec at = { .it_value = { .tv_sec = (time_t)(until / NS_PER_S),
+						     .tv_nsec = (long)(until % NS_PER_S) } };
 
 	if (session->arguments->has_timer)
 		(void)timerfd_settime(TIMER_FD, TFD_TIMER_ABSTIME, &at, NULL);
@@ -69,43 +68,35 @@ static void tell_until(const struct session *session)
 {
 	struct line line;
 
-	say(&line, "until");
-	say_number(&line, "until", (uint64_t)session->deadline);
+	say_begin(&line, "until");
+	say_number(&line, "until", (uint64_t)session->lease.deadline);
 	say_number(&line, "at", (uint64_t)session_now());
 	say_end(&line);
-	set_until(session, session->deadline);
-}
-
-static void set_guard(struct session *session)
-{
-	if (session->ending)
-		return;
-	session->ask_due = session->deadline - session->arguments->kill_after;
-	session->force_due = session->deadline;
+	set_until(session, session->lease.deadline);
 }
 
 /* END: when the command must be gone, if that is known. */
-static void lose(struct session *session, const char *text, int64_t end)
+static void lose_and_tell(struct session *session, const char *text, int64_t end)
 {
 	struct line line;
 
 	if (session->lost)
 		return;
-	session->lost = session->ending = true;
+	session->lost = true;
 	set_until(session, 0);
-	end = deadline_earlier(end, session->deadline);
-	say(&line, "lost");
+	end = deadline_earlier(end, session->lease.deadline);
+	say_begin(&line, "lost");
 	say_pair(&line, "text", text);
 	say_number(&line, "until", (uint64_t)end);
 	session->told = say_end(&line);
-	session->ask_due = session_now();
-	session->force_due = deadline_earlier(end, session_now() + deadline_earlier(session->arguments->kill_after, LOST_GRACE));
+	control_lose(&session->control, end, session->arguments->kill_after);
 }
 
 /* The lock is lost before me-only, which may be stopped, reported that the command started. */
 static bool is_unused(const struct session *session)
 {
-	return session->lost && !session->started && !session->orphaned && session->lease;
+	return session->lost && !session->control.started && !session->control.orphaned &&
+	       session->lease.id;
 }
 
 /*
@@ -115,43 +106,45 @@ static bool is_unused(const struct session *session)
  */
 static void withdraw_unused(struct session *session)
 {
-	if (!is_unused(session) || (!session->told && session_now() < session->deadline) || family_signal(&session->family, 0) > 0)
+	if (!is_unused(session) || (!session->told && session_now() < session->lease.deadline) ||
+	    descendants_signal(&session->control.descendants, 0) > 0)
 		return;
 	session_withdraw(session);
 	session->phase = PHASE_HOLDING;
 }
 
-static void renew(struct session *session)
+static void renew_and_tell(struct session *session)
 {
 	const size_t n = session->config.n;
 	char *text;
 
 	switch (session_renew(session, &text)) {
 	case RENEWAL_DONE:
-		session->renew_due = session_now() + session_interval(session);
-		set_guard(session);
+		session->lease.renew_due = session_now() + session_interval(session);
+		control_keep_until(&session->control, session->lease.deadline,
+				   session->arguments->kill_after);
 		tell_until(session);
 		break;
 	case RENEWAL_LOST:
 		/* Not reported by the stream: the key may have gone right after it was seen. */
-		lose(session, text, session->seen + ENDED_BY);
+		lose_and_tell(session, text, session->lease.seen + ENDED_BY);
 		break;
 	case RENEWAL_FAILED:
-		session->renew_due = session_now();
-		if (session->failures == 0)
+		session->lease.renew_due = session_now();
+		if (session->lease.failures == 0)
 			break;
-		if (session->failures % n == 0) {
-			session->renew_due += client_pause(session->failures / n - 1);
+		if (session->lease.failures % n == 0) {
+			session->lease.renew_due += client_pause(session->lease.failures / n - 1);
 			say_text("trouble", text);
 		}
 	}
 	free(text);
 }
 
-/* Our key, and of an exclusive lock who comes into line. */
-static void watch(struct session *session)
+/* Watches our key and, for an exclusive lock, the line: it may get a successor. */
+static void watch_line(struct session *session)
 {
-	struct keys all = keys_copy(&session->prefix);
+	struct keys all = keys_copy(&session->line.keys);
 
 	if (session->arguments->mode == ENTRY_EXCLUSIVE) {
 		session_watch(session, &all, true);
@@ -161,253 +154,84 @@ static void watch(struct session *session)
 	session_watch(session, NULL, false);
 }
 
-static bool is_over(const struct session *session)
-{
-	/* With -o the command does not have the pipe; where sudo is the command it may live on after me-only. */
-	return session->pipe_closed && (session->job_ended || session->job < 0) && (session->done || session->orphans_ended);
-}
-
-/* me-only was killed: the command with it, and what the command has left is of no use to anybody. */
-static void end_orphans(struct session *session)
-{
-	if (!session->orphaned || session->done)
-		return;
-	cgroup_remove(&session->cgroup);
-	if (!session->ending) {
-		session->ending = true;
-		family_signal(&session->family, SIGTERM);
-		session->force_due = deadline_earlier(session->deadline, session_now() + deadline_earlier(session->arguments->kill_after, LOST_GRACE));
-	}
-	/* Who is still in the group has closed the pipe, and is not seen to have anything of the lock. */
-	session->orphans_ended = !*session->cgroup.path && family_signal(&session->family, 0) == 0;
-}
-
-/* --- giving it back ---------------------------------------------------------------------------------------------------------- */
-
-/* A lease for what is left of the time that the lock is to be kept. Returns whether the key has it. */
-static bool keep_on(struct session *session, int64_t left, int64_t limit)
-{
-	/* Any id will do that nobody else has: the old one's neighbour is as random. */
-	const uint64_t fresh = session->lease ^ 1 ? session->lease ^ 1 : session->lease ^ 2;
-	struct answer answer;
-	char *value;
-	bool kept = false;
-
-	client_call(&session->client, PATH_GRANT, request_grant((left + NS_PER_S - 1) / NS_PER_S, fresh), limit, &answer);
-	if (answer.code == CODE_OK || answer.code == CODE_PRECONDITION) {
-		answer_free(&answer);
-		session->entry.state = ENTRY_KEPT;
-		value = entry_value(&session->entry);
-		client_call(&session->client, PATH_TXN, request_txn(list_of(compare_created(&session->own, "EQUAL", session->created), NULL),
-								    list_of(operation_put(&session->own, value, fresh), NULL), list_of(NULL)), limit, &answer);
-		kept = answer.code == CODE_OK && json_is_true(json_object_get(answer.body, "succeeded"));
-		free(value);
-	}
-	answer_free(&answer);
-	return kept;
-}
-
-/* Deletes our key, if it is there. */
-static json_t *delete_own(const struct session *session)
-{
-	return request_txn(list_of(compare_created(&session->own, "EQUAL", session->created), NULL), list_of(operation_delete(&session->own), NULL),
-			   list_of(NULL));
-}
-
-/* Asks for the first one after us. */
-static json_t *next_request(const struct session *session)
-{
-	json_t *body = request_range(&session->prefix, ORDER_OLDEST, 1, 0);
-	char from[24];
-
-	(void)snprintf(from, sizeof from, "%" PRIu64, session->created + 1);
-	json_object_set_new(body, "min_create_revision", json_string(from));
-	return body;
-}
-
-/* Takes in the ANSWER to that, which is freed. */
-static void read_next(struct session *session, struct answer *answer)
-{
-	struct entries entries;
-
-	if (answer->code == CODE_OK) {
-		entries_read(&entries, json_object_get(answer->body, "kvs"));
-		entry_free(&session->next);
-		if (entries.n > 0)
-			session->next = entry_copy(&entries.all[0]);
-		/* The stream may have told more by now. */
-		session->others = entries.n > 0 || session->heard > header_number(answer->body, "revision");
-		entries_free(&entries);
-	}
-	answer_free(answer);
-}
-
-/* Whether somebody is there, but not known. */
-static bool has_to_find_next(const struct session *session)
-{
-	return session->arguments->mode == ENTRY_EXCLUSIVE && session->others && !session->next.key;
-}
-
-/* Whether who is next is known, and understands to be given the lock. */
-static bool is_next_known(const struct session *session)
-{
-	const struct entry *next = &session->next;
-
-	return session->arguments->mode == ENTRY_EXCLUSIVE && next->key && !next->foreign && next->mode == ENTRY_EXCLUSIVE && next->state == ENTRY_WAITS &&
-	       next->created > session->created;
-}
-
-/*
- * Compares that our key is there, that the next one's is as it was, and that all others are later. Keys that are not ours come before it or
- * after it, as the alphabet has them. Of an empty range etcd says that it was created at 0, so ALONE says that there are none on the side on
- * which the next one is not.
- */
-static json_t *compare_next(const struct session *session, const struct keys *next, bool alone)
-{
-	const uint64_t later = session->next.created - 1;
-	const bool is_after = strcmp(session->next.key, session->key) > 0;
-	struct keys before = { .key = session->prefix.key, .end = session->own.key };
-	struct keys after = { .key = base64_encode(session->key, strlen(session->key) + 1), .end = session->prefix.end };
-	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), compare_modified(next, session->next.modified),
-				  compare_created(is_after ? &after : &before, "GREATER", later),
-				  compare_created(is_after ? &before : &after, alone ? "EQUAL" : "GREATER", alone ? 0 : later), NULL);
-
-	free(after.key);
-	return compare;
-}
-
-/* Deletes our key, and makes the next one the holder, if it still is the next one. */
-static json_t *hand_over(struct session *session)
-{
-	struct keys next = keys_one(session->next.key);
-	json_t *success, *request;
-	char *value;
-
-	session->next.state = ENTRY_HELD;
-	session->next.since = session_clock();
-	value = entry_value(&session->next);
-	success = list_of(operation_delete(&session->own), operation_put(&next, value, 0), NULL);
-	request = request_txn(compare_next(session, &next, true), json_incref(success), list_of(operation("request_txn", delete_own(session)), NULL));
-	request = request_txn(compare_next(session, &next, false), success, list_of(operation("request_txn", request), NULL));
-	free(value);
-	keys_free(&next);
-	return request;
-}
-
-/* Whether the answer BODY says that our key was there: one of the transactions, each of which is what to do if the one before fails. */
-static bool is_given_back(const json_t *body)
-{
-	while (body && !json_is_true(json_object_get(body, "succeeded")))
-		body = json_object_get(json_array_get(json_object_get(body, "responses"), 0), "response_txn");
-	return body;
-}
-
-static void give_back(struct session *session)
-{
-	const int64_t limit = deadline_earlier(session_now() + RELEASE_LIMIT, session->deadline);
-	const int64_t left = session->taken + session->arguments->hold_for - session_now();
-	struct answer answer;
-	bool hands_over, tried = false;
-
-	session->phase = PHASE_GIVING_BACK;
-	/* The answer tells what becomes of our key; the server is to tell nobody else but the next one. */
-	client_unwatch(&session->client);
-	if (left > 0 && session->arguments->hold_for && !session->unused && keep_on(session, left, limit)) {
-		say_word("released");
-		return;
-	}
-	if (has_to_find_next(session)) {
-		client_call(&session->client, PATH_RANGE, next_request(session), limit, &answer);
-		read_next(session, &answer);
-	}
-	hands_over = is_next_known(session);
-	client_call(&session->client, PATH_TXN, hands_over ? hand_over(session) : delete_own(session), limit, &answer);
-	/* Where nothing may be written, for want of room or of a permission, a key may still be deleted. If it was written all the same it is gone. */
-	if (hands_over && answer.code != CODE_OK && session_now() < limit) {
-		tried = true;
-		answer_free(&answer);
-		client_call(&session->client, PATH_TXN, delete_own(session), limit, &answer);
-	}
-	/* It was deleted by an earlier try of this call, if that is not the first one: only the first answer tells. */
-	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried && !tried) {
-		say_text("lost", "its key in etcd was gone when the command ended: somebody has deleted it, or the lease has ended");
-	} else {
-		say_word("released");
-	}
-	answer_free(&answer);
-	/* A member that was stuck can still pass on what it was asked for then: without the lease that fails. */
-	if (session->doubtful)
-		session_withdraw(session);
-}
-
-/* --- keeping it -------------------------------------------------------------------------------------------------------------- */
+/* --- keeping it ------------------------------------------------------------------------------- */
 
 static void tell_held(struct session *session)
 {
 	char text[64];
 	struct line line;
 
-	say(&line, "held");
-	say_number(&line, "token", session->token);
-	say_number(&line, "until", (uint64_t)session->deadline);
+	say_begin(&line, "held");
+	say_number(&line, "token", session->own.token);
+	say_number(&line, "until", (uint64_t)session->lease.deadline);
 	if (session->arguments->mode == ENTRY_SLOTS)
-		say_number(&line, "slot", session->entry.slot);
-	say_pair(&line, "variable", session->family.mark);
-	(void)snprintf(text, sizeof text, "ETCD_LOCK_REV=%" PRIu64, session->token);
+		say_number(&line, "slot", session->own.entry.slot);
+	say_pair(&line, "variable", session->control.descendants.mark);
+	(void)snprintf(text, sizeof text, "ETCD_LOCK_REV=%" PRIu64, session->own.token);
 	say_pair(&line, "variable", text);
 	say_pair(&line, "variable", "ETCDCTL_USER");
 	say_pair(&line, "variable", "ETCDCTL_PASSWORD");
 	say_end(&line);
 }
 
-/* What is still to be done while the lock is held, beside renewing it. DEADLINE_NEVER: not, or not any more. */
+/* What is due while the lock is held, beside renewals. DEADLINE_NEVER: not, or not any more. */
 struct dues {
 	int64_t watch;		/* the stream is to be opened */
 	int64_t give_back;	/* memory is to be given back */
-	bool next;		/* who is next may be asked for: after the command has begun, and again after each renewal */
+	bool next;		/* we may ask for our successor: after a renewal */
 	bool watched;		/* the stream was open before */
-	int64_t opened, pause;	/* when it was, and the pause after its last end */
+	int64_t opened, pause;	/* when it was opened, and the pause after its last end */
 };
 
 /* Waits until something is due, or has happened. */
-static void rest(struct session *session, const struct dues *dues)
+static void rest_until_due(struct session *session, const struct dues *dues)
 {
-	int64_t due = deadline_earlier(session->renew_due, deadline_earlier(dues->watch, dues->give_back));
+	int64_t due = deadline_earlier(session->lease.renew_due,
+				       deadline_earlier(dues->watch, dues->give_back));
 
-	if ((session->orphaned && !session->done) || is_unused(session))
+	if ((session->control.orphaned && !session->control.done) || is_unused(session))
 		due = deadline_earlier(due, session_now() + LOOK_AGAIN);
-	session->resting = session->client.watching && !session->canceled;
-	client_wait(&session->client, deadline_earlier(due, deadline_earlier(session->ask_due, session->force_due)));
-	session->resting = false;
+	session->events.resting = session->client.watching && !session->events.canceled;
+	client_wait(&session->client,
+		    deadline_earlier(due, deadline_earlier(session->control.ask_due,
+							   session->control.force_due)));
+	session->events.resting = false;
 }
 
 /*
- * The stream has ended. Until the next renewal the loss of a long lease could be heard too late, so it is opened again, elsewhere if it can
- * be; one that ends again and again less and less often.
+ * The stream has ended. With a long lease, the next renewal could notice a loss too late, so it is
+ * reopened, at another endpoint if there is one. If it keeps ending, the pauses grow.
  */
 static void plan_watch(struct session *session, struct dues *dues)
 {
-	const bool soon = session_now() < dues->opened + session->ttl / 6;
+	const bool soon = session_now() < dues->opened + session->lease.ttl / 6;
 
 	dues->pause = soon && dues->pause ? dues->pause * 2 : WATCH_PAUSE;
-	dues->watch = deadline_earlier(session_now() + dues->pause, deadline_earlier(session->renew_due + NS_PER_MS, session->deadline));
+	dues->watch = deadline_earlier(
+		session_now() + dues->pause,
+		deadline_earlier(session->lease.renew_due + NS_PER_MS, session->lease.deadline));
 	session->client.watch_skips++;
 }
 
-/* Whether the lock can be lost by now: by what has happened to the key, to me-only, or by the time. */
+/*
+ * Whether the lock is lost or may be: its key is gone, the command was not started, or time is up.
+ */
 static bool is_lost(struct session *session)
 {
 	/* If renewals go unanswered or were not sent in time, the stream may be late as well. */
-	const int64_t sent = session->renewing ? session->renewing : session->renew_due;
-	const bool late = session->failures || session_now() > sent + RENEWAL_LATE;
+	const int64_t sent =
+		session->lease.renewing ? session->lease.renewing : session->lease.renew_due;
+	const bool late = session->lease.failures || session_now() > sent + RENEWAL_LATE;
 
-	if (session->own_gone)
-		lose(session, "its key in etcd was deleted: by somebody, or by a server that has ended the lease too early",
-		     late ? session->seen + ENDED_BY : DEADLINE_NEVER);
+	if (session->events.own_gone)
+		lose_and_tell(
+			session,
+			"its key in etcd was deleted: by somebody, or by a server that has ended the lease too early",
+			late ? session->lease.seen + ENDED_BY : DEADLINE_NEVER);
 	/* me-only is stopped, before it has started the command: nobody is to wait for that. */
-	if (!session->started && session_now() >= session->taken + session->ttl)
-		lose(session, "the command was not started in time", DEADLINE_NEVER);
-	return session->lost || session_now() >= session->deadline;
+	if (!session->control.started && session_now() >= session->taken + session->lease.ttl)
+		lose_and_tell(session, "the command was not started in time", DEADLINE_NEVER);
+	return session->lost || session_now() >= session->lease.deadline;
 }
 
 /* Does what is due. */
@@ -415,59 +239,68 @@ static void tend(struct session *session, struct dues *dues)
 {
 	struct answer answer;
 
-	if (session_now() >= session->renew_due) {
-		renew(session);
-		dues->next = session->failures == 0;
+	if (session_now() >= session->lease.renew_due) {
+		renew_and_tell(session);
+		dues->next = session->lease.failures == 0;
 		/* A renewal at another endpoint closes the stream: reopen it there. */
 		if (dues->next && dues->watched && !session->client.watching) {
 			dues->watch = session_now();
 			session->client.watch_skips = 0;
 		}
 	}
-	if ((session->canceled || !session->client.watching) && dues->watch == DEADLINE_NEVER)
+	if ((session->events.canceled || !session->client.watching) &&
+	    dues->watch == DEADLINE_NEVER)
 		plan_watch(session, dues);
 	if (session_now() >= dues->give_back) {
 		pages_give_back();
 		dues->give_back = DEADLINE_NEVER;
 	}
 	if (!session->lost && session_now() >= dues->watch) {
-		watch(session);
+		watch_line(session);
 		dues->watch = DEADLINE_NEVER;
 		dues->opened = session_now();
 		dues->give_back = session_now() + GIVE_BACK_AFTER;
 		/* Somebody may have come while there was none. */
-		session->others = session->others || dues->watched;
+		session->line.others = session->line.others || dues->watched;
 		dues->watched = true;
 	}
-	/* When the command has ended the next one waits for us: now there is time, if no renewal is held up by a member that is silent. */
-	if (dues->next && !session->lost && session->started && has_to_find_next(session) &&
-	    session_now() + session->client.attempt < session->renew_due) {
+	/*
+	 * At the end of the command the successor waits for us: find it now, unless a silent member
+	 * would delay a renewal.
+	 */
+	if (dues->next && !session->lost && session->control.started &&
+	    release_needs_next(session) &&
+	    session_now() + session->client.attempt < session->lease.renew_due) {
 		dues->next = false;
-		client_call_at(&session->client, session->client.endpoint, PATH_RANGE, next_request(session), &answer);
-		read_next(session, &answer);
+		client_call_at(&session->client, session->client.endpoint, PATH_RANGE,
+			       release_next_request(session), &answer);
+		release_read_next(session, &answer);
 	}
 }
 
-static void keep(struct session *session)
+static void keep_until_over(struct session *session)
 {
-	struct dues dues = { .watch = session->taken + WATCH_AFTER, .give_back = DEADLINE_NEVER, .next = true };
+	struct dues dues = { .watch = session->taken + WATCH_AFTER,
+			     .give_back = DEADLINE_NEVER,
+			     .next = true };
 
-	while (!is_over(session)) {
-		rest(session, &dues);
-		if (session->news && session->done && !session->pipe_closed)
+	while (!control_is_over(&session->control)) {
+		rest_until_due(session, &dues);
+		if (session->control.news && session->control.done && !session->control.pipe_closed)
 			say_word("kept");
-		session->news = false;
+		session->control.news = false;
 		if (session_now() >= session->taken + WATCH_AFTER)
 			free(session_surveyed(session, session_now()));
-		end_orphans(session);
-		if (is_over(session))
+		control_end_orphans(&session->control, session->lease.deadline,
+				    session->arguments->kill_after);
+		if (control_is_over(&session->control))
 			break;
 		if (!is_lost(session)) {
 			tend(session, &dues);
 			continue;
 		}
 		withdraw_unused(session);
-		session->renew_due = DEADLINE_NEVER;
+		session->lease.renew_due = DEADLINE_NEVER;
 		dues = (struct dues){ .watch = DEADLINE_NEVER, .give_back = DEADLINE_NEVER };
 	}
 }
@@ -478,37 +311,41 @@ static void keep(struct session *session)
  */
 static int64_t first_renewal(const struct session *session)
 {
-	const int64_t due = session->seen + session_interval(session), soon = session->taken + WATCH_AFTER;
+	const int64_t due = session->lease.seen + session_interval(session),
+		      soon = session->taken + WATCH_AFTER;
 
-	return deadline_earlier(session->deadline - session_reserve(session), due > soon ? due : soon);
+	return deadline_earlier(session->lease.deadline - session_reserve(session),
+				due > soon ? due : soon);
 }
 
 void hold(struct session *session)
 {
-	char *mark = memory_format("ETCD_LOCK_KEY=%s", session->key);
+	char *mark = memory_format("ETCD_LOCK_KEY=%s", session->own.name);
 	struct process ourselves;
 
 	session->phase = PHASE_HOLDING;
-	session->renew_due = deadline_earlier(session->renew_due, first_renewal(session));
-	session->family.mark = mark;
-	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = PIPE_FD, .events = CURL_WAIT_POLLPRI };
-	set_guard(session);
+	session->lease.renew_due =
+		deadline_earlier(session->lease.renew_due, first_renewal(session));
+	session->control.descendants.mark = mark;
+	session->polls_pipe = true;
+	control_keep_until(&session->control, session->lease.deadline,
+			   session->arguments->kill_after);
 	tell_held(session);
-	set_until(session, session->deadline);
+	set_until(session, session->lease.deadline);
 	/* Processes that me-only had before are not the command's descendants. */
 	if (process_read(getpid(), &ourselves) == 0)
-		session->family.since = ourselves.start;
+		session->control.descendants.since = ourselves.start;
 	/* What was to be heard of those before us: me-only does not wait until that is closed. */
 	client_unwatch(&session->client);
 	if (session->config.n == 1 && !session->arguments->quiet)
 		client_survey(&session->client);
-	keep(session);
+	keep_until_over(session);
 	free(session_surveyed(session, session_now() + SURVEY_LIMIT));
 	/* me-only removes it, unless others are left in it. */
-	cgroup_remove(&session->cgroup);
-	if (session->lost || session_now() >= session->deadline)
+	cgroup_remove(&session->control.cgroup);
+	if (session->lost || session_now() >= session->lease.deadline)
 		session_withdraw(session);
 	else
-		give_back(session);
+		release(session);
 	free(mark);
 }

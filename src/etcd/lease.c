@@ -10,21 +10,25 @@
 #include "base/memory.h"
 #include "etcd/session.h"
 
-/* Of the time that a lease is granted for so much is not used: for the rate of two clocks, and for being late. */
+/* This much of a lease is not used: clocks differ in rate, and we may be late. */
 #define MARGIN(ttl) (1 * NS_PER_S + (ttl) / 50)
 
-/* So often a lease is renewed in the time that it is granted for: by who holds the lock. */
+/* A holder renews its lease this often in its time. */
 #define RENEWALS 6
 
 /*
- * And by who waits: less depends on it. Of short leases so much time is kept in which a renewal can be tried again: it takes up to 4.3 s
- * until another member leads (measured, 3.4.23). A server that grants less than it was asked for is asked this often at most.
+ * A waiter does so less often, since less depends on it. A short lease keeps time to retry: a new
+ * leader takes up to 4.3 s (measured, 3.4.23). If a server grants less than requested, a waiter
+ * renews at most MOST_RENEWALS_WAITING times.
  */
 #define RENEWALS_WAITING 2
 #define TRYING (5 * NS_PER_S)
 #define MOST_RENEWALS_WAITING 3
 
-/* So much earlier or later is each of them: clients that were started at the same minute are not to ask at the same time. */
+/*
+ * Each renewal is early or late by up to this much: clients started in the same minute must not all
+ * ask at once.
+ */
 #define SPREAD(interval) ((interval) / 10)
 
 /* An attempt to renew has at most this part of that time. */
@@ -45,63 +49,76 @@ static uint64_t random_id(void)
 
 static void name_key(struct session *session)
 {
-	free(session->key);
-	keys_free(&session->own);
-	if (asprintf(&session->key, "%s/%" PRIx64, session->arguments->name, session->lease) < 0)
+	free(session->own.name);
+	keys_free(&session->own.keys);
+	if (asprintf(&session->own.name, "%s/%" PRIx64, session->arguments->name,
+		     session->lease.id) < 0)
 		abort();
-	session->own = keys_one(session->key);
+	session->own.keys = keys_one(session->own.name);
 }
 
-/* The time, in ns, that the answer BODY gives the lease: never more than was granted. 0: it has ended. */
+/*
+ * How long, in ns, the lease lives according to the answer BODY, at most as granted. 0: it has
+ * ended.
+ */
 static int64_t time_in(const struct session *session, const json_t *body)
 {
-	const int64_t seconds = (int64_t)json_number(body, "TTL");
+	const int64_t seconds = (int64_t)answer_number(body, "TTL");
 
-	return seconds <= 0 ? 0 : seconds < session->ttl / NS_PER_S ? seconds * NS_PER_S : session->ttl;
+	if (seconds <= 0)
+		return 0;
+	return seconds < session->lease.ttl / NS_PER_S ? seconds * NS_PER_S : session->lease.ttl;
 }
 
 void session_new_place(struct session *session)
 {
-	session->lease = random_id();
-	session->created = session->token = session->granted = 0;
-	session->own_gone = session->others = session->doubtful = false;
-	entry_free(&session->gone);
-	entry_free(&session->next);
+	session->lease.id = random_id();
+	session->own.created = session->own.token = session->events.granted = 0;
+	session->events.own_gone = session->line.others = session->own.doubtful = false;
+	entry_free(&session->events.gone);
+	entry_free(&session->line.next);
 	name_key(session);
-	session->lease_asked = 0;
+	session->lease.asked = 0;
 }
 
 json_t *session_grant_request(struct session *session)
 {
-	if (!session->lease_asked)
-		session->lease_asked = session_now();
-	return request_grant((session->arguments->ttl + NS_PER_S - 1) / NS_PER_S, session->lease);
+	if (!session->lease.asked)
+		session->lease.asked = session_now();
+	return request_grant((session->arguments->ttl + NS_PER_S - 1) / NS_PER_S,
+			     session->lease.id);
 }
 
 char *session_granted(struct session *session, struct answer *answer)
 {
 	char *text = NULL;
 
-	session->ttl = session->arguments->ttl;
+	session->lease.ttl = session->arguments->ttl;
 	if (answer->code == CODE_OK) {
 		int64_t granted = time_in(session, answer->body);
 
-		/* A server can grant more, which is not used; it is not known why one should grant less. */
-		session->ttl = granted ? granted : session->ttl;
+		/* If a server grants more, we do not use it. */
+		session->lease.ttl = granted ? granted : session->lease.ttl;
 	} else if (answer->code != CODE_PRECONDITION) {
 		text = answer->text;
 		answer->text = NULL;
 	}
 	/* No command could be started. */
-	if (!text && session->ttl - MARGIN(session->ttl) < session_reserve(session))
-		text = memory_format("etcd grants a lease of only %" PRId64 " s", (int64_t)(session->ttl / NS_PER_S));
-	/* "Already exists": by a request of ours whose answer was lost. The time counts from the first of them. */
-	session->deadline = session->lease_asked + session->ttl - MARGIN(session->ttl);
-	session->renew_due = session->lease_asked + session_interval(session);
-	session->seen = session->lease_asked;
-	session->failures = 0;
-	session->renewing = 0;
-	session->client.attempt = session->ttl / ATTEMPTS < session->client.attempt ? session->ttl / ATTEMPTS : session->client.attempt;
+	if (!text && session->lease.ttl - MARGIN(session->lease.ttl) < session_reserve(session))
+		text = memory_format("etcd grants a lease of only %" PRId64 " s",
+				     (int64_t)(session->lease.ttl / NS_PER_S));
+	/*
+	 * "Already exists": created by a request whose answer was lost. Time counts from the first.
+	 */
+	session->lease.deadline =
+		session->lease.asked + session->lease.ttl - MARGIN(session->lease.ttl);
+	session->lease.renew_due = session->lease.asked + session_interval(session);
+	session->lease.seen = session->lease.asked;
+	session->lease.failures = 0;
+	session->lease.renewing = 0;
+	session->client.attempt = session->lease.ttl / ATTEMPTS < session->client.attempt
+					  ? session->lease.ttl / ATTEMPTS
+					  : session->client.attempt;
 	answer_free(answer);
 	return text;
 }
@@ -109,12 +126,14 @@ char *session_granted(struct session *session, struct answer *answer)
 /* Without the spread. */
 static int64_t even_interval(const struct session *session)
 {
-	const int64_t least = session->ttl / MOST_RENEWALS_WAITING, most = session->ttl / RENEWALS_WAITING;
-	/* The latest that it can be is so much, and the spread. */
-	const int64_t interval = deadline_earlier(most, (session->ttl - MARGIN(session->ttl) - TRYING) * 10 / 11);
+	const int64_t least = session->lease.ttl / MOST_RENEWALS_WAITING,
+		      most = session->lease.ttl / RENEWALS_WAITING;
+	/* With the spread, this is the latest. */
+	const int64_t interval = deadline_earlier(
+		most, (session->lease.ttl - MARGIN(session->lease.ttl) - TRYING) * 10 / 11);
 
 	if (session->phase != PHASE_TAKING)
-		return session->ttl / RENEWALS;
+		return session->lease.ttl / RENEWALS;
 	return interval < least ? least : interval;
 }
 
@@ -124,12 +143,13 @@ int64_t session_interval(const struct session *session)
 	uint64_t spread = 0;
 
 	(void)!getrandom(&spread, sizeof spread, GRND_NONBLOCK);
-	return interval - SPREAD(interval) + (int64_t)(spread % (uint64_t)(2 * SPREAD(interval) + 1));
+	return interval - SPREAD(interval) +
+	       (int64_t)(spread % (uint64_t)(2 * SPREAD(interval) + 1));
 }
 
 int64_t session_reserve(const struct session *session)
 {
-	return session->arguments->kill_after + session->ttl / RENEWALS;
+	return session->arguments->kill_after + session->lease.ttl / RENEWALS;
 }
 
 /* The key-value pair that the range at INDEX of the transaction BODY has found, or NULL. */
@@ -137,24 +157,31 @@ static const json_t *found(const json_t *body, size_t index)
 {
 	const json_t *response = json_array_get(json_object_get(body, "responses"), index);
 
-	return json_array_get(json_object_get(json_object_get(response, "response_range"), "kvs"), 0);
+	return json_array_get(json_object_get(json_object_get(response, "response_range"), "kvs"),
+			      0);
 }
 
 /* Reads our key and the other. */
 static void read_keys(struct session *session, size_t endpoint, struct answer *answer)
 {
-	json_t *ranges = list_of(operation("request_range", request_range(&session->own, ORDER_NONE, 0, 0)), NULL);
+	json_t *ranges = list_of(
+		operation("request_range", request_range(&session->own.keys, ORDER_NONE, 0, 0)),
+		NULL);
 
-	if (session->other.key && !session->other.end)
-		json_array_append_new(ranges, operation("request_range", request_range(&session->other, ORDER_NONE, 0, 0)));
-	client_call_at(&session->client, endpoint, PATH_TXN, request_txn(list_of(NULL), ranges, list_of(NULL)), answer);
+	if (session->events.other.key && !session->events.other.end)
+		json_array_append_new(
+			ranges, operation("request_range",
+					  request_range(&session->events.other, ORDER_NONE, 0, 0)));
+	client_call_at(&session->client, endpoint, PATH_TXN,
+		       request_txn(list_of(NULL), ranges, list_of(NULL)), answer);
 }
 
 /*
- * What ANSWER, of the read at ENDPOINT, says of the keepalive that was sent at SENT and answered in TERM with TTL: moves the deadline if it is
- * proof. TEXT as in session_renew().
+ * Judges a keepalive that was sent at SENT and answered in TERM with TTL, by ANSWER, a later read
+ * at ENDPOINT. Moves the deadline if that proves it. TEXT as in session_renew().
  */
-static enum renewal prove(struct session *session, const struct answer *answer, size_t endpoint, int64_t sent, int64_t ttl, uint64_t term, char **text)
+static enum renewal prove(struct session *session, const struct answer *answer, size_t endpoint,
+			  int64_t sent, int64_t ttl, uint64_t term, char **text)
 {
 	const int64_t deadline = sent + ttl - MARGIN(ttl);
 
@@ -162,51 +189,58 @@ static enum renewal prove(struct session *session, const struct answer *answer, 
 		*text = memory_string("etcd's answer says nothing");
 		return RENEWAL_FAILED;
 	}
-	if (json_number(found(answer->body, 0), "create_revision") != session->created) {
-		*text = memory_string("its key in etcd is gone: somebody has deleted it, or the server has ended the lease too early");
+	if (answer_number(found(answer->body, 0), "create_revision") != session->own.created) {
+		*text = memory_string(
+			"its key in etcd is gone: somebody has deleted it, or the server has ended the lease too early");
 		return RENEWAL_LOST;
 	}
-	if (header_number(answer->body, "raft_term") != term) {
+	if (answer_header(answer->body, "raft_term") != term) {
 		*text = memory_string("etcd is electing a leader");
 		return RENEWAL_FAILED;
 	}
-	session->seen = answer->sent;
+	session->lease.seen = answer->sent;
 	/* Where nothing is heard any more the stream would stay open for ever. */
 	if (session->client.watching && session->client.watch_endpoint != endpoint)
 		client_unwatch(&session->client);
-	session->revision = header_number(answer->body, "revision");
-	if (session->other.key)
-		session->changed = session->changed || session->other.end || json_number(found(answer->body, 1), "mod_revision") != session->other_modified;
+	session->events.revision = answer_header(answer->body, "revision");
+	if (session->events.other.key)
+		session->events.changed = session->events.changed || session->events.other.end ||
+					  answer_number(found(answer->body, 1), "mod_revision") !=
+						  session->events.other_modified;
 	/* A time that has passed is final. */
-	if (session_now() < session->deadline && deadline > session->deadline)
-		session->deadline = deadline;
+	if (session_now() < session->lease.deadline && deadline > session->lease.deadline)
+		session->lease.deadline = deadline;
 	return RENEWAL_DONE;
 }
 
 /* The two requests. ANSWER, to be freed, is the last one's. */
 static enum renewal ask_twice(struct session *session, struct answer *answer, char **text)
 {
-	const size_t endpoint = (session->client.endpoint + session->failures) % session->config.n;
+	const size_t endpoint =
+		(session->client.endpoint + session->lease.failures) % session->config.n;
 	int64_t sent, ttl;
 	uint64_t term;
 
-	client_call_at(&session->client, endpoint, PATH_KEEPALIVE, request_lease(session->lease), answer);
+	client_call_at(&session->client, endpoint, PATH_KEEPALIVE, request_lease(session->lease.id),
+		       answer);
 	if (answer->code != CODE_OK)
 		return RENEWAL_FAILED;
-	if (json_number(answer->body, "ID") != session->lease) {
+	if (answer_number(answer->body, "ID") != session->lease.id) {
 		*text = memory_string("etcd's answer is about another lease");
 		return RENEWAL_FAILED;
 	}
 	sent = answer->sent;
 	ttl = time_in(session, answer->body);
-	term = header_number(answer->body, "raft_term");
+	term = answer_header(answer->body, "raft_term");
 	if (!ttl) {
-		*text = memory_string("the lease has ended: etcd has not heard of us in time, or somebody has revoked it");
+		*text = memory_string(
+			"the lease has ended: etcd has not heard of us in time, or somebody has revoked it");
 		return RENEWAL_LOST;
 	}
 	answer_free(answer);
 	read_keys(session, endpoint, answer);
-	return answer->code == CODE_OK ? prove(session, answer, endpoint, sent, ttl, term, text) : RENEWAL_FAILED;
+	return answer->code == CODE_OK ? prove(session, answer, endpoint, sent, ttl, term, text)
+				       : RENEWAL_FAILED;
 }
 
 enum renewal session_renew(struct session *session, char **text)
@@ -216,9 +250,11 @@ enum renewal session_renew(struct session *session, char **text)
 	enum renewal renewal;
 
 	*text = NULL;
-	session->renewing = session->renewing ? session->renewing : session_now();
+	session->lease.renewing = session->lease.renewing ? session->lease.renewing : session_now();
 	renewal = ask_twice(session, &answer, text);
-	/* A keepalive alone makes no endpoint a good one: from the one that was, all are tried in turn. */
+	/*
+	 * A keepalive alone does not make an endpoint good: retries start from the last good one.
+	 */
 	if (renewal == RENEWAL_FAILED)
 		session->client.endpoint = endpoint;
 	if (!*text && renewal == RENEWAL_FAILED) {
@@ -227,9 +263,9 @@ enum renewal session_renew(struct session *session, char **text)
 	}
 	/* What stops a call is no failure of etcd. */
 	if (renewal == RENEWAL_DONE)
-		session->renewing = session->failures = 0;
+		session->lease.renewing = session->lease.failures = 0;
 	else if (answer.code != CODE_STOPPED)
-		session->failures++;
+		session->lease.failures++;
 	answer_free(&answer);
 	return renewal;
 }
@@ -239,14 +275,15 @@ void session_revoke(struct session *session)
 	struct answer answer;
 
 	client_unwatch(&session->client);
-	if (!session->lease)
+	if (!session->lease.id)
 		return;
 	/* It has its own limit: earlier calls may have used up the other. */
 	session->client.limit = DEADLINE_NEVER;
-	client_call(&session->client, PATH_REVOKE, request_lease(session->lease), session_now() + session->client.attempt, &answer);
+	client_call(&session->client, PATH_REVOKE, request_lease(session->lease.id),
+		    session_now() + session->client.attempt, &answer);
 	/* me-only has gone meanwhile: it is done once more, when nothing stops us. */
 	if (answer.code != CODE_STOPPED)
-		session->lease = session->created = 0;
+		session->lease.id = session->own.created = 0;
 	answer_free(&answer);
 }
 

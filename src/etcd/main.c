@@ -1,25 +1,32 @@
 /*
- * The helper for locks of etcd. me-only starts it, speaks to it as PROTOCOL.md says, and does not trust it with time.
+ * The helper for etcd locks. me-only starts it, talks to it as PROTOCOL.md says, and does not trust
+ * it with time.
  *
  * The sources in the order in which a run calls them:
  *
  *   etcd/main.c           this page
- *   etcd/config.c         where etcd is, and who we are for it
- *   etcd/session.c        all that a run has
- *     etcd/control.c        me-only at the other end of the socket, and its command
- *     etcd/say.c            what is said to it
+ *   etcd/config.c         where etcd is, and which credentials to use
+ *   etcd/session.c        everything that a run has
+ *     helper/control.c      me-only at the other end of the socket, and its command
+ *     helper/say.c          what it is told
+ *     helper/identity.c     what others are told of us
  *     etcd/lease.c          the lease, and the key that is bound to it
- *     etcd/stream.c         the stream of events
- *     etcd/client.c         calls to the JSON gateway of etcd, by libcurl
- *     etcd/answer.c         what it answers, and what is wrong
- *     etcd/requests.c       their bodies, by jansson
+ *     etcd/stream.c         what the events mean
+ *     etcd/client.c         calls to etcd's JSON gateway
+ *       etcd/transfer.c       libcurl
+ *       etcd/survey.c         versions and clusters of all endpoints
+ *       etcd/watch.c          the stream of events
+ *       etcd/answer.c         answers and errors
+ *     etcd/requests.c       bodies of requests, by jansson
  *     etcd/base64.c         keys and values in them
- *     helper/identity.c       who we are for those who look at the lock
- *   etcd/take.c           taking the lock, waiting for it
- *     etcd/place.c          our place in the line, and those ahead of us
- *     etcd/entry.c          an entry of the queue
- *     helper/queue.c          who of those in line may have the lock
- *   etcd/hold.c           keeping it, giving it back
+ *   etcd/take.c           taking the lock
+ *     etcd/wait.c           waiting for it
+ *     etcd/place.c          our place in line
+ *     etcd/ahead.c          those ahead of us
+ *     etcd/entry.c          an entry of the line
+ *     helper/queue.c        whose turn it is
+ *   etcd/hold.c           keeping it
+ *     etcd/release.c        giving it back
  *   etcd/pages.c          giving memory back
  *   etcd/ask.c            --held, --who, --list
  */
@@ -39,7 +46,7 @@
 #include "base/exit-codes.h"
 #include "base/message.h"
 #include "etcd/ask.h"
-#include "etcd/say.h"
+#include "helper/say.h"
 #include "etcd/session.h"
 
 #define VERSION "1"
@@ -83,7 +90,7 @@ static void read_argument(struct arguments *arguments, const char *text)
 		arguments->quiet = true;
 }
 
-/* Whether somebody who speaks the protocol is at the other end. */
+/* Whether standard input is a socket, as for a helper. */
 static bool has_control(void)
 {
 	struct stat status;
@@ -131,10 +138,13 @@ int main(int argc, char **argv)
 		message("etcd", "is a part of me-only: use me-only etcd:NAME COMMAND", 0);
 		return EXIT_USAGE;
 	}
-	/* What me-only's caller has open is none of ours. */
+	/* Descriptors of me-only's caller are not for us. */
 	arguments.has_timer = !strcmp(argv[2], "take") && has_timer();
 	syscall(SYS_close_range, (unsigned)(arguments.has_timer ? TIMER_FD + 1 : strcmp(argv[2], "take") ? PIPE_FD : PIPE_FD + 1), ~0U, 0);
-	/* Our end is me-only's: who ends a whole service, or a job with all its descendants, ends it, too, and the lock is given back. */
+	/*
+	 * A signal that ends a whole service or session must not end us before me-only: its end is
+	 * ours, and the lock is released in order.
+	 */
 	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
 		(void)signal(ignored[i], SIG_IGN);
 	prctl(PR_SET_NAME, "me-only etcd");
@@ -148,11 +158,11 @@ int main(int argc, char **argv)
 		read_argument(&arguments, argv[i]);
 	if (strlen(arguments.name) > LONGEST_NAME)
 		say_text("failed", "the name is longer than 2048 bytes, too long for a lock of etcd");
-	/* It would be another in what is said to me-only, and in the command's environment. */
+	/* In packets and in the environment it would be another name. */
 	else if (strchr(arguments.name, '\n'))
 		say_text("failed", "the name has a newline in it, which no name of a lock of etcd can have");
 	else
 		run(&arguments);
-	/* Libraries that put themselves away would take processor time from whoever goes on now. */
+	/* Cleaning up the libraries would take processor time from the next holder. */
 	_exit(0);
 }

@@ -6,7 +6,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* The read-only segments of one file. Those that were written to, also by the dynamic linker, are private. */
+/*
+ * The read-only segments of one file. Pages that were written, even by the dynamic linker, are
+ * private.
+ */
 static int give_back(struct dl_phdr_info *info, size_t size, void *page_size)
 {
 	const uintptr_t page = *(const uintptr_t *)page_size;

@@ -3,8 +3,8 @@
 #define ETCD_PAGES_H
 
 /*
- * Gives those pages back that are a copy of nothing but a file: most of a helper's resident memory is code of libraries that was only
- * needed to load them. What is still needed comes back from the page cache.
+ * Gives back pages that are mere copies of files: most of a helper's resident memory is library
+ * code that was only needed for loading. What is needed again comes from the page cache.
  */
 void pages_give_back(void);
 

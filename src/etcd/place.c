@@ -6,17 +6,10 @@
 
 #include "base/deadline.h"
 #include "base/memory.h"
-#include "etcd/say.h"
+#include "etcd/ahead.h"
+#include "helper/say.h"
 #include "helper/queue.h"
 
-/* How many entries at the head of the line are read to find the holders. */
-#define HEAD 16
-
-/* How many leases are asked for at a time: each takes a connection. */
-#define AT_ONCE 8
-
-/* Asking for longer is no better than standing back. */
-#define ASK_LIMIT (1 * NS_PER_S)
 
 /* How long giving a place back may take. If it fails, the place lapses. */
 #define LEAVE_LIMIT (2 * NS_PER_S)
@@ -24,91 +17,6 @@
 bool place_needs_all(const struct session *session)
 {
 	return session->arguments->mode != ENTRY_EXCLUSIVE || session->arguments->queue > 0;
-}
-
-/* --- the line --------------------------------------------------------------------------------- */
-
-/* The operations that read the line. CREATED is our place, or 0 if it is not known yet. */
-static json_t *look_operations(const struct session *session, bool all, uint64_t created)
-{
-	json_t *list = list_of(
-		operation("request_range", request_range(&session->own, ORDER_NONE, 0, 0)), NULL);
-
-	json_array_append_new(
-		list, operation("request_range", request_range(&session->prefix, ORDER_OLDEST,
-							       all ? 0 : HEAD, created)));
-	/* Our place is not known: read our entry and the one ahead of it. */
-	if (!all)
-		json_array_append_new(list, operation("request_range",
-						      request_range(&session->prefix, ORDER_NEWEST,
-								    created ? 1 : 2, created)));
-	return list;
-}
-
-/*
- * All entries in BODY, the answer to a transaction with look_operations(). That includes ours, and
- * some entries twice.
- */
-static struct entries read_ranges(const json_t *body)
-{
-	json_t *kvs = json_array(), *response;
-	struct entries all;
-	size_t i;
-
-	json_array_foreach(json_object_get(body, "responses"), i, response) {
-		json_array_extend(
-			kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
-	}
-	entries_read(&all, kvs);
-	json_decref(kvs);
-	return all;
-}
-
-/*
- * A replaced leader still reports a lease as alive that the others have ended. BODY is a later
- * answer that needed a majority: if its term is the same, the leader that reported the lease still
- * led.
- */
-static void prove_alive(struct place *place, const json_t *body)
-{
-	if (place->alive_term && place->alive_term != header_number(body, "raft_term") &&
-	    place->delay < place->alive_delay)
-		place->delay = place->alive_delay;
-	place->alive_term = 0;
-}
-
-/* Reads the line from that answer. Returns NULL or an error's text, to be freed. */
-static char *read_line(struct session *session, struct place *place, const json_t *body)
-{
-	struct entries all;
-	size_t n = 0;
-
-	/* Each operation has an answer, though it may be empty. */
-	if (json_array_size(json_object_get(body, "responses")) < 2)
-		return memory_format("%s does not answer as etcd does",
-				     session->config.endpoints[session->client.endpoint]);
-	prove_alive(place, body);
-	all = read_ranges(body);
-	entries_free(&place->before);
-	place->before = (struct entries){ .all = memory_get((all.n + 1) * sizeof *all.all) };
-	place->ours_is_there = false;
-	session->revision = header_number(body, "revision");
-	for (size_t i = 0; i < all.n; i++) {
-		if (strcmp(all.all[i].key, session->key) != 0)
-			continue;
-		place->ours_is_there = true;
-		session->created = all.all[i].created;
-		session->modified = all.all[i].modified;
-		if (all.all[i].state == ENTRY_HELD)
-			session->token = all.all[i].modified;
-	}
-	for (size_t i = 0; i < all.n; i++)
-		if ((!place->ours_is_there || all.all[i].created < session->created) &&
-		    (n == 0 || place->before.all[n - 1].created != all.all[i].created))
-			place->before.all[n++] = entry_copy(&all.all[i]);
-	place->before.n = n;
-	entries_free(&all);
-	return NULL;
 }
 
 /* The text of an ANSWER that is an error, to be freed. */
@@ -123,121 +31,25 @@ static char *take_text(struct answer *answer)
 /* The value of our key in STATE, to be freed. */
 static char *value_in(struct session *session, enum entry_state state)
 {
-	session->entry.state = state;
-	session->entry.since = session_clock();
-	return entry_value(&session->entry);
-}
-
-/* --- rule 4: what became of those ahead of us ------------------------------------------------- */
-
-/*
- * Whether ANSWER says that its lease lives. If that is not proved later, we stand back from NOTICED
- * on, when we saw that the lease may have ended.
- */
-static bool is_alive(struct place *place, const struct answer *answer, int64_t noticed)
-{
-	const uint64_t term = header_number(answer->body, "raft_term");
-
-	if (answer->code != CODE_OK || (int64_t)json_number(answer->body, "TTL") <= 0 || !term)
-		return false;
-	/* Another leader was elected between two answers. */
-	if (place->alive_term && place->alive_term != term && session_now() < place->alive_delay)
-		return false;
-	place->alive_term = term;
-	place->alive_delay = noticed + LOCK_DELAY;
-	return true;
-}
-
-/* Whether all N LEASES, at most AT_ONCE, live. One that is not known counts as ended. */
-static bool all_live(struct session *session, struct place *place, const uint64_t *leases, size_t n,
-		     int64_t noticed)
-{
-	struct answer answers[AT_ONCE];
-	json_t *bodies[AT_ONCE];
-	bool live = true;
-
-	for (size_t i = 0; i < n; i++)
-		bodies[i] = request_lease(leases[i]);
-	client_call_each(&session->client, PATH_TIME_TO_LIVE, bodies, answers, n);
-	for (size_t i = 0; i < n; i++) {
-		if (live && answers[i].code != CODE_OK && answers[i].code != CODE_STOPPED) {
-			answer_free(&answers[i]);
-			client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(leases[i]),
-				    noticed + ASK_LIMIT, &answers[i]);
-		}
-		live = live && is_alive(place, &answers[i], noticed);
-		answer_free(&answers[i]);
-	}
-	return live;
-}
-
-/*
- * Asks for the N LEASES of holders that may have been lost. A holder that released the lock in good
- * order leaves its lease behind.
- */
-static void ask(struct session *session, struct place *place, const uint64_t *leases, size_t n)
-{
-	const int64_t noticed = session_now();
-
-	for (size_t i = 0; i < n; i += AT_ONCE)
-		if (!all_live(session, place, leases + i, n - i < AT_ONCE ? n - i : AT_ONCE,
-			      noticed)) {
-			place->delay = noticed + LOCK_DELAY;
-			return;
-		}
-}
-
-/* Finds out what became of those in WAS that have gone. */
-static void consider(struct session *session, struct place *place, const struct entries *was)
-{
-	uint64_t *leases = memory_get((was->n + 1) * sizeof *leases);
-	size_t n = 0;
-
-	for (size_t i = 0; i < was->n; i++) {
-		const struct entry *entry = &was->all[i];
-
-		if (entries_find(&place->before, entry->created))
-			continue;
-		/* Of the entry whose end the stream reported, we know the last state. */
-		if (session->gone.key && session->gone.created == entry->created) {
-			entry = &session->gone;
-			if (entry->state == ENTRY_WAITS)
-				continue;
-		}
-		if (queue_can_be_lost(&session->entry, entry, place->before.all, place->before.n))
-			leases[n++] = entry->lease;
-	}
-	ask(session, place, leases, n);
-	free(leases);
-}
-
-/* Reads the line from BODY, and finds out what became of those that were ahead of us. */
-static char *read_on(struct session *session, struct place *place, const json_t *body)
-{
-	struct entries was = place->before;
-	char *text;
-
-	place->before = (struct entries){ .n = 0 };
-	text = read_line(session, place, body);
-	if (!text)
-		consider(session, place, &was);
-	entries_free(&was);
-	return text;
+	session->own.entry.state = state;
+	session->own.entry.since = session_clock();
+	return entry_value(&session->own.entry);
 }
 
 /* --- looking ---------------------------------------------------------------------------------- */
 
 static char *look_once(struct session *session, struct place *place)
 {
-	json_t *operations =
-		look_operations(session, place->wide || place_needs_all(session), session->created);
+	json_t *operations = ahead_operations(session, place->wide || place_needs_all(session),
+					      session->own.created);
 	struct answer answer;
 	char *text;
 
 	client_call(&session->client, PATH_TXN,
 		    request_txn(list_of(NULL), operations, list_of(NULL)), session->client.limit,
 		    &answer);
-	text = answer.code == CODE_OK ? read_on(session, place, answer.body) : take_text(&answer);
+	text = answer.code == CODE_OK ? ahead_update(session, place, answer.body)
+				      : take_text(&answer);
 	answer_free(&answer);
 	return text;
 }
@@ -266,7 +78,7 @@ static json_t *entry_request(struct session *session)
 {
 	const bool tries = !session->wait_until && !place_needs_all(session);
 	char *waits = value_in(session, ENTRY_WAITS), *held = value_in(session, ENTRY_HELD);
-	json_t *failure = look_operations(session, place_needs_all(session), 0), *put, *request;
+	json_t *failure = ahead_operations(session, place_needs_all(session), 0), *put, *request;
 
 	/*
 	 * Without -w there is no place in line. But a key of ours shows whether an earlier try has
@@ -274,14 +86,14 @@ static json_t *entry_request(struct session *session)
 	 */
 	if (!tries) {
 		put = request_txn(
-			list_of(compare_created(&session->own, "EQUAL", 0), NULL),
-			list_of(operation_put(&session->own, waits, session->lease), NULL),
+			list_of(compare_created(&session->own.keys, "EQUAL", 0), NULL),
+			list_of(operation_put(&session->own.keys, waits, session->lease.id), NULL),
 			list_of(NULL));
 		json_array_insert_new(failure, 0, operation("request_txn", put));
 	}
-	request = request_txn(list_of(compare_created(&session->prefix, "EQUAL", 0), NULL),
-			      list_of(operation_put(&session->own, held, session->lease), NULL),
-			      failure);
+	request = request_txn(
+		list_of(compare_created(&session->line.keys, "EQUAL", 0), NULL),
+		list_of(operation_put(&session->own.keys, held, session->lease.id), NULL), failure);
 	free(held);
 	free(waits);
 	return request;
@@ -295,12 +107,12 @@ static char *entered(struct session *session, struct place *place, struct answer
 	if (answer->code != CODE_OK) {
 		text = take_text(answer);
 	} else if (json_is_true(json_object_get(answer->body, "succeeded"))) {
-		session->created = session->modified = session->token = session->revision =
-			header_number(answer->body, "revision");
+		session->own.created = session->own.modified = session->own.token =
+			session->events.revision = answer_header(answer->body, "revision");
 	} else {
-		text = read_line(session, place, answer->body);
+		text = ahead_read(session, place, answer->body);
 	}
-	session->was_in_line = session->was_in_line || !text;
+	session->line.entered = session->line.entered || !text;
 	answer_free(answer);
 	return text ? text : look_at_all_holders(session, place);
 }
@@ -319,7 +131,7 @@ char *place_enter(struct session *session, struct place *place)
 	if (!session->config.user) {
 		client_call_both(&session->client, PATH_GRANT, session_grant_request(session),
 				 &lease, PATH_TXN, entry_request(session), &key);
-		session->doubtful = session->client.retried;
+		session->own.doubtful = session->client.retried;
 		/* A key bound to the lease shows that the lease exists. */
 		if (key.code == CODE_OK && lease.code != CODE_OK)
 			lease.code = CODE_PRECONDITION;
@@ -332,11 +144,11 @@ char *place_enter(struct session *session, struct place *place)
 	text = session_granted(session, &lease);
 	if (!text && key.code != CODE_OK) {
 		/* That the lease does not exist yet is an answer, not a doubt. */
-		session->doubtful =
-			session->doubtful || (key.code != CODE_NOT_FOUND && !session->config.user);
+		session->own.doubtful = session->own.doubtful ||
+					(key.code != CODE_NOT_FOUND && !session->config.user);
 		answer_free(&key);
 		client_call(&session->client, PATH_TXN, entry_request(session), limit, &key);
-		session->doubtful = session->doubtful || session->client.retried;
+		session->own.doubtful = session->own.doubtful || session->client.retried;
 		/*
 		 * A member that still does not know the lease may belong to another cluster: an
 		 * error does not name its cluster.
@@ -361,19 +173,20 @@ static json_t *acquire_request(struct session *session, const struct place *plac
 	 * The key must be as it was read. Otherwise an earlier write of ours, whose answer is still
 	 * under way, has taken the lock, or the lock was handed over to us.
 	 */
-	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created),
-				  compare_modified(&session->own, session->modified), NULL),
-	       *request;
+	json_t *compare =
+		list_of(compare_created(&session->own.keys, "EQUAL", session->own.created),
+			compare_modified(&session->own.keys, session->own.modified), NULL);
+	json_t *request;
 	char *value;
 
-	session->entry.slot = slot;
+	session->own.entry.slot = slot;
 	value = value_in(session, ENTRY_HELD);
 	if (session->arguments->mode == ENTRY_EXCLUSIVE)
-		json_array_append_new(compare, compare_created(&session->prefix, "GREATER",
-							       session->created - 1));
-	request = request_txn(compare, list_of(operation_put(&session->own, value, 0), NULL),
-			      look_operations(session, place->wide || place_needs_all(session),
-					      session->created));
+		json_array_append_new(compare, compare_created(&session->line.keys, "GREATER",
+							       session->own.created - 1));
+	request = request_txn(compare, list_of(operation_put(&session->own.keys, value, 0), NULL),
+			      ahead_operations(session, place->wide || place_needs_all(session),
+					      session->own.created));
 	free(value);
 	return request;
 }
@@ -392,8 +205,8 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 	if (place->to_ask) {
 		client_call_both(&session->client, PATH_TXN, json_incref(body), &answer,
 				 PATH_TIME_TO_LIVE, request_lease(place->to_ask), &lease);
-		if (!is_alive(place, &lease, noticed))
-			ask(session, place, &place->to_ask, 1);
+		if (!ahead_is_alive(place, &lease, noticed))
+			ahead_ask(session, place, &place->to_ask, 1);
 		answer_free(&lease);
 		place->to_ask = 0;
 	}
@@ -407,11 +220,11 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 	if (answer.code != CODE_OK) {
 		text = take_text(&answer);
 	} else if (json_is_true(json_object_get(answer.body, "succeeded"))) {
-		prove_alive(place, answer.body);
-		session->token = session->modified = session->revision =
-			header_number(answer.body, "revision");
+		ahead_prove_alive(place, answer.body);
+		session->own.token = session->own.modified = session->events.revision =
+			answer_header(answer.body, "revision");
 	} else {
-		text = read_on(session, place, answer.body);
+		text = ahead_update(session, place, answer.body);
 	}
 	answer_free(&answer);
 	return text ? text : look_at_all_holders(session, place);
@@ -424,7 +237,7 @@ void place_tell(struct session *session, const char *word, const struct entry *e
 {
 	struct line line;
 
-	say(&line, word);
+	say_begin(&line, word);
 	if (timeout)
 		say_number(&line, "timeout", 1);
 	if (entry)
@@ -434,7 +247,7 @@ void place_tell(struct session *session, const char *word, const struct entry *e
 	if (all_slots)
 		say_number(&line, "slots", all_slots);
 	say_end(&line);
-	session->asked = session_now();
+	session->spoke = session_now();
 }
 
 void place_tell_full(struct session *session, const struct place *place, size_t waiters,
@@ -442,7 +255,7 @@ void place_tell_full(struct session *session, const struct place *place, size_t 
 {
 	struct line line;
 
-	say(&line, "full");
+	say_begin(&line, "full");
 	say_number(&line, "waiters", waiters);
 	entry_describe(first, &session->me, "", &line);
 	if (place->before.n > 0)
@@ -468,29 +281,31 @@ const struct entry *place_find_own(const struct session *session, const struct p
  * create the key again, the lease is kept for revoking. Returns whether the key was not deleted
  * because the lock was handed over to us.
  */
-static bool delete_own(struct session *session, bool as_it_was)
+static bool delete_place(struct session *session, bool as_it_was)
 {
-	json_t *compare = list_of(compare_created(&session->own, "EQUAL", session->created), NULL),
-	       *request;
+	json_t *compare = list_of(
+		compare_created(&session->own.keys, "EQUAL", session->own.created), NULL);
+	json_t *request;
 	struct entries own = { .n = 0 };
 	struct answer answer;
 	bool ours;
 
 	if (as_it_was)
-		json_array_append_new(compare, compare_modified(&session->own, session->modified));
-	request = request_txn(
-		compare, list_of(operation_delete(&session->own), NULL),
-		list_of(operation("request_range", request_range(&session->own, ORDER_NONE, 0, 0)),
-			NULL));
+		json_array_append_new(compare,
+				      compare_modified(&session->own.keys, session->own.modified));
+	request = request_txn(compare, list_of(operation_delete(&session->own.keys), NULL),
+			      list_of(operation("request_range", request_range(&session->own.keys,
+									       ORDER_NONE, 0, 0)),
+				      NULL));
 	client_call(&session->client, PATH_TXN, request, session->client.limit, &answer);
 	if (answer.code == CODE_OK)
-		own = read_ranges(answer.body);
-	ours = as_it_was && own.n == 1 && own.all[0].created == session->created &&
+		own = ahead_entries(answer.body);
+	ours = as_it_was && own.n == 1 && own.all[0].created == session->own.created &&
 	       own.all[0].state == ENTRY_HELD;
 	if (ours)
-		session->granted = own.all[0].modified;
-	else if (answer.code == CODE_OK && !session->doubtful)
-		session->lease = session->created = 0;
+		session->events.granted = own.all[0].modified;
+	else if (answer.code == CODE_OK && !session->own.doubtful)
+		session->lease.id = session->own.created = 0;
 	entries_free(&own);
 	answer_free(&answer);
 	return ours;
@@ -499,8 +314,8 @@ static bool delete_own(struct session *session, bool as_it_was)
 bool place_leave(struct session *session, const struct place *place)
 {
 	session->client.limit = session_now() + LEAVE_LIMIT;
-	return place->ours_is_there && session->created && !session->token &&
-	       delete_own(session, true);
+	return place->ours_is_there && session->own.created && !session->own.token &&
+	       delete_place(session, true);
 }
 
 void place_give_back(struct session *session, const struct place *place)
@@ -508,8 +323,8 @@ void place_give_back(struct session *session, const struct place *place)
 	session->client.limit = session_now() + LEAVE_LIMIT;
 	client_unwatch(&session->client);
 	/* A holder that stands back passes that on to its successors: an ended lease tells them. */
-	if (session->created &&
-	    (!session->token || (!place->to_ask && session_now() >= place->delay)))
-		(void)delete_own(session, false);
+	if (session->own.created &&
+	    (!session->own.token || (!place->to_ask && session_now() >= place->delay)))
+		(void)delete_place(session, false);
 	session_revoke(session);
 }

@@ -7,10 +7,12 @@
 
 #include "base/deadline.h"
 #include "etcd/session.h"
-#include "helper/grace.h"
+#include "helper/schedule.h"
 
-/* Rule 4 of etcd/take.c. It must be longer than the old command has: in a tie, two would run at once. */
-#define LOCK_DELAY (LOST_GRACE + 1 * NS_PER_S)
+/*
+ * Rule 4 of etcd/take.c. Longer than a lost holder's command has: in a tie, two would run at once.
+ */
+#define LOCK_DELAY (SCHEDULE_LOST_GRACE + 1 * NS_PER_S)
 
 /* How long the endpoints not in use have to tell which cluster they belong to. */
 #define PLACE_SURVEY_LIMIT (300 * NS_PER_MS)
@@ -31,7 +33,7 @@ struct place {
 	int64_t entered;		/* when; 0: not yet */
 	unsigned short_stays;		/* places in a row that were lost quickly */
 	int64_t watch_due, watch_pause;	/* when the stream may be reopened, and the next pause */
-	uint64_t watched;		/* whose key (create_revision); 0: nobody's; UINT64_MAX: all */
+	uint64_t watched;		/* whose key (create_revision); 0: none; UINT64_MAX: all */
 	uint64_t named;			/* the holder that me-only was told of, likewise */
 	unsigned renewals;		/* since the line was last read */
 };
@@ -41,7 +43,7 @@ bool place_needs_all(const struct session *session);
 
 /*
  * Each tries until session->client.limit, and returns NULL or an error's text, to be freed. If
- * session->token is set afterwards, we hold the lock.
+ * session->own.token is set afterwards, we hold the lock.
  *
  * They request a new lease and a new key; read the line; and write the key that takes the lock, in
  * slot SLOT if it has slots.

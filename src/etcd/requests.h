@@ -1,4 +1,4 @@
-/* The bodies of requests to the gateway. Each is to be given to a call or to another body, which takes it. */
+/* Bodies of requests to the gateway. A call, or the body that contains one, takes it. */
 #ifndef ETCD_REQUESTS_H
 #define ETCD_REQUESTS_H
 
@@ -35,7 +35,8 @@ json_t *request_lease(uint64_t lease);
 enum order { ORDER_NONE, ORDER_OLDEST, ORDER_NEWEST };
 
 /* LIMIT and CREATED_BEFORE (a revision; only keys created before it): 0 is none. */
-json_t *request_range(const struct keys *keys, enum order order, unsigned limit, uint64_t created_before);
+json_t *request_range(const struct keys *keys, enum order order, unsigned limit,
+		      uint64_t created_before);
 
 /* Compares the create_revision of KEYS: RESULT is "EQUAL" or "GREATER". */
 json_t *compare_created(const struct keys *keys, const char *result, uint64_t revision);
@@ -43,9 +44,12 @@ json_t *compare_created(const struct keys *keys, const char *result, uint64_t re
 /* Compares whether the mod_revision of the key is REVISION: whether it is as it was read. */
 json_t *compare_modified(const struct keys *key, uint64_t revision);
 
-/* One operation of a transaction each; BODY is a request_range() or request_txn(). */
+/*
+ * One operation of a transaction each. BODY is a request_range() or request_txn(). LEASE 0: the key
+ * keeps its own.
+ */
 json_t *operation(const char *kind, json_t *body);
-json_t *operation_put(const struct keys *keys, const char *value, uint64_t lease);	/* LEASE 0: the one that the key has */
+json_t *operation_put(const struct keys *keys, const char *value, uint64_t lease);
 json_t *operation_delete(const struct keys *keys);
 
 /* Arrays of the above. */
@@ -57,7 +61,7 @@ json_t *list_from(json_t *const *values);
 
 /* Watches KEYS from REVISION on. Deletions are told, and WHAT else. */
 #define WATCH_PUTS 1u
-#define WATCH_BEFORE 2u		/* what a key was before: costs the server a read, and more than half of an event's size */
+#define WATCH_BEFORE 2u		/* and the key before: costs a read and half of the event */
 json_t *request_watch(const struct keys *keys, uint64_t revision, unsigned what);
 
 #endif

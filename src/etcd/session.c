@@ -10,7 +10,10 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 #include "etcd/base64.h"
-#include "etcd/say.h"
+#include "helper/say.h"
+
+/* Until there is an answer, me-only is told now and then that there will be one. */
+#define TRYING_AFTER (3 * NS_PER_S)
 
 int64_t session_now(void)
 {
@@ -29,7 +32,9 @@ char *session_surveyed(struct session *session, int64_t limit)
 	if (session->client.probes)
 		error = client_surveyed(&session->client, limit, &old);
 	if (old && !error && !session->arguments->quiet) {
-		char *note = memory_format("the server is etcd %s, which has known bugs with leases: update it to 3.4.31, 3.5.13 or later", old);
+		char *note = memory_format(
+			"the server is etcd %s, which has known bugs with leases: update it to 3.4.31, 3.5.13 or later",
+			old);
 
 		say_text("note", note);
 		free(note);
@@ -47,7 +52,64 @@ static void describe_ourselves(struct session *session)
 	(void)snprintf(session->me.command, sizeof session->me.command, "%s", arguments->command);
 	if (fstat(PIPE_FD, &status) == 0 && S_ISFIFO(status.st_mode))
 		session->me.pipe = status.st_ino;
-	session->entry = (struct entry){ .mode = arguments->mode, .slots = arguments->slots, .queue = arguments->queue > 0, .who = session->me };
+	session->own.entry = (struct entry){ .mode = arguments->mode,
+					     .slots = arguments->slots,
+					     .queue = arguments->queue > 0,
+					     .who = session->me };
+}
+
+static void add_fd(struct client *client, int fd, short events)
+{
+	client->fds[client->n_fds++] = (struct curl_waitfd){ .fd = fd, .events = events };
+}
+
+/* Polls what can still report something, beside the client's own timer. */
+static void set_fds(struct session *session)
+{
+	const struct control *control = &session->control;
+
+	session->client.n_fds = 1;
+	if (!control->orphaned)
+		add_fd(&session->client, CONTROL_FD, CURL_WAIT_POLLIN);
+	if (session->polls_pipe && !control->pipe_closed)
+		add_fd(&session->client, PIPE_FD, CURL_WAIT_POLLPRI);
+	if (control->job >= 0 && !control->job_ended)
+		add_fd(&session->client, control->job, CURL_WAIT_POLLIN);
+}
+
+/* What a waiter rests for: the stream has brought something, or it has ended. */
+static bool has_event(const struct session *session)
+{
+	return session->events.changed || session->events.granted || session->events.own_gone ||
+	       session->events.canceled || !session->client.watching;
+}
+
+static bool attend_waiter(struct session *session)
+{
+	if (session_now() - session->spoke >= TRYING_AFTER) {
+		say_word("trying");
+		session->spoke = session_now();
+	}
+	return session->control.orphaned || (session->events.resting && has_event(session));
+}
+
+bool session_attend(void *argument)
+{
+	struct session *session = argument;
+	struct control *control = &session->control;
+
+	control_hear(control);
+	if (session->phase != PHASE_TAKING) {
+		control_tend(control);
+		session->client.due = deadline_earlier(control->ask_due, control->force_due);
+	}
+	set_fds(session);
+	if (session->phase == PHASE_TAKING)
+		return attend_waiter(session);
+	return session->phase == PHASE_HOLDING &&
+	       (control->news || (session->events.own_gone && !session->lost) ||
+		(session->events.resting &&
+		 (session->events.canceled || !session->client.watching)));
 }
 
 char *session_open(struct session *session, const struct arguments *arguments)
@@ -55,8 +117,12 @@ char *session_open(struct session *session, const struct arguments *arguments)
 	size_t n = strlen(arguments->name);
 	char *prefix, *error;
 
-	*session = (struct session){ .arguments = arguments, .job = -1, .asked = session_now(), .ask_due = DEADLINE_NEVER, .force_due = DEADLINE_NEVER };
-	if (arguments->wait && __builtin_add_overflow(session_now(), arguments->wait, &session->wait_until))
+	*session = (struct session){
+		.arguments = arguments,
+		.spoke = session_now(),
+	};
+	if (arguments->wait &&
+	    __builtin_add_overflow(session_now(), arguments->wait, &session->wait_until))
 		session->wait_until = DEADLINE_NEVER;
 	error = config_read(&session->config, CONFIG_FILE);
 	if (!error)
@@ -67,15 +133,15 @@ char *session_open(struct session *session, const struct arguments *arguments)
 	prefix = memory_get(n + 2);
 	memcpy(prefix, arguments->name, n);
 	prefix[n] = '/';
-	session->prefix.key = base64_encode(prefix, n + 1);
+	session->line.keys.key = base64_encode(prefix, n + 1);
 	prefix[n]++;
-	session->prefix.end = base64_encode(prefix, n + 1);
+	session->line.keys.end = base64_encode(prefix, n + 1);
 	free(prefix);
 	session->client.owner = session;
 	session->client.attend = session_attend;
 	session->client.event = session_event;
-	session->client.fds[session->client.n_fds++] = (struct curl_waitfd){ .fd = CONTROL_FD, .events = CURL_WAIT_POLLIN };
-	session->family = (struct family){ .ancestor = arguments->pid, .helper = getpid(), .pipe = session->me.pipe };
+	control_open(&session->control, arguments->pid, session->me.pipe);
+	set_fds(session);
 	return NULL;
 }
 
@@ -83,10 +149,10 @@ void session_close(struct session *session)
 {
 	client_close(&session->client);
 	config_free(&session->config);
-	keys_free(&session->prefix);
-	keys_free(&session->own);
-	keys_free(&session->other);
-	free(session->key);
-	entry_free(&session->gone);
-	entry_free(&session->next);
+	keys_free(&session->line.keys);
+	keys_free(&session->own.keys);
+	keys_free(&session->events.other);
+	free(session->own.name);
+	entry_free(&session->events.gone);
+	entry_free(&session->line.next);
 }

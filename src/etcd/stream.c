@@ -18,18 +18,18 @@ static void read_one(const json_t *kv, struct entry *entry)
 	entries_free(&entries);
 }
 
-/* Our key was deleted, or the one before us has handed the lock over, or it is our own write that we see. */
+/* Our key was deleted, or the lock was handed over to us, or it is our own write. */
 static void own_event(struct session *session, const json_t *kv, bool deleted)
 {
 	struct entry entry = { .key = NULL };
 
 	if (deleted) {
-		session->own_gone = true;
+		session->events.own_gone = true;
 		return;
 	}
 	read_one(kv, &entry);
-	if (entry.key && entry.state == ENTRY_HELD && entry.created == session->created)
-		session->granted = entry.modified;
+	if (entry.key && entry.state == ENTRY_HELD && entry.created == session->own.created)
+		session->events.granted = entry.modified;
 	entry_free(&entry);
 }
 
@@ -40,14 +40,17 @@ static void line_event(struct session *session, const json_t *kv, bool deleted)
 	bool is_next;
 
 	read_one(kv, &entry);
-	is_next = entry.key && session->next.key && !strcmp(entry.key, session->next.key);
-	/* Whoever comes when others are there is behind them. Who is next when one has left is not known: etcd/hold.c asks. */
-	if (deleted ? is_next : is_next || !session->others) {
-		entry_free(&session->next);
+	is_next = entry.key && session->line.next.key && !strcmp(entry.key, session->line.next.key);
+	/*
+	 * A newcomer is behind the others. If the successor has left, etcd/hold.c asks for the
+	 * next.
+	 */
+	if (deleted ? is_next : is_next || !session->line.others) {
+		entry_free(&session->line.next);
 		if (!deleted)
-			session->next = entry_copy(&entry);
+			session->line.next = entry_copy(&entry);
 	}
-	session->others = session->others || !deleted;
+	session->line.others = session->line.others || !deleted;
 	entry_free(&entry);
 }
 
@@ -59,24 +62,26 @@ void session_event(void *argument, json_t *result)
 
 	/* Also an error, as that of a token that is not valid any more: it comes with "created". */
 	if (json_is_true(json_object_get(result, "canceled"))) {
-		session->canceled = true;
+		session->events.canceled = true;
 		return;
 	}
-	if (header_number(result, "revision") > session->heard)
-		session->heard = header_number(result, "revision");
+	if (answer_header(result, "revision") > session->events.heard)
+		session->events.heard = answer_header(result, "revision");
 	json_array_foreach(json_object_get(result, "events"), i, event) {
-		const json_t *kv = json_object_get(event, "kv"), *before = json_object_get(event, "prev_kv");
-		const char *type = json_string_value(json_object_get(event, "type")), *key = json_string_value(json_object_get(kv, "key"));
+		const json_t *kv = json_object_get(event, "kv"),
+			     *before = json_object_get(event, "prev_kv");
+		const char *type = json_string_value(json_object_get(event, "type")),
+			   *key = json_string_value(json_object_get(kv, "key"));
 		bool deleted = type && !strcmp(type, "DELETE");
 
-		if (key && session->own.key && !strcmp(key, session->own.key)) {
+		if (key && session->own.keys.key && !strcmp(key, session->own.keys.key)) {
 			own_event(session, kv, deleted);
 		} else if (session->phase == PHASE_HOLDING) {
 			line_event(session, kv, deleted);
 		} else {
 			if (deleted)
-				read_one(before ? before : kv, &session->gone);
-			session->changed = true;
+				read_one(before ? before : kv, &session->events.gone);
+			session->events.changed = true;
 		}
 	}
 }
@@ -84,13 +89,17 @@ void session_event(void *argument, json_t *result)
 void session_watch(struct session *session, struct keys *other, bool puts)
 {
 	const bool takes = session->phase == PHASE_TAKING;
-	json_t *requests = list_of(request_watch(&session->own, session->revision, takes ? WATCH_PUTS : 0), NULL);
+	json_t *requests = list_of(
+		request_watch(&session->own.keys, session->events.revision, takes ? WATCH_PUTS : 0),
+		NULL);
 
-	session->changed = session->canceled = false;
-	keys_free(&session->other);
+	session->events.changed = session->events.canceled = false;
+	keys_free(&session->events.other);
 	if (other) {
-		json_array_append_new(requests, request_watch(other, session->revision, (puts ? WATCH_PUTS : 0) | (takes ? WATCH_BEFORE : 0)));
-		session->other = *other;
+		json_array_append_new(requests, request_watch(other, session->events.revision,
+							      (puts ? WATCH_PUTS : 0) |
+								      (takes ? WATCH_BEFORE : 0)));
+		session->events.other = *other;
 	}
 	client_watch(&session->client, requests);
 }

@@ -10,10 +10,10 @@
  *     that write for it (etcd/hold.c, rule 5).
  *  3. A waiter watches one key ahead of it. It reads that key with each renewal, and the queue with
  *     some renewals, because a server can lose an event.
- *  4. When an entry that was ahead of us and may have held the lock (helper/queue.h) has vanished, we ask
- *     for its lease. If the lease lives, its owner has released the lock. If the lease has ended,
- *     its owner was lost and may still need a moment to end its command: the lock is not used
- *     before LOCK_DELAY has passed. It may be taken earlier: those behind us then wait for us.
+ *  4. When an entry that was ahead of us and may have held the lock (helper/queue.h) vanishes, we
+ *     ask for its lease. If the lease lives, its owner has released the lock. If not, its owner was
+ *     lost and may need a moment to end its command: the lock is not used before LOCK_DELAY has
+ *     passed. It may be taken earlier: those behind us then wait for us.
  *  5. A lease whose time has passed is not used any more. We get a new one, with a new place at the
  *     end of the queue, and start again from STEP_ENTER.
  *  6. A place is given back by deleting its key as it was read. If that fails, the lock was handed
@@ -26,19 +26,13 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 #include "base/process.h"
-#include "etcd/pages.h"
 #include "etcd/place.h"
-#include "etcd/say.h"
+#include "etcd/take.h"
+#include "helper/say.h"
 #include "helper/queue.h"
 
 /* How often we check whether me-only is still stopped. */
 #define LOOK_AGAIN (200 * NS_PER_MS)
-
-/* After this many renewals the queue is read even without a reason: but see look_after(). */
-#define LOOK_SELDOM 3
-
-/* The first pause before a stream that has ended is reopened; later pauses grow. */
-#define WATCH_PAUSE (100 * NS_PER_MS)
 
 /* After a place that was lost sooner than this, we pause before the next. */
 #define SHORT_STAY (1 * NS_PER_S)
@@ -50,27 +44,17 @@
 #define LAST_LOOK (500 * NS_PER_MS)
 #define LAST_TAKE (3 * NS_PER_S)
 
-/* What to do next. */
-enum step {
-	STEP_ENTER, /* get a place in line: the first one, or a new one */
-	STEP_JUDGE, /* we know more of the queue */
-	STEP_WAIT, /* nothing to do before something changes */
-	STEP_STOPPED, /* me-only is stopped */
-	STEP_CONFIRM, /* we hold the lock */
-	STEP_READY, /* and may use it */
-	STEP_OVER, /* we do not get it, and me-only knows */
-};
 
 /* --- time: rule 7 ----------------------------------------------------------------------------- */
 
-static int64_t end_of_time(const struct session *session)
+int64_t take_end_of_time(const struct session *session)
 {
 	return session->wait_until ? session->wait_until : session->try_until;
 }
 
-static bool is_time_up(const struct session *session)
+bool take_is_time_up(const struct session *session)
 {
-	return session_now() >= end_of_time(session);
+	return session_now() >= take_end_of_time(session);
 }
 
 /* How long the requests of STEP may be tried. */
@@ -79,7 +63,7 @@ static int64_t limit_of(const struct session *session, enum step step)
 	const int64_t more = step == STEP_JUDGE || step == STEP_CONFIRM ? LAST_TAKE : LAST_LOOK;
 
 	/* A start, with or without -w. */
-	if (!session->wait_until || !session->was_in_line)
+	if (!session->wait_until || !session->line.entered)
 		return session->try_until;
 	return session->wait_until > DEADLINE_NEVER - more ? DEADLINE_NEVER
 							   : session->wait_until + more;
@@ -87,17 +71,16 @@ static int64_t limit_of(const struct session *session, enum step step)
 
 /* --- the end without the lock ----------------------------------------------------------------- */
 
-/* The holder handed the lock over, so it has released it: its write takes the lock for us. */
-static enum step accept_grant(struct session *session, struct place *place)
+enum step take_accept_grant(struct session *session, struct place *place)
 {
 	place->to_ask = 0;
-	session->token = session->modified = session->granted;
-	session->entry.state = ENTRY_HELD;
+	session->own.token = session->own.modified = session->events.granted;
+	session->own.entry.state = ENTRY_HELD;
 	return STEP_CONFIRM;
 }
 
 /* We do not get the lock. Give the place back first: the next caller may count waiters. */
-static enum step give_up(struct session *session, struct place *place)
+enum step take_give_up(struct session *session, struct place *place)
 {
 	const struct entry *holder = place->before.n > 0 ? &place->before.all[0] : NULL;
 	unsigned slots = 0;
@@ -106,26 +89,25 @@ static enum step give_up(struct session *session, struct place *place)
 	    holder->mode == ENTRY_SLOTS)
 		slots = session->arguments->slots;
 	if (place_leave(session, place))
-		return accept_grant(session, place);
+		return take_accept_grant(session, place);
 	place_tell(session, "busy", holder, session->wait_until != 0, slots);
 	return STEP_OVER;
 }
 
 static enum step failed(struct session *session, char *text)
 {
-	if (!session->orphaned)
+	if (!session->control.orphaned)
 		say_text("failed", text);
 	free(text);
 	return STEP_OVER;
 }
 
-/* A request was not answered, because of TEXT. We may still know that the lock is held. */
-static enum step not_answered(struct session *session, struct place *place, char *text)
+enum step take_not_answered(struct session *session, struct place *place, char *text)
 {
-	if (!is_time_up(session) || place->before.n == 0 || session->token)
+	if (!take_is_time_up(session) || place->before.n == 0 || session->own.token)
 		return failed(session, text);
 	free(text);
-	return give_up(session, place);
+	return take_give_up(session, place);
 }
 
 /* --- STEP_ENTER ------------------------------------------------------------------------------- */
@@ -136,20 +118,20 @@ static enum step clear_old_place(struct session *session, struct place *place)
 	const unsigned short_stays =
 		session_now() - place->entered < SHORT_STAY ? place->short_stays + 1 : 0;
 
-	if (is_time_up(session)) {
+	if (take_is_time_up(session)) {
 		if (!session->wait_until && place->before.n == 0)
 			return failed(session, memory_string("its place in line was lost"));
-		return give_up(session, place);
+		return take_give_up(session, place);
 	}
 	/* The remains of the old one would be ahead of us. */
 	place_give_back(session, place);
-	if (session->orphaned)
+	if (session->control.orphaned)
 		return STEP_OVER;
 	session->client.limit = limit_of(session, STEP_ENTER);
 	if (short_stays > 0 &&
 	    client_wait(&session->client,
 			deadline_earlier(session_now() + client_pause(short_stays - 1),
-					 end_of_time(session))))
+					 take_end_of_time(session))))
 		return STEP_OVER;
 	entries_free(&place->before);
 	/* We no longer know what became of those ahead of us: rule 4. */
@@ -172,10 +154,10 @@ static enum step enter(struct session *session, struct place *place)
 	text = place_enter(session, place);
 	if (text)
 		return failed(session, text);
-	if (session->token)
+	if (session->own.token)
 		return STEP_CONFIRM;
 	/* If we have to wait, others may be waiting as well. */
-	session->others = true;
+	session->line.others = true;
 	own = place_find_own(session, place);
 	if (own) {
 		place_tell(session, "nested", own, false, 0);
@@ -186,220 +168,13 @@ static enum step enter(struct session *session, struct place *place)
 			  : 0;
 	if (session->arguments->queue && waiters >= session->arguments->queue) {
 		if (place_leave(session, place))
-			return accept_grant(session, place);
+			return take_accept_grant(session, place);
 		place_tell_full(session, place, waiters, first);
 		return STEP_OVER;
 	}
 	if (!place->ours_is_there && !session->wait_until && !place_needs_all(session))
-		return give_up(session, place);
+		return take_give_up(session, place);
 	return STEP_JUDGE;
-}
-
-/* --- STEP_JUDGE ------------------------------------------------------------------------------- */
-
-/* Rule 3. */
-static void watch(struct session *session, struct place *place, enum queue_verdict verdict,
-		  const struct entry *blocker)
-{
-	uint64_t whom = verdict == QUEUE_WATCH_ALL ? UINT64_MAX : blocker->created;
-	struct keys keys;
-
-	if (session->canceled)
-		client_unwatch(&session->client);
-	if (place->watched == whom && session->client.watching)
-		return;
-	/* One that ends as soon as it is opened is not opened again and again. */
-	if (place->watched == whom) {
-		if (session_now() < place->watch_due)
-			return;
-		place->watch_pause = place->watch_pause ? deadline_earlier(place->watch_pause * 2,
-									   session->ttl / 6)
-							: WATCH_PAUSE;
-		place->watch_due = session_now() + place->watch_pause;
-	} else {
-		place->watch_due = place->watch_pause = 0;
-	}
-	place->watched = whom;
-	if (verdict == QUEUE_WATCH_ALL) {
-		keys = keys_copy(&session->prefix);
-		session_watch(session, &keys, false);
-		return;
-	}
-	keys = keys_one(blocker->key);
-	session_watch(session, &keys, session->arguments->mode == ENTRY_SLOTS);
-	session->other_modified = blocker->modified;
-}
-
-/* An entry about to choose its slot need not keep a caller without -w from getting another. */
-static bool is_worth_a_moment(const struct session *session, const struct place *place,
-			      enum queue_verdict verdict, const struct entry *blocker)
-{
-	return session->arguments->mode == ENTRY_SLOTS && verdict == QUEUE_WATCH_KEY &&
-	       blocker->state == ENTRY_WAITS &&
-	       queue_holds(place->before.all, (size_t)(blocker - place->before.all)) &&
-	       place->before.n < session->arguments->slots;
-}
-
-/* Somebody is ahead of us. */
-static enum step wait_on(struct session *session, struct place *place, enum queue_verdict verdict,
-			 const struct entry *blocker)
-{
-	const struct entry *holder = &place->before.all[0];
-
-	if (is_time_up(session) ||
-	    (!session->wait_until && !is_worth_a_moment(session, place, verdict, blocker)))
-		return give_up(session, place);
-	if (session->wait_until && place->named != holder->created) {
-		place_tell(session, "waiting", holder, false, 0);
-		place->named = holder->created;
-	}
-	watch(session, place, verdict, blocker);
-	return STEP_WAIT;
-}
-
-/* Decides from what we know of the queue. */
-static enum step judge(struct session *session, struct place *place)
-{
-	const struct entry *blocker;
-	unsigned slot;
-	enum queue_verdict verdict;
-	char *text;
-
-	if (!place->ours_is_there)
-		return STEP_ENTER;
-	verdict = queue_judge(&session->entry, place->before.all, place->before.n, &blocker, &slot);
-	if (verdict != QUEUE_OURS)
-		return wait_on(session, place, verdict, blocker);
-	/* While stopped at the terminal, me-only starts nothing and must not hold up others. */
-	if (process_is_stopped(session->arguments->pid))
-		return STEP_STOPPED;
-	text = place_acquire(session, place, slot);
-	if (text)
-		return not_answered(session, place, text);
-	return session->token ? STEP_CONFIRM : STEP_JUDGE;
-}
-
-/* --- STEP_WAIT -------------------------------------------------------------------------------- */
-
-/* Renews while we wait. Returns false if our key is gone. */
-static bool renew(struct session *session)
-{
-	char *text;
-	enum renewal renewal = session_renew(session, &text);
-
-	session->renew_due = session_now() + session_interval(session);
-	if (renewal == RENEWAL_FAILED)
-		session->renew_due =
-			session_now() +
-			(session->failures % session->config.n == 0 ? 500 * NS_PER_MS : 0);
-	free(text);
-	return renewal != RENEWAL_LOST;
-}
-
-/* Waits until there may be something new. Returns false if our place is lost. */
-static bool rest(struct session *session, struct place *place)
-{
-	int64_t until = deadline_earlier(deadline_earlier(session->renew_due, session->deadline),
-					 end_of_time(session));
-
-	/* Where there is no stream we look again and again, as long as it cannot be opened. */
-	if (session->canceled)
-		client_unwatch(&session->client);
-	if (!session->client.watching)
-		until = deadline_earlier(until, place->watch_due > session_now()
-							? place->watch_due
-							: session_now() + WATCH_PAUSE);
-	session->resting = session->client.watching;
-	client_wait(&session->client, until);
-	session->resting = false;
-	if (session->own_gone || session_now() >= session->deadline)
-		return false;
-	if (session_now() < session->renew_due)
-		return true;
-	/* A wait that lasts: what it needs once in a while can be read again. */
-	if (place->renewals++ == 0)
-		pages_give_back();
-	return renew(session);
-}
-
-/*
- * Reading a long queue costs the server more, so waiters for a lock that all want alone seldom do it
- * without a reason: it only keeps the holder's name up to date. Elsewhere several ahead of us can
- * come to an end while we watch only one of them. That they were not lost is seen only while their
- * leases live (rule 4), or we would stand back for them much later, perhaps when it is our turn.
- */
-static unsigned look_after(const struct session *session, const struct place *place)
-{
-	const enum entry_mode ours = session->arguments->mode;
-
-	for (size_t i = 0; i + 1 < place->before.n; i++) {
-		const struct entry *entry = &place->before.all[i];
-		const enum entry_mode mode = entry->foreign ? ENTRY_EXCLUSIVE : entry->mode;
-
-		if (mode != ours || mode == ENTRY_SLOTS)
-			return 1;
-	}
-	return LOOK_SELDOM;
-}
-
-/* Whether there may be something new. */
-static bool is_new(const struct session *session, const struct place *place)
-{
-	return session->changed || session->granted || session->canceled ||
-	       !session->client.watching || place->renewals >= look_after(session, place) || is_time_up(session);
-}
-
-/*
- * Whether the entry that we watched, the last one ahead of us, has gone and held the lock alone.
- * Then nobody ahead of it was left. No need to read the queue: the write that takes the lock checks
- * it.
- */
-static bool was_the_last_one(struct session *session, struct place *place)
-{
-	const struct entry *gone = &session->gone;
-	const size_t n = place->before.n;
-
-	if (!gone->key || session->arguments->mode != ENTRY_EXCLUSIVE || n == 0 ||
-	    place->before.all[n - 1].created != gone->created)
-		return false;
-	/* Of a foreign one it is not known whether it had the lock. */
-	if (n > 1 && (gone->foreign || gone->mode != ENTRY_EXCLUSIVE ||
-		      (gone->state != ENTRY_HELD && gone->state != ENTRY_KEPT)))
-		return false;
-	entries_free(&place->before);
-	/* If the same write handed the lock over, the two events arrive one after the other. */
-	if (gone->state == ENTRY_HELD && !session->granted) {
-		session->resting = true;
-		client_wait(&session->client, session_now() + NS_PER_MS);
-		session->resting = session->changed = false;
-	}
-	place->to_ask = gone->state == ENTRY_KEPT || gone->state == ENTRY_WAITS ? 0 : gone->lease;
-	return true;
-}
-
-/* Waits until something has changed, and looks what it is. */
-static enum step wait_and_look(struct session *session, struct place *place)
-{
-	bool was_last;
-	char *text;
-
-	if (!rest(session, place))
-		return STEP_ENTER;
-	if (session->orphaned)
-		return STEP_OVER;
-	if (!is_new(session, place))
-		return STEP_WAIT;
-	session->changed = false;
-	place->renewals = 0;
-	was_last = was_the_last_one(session, place);
-	if (session->granted)
-		return accept_grant(session, place);
-	if (was_last)
-		return STEP_JUDGE;
-	text = place_look(session, place);
-	if (text)
-		return not_answered(session, place, text);
-	return session->token ? STEP_CONFIRM : STEP_JUDGE;
 }
 
 /* --- STEP_STOPPED ----------------------------------------------------------------------------- */
@@ -421,15 +196,15 @@ static enum step wait_until_it_goes_on(struct session *session, struct place *pl
 /* The command must have some time left at its start: a renewal gets it more. */
 static enum step make_time(struct session *session)
 {
-	while (session->deadline - session_now() < session_reserve(session)) {
+	while (session->lease.deadline - session_now() < session_reserve(session)) {
 		char *text = NULL;
 		enum renewal renewal = RENEWAL_LOST;
 
-		if (session_now() < session->deadline && !session->orphaned)
+		if (session_now() < session->lease.deadline && !session->control.orphaned)
 			renewal = session_renew(session, &text);
-		session->renew_due = session_now() + session_interval(session);
+		session->lease.renew_due = session_now() + session_interval(session);
 		if (renewal == RENEWAL_LOST ||
-		    session->deadline - session_now() >= session_reserve(session)) {
+		    session->lease.deadline - session_now() >= session_reserve(session)) {
 			free(text);
 			if (renewal == RENEWAL_LOST)
 				return STEP_ENTER;
@@ -454,14 +229,14 @@ static enum step confirm(struct session *session, struct place *place)
 	if (session_now() < place->delay) {
 		/* Standing back is part of the wait. */
 		while (session_now() < place->delay) {
-			if (is_time_up(session))
-				return give_up(session, place);
+			if (take_is_time_up(session))
+				return take_give_up(session, place);
 			if (client_wait(&session->client,
-					deadline_earlier(place->delay, end_of_time(session))))
+					deadline_earlier(place->delay, take_end_of_time(session))))
 				return STEP_OVER;
 		}
 		/* It was long enough to lose it again. */
-		if (!renew(session))
+		if (!wait_renew(session))
 			return STEP_ENTER;
 	}
 	if (process_is_stopped(session->arguments->pid))
@@ -473,7 +248,7 @@ static enum step confirm(struct session *session, struct place *place)
 	step = make_time(session);
 	session->taken = session_now();
 	/* The stream may have reported the loss meanwhile. */
-	return session->own_gone ? STEP_ENTER : step;
+	return session->events.own_gone ? STEP_ENTER : step;
 }
 
 /* ---------------------------------------------------------------------------------------------- */
@@ -481,21 +256,21 @@ static enum step confirm(struct session *session, struct place *place)
 bool take(struct session *session)
 {
 	static enum step (*const steps[])(struct session *, struct place *) = {
-		[STEP_ENTER] = enter,        [STEP_JUDGE] = judge,
-		[STEP_WAIT] = wait_and_look, [STEP_STOPPED] = wait_until_it_goes_on,
+		[STEP_ENTER] = enter,        [STEP_JUDGE] = wait_judge,
+		[STEP_WAIT] = wait_look, [STEP_STOPPED] = wait_until_it_goes_on,
 		[STEP_CONFIRM] = confirm,
 	};
 	struct place place = { .entered = 0 };
 	enum step step = STEP_ENTER;
 
 	session->try_until = session_now() + session->config.command_timeout;
-	/* With one endpoint it is only about a warning, for which there is time later (etcd/hold.c). */
+	/* With one endpoint only a warning can follow, and etcd/hold.c has time for it. */
 	if (session->config.n > 1)
 		client_survey(&session->client);
 	while (step != STEP_READY && step != STEP_OVER) {
 		session->client.limit = limit_of(session, step);
 		step = steps[step](session, &place);
-		if (session->orphaned)
+		if (session->control.orphaned)
 			step = STEP_OVER;
 	}
 	if (step == STEP_OVER) {

@@ -38,7 +38,10 @@ static bool find_own(char path[PATH_MAX])
 	return found;
 }
 
-/* Where the tree of groups is mounted, and of which part of it, as "36 35 0:30 ROOT MOUNT-POINT ... - cgroup2 ..." tells. */
+/*
+ * Where which part of the tree of groups is mounted, from a line "36 35 0:30 ROOT MOUNT-POINT ... -
+ * cgroup2 ...".
+ */
 static bool find_mount(char mount[PATH_MAX], char root[PATH_MAX])
 {
 	struct lines lines;
@@ -52,13 +55,14 @@ static bool find_mount(char mount[PATH_MAX], char root[PATH_MAX])
 			continue;
 		for (int i = 0; i < 3; i++)
 			next_word(&line);
-		found = copy(root, next_word(&line), PATH_MAX) && copy(mount, next_word(&line), PATH_MAX);
+		found = copy(root, next_word(&line), PATH_MAX) &&
+			copy(mount, next_word(&line), PATH_MAX);
 	}
 	lines_close(&lines);
 	return found;
 }
 
-/* Whether its owner has handed the group PATH over to us: said by systemd in an attribute, or by the folder's owner. */
+/* Whether the group PATH is delegated to us: systemd sets an attribute, or we own the directory. */
 static bool is_delegated(const char *path)
 {
 	static const char *const names[] = { "user.delegate", "trusted.delegate" };
@@ -68,7 +72,8 @@ static bool is_delegated(const char *path)
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (getxattr(path, names[i], &value, 1) == 1 && value == '1')
 			return true;
-	return geteuid() != 0 && file_status(AT_FDCWD, path, &status) == 0 && status.stx_uid == geteuid();
+	return geteuid() != 0 && file_status(AT_FDCWD, path, &status) == 0 &&
+	       status.stx_uid == geteuid();
 }
 
 /* FILE of the group, for writing, or -1. */

@@ -1,6 +1,7 @@
 /*
- * A control group (v2) of the command's own. Where one is delegated to us, as by systemd's Delegate=yes, all that descends from the
- * command can be ended at once, also when we have been killed and cannot be the ancestor of those who got away any more.
+ * A control group (v2) of the command. Where one is delegated to us (systemd's Delegate=yes),
+ * everything that descends from the command can be killed at once, even when me-only was killed and
+ * is no longer the ancestor of processes that got away.
  */
 #ifndef HELPER_CGROUP_H
 #define HELPER_CGROUP_H
@@ -9,7 +10,7 @@
 #include <stdbool.h>
 
 struct cgroup {
-	char path[PATH_MAX];	/* its folder; "": there is none */
+	char path[PATH_MAX];	/* its directory; "": there is none */
 };
 
 /* Looks whether ours is delegated to us, and where one of the command's own would be. */

@@ -7,7 +7,7 @@
 #include "base/process.h"
 
 struct count {
-	const struct family *family;
+	const struct descendants *descendants;
 	int signal;
 	unsigned left;
 };
@@ -16,26 +16,27 @@ struct count {
 #define DEEPEST 10000
 
 /* Whether PID descends from the ancestor by a child of it that is not older than the command. */
-static bool descends(const struct family *family, pid_t pid)
+static bool descends(const struct descendants *descendants, pid_t pid)
 {
 	struct process process;
 
-	for (int depth = 0; family->ancestor > 0 && pid > 1 && depth < DEEPEST; depth++) {
+	for (int depth = 0; descendants->ancestor > 0 && pid > 1 && depth < DEEPEST; depth++) {
 		if (process_read(pid, &process))
 			return false;
-		if (process.parent == family->ancestor)
-			return process.start >= family->since && pid != family->helper;
+		if (process.parent == descendants->ancestor)
+			return process.start >= descendants->since && pid != descendants->helper;
 		pid = process.parent;
 	}
 	return false;
 }
 
-static bool belongs(const struct family *family, pid_t pid)
+static bool belongs(const struct descendants *descendants, pid_t pid)
 {
-	if (pid == family->ancestor || pid == family->helper)
+	if (pid == descendants->ancestor || pid == descendants->helper)
 		return false;
-	return descends(family, pid) || (family->pipe && process_has_pipe(pid, family->pipe)) ||
-	       (family->mark && process_has_variable(pid, family->mark, true));
+	return descends(descendants, pid) ||
+	       (descendants->pipe && process_has_pipe(pid, descendants->pipe)) ||
+	       (descendants->mark && process_has_variable(pid, descendants->mark, true));
 }
 
 static bool visit(pid_t pid, void *argument)
@@ -44,7 +45,8 @@ static bool visit(pid_t pid, void *argument)
 	struct process process;
 
 	/* The dead are still shown until they are reaped. */
-	if (!belongs(count->family, pid) || process_read(pid, &process) || process.state == 'Z' || process.state == 'X')
+	if (!belongs(count->descendants, pid) || process_read(pid, &process) ||
+	    process.state == 'Z' || process.state == 'X')
 		return true;
 	kill(pid, count->signal);
 	if (count->signal && count->signal != SIGKILL)
@@ -53,9 +55,9 @@ static bool visit(pid_t pid, void *argument)
 	return true;
 }
 
-unsigned family_signal(const struct family *family, int signal)
+unsigned descendants_signal(const struct descendants *descendants, int signal)
 {
-	struct count count = { .family = family, .signal = signal };
+	struct count count = { .descendants = descendants, .signal = signal };
 
 	process_walk(visit, &count);
 	return count.left;

@@ -1,4 +1,4 @@
-/* A command's processes: what descends from me-only, and what bears the marks of its lock. For ending them. */
+/* The processes of a command, found by descent from me-only and by the marks of its lock. */
 #ifndef HELPER_DESCENDANTS_H
 #define HELPER_DESCENDANTS_H
 
@@ -6,18 +6,18 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-struct family {
-	pid_t ancestor;		/* me-only; as a subreaper it is the ancestor of all descendants of its command as long as it lives */
-	int64_t since;		/* when its command was started (CLOCK_BOOTTIME, ns): children of the ancestor that are older are none of it */
-	pid_t helper;		/* is no part of it, although it may descend from the ancestor; 0: none */
-	const char *mark;	/* "NAME=value" in the environment of the command; NULL: do not look for it */
-	uint64_t pipe;		/* inode of the lock pipe that the command inherits; 0: do not look for it */
+struct descendants {
+	pid_t ancestor;		/* me-only, a subreaper: the ancestor of all while it lives */
+	int64_t since;		/* the start of the command (CLOCK_BOOTTIME, ns) */
+	pid_t helper;		/* does not count, though it may descend from me-only; 0: none */
+	const char *mark;	/* "NAME=value" in its environment; NULL: not looked for */
+	uint64_t pipe;		/* inode of the lock pipe; 0: not looked for */
 };
 
 /*
- * Sends SIGNAL (0: none) to every process of the family, and lets stopped ones go on to receive it. Returns how many there are that
- * have not ended; also those that this user may not signal.
+ * Sends SIGNAL (0: none) to each of them, and resumes stopped ones so that they receive it. Returns
+ * how many have not ended, including those that this user may not signal.
  */
-unsigned family_signal(const struct family *family, int signal);
+unsigned descendants_signal(const struct descendants *descendants, int signal);
 
 #endif

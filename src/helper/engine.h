@@ -1,4 +1,4 @@
-/* Questions to a helper that keeps locks, for those who show them. */
+/* Questions to a helper, for --who and --list. */
 #ifndef HELPER_ENGINE_H
 #define HELPER_ENGINE_H
 
@@ -7,7 +7,7 @@
 
 #include "lock.h"
 
-/* One that holds a lock or waits for it, as the helper tells. Texts are valid until the next one. */
+/* A holder or waiter as the helper reports it. Texts are valid until the next one. */
 struct lock_told {
 	const char *name;	/* of the lock, without the engine's prefix */
 	const char *state;	/* "held", "kept" (its command has ended), "waiting" */
@@ -20,9 +20,11 @@ struct lock_told {
 };
 
 /*
- * Asks the helper of LOCK's engine: TASK is "who" for all of the lock, or "list" for all locks whose names begin with lock->name.
- * Calls TELL for each in order. PROGRAM is the file of me-only, beside which the helper is. Returns 0, or as lock_engine.take().
+ * Asks the helper of LOCK's engine: TASK is "who" for one lock, or "list" for all locks whose names
+ * begin with lock->name. Calls TELL for each holder and waiter in order. PROGRAM is the file of
+ * me-only, beside which the helper is. Returns 0, or as lock_engine.take().
  */
-int lock_helper_ask(struct lock *lock, const char *task, const char *program, void (*tell)(void *argument, const struct lock_told *told), void *argument);
+int helper_ask(struct lock *lock, const char *task, const char *program,
+		    void (*tell)(void *argument, const struct lock_told *told), void *argument);
 
 #endif

@@ -34,7 +34,8 @@ void identity_read(struct identity *identity, pid_t pid)
 	if (user)
 		(void)snprintf(identity->user, sizeof identity->user, "%s", user->pw_name);
 	else
-		(void)snprintf(identity->user, sizeof identity->user, "uid %u", (unsigned)geteuid());
+		(void)snprintf(identity->user, sizeof identity->user, "uid %u",
+			       (unsigned)geteuid());
 	if (stat("/proc/self/ns/pid", &status) == 0)
 		identity->pid_namespace = status.st_ino;
 	identity->pid = (uint64_t)pid;
@@ -44,7 +45,8 @@ void identity_read(struct identity *identity, pid_t pid)
 
 bool identity_is_trusted(const struct identity *identity, const struct identity *me)
 {
-	return identity->user[0] && (!strcmp(identity->user, me->user) || !strcmp(identity->user, "root"));
+	return identity->user[0] &&
+	       (!strcmp(identity->user, me->user) || !strcmp(identity->user, "root"));
 }
 
 bool identity_is_above(const struct identity *identity, const struct identity *me, pid_t caller)
@@ -55,11 +57,13 @@ bool identity_is_above(const struct identity *identity, const struct identity *m
 	if (!identity->boot[0] || strcmp(identity->boot, me->boot) != 0)
 		return false;
 	/* An earlier entry of the caller itself. */
-	if (identity->pid == me->pid && identity->start == me->start && identity->pid_namespace == me->pid_namespace)
+	if (identity->pid == me->pid && identity->start == me->start &&
+	    identity->pid_namespace == me->pid_namespace)
 		return false;
-	/* Pipes have numbers of their own on the whole host. */
+	/* Inodes of pipes are unique on the host. */
 	if (identity->pipe && process_has_pipe(caller, identity->pipe))
 		return true;
-	return pid > 1 && pid != caller && identity->pid_namespace == me->pid_namespace && process_descends(caller, pid) &&
-	       process_read(pid, &process) == 0 && (uint64_t)process.start == identity->start;
+	return pid > 1 && pid != caller && identity->pid_namespace == me->pid_namespace &&
+	       process_descends(caller, pid) && process_read(pid, &process) == 0 &&
+	       (uint64_t)process.start == identity->start;
 }

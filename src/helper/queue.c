@@ -35,7 +35,8 @@ static bool is_taken(const struct entry *before, size_t n, unsigned slot)
 	return false;
 }
 
-static enum queue_verdict judge_slots(const struct entry *ours, const struct entry *before, size_t n, const struct entry **blocker, unsigned *slot)
+static enum queue_verdict judge_slots(const struct entry *ours, const struct entry *before,
+				      size_t n, const struct entry **blocker, unsigned *slot)
 {
 	unsigned limit = ours->slots;
 
@@ -55,12 +56,15 @@ static enum queue_verdict judge_slots(const struct entry *ours, const struct ent
 	return QUEUE_OURS;
 }
 
-enum queue_verdict queue_judge(const struct entry *ours, const struct entry *before, size_t n, const struct entry **blocker, unsigned *slot)
+enum queue_verdict queue_judge(const struct entry *ours, const struct entry *before, size_t n,
+			       const struct entry **blocker, unsigned *slot)
 {
 	*slot = 0;
 	if (ours->mode == ENTRY_SLOTS)
 		return judge_slots(ours, before, n, blocker, slot);
-	*blocker = ours->mode == ENTRY_SHARED ? last_other(before, n, ENTRY_SHARED) : n > 0 ? &before[n - 1] : NULL;
+	*blocker = ours->mode == ENTRY_SHARED ? last_other(before, n, ENTRY_SHARED)
+		   : n > 0		      ? &before[n - 1]
+					      : NULL;
 	return *blocker ? QUEUE_WATCH_KEY : QUEUE_OURS;
 }
 
@@ -112,7 +116,8 @@ bool queue_holds(const struct entry *entries, size_t index)
 	if (wants(entry, ENTRY_SHARED))
 		return !last_other(entries, index, ENTRY_SHARED);
 	if (wants(entry, ENTRY_SLOTS))
-		return !last_other(entries, index, ENTRY_SLOTS) && index < queue_slots(entries, index);
+		return !last_other(entries, index, ENTRY_SLOTS) &&
+		       index < queue_slots(entries, index);
 	return index == 0;
 }
 

@@ -13,7 +13,8 @@
 #include "paths.h"
 
 /* PATH becomes FOLDER, of LENGTH bytes, REST and "/" NAME. Returns whether there is room. */
-static bool compose(char path[PATH_MAX], const char *folder, size_t length, const char *rest, const char *name)
+static bool compose(char path[PATH_MAX], const char *folder, size_t length, const char *rest,
+		    const char *name)
 {
 	if (length + strlen(rest) + strlen(name) + 2 > PATH_MAX)
 		return false;
@@ -22,7 +23,10 @@ static bool compose(char path[PATH_MAX], const char *folder, size_t length, cons
 	return true;
 }
 
-/* Puts the name of the file into PATH; SELF is where this program is, "" if that cannot be seen. Returns 0 or a negative errno. */
+/*
+ * Puts the name of the file into PATH. SELF is the file of this program, "" if that is not known.
+ * Returns 0 or a negative errno.
+ */
 static int find(const char *self, const char *name, char path[PATH_MAX])
 {
 	static const char *const beside[] = { "/libexec/me-only", "/../libexec/me-only" };
@@ -31,17 +35,19 @@ static int find(const char *self, const char *name, char path[PATH_MAX])
 	if (folder && *folder)
 		return compose(path, folder, strlen(folder), "", name) ? 0 : -ENAMETOOLONG;
 	for (size_t i = 0; slash && i < sizeof beside / sizeof *beside; i++)
-		if (compose(path, self, (size_t)(slash - self), beside[i], name) && access(path, X_OK) == 0)
+		if (compose(path, self, (size_t)(slash - self), beside[i], name) &&
+		    access(path, X_OK) == 0)
 			return 0;
 	return compose(path, HELPERS, strlen(HELPERS), "", name) ? 0 : -ENAMETOOLONG;
 }
 
-/* Whether nobody but root and this user can have written what FD is; for root, not its group either. */
+/* Whether only root and this user can have written FD; for root, not even its group. */
 static bool is_ours_alone(int fd)
 {
 	struct statx status;
 
-	return file_status(fd, "", &status) == 0 && (status.stx_uid == 0 || status.stx_uid == geteuid()) &&
+	return file_status(fd, "", &status) == 0 &&
+	       (status.stx_uid == 0 || status.stx_uid == geteuid()) &&
 	       !(status.stx_mode & (geteuid() == 0 ? 0022 : 0002));
 }
 

@@ -131,7 +131,7 @@ static char *sentence(const struct lock *lock, const struct answer *answer)
 int fleet(struct lock *lock, bool who, const char *program, bool json, char **text, bool *held)
 {
 	struct answer answer = { .table = table_new(who ? "who" : "locks", columns, COLUMNS, json), .json = json };
-	int r = lock_helper_ask(lock, who ? "who" : "list", program, add, &answer);
+	int r = helper_ask(lock, who ? "who" : "list", program, add, &answer);
 	char *table = table_finish(answer.table);
 
 	*held = who && answer.held > 0;

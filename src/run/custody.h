@@ -43,7 +43,7 @@ struct guard {
 	int64_t unconfirmed;	/* for how long it had not been confirmed then, ns */
 	struct cgroup *cgroup;	/* of the command */
 	int refused;		/* LOCK_LOST: why the new process did not execute the command */
-	struct family family;
+	struct descendants descendants;
 };
 
 struct custody {

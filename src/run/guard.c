@@ -22,13 +22,9 @@
 #include "base/process.h"
 #include "base/start.h"
 #include "helper/cgroup.h"
-#include "helper/grace.h"
+#include "helper/schedule.h"
 #include "run/custody.h"
 #include "trace.h"
-
-/* How often to look for processes that have to end. */
-#define LOOK_AGAIN (20 * NS_PER_MS)
-#define LOOK_SELDOM (1 * NS_PER_S)
 
 /*
  * A process that SIGKILL does not end waits for a disk, in the kernel, and does nothing. We wait
@@ -74,7 +70,7 @@ static int prepare(struct custody *custody)
 	custody->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (custody->timer < 0)
 		return -errno;
-	guard->family = (struct family){ .ancestor = getpid(), .helper = lock->lease->helper };
+	guard->descendants = (struct descendants){ .ancestor = getpid(), .helper = lock->lease->helper };
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
 		return -errno;
 	guard->cgroup = lock->lease->cgroup;
@@ -116,12 +112,10 @@ static void failed(struct custody *custody)
 	custody->lock->lease->unused = true;
 }
 
-/* When force is to be used, if the lock is lost now. */
+/* When to kill, if the lock is lost now. */
 static int64_t grace_end(const struct lock *lock)
 {
-	int64_t grace = deadline_earlier(options_kill_after(lock->options), LOST_GRACE);
-
-	return deadline_earlier(lock->lease->until, now() + grace);
+	return schedule_grace_end(lock->lease->until, options_kill_after(lock->options));
 }
 
 static void ask(struct custody *custody)
@@ -142,7 +136,7 @@ static void ask(struct custody *custody)
 	 */
 	if (now() >= guard->force_due)
 		return;
-	guard->found = guard->told = family_signal(&guard->family, SIGTERM) > 0;
+	guard->found = guard->told = descendants_signal(&guard->descendants, SIGTERM) > 0;
 	if (lock->options->verbose && guard->found)
 		trace(lock->options, lock, "the lock is lost: asked the command to end");
 }
@@ -156,7 +150,7 @@ static void force(struct custody *custody)
 	if (custody->command > 0)
 		kill(custody->command, SIGKILL);
 	cgroup_kill(guard->cgroup);
-	if (!family_signal(&guard->family, SIGKILL))
+	if (!descendants_signal(&guard->descendants, SIGKILL))
 		return;
 	if (lock->options->verbose && !guard->forced)
 		trace(lock->options, lock, "the lock is lost: killed the command");
@@ -182,13 +176,12 @@ static void see_to_it(struct custody *custody)
 	if (guard->asked && now() >= guard->force_due) {
 		force(custody);
 		/* One that has more rights than we have: report it now, and not when it ends. */
-		if (guard->pause >= LOOK_SELDOM && !guard->complained) {
+		if (guard->pause >= SCHEDULE_LOOK_SELDOM && !guard->complained) {
 			message(lock->spec,
 				"lost, but not all of the command can be ended; waiting for it", 0);
 			guard->complained = true;
 		}
-		guard->pause = guard->pause == 0 ? LOOK_AGAIN :
-			       deadline_earlier(guard->pause * 2, LOOK_SELDOM);
+		guard->pause = schedule_pause(guard->pause);
 		wake_at(custody, now() + guard->pause);
 	} else {
 		wake_at(custody, guard->asked ? guard->force_due : ask_due(lock));
@@ -217,7 +210,7 @@ static void started(struct custody *custody)
 
 	/* Children that this process had before it became me-only are not the command's. */
 	if (process_read(custody->command, &process) == 0)
-		guard->family.since = process.start;
+		guard->descendants.since = process.start;
 	lock->engine->serve(lock, custody->command, 0);
 	lock->engine->leased->started(lock, custody->command, guard->cgroup->path);
 	if (!lock->lease->lost)
@@ -240,7 +233,7 @@ static bool ended(struct custody *custody)
 }
 
 /* Waits until nobody is left, with force when that is due. */
-static void end_family(struct custody *custody)
+static void end_descendants(struct custody *custody)
 {
 	struct guard *guard = &custody->guard;
 	int64_t limit = DEADLINE_NEVER;
@@ -248,20 +241,20 @@ static void end_family(struct custody *custody)
 	for (;;) {
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
-		if (!family_signal(&guard->family, 0) || now() >= limit)
+		if (!descendants_signal(&guard->descendants, 0) || now() >= limit)
 			return;
 		if (now() >= guard->force_due) {
 			force(custody);
 			if (limit == DEADLINE_NEVER)
 				limit = now() + FORCE_LIMIT;
 		}
-		poll(NULL, 0, (int)(LOOK_AGAIN / NS_PER_MS));
+		poll(NULL, 0, (int)(SCHEDULE_LOOK_AGAIN / NS_PER_MS));
 	}
 }
 
 static void tell(const struct guard *guard, const struct lock *lock)
 {
-	unsigned left = family_signal(&guard->family, 0);
+	unsigned left = descendants_signal(&guard->descendants, 0);
 	struct line line;
 
 	line_begin_about(&line, lock->spec);
@@ -291,10 +284,10 @@ static void tell(const struct guard *guard, const struct lock *lock)
  */
 static bool watch_over(const struct guard *guard, struct lock *lock)
 {
-	while (lock->lease->until != DEADLINE_NEVER && family_signal(&guard->family, 0)) {
+	while (lock->lease->until != DEADLINE_NEVER && descendants_signal(&guard->descendants, 0)) {
 		if (lock->lease->lost || now() >= lock->lease->until)
 			return true;
-		poll(NULL, 0, (int)(LOOK_AGAIN / NS_PER_MS));
+		poll(NULL, 0, (int)(SCHEDULE_LOOK_AGAIN / NS_PER_MS));
 		lock->engine->serve(lock, 0, 0);
 	}
 	return false;
@@ -314,7 +307,7 @@ static bool finish(struct custody *custody, int status)
 	if (lost && !guard->asked)
 		ask(custody);
 	if (lost) {
-		end_family(custody);
+		end_descendants(custody);
 		/* The helper has ended it, while we were stopped. */
 		if (!guard->found && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
 			guard->found = guard->forced = true;

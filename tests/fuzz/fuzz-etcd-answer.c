@@ -23,7 +23,7 @@ static void as_answer(const char *text, size_t size)
 		if ((answer.code == CODE_OK) != (answer.body != NULL) || (answer.code == CODE_OK) == (answer.text != NULL) || answer.code == CODE_STOPPED ||
 		    answer.code == CODE_NO_ANSWER)
 			abort();
-		(void)header_number(answer.body, "cluster_id");
+		(void)answer_header(answer.body, "cluster_id");
 		answer_free(&answer);
 	}
 	(void)answer_is_of_old(text);
@@ -67,7 +67,8 @@ static void as_events(json_t *result)
 	const struct arguments arguments = { .mode = ENTRY_EXCLUSIVE };
 
 	for (size_t i = 0; i < 3; i++) {
-		struct session session = { .arguments = &arguments, .phase = phases[i], .created = 7, .own = keys_one("lock/1a") };
+		struct session session = { .arguments = &arguments, .phase = phases[i],
+					   .own = { .created = 7, .keys = keys_one("lock/1a") } };
 
 		session_event(&session, result);
 		/* Again, with what is known now. */
@@ -76,7 +77,7 @@ static void as_events(json_t *result)
 	}
 }
 
-/* A line of the stream; the pairs in it, as etcd/session.c and etcd/take.c find them. */
+/* A line of the stream; the pairs in it, as etcd/stream.c and etcd/ahead.c find them. */
 static void as_line(const char *text, size_t size)
 {
 	json_t *result = answer_result(text, size), *event;

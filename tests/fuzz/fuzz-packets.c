@@ -8,7 +8,7 @@
 
 /* What is looked at is static there; its other names are those of the file that is linked. */
 #define lock_etcd lock_fuzzed
-#define lock_helper_ask lock_fuzzed_ask
+#define helper_ask lock_fuzzed_ask
 #include "helper/engine.c"
 
 #define DIVIDES 0xff
@@ -67,7 +67,7 @@ static void check_told(const struct lock_told *told)
 	check_holder(&told->holder);
 }
 
-/* As helper_take() and what follows it, or lock_helper_ask(): both call hear(). */
+/* As helper_take() and what follows it, or helper_ask(): both call replies_hear(). */
 static void listen_to(struct lock *lock)
 {
 	static char texts[3][PACKET_SIZE];
@@ -75,7 +75,7 @@ static void listen_to(struct lock *lock)
 	struct lock_told told;
 	int r;
 
-	while ((r = hear(lock, &wait)) == 0 && is_word(session_of(lock), "entry")) {
+	while ((r = replies_hear(lock, &wait)) == 0 && packet_is(session_of(lock)->packet, "entry")) {
 		read_told(session_of(lock), &told, texts);
 		check_told(&told);
 	}

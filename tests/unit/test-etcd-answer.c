@@ -197,11 +197,11 @@ static void no_answers(void)
 static void numbers(void)
 {
 	read_text(200, "{\"header\":{\"cluster_id\":\"14841639068965178418\",\"raft_term\":2},\"TTL\":\"-1\",\"n\":12,\"text\":\"x7\",\"real\":1.5,\"b\":true}");
-	ok(header_number(answer.body, "cluster_id") == 14841639068965178418U, "a number of 64 bits");
-	ok(header_number(answer.body, "raft_term") == 2 && json_number(answer.body, "n") == 12, "a number that is none in quotes");
-	ok((int64_t)json_number(answer.body, "TTL") == -1, "a negative one");
-	ok(!json_number(answer.body, "text") && !json_number(answer.body, "real") && !json_number(answer.body, "b") && !json_number(answer.body, "no"), "none");
-	ok(!json_number(NULL, "n") && !header_number(NULL, "n"), "nothing at all");
+	ok(answer_header(answer.body, "cluster_id") == 14841639068965178418U, "a number of 64 bits");
+	ok(answer_header(answer.body, "raft_term") == 2 && answer_number(answer.body, "n") == 12, "a number that is none in quotes");
+	ok((int64_t)answer_number(answer.body, "TTL") == -1, "a negative one");
+	ok(!answer_number(answer.body, "text") && !answer_number(answer.body, "real") && !answer_number(answer.body, "b") && !answer_number(answer.body, "no"), "none");
+	ok(!answer_number(NULL, "n") && !answer_header(NULL, "n"), "nothing at all");
 }
 
 static void is_result(const char *line, const char *wanted)

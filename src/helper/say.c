@@ -1,10 +1,10 @@
-#include "etcd/say.h"
+#include "helper/say.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
-void say(struct line *line, const char *word)
+void say_begin(struct line *line, const char *word)
 {
 	line->length = 0;
 	line_add(line, word);
@@ -45,7 +45,7 @@ void say_word(const char *word)
 {
 	struct line line;
 
-	say(&line, word);
+	say_begin(&line, word);
 	say_end(&line);
 }
 
@@ -53,7 +53,7 @@ void say_text(const char *word, const char *text)
 {
 	struct line line;
 
-	say(&line, word);
+	say_begin(&line, word);
 	say_pair(&line, "text", text);
 	say_end(&line);
 }

@@ -1,6 +1,6 @@
-/* What is said to me-only (PROTOCOL.md): packets of a word and of pairs. */
-#ifndef ETCD_SAY_H
-#define ETCD_SAY_H
+/* What a helper sends to me-only (PROTOCOL.md): packets of a word and pairs. */
+#ifndef HELPER_SAY_H
+#define HELPER_SAY_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,7 +13,7 @@
  * Begins a packet of WORD. say_end() ends and sends it, and returns whether there was room for it;
  * say_whole() waits for room.
  */
-void say(struct line *line, const char *word);
+void say_begin(struct line *line, const char *word);
 bool say_end(const struct line *line);
 void say_whole(const struct line *line);
 

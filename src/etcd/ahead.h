@@ -1,0 +1,46 @@
+/* Those ahead of us: reading the line, and what became of those that have gone. */
+#ifndef ETCD_AHEAD_H
+#define ETCD_AHEAD_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "etcd/place.h"
+
+/* How many entries at the head of the line are read to find the holders. */
+#define HEAD 16
+
+/* The operations that read the line. CREATED is our place, or 0 if it is not known yet. */
+json_t *ahead_operations(const struct session *session, bool all, uint64_t created);
+
+/*
+ * All entries in BODY, the answer to a transaction with ahead_operations(). That includes ours, and
+ * some entries twice.
+ */
+struct entries ahead_entries(const json_t *body);
+
+/*
+ * Read the line from that answer; the second also finds out what became of those that were ahead of
+ * us. Both return NULL or an error's text, to be freed.
+ */
+char *ahead_read(struct session *session, struct place *place, const json_t *body);
+char *ahead_update(struct session *session, struct place *place, const json_t *body);
+
+/*
+ * Whether ANSWER says that its lease lives. If that is not proved later, we stand back from NOTICED
+ * on, when we saw that the lease may have ended.
+ */
+bool ahead_is_alive(struct place *place, const struct answer *answer, int64_t noticed);
+
+/* BODY is a later answer that needed a majority: it proves that, or not. */
+void ahead_prove_alive(struct place *place, const json_t *body);
+
+/*
+ * Asks for the N LEASES of holders that may have been lost. A holder that released the lock in good
+ * order leaves its lease behind.
+ */
+void ahead_ask(struct session *session, struct place *place, const uint64_t *leases, size_t n);
+
+#endif

@@ -1,0 +1,207 @@
+/* Giving the lock back: rules 4 and 5 of etcd/hold.c. */
+#include "etcd/release.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/deadline.h"
+#include "etcd/base64.h"
+#include "helper/say.h"
+
+/* How long we try to give the lock back. */
+#define RELEASE_LIMIT (4 * NS_PER_S)
+
+/* For --hold-for: binds the key to a lease for the time that is left. Returns whether it is. */
+static bool keep_on(struct session *session, int64_t left, int64_t limit)
+{
+	/* Any id will do that nobody else has: the old one's neighbour is as random. */
+	const uint64_t fresh =
+		session->lease.id ^ 1 ? session->lease.id ^ 1 : session->lease.id ^ 2;
+	struct answer answer;
+	char *value;
+	bool kept = false;
+
+	client_call(&session->client, PATH_GRANT,
+		    request_grant((left + NS_PER_S - 1) / NS_PER_S, fresh), limit, &answer);
+	if (answer.code == CODE_OK || answer.code == CODE_PRECONDITION) {
+		answer_free(&answer);
+		session->own.entry.state = ENTRY_KEPT;
+		value = entry_value(&session->own.entry);
+		client_call(
+			&session->client, PATH_TXN,
+			request_txn(list_of(compare_created(&session->own.keys, "EQUAL",
+							    session->own.created),
+					    NULL),
+				    list_of(operation_put(&session->own.keys, value, fresh), NULL),
+				    list_of(NULL)),
+			limit, &answer);
+		kept = answer.code == CODE_OK &&
+		       json_is_true(json_object_get(answer.body, "succeeded"));
+		free(value);
+	}
+	answer_free(&answer);
+	return kept;
+}
+
+/* Deletes our key, if it is there. */
+static json_t *delete_own(const struct session *session)
+{
+	return request_txn(
+		list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL),
+		list_of(operation_delete(&session->own.keys), NULL), list_of(NULL));
+}
+
+/* Asks for the first one after us. */
+json_t *release_next_request(const struct session *session)
+{
+	json_t *body = request_range(&session->line.keys, ORDER_OLDEST, 1, 0);
+	char from[24];
+
+	(void)snprintf(from, sizeof from, "%" PRIu64, session->own.created + 1);
+	json_object_set_new(body, "min_create_revision", json_string(from));
+	return body;
+}
+
+/* Takes in the ANSWER to that, which is freed. */
+void release_read_next(struct session *session, struct answer *answer)
+{
+	struct entries entries;
+
+	if (answer->code == CODE_OK) {
+		entries_read(&entries, json_object_get(answer->body, "kvs"));
+		entry_free(&session->line.next);
+		if (entries.n > 0)
+			session->line.next = entry_copy(&entries.all[0]);
+		/* The stream may have told more by now. */
+		session->line.others =
+			entries.n > 0 ||
+			session->events.heard > answer_header(answer->body, "revision");
+		entries_free(&entries);
+	}
+	answer_free(answer);
+}
+
+/* Whether somebody is there, but not known. */
+bool release_needs_next(const struct session *session)
+{
+	return session->arguments->mode == ENTRY_EXCLUSIVE && session->line.others &&
+	       !session->line.next.key;
+}
+
+/* Whether the successor is known and can be handed the lock. */
+static bool is_next_known(const struct session *session)
+{
+	const struct entry *next = &session->line.next;
+
+	return session->arguments->mode == ENTRY_EXCLUSIVE && next->key && !next->foreign &&
+	       next->mode == ENTRY_EXCLUSIVE && next->state == ENTRY_WAITS &&
+	       next->created > session->own.created;
+}
+
+/*
+ * Compares that our key is there, that the successor's is as it was, and that all others are later.
+ * The others sort before or after our key. Of an empty range etcd says that it was created at 0;
+ * ALONE: there are none on the side where the successor is not.
+ */
+static json_t *compare_next(const struct session *session, const struct keys *next, bool alone)
+{
+	const uint64_t later = session->line.next.created - 1;
+	const bool is_after = strcmp(session->line.next.key, session->own.name) > 0;
+	struct keys before = { .key = session->line.keys.key, .end = session->own.keys.key };
+	struct keys after = { .key = base64_encode(session->own.name,
+						   strlen(session->own.name) + 1),
+			      .end = session->line.keys.end };
+	json_t *compare =
+		list_of(compare_created(&session->own.keys, "EQUAL", session->own.created),
+			compare_modified(next, session->line.next.modified),
+			compare_created(is_after ? &after : &before, "GREATER", later),
+			compare_created(is_after ? &before : &after, alone ? "EQUAL" : "GREATER",
+					alone ? 0 : later),
+			NULL);
+
+	free(after.key);
+	return compare;
+}
+
+/* Deletes our key, and makes the next one the holder, if it still is the next one. */
+static json_t *hand_over(struct session *session)
+{
+	struct keys next = keys_one(session->line.next.key);
+	json_t *success, *request;
+	char *value;
+
+	session->line.next.state = ENTRY_HELD;
+	session->line.next.since = session_clock();
+	value = entry_value(&session->line.next);
+	success =
+		list_of(operation_delete(&session->own.keys), operation_put(&next, value, 0), NULL);
+	request = request_txn(compare_next(session, &next, true), json_incref(success),
+			      list_of(operation("request_txn", delete_own(session)), NULL));
+	request = request_txn(compare_next(session, &next, false), success,
+			      list_of(operation("request_txn", request), NULL));
+	free(value);
+	keys_free(&next);
+	return request;
+}
+
+/*
+ * Whether BODY says that our key was there: in one of the nested transactions, each of which is
+ * tried if the one around it fails.
+ */
+static bool is_given_back(const json_t *body)
+{
+	while (body && !json_is_true(json_object_get(body, "succeeded")))
+		body = json_object_get(json_array_get(json_object_get(body, "responses"), 0),
+				       "response_txn");
+	return body;
+}
+
+void release(struct session *session)
+{
+	const int64_t limit =
+		deadline_earlier(session_now() + RELEASE_LIMIT, session->lease.deadline);
+	const int64_t left = session->taken + session->arguments->hold_for - session_now();
+	struct answer answer;
+	bool hands_over, tried = false;
+
+	session->phase = PHASE_GIVING_BACK;
+	/* The answer tells what becomes of our key, so the server need not send us an event. */
+	client_unwatch(&session->client);
+	if (left > 0 && session->arguments->hold_for && !session->control.unused &&
+	    keep_on(session, left, limit)) {
+		say_word("released");
+		return;
+	}
+	if (release_needs_next(session)) {
+		client_call(&session->client, PATH_RANGE, release_next_request(session), limit,
+			    &answer);
+		release_read_next(session, &answer);
+	}
+	hands_over = is_next_known(session);
+	client_call(&session->client, PATH_TXN,
+		    hands_over ? hand_over(session) : delete_own(session), limit, &answer);
+	/*
+	 * Without space or permission to write, deleting may still be possible. If the write did
+	 * happen, the key is gone.
+	 */
+	if (hands_over && answer.code != CODE_OK && session_now() < limit) {
+		tried = true;
+		answer_free(&answer);
+		client_call(&session->client, PATH_TXN, delete_own(session), limit, &answer);
+	}
+	/* Only a first answer counts: an earlier try of this call may have deleted it. */
+	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried &&
+	    !tried) {
+		say_text(
+			"lost",
+			"its key in etcd was gone when the command ended: somebody has deleted it, or the lease has ended");
+	} else {
+		say_word("released");
+	}
+	answer_free(&answer);
+	/* A stuck member may still pass on our old request: without the lease it fails. */
+	if (session->own.doubtful)
+		session_withdraw(session);
+}
