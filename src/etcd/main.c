@@ -46,10 +46,9 @@
 #include "base/exit-codes.h"
 #include "base/message.h"
 #include "etcd/ask.h"
+#include "helper/packets.h"
 #include "helper/say.h"
 #include "etcd/session.h"
-
-#define VERSION "1"
 
 static int64_t time_argument(const char *text)
 {
@@ -148,7 +147,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
 		(void)signal(ignored[i], SIG_IGN);
 	prctl(PR_SET_NAME, "me-only etcd");
-	if (strcmp(argv[1], VERSION) != 0) {
+	if (strcmp(argv[1], PROTOCOL_VERSION) != 0) {
 		say_text("failed", "me-only and its helper for etcd are of different versions: install both again");
 		return EXIT_THIRD_PARTY;
 	}

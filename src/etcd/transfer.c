@@ -47,8 +47,9 @@ static size_t collect(char *data, size_t size, size_t n, void *argument)
 }
 
 /* A request is about to be sent. The type is libcurl's. */
+// NOLINTNEXTLINE(readability-non-const-parameter)
 static int count_sent(void *argument, char *their_address, char *our_address, int their_port,
-		      int our_port) // NOLINT(readability-non-const-parameter)
+		      int our_port)
 {
 	struct transfer *transfer = argument;
 

@@ -21,13 +21,6 @@
 #include "helper/session.h"
 #include "helper/start.h"
 
-#define VERSION "1"
-
-/* The descriptors that a helper finds. */
-#define PIPE_FD 3
-#define TIMER_FD 4
-
-
 static void add_argument(struct child_start *start, const char *key, const char *value)
 {
 	size_t need = strlen(key) + strlen(value) + 1;
@@ -168,7 +161,7 @@ int child_begin(struct lock *lock, struct child_start *start, bool take)
 
 void child_prepare(struct child_start *start, const struct lock *lock, const char *what)
 {
-	*start = (struct child_start){ .argv = { (char *)"", (char *)VERSION,
+	*start = (struct child_start){ .argv = { (char *)"", (char *)PROTOCOL_VERSION,
 						 (char *)(uintptr_t)what,
 						 (char *)(uintptr_t)lock->name },
 				       .n = 4,

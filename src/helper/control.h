@@ -8,10 +8,7 @@
 
 #include "helper/cgroup.h"
 #include "helper/descendants.h"
-
-/* The descriptors that a helper finds; helper/say.h has that of the socket. */
-#define PIPE_FD 3
-#define TIMER_FD 4
+#include "helper/packets.h"
 
 /* Times are CLOCK_BOOTTIME, ns. */
 struct control {

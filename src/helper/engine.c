@@ -169,13 +169,14 @@ static void helper_abandon(struct lock *lock)
 static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 {
 	struct helper_session *session = session_of(lock);
-	int r;
 
 	(void)job, (void)since;
-	/* One that never stops talking does not keep the guard from looking. */
-	for (int n = 0; n < MOST_PACKETS && !session->ended &&
-			(r = packet_receive(session->control, session->packet)) != -EAGAIN;
-	     n++) {
+	/* A helper that never stops talking must not keep the guard from looking. */
+	for (int n = 0; n < MOST_PACKETS && !session->ended; n++) {
+		int r = packet_receive(session->control, session->packet);
+
+		if (r == -EAGAIN)
+			break;
 		if (r > 0) {
 			take_in(lock);
 			continue;

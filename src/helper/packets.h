@@ -10,7 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Room for the longest, with a NUL. */
+#define PROTOCOL_VERSION "1"
+
+/* The descriptors that a helper finds: the socket, the lock pipe, the timer. */
+#define CONTROL_FD 0
+#define PIPE_FD 3
+#define TIMER_FD 4
+
+/* Room for the longest packet, with a NUL. */
 #define PACKET_SIZE 4096
 
 bool packet_is(const char *packet, const char *word);

@@ -6,8 +6,7 @@
 #include <stdint.h>
 
 #include "base/message.h"
-
-#define CONTROL_FD 0
+#include "helper/packets.h"
 
 /*
  * Begins a packet of WORD. say_end() ends and sends it, and returns whether there was room for it;
