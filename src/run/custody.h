@@ -62,6 +62,12 @@ struct custody {
 
 struct custody_form {
 	/*
+	 * What can be done while a signal that is typed still ends us: before there is a command it is
+	 * not ours to pass on. Returns 0 or a negative errno.
+	 */
+	int (*prepare)(struct custody *custody);
+
+	/*
 	 * Starts a process that calls FUNCTION(ARGUMENT), which must not return: custody->command.
 	 * All signals are blocked. Returns 0; or, and then nothing runs, LOCK_LOST or a negative
 	 * errno.

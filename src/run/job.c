@@ -227,15 +227,17 @@ int job_run(struct lock *lock, const struct options *options)
 {
 	struct job job = { .lock = lock, .options = options, .custody = custody_of(lock) };
 	struct custody *custody = &job.custody;
-	int r = signals_block(&job.signals);
+	int r = custody->form->prepare ? custody->form->prepare(custody) : 0;
 
+	if (r == 0)
+		r = signals_block(&job.signals);
 	if (r == 0)
 		r = custody->form->start(custody, become_command, &job);
 	if (r)
 		return cannot_start(&job, r);
 	custody->since = deadline_now();
-	lock_leave_line(lock);
 	custody->form->started(custody);
+	lock_leave_line(lock);
 	if (options->verbose)
 		trace_start(options, lock, custody->command);
 	run(&job);

@@ -167,10 +167,9 @@ static int wait_at_gate(void *argument)
 static int start_behind_gate(struct custody *custody, void (*function)(void *), void *argument)
 {
 	struct entrance entrance = { custody, function, argument };
-	int *gate = custody->keeper.gate, r = 0;
+	const int *gate = custody->keeper.gate;
+	int r = 0;
 
-	if (pipe2(gate, O_CLOEXEC))
-		return -errno;
 	/*
 	 * Now: the new process has copies of the line until it runs, and a waiter that joined
 	 * meanwhile would lose its place.
@@ -193,9 +192,16 @@ static int start_behind_gate(struct custody *custody, void (*function)(void *), 
 
 /* --- the custody ------------------------------------------------------------------------------ */
 
+static int prepare(struct custody *custody)
+{
+	struct keeper *keeper = &custody->keeper;
+
+	*keeper = (struct keeper){ .gate = { -1, -1 }, .command_fd = -1, .own_fd = -1 };
+	return custody->lock->options->close && pipe2(keeper->gate, O_CLOEXEC) ? -errno : 0;
+}
+
 static int start(struct custody *custody, void (*function)(void *argument), void *argument)
 {
-	custody->keeper = (struct keeper){ .gate = { -1, -1 }, .command_fd = -1, .own_fd = -1 };
 	if (custody->lock->options->close)
 		return start_behind_gate(custody, function, argument);
 	custody->command = start_process(function, argument);
@@ -249,6 +255,7 @@ static bool finish(struct custody *custody, int status)
 }
 
 const struct custody_form keeper_custody = {
+	.prepare = prepare,
 	.start = start,
 	.started = started,
 	.tend = tend,
