@@ -129,7 +129,7 @@ struct lock_engine {
 	const char *prefix;	/* "host": the part of LOCK before the colon */
 	bool can_share, can_have_slots;
 	bool is_default;	/* LOCK needs no prefix */
-	bool by_socket;		/* hints about sockets apply to what fails */
+	bool by_socket;		/* it is held by a socket: what is known of sockets applies */
 	const struct lock_leased *leased;	/* NULL: the lock lasts as long as it is open */
 
 	/*

@@ -72,15 +72,15 @@ static int answer(struct lock *lock, const char *program, const struct options *
 	bool held = false;
 	int r;
 
-	if (lock && lock->engine == &lock_etcd)
+	if (lock && lock->engine->leased)
 		r = fleet(lock, options->mode == MODE_WHO, program, options->json, &text, &held);
 	else
 		r = lock ? who(lock, program, options->json, &text, &held) : all_locks(program, options->json, &text);
 
 	if (r) {
-		if (lock && lock->engine == &lock_etcd)
+		if (lock && lock->engine->leased)
 			message(lock->spec, lock->failed, r == LOCK_FAILED ? 0 : -r);
-		else if (lock && lock->engine == &lock_file)
+		else if (lock && !lock->engine->by_socket)
 			message(lock->spec, "cannot look at the file", -r);
 		else
 			message_failure("the kernel's table of sockets", "cannot be read", -r);

@@ -311,7 +311,7 @@ static int who_host(const struct lock *lock, const char *program, bool json, cha
 
 int who(const struct lock *lock, const char *program, bool json, char **text, bool *held)
 {
-	if (lock->engine == &lock_file)
+	if (!lock->engine->by_socket)
 		return who_file(lock, json, text, held);
 	return who_host(lock, program, json, text, held);
 }
