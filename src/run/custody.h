@@ -49,7 +49,7 @@ struct guard {
 struct custody {
 	const struct custody_form *form;
 	struct lock *lock;
-	pid_t command;		/* 0: not started, or reaped */
+	pid_t command;		/* 0: not started; a guard has reaped it */
 	int64_t since;		/* when it was started (CLOCK_MONOTONIC, ns) */
 	int timer;		/* to be polled for form->look(); -1: none */
 	int64_t due;		/* when to call form->tend() */
