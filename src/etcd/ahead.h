@@ -7,7 +7,35 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "etcd/place.h"
+#include "base/deadline.h"
+#include "etcd/session.h"
+#include "helper/schedule.h"
+
+/*
+ * Rule 4 of etcd/take.c. Longer than a lost holder's command has: in a tie, two would run at once.
+ */
+#define LOCK_DELAY (SCHEDULE_LOST_GRACE + 1 * NS_PER_S)
+
+/* Times are CLOCK_BOOTTIME, ns. */
+struct place {
+	struct entries before;		/* those ahead of us; or the line's head and its last one */
+	bool wide;			/* read all entries ahead of us: there are many holders */
+	bool ours_is_there;
+	int64_t delay;			/* the lock must not be used earlier */
+	/*
+	 * The term in which leases were reported alive, 0 if that is proved; and until when to
+	 * stand back if it was wrong.
+	 */
+	uint64_t alive_term;
+	int64_t alive_delay;
+	uint64_t to_ask;		/* the lease to ask for while taking the lock; 0: none */
+	int64_t entered;		/* when; 0: not yet */
+	unsigned short_stays;		/* places in a row that were lost quickly */
+	int64_t watch_due, watch_pause;	/* when the stream may be reopened, and the next pause */
+	uint64_t watched;		/* whose key (create_revision); 0: none; UINT64_MAX: all */
+	uint64_t named;			/* the holder that me-only was told of, likewise */
+	unsigned renewals;		/* since the line was last read */
+};
 
 /* How many entries at the head of the line are read to find the holders. */
 #define HEAD 16
