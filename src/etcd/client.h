@@ -61,8 +61,6 @@ char *client_surveyed(struct client *client, int64_t limit, char **old);
  */
 void client_watch(struct client *client, json_t *requests);
 
-void client_unwatch(struct client *client);
-
 /* Waits until attend() says so, or CLOCK_BOOTTIME is LIMIT. Returns whether attend() did. */
 bool client_wait(struct client *client, int64_t limit);
 

@@ -5,7 +5,7 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 #include "etcd/requests.h"
-#include "etcd/transfer.h"
+#include "etcd/client.h"
 
 void client_survey(struct client *client)
 {

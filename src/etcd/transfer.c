@@ -144,6 +144,15 @@ static void set_timer(struct client *client, int64_t when)
 	client->timer_set = when;
 }
 
+void client_unwatch(struct client *client)
+{
+	if (!client->watching)
+		return;
+	curl_multi_remove_handle(client->multi, client->watch);
+	client->watching = false;
+	client->line_length = 0;
+}
+
 /* Moves all transfers on. */
 void transfer_move(struct client *client)
 {

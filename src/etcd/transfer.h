@@ -88,6 +88,8 @@ void transfer_move(struct client *client);
 bool transfer_attend(struct client *client);
 void transfer_rest(struct client *client, int64_t limit);
 
+void client_unwatch(struct client *client);
+
 /* Takes in one line of the stream, or what there is of the last one when it has ended. */
 void client_hear(struct client *client);
 

@@ -3,7 +3,7 @@
 
 #include "base/memory.h"
 #include "etcd/requests.h"
-#include "etcd/transfer.h"
+#include "etcd/client.h"
 
 /* One line of the stream, or what is there of the last one when it has ended. */
 void client_hear(struct client *client)
@@ -31,15 +31,6 @@ static size_t receive_stream(const char *data, size_t size, size_t n, void *argu
 			client_hear(client);
 	}
 	return n;
-}
-
-void client_unwatch(struct client *client)
-{
-	if (!client->watching)
-		return;
-	curl_multi_remove_handle(client->multi, client->watch);
-	client->watching = false;
-	client->line_length = 0;
 }
 
 void client_watch(struct client *client, json_t *requests)
