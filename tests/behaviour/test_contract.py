@@ -242,20 +242,20 @@ def test_the_lock_is_free_when_the_command_has_ended(c, form):
 # ---- refused ----
 
 @forms
-def test_who_is_refused_is_told_who_holds_it(c, form):
+def test_refusal_names_the_holder(c, form):
     holder = c.hold(*form)
     # Nobody tells for how long with -F.
     c.assert_held_by(holder.job, "cat", time=r"at most \d\S*" if form == ("-F",) else None)
     assert release(holder) == 0
 
 
-def test_the_form_of_the_one_who_is_refused_does_not_matter(c):
+def test_the_form_of_the_refused_one_does_not_matter(c):
     holder = c.hold()
     for form in ("-F", "-o"):
         c.assert_names(holder.job, form)
 
 
-def test_the_status_of_who_is_refused_can_be_chosen(c):
+def test_the_status_of_a_refusal_can_be_chosen(c):
     c.hold()
     for options, status in ((("-E", "75"), 75), (("-E", "0"), 0), (("--exit-base=90",), 94), (("--exit-base=90", "-E", "7"), 7)):
         r = c.ask(*options)
@@ -362,7 +362,7 @@ def test_with_F_the_command_is_all_there_is(c):
 # ---- waiting ----
 
 @forms
-def test_who_waits_gets_it_after_the_holder(c, form):
+def test_waiter_gets_the_lock_after_the_holder(c, form):
     holder = c.hold()
     p = c.waiter("inf", *form)
     assert release(holder) == 0
@@ -377,7 +377,7 @@ def test_a_free_lock_is_not_waited_for(c):
     assert b"waiting" not in err and re.search(rb": have the lock(, slot 0,|) after ", err)
 
 
-def test_who_has_waited_long_enough_gives_up(c):
+def test_waiter_gives_up_at_its_limit(c):
     holder = c.hold()
     began = time.monotonic()
     p = c.wait("0.3")

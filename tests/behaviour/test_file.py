@@ -601,7 +601,7 @@ def test_a_file_that_is_deleted_before_it_is_locked_is_made_again(late, path, op
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["", "stopped meanwhile"])
-def test_who_waits_for_a_file_that_is_replaced_does_not_run_beside_the_holder_of_the_new_one(hold, waiter, path, stopped):
+def test_waiter_for_a_replaced_file_does_not_run_beside_the_holder_of_the_new_one(hold, waiter, path, stopped):
     old = hold(f"file:{path}")
     p = waiter(path)
     if stopped:
@@ -619,7 +619,7 @@ def test_who_waits_for_a_file_that_is_replaced_does_not_run_beside_the_holder_of
     gets_it(p)
 
 
-def test_who_waits_for_a_file_that_is_deleted_makes_it_again(hold, waiter, path):
+def test_waiter_for_a_deleted_file_creates_it_again(hold, waiter, path):
     holder = hold(f"file:{path}")
     p = waiter(path, command=("sh", "-c", f"flock -n '{path}' true || echo mine"))
     path.unlink()
@@ -767,7 +767,7 @@ def test_who_of_a_shared_lock(hold, who, listed, call, path):
     assert call(ME_ONLY, "--who", f"file:{path}").stdout.decode().startswith(f"file:{path}: shared by 2, held by pid ")
 
 
-def test_who_waits_in_order(hold, waiter, who, listed, call, path):
+def test_who_lists_waiters_in_order(hold, waiter, who, listed, call, path):
     hold(f"file:{path}")
     crowd = [waiter(path, *options) for options in ((), ("-F",), ("-o",), (), ("-s",), ())]
     # The process itself waits, and no helper of its own.
@@ -881,7 +881,7 @@ def test_a_holder_that_cannot_be_seen_is_not_believed_to_be_harmless(in_containe
 
 @pytest.mark.root
 @pytest.mark.parametrize("form", [(), ("-F",), ("-o",)], ids=["default", "no-fork", "close"])
-def test_a_container_does_not_replace_who_cannot_be_seen(in_container, path, form):
+def test_a_container_does_not_replace_a_holder_that_cannot_be_seen(in_container, path, form):
     """It says so at once."""
     holder = in_container(*form, f"file:{path}", *JOB)
     assert read_line(holder.stdout)
@@ -913,7 +913,7 @@ def switches(pid):
     return found
 
 
-def test_who_waits_sleeps_all_the_time(hold, waiter, me_only, path):
+def test_waiter_sleeps_all_the_time(hold, waiter, me_only, path):
     """It is not woken up even once: no system call is made."""
     holder = hold(f"file:{path}")
     crowd = [waiter(path) for _ in range(5)]
@@ -996,7 +996,7 @@ def test_replace_a_holder_of_whom_the_table_tells_twice(me_only, call, twice, pa
     assert holder.wait(DEADLINE) == -signal.SIGKILL
 
 
-def test_a_lock_that_comes_while_it_is_looked_who_has_it(tmp_path, hold, start, path):
+def test_a_lock_that_comes_while_its_holder_is_looked_up(tmp_path, hold, start, path):
     """The holder that is seen then is who wants to replace it."""
     holder = hold(f"file:{path}")
     trace = tmp_path / "trace"
@@ -1028,7 +1028,7 @@ def test_replace_flock_with_a_command_that_does_not_end(start, run, path):
 
 
 @pytest.mark.parametrize("before", ["", "trap '' TERM; "], ids=["ordinary", "obstinate"])
-def test_replace_who_has_inherited_it(run, path, before):
+def test_replace_heirs(run, path, before):
     """What was started with the lock's variable belongs to it."""
     job = before + "setsid sleep 1000 >/dev/null 2>&1 & echo $!"
     child = int(run(f"file:{path}", "sh", "-c", job).stdout)

@@ -123,7 +123,7 @@ def test_what_a_shell_had_started_before_is_not_the_job(start, run, tmp_path):
     os.kill(innocent, signal.SIGKILL)
 
 
-def test_force_does_not_reach_who_has_taken_the_lock_meanwhile(hold, me_only, start, tmp_path):
+def test_force_does_not_reach_a_later_holder(hold, me_only, start, tmp_path):
     """The next holder has the same variable and the same file, and is spared, since another one took its lock."""
     lock = f"file:{tmp_path / 'lock'}"
     first = hold(lock)

@@ -128,7 +128,7 @@ def test_long_names_are_whole_in_each_slot(hold, call, lock, form):
     assert [(row["slot"], row["pid"]) for row in rows] == [(n, h.job) for n, h in enumerate(holders)]
 
 
-def test_who_does_not_greet_is_shown_all_the_same(hold, me_only, rows, lock):
+def test_holder_that_does_not_greet_is_shown(hold, me_only, rows, lock):
     holder = hold(lock)
     os.kill(holder.pid, signal.SIGSTOP)
     wait_for(lambda: process_state(holder.pid) == "T", "it is stopped")

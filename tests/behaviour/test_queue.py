@@ -111,7 +111,7 @@ def test_what_is_no_number_of_places_is_wrong_usage(run, lock, argument, form):
 
 
 @pytest.mark.parametrize("options", [(), ("-n",), ("-w", "0"), ("--wait=0ms",)], ids=" ".join)
-def test_who_does_not_wait_has_no_use_for_it(run, lock, options):
+def test_queue_without_waiting_is_a_usage_error(run, lock, options):
     r = run(*options, "--queue=1", lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (2, b"")
     assert r.stderr.decode() == "me-only: --queue is for those who wait: give -w, too; try 'me-only --help'\n"
@@ -149,7 +149,7 @@ def test_complain_after_is_about_the_holder(hold, queue, run, lock):
 
 
 @pytest.mark.parametrize("options", [("-q",), ("--complain-after=1h",), ("--complain-after=inf",)], ids=" ".join)
-def test_who_is_quiet_says_nothing(hold, queue, run, lock, options):
+def test_quiet_refusal_prints_nothing(hold, queue, run, lock, options):
     hold(lock)
     queue(1)
     r = run(*options, "-w", "inf", "--queue=1", lock, "echo", "ran")
@@ -294,7 +294,7 @@ def test_ten_calls_during_a_run_make_one_more_run(hold, start, lock, tmp_path):
     assert nothing_is_left(lock)
 
 
-def test_who_allows_fewer_to_wait_gives_up_although_the_first_place_is_free(hold, queue, run, lock):
+def test_caller_that_allows_fewer_waiters_gives_up_although_the_first_place_is_free(hold, queue, run, lock):
     hold(lock)
     waiters = [queue(3) for _ in range(3)]
     waiters[0].kill()
@@ -310,7 +310,7 @@ def test_who_allows_fewer_to_wait_gives_up_although_the_first_place_is_free(hold
     assert places_taken(lock) == [0, 2]
 
 
-def test_who_waits_without_it_is_not_counted(hold, me_only, run, lock):
+def test_waiter_without_queue_is_not_counted(hold, me_only, run, lock):
     hold(lock)
     for n in range(5):
         me_only("-w", "inf", lock, "true")

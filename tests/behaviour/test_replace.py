@@ -315,7 +315,7 @@ def test_verbose_says_whom_it_asks_and_kills(take, me_only, lock):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
-def test_a_signal_ends_who_replaces_and_then_no_force_is_used(take, run, me_only, lock, number):
+def test_a_signal_ends_a_replacement_and_then_no_force_is_used(take, run, me_only, lock, number):
     holder = take(lock, "trap 'echo told' TERM; up; while :; do read line; done")
     p = me_only("-q", "--replace", "-k", "0.5", lock, "echo", "ran")
     assert read_line(holder.stdout) == b"told\n"
@@ -368,7 +368,7 @@ def test_many_that_come_at_once(take, replacers, lock, count, job, end):
     assert not is_bound(address(lock))
 
 
-def test_who_is_next_in_line_is_not_replaced(take, me_only, witness, lock):
+def test_next_in_line_is_not_replaced(take, me_only, witness, lock):
     holder = take(lock, "up; exec sleep 1000")
     waiter = me_only("-q", "-w", "inf", lock, "sh", "-c", STARTS + "up; exec cat", stdin=subprocess.PIPE, env=witness.env)
     wait_for(lambda: waiters_of(lock) == 1, "it waits")

@@ -256,7 +256,7 @@ def test_a_try_takes_the_lowest_slot_that_is_free(hold, run, lock, form):
         assert "all 5 slots are in use" in refusal(run, "-j5", lock)
 
 
-def test_who_waited_has_the_slot_that_became_free(hold, me_only, lock):
+def test_waiter_gets_the_slot_that_became_free(hold, me_only, lock):
     holders = all_slots(hold, lock, 3)
     for free in (2, 0, 1):
         p = me_only("-w", "inf", "-j3", lock, "sh", "-c", "echo $ME_ONLY_SLOT")
@@ -339,7 +339,7 @@ def test_waiters_for_different_numbers_of_slots_all_get_through(hold, start, loc
     assert all(nothing_is_left(lock, n) for n in range(1, 5))
 
 
-def test_who_waits_for_fewer_slots_is_not_given_others(hold, me_only, lock):
+def test_waiter_for_fewer_slots_gets_no_others(hold, me_only, lock):
     holders = all_slots(hold, lock, 4)
     p = me_only("-w", "inf", "-j2", lock, "sh", "-c", "echo $ME_ONLY_SLOT")
     wait_for(lambda: is_listed(queue_of_slots(lock, 2)), "it waits")

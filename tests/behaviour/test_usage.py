@@ -516,7 +516,7 @@ def test_who_is_for_one_lock_and_list_for_all(run, lock):
     assert_usage_error(run("--who", "etdc:x"))
 
 
-def test_quiet_says_nothing_about_who_has_just_let_go(start, lock):
+def test_quiet_prints_nothing_about_a_holder_that_has_just_let_go(start, lock):
     for _ in range(60):
         crowd = [start(ME_ONLY, "-q", lock, "true") for _ in range(3)]
         for p in crowd:

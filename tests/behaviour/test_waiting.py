@@ -355,7 +355,7 @@ def test_a_waiter_that_was_stopped_for_a_while_still_gets_its_turn(hold, lock, c
     assert sorted(crowd.read()) == [0, 1, 2, 3]
 
 
-def test_whoever_comes_does_not_overtake_those_who_wait(hold, lock, crowd):
+def test_newcomers_do_not_overtake_waiters(hold, lock, crowd):
     """A try without -w may meet a free instant, a waiter must not."""
     holder = hold(lock)
     crowd.join(30)
@@ -408,7 +408,7 @@ def test_nobody_overtakes_where_those_who_gave_up_fill_the_queue(hold, lock, cro
     assert nothing_is_left(lock)
 
 
-def test_who_waits_for_a_place_in_the_queue_runs_out_of_time_and_ends_by_a_signal(hold, lock, crowd, run, me_only):
+def test_waiter_outside_the_queue_times_out_and_ends_by_a_signal(hold, lock, crowd, run, me_only):
     holder = hold(lock)
     crowd.join(3)
     for n in (1, 2):
@@ -422,7 +422,7 @@ def test_who_waits_for_a_place_in_the_queue_runs_out_of_time_and_ends_by_a_signa
     assert crowd.read() == [0, 1, 2]
 
 
-def test_who_waits_for_a_place_in_the_queue_gets_the_lock_if_the_line_does_not_move(hold, lock, crowd):
+def test_waiter_outside_the_queue_gets_the_lock_if_the_line_does_not_move(hold, lock, crowd):
     holder = hold(lock)
     crowd.join(3)
     for n in (1, 2):
@@ -884,7 +884,7 @@ def test_nothing_on_the_terminal_if_nothing_is_to_be_said(terminal, hold, lock, 
     t.wait_for("^ran\r\n")
 
 
-def test_who_cannot_say_for_whom_it_waits_holds_nobody_up(hold, me_only, lock):
+def test_waiter_with_a_full_standard_error_holds_up_no_other(hold, me_only, lock):
     """Its standard error is a full pipe that nobody reads."""
     holder = hold(lock)
     reader, writer = os.pipe()

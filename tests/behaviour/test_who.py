@@ -252,7 +252,7 @@ def test_waiters_in_their_order(hold, line, run, who, lock):
 
 
 @pytest.mark.parametrize("gone", [(0,), (1,), (2,), (0, 1), (1, 2), (4,), (5,)], ids=str)
-def test_who_has_gone_is_not_shown(hold, line, who, call, lock, gone):
+def test_waiter_that_has_gone_is_not_shown(hold, line, who, call, lock, gone):
     """Whoever of the front, its heirs and the others ends, the order of those who are left is shown."""
     hold(lock)
     waiters = line(6)
@@ -365,7 +365,7 @@ def test_waiters_for_slots_in_their_order(hold, start, run, who, lock):
         {(plain.pid, 1), *((p.pid, n + 1) for n, p in enumerate(waiters))}
 
 
-def test_who_waits_for_slots_tells_how_many_there_are(hold, start, run, lock):
+def test_waiters_for_slots_show_how_many_there_are(hold, start, run, lock):
     """The holder in slot 0 was started without."""
     hold(lock)
     hold(lock, "-F", "-j2")

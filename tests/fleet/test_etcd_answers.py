@@ -720,7 +720,7 @@ def test_a_question_that_was_stuck_and_comes_after_the_end(c, gateway, runs):
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
-def test_who_waits_for_a_lock_that_is_kept_does_not_ask_how_its_holder_has_ended(c, gateway, runs, told):
+def test_waiter_for_a_kept_lock_does_not_ask_how_its_holder_ended(c, gateway, runs, told):
     """It has ended well, and its lease has ended, too: nobody needs a pause. Who has the lock like this changes it no more."""
     assert c.run("-q", "--hold-for", "100", c.lock, "true").returncode == 0
     key, = gateway.keys()
@@ -732,7 +732,7 @@ def test_who_waits_for_a_lock_that_is_kept_does_not_ask_how_its_holder_has_ended
     assert gateway.seen("lease/timetolive") == []
 
 
-def test_who_is_in_line_outlasts_a_cluster_that_does_not_answer(c, gateway, runs):
+def test_waiter_in_line_outlasts_a_cluster_that_does_not_answer(c, gateway, runs):
     """For longer than it may take before there is any answer."""
     key = put_other(gateway, c)
     p = waits(gateway, c.with_env(ETCDCTL_COMMAND_TIMEOUT="200ms"), *runs.command)

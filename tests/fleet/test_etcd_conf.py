@@ -104,7 +104,7 @@ def test_others_can_write_it(conf, etcd):
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
-def test_who_may_read_a_password(conf, etcd, mode):
+def test_a_file_with_a_password_may_be_readable_for_its_group(conf, etcd, mode):
     conf.write(f"ETCDCTL_ENDPOINTS={etcd.endpoint}\nETCDCTL_USER={USER}\nETCDCTL_PASSWORD={PASSWORD}\n", mode=mode)
     conf.assert_runs()
 
@@ -134,7 +134,7 @@ def test_a_folder_instead(conf):
     conf.assert_refused(r"etcd\.conf")
 
 
-def test_who_may_not_read_it_is_told_so(conf, etcd):
+def test_unreadable_file_is_reported(conf, etcd):
     conf.write(f"ETCDCTL_ENDPOINTS={etcd.endpoint}\n", mode=0o600)
     os.chmod(conf.folder, 0o755)
     conf.assert_refused(r"etcd\.conf: Permission denied", by=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"))

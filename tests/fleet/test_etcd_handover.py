@@ -111,7 +111,7 @@ def told(gateway, holder, key, kind=b"PUT"):
     wait_for(lambda: len(renewals()) > before, "it has renewed its lease")
 
 
-def test_who_was_told_does_not_ask(callers, gateway, prefix):
+def test_holder_that_was_told_does_not_ask(callers, gateway, prefix):
     """One request, then: the next one waits for it."""
     entries = all_entries(gateway)
     holder = hold(callers(gateway), entries, prefix)
@@ -129,7 +129,7 @@ def asks_who_is_next(prefix):
     return lambda x: x.path == "kv/range" and from64(x.message["key"]) == prefix.encode()
 
 
-def test_who_has_waited_asks_while_its_command_runs(callers, gateway, prefix):
+def test_holder_that_has_waited_asks_while_its_command_runs(callers, gateway, prefix):
     """Its stream tells it only who comes later."""
     c, entries = callers(gateway), all_entries(gateway)
     first = hold(c, entries, prefix)
@@ -177,7 +177,7 @@ def test_the_next_one_has_changed_what_it_is(callers, gateway, prefix):
 
 
 @pytest.mark.parametrize("form", ["shared", "held", "foreign", "later version"])
-def test_who_does_not_wait_to_be_given_the_lock_is_not(callers, gateway, prefix, form):
+def test_lock_is_not_handed_to_an_entry_that_cannot_take_it(callers, gateway, prefix, form):
     """The write would not be understood, or be another lock's."""
     entries = all_entries(gateway)
     value = {"shared": other(m="s"), "held": other(st="held"), "foreign": "", "later version": other(v=2)}[form]
@@ -246,7 +246,7 @@ def left_of(gateway, key):
 LATE = ("--ttl", "20", "-k", "10")
 
 
-def test_who_is_given_the_lock_late_renews_before_its_time_is_short(callers, gateway, prefix):
+def test_successor_with_a_late_lock_renews_before_its_time_is_short(callers, gateway, prefix):
     """A waiter renews seldom. The command is not to be asked to end because of that: by its first renewal there is time for another."""
     c, entries = callers(gateway), all_entries(gateway)
     holder = hold(c, entries, prefix, *LATE)
@@ -330,7 +330,7 @@ def test_streams_tell_what_is_read(callers, gateway, prefix):
     assert release(holder) == 0 and release(waiter) == 0
 
 
-def test_who_comes_while_there_is_no_stream(callers, gateway, prefix):
+def test_waiter_that_came_while_there_was_no_stream_is_handed_the_lock(callers, gateway, prefix):
     """The new one begins after that."""
     entries = all_entries(gateway)
     holder = hold(callers(gateway), entries, prefix)

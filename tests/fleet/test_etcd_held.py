@@ -23,7 +23,7 @@ def refusal(c, *options):
 
 
 @pytest.mark.parametrize("form", [(), ("-o",), ("-n",), ("-w", "0")], ids=" ".join)
-def test_who_is_refused_is_told_who_holds_it(c, form):
+def test_refusal_names_the_holder(c, form):
     holder = c.hold()
     message = refusal(c, *form)
     assert re.fullmatch(held_by(c.lock, holder.pid), message), message
@@ -56,7 +56,7 @@ def test_the_name_of_the_command_is_made_harmless(c, tmp_path):
     assert message.count("\n") == 1 and "\x1b" not in message and "a" in message
 
 
-def test_the_status_of_who_is_refused_can_be_chosen(c):
+def test_the_status_of_a_refusal_can_be_chosen(c):
     c.hold("-q")
     for options, status in ((("-E", "75"), 75), (("-E", "0"), 0), (("--exit-base=90",), 94), (("--exit-base=90", "-E", "7"), 7)):
         r = c.run(*options, c.lock, "echo", "ran")
@@ -83,7 +83,7 @@ def test_verbose_names_the_holder(c):
     assert f"held by pid {holder.pid} (" in message
 
 
-def test_nothing_of_who_was_refused_is_left(c, store, prefix):
+def test_a_refusal_leaves_nothing(c, store, prefix):
     c.hold("-q")
     before = store.entries(prefix)
     for _ in range(5):
@@ -92,7 +92,7 @@ def test_nothing_of_who_was_refused_is_left(c, store, prefix):
     assert [(e.key, e.modified) for e in after] == [(e.key, e.modified) for e in before]
 
 
-def test_leases_of_who_was_refused_do_not_pile_up(callers, own_etcd):
+def test_leases_of_refused_attempts_do_not_pile_up(callers, own_etcd):
     c = callers(own_etcd)
     c.lock = "etcd:x"
     c.hold("-q", "--ttl", "10")

@@ -175,7 +175,7 @@ say("released")
 """
 
 
-def test_a_time_that_has_passed_is_final_also_for_who_was_stopped(helper, lock, ticks):
+def test_a_time_that_has_passed_is_final_even_for_a_stopped_me_only(helper, lock, ticks):
     """A new one that is said then is not the word of somebody who has watched."""
     before = boottime()
     p = helper(STOPPED.format(path=ticks.path, before="", after="until(20)"), "-k", "1", job=ticks.job("stubborn"))

@@ -66,7 +66,7 @@ def test_those_who_share_wait_behind_one_alone_that_waits(c, line):
     assert [release(p) for p in late] == [0, 0]
 
 
-def test_one_alone_waits_for_all_who_share(c, line):
+def test_an_exclusive_waiter_waits_for_all_sharers(c, line):
     holders = [c.hold("-q", "-s") for _ in range(3)]
     writer = line.wait("-q")
     for n in (1, 2, 0):
@@ -185,7 +185,7 @@ def test_so_many_wait_and_the_next_gives_up(c, line, places):
     assert [p.wait(DEADLINE) for p in waiters] == [0] * places
 
 
-def test_who_waits_without_queue_is_not_counted(c, line):
+def test_waiter_without_queue_is_not_counted(c, line):
     holder = c.hold("-q")
     plain = line.wait("-q")
     counted = line.wait("-q", "--queue=1")
@@ -221,7 +221,7 @@ def test_a_lock_that_is_kept_after_its_command(c, line, store):
     assert time.monotonic() - before >= 3.9
 
 
-def test_who_waits_gets_a_kept_lock_when_it_is_over(c, line):
+def test_waiter_gets_a_kept_lock_when_its_time_is_over(c, line):
     assert c.run("-q", "--hold-for", "3", c.lock, "true").returncode == 0
     before = line.entries()[0]
     p = line.wait("-q")

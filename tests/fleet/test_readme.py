@@ -111,7 +111,7 @@ def test_the_same_crontab_on_all_hosts(place, lock, c):
     assert ", whose command has ended (--hold-for), " in said(c.run(lock, "true"))
 
 
-def test_refuse_who_comes_too_late(place, lock):
+def test_refuse_late_writes(place, lock):
     store = place.path / "report.csv"
     text = recipe("fleet-fence").replace("etcd:locks/report", lock).replace("/srv/data/report.csv", str(store))
     assert lock in text and str(store) in text
