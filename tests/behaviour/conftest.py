@@ -1,7 +1,10 @@
-"""What every behaviour test uses: the program under test, a lock of its own, processes that never outlive the test.
+"""
+What all behaviour tests share: the program under test, a lock name for each test, and processes
+that never outlive the test.
 
-The program is $ME_ONLY (default: build/me-only of this tree); test programs in C are in $ME_ONLY_TEST_PROGRAMS
-(default: build/tests/programs). Tests wait for events with wait_for(), never for time.
+The program is $ME_ONLY (default: build/me-only of this tree); test programs in C are in
+$ME_ONLY_TEST_PROGRAMS (default: build/tests/programs). Tests wait for events with wait_for(), never
+for time.
 """
 import contextlib
 import ctypes
@@ -34,7 +37,8 @@ PR_SET_CHILD_SUBREAPER = 36
 forms = pytest.mark.parametrize("form", [(), ("-F",), ("-o",)], ids=["default", "no-fork", "close"])
 
 
-# Every test runs with the static program as root. These files also run in a pass where their subject can differ.
+# Every test runs with the static program as root. These files also run in a pass where their
+# subject can differ.
 PASSES = {
     # An ordinary user: what it may see and do.
     "user": {"test_file", "test_file_proof", "test_inherit", "test_limits", "test_list", "test_nested", "test_queue",
@@ -44,7 +48,7 @@ PASSES = {
     # Another release of Debian: other shells, another libc, another etcd.
     "contract": {"test_contract", "test_completions", "test_documents", "test_exit_status", "test_etcd_run",
                  "test_etcd_refused", "test_etcd_who"},
-    # Sanitizers: the contract, and whatever others send.
+    # Sanitizers: the contract, and all input from other processes.
     "sanitized": {"test_contract", "test_names", "test_strangers", "test_usage", "test_etcd_answers", "test_etcd_conf",
                   "test_etcd_helper", "test_etcd_protocol", "test_etcd_shapes"},
 }
@@ -55,18 +59,21 @@ def pytest_configure(config):
     os.environ.setdefault("ME_ONLY_ORDER", str(random.randrange(1 << 32)))
     config.addinivalue_line("markers", "root: needs root (other users, namespaces, limits)")
     config.addinivalue_line("markers", "static: needs the static program (no /proc, chroot, tiny limits)")
-    # A sanitizer sets handlers and limits of its own, and the command would inherit that instead of the caller's. Looking
-    # for leaks takes a process and ptrace, which tests forbid; the program never allocates.
+    # A sanitizer sets handlers and limits of its own, and the command would inherit that instead of
+    # the caller's. Looking for leaks takes a process and ptrace, which tests forbid; the program
+    # never allocates.
     for flag in ("handle_segv=0", "handle_sigbus=0", "handle_sigfpe=0", "handle_sigill=0", "disable_coredump=0", "detect_leaks=0"):
         os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":" + flag
-    # Orphans of a test come to us instead of to process 1, so that they can be found and ended.
+    # Orphans of a test are reparented to the worker instead of process 1, so that it can find and
+    # end them.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def pytest_collection_modifyitems(config, items):
     """
-    Deselect, never skip: what a pass cannot run is not counted in that pass, and the root pass runs everything. In no particular
-    order: tests that depend on others' traces are found, and the slow ones of a file are not all one worker's.
+    Deselect, never skip: what a pass cannot run is not counted in that pass, and the root pass runs
+    everything. The order is random, to find tests that depend on traces of others, and to spread
+    the slow ones of a file over the workers.
     """
     unfit = set()
     if os.geteuid() != 0:
@@ -100,13 +107,18 @@ def wait_for(predicate, what, timeout=DEADLINE):
 
 
 def address(name, suffix=b""):
-    """The abstract address of the host lock NAME (at most 77 bytes long: longer names use a digest)."""
+    """
+    The abstract address of the host lock NAME (at most 77 bytes long: longer names use a digest).
+    """
     name = name if isinstance(name, bytes) else os.fsencode(name)
     return b"\0me-only:" + name + suffix
 
 
 def is_bound(addr):
-    """Whether the kernel says that the address is in use. Binds it for an instant if it is not: for quiet moments only."""
+    """
+    Whether the address is in use. If it is not, this binds it for an instant: use it only when no
+    other process tries.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
         try:
             s.bind(addr)
@@ -116,7 +128,7 @@ def is_bound(addr):
 
 
 def is_listed(addr):
-    """Whether /proc/net/unix has the address; unlike is_bound() it disturbs nobody."""
+    """Whether /proc/net/unix lists the address; unlike is_bound(), this disturbs no process."""
     shown = addr.replace(b"\0", b"@")
     with open("/proc/net/unix", "rb") as f:
         return any(line.rstrip(b"\n").endswith(b" " + shown) for line in f)
@@ -129,21 +141,21 @@ def queue_of(name):
 
 def sockets_named(addr):
     """
-    How many sockets bear the address. While others come and go one reading of the kernel's table can tell of one twice, which is seen
-    by its number, or leave one out.
+    How many sockets have the address. While others come and go, one reading of the kernel's table
+    can list a socket twice, which its number shows, or omit one.
     """
     shown = b" " + addr.replace(b"\0", b"@") + b"\n"
     with open("/proc/net/unix", "rb") as f:
         before = f.read().split(shown)[:-1]
     numbers = [text[text.rfind(b"\n") + 1:][:16] for text in before]
-    # Where the kernel does not show the numbers they are all 0.
+    # Where the kernel does not show the numbers, they are all 0.
     return len(numbers) if b"0" * 16 in numbers else len(set(numbers))
 
 
 def waiters_of(name, slots=1):
     """
-    How many of this user wait for NAME, or one of so many slots of it: the front's listening socket and one connection to it for each of
-    the others.
+    How many processes of this user wait for NAME, or for one of SLOTS slots of it: the front's
+    listening socket, and one connection to it for each of the others.
     """
     return sockets_named(queue_of(name) + (b"\0%d" % slots if slots > 1 else b""))
 
@@ -155,7 +167,7 @@ def processor_time(pid):
 
 
 def children_of(pid):
-    """All living descendants of PID, zombies left out, parents first."""
+    """All living descendants of PID, without zombies, parents first."""
     kids = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -193,7 +205,7 @@ def process_state(pid):
 
 
 def read_line(stream):
-    """The next line of a pipe from which nothing else reads, or what there is before its end."""
+    """The next line of a pipe with no other reader, or what there is before its end."""
     end = time.monotonic() + DEADLINE
     line = b""
     while not line.endswith(b"\n"):
@@ -227,7 +239,7 @@ def end_all():
 
 
 def reap():
-    """Reap orphans that came to us as their subreaper."""
+    """Reap orphans that were reparented to this process as their subreaper."""
     while True:
         try:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
@@ -242,7 +254,8 @@ def lock():
     return "/test/" + uuid.uuid4().hex[:20]
 
 
-# Becomes USER and then a command that holds a lock; a child of it stays root, and asks under that lock.
+# Becomes USER and then a command that holds a lock; a child of it stays root, and asks under that
+# lock.
 HAND_DOWN = """
 import os, sys
 user, split = int(sys.argv[1]), sys.argv.index("--ask")
@@ -262,7 +275,10 @@ os.execv(sys.argv[2], sys.argv[2:split])
 
 @contextlib.contextmanager
 def processes(end_rest):
-    """What starts any program; at the end all that were started are ended, and end_rest() ends their descendants."""
+    """
+    Starts any program; at the end, all started processes are ended, and end_rest() ends their
+    descendants.
+    """
     started = []
 
     def start_(*argv, **kw):
@@ -291,7 +307,10 @@ def processes(end_rest):
 
 @pytest.fixture
 def start():
-    """start(PROGRAM, ARGUMENT...) starts any program; at the end of the test it and all of its descendants are ended."""
+    """
+    start(PROGRAM, ARGUMENT...) starts any program; at the end of the test it and all its
+    descendants are ended.
+    """
     with processes(end_all) as start_:
         yield start_
 
@@ -304,7 +323,10 @@ def me_only(start):
 
 @pytest.fixture
 def run():
-    """run(ARGUMENT...) runs the program under test to its end: a CompletedProcess with bytes in .stdout and .stderr."""
+    """
+    run(ARGUMENT...) runs the program under test to its end and returns a CompletedProcess, with
+    bytes in .stdout and .stderr.
+    """
 
     def run_(*argv, **kw):
         kw.setdefault("stdin", subprocess.DEVNULL)
@@ -318,9 +340,10 @@ def run():
 
 @pytest.fixture
 def hold(me_only, start):
-    """hold(LOCK, OPTION...) starts a holder whose job waits for its standard input to end; returns once the job runs.
-
-    The result is the me-only process; .job is the pid of its command. release(holder) ends the job in an orderly way.
+    """
+    hold(LOCK, OPTION...) starts a holder whose job waits for the end of its standard input, and
+    returns once the job runs. The result is the me-only process; .job is the PID of its command.
+    release(holder) ends the job cleanly.
     """
 
     def hold_(name, *options, **kw):
@@ -341,7 +364,7 @@ def release(holder):
 
 
 def user():
-    """This user as messages name it: the number where it has no name."""
+    """This user as messages name it: by number if it has no name."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -354,12 +377,18 @@ def program(name):
 
 
 def without_time(line):
-    """A line of --verbose without its time: "me-only: 2026-11-23T16:45:19Z LOCK: ..." becomes "me-only: LOCK: ..."."""
+    """
+    A line of --verbose without its time: "me-only: 2026-11-23T16:45:19Z LOCK: ..." becomes
+    "me-only: LOCK: ...".
+    """
     return re.sub(r"^me-only: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", "me-only: ", line)
 
 
 def refusal(run, *argv):
-    """Ask for a held lock (options, then its name): the message; fails if the answer is not 4 or the command ran."""
+    """
+    Ask for a held lock (options, then its name) and return the message; fail if the status is not 4
+    or the command ran.
+    """
     r = run(*argv, "echo", "ran")
     assert (r.returncode, r.stdout) == (4, b""), r
     return r.stderr.decode()
@@ -367,7 +396,10 @@ def refusal(run, *argv):
 
 @pytest.fixture
 def call():
-    """call(PROGRAM, ARGUMENT...) runs any program to its end, as run() does with the one under test."""
+    """
+    call(PROGRAM, ARGUMENT...) runs any program to its end, as run() does with the program under
+    test.
+    """
 
     def call_(*argv, **kw):
         kw.setdefault("stdin", subprocess.DEVNULL)

@@ -83,26 +83,30 @@ PAGE_OF = {
     "wait4": "wait", "waitid": "wait", "writev": "write",
 }
 
-# What a filter (seccomp) of a container says to a call that it does not know or does not want.
+# What a container's filter (seccomp) returns for a call that it does not know or does not allow.
 FILTERED = ["ENOSYS", "EPERM"]
 
-# Errnos by which the program once said something of its own: from the kernel they mean nothing but what they are.
+# Errnos that the program once used for meanings of its own: from the kernel they mean nothing
+# special.
 WORDS = ["EBUSY", "ETIMEDOUT", "EDEADLK", "EXFULL", "ECANCELED", "EPROTO", "EAGAIN"]
 OF_THE_LOCK = {"bind", "listen", "socket", "socketpair", "pipe2", "flock", "open", "statx", "poll", "eventfd2"}
 
-# These cannot fail, or nobody could go on: they are no part of the table.
+# These cannot fail, or no program could continue: they are not part of the table.
 NEVER = {"arch_prctl", "set_tid_address", "set_robust_list", "exit", "exit_group", "rt_sigreturn", "restart_syscall", "getpid", "gettid",
          "getppid", "geteuid", "getuid", "getpgrp", "sched_yield", "brk", "madvise"}
 
 
 def errnos_of(call):
-    """The names of all errnos with which a call is to be tried, each number once; a call that has no page here is a KeyError."""
+    """
+    The names of all errnos to try for a call, each number once; a call that has no page here is a
+    KeyError.
+    """
     names = PAGES[PAGE_OF.get(call, call)].split() + FILTERED + (WORDS if call in OF_THE_LOCK else [])
     return list({getattr(errno, name): name for name in reversed(names)}.values())[::-1]
 
 
 def table(rows):
-    """Markdown: a row for each path and call, with its errnos behind each status."""
+    """Markdown: a row for each path and call, with its errnos after each status."""
     seen = collections.defaultdict(lambda: collections.defaultdict(set))
     numbers = collections.defaultdict(set)
     for row in rows:

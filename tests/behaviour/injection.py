@@ -1,4 +1,7 @@
-"""Runs of which one system call fails, by tests/programs/inject.c: for test_errnos.py, which says what is to be seen then."""
+"""
+Runs in which one system call fails, by tests/programs/inject.c: for test_errnos.py, which defines
+what must then be seen.
+"""
 import collections
 import concurrent.futures
 import contextlib
@@ -18,18 +21,20 @@ STATUS = 7  # the command's own
 HANG = 2 * DEADLINE  # seconds after which a run counts as hanging; each takes milliseconds, or what it may wait
 AT_ONCE = 8
 
-# "Held", and no failure: so it is the kernel that says so. musl's threads have no other word for a lock of their own.
+# "Held" is not a failure: it is the kernel that reports it. musl's threads use it for a lock of
+# their own.
 MEANS_HELD = {("bind", "EADDRINUSE"), ("flock", "EWOULDBLOCK")}
 
-# Whoever was interrupted tries again: nobody must notice.
+# An interrupted call is retried: nothing may notice.
 INTERRUPTIBLE = {"accept4", "connect", "poll", "ppoll", "read", "recvfrom", "recvmsg", "sendmsg", "sendto", "wait4", "waitid", "write",
                  "writev", "open", "openat", "flock"}
 
-# A pid namespace, whose first process all others end with.
+# A PID namespace: all others end with its first process.
 UNSHARE = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--pid", "--fork", "--kill-child", "--mount-proc"]
 
-# The paths of which each call fails with each of its errnos. Those of others, and calls that are made more often, are the same
-# functions of the program once more: each with some errnos only, in turn.
+# The paths of which each call fails with each of its errnos. The calls of other paths, and calls
+# that are made more often, are the same functions of the program again: each fails with some errnos
+# only, in turn.
 WHOLE = {"default", "no-fork", "close", "wait", "file", "file-wait", "held", "waiter"}
 MANY = 12
 SOME = 3
@@ -40,7 +45,10 @@ Run = collections.namedtuple("Run", "status stderr report")
 
 
 class Trial:
-    """One run of the program with a lock and a report of its own; FAULT None: nothing fails, and every call is listed."""
+    """
+    One run of the program with its own lock and report. FAULT None: nothing fails, and every call
+    is listed.
+    """
 
     numbers = itertools.count()
 
@@ -68,7 +76,7 @@ class Trial:
         return [INJECT, self.trace, ":".join(map(str, self.fault)) if self.fault else "list", ME_ONLY]
 
     def popen(self, argv, **kw):
-        # Where the shell can do no harm that is given a program to read (ENOEXEC).
+        # Where a shell can do no harm if it is given a program to read (ENOEXEC).
         p = subprocess.Popen(argv, cwd=self.folder, **{"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, **kw})
         self.processes.append(p)
         return p
@@ -77,11 +85,14 @@ class Trial:
         return self.popen([*self.few(), *self.injected(), *argv], **kw)
 
     def few(self):
-        """What runs the rest of a command line where there are few processes: whoever walks through /proc is soon at an end."""
+        """
+        Runs the rest of a command line where there are few processes, so that a walk through /proc
+        is short.
+        """
         return [*UNSHARE, "sh", "-c", '"$@"; exit $?', "sh"] if self.walks else []
 
     def hold(self, *options, **kw):
-        """A holder that nothing happens to; release() ends it."""
+        """A holder without faults; release() ends it."""
         holder = self.popen([ME_ONLY, *options, self.lock, "sh", "-c", "echo up; exec cat >/dev/null"], stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, **kw)
         assert holder.stdout.readline() == b"up\n", holder.stderr.read()
@@ -101,7 +112,7 @@ class Trial:
         return Run(status, (said + stderr).decode(errors="replace").splitlines(), self.reported())
 
     def reported(self):
-        """What the commands said, as a list of [pid, word]."""
+        """What the commands reported, as a list of [pid, word]."""
         try:
             with open(self.report, encoding="ascii") as f:
                 return [line.split() for line in f]
@@ -122,7 +133,10 @@ class Trial:
         return any(line[0] == "hit" for line in self.traced())
 
     def wait_for_all(self):
-        """Until no process is left that the program has started. What listened to their calls ends then, and comes to us."""
+        """
+        Wait until all processes that the program has started are gone. Their tracer then ends, and
+        its children come to this process.
+        """
         beside = [int(pid) for word, pid, *_ in self.traced() if word == "beside"]
         if self.walks:
             return  # all have ended with the first of their namespace
@@ -148,29 +162,35 @@ def release(holder):
 
 
 def calls_of(trace):
-    """Every call that a process made, in order; the highest number of any of them stands for all."""
+    """
+    Every call that a process made, in order; the highest number of any of them stands for all.
+    """
     counts, found = collections.Counter(), {}
     for word, pid, *name in trace:
         if word != "call":
             continue
         name = name[0]
         counts[pid, name] += 1
-        # The C library's functions set signal masks, which cannot fail, and do not look; the first is our own.
+        # The C library's functions set signal masks, which cannot fail, and ignore the result; the
+        # first is the program's own.
         if name not in NEVER and (name != "rt_sigprocmask" or counts[pid, name] == 1):
             found[Call(name, counts[pid, name])] = None
     return list(found)
 
 
 def faults_of(calls, few):
-    """Each call with each errno, or where there are very many of a call, or FEW are asked for, with some, in turn."""
+    """
+    Each call with each errno. With FEW, or for calls that are made very often, only some errnos, in
+    turn.
+    """
     often = collections.Counter(call.name for call in calls)
     whole = os.environ.get("ME_ONLY_ERRNOS") == "all"
     for call in calls:
         names = errnos_of(call.name)
-        # Of a loop over processes or slots the first turns, and then ever fewer.
+        # For a loop over processes or slots: the first rounds, and then fewer and fewer.
         if call.number > MANY and call.number & (call.number - 1) and not whole:
             continue
-        # What is opened may not be there: that is to be known of each.
+        # A file to be opened may not exist: that is tried for each.
         if (few or often[call.name] > MANY) and not whole:
             names = dict.fromkeys([names[(call.number * SOME + i) % len(names)] for i in range(min(SOME, len(names)))] +
                                   ["ENOENT"] * call.name.startswith("open"))
@@ -183,7 +203,7 @@ def ours(run):
 
 
 def wrong_report(report):
-    """What must never be seen, whatever happened."""
+    """What must never happen, whatever failed."""
     starts = [pid for pid, word in report if word == "started"]
     if len(starts) > 1:
         yield f"the command was started {len(starts)} times"
@@ -193,7 +213,7 @@ def wrong_report(report):
 
 
 def wrong_words(run, fault):
-    """One line at most, of ours; and none only if it could not be written."""
+    """At most one line, from me-only; and none only if it could not be written."""
     if run.status is None:
         yield f"hung: {run.stderr}"
     elif len(ours(run)) != len(run.stderr) or len(run.stderr) > 1:
@@ -203,10 +223,10 @@ def wrong_words(run, fault):
 
 
 def wrong_run(run, fault, may_be_lost=False):
-    """What is wrong with a run of a lock that it gets if nothing fails."""
+    """What is wrong with a run of a lock that is granted if nothing fails."""
     yield from wrong_report(run.report)
     if fault.errno == "ENOEXEC":
-        return  # what is no program is read by the shell
+        return  # the shell reads what is not a program
     yield from wrong_words(run, fault)
     words = [word for _, word in run.report]
     if fault.errno == "EINTR" and fault.call in INTERRUPTIBLE and (run.status != STATUS or run.stderr) and not may_be_lost:
@@ -227,7 +247,7 @@ def wrong_run(run, fault, may_be_lost=False):
 
 
 def wrong_refusal(run, fault, statuses, may_be_silent=False):
-    """What is wrong with a try that does not get the lock, whatever fails."""
+    """What is wrong with an attempt that does not get the lock, whatever fails."""
     # With --held, 1 means no.
     yield from wrong_words(run._replace(status=0) if 1 in statuses and run.status == 1 else run, fault)
     if run.report:
@@ -241,8 +261,9 @@ def wrong_refusal(run, fault, statuses, may_be_silent=False):
 @pytest.fixture
 def each_fault(request, tmp_path, lock, start):  # start: whatever is left over is ended
     """
-    each_fault(PATH, SCENARIO, WRONG): SCENARIO(TRIAL) makes a run and returns what came of it, first with no fault and then with each;
-    WRONG(RUN, FAULT) generates complaints. CLEAN(RUN) says whether the run without faults was as it should be.
+    each_fault(PATH, SCENARIO, WRONG): SCENARIO(TRIAL) makes a run and returns its outcome, first
+    without a fault and then with each; WRONG(RUN, FAULT) generates complaints. CLEAN(RUN) tells
+    whether the run without faults was as it should be.
     """
 
     def attempt(scenario, fault):
@@ -271,14 +292,15 @@ def each_fault(request, tmp_path, lock, start):  # start: whatever is left over 
                 f.write("".join(f"{path} {call} {number} {name} {run.status}\n".replace(", ", ",") for (call, number, name), (run, hit, _) in results if hit))
         complaints = [f"{':'.join(map(str, fault))}: {text}" for fault, (_, _, texts) in results for text in texts]
         assert not complaints, f"{len(complaints)} of {len(faults)}:\n" + "\n".join(complaints[:30])
-        # A call that depends on the moment (one more poll, one more look) may not come again; but most of them do.
+        # A call that depends on the moment (one more poll, one more look) may not happen again; but
+        # most do.
         assert sum(hit for _, (_, hit, _) in results) >= 0.1 * len(faults), "few faults have hit"
 
     return each_fault_
 
 
 def environment(trial):
-    """Where the helper that asks nobody is the one for etcd: locks."""
+    """Where the list helper is the one for etcd: locks."""
     folder = os.path.join(trial.folder, "helpers")
     if not os.path.exists(folder):
         os.makedirs(folder, 0o755, exist_ok=True)

@@ -22,7 +22,7 @@ def new(kind=socket.SOCK_SEQPACKET):
 
 
 def send(peer, data, *descriptors):
-    """Send what fits; a peer that has gone or does not read is no error here."""
+    """Send what fits; a peer that has gone or does not read is not an error here."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     try:
         peer.sendmsg([data], rights, socket.MSG_NOSIGNAL)
@@ -32,7 +32,7 @@ def send(peer, data, *descriptors):
 
 
 def say(text):
-    """Nobody may read all of it, and a full pipe must not tame us."""
+    """The pipe may have no reader, and a full one must not stop this program."""
     try:
         os.write(1, (text + "\n").encode())
     except BlockingIOError:
@@ -47,7 +47,7 @@ def garbage(peer):
 
 
 def word(letter, number=1):
-    """What waiters say to each other: a word, which is a letter, and a number."""
+    """A message between waiters: a word, which is a letter, and a number."""
     return struct.pack("=ii", ord(letter), number)
 
 
@@ -69,7 +69,10 @@ def descriptors(count):
 
 
 def give(*makers):
-    """Give the queue to an heir, as its front does, but what is not the queue: to each connection the next of them."""
+    """
+    Give the queue to a successor, as its front does, but with something that is not the queue: to
+    each connection the next of them.
+    """
     turn = itertools.cycle(makers)
 
     def way(peer):
@@ -90,7 +93,7 @@ def bound_elsewhere():
 
 
 def way_of(name, listener, data):
-    """What is done to a new connection; None: connections are not even accepted."""
+    """What to do with a new connection; None: connections are not even accepted."""
     return {
         "unheard": None, "deaf": None, "full": None,
         "mute": lambda peer: None,
@@ -109,7 +112,7 @@ def way_of(name, listener, data):
 
 
 def received(peer):
-    """The descriptors that came; None when the peer has gone."""
+    """The descriptors that arrived; None if the peer has gone."""
     try:
         data, rights, _, _ = peer.recvmsg(65536, socket.CMSG_SPACE(4 * 253))
     except BlockingIOError:
@@ -124,7 +127,7 @@ def received(peer):
 
 
 def rob(queue, stolen):
-    """Take everybody out of a queue that was given to us."""
+    """Take all waiters out of a queue that this program was given."""
     try:
         s = socket.socket(fileno=os.dup(queue))
         s.setblocking(False)
@@ -135,7 +138,7 @@ def rob(queue, stolen):
 
 
 def serve(listener, way):
-    """Accept and do; until the end of standard input."""
+    """Accept and act, until the end of standard input."""
     peers = []
     while True:
         ready = select.select([0] + peers + ([listener] if way and listener.fileno() >= 0 else []), [], [])[0]
@@ -179,7 +182,7 @@ def hold(address, name, data):
 
 
 def connect(address, name, count):
-    """Come as one who waits, or who asks who holds it, `count` times."""
+    """Connect `count` times, as a waiter or as a caller that asks who holds the lock."""
     peers, stolen = [], []
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     for _ in range(count):

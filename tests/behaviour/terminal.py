@@ -1,4 +1,7 @@
-"""A pseudo-terminal whose session is led by a program, mostly an interactive bash: what a person at a keyboard has."""
+"""
+A pseudo-terminal whose session a program leads, mostly an interactive bash: what a person at a
+keyboard has.
+"""
 import fcntl
 import os
 import pty
@@ -14,7 +17,10 @@ DEADLINE = 60  # seconds
 
 
 class Terminal:
-    """The keyboard and the screen. The program starts with echo off, so that the screen shows only what programs write."""
+    """
+    The keyboard and the screen. The program starts with echo off, so that the screen shows only
+    what programs write.
+    """
 
     def __init__(self, start, *argv, **kw):
         self.master, slave = pty.openpty()
@@ -32,7 +38,10 @@ class Terminal:
         self.type(line + "\n")
 
     def wait_for(self, pattern):
-        """Read until the screen shows the regular expression; forget the screen up to its end, return the match."""
+        """
+        Read until the screen matches the regular expression; forget the screen up to its end, and
+        return the match.
+        """
         end = time.monotonic() + DEADLINE
         while True:
             match = re.search(pattern.encode(), self.screen)
@@ -50,7 +59,7 @@ class Terminal:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def foreground(self):
-        """The process group that gets what is typed."""
+        """The foreground process group, which gets what is typed."""
         return os.tcgetpgrp(self.master)
 
     def hang_up(self):

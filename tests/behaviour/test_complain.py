@@ -1,4 +1,4 @@
-"""--complain-after: silence about a holder that is young, one line about one that is too old."""
+"""--complain-after: silent about a young holder, one line about one that is too old."""
 import re
 
 import pytest
@@ -9,7 +9,7 @@ HOLDER = r"me-only: {lock}: held by pid {job} \([^)]+\) for (at most )?\d\S*: [^
 
 
 def old(hold, run, name, age, *options, **kw):
-    """A holder that the message says to be older than AGE seconds."""
+    """A holder that the message reports to be older than AGE seconds."""
     holder = hold(name, *options, **kw)
 
     def is_old():

@@ -1,4 +1,7 @@
-"""The completions do in the real shells what they promise: options before LOCK, held locks, then the command's own."""
+"""
+In real shells, the completions offer what they promise: options before LOCK, held locks, then the
+command's own.
+"""
 import os
 import pty
 import socket
@@ -127,7 +130,7 @@ def test_a_lock_whose_name_looks_like_an_engine(complete, lock, tmp_path):
         s.bind(address(name))
         s.listen()
         offered = complete(f"me-only host:db:{lock[-20:-3]}", tmp_path)
-    # bash replaces only what is behind the last colon.
+    # bash replaces only what follows the last colon.
     assert offered & {"host:" + name, lock[-20:]}
 
 
@@ -156,7 +159,7 @@ def test_a_lock_on_a_file(complete, before, tmp_path):
     (tmp_path / "files" / "other").touch()
     path = f"{tmp_path}/files/"
     assert "file:" in complete(f"me-only {before}fil", tmp_path)
-    # What stands before the last colon, or before the last slash, not every shell says again.
+    # Not every shell repeats what precedes the last colon, or the last slash.
     offered = {o.rstrip("/").removeprefix("file:").removeprefix(path) for o in complete(f"me-only {before}file:{path}f", tmp_path)}
     assert offered == {"flock", "folder"}
 
@@ -203,7 +206,7 @@ def test_questions_take_no_command(complete, tmp_path):
 @pytest.mark.parametrize("complete", SHELLS)
 @pytest.mark.parametrize("before", ["", "--ttl 30 -w inf ", "--held ", "--who --json "])
 def test_a_lock_of_etcd(complete, before, tmp_path):
-    """Only its beginning is offered: no cluster is asked, and no file is behind it."""
+    """Only its prefix is offered: no cluster is asked, and there is no file."""
     assert "etcd:" in complete(f"me-only {before}etc", tmp_path)
     (tmp_path / "name").touch()
     assert not complete(f"me-only {before}etcd:{tmp_path}/na", tmp_path)

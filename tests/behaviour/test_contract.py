@@ -1,7 +1,7 @@
 """What holds for every lock, whatever it is made of: one suite for all engines and shapes.
 
-A shape says how a lock is named, how it is held, how it is asked for, and what it does not promise. What is said of one engine alone
-has a file of its own.
+A shape defines how a lock is named, held and asked for, and what it does not promise. What concerns
+one engine alone has a file of its own.
 """
 import dataclasses
 import os
@@ -20,7 +20,7 @@ from conftest import (DEADLINE, HAND_DOWN, ME_ONLY, children_of, forms, has_chil
 # What a shape may not promise.
 ORDER = "waiters start in the order in which they came"                        # -s: they start together
 ORDER_AFTER_KILLS = "the others keep their order when some are killed"         # file: the order is the kernel's
-EXACT_TIME = "the time is that of the lock"                                    # file: nobody can be asked, it is the age of the process
+EXACT_TIME = "the time is that of the lock"  # file: no holder can be asked, it is the age of the process
 REPLACEMENT = "the holder can be replaced"                                     # -j: which of them?
 
 OF_FILES = frozenset({ORDER_AFTER_KILLS, EXACT_TIME})
@@ -29,11 +29,11 @@ OF_FILES = frozenset({ORDER_AFTER_KILLS, EXACT_TIME})
 @dataclasses.dataclass(frozen=True)
 class Shape:
     engine: str = "host"
-    holds: tuple = ()       # options of the one who holds it
-    asks: tuple = ()        # options of all others
+    holds: tuple = ()  # options of the holder
+    asks: tuple = ()  # options of all others
     slots: int = 1
     filled: str = ""        # the other slot is taken "before" or "after" the holder has taken its own
-    queue: int = 0          # so many may wait: everybody gives --queue
+    queue: int = 0  # the number of waiters: all give --queue
     unpromised: frozenset = frozenset()
 
 
@@ -50,7 +50,8 @@ SHAPES = {
     "file --queue": Shape("file", queue=3, unpromised=OF_FILES),
 }
 
-# A job that says its pid and ends when its standard input does; and one that closes what it has inherited before.
+# A job that prints its PID and ends with its standard input; and one that first closes what it has
+# inherited.
 JOB = ("sh", "-c", "echo $$; exec cat >/dev/null")
 CLOSING_JOB = (program("caller"), "-C", "3", *JOB)
 LEAVE_A_CHILD = ("sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
@@ -72,26 +73,26 @@ class Contract:
     def queue(self, duration):
         return ("-w", duration, f"--queue={self.shape.queue}") if self.shape.queue else ()
 
-    # --- to hold it ---
+    # --- holding it ---
 
     def to_hold(self, form=()):
         return (*self.shape.holds, *self.queue("inf"), *form, self.name)
 
     def fill(self, when):
-        """Take the other slot, if there is one and this is the moment for it."""
+        """Take the other slot, if there is one and this is the moment."""
         if self.shape.filled == when and not self.filler:
             self.filler = self.me_only("-j2", self.name, *JOB, stdin=-1)
             self.filler.job = int(read_line(self.filler.stdout))
 
     def begin(self, form, *command, **kw):
-        """Start a holder whose command first says a pid: .job."""
+        """Start a holder whose command first prints a PID: .job."""
         self.fill("before")
         p = self.me_only(*self.to_hold(form), *command, stdin=-1, **kw)
         line = read_line(p.stdout)
         assert line, p.stderr.read()
         p.job = int(line.split()[-1])
         self.fill("after")
-        # One that could have waited starts its command first, and then leaves the line.
+        # A holder that could have waited starts its command first, and then leaves the line.
         wait_for(lambda: not self.waiting(), "the line is empty")
         return p
 
@@ -107,7 +108,7 @@ class Contract:
         self.fill("after")
         return r
 
-    # --- to ask for it ---
+    # --- asking for it ---
 
     def to_ask(self):
         return (*self.shape.asks, *self.queue("0.1"))
@@ -125,31 +126,31 @@ class Contract:
         return r.stderr.decode()
 
     def is_free(self):
-        """Asked by taking it for an instant; nobody else is to be about to do so."""
+        """Asks by taking the lock for an instant; no other process may be about to do so."""
         return self.run("-q", *self.shape.asks, self.name, "true").returncode == 0
 
     def wait(self, duration, *options, command=("echo", "mine"), **kw):
         return self.me_only(*self.to_wait(duration), *options, self.name, *command, **kw)
 
     def waiting(self):
-        """How many wait for it."""
+        """How many processes wait for it."""
         if self.shape.engine == "file":
             path = self.name.removeprefix("file:")
             return os.path.exists(path) and waiters_of_file(path)
         return waiters_of(self.name, self.shape.slots)
 
     def waiter(self, *args, **kw):
-        """One that waits."""
+        """A waiter."""
         before = self.waiting()
         p = self.wait(*args, **kw)
         wait_for(lambda: self.waiting() > before, "it waits")
         wait_for(lambda: process_state(p.pid) == "S", "it sleeps")
         return p
 
-    # --- what it says ---
+    # --- messages ---
 
     def held_by(self, pid, command, *, gave_up=None, time=None):
-        """The message of one who is refused, as a pattern; of two holders it may be either who is named."""
+        """The message of a refused caller, as a pattern; with two holders either may be named."""
         beginning = "me-only: " + re.escape(self.name) + ": "
         gave_up = gave_up or ("100ms" if self.shape.queue else None)
         if gave_up:
@@ -166,13 +167,16 @@ class Contract:
         assert re.fullmatch(self.held_by(pid, command, **kw), message), message
 
     def assert_names(self, pid, *options):
-        """Or the other one, where there are two."""
+        """Or the other one, if there are two."""
         message = self.refusal(*options)
         assert any(f"held by pid {p} (" in message for p in ([pid, self.filler.job] if self.filler else [pid])), message
 
 
 def waiters_of_file(path):
-    """The kernel's table has a line for each, with an arrow; or two, when others have changed it while it was read."""
+    """
+    The kernel's table has a line with an arrow for each, or two if others have changed the table
+    meanwhile.
+    """
     end = b":%d 0 EOF" % os.stat(path).st_ino
     with open("/proc/locks", "rb") as f:
         return len({line.split()[5] for line in f if b" -> FLOCK " in line and line.rstrip().endswith(end)})
@@ -187,7 +191,7 @@ def shape(request):
 def c(shape, lock, tmp_path, run, me_only):
     """The lock of this test."""
     if shape.engine == "file":
-        # Nobody else can open it: where strangers can, --held says no to a job of -F (test_file_proof.py).
+        # No other user can open it: otherwise --held denies a job of -F (test_file_proof.py).
         os.close(os.open(tmp_path / "the lock", os.O_CREAT, 0o600))
     return Contract(shape, f"file:{tmp_path}/the lock" if shape.engine == "file" else lock, run, me_only)
 
@@ -244,7 +248,7 @@ def test_the_lock_is_free_when_the_command_has_ended(c, form):
 @forms
 def test_refusal_names_the_holder(c, form):
     holder = c.hold(*form)
-    # Nobody tells for how long with -F.
+    # With -F nobody can report for how long.
     c.assert_held_by(holder.job, "cat", time=r"at most \d\S*" if form == ("-F",) else None)
     assert release(holder) == 0
 
@@ -308,7 +312,7 @@ def test_killing_me_only_of_such_a_job_leaves_the_lock_with_the_keeper(c, form):
 
 @forking
 def test_killing_both_at_once_frees_the_lock(c, form):
-    """The keeper lets go when the job has ended."""
+    """The keeper lets go once the job has ended."""
     p = c.begin(form, *JOB)
     keeper = keeper_of(p.pid)
     os.kill(p.pid, signal.SIGKILL)
@@ -447,7 +451,7 @@ def test_behind_a_me_only_that_is_killed(c, form, when):
     p = c.waiter("inf", "-q")
     if when == "meanwhile":
         kill_wrapper(holder)
-    # Long enough to run beside the job, if it did.
+    # Long enough to run beside the job, if it started.
     assert c.ask("-q", "-E", "9").returncode == 9
     assert p.poll() is None
     holder.stdin.close()
@@ -471,7 +475,10 @@ def test_behind_a_child_that_has_inherited_the_lock(c, form, when):
 
 
 class Crowd:
-    """Waiters in a known order. Each one's job writes its number to one pipe; where they do not share, it must run alone."""
+    """
+    Waiters in a known order. Each job writes its number to one pipe; unless the lock is shared, it
+    must run alone.
+    """
 
     def __init__(self, c, scratch):
         self.c = c
@@ -479,7 +486,7 @@ class Crowd:
         self.waiters = []
         for n in range(c.shape.queue or 20):
             command = (program("witness"), scratch, "0", str(n)) if "-s" not in c.shape.asks else ("echo", str(n))
-            # Each one after the one before has its place.
+            # Each has its position before the next one starts.
             self.waiters.append(c.waiter("inf", "-q", command=command, stdout=self.writer))
 
     def ran(self):
@@ -529,7 +536,7 @@ def test_waiting_takes_no_processor_time(c):
     waiters = [c.waiter("inf", "-q") for _ in range(2)]
     pids = [holder.pid, *(p.pid for p in waiters)]
     before = [time_of_all_threads(p) for p in pids]
-    # The time that is measured is the time that this one waits.
+    # The measured time is this one's waiting.
     assert c.wait("1", "-q").wait(DEADLINE) == 4
     slow = 10 if os.environ.get("ME_ONLY_DYNAMIC") else 1
     assert max(time_of_all_threads(p) - b for p, b in zip(pids, before)) < 0.02 * slow
@@ -561,7 +568,10 @@ WAYS = {
 
 @pytest.fixture
 def ask_inside(c, start):
-    """ask_inside(FORM, WAY, ARGUMENT...) runs me-only from a job under the lock: (status, stdout, stderr)."""
+    """
+    ask_inside(FORM, WAY, ARGUMENT...) runs me-only from a job under the lock and returns (status,
+    stdout, stderr).
+    """
 
     def ask_inside_(form, way, *argv):
         p = c.begin(form, "sh", "-c", f"echo $$; read line; {WAYS[way][0]}", "sh", ME_ONLY, *argv)
@@ -575,7 +585,7 @@ def ask_inside(c, start):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("waits", [False, True], ids=["now", "waiting"])
 def test_a_job_that_asks_for_its_own_lock_is_told_so_at_once(c, ask_inside, form, way, waits):
-    """However long it would wait, and whatever status it would like."""
+    """However long it would wait, and whatever status it would return."""
     status, out, err = ask_inside(form, way, "-E", "9", *(c.to_wait("inf") if waits else c.to_ask()), c.name, "echo", "ran")
     assert (status, out) == (4, b""), err
     assert re.fullmatch("me-only: " + re.escape(c.name) + r": this job already holds it: [^\n]*held by pid \d+ [^\n]*\n", err), err
@@ -687,7 +697,7 @@ def test_replace_uses_force_against_one_that_does_not_end(c, form):
 
 @pytest.fixture
 def for_everybody(c):
-    """The program, and the lock if it is a file, where every user can get at them."""
+    """The program, and the lock if it is a file, in a directory that every user can reach."""
     folder = tempfile.mkdtemp(prefix="me-only-test-")
     os.chmod(folder, 0o777)
     if c.shape.engine == "file":
@@ -708,7 +718,7 @@ def test_a_holder_of_another_user_is_always_named(c, start, for_everybody, form,
     job = int(read_line(holder.stdout))
     c.fill("after")
     message = c.refusal(*options)
-    # Of several it is the stranger who is named.
+    # Of several holders, the stranger is named.
     assert f"held by pid {job} (daemon, neither this user nor root) for " in message
     assert message.count("\n") == 1
     assert c.run("--held", c.name).returncode == 1
@@ -729,7 +739,10 @@ def test_a_lock_of_root_is_no_strangers(c, start, for_everybody, form):
 @pytest.mark.root
 @pytest.mark.parametrize("owner, status", [(0, 0), (1, 1)], ids=["root's", "a stranger's"])
 def test_a_stranger_cannot_hand_his_lock_down(c, start, for_everybody, owner, status):
-    """Who is told that it runs under the lock runs: so only this user's locks and root's count. To refuse, all count."""
+    """
+    A script that is told that it runs under the lock does run, so only locks of this user and root
+    count. For a refusal, all count.
+    """
     if c.shape.engine == "file" and owner == 0:
         os.close(os.open(c.name.removeprefix("file:"), os.O_CREAT, 0o600))
     c.fill("before")

@@ -1,4 +1,7 @@
-"""The lock never takes the place of a descriptor that is the command's own, and nothing is written to a wrong one (rule 4)."""
+"""
+The lock never takes the number of a descriptor that is the command's own, and nothing is written to
+a wrong descriptor (rule 4).
+"""
 import contextlib
 import itertools
 import os
@@ -23,7 +26,9 @@ def closing(closed):
 
 @pytest.fixture
 def files(tmp_path):
-    """Three files, readable and writable, as standard descriptors: arguments for call() and start()."""
+    """
+    Three files, readable and writable, as standard descriptors: arguments for call() and start().
+    """
     streams = {}
     for name in ("stdin", "stdout", "stderr"):
         (tmp_path / name).write_bytes(b"")
@@ -41,7 +46,10 @@ def descriptors(report):
 
 
 def assert_as_without_us(found, usual, form):
-    """The command has the descriptors it would have without us, and the lock, which is out of a script's way."""
+    """
+    The command has the same descriptors as without me-only, and the lock, at a number that scripts
+    do not use.
+    """
     ours = {fd: what for fd, what in found.items() if fd not in usual}
     assert {fd: what for fd, what in found.items() if fd in usual} == usual
     if form == ("-o",):
@@ -79,13 +87,16 @@ def test_closed_standard_descriptors_stay_closed_after_waiting(start, hold, lock
 
 @forms
 def test_all_other_descriptors_reach_the_command(call, lock, tmp_path, form):
-    """More than we could ever step over: every number up to 200 is taken, of which each has its own file."""
+    """
+    More than me-only could ever step over: every number up to 200 is taken, each by its own file.
+    """
     usual, found = tmp_path / "usual", tmp_path / "found"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     script = "".join(f"exec {{fd}}<>{tmp_path}/{n}\n" for n in range(190)) + 'exec "$@"'
     for report, argv in ((usual, [program("state"), usual]), (found, [ME_ONLY, *form, lock, program("state"), found])):
         assert call("bash", "-c", script, "bash", *argv, **quiet).returncode == 0
-    # bash keeps no number below 10 for {fd}: 3 to 9 are free here, and must not attract the lock.
+    # bash allocates no number below 10 for {fd}: 3 to 9 are free here, and the lock must not take
+    # them.
     assert len(descriptors(usual)) == 193
     assert_as_without_us(descriptors(found), descriptors(usual), form)
 
@@ -112,7 +123,8 @@ def test_the_one_more_is_the_lock(hold, lock):
 
 # --- messages go to standard error or nowhere ---
 
-# Holds the name given, as no me-only does: it sees what is written to the connections of those who ask, and shows it.
+# Holds the given name, unlike any me-only: shows what is written to the connections of callers that
+# ask.
 STRANGER = """
 import os, socket, sys
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -176,7 +188,7 @@ def test_help_and_version_without_standard_descriptors(call, lock, files, tmp_pa
 
 
 def test_a_standard_error_that_nobody_reads(start, hold, lock):
-    """The message gets lost, the status does not: no SIGPIPE ends us instead."""
+    """The message is lost, the status is not: SIGPIPE does not end me-only instead."""
     hold(lock)
     reading, writing = os.pipe()
     os.close(reading)

@@ -1,4 +1,7 @@
-"""The documents say what the program does: the recipes of the README are run, and all lists of options are compared."""
+"""
+The documents match the program: the README's recipes are run, and all lists of options are
+compared.
+"""
 import configparser
 import os
 import re
@@ -10,7 +13,8 @@ import pytest
 
 from conftest import DEADLINE, ME_ONLY, ROOT, address, children_of, is_bound, is_listed, queue_of, user, wait_for
 
-# The contract, in short. The help, the manual page, the README and the completions are compared with it.
+# The contract in short. The help, the manual page, the README and the completions are compared with
+# it.
 OPTIONS = {"-w": "DURATION", "--wait": "DURATION", "-n": None, "--nonblock": None, "-F": None, "--no-fork": None,
            "-o": None, "--close": None, "-E": "N", "--conflict-exit-code": "N", "--exit-base": "N", "-q": None,
            "--quiet": None, "-v": None, "--verbose": None, "--held": None, "-h": None,
@@ -20,7 +24,7 @@ OPTIONS = {"-w": "DURATION", "--wait": "DURATION", "-n": None, "--nonblock": Non
            "--hold-for": "DURATION"}
 STATUSES = {1, 2, 3, 4, 5}
 VARIABLES = {"ME_ONLY_LOCK", "ME_ONLY_SLOT", "ME_ONLY_TOKEN"}
-OWN_VARIABLES = {"ME_ONLY_EXEC_PATH"}  # what me-only itself looks at
+OWN_VARIABLES = {"ME_ONLY_EXEC_PATH"}  # read by me-only itself
 VERSION = "1.0.0"
 
 OPTION = re.compile(r"(?<![-\w/.@])--?[a-zA-Z][-a-z]*\b")
@@ -100,7 +104,7 @@ OF_THE_CLUSTER = {
 
 @pytest.mark.parametrize("path", ["README.md", "NEWS.md", "SECURITY.md", *(f"man/{page}" for page in PAGES)])
 def test_no_other_option_is_mentioned(path):
-    """An option in a document is one of ours, or one of a program that an example calls."""
+    """An option in a document is one of me-only's, or one of a program that an example calls."""
     others = {"--full", "--ff-only", "-C", "-xl", "--prefix", "-c", "-eq", "-eu", "-TERM", "-u", "-a", "-d", "-r"}
     if path in ("man/me-only-etcd.7", "README.md"):
         others |= OF_THE_CLUSTER
@@ -133,26 +137,27 @@ def test_version(run):
     assert f"version: '{VERSION}'" in read("meson.build")
 
 
-# What the helper says to me-only, which does not say it; and what cannot be said in more words.
+# Messages of the helper to me-only, which does not print them; and what cannot have more words.
 THREE_WORDS = r"[a-z]+ [\w-]+ [\w-]+"
 UNSAID = {"others have it", "out of memory"}
 
 
 def strings_of(name):
-    """The strings of a source that are made of at least three words, without the marks around them."""
+    """The strings of a source with at least three words, without the marks around them."""
     text = re.sub(r"/\*.*?\*/|^#include.*?$", "", read("src", name), flags=re.S | re.M)
-    text = re.sub(r'strstr\(\w+, "[^"]*"\)', "", text).replace("'\"'", "")  # what others say; no string at all
+    text = re.sub(r'strstr\(\w+, "[^"]*"\)', "", text).replace("'\"'", "")  # messages of others; not a string at all
     text = re.sub(r'(?<!\\)"\s+"', "", text)  # one string, written as two
     found = [re.sub(r"\\.", "", s) for s in re.findall(r'"((?:[^"\\]|\\.)*)"', text)]
     if name.startswith("etcd/"):
-        # What is behind a colon or in parentheses is advice, which the page gives in other words, or what the server has said.
+        # Text after a colon or in parentheses is advice, which the page gives in other words, or a
+        # message of the server.
         found = [re.match(rf"(.*?{THREE_WORDS}.*?)(: | \(|$)", s, re.S)[1] for s in found if re.search(THREE_WORDS, s)]
         found = [part for s in found for part in re.split(r"%[ls.*]*[a-zA-Z]|%$|\([^)]*\)?", s)]
     found = [s.strip(" .,:;()'") for s in found]
     return [s for s in found if re.search(THREE_WORDS, s) and s not in UNSAID]
 
 
-# help.c and options.c have the help and what is wrong with arguments; lock.c, what is wrong with a name.
+# help.c and options.c have the help and usage errors; lock.c has errors in names.
 SILENT = {"help.c", "options.c", "lock.c"}
 ROOMS = ["", "run/", "host/", "file/", "helper/", "base/", "etcd/"]
 SPEAKING = ["list/main.c"] + [
@@ -168,7 +173,7 @@ def test_every_message_is_in_the_manual(name):
 
 
 def test_messages_in_the_manual(run, hold, lock):
-    """The wording of the manual's messages is the program's."""
+    """The manual quotes the program's messages word for word."""
     text = manual("DIAGNOSTICS")
     hold(lock)
     for options, begin in (((), "held by pid "), (("-w", "0.01"), "gave up after ")):
@@ -250,7 +255,7 @@ def test_what_is_left_behind(run, lock, tmp_path):
 def test_manual_is_clean(page):
     out = subprocess.run(["mandoc", "-T", "lint", "-W", "all", os.path.join(ROOT, "man", page)],
                          capture_output=True, timeout=DEADLINE, text=True).stdout
-    # Which other manual pages are installed is not ours.
+    # Which other manual pages are installed does not matter.
     assert [line for line in out.splitlines() if "referenced manual not found" not in line] == []
 
 
@@ -273,7 +278,7 @@ def test_scripts_are_clean():
 
 @pytest.mark.root
 def test_digest_in_the_design(start):
-    """Who writes a second implementation can trust the example."""
+    """Authors of a second implementation can trust the example."""
     letter, times, digest = re.search(r"\| `(.)`, (\d+) times \| `(\w+)` \|", read("docs", "design.md")).groups()
     name = letter * int(times)
     p = start("unshare", "--net", ME_ONLY, name, "cat", "/proc/net/unix")
@@ -286,9 +291,9 @@ def test_example_is_executable():
     assert os.stat(os.path.join(ROOT, "examples", "my-pid.sh")).st_mode & stat.S_IXOTH
 
 
-# --- the recipes, run ---
+# --- running the recipes ---
 
-# What a recipe's job does: it says when it runs, and ends when it is told to, or after "sleep".
+# A recipe's job: it logs its beginning, runs while $BLOCK exists, and logs its end.
 JOB = """#!/bin/sh
 echo "$0 $*: begin" >>"$LOG"
 while [ -e "$BLOCK" ]; do sleep 0.01; done
@@ -298,7 +303,10 @@ exit "${JOB_STATUS:-0}"
 
 
 class Place:
-    """A folder with the programs that the recipes name, and names of our own for their paths and locks."""
+    """
+    A directory with the programs that the recipes name, and private names for their paths and
+    locks.
+    """
 
     def __init__(self, path, lock, start):
         self.path, self.lock, self.start = path, lock, start
@@ -317,7 +325,10 @@ class Place:
         return str(path)
 
     def ours(self, text, *locks):
-        """The recipe with our lock instead of its own, and our programs instead of those in /usr/local/bin."""
+        """
+        The recipe with this test's lock instead of its own, and this test's programs instead of
+        those in /usr/local/bin.
+        """
         for name in locks:
             assert name in text
             text = text.replace(name, self.lock)
@@ -352,7 +363,7 @@ def test_cron(place):
     command = place.ours(fields[1], "/tmp/sync")
     assert "%" not in command, "cron ends the line there"
     place.block.touch()
-    # As cron does it: /bin/sh, a short PATH, output is mail.
+    # As cron runs it: /bin/sh, a short PATH, output is mail.
     first = place.shell("/bin/sh", command, PATH="/usr/bin:/bin")
     place.running()
     assert ended(place.shell("/bin/sh", command, PATH="/usr/bin:/bin")) == (4, "", ""), "no mail"
@@ -372,7 +383,7 @@ def test_self_locking(shell, place):
     place.running()
     status, out, err = ended(place.start(script, env=place.env))
     assert (status, out) == (4, "") and "held by pid" in err
-    # The script is killed in the middle of a step: the step has the lock until it ends.
+    # The script is killed in the middle of a step: the step holds the lock until it ends.
     assert is_bound(address(place.lock))
     place.block.unlink()
     assert ended(first) == (0, "", "")
@@ -460,7 +471,7 @@ def test_deploy_once(place, run):
     assert place.lines() == ["deploy.sh : begin", "deploy.sh : end"] * 2, "ten calls during a run make one more run"
 
 
-# A job that shows which slot it has: no other job has the same folder.
+# A job that shows its slot: no other job has the same directory.
 ENCODER = """#!/bin/sh
 mkdir "$SLOTS/$ME_ONLY_SLOT" || echo "slot $ME_ONLY_SLOT is another's" >>"$LOG"
 while [ -e "$BLOCK" ]; do sleep 0.01; done
@@ -491,14 +502,14 @@ def test_four_at_a_time(shell, jobs, place, run):
     place.block.unlink()
     status, out, err = ended(p)
     assert (status, out) == (0, "")
-    # Who has waited for more than a second says so.
+    # A waiter prints a message after a second.
     assert [line for line in err.splitlines() if ": waiting for " not in line] == []
     assert sorted(place.log.read_text().splitlines()) == sorted(names)
     assert os.listdir(slots) == []
 
 
 def waiters_for_file(path):
-    """How many wait for an flock(2) on the file."""
+    """How many processes wait for an flock(2) on the file."""
     inode = os.stat(path).st_ino
     with open("/proc/locks") as f:
         return sum(" -> FLOCK " in line and f":{inode} " in line for line in f)
@@ -535,7 +546,10 @@ def test_shared(place):
 
 @pytest.mark.root
 def test_containers(place):
-    """Two that share nothing but the folder: they see neither the network nor the processes of each other."""
+    """
+    Two containers that share only the directory: they see neither the network nor the processes of
+    each other.
+    """
     path = str(place.path / "lock")
     text = place.ours(recipe("containers")).replace("/data/lock", path)
     assert f"file:{path}" in text
@@ -653,14 +667,14 @@ def test_service(place):
     assert service["Service"]["SuccessExitStatus"] == "4"
     assert service["Service"]["KillMode"] == "mixed"
     assert service["Service"]["Type"] == "oneshot"
-    # What it starts is started as systemd does it: without a shell, split at blanks, an absolute path.
+    # systemd runs it without a shell, split at blanks, with an absolute path.
     words = place.ours(service["Service"]["ExecStart"], "/tmp/backup").split()
     assert os.path.isabs(words[0])
     place.block.touch()
     first = place.start(*words, env=place.env)
     place.running()
     assert ended(place.start(*words, env=place.env))[0] == int(service["Service"]["SuccessExitStatus"])
-    # KillMode=mixed: the signal goes to me-only alone, and the job gets it.
+    # KillMode=mixed: only me-only gets the signal, and passes it to the job.
     first.terminate()
     assert ended(first)[0] == -15
     wait_for(lambda: not is_bound(address(place.lock)), "the job has ended too")
@@ -674,7 +688,7 @@ def test_timer():
 
 
 def test_units_as_systemd_sees_them(place):
-    """systemd's own reading of the units, where it is installed; it need not run."""
+    """systemd's own reading of the units, if it is installed; it need not run."""
     assert recipe("service").startswith("# /etc/systemd/system/backup.service\n")
     assert recipe("timer").startswith("# /etc/systemd/system/backup.timer\n"), "the timer starts the service of its name"
     if not shutil.which("systemd-analyze"):

@@ -1,12 +1,14 @@
-"""Every system call of each path fails in turn, with every errno that its manual page lists (errnos.py).
+"""
+Every system call of each path fails in turn, with every errno that its manual page lists
+(errnos.py).
 
-The calls are taken from a trace of a run in which nothing fails, so that none is forgotten when the program changes. Whatever fails:
-the command is never started twice and never without the lock, nothing hangs and no lock is left, and the status and one line say
-what happened, with -q too: it silences that the lock is held, not that it cannot be had. The command is tests/programs/under-lock.c,
-which proves that; tests/programs/inject.c makes calls fail.
-
-With ME_ONLY_ERRNOS=all it is every errno of every call of every path, without it some where others have had the rest. Rows for a
-table go to $ME_ONLY_ERRNO_ROWS.
+The calls come from a trace of a run without faults, so that none is forgotten when the program
+changes. Whatever fails: the command is never started twice and never without the lock, nothing
+hangs and no lock is left, and the status and one line tell what happened, even with -q: it silences
+that the lock is held, not that it cannot be taken. The command is tests/programs/under-lock.c,
+which proves that; tests/programs/inject.c makes calls fail. ME_ONLY_ERRNOS=all tries every errno of
+every call of every path; without it, some paths try only some errnos, where others try the rest.
+Rows for a table go to $ME_ONLY_ERRNO_ROWS.
 """
 import os
 import subprocess
@@ -18,9 +20,9 @@ from conftest import DEADLINE, ME_ONLY, is_listed, queue_of, wait_for, waiters_o
 from injection import (HANG, INTERRUPTIBLE, STATUS, UNDER_LOCK, UNSHARE, Run, Trial, each_fault, environment, release, wrong_refusal,
                        wrong_run)
 
-pytestmark = pytest.mark.static  # there is no loader there, only what is ours
+pytestmark = pytest.mark.static  # there is no loader, only the program's own calls
 
-# --- a lock that is free ---
+# --- a free lock ---
 
 FREE = {
     "default": [], "no-fork": ["-F"], "close": ["-o"], "wait": ["-w", "20"], "slots": ["-j3"], "slots-wait": ["-j3", "-w", "20"],
@@ -57,9 +59,9 @@ def test_each_call_of_a_run(each_fault, path):
     each_fault(path, scenario, lambda run: run.status == STATUS and len(run.report) == 2, wrong)
 
 
-# --- a lock that is held ---
+# --- a held lock ---
 
-# What the holder is, and what asks.
+# The kind of holder, and of the caller that asks.
 REFUSED = {
     "held": ([], []), "held-quiet": ([], ["-q"]), "held-status": ([], ["-E", "99"]), "held-wait": ([], ["-w", "0.05"]),
     "held-no-fork": ([], ["-F"]), "held-slots": (["-j2"], ["-j2"]), "held-by-no-fork": (["-F"], []), "held-by-close": (["-o"], []),
@@ -71,7 +73,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("path", REFUSED)
 def test_each_call_of_a_refused_try(each_fault, path, tmp_path, lock):
-    """Held, or cannot be tried, also with -q; and the holder loses nothing."""
+    """Held, or failed, even with -q; and the holder loses nothing."""
     holds, asks = REFUSED[path]
     refused = 99 if "-E" in asks else 4
     first = Trial(str(tmp_path), lock, None)
@@ -106,7 +108,7 @@ exit $?
 @pytest.mark.root
 @pytest.mark.parametrize("path", ["strangers", "file-strangers"])
 def test_each_call_of_a_try_for_a_strangers_lock(each_fault, path, public_me_only):
-    """Whatever fails, -q does not hide that it is a stranger's."""
+    """Whatever fails, -q does not hide that a stranger holds the lock."""
     def scenario(trial):
         if path.startswith("file"):
             trial.lock = "file:" + os.path.join(os.path.dirname(public_me_only), f"lock-{next(trial.numbers)}")
@@ -140,7 +142,10 @@ NESTED = {"nested": [], "nested-wait": ["-w", "0.05"], "nested-queue": ["-w", "0
 
 @pytest.mark.parametrize("path", NESTED)
 def test_each_call_of_a_question_under_the_lock(each_fault, path):
-    """A job that asks for its own lock is refused, if only because it is held; --held says yes, or no where it cannot be proved."""
+    """
+    A job that asks for its own lock is refused, if only because it is held; --held confirms it, or
+    denies it where there is no proof.
+    """
     asks = "--held" in NESTED[path]
 
     def scenario(trial):
@@ -163,7 +168,7 @@ def test_each_call_of_a_question_under_the_lock(each_fault, path):
 
 @pytest.mark.parametrize("path", ["held-no", "file-held-no", "etcd-held-no"])
 def test_each_call_of_a_question_outside(each_fault, path):
-    """--held never says yes to whoever does not run under the lock."""
+    """--held never says yes to a process that does not run under the lock."""
     def scenario(trial):
         shape(trial, path.split("-")[:1])
         trial.walks = trial.lock.startswith("file:")
@@ -196,7 +201,10 @@ class Waiter:
         os.set_blocking(process.stderr.fileno(), False)
 
     def waits(self):
-        """It says so, or has a place in the queue (a call that failed may have silenced it), or has ended."""
+        """
+        It reports that it waits, or has a place in the queue (a call that failed may have silenced
+        it), or has ended.
+        """
         self.said += self.process.stderr.read() or b""
         if b": waiting for " in self.said or self.process.poll() is not None:
             return True
@@ -206,13 +214,13 @@ class Waiter:
         return self.has_been_silenced()
 
     def has_been_silenced(self):
-        """The fault has come, and long ago."""
+        """The fault happened, and long ago."""
         if self.hit_at is None and os.path.exists(self.trial.trace) and self.trial.was_hit():
             self.hit_at = time.monotonic()
         return self.hit_at is not None and time.monotonic() > self.hit_at + 1
 
     def finish(self):
-        """The outcome, with the last line only: -v has more than one."""
+        """The outcome, with the last line only: -v prints more than one."""
         os.set_blocking(self.process.stderr.fileno(), True)
         run = self.trial.finish(self.process, self.said)
         return run._replace(stderr=[line for line in run.stderr if line.startswith("me-only: ")][-1:])
@@ -222,7 +230,10 @@ WAIT = ["-v", "-w", "60"]
 
 
 def wrong_wait(run, fault):
-    """It has got the lock, or says why it could not wait. (Its story says more than one line, so that one for an EINTR is no sign.)"""
+    """
+    It has taken the lock, or reports why it could not wait. (Its trace has several lines, so one
+    about EINTR means nothing.)
+    """
     stderr = run.stderr if run.status != STATUS else []
     if fault.errno == "EINTR" and fault.call in INTERRUPTIBLE and run.status != STATUS:
         yield f"interrupted: status {run.status} {run.stderr}"
@@ -231,7 +242,7 @@ def wrong_wait(run, fault):
 
 @pytest.mark.parametrize("path", WAITING)
 def test_each_call_of_a_waiter(each_fault, path):
-    """It gets the lock when its turn has come, or says why it cannot wait."""
+    """It takes the lock when its turn has come, or reports why it cannot wait."""
     holds, asks = WAITING[path]
 
     def scenario(trial):
@@ -264,7 +275,8 @@ def test_each_call_of_one_of_two_waiters(each_fault, victim):
         front = start_victim() if victim == "front" else start_other()
         wait_for(front.waits, f"{trial.fault}: the front waits or gives up")
         second = start_other() if victim == "front" else start_victim()
-        # The queue is there already, so that only the second's own word counts; without one, its place in the queue.
+        # The queue exists already, so only the second one's own report counts; without one, its
+        # position in the queue.
         wait_for(lambda: second.waits() and (b": waiting for " in second.said or waiters_of(trial.lock) >= 2
                                              or second.process.poll() is not None), f"{trial.fault}: the second waits")
         release(holder)
@@ -279,7 +291,7 @@ def test_each_call_of_one_of_two_waiters(each_fault, victim):
             yield f"the other one: {other}"
         if any(word not in ("started", "held") for _, word in report):
             yield f"two at once, or one without the lock: {report}"
-        # One whose runner lost sight of it may have run all the same.
+        # A command may have run all the same if its runner lost sight of it.
         starts = sum(word == "started" for _, word in report)
         if starts > 2 or starts < 1 + (status == STATUS):
             yield f"status {status}, {starts} starts"
@@ -291,7 +303,8 @@ def test_each_call_of_one_of_two_waiters(each_fault, victim):
 
 # --- replacing ---
 
-# In a pid namespace, so that looking for the holder's processes comes to an end. $0 has what the holder's command says when it is there.
+# In a PID namespace, so that looking for the holder's processes is short. $0 has the output of the
+# holder's command once it runs.
 REPLACE = """
 report=$1 me_only=$2 lock=$3 form=$4 looks_at=$5 under=$6
 shift 6
@@ -307,12 +320,15 @@ exit $status
 
 @pytest.mark.parametrize("path", ["replace-default", "replace-no-fork", "replace-close", "file-replaced"])
 def test_each_call_of_a_replacement(each_fault, path):
-    """The holder is ended and then the command started, or the holder stays and a line says why; never are there two."""
+    """
+    The holder is ended and then the command started, or the holder stays and a line reports why;
+    there are never two.
+    """
     form = {"replace-no-fork": "-F", "replace-close": "-o"}.get(path, "")
 
     def scenario(trial):
         shape(trial, path.split("-")[:1])
-        # With a wait that ends: what cannot be seen cannot be replaced.
+        # With a limited wait: a holder that cannot be seen cannot be replaced.
         argv = [*UNSHARE, "sh", "-c", REPLACE, "sh", trial.report, ME_ONLY, trial.lock, form, trial.looks_at, UNDER_LOCK,
                 *trial.injected(), "--replace", "-w", "1", "-k", "0.2", trial.lock, *trial.command()]
         trial.walks = True
@@ -332,11 +348,13 @@ def test_each_call_of_a_replacement(each_fault, path):
     each_fault(path, scenario, lambda run: run.status == STATUS and len(run.report) == 3, wrong)
 
 
-# --- what a run of more than a second does, and one that is asked ---
+# --- a run of more than a second, and one that others ask ---
 
 @pytest.mark.parametrize("path", ["default", "close"])
 def test_each_call_of_a_long_run(each_fault, path):
-    """What a run of more than a second does besides: the keeper's calls, and those that start and end it."""
+    """
+    What a run of more than a second adds: the keeper's calls, and those that start and end it.
+    """
     options = {"default": [], "close": ["-o"]}[path]
     def scenario(trial):
         run = trial.finish(trial.start(*options, trial.lock, *trial.command(1200)))
@@ -347,7 +365,7 @@ def test_each_call_of_a_long_run(each_fault, path):
 
 
 def test_each_call_of_a_holder_that_is_asked(each_fault):
-    """Those who ask are served, or not: the command runs to its end, and they are refused."""
+    """Callers are answered, or not: the command runs to its end, and they are refused."""
     def scenario(trial):
         holder = trial.start(trial.lock, "sh", "-c", 'echo up; cat >/dev/null; exec "$@"', "sh", *trial.command(), stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE)

@@ -1,4 +1,7 @@
-"""The example of the documents: examples/my-pid.sh is the only instance, and scripts can tell when it was refused."""
+"""
+The documents' example: examples/my-pid.sh is the only instance, and scripts can tell when it was
+refused.
+"""
 import os
 import pwd
 import re
@@ -11,7 +14,7 @@ EXAMPLE = os.path.join(ROOT, "examples", "my-pid.sh")
 
 
 def held_by(name, pid, seconds):
-    """What the second one is told."""
+    """The message for the second one."""
     return re.compile(re.escape(f"me-only: {name}: held by pid {pid} ({pwd.getpwuid(os.geteuid()).pw_name}) for ").encode()
                       + rb"[0-9.]+m?s: " + re.escape(f"/bin/sh {EXAMPLE} {seconds}\n".encode()))
 
@@ -42,7 +45,7 @@ def test_needs_a_number(start, arguments):
 
 
 def first_line(p):
-    """The pid that a running example has printed."""
+    """The PID that a running example has printed."""
     return int(re.match(rb"my-pid.sh: pid (\d+),", p.stdout.readline())[1])
 
 
@@ -56,7 +59,7 @@ def test_a_second_start_names_the_first(me_only, run, lock):
 
 @pytest.mark.root
 def test_the_original_command_line(start):
-    """Word for word; in a network namespace of its own, since other tests run at the same time."""
+    """Word for word; in its own network namespace, since other tests run at the same time."""
     words = [ME_ONLY, "/tmp/my-pid", "examples/my-pid.sh", "1000"]
     existed = os.path.lexists("/tmp/my-pid")
     p = start("unshare", "--net", *words, cwd=ROOT)
@@ -72,7 +75,7 @@ def test_free_again_after_its_end(me_only, run, lock):
     p = me_only(lock, EXAMPLE, "1000")
     os.kill(first_line(p), 9)
     assert p.wait(DEADLINE) == -9
-    # What the script was doing, a sleep of one second, has inherited the lock.
+    # The script's current step, a sleep of one second, has inherited the lock.
     wait_for(lambda: not is_bound(address(lock)), "the lock is free")
     assert run(lock, EXAMPLE, "0").returncode == 0
 

@@ -1,4 +1,7 @@
-"""The command's own status passes through, a signal that ended it ends me-only; 1 to 4 are ours, and nothing stays locked."""
+"""
+The command's status passes through, and a signal that ended it also ends me-only; 1 to 4 are
+me-only's own, and nothing stays locked.
+"""
 import os
 import re
 import resource
@@ -11,7 +14,7 @@ from conftest import DEADLINE, ME_ONLY, address, children_of, forms, has_childre
 
 HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH,
             signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
-DEADLY = [n for n in range(1, 65) if n not in HARMLESS]  # 32 and 33, which the C library hides, and real-time ones too
+DEADLY = [n for n in range(1, 65) if n not in HARMLESS]  # 32 and 33, which the C library hides, and real-time signals
 CORE_DUMPING = [signal.SIGQUIT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE,
                 signal.SIGSEGV, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGSYS]
 
@@ -59,9 +62,10 @@ def test_a_signal_that_ended_only_a_child_of_the_command_is_none_of_ours(run, lo
 
 @pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 def test_only_the_command_leaves_a_core_file(start, lock, form, tmp_path):
-    """The one who waits died of nothing: a second core file would hide the one that matters."""
+    """The waiting parent did not crash: a second core file would hide the one that matters."""
     def ends_by(n, *argv):
-        # The status of wait(2) itself: it says whether a core was dumped, wherever this machine sends it.
+        # The status of wait(2) itself: it shows whether a core was dumped, wherever this machine
+        # sends it.
         p = start(*argv, program("die"), str(n), cwd=tmp_path)
         _, status = os.waitpid(p.pid, 0)
         p.returncode = os.waitstatus_to_exitcode(status)
@@ -112,7 +116,7 @@ def executable(path, text, mode=0o755):
 
 
 def unrunnable(kind, folder):
-    """A command that cannot be run, and what the message says of it."""
+    """A command that cannot be run, and the message about it."""
     if kind == "no such name":
         return "me-only-no-such-command", "not found"
     if kind == "no such path":
@@ -184,7 +188,10 @@ def test_a_file_open_for_writing_cannot_be_run(run, lock, tmp_path, form):
 
 @forms
 def test_arguments_that_no_longer_fit_cannot_be_run(start, lock, tmp_path, form):
-    """What fits on our command line may not fit on the job's: its environment has our variable too."""
+    """
+    What fits on me-only's command line may not fit on the job's: its environment has one more
+    variable.
+    """
     folder = tmp_path / ("long" * 50)
     folder.mkdir()
     os.symlink(program("die"), folder / "j")
@@ -192,7 +199,7 @@ def test_arguments_that_no_longer_fit_cannot_be_run(start, lock, tmp_path, form)
     env = {**os.environ, "PATH": str(folder)}
 
     def fits(size):
-        # 100,000 bytes at most are in one argument: the kernel takes no more than 131,072.
+        # One argument has at most 100,000 bytes: the kernel's limit is 131,072.
         full, rest = divmod(size, 100_000)
         try:
             return start("m", *form, lock, "j", *["x" * 100_000] * full, "x" * rest, executable="./m", cwd=tmp_path, env=env)
@@ -265,7 +272,7 @@ def test_a_folder_in_path_that_cannot_be_searched_hides_nothing(call, lock, tmp_
     assert (r.returncode, r.stderr) == (1, b"me-only: me-only-no-such-command: not found\n")
 
 
-# --- 3: the third party failed ---
+# --- 3: locking failed ---
 
 SOCKET_ERRORS = ["EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EACCES", "EAFNOSUPPORT"]
 BIND_ERRORS = ["EACCES", "EPERM", "ENOMEM", "ENOBUFS", "EINVAL", "EADDRNOTAVAIL", "ENOSYS"]
@@ -294,7 +301,7 @@ def test_no_descriptor_left_is_3(call, lock, form):
     assert r.returncode == 103
 
 
-# --- whatever else the caller has ---
+# --- whatever else the caller has set up ---
 
 @forms
 @pytest.mark.parametrize("how", ["-i", "-b"], ids=["ignored", "blocked"])
@@ -305,8 +312,8 @@ def test_a_caller_that_ignores_or_blocks_the_end_of_children(call, lock, how, fo
     assert call(*under, "/nowhere/at/all").returncode == 1
 
 
-# A shell that becomes us by exec leaves us its background children: one has ended, one ends when it reads a line from the
-# fifo, one stays.
+# A shell that execs me-only leaves it its background children: one has ended, one ends when it
+# reads a line from the fifo, one stays.
 WITH_CHILDREN = """(exit 3) & sh -c 'read line; exit 5' <"$FIFO" & export CHILD=$!; sleep 1000 >/dev/null 2>&1 & exec "$@" """
 
 
@@ -325,13 +332,13 @@ def test_children_that_we_were_started_with_are_not_the_command(call_with_childr
 
 @pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 def test_the_end_of_such_a_child_is_not_the_end_of_the_command(call_with_children, lock, form):
-    """It is reaped, and the command runs on."""
+    """It is reaped, and the command keeps running."""
     r = call_with_children(ME_ONLY, *form, lock, "sh", "-c", 'echo >"$FIFO"; while kill -0 $CHILD 2>&-; do :; done; exit 7')
     assert r.returncode == 7
 
 
 def test_what_happened_while_we_were_stopped_has_the_right_status(me_only, lock):
-    """The command ends while we are stopped: its status is not lost."""
+    """The command ends while me-only is stopped: its status is not lost."""
     p = me_only(lock, "sh", "-c", "echo $$; read x; exit 7", stdin=subprocess.PIPE)
     job = int(p.stdout.readline())
     os.kill(p.pid, signal.SIGSTOP)
@@ -343,7 +350,7 @@ def test_what_happened_while_we_were_stopped_has_the_right_status(me_only, lock)
 
 
 def test_signals_that_come_too_late_do_not_change_the_status(me_only, lock):
-    """The command has ended by one signal; another, for us, which we have not looked at yet, must not take its place."""
+    """A signal has ended the command; another one, pending for me-only, must not take its place."""
     for late, deadly in ((35, 40), (signal.SIGTSTP, signal.SIGIO), (signal.SIGTERM, signal.SIGPWR)):
         p = me_only(lock, "sh", "-c", "echo $$; exec sleep 1000")
         job = int(p.stdout.readline())

@@ -1,8 +1,11 @@
-"""Every system call on the way is delayed in turn, or brings a deadly signal (strace's injection). That each fails: test_errnos.py.
+"""
+Every system call before the exec is delayed in turn, or brings a deadly signal (strace's
+injection). For failing calls see test_errnos.py.
 
-The calls are taken from a trace of a clean run, so that none is forgotten when the program changes. Whatever fails: the
-command is never started twice and never without the lock, no lock is left, and the status and one line say what happened.
-The command is tests/programs/under-lock.c, which proves all that; strace lets go of it when it is executed.
+The calls come from a trace of a clean run, so that none is forgotten when the program changes.
+Whatever fails: the command is never started twice and never without the lock, no lock is left, and
+the status and one line tell what happened. The command is tests/programs/under-lock.c, which proves
+all that; strace detaches from it at its exec.
 """
 import collections
 import concurrent.futures
@@ -16,19 +19,22 @@ import pytest
 
 from conftest import DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, wait_for
 
-pytestmark = pytest.mark.static  # strace sees no loader and no sanitizer there, only what is ours
+pytestmark = pytest.mark.static  # strace sees no loader and no sanitizer there, only the program's own calls
 
 UNDER_LOCK = os.path.join(PROGRAMS, "under-lock")
 STATUS = 7  # the command's own
-HANG = 2 * DEADLINE  # seconds after which a run counts as hanging; each takes milliseconds, or what it may wait
+HANG = 2 * DEADLINE  # seconds after which a run counts as hanging; each takes milliseconds, or its time limit
 LONG = 2 * 1000 * HANG  # milliseconds for a command that a signal is to end: if it does not, the run hangs
 
-# A process cannot go on after these, whoever wrote it: the C library's start, the way out.
+# No process can continue after these: the C library's start, the way out.
 LEFT_OUT = {"arch_prctl", "set_tid_address", "exit", "exit_group", "rt_sigreturn", "restart_syscall"}
 
 
 def is_ours(call):
-    """Beyond LEFT_OUT: the C library's fork() sets signal masks, which cannot fail, and does not look; the first is our own."""
+    """
+    Beyond LEFT_OUT: the C library's fork() sets signal masks, which cannot fail, and ignores the
+    result; the first is the program's own.
+    """
     return call.name not in LEFT_OUT and (call.name != "rt_sigprocmask" or call.number == 1)
 
 
@@ -37,7 +43,7 @@ Run = collections.namedtuple("Run", "status stderr report")
 
 
 class Trial:
-    """One run of the program under strace, with a lock and a report of its own."""
+    """One run of the program under strace, with its own lock and report."""
 
     numbers = itertools.count()
 
@@ -53,7 +59,7 @@ class Trial:
     def argv(self, options, inject=None, all_processes=True, milliseconds=0, detached=True):
         strace = ["strace", "-q", "-T", "-b", "execve", "-o", self.trace]
         if detached:
-            strace += ["-D"]  # the program is our child, not strace's: its status is its own
+            strace += ["-D"]  # the program is this process's child, not strace's: its status is its own
         if all_processes:
             strace += ["-f"]
         if inject:
@@ -80,7 +86,7 @@ class Trial:
         return self.finish(self.start(*args, **kw))
 
     def reported(self):
-        """What the commands said, as a list of [pid, word]."""
+        """What the commands reported, as a list of [pid, word]."""
         try:
             with open(self.report, encoding="ascii") as f:
                 return [line.split() for line in f]
@@ -93,7 +99,10 @@ class Trial:
         return self.reported()
 
     def calls(self):
-        """The program's own system calls of a traced run, in order: {pid: [(Call, seconds)]}; the first pid is the program's."""
+        """
+        The program's own system calls of a traced run, in order: {pid: [(Call, seconds)]}; the
+        first pid is the program's.
+        """
         calls, counts = collections.defaultdict(list), collections.Counter()
         took = re.compile(r"<([0-9.]+)>$")
         with open(self.trace, encoding="utf-8", errors="replace") as f:
@@ -112,20 +121,26 @@ class Trial:
 
 
 def all_calls(calls, which=None):
-    """Every call that a process made, the highest number of any of them standing for all, in the order of the trace."""
+    """
+    Every call that a process made, the highest number of any of them standing for all, in the order
+    of the trace.
+    """
     found = dict.fromkeys(call for pid in calls for call, _ in calls[pid] if which is None or pid in which)
     return [c for c in found if is_ours(c)]
 
 
 def many(work, items, at_once=4):
-    """work(item) for each item, several at a time: most of a run is waiting. Fails with the complaints of all."""
+    """
+    work(item) for each item, several at a time, since runs mostly wait. Fails with the complaints
+    of all.
+    """
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         complaints = [f"{item}: {problem}" for item, problems in zip(items, pool.map(work, items)) for problem in problems]
     assert not complaints, "\n".join(["", *complaints])
 
 
 def wrong_report(report):
-    """What must never be seen, whatever happened."""
+    """What must never happen, whatever failed."""
     starts = [pid for pid, word in report if word == "started"]
     if len(starts) > 1:
         yield f"the command was started {len(starts)} times"
@@ -150,7 +165,10 @@ def clean_calls(trial, options, **kw):
 
 
 def until_it_sleeps(calls):
-    """The program's own calls, in order, up to the one that waits for the command, which takes longest; and those after it."""
+    """
+    The program's own calls, in order, up to the one that waits for the command (the longest); and
+    those after it.
+    """
     own = [(c, seconds) for c, seconds in next(iter(calls.values())) if c.name not in LEFT_OUT]
     first = max(range(len(own)), key=lambda i: own[i][1])
     assert own[first][0].name == "poll"
@@ -164,7 +182,10 @@ def deaths(calls, deadly):
 @pytest.mark.parametrize("options", [[], ["-o"], ["-w", "20"]], ids=["default", "close", "wait"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGRTMIN + 6], ids=["SIGTERM", "real-time"])
 def test_a_deadly_signal_at_each_call(trial, options, number):
-    """Before the command it ends us, during it it reaches the command, and we end by it; it is never lost."""
+    """
+    Before the command starts, it ends me-only; during the command, it reaches the command and then
+    ends me-only; it is never lost.
+    """
     before, after = until_it_sleeps(clean_calls(trial, options, all_processes=True, milliseconds=500))
 
     def work(item):
@@ -185,10 +206,13 @@ def test_a_deadly_signal_at_each_call(trial, options, number):
 @pytest.mark.parametrize("options", [[], ["-o"], ["-w", "20"]], ids=["default", "close", "wait"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGHUP], ids=["SIGINT", "SIGQUIT", "SIGHUP"])
 def test_a_typed_signal_before_the_command(trial, options, number):
-    """What strace sends comes from the kernel, as what is typed at a terminal does: a command that is not there yet has not got it."""
+    """
+    strace's signals come from the kernel, like those of the terminal: a command that is not there
+    yet has not got it.
+    """
     own = [c for c, _ in next(iter(clean_calls(trial, options).values()))]
-    # Signals are blocked by the very last call before the start. What is typed in that instant nobody can tell from what is
-    # typed when the command is there.
+    # Signals are blocked by the very last call before the start. A key typed in that instant looks
+    # as if it were typed once the command runs.
     last = next(i for i, c in enumerate(own) if c.name in ("fork", "vfork", "clone", "clone3")) - 1
     assert own[last].name == "rt_sigprocmask"
 

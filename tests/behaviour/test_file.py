@@ -1,4 +1,4 @@
-"""Locks on files: what is promised of them beyond what every lock promises (test_contract.py)."""
+"""File locks: what they promise beyond what every lock promises (test_contract.py)."""
 import contextlib
 import fcntl
 import json
@@ -20,7 +20,7 @@ from test_faults import STATUS, Trial, is_ours, many, wrong_report
 RUSH, WITNESS = program("rush"), program("witness")
 DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
 
-# A job that says its pid and ends when its standard input does.
+# A job that prints its PID and ends with its standard input.
 JOB = ("sh", "-c", "echo $$; exec cat >/dev/null")
 
 sharing = pytest.mark.parametrize("ours", [(), ("-s",)], ids=["alone", "shared"])
@@ -29,12 +29,12 @@ theirs = pytest.mark.parametrize("theirs", [(), ("-s",)], ids=["flock", "flock -
 
 @pytest.fixture
 def path(tmp_path):
-    """A file that is not there yet."""
+    """A file that does not exist yet."""
     return tmp_path / "lock"
 
 
 def is_free(path):
-    """As flock(1) sees it, through a descriptor of its own; the file is there."""
+    """As flock(1) sees it, through its own descriptor; the file exists."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,9 +46,9 @@ def is_free(path):
 
 
 def lines_about(path):
-    """What the kernel's table says of the file now.
-
-    It comes in pieces of a page: what others do between them can make it tell something twice, or not at all.
+    """
+    What the kernel's table lists for the file now. It comes in pieces of a page: changes by others
+    between them can make a line appear twice, or not at all.
     """
     end = ":%d" % os.stat(path).st_ino
     with open("/proc/locks", encoding="ascii") as f:
@@ -66,7 +66,7 @@ def waiters(path):
 
 @pytest.fixture
 def flock(start):
-    """flock(OPTION..., PATH) starts flock(1) with a job of its own; returns when that runs: .job."""
+    """flock(OPTION..., PATH) starts flock(1) with a job, and returns when that runs: .job."""
 
     def flock_(*argv):
         p = start("flock", *argv, *JOB, stdin=subprocess.PIPE)
@@ -79,7 +79,7 @@ def flock(start):
 
 @pytest.fixture
 def waiter(me_only):
-    """waiter(PATH, OPTION...) starts one that waits, and returns once the kernel says so."""
+    """waiter(PATH, OPTION...) starts a waiter, and returns once the kernel lists it."""
 
     def waiter_(path, *options, command=("echo", "mine"), **kw):
         before = len(waiters(path))
@@ -144,7 +144,7 @@ def test_several_share_it_and_one_alone_waits_for_all_of_them(hold, waiter, run,
     first, second = hold(f"file:{path}", "-s"), hold(f"file:{path}", "-s")
     p = waiter(path)
     assert release(first) == 0
-    # In between the kernel has put it into the line of the other one.
+    # Meanwhile the kernel has put it into the other one's line.
     wait_for(lambda: table(path) == [(False, second.pid), (True, p.pid)], "it waits for the second")
     assert p.poll() is None
     assert release(second) == 0
@@ -201,7 +201,7 @@ kinds = pytest.mark.parametrize("make", [*KINDS.values(), *(pytest.param(m, mark
 
 
 def look(path):
-    """All that must not change."""
+    """Everything that must not change."""
     s = os.stat(path)
     return s.st_ino, s.st_mode, s.st_uid, s.st_gid, s.st_size, s.st_mtime_ns, path.read_bytes() if stat.S_ISREG(s.st_mode) else None
 
@@ -209,7 +209,7 @@ def look(path):
 @kinds
 @forms
 def test_a_file_of_any_kind_is_a_lock_and_stays_as_it_was(hold, run, path, make, form):
-    """A FIFO, too: flock(1) would wait there until somebody writes."""
+    """Even a FIFO: flock(1) would wait there for a writer."""
     make(path)
     before = look(path)
     holder = hold(f"file:{path}", *form)
@@ -243,7 +243,7 @@ def test_a_missing_file_is_made_empty_with_the_umask(run, path, mask, mode):
 
 
 def test_the_file_stays(hold, run, path):
-    """After the end, after a refusal, after killing: nobody deletes it."""
+    """After the end, after a refusal, after a kill: nothing deletes it."""
     path.write_text("content")
     before = look(path)
     holder = hold(f"file:{path}")
@@ -257,11 +257,11 @@ def test_the_file_stays(hold, run, path):
     assert look(path) == before
 
 
-# What an ordinary user has: as root another user, otherwise this one.
+# An ordinary user: another user if root, otherwise this one.
 
 @pytest.fixture
 def world():
-    """A folder in which everybody may do everything, with a copy of the program."""
+    """A directory in which everybody may do everything, with a copy of the program."""
     folder = tempfile.mkdtemp(prefix="me-only-test-")
     os.chmod(folder, 0o777)
     shutil.copy(ME_ONLY, os.path.join(folder, "me-only"))
@@ -290,7 +290,7 @@ def test_a_file_that_may_only_be_read_or_only_be_written_is_a_lock(ordinary, wor
     os.chmod(path, mode)
     r = ordinary(f"file:{path}", "echo", "ran")
     if kind == "FIFO" and mode == 0o222:
-        # Only a reader could open it, or one who would have to wait for a reader.
+        # Only a reader could open it, or a process that would have to wait for a reader.
         assert_failed(r, path, "cannot open the file: No such device or address")
         return
     assert (r.returncode, r.stdout) == (0, b"ran\n"), r
@@ -324,7 +324,7 @@ def test_a_file_for_a_folder(run, path):
 def test_a_link_in_circles(run, path):
     path.symlink_to(path)
     r = run(f"file:{path}", "echo", "ran")
-    # Every libc has its own words for this.
+    # Every libc words this differently.
     assert (r.returncode, r.stdout) == (3, b"") and re.fullmatch(f"me-only: file:{path}: cannot open the file: [^\n]+\n", r.stderr.decode()), r
 
 
@@ -376,13 +376,16 @@ def test_a_file_system_that_is_read_only(call, tmp_path):
     inside = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"', tmp_path, ME_ONLY)
     missing = f"{tmp_path}/missing"
     assert_failed(call(*inside, f"file:{missing}", "echo", "ran"), missing, "cannot make the file: Read-only file system")
-    # What is there can be locked.
+    # Whatever exists can be locked.
     assert call(*inside, f"file:{tmp_path}/there", "echo", "ran").stdout == b"ran\n"
 
 
 @pytest.fixture
 def injected(call, tmp_path):
-    """injected(INJECTION, OPTION..., LOCK, COMMAND...) runs the program while system calls fail: the outcome, with .trace"""
+    """
+    injected(INJECTION, OPTION..., LOCK, COMMAND...) runs the program while system calls fail, and
+    returns the outcome, with .trace.
+    """
 
     def injected_(injection, *argv):
         trace = tmp_path / "trace"
@@ -406,7 +409,7 @@ def test_what_cannot_be_locked(injected, path, error, text, options):
 
 @pytest.mark.static
 def test_what_cannot_be_locked_after_a_wait(hold, start, path):
-    """Stopped and continued, the wait begins anew; but now the kernel refuses."""
+    """Stopped and resumed, the wait starts again; but now the kernel refuses."""
     holder = hold(f"file:{path}")
     p = start("strace", "-qq", "-f", "-o", "/dev/null", "-e", "inject=flock:error=ENOLCK:when=2+", ME_ONLY, "-q", "-w", "inf",
               f"file:{path}", "echo", "ran")
@@ -424,7 +427,10 @@ def test_what_cannot_be_locked_after_a_wait(hold, start, path):
 @pytest.mark.parametrize("error", ["EBADF", "EIO"])
 @pytest.mark.parametrize("options", [(), ("-w", "inf"), ("-F",)], ids=["now", "waiting", "no-fork"])
 def test_as_on_nfs_a_descriptor_for_reading_will_not_do(injected, path, error, options):
-    """There the kernel makes a record lock of it, which only who may write can have exclusively."""
+    """
+    There the kernel uses a record lock, which only a process with write access can hold
+    exclusively.
+    """
     path.write_text("content")
     before = look(path)
     r = injected(f"flock:error={error}:when=1", *options, f"file:{path}", "echo", "ran")
@@ -451,7 +457,7 @@ STRANGER = 1  # daemon
 
 @pytest.fixture
 def sticky(world):
-    """A folder as /tmp."""
+    """A directory like /tmp."""
     folder = os.path.join(world, "sticky")
     os.mkdir(folder)
     os.chmod(folder, 0o1777)
@@ -462,7 +468,7 @@ def sticky(world):
 @pytest.mark.parametrize("target", ["there", "missing"])
 @pytest.mark.parametrize("options", [(), ("-w", "inf"), ("-s",), ("-F",), ("-q",)], ids=" ".join)
 def test_a_link_that_another_user_has_planted_is_refused(run, world, sticky, target, options):
-    """He would choose which file of ours is made or locked."""
+    """The link's owner would choose which file of this user is created or locked."""
     victim, link = f"{world}/victim", f"{sticky}/lock"
     if target == "there":
         open(victim, "w", encoding="ascii").close()
@@ -498,7 +504,7 @@ def test_elsewhere_the_links_of_others_are_followed(run, world, mode):
 
 @pytest.mark.root
 def test_the_links_of_the_folders_owner_are_followed(run, world, sticky):
-    """He decides on everything in it."""
+    """Its owner controls everything in it."""
     os.chown(sticky, STRANGER, STRANGER)
     os.symlink(f"{world}/target", f"{sticky}/lock")
     os.lchown(f"{sticky}/lock", STRANGER, STRANGER)
@@ -507,7 +513,7 @@ def test_the_links_of_the_folders_owner_are_followed(run, world, sticky):
 
 @pytest.mark.parametrize("target", ["there", "missing"])
 def test_an_own_link_is_followed(run, hold, world, sticky, target):
-    """Where it leads to nothing the file is made there."""
+    """If its target does not exist, the file is created there."""
     path, link = f"{world}/target", f"{sticky}/lock"
     if target == "there":
         open(path, "w", encoding="ascii").close()
@@ -527,7 +533,7 @@ PROTECTED = "/proc/sys/fs/protected_regular"
 
 @pytest.fixture
 def protect():
-    """protect(N) sets fs.protected_regular, for this test alone: it is one for the whole host."""
+    """protect(N) sets fs.protected_regular for this test alone: it is global to the host."""
     with open(PROTECTED, encoding="ascii") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         before = turn.read()
@@ -544,7 +550,7 @@ def protect():
 @pytest.mark.parametrize("value", [0, 1, 2])
 @pytest.mark.parametrize("who", ["root", "another user"])
 def test_the_files_of_others_where_the_kernel_protects_them(protect, run, ordinary, sticky, value, who):
-    """There O_CREAT is refused for a file that is there, to root as well."""
+    """There O_CREAT is refused for an existing file, even to root."""
     path = f"{sticky}/lock"
     open(path, "w", encoding="ascii").close()
     os.chmod(path, 0o666)
@@ -563,7 +569,10 @@ def test_the_files_of_others_where_the_kernel_protects_them(protect, run, ordina
 
 @pytest.fixture
 def late(start, path, tmp_path):
-    """late(OPTION...) starts a run that has opened the file and not locked it yet: that comes two seconds later."""
+    """
+    late(OPTION...) starts a run that has opened the file and not locked it yet: it does so two
+    seconds later.
+    """
 
     def late_(*options, command=("echo", "ran")):
         trace = tmp_path / "late"
@@ -579,7 +588,7 @@ def late(start, path, tmp_path):
 @pytest.mark.static
 @pytest.mark.parametrize("options", [(), ("-F",), ("-w", "0.2"), ("-s",)], ids=" ".join)
 def test_a_file_that_is_replaced_before_it_is_locked_is_not_the_lock(late, hold, path, options):
-    """There is a holder of the new one."""
+    """The new file has a holder."""
     path.touch()
     p = late(*options)
     path.with_name("new").touch()
@@ -629,7 +638,7 @@ def test_waiter_for_a_deleted_file_creates_it_again(hold, waiter, path):
 
 
 def test_a_file_that_is_replaced_again_and_again(hold, waiter, path):
-    """Each time the waiter is at the new one."""
+    """Each time, the waiter has reached the new one."""
     path.touch()
     holder = hold(f"file:{path}")
     p = waiter(path)
@@ -647,7 +656,10 @@ def test_a_file_that_is_replaced_again_and_again(hold, waiter, path):
 
 @pytest.fixture
 def twice(tmp_path):
-    """twice(PATH) begins a command that sees the table as it is now, and each line about the file once more, in another piece."""
+    """
+    twice(PATH) starts a command that sees the present table, with each line about the file repeated
+    in another piece.
+    """
 
     def twice_(path):
         ours = "".join(wait_for(lambda: lines_about(path), "one reading has them"))
@@ -661,7 +673,10 @@ def twice(tmp_path):
 
 @pytest.fixture
 def who(call):
-    """who(PATH) the rows of --who --json, as [(role, pid)]; they agree with the exit status and with the text."""
+    """
+    who(PATH) returns the rows of --who --json as [(role, pid)]; they agree with the exit status and
+    the text.
+    """
 
     def who_(path, *prefix, whole=False):
         r = call(*prefix, ME_ONLY, "--who", "--json", f"file:{path}")
@@ -676,7 +691,7 @@ def who(call):
 
 @pytest.fixture
 def listed(call):
-    """listed(PATH) the row of --list --json for the file, or None."""
+    """listed(PATH) returns the row of --list --json for the file, or None."""
 
     def listed_(path, *prefix):
         r = call(*prefix, ME_ONLY, "--list", "--json")
@@ -687,7 +702,7 @@ def listed(call):
 
 
 def test_who_of_a_free_lock(call, path, who):
-    """Asking makes no file."""
+    """Asking creates no file."""
     r = call(ME_ONLY, "--who", f"file:{path}")
     assert (r.returncode, r.stdout, r.stderr) == (0, f"file:{path}: free\n".encode(), b"")
     assert who(path) == []
@@ -725,7 +740,7 @@ def test_who_says_what_the_message_says(hold, call, run, path):
 
 
 def test_who_of_flock(flock, who, listed, path):
-    """--list leaves to lslocks(8) what no me-only has to do with."""
+    """--list leaves locks without a me-only to lslocks(8)."""
     holder = flock(path)
     assert who(path) == [("job", holder.pid), ("child", holder.job)]
     assert listed(path) is None
@@ -770,7 +785,7 @@ def test_who_of_a_shared_lock(hold, who, listed, call, path):
 def test_who_lists_waiters_in_order(hold, waiter, who, listed, call, path):
     hold(f"file:{path}")
     crowd = [waiter(path, *options) for options in ((), ("-F",), ("-o",), (), ("-s",), ())]
-    # The process itself waits, and no helper of its own.
+    # The process itself waits, without a child for it.
     wait_for(lambda: waiters(path) == [p.pid for p in crowd], "all wait in order")
     rows = [row for row in who(path, whole=True) if row["role"] == "waiter"]
     assert [(row["place"], row["pid"]) for row in rows] == [(n + 1, p.pid) for n, p in enumerate(crowd)]
@@ -779,7 +794,7 @@ def test_who_lists_waiters_in_order(hold, waiter, who, listed, call, path):
     crowd[2].kill()
     crowd[2].wait(DEADLINE)
     left = [p.pid for p in crowd if p is not crowd[2]]
-    # The order is the kernel's when some are killed.
+    # If some are killed, the order is the kernel's.
     wait_for(lambda: sorted(waiters(path)) == sorted(left), "it waits no more")
     assert [pid for role, pid in who(path) if role == "waiter"] == waiters(path)
 
@@ -787,7 +802,10 @@ def test_who_lists_waiters_in_order(hold, waiter, who, listed, call, path):
 @pytest.mark.root
 @pytest.mark.parametrize("form", [(), ("-s",)], ids=["alone", "shared"])
 def test_who_where_the_table_tells_of_all_twice(hold, waiter, who, listed, call, twice, path, form):
-    """It comes in pieces of a page: who takes a lock between two of them shifts what comes next."""
+    """
+    It comes in pieces of a page: a process that takes a lock between two of them shifts what
+    follows.
+    """
     holder = hold(f"file:{path}", *form)
     crowd = [waiter(path).pid for _ in range(2)]
     rows = who(path, *twice(path))
@@ -838,7 +856,10 @@ CONTAINER = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "
 
 @pytest.fixture
 def in_container(start):
-    """in_container(ARGUMENT...) starts the program in namespaces of its own; all it shares with others is the file."""
+    """
+    in_container(ARGUMENT...) starts the program in its own namespaces; it shares only the file with
+    others.
+    """
     return lambda *argv: start(*CONTAINER, ME_ONLY, *argv, stdin=subprocess.PIPE)
 
 
@@ -851,7 +872,7 @@ def test_containers_that_share_a_volume_exclude_each_other(in_container, run, pa
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (4, b"")
     assert err.decode() == f"me-only: file:{path}: held, by whom is hidden (its process cannot be seen)\n"
-    # From outside he is seen.
+    # The holder is visible from outside.
     assert "held by pid " in run(f"file:{path}", "true").stderr.decode()
     assert release(holder) == 0
     p = in_container(f"file:{path}", "echo", "ran")
@@ -882,7 +903,7 @@ def test_a_holder_that_cannot_be_seen_is_not_believed_to_be_harmless(in_containe
 @pytest.mark.root
 @pytest.mark.parametrize("form", [(), ("-F",), ("-o",)], ids=["default", "no-fork", "close"])
 def test_a_container_does_not_replace_a_holder_that_cannot_be_seen(in_container, path, form):
-    """It says so at once."""
+    """It is refused at once."""
     holder = in_container(*form, f"file:{path}", *JOB)
     assert read_line(holder.stdout)
     p = in_container("--replace", "-k", "0", "-w", "20", f"file:{path}", "echo", "ran")
@@ -905,7 +926,7 @@ def test_in_a_container_of_ones_own_the_job_is_under_its_lock(in_container, path
 # ---- waiting costs nothing and leaves nothing ----
 
 def switches(pid):
-    """How often the threads of PID have been put to sleep or stopped running."""
+    """How often the threads of PID went to sleep or were preempted."""
     found = {}
     for thread in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{thread}/status", encoding="utf-8") as f:
@@ -914,15 +935,15 @@ def switches(pid):
 
 
 def test_waiter_sleeps_all_the_time(hold, waiter, me_only, path):
-    """It is not woken up even once: no system call is made."""
+    """It is not woken up even once, and makes no system call."""
     holder = hold(f"file:{path}")
     crowd = [waiter(path) for _ in range(5)]
     for p in crowd:
-        # The first time it sleeps for an instant, until the other thread is in line.
+        # At first it sleeps for an instant, until the other thread is in line.
         wait_for(lambda: len(switches(p.pid)) == 2 and switches(p.pid)[str(p.pid)][0] > 1, "it has been woken up once")
         wait_for(lambda: all(process_state(int(t)) == "S" for t in switches(p.pid)), "both threads sleep")
     before = [switches(p.pid) for p in crowd]
-    # The time that is measured is the time that this one waits.
+    # The measured time is this one's waiting.
     assert me_only("-q", "-w", "1.5", f"file:{path}", "true").wait(DEADLINE) == 4
     assert [switches(p.pid) for p in crowd] == before
     assert release(holder) == 0
@@ -946,7 +967,7 @@ def test_those_who_give_up_leave_nothing(hold, waiter, me_only, path, how):
 
 
 def test_killed_holders_and_waiters_one_after_the_other(hold, waiter, path):
-    """Each holder is killed with everything that it has, and the next one in line has the lock."""
+    """Each holder is killed with all its processes, and the next one in line gets the lock."""
     holder = hold(f"file:{path}", "-F")
     crowd = [waiter(path, "-F", command=("sleep", "1000")) for _ in range(10)]
     while crowd:
@@ -988,7 +1009,7 @@ def test_replace_a_holder(me_only, run, path, form, job, end):
 @forms
 @pytest.mark.parametrize("options", [(), ("-s",)], ids=["alone", "shared"])
 def test_replace_a_holder_of_whom_the_table_tells_twice(me_only, call, twice, path, form, options):
-    """It is one, and the same."""
+    """Both are one and the same."""
     holder = me_only(*form, *options, f"file:{path}", "sh", "-c", "trap '' TERM; echo $$; exec sleep 1000")
     assert read_line(holder.stdout)
     r = call(*twice(path), ME_ONLY, "--replace", "-k", "0.3", f"file:{path}", "echo", "ran")
@@ -997,13 +1018,14 @@ def test_replace_a_holder_of_whom_the_table_tells_twice(me_only, call, twice, pa
 
 
 def test_a_lock_that_comes_while_its_holder_is_looked_up(tmp_path, hold, start, path):
-    """The holder that is seen then is who wants to replace it."""
+    """The holder seen then is the replacing process itself."""
     holder = hold(f"file:{path}")
     trace = tmp_path / "trace"
     trace.touch()
     p = start("strace", "-qq", "-f", "-o", trace, "-P", "/proc/locks", "-e", "inject=openat:delay_enter=2000000:when=2",
               ME_ONLY, "--replace", f"file:{path}", "echo", "ran")
-    # The first time it is about whether it runs under the lock itself. strace writes the beginning of a call before it delays it.
+    # The first look is about running under the lock itself. strace writes the beginning of a call
+    # before it delays it.
     wait_for(lambda: trace.read_text().count("openat(") >= 2, "it looks")
     assert release(holder) == 0
     out, err = p.communicate(timeout=DEADLINE)
@@ -1011,7 +1033,7 @@ def test_a_lock_that_comes_while_its_holder_is_looked_up(tmp_path, hold, start, 
 
 
 def test_replace_flock(flock, run, path):
-    """It does not pass signals on: its command is asked, and with that it ends."""
+    """It does not pass signals on: its command is asked to exit, and it ends with it."""
     holder = flock(path)
     r = replace(run, path, "-k", "5")
     assert (r.returncode, r.stdout) == (0, b"ran\n"), r
@@ -1029,7 +1051,7 @@ def test_replace_flock_with_a_command_that_does_not_end(start, run, path):
 
 @pytest.mark.parametrize("before", ["", "trap '' TERM; "], ids=["ordinary", "obstinate"])
 def test_replace_heirs(run, path, before):
-    """What was started with the lock's variable belongs to it."""
+    """A process started with the lock's variable belongs to it."""
     job = before + "setsid sleep 1000 >/dev/null 2>&1 & echo $!"
     child = int(run(f"file:{path}", "sh", "-c", job).stdout)
     r = replace(run, path, "-k", "0.3")
@@ -1097,8 +1119,8 @@ sys.stdin.read()
 
 @pytest.fixture
 def planted(start, me_only, path, request):
-    """planted(BEFORE...) runs a job that sends its lock to a service: the pair of both."""
-    folder = tempfile.mkdtemp(prefix="me-only-test-")  # a short path: it is a socket's
+    """planted(BEFORE...) runs a job that sends its lock to a service, and returns both."""
+    folder = tempfile.mkdtemp(prefix="me-only-test-")  # a short path, since it is a socket's
     request.addfinalizer(lambda: shutil.rmtree(folder))
 
     def planted_(*before):
@@ -1135,12 +1157,12 @@ def test_nor_by_force_after_the_job(planted, run, path, before):
 
 # ---- faults ----
 
-# The command says what it finds, through a descriptor of its own.
+# The command reports what it finds, through its own descriptor.
 UNDER_LOCK = 'echo $$ started >>"$1"; if flock -n "$2" true; then echo $$ free; else echo $$ held; fi >>"$1"; sleep "$3"; exit "$4"'
 
 
 class FileTrial(Trial):
-    """One run under strace, with a file of its own."""
+    """One run under strace, with its own file."""
 
     def __init__(self, folder):
         super().__init__(folder, "")
@@ -1202,7 +1224,7 @@ def overlaps(scratch):
 @pytest.mark.parametrize("there", [True, False], ids=["", "missing"])
 @pytest.mark.parametrize("options", [(), ("-F",), ("-o",)], ids=["default", "no-fork", "close"])
 def test_of_many_that_start_in_the_same_instant_exactly_one_runs(start, path, scratch, options, there):
-    """Also where all of them want to make the file."""
+    """Even if all of them want to create the file."""
     if there:
         path.touch()
     rounds, width = (3, 50) if DYNAMIC else (10 if there else 1, 100)
@@ -1218,7 +1240,7 @@ def test_of_many_that_wait_in_the_same_instant_each_runs_alone(start, path, scra
     if there:
         path.touch()
     gate, opener = os.pipe()
-    # Held at the gate until all are there.
+    # Held at the gate until all have arrived.
     ours = (ME_ONLY, "-q", "-w", "inf", f"file:{path}")
     crowd = [start("sh", "-c", 'read line; exec "$@"', "sh", *ours, WITNESS, str(scratch), "0", stdin=gate) for _ in range(100)]
     os.close(gate)
@@ -1262,7 +1284,7 @@ def test_a_name_that_begins_with_a_slash_is_no_file(hold, run, path):
 
 
 def test_a_shell_that_has_called_flock_is_no_heir(start, run, path):
-    """The process that took the lock has ended, as it should: nothing was left running."""
+    """The process that took the lock has ended as it should: nothing was left running."""
     shell = start("sh", "-c", 'exec 9>"$0"; flock 9; echo $$; read line', path, stdin=subprocess.PIPE)
     pid = int(read_line(shell.stdout))
     said = run(f"file:{path}", "true").stderr.decode()
@@ -1282,7 +1304,10 @@ sys.stdin.read()
 
 
 def test_a_pidfd_of_another_does_not_make_it_the_command(start, run, path):
-    """With --replace, who is given the lock may still look at others; its command has not started yet."""
+    """
+    With --replace, a process that is given the lock may still look at others; its command has not
+    started yet.
+    """
     other = start("cat", stdin=subprocess.PIPE)
     holder = start(sys.executable, "-c", LIKE_ME_ONLY, path, str(other.pid), stdin=subprocess.PIPE)
     assert read_line(holder.stdout) == b"ready\n"

@@ -1,4 +1,7 @@
-"""Locks on files: who is believed to hold one, and who must not be hit because somebody pretends (root only)."""
+"""
+File locks: whose claim to hold one is believed, and who must not be hit because of a false claim
+(root only).
+"""
 import json
 import os
 import shutil
@@ -16,7 +19,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def path():
-    """A file of root's that everybody can read, in a folder that everybody can enter."""
+    """A file of root's that everybody can read, in a directory that everybody can enter."""
     folder = tempfile.mkdtemp(prefix="me-only-test-")
     os.chmod(folder, 0o755)
     name = os.path.join(folder, "lock")
@@ -27,7 +30,7 @@ def path():
 
 
 def python(start, code, *argv, **kw):
-    """A process of a stranger, which says a line when it is ready."""
+    """A process of a stranger, which prints a line when it is ready."""
     return start(sys.executable, "-c", code, *argv, stdin=subprocess.PIPE, **kw)
 
 
@@ -61,7 +64,8 @@ def test_the_name_of_a_keeper_and_a_pidfd_prove_nothing(start, run, path):
     assert victim.poll() is None
 
 
-# What a program with more rights does for a stranger that runs it: the same process, which has the lock already, becomes root.
+# Models a set-user-ID program that a stranger runs: the same process, which already has the lock,
+# becomes root.
 MORE_RIGHTS = """
 import fcntl, os, subprocess, sys
 path, option, *command = sys.argv[1:]
@@ -84,7 +88,7 @@ def test_held_is_no_if_a_stranger_took_it_before_he_got_more_rights(hold, start,
 
 @pytest.mark.root
 def test_held_is_yes_for_what_root_runs_by_flock_if_nobody_else_can_open_the_file(call, path):
-    """Nothing proves who took it; but no stranger can have."""
+    """Nothing proves which process took it; but it cannot have been a stranger."""
     assert call("flock", path, ME_ONLY, "--held", f"file:{path}").returncode == 1
     os.chmod(path, 0o600)
     assert call("flock", path, ME_ONLY, "--held", f"file:{path}").returncode == 0
@@ -93,7 +97,7 @@ def test_held_is_yes_for_what_root_runs_by_flock_if_nobody_else_can_open_the_fil
 
 @pytest.mark.root
 def test_of_several_that_share_it_a_stranger_is_named(hold, run, start, path, public_me_only):
-    """Whether he came first or last, and with --quiet, too."""
+    """Whether the stranger came first or last, even with --quiet."""
     argv = (public_me_only, "-s", f"file:{path}", "sh", "-c", "echo $$; exec cat >/dev/null")
     for stranger_first in (True, False):
         root = None if stranger_first else hold(f"file:{path}", "-s")
@@ -107,7 +111,7 @@ def test_of_several_that_share_it_a_stranger_is_named(hold, run, start, path, pu
 
 
 def test_what_a_shell_had_started_before_is_not_the_job(start, run, tmp_path):
-    """The shell becomes me-only, which so has children that have nothing to do with its lock."""
+    """The shell becomes me-only, which then has children that have nothing to do with its lock."""
     lock = f"file:{tmp_path / 'lock'}"
     script = f'sleep 1000 >/dev/null 2>&1 & echo $!; exec "$0" {lock} sh -c \'trap "" TERM; echo $$; while :; do sleep 1000; done\''
     holder = start("sh", "-c", script, ME_ONLY)
@@ -124,7 +128,10 @@ def test_what_a_shell_had_started_before_is_not_the_job(start, run, tmp_path):
 
 
 def test_force_does_not_reach_a_later_holder(hold, me_only, start, tmp_path):
-    """The next holder has the same variable and the same file, and is spared, since another one took its lock."""
+    """
+    The next holder has the same variable and the same file, and is spared, since another process
+    took its lock.
+    """
     lock = f"file:{tmp_path / 'lock'}"
     first = hold(lock)
     second = me_only("-w", "inf", lock, "sh", "-c", "echo $$; exec cat >/dev/null", stdin=subprocess.PIPE)
@@ -132,7 +139,7 @@ def test_force_does_not_reach_a_later_holder(hold, me_only, start, tmp_path):
     third = me_only("--replace", "-k", "0", lock, "echo", "third")
     job = int(read_line(second.stdout))
     assert first.wait(DEADLINE) in (-signal.SIGTERM, -signal.SIGKILL), third.communicate(timeout=5)
-    # The third looks again every second what is left of the first.
+    # The third looks every second what is left of the first.
     wait_for(lambda: third.poll() is not None or open("/proc/locks", "rb").read().count(b"->") > 0, "the third waits")
     assert third.poll() is None, third.communicate()
     os.kill(job, 0)

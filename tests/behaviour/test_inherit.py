@@ -1,4 +1,7 @@
-"""The command starts with what me-only was started with: plus the lock and ME_ONLY_LOCK, and nothing else (rule 5)."""
+"""
+The command starts with what me-only was started with, plus the lock and ME_ONLY_LOCK, and nothing
+else (rule 5).
+"""
 import os
 import signal
 import subprocess
@@ -12,9 +15,9 @@ waiting = pytest.mark.parametrize("waits", [False, True], ids=["", "after waitin
 
 
 def report_of(text, caller=None):
-    """{key: values} of what the program "state" wrote, and how many descriptors are sockets.
-
-    The pid of the one that was started stands as "caller", since it differs from run to run.
+    """
+    {key: values} of the output of the program "state", and how many descriptors are sockets. The
+    PID of the process that was started reads "caller", since it differs from run to run.
     """
     report, sockets = {}, 0
     for line in text.splitlines():
@@ -29,7 +32,10 @@ def report_of(text, caller=None):
 
 @pytest.fixture
 def compare(start, hold, lock, tmp_path):
-    """compare(FORM, WAITS, BEFORE, ...) runs "state" by way of BEFORE, then with me-only between: they report the same."""
+    """
+    compare(FORM, WAITS, BEFORE, ...) runs "state" through BEFORE, without and then with me-only in
+    between: both report the same.
+    """
 
     def compare_(form, waits, before, **kw):
         reports = []
@@ -102,7 +108,7 @@ def test_the_command_starts_as_without_us(compare, before, form, waits):
 
 
 def test_the_comparison_can_fail(compare):
-    """A signal that the caller has not blocked, a umask, a limit: each would be seen."""
+    """A signal that the caller has not blocked, a umask, a limit: each would be visible."""
     plain = compare((), False, CALLERS["plain"])
     for name, key in [("hidden signals blocked", "SigBlk"), ("hidden signals ignored", "SigIgn"), ("umask 077", "Umask"),
                       ("limits", "limit 7"), ("nice", "nice"), ("batch", "scheduler"), ("one processor", "processors"),
@@ -122,7 +128,10 @@ def test_what_only_root_can_set(compare, before, form):
 
 @forms
 def test_a_pending_signal_of_the_caller(start, lock, form):
-    """With -F it is the command's, which is the same process; otherwise it was sent to us and is passed on."""
+    """
+    With -F it is the command's, which is the same process; otherwise it was sent to me-only and is
+    passed on.
+    """
     p = start(*caller("-p", 15), ME_ONLY, *form, lock, sys.executable, "-c", "import signal; print(int(signal.sigwait([15])))")
     assert (p.communicate(timeout=DEADLINE)[0], p.returncode) == (b"15\n", 0)
 
@@ -191,7 +200,7 @@ def test_the_commands_name_is_as_given(run, lock, tmp_path, form):
 
 @forms
 def test_standard_input_is_not_read_ahead(start, lock, form):
-    """What the command leaves unread is there for the next reader."""
+    """What the command leaves unread stays for the next reader."""
     reading, writing = os.pipe()
     p = start(ME_ONLY, *form, lock, "sh", "-c", "read line; echo $line", stdin=reading)
     os.write(writing, b"first\nsecond\n")

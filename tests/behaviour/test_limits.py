@@ -1,7 +1,9 @@
-"""Small limits and narrow places: few descriptors or processes, no /proc, namespaces, an empty root, forbidden calls.
+"""
+Small limits and restricted environments: few descriptors or processes, no /proc, namespaces, an
+empty root, forbidden calls.
 
-It works, or says clearly why not; where /proc is missing only the message is poorer. The command is under-lock, which
-proves that it runs under its lock and needs nothing around it.
+me-only works, or reports clearly why not; without /proc only the message is poorer. The command is
+under-lock, which proves that it runs under its lock and needs nothing around it.
 """
 import ctypes
 import os
@@ -31,7 +33,7 @@ def form(request):
 
 @pytest.fixture
 def folder():
-    """A folder that every user can reach and write to."""
+    """A directory that every user can reach and write to."""
     path = tempfile.mkdtemp(prefix="me-only-test-")
     os.chmod(path, 0o1777)
     yield path
@@ -40,13 +42,15 @@ def folder():
 
 @pytest.fixture
 def program(folder):
-    """A copy of the program where every user can reach it."""
+    """A copy of the program that every user can reach."""
     return shutil.copy(ME_ONLY, folder)
 
 
 @pytest.fixture
 def job(folder, lock):
-    """job() is the command line of a command that reports what it saw; job.report() is that report."""
+    """
+    job() is the command line of a command that reports what it saw; job.report() is that report.
+    """
 
     program = shutil.copy(UNDER_LOCK, folder)
 
@@ -67,7 +71,10 @@ def job(folder, lock):
 
 @pytest.fixture
 def finish(start):
-    """finish(ARGUMENT...) runs any program to its end: status and lines of standard error."""
+    """
+    finish(ARGUMENT...) runs any program to its end and returns the status and the lines of standard
+    error.
+    """
 
     def finish_(*argv, **kw):
         p = start(*argv, **kw)
@@ -78,21 +85,21 @@ def finish(start):
 
 
 def unshare(*flags):
-    """The command that makes namespaces; who is not root needs a user namespace for it."""
+    """The command that creates namespaces; without root, that needs a user namespace."""
     return ["unshare", *([] if ROOT else ["--user", "--map-root-user"]), *flags, "--"]
 
 
 def without_proc(how="-t tmpfs none"):
-    """The command that runs the rest of its arguments with something else in the place of /proc."""
+    """The command that runs the rest of its arguments with something else mounted on /proc."""
     return [*unshare("--mount"), "sh", "-c", f'mount {how} /proc && exec "$@"', "sh"]
 
 
 def limited(which, limit):
-    """For preexec_fn: the limit is there before the program is."""
+    """For preexec_fn: the limit is set before the program starts."""
     return lambda: resource.setrlimit(which, (limit, limit))
 
 
-# The two C libraries have their own words.
+# The two C libraries word it differently.
 TOO_MANY_FILES = ("Too many open files", "No file descriptors available")
 NO_MEMORY = ("Cannot allocate memory", "Out of memory")
 
@@ -102,7 +109,7 @@ def says_one_of(line, words):
 
 
 def is_clear(lines):
-    """One line, ours."""
+    """One line, from me-only."""
     return len(lines) == 1 and lines[0].startswith("me-only: ")
 
 
@@ -146,7 +153,9 @@ def test_few_descriptors_and_the_lock_is_held(hold, finish, lock, job, form, lim
 @pytest.mark.parametrize("limit", range(4, 11))
 @pytest.mark.parametrize("options", [[], ["-o"]], ids=["default", "close"])
 def test_a_holder_with_few_descriptors(start, finish, lock, job, options, limit):
-    """Those that ask are answered or not, but the lock is held, and free when the command has ended."""
+    """
+    Callers that ask are answered or not, but the lock is held, and free when the command has ended.
+    """
     p = start(ME_ONLY, *options, lock, *job(60000), preexec_fn=limited(resource.RLIMIT_NOFILE, limit))
     wait_for(lambda: job.report() or p.poll() is not None, "the command runs")
     if p.poll() is None:
@@ -184,7 +193,7 @@ def test_a_waiter_with_few_descriptors(hold, start, lock, job, limit):
 
 
 def few_processes(limit, uid):
-    """A user of whom there is no other process, with a limit of LIMIT processes."""
+    """A user with no other process, limited to LIMIT processes."""
 
     def prepare():
         os.setgroups([])
@@ -202,7 +211,7 @@ def is_no_process(lines, job):
 
 @pytest.fixture
 def lonely_uid():
-    """A user id of whom there is no process; other workers have other ones."""
+    """A user ID without any process; other workers have other ones."""
     return 1000000 + os.getpid()
 
 
@@ -222,7 +231,7 @@ def test_few_processes(finish, program, lock, job, form, limit, lonely_uid):
 
 @pytest.mark.root
 def test_no_process_left_for_the_keeper(finish, program, lock, job, lonely_uid):
-    """It cannot be started after the first second: the command and its lock go on."""
+    """It cannot be started after the first second: the command and its lock are not affected."""
     status, said = finish(program, lock, *job(1500), preexec_fn=few_processes(2, lonely_uid))
     assert (status, job.report()) == (STATUS, ["started", "held"])
     assert said == [] or is_clear(said)
@@ -230,7 +239,7 @@ def test_no_process_left_for_the_keeper(finish, program, lock, job, lonely_uid):
 
 
 def test_no_process_allowed(finish, program, lock, job):
-    """The same for whoever runs this: the limit is below what is running already."""
+    """The same for this user: the limit is below what is running already."""
     if ROOT:
         prepare = few_processes(1, 2000000 + os.getpid())
     else:
@@ -249,7 +258,9 @@ def test_no_process_allowed(finish, program, lock, job):
                                           (resource.RLIMIT_AS, 4 << 20)],
                          ids=["stack", "pending-signals", "locked-memory", "address-space"])
 def test_little_memory(finish, lock, form, which, limit):
-    """The command gets the same limits: one that needs next to nothing is wanted, which is the program itself."""
+    """
+    The command gets the same limits, so it must need next to nothing: it is the program itself.
+    """
     status, said = finish(ME_ONLY, *form, lock, ME_ONLY, "--held", lock, preexec_fn=limited(which, limit))
     assert (status, said) == (0, [])
     assert not is_bound(address(lock))
@@ -278,8 +289,11 @@ NO_PROC = {"missing": "-t tmpfs none", "unreadable": "-t tmpfs -o mode=000 none"
 
 @pytest.fixture(params=NO_PROC)
 def no_proc(request):
-    """The command that takes /proc away from what it runs, from an ordinary user's eyes where it is only unreadable."""
-    # Without capabilities even root of a user namespace is refused by the mode.
+    """
+    The command that hides /proc from what it runs; where it is only unreadable, from an ordinary
+    user.
+    """
+    # The mode stops even root of a user namespace if it has no capabilities.
     powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if request.param == "unreadable" else []
     return without_proc(NO_PROC[request.param]) + powerless
 
@@ -294,7 +308,7 @@ def test_without_proc(finish, lock, job, form, no_proc):
 @pytest.mark.static
 @pytest.mark.parametrize("holder", [[], ["-F"], ["-o"]], ids=["default", "no-fork", "close"])
 def test_refused_without_proc(hold, finish, lock, job, no_proc, holder):
-    """The kernel says who it is; only the command line is missing."""
+    """The kernel tells who it is; only the command line is missing."""
     held = hold(lock, *holder)
     status, said = finish(*no_proc, ME_ONLY, lock, *job())
     assert status == 4 and is_held_line(said, lock)
@@ -317,7 +331,9 @@ def test_waiting_without_proc(hold, start, lock, job, no_proc, holder):
 @pytest.mark.static
 @pytest.mark.parametrize("options", [[], ["-w", "inf"]], ids=["default", "wait"])
 def test_nested_without_proc(finish, lock, job, no_proc, options):
-    """The job has inherited the lock's socket, which is proof enough: it does not wait for itself."""
+    """
+    The job has inherited the lock's socket, which is proof enough: it does not wait for itself.
+    """
     status, said = finish(*no_proc, ME_ONLY, lock, ME_ONLY, *options, lock, *job())
     assert status == 4 and is_clear(said) and "this job already holds it" in said[0]
     assert job.report() == []
@@ -331,7 +347,7 @@ def other_user(*command, uid=None):
 @pytest.mark.root
 @pytest.mark.parametrize("holder", [[], ["-F"], ["-o"]], ids=["default", "no-fork", "close"])
 def test_hidepid(hold, finish, program, lock, job, holder):
-    """Other users' processes are hidden from us: who it is remains known."""
+    """Other users' processes are hidden: the holder is still named."""
     held = hold(lock, *holder)
     hidden = without_proc("-t proc -o hidepid=2 proc")
     assert finish(*hidden, *other_user("test", "-e", f"/proc/{held.job}"))[0] == 1, "hidepid does not work here"
@@ -345,7 +361,7 @@ def test_hidepid(hold, finish, program, lock, job, holder):
 
 @pytest.mark.root
 def test_hidepid_of_ones_own(start, finish, program, lock):
-    """Where only others are hidden nothing is poorer."""
+    """If only others are hidden, nothing is missing."""
     hidden = without_proc("-t proc -o hidepid=2 proc")
     held = start(*hidden, *other_user(program, lock, "sh", "-c", "echo $$; exec cat"), stdin=subprocess.PIPE)
     pid = int(held.stdout.readline())
@@ -396,7 +412,10 @@ def test_held_outside_of_a_user_namespace(hold, finish, start, lock, job, user_n
 
 
 def hold_inside(start, lock, *inside, options=()):
-    """As the fixture hold, in namespaces: the process that was started, and its descendants at that moment."""
+    """
+    As the fixture hold, in namespaces: returns the process that was started, and its descendants at
+    that moment.
+    """
     p = start(*inside, ME_ONLY, *options, lock, "sh", "-c", "echo; exec cat >/dev/null", stdin=subprocess.PIPE)
     assert p.stdout.readline(), p.stderr.read()
     return p
@@ -422,7 +441,7 @@ PID_NAMESPACES = {"its-own-proc": ["--pid", "--fork", "--mount-proc"], "the-host
 @pytest.mark.parametrize("flags", PID_NAMESPACES.values(), ids=PID_NAMESPACES.keys())
 @pytest.mark.parametrize("holder", [[], ["-F"], ["-o"]], ids=["default", "no-fork", "close"])
 def test_held_outside_of_a_pid_namespace(hold, finish, start, lock, job, flags, holder):
-    """The holder has no number inside: none is made up, and least of all 0."""
+    """The holder has no number inside: none is made up, least of all 0."""
     held = hold(lock, *holder)
     status, said = finish(*unshare(*flags), ME_ONLY, lock, *job())
     assert status == 4 and is_held_line(said, lock)
@@ -438,7 +457,10 @@ def test_held_outside_of_a_pid_namespace(hold, finish, start, lock, job, flags, 
 @pytest.mark.parametrize("flags", PID_NAMESPACES.values(), ids=PID_NAMESPACES.keys())
 @pytest.mark.parametrize("options", [[], ["-F"], ["-o"]], ids=["default", "no-fork", "close"])
 def test_held_inside_of_a_pid_namespace(start, run, lock, options, flags):
-    """A number inside means another process, or none, outside: only one that is right outside may be shown."""
+    """
+    A number inside means another process, or none, outside: only one that is right outside may be
+    shown.
+    """
     held = hold_inside(start, lock, *unshare(*flags), options=options)
     p = run(lock, "true")
     said = p.stderr.decode().splitlines()
@@ -467,7 +489,9 @@ def test_process_1_reaps_orphans(finish, lock, options):
 
 
 def test_process_1_reaps_orphans_while_it_waits(start, lock):
-    """A waiter can be process 1 too: its orphans are those of who entered its container."""
+    """
+    A waiter can also be process 1: its orphans come from processes that entered its container.
+    """
     held = hold_inside(start, lock)
     p = start(*AS_PROCESS_1, ME_ONLY, "-v", "-w", "20", lock, "sh", "-c", MAKES_ORPHANS)
     assert b": waiting for " in p.stderr.readline()
@@ -477,7 +501,7 @@ def test_process_1_reaps_orphans_while_it_waits(start, lock):
 
 
 def test_process_1_takes_no_orphans_status_for_the_commands(finish, lock):
-    """An orphan ends with 9 while the command runs."""
+    """An orphan exits with 9 while the command runs."""
     script = """
         mkfifo "$1"
         orphan=$( (sh -c 'echo $$; exec >&2; read line <"$0"; exit 9' "$1" &) )
@@ -493,7 +517,9 @@ def test_process_1_takes_no_orphans_status_for_the_commands(finish, lock):
 
 @pytest.mark.parametrize("options", [[], ["-o"]], ids=["default", "close"])
 def test_a_signal_to_process_1(start, lock, options):
-    """The kernel gives process 1 no signal that it does not expect: the command must get it all the same."""
+    """
+    The kernel gives process 1 no signal without a handler: the command must get it all the same.
+    """
     p = hold_inside(start, lock, *AS_PROCESS_1, options=options)
     first = children_of(p.pid)[0]
     os.kill(first, signal.SIGTERM)
@@ -511,7 +537,7 @@ def test_a_command_as_process_1(finish, lock, job):
 
 @pytest.fixture
 def empty_root(folder):
-    """A folder with nothing but the program and the command, and the command that enters it."""
+    """A directory with only the program and the command, and the command that enters it."""
     root = os.path.join(folder, "root")
     os.mkdir(root)
     shutil.copy(ME_ONLY, root)
@@ -545,7 +571,10 @@ def test_in_an_empty_root(finish, lock, empty_root, job_in_root, form):
 @pytest.mark.static
 @pytest.mark.parametrize("holder", [[], ["-F"], ["-o"]], ids=["default", "no-fork", "close"])
 def test_refused_in_an_empty_root(hold, finish, lock, empty_root, job_in_root, holder):
-    """The address is the host's, wherever the root is; the user has a number instead of a name."""
+    """
+    The address is the host's, whatever the root is; the user is shown as a number instead of a
+    name.
+    """
     held = hold(lock, *holder)
     status, said = finish(*empty_root[1], lock, *job_in_root())
     assert status == 4 and is_held_line(said, lock)
@@ -601,7 +630,7 @@ def test_waiting_where_connect_is_forbidden(hold, start, lock, job, forbidden, h
 
 @pytest.mark.parametrize("forbidden", NO_CONNECT)
 def test_waiters_where_connect_is_forbidden(hold, start, lock, job, forbidden):
-    """They all wait on the name alone; each gets its turn."""
+    """They all wait for the name alone; each gets its turn."""
     held = hold(lock)
     waiters = [start(FORBID, forbidden, ME_ONLY, "-v", "-w", "30", lock, *job(2)) for _ in range(4)]
     for p in waiters:
@@ -632,7 +661,10 @@ def test_no_socket_no_lock(finish, lock, job, form, forbidden, what, reasons):
                                        "getsockopt=EPERM", "getsockopt=ENOPROTOOPT", "recvmsg=EPERM", "sendmsg=EPERM", "listen=EACCES",
                                        "clone=EPERM"])
 def test_another_call_is_forbidden(hold, start, finish, lock, job, form, forbidden):
-    """An older kernel, or a container's filter: it works, or it says clearly why not; alone, refused and waiting."""
+    """
+    An older kernel, or a container's filter: it works, or reports clearly why not, if the lock is
+    free, held, or waited for.
+    """
     status, said = finish(FORBID, forbidden, ME_ONLY, *form, lock, *job())
     if status == STATUS:
         assert (said, job.report()) == ([], ["started", "held"])

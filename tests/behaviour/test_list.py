@@ -1,4 +1,4 @@
-"""--list: all locks of this host, as a table in the manner of lslocks(8) and as JSON."""
+"""--list: all locks of this host, as a table like that of lslocks(8) and as JSON."""
 import collections
 import json
 import os
@@ -47,7 +47,10 @@ def test_a_lock(hold, run, rows, lock, form):
 
 @pytest.mark.root
 def test_no_locks(call, rows):
-    """In a network namespace of its own there is none; locks on files are seen by processes, so there are to be no others."""
+    """
+    A network namespace of its own has no locks; file locks are found through processes, so there
+    must be no others.
+    """
     alone = ("unshare", "--net", "--pid", "--fork", "--mount-proc")
     assert rows(*alone) == {}
     r = call(*alone, ME_ONLY, "--list")
@@ -80,7 +83,10 @@ def test_inherited_and_stopped(me_only, hold, rows, lock):
 
 
 def test_many_at_once(start, rows, lock):
-    """More locks than descriptors: they are asked in turns. One that does not answer spoils nothing."""
+    """
+    More locks than descriptors: they are asked in turns. One that does not answer does not affect
+    the others.
+    """
     script = 'for i in $(seq 60); do "$0" "$1/$i" sh -c "echo up; exec sleep 1000" & done; wait'
     p = start("sh", "-c", script, ME_ONLY, lock)
     for _ in range(60):
@@ -94,7 +100,7 @@ def test_many_at_once(start, rows, lock):
 
 @forms
 def test_each_slot_has_a_row(hold, start, run, call, lock, form):
-    """Those who wait may get any of them: each row counts them."""
+    """The waiters may get any of them: each row counts them."""
     holders = [hold(lock, *form, "-j4") for _ in range(3)]
     assert release(holders[1]) == 0
 
@@ -145,7 +151,7 @@ def test_long_names_are_whole(hold, rows, lock, form, prefix):
 
 
 def test_a_long_name_that_nobody_tells(start, rows, lock):
-    """The beginning is in the address, the rest is only its digest."""
+    """The address has its beginning, and only the digest of the rest."""
     name = lock.removeprefix("/test/") * 10
     p = start(ME_ONLY, "-F", name, "env", "-i", sys.executable, "-c", "print('up', flush=True); input()", stdin=subprocess.PIPE)
     assert read_line(p.stdout) == b"up\n"
@@ -154,7 +160,10 @@ def test_a_long_name_that_nobody_tells(start, rows, lock):
 
 
 def test_names_that_are_no_locks(lock, rows):
-    """What is bound beside us is not taken for ours: other types, empty names, unknown suffixes, names too long for an address of ours."""
+    """
+    Other addresses are not mistaken for me-only's: other types, empty names, unknown suffixes,
+    names too long.
+    """
     before = set(rows())
     sockets = []
     for kind, addr in ((socket.SOCK_STREAM, address(lock)), (socket.SOCK_SEQPACKET, address(lock, b"\0other\x000")),
@@ -177,14 +186,14 @@ def test_a_name_that_is_bound_and_no_more(lock, rows):
 
 
 def test_names_that_need_their_kind(me_only, rows, lock):
-    """The name is shown as it has to be written."""
+    """The name is shown as it has to be typed."""
     p = me_only("host:db:" + lock, "sh", "-c", "echo up; exec sleep 1000")
     assert read_line(p.stdout) == b"up\n"
     assert "host:db:" + lock in rows()
 
 
 def test_a_narrow_terminal(terminal, hold, lock):
-    """What is long is cut at a terminal, and only there."""
+    """Long fields are cut on a terminal, and only there."""
     name = lock + "n" * 50
     hold(name)
     t = terminal("sh", "-c", 'read go; "$0" --list; echo done', ME_ONLY)
@@ -204,12 +213,16 @@ def test_the_rows_are_sorted_by_lock(run, hold, lock):
 
 
 def test_locks_come_and_go(start, rows, lock):
-    """No lock is shown that was let go while we looked. (Who is about to end may have a socket and show none.)"""
+    """
+    A lock that was released meanwhile is not listed. (A process that is about to exit may have a
+    socket and show none.)
+    """
     script = 'while :; do "$0" "$1" true; done'
     start("sh", "-c", script, ME_ONLY, lock, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: is_listed(address(lock)), "it is taken")
     found = collections.Counter(rows().get(lock, {}).get("hidden") for _ in range(100))
-    # A busy machine can find one that ends a moment after the last look; without that look it is one of ten.
+    # On a busy machine one may end a moment after the last look; without that look it would be one
+    # in ten.
     assert found.pop("it has just let go", 0) <= 3
     assert set(found) <= {None, "its process cannot be seen"}
 

@@ -1,4 +1,7 @@
-"""A name is any bytes but none and NUL, compared byte for byte, never cut, and shown so that it harms no terminal (rule 1)."""
+"""
+A name is any non-empty string of bytes without NUL, compared byte for byte, never cut, and
+displayed safely (rule 1).
+"""
 import hashlib
 import os
 import re
@@ -10,9 +13,9 @@ import pytest
 
 from conftest import DEADLINE, ME_ONLY, forms, is_bound, refusal, release, wait_for
 
-LONGEST_PLAIN = 77  # a longer name is kept apart by its digest, behind its first bytes
+LONGEST_PLAIN = 77  # a longer name is told apart by its digest, after its first bytes
 READABLE = 44
-# Around every length at which an address could change: what is readable, what is plain, a socket address, a path.
+# All lengths around which an address could change: readable, plain, a socket address, a path.
 LENGTHS = [1, 2, 20, *range(READABLE - 2, READABLE + 3), *range(LONGEST_PLAIN - 2, LONGEST_PLAIN + 4), 86, 87, 88,
            *range(96, 111), 255, 256, 257, 4095, 4096, 4097, 65_536, 100_000]
 lengths = pytest.mark.parametrize("length", LENGTHS)
@@ -30,10 +33,10 @@ def expected_queue(name):
 
 
 def unused(length):
-    """A name of that length which nobody has."""
+    """A name of that length that no other test has."""
     while True:
         name = os.urandom(length // 2 + 1).hex().encode()[:length]
-        # A short name of letters might mean something to somebody else on this machine.
+        # A short name of letters might be used by another program on this machine.
         name = bytes(b | 0x80 for b in name) if length < 20 else name
         if not is_bound(expected_address(name)):
             return name
@@ -114,7 +117,10 @@ def test_places_of_a_file_are_at_the_specified_address(hold, start, tmp_path):
 
 
 def is_bound_quietly(address):
-    """As is_listed(), for addresses that may hold newlines; the queue must not be bound, not even for an instant."""
+    """
+    As is_listed(), for addresses that may contain newlines; the queue must not be bound, not even
+    for an instant.
+    """
     with open("/proc/net/unix", "rb") as f:
         return b" " + address.replace(b"\0", b"@") + b"\n" in f.read()
 
@@ -170,7 +176,10 @@ def test_no_file_is_made(run, tmp_path):
 
 
 def test_a_name_is_no_path(hold, run, lock, tmp_path):
-    """The same file by another path is another lock; the same path in another folder is the same lock."""
+    """
+    The same file by another path is another lock; the same path in another directory is the same
+    lock.
+    """
     hold("." + lock, cwd=tmp_path)
     assert run("./" + lock, "true", cwd=tmp_path).returncode == 0
     refusal(run, "." + lock)

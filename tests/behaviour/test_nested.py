@@ -1,4 +1,7 @@
-"""A job that asks for a lock which it already holds is told so at once, and never waits for itself (rule 14)."""
+"""
+A job that asks for a lock that it already holds is refused at once, and never waits for itself
+(rule 14).
+"""
 import os
 import re
 import signal
@@ -22,12 +25,12 @@ WAYS = {
     "time limit": ["timeout", "60"],
 }
 
-# With -F the command is all that has the lock, and may drop it by closing its descriptors: not so otherwise.
+# With -F only the command has the lock, and may drop it by closing its descriptors; otherwise not.
 CLOSING_WAYS = {"closed descriptors": CLOSING, "both": ["env", "-i", *CLOSING]}
 CASES = [(form, way) for form in ((), ("-F",), ("-o",)) for way in WAYS] + \
         [(form, way) for form in ((), ("-o",)) for way in CLOSING_WAYS]
 
-# The same by way of a command that changes its user, or could.
+# The same through a command that changes its user, or could.
 ROOTS_WAYS = {
     "sudo": ["sudo", "-n"],
     "sudo as nobody": ["sudo", "-n", "-u", "nobody"],
@@ -90,7 +93,9 @@ def test_long_names_too(run, lock):
 
 @forms
 def test_the_conflict_status_is_not_for_this(run, lock, form):
-    """Who treats a conflict as success must not take a job that could never run for one."""
+    """
+    A caller that treats a conflict as success must not mistake a job that can never run for one.
+    """
     assert_told_so(run(*form, lock, ME_ONLY, "-E", "0", lock, "true"), lock)
     assert_told_so(run(*form, lock, ME_ONLY, "--exit-base=100", "-E", "0", lock, "true"), lock, 104)
 
@@ -107,7 +112,7 @@ def test_several_locks_are_held_at_once(run, lock, form, depth):
     assert run(*above[1:], ME_ONLY, f"{lock}/other", "echo", "ran").stdout == b"ran\n"
 
 
-# --- when processes between have been killed ---
+# --- when processes in between have been killed ---
 
 @pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 @pytest.mark.parametrize("way", [[], ["env", "-i"]], ids=["", "emptied environment"])
@@ -123,7 +128,7 @@ def test_after_me_only_was_killed(start, lock, form, way):
 
 @pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 def test_after_me_only_was_killed_and_the_descriptors_were_closed(start, lock, form):
-    """Only the keeper has the lock: for this job."""
+    """Only the keeper has the lock, on behalf of this job."""
     p = start(ME_ONLY, *form, lock, *CLOSING, "sh", "-c", 'echo; read line; "$@" -w inf "$0" echo ran; echo $?; '
               '"$@" --held "$0"; echo $?', lock, ME_ONLY, stdin=subprocess.PIPE)
     assert p.stdout.readline() == b"\n"
@@ -146,12 +151,14 @@ def test_a_child_left_running_holds_the_lock_that_it_inherited(start, lock, tmp_
     assert b"this job already holds it" in err
 
 
-# --- who is not under the lock ---
+# --- processes that are not under the lock ---
 
 @pytest.mark.parametrize("words, outcome", [(["--held"], b"1\n"), ([], b"ran\n0\n"), (["-w", "inf"], b"ran\n0\n")],
                          ids=["held", "now", "waiting"])
 def test_a_daemon_that_merely_inherited_the_variable_gets_the_free_lock(start, lock, tmp_path, words, outcome):
-    """With -o it has no descriptor of the lock either, and the job that started it has ended long ago."""
+    """
+    With -o it has no descriptor of the lock either, and the job that started it ended long ago.
+    """
     script = 'setsid sh -c \'read line; "$@"; echo $?\' sh "$@" <"$FIFO" & :'
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -185,7 +192,7 @@ def test_a_job_of_another_lock_is_not_under_this_one(hold, run, lock, form):
 
 
 def test_a_sibling_of_the_job_is_not_under_the_lock(hold, run, lock):
-    """The holder's parent is ours too: an ancestor of the holder is no holder."""
+    """The holder's parent is also this process's: an ancestor of the holder is not a holder."""
     hold(lock)
     assert "held by" in refusal(run, lock)
     assert run("--held", lock).returncode == 1
@@ -256,7 +263,9 @@ def test_held_does_not_disturb_the_lock(hold, run, lock, form):
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "zsh"])
 def test_a_script_that_locks_itself(start, run, lock, tmp_path, shell):
-    """The one line at the top of a script: run once, not in circles; a second start is refused."""
+    """
+    The one line at the top of a script: it runs once, not in circles; a second start is refused.
+    """
     script = tmp_path / "script"
     script.write_text(f'#!/usr/bin/env {shell}\n"$ME_ONLY" --held "$LOCK" || exec "$ME_ONLY" "$LOCK" "$0" "$@"\n'
                       'echo "$# $1"; read line\n')
@@ -269,13 +278,14 @@ def test_a_script_that_locks_itself(start, run, lock, tmp_path, shell):
     assert (second.returncode, second.stdout) == (4, b"")
     assert b": held by pid " in second.stderr
     p.stdin.close()
-    assert p.wait(DEADLINE) == 1  # what "read" says at the end of the input
+    assert p.wait(DEADLINE) == 1  # status of "read" at the end of the input
     assert not is_bound(address(lock))
 
 
 # ---- whose lock it is ----
 
-# Takes the lock as the user argv[1], gets its rights back, and asks: as under a stranger's sudo. argv[2]: whether the socket is inherited.
+# Takes the lock as the user argv[1], regains its rights, and asks, as under a stranger's sudo.
+# argv[2]: whether the socket is inherited.
 HANDED_DOWN = """
 import os, socket, subprocess, sys
 os.seteuid(int(sys.argv[1]))
@@ -292,7 +302,10 @@ sys.exit(subprocess.run(sys.argv[4:], close_fds=sys.argv[2] == "closed").returnc
 @pytest.mark.parametrize("descriptor", ["inherited", "closed"])
 @pytest.mark.parametrize("owner, answer", [("0", 0), ("4321", 1)], ids=["root's", "a stranger's"])
 def test_a_stranger_cannot_hand_his_lock_down(start, lock, descriptor, owner, answer):
-    """Who is told that it runs under the lock runs: so only this user's locks and root's count. To refuse, all count."""
+    """
+    A script that is told that it runs under the lock does run, so only locks of this user and root
+    count. For a refusal, all count.
+    """
     def asked(*argv):
         p = start("/usr/bin/python3", "-c", HANDED_DOWN, owner, descriptor, lock, ME_ONLY, *argv)
         _, err = p.communicate(timeout=DEADLINE)
@@ -303,7 +316,8 @@ def test_a_stranger_cannot_hand_his_lock_down(start, lock, descriptor, owner, an
     assert status == 4 and b": this job already holds it: " in err
 
 
-# Has a listening socket from a process that has ended, as descriptor 60, and becomes argv[2:] with a lower limit.
+# Has a listening socket from a process that has ended, as descriptor 60, and becomes argv[2:] with
+# a lower limit.
 LEFT_OVER = """
 import os, resource, socket, sys
 ours, theirs = socket.socketpair()

@@ -1,4 +1,7 @@
-"""--queue=N: only so many wait, the rest gives up; and whoever gives up is covered by a run that starts later."""
+"""
+--queue=N: at most N wait, the rest give up; and a run that starts later covers every caller that
+gives up.
+"""
 import hashlib
 import os
 import random
@@ -19,7 +22,7 @@ DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
 
 
 def place_of(name, number):
-    """The address of a place in which somebody waits for NAME, or for file:PATH."""
+    """The address of a place in which a process waits for NAME, or for file:PATH."""
     suffix = b"\0place\0%d" % number
     if name.startswith("file:"):
         status = os.stat(name.removeprefix("file:"))
@@ -30,9 +33,9 @@ def place_of(name, number):
 
 
 def places_taken(name, places=8):
-    """In which of them somebody waits: those that listen."""
+    """The places with a waiter: those that listen."""
     with open("/proc/net/unix", "rb") as f:
-        # Names of others can hold line feeds.
+        # Other processes' names can contain line feeds.
         names = {line.rstrip(b"\n").split(b" ", 7)[-1] for line in f if line.split()[3:4] == [b"00010000"]}
     return [n for n in range(places) if place_of(name, n).replace(b"\0", b"@") in names]
 
@@ -43,7 +46,10 @@ def nothing_is_left(name):
 
 @pytest.fixture
 def queue(me_only, lock):
-    """queue(PLACES, OPTION..., lock=) starts a waiter that has taken a place; its job waits for its standard input to end."""
+    """
+    queue(PLACES, OPTION..., lock=) starts a waiter that has taken a place; its job waits for its
+    standard input to end.
+    """
 
     def queue_(places, *options, lock=lock, script="echo $$; exec cat >/dev/null", wait="inf"):
         taken = places_taken(lock)
@@ -59,7 +65,7 @@ FULL = b": the queue is full, "
 
 
 def full(run, lock, *options):
-    """Ask with --queue while it is full: who waits, and who holds, as the message says it."""
+    """Ask with --queue while it is full: the waiter and the holder that the message names."""
     said = refusal(run, "-w", "inf", *options, lock)
     match = re.fullmatch(rf"me-only: {re.escape(lock)}: the queue is full, ([^\n]* waits?); ([^\n]*)\n", said)
     assert match, said
@@ -67,7 +73,7 @@ def full(run, lock, *options):
 
 
 def full_of(run, lock, *options):
-    """The same: only who waits."""
+    """The same: only the waiter."""
     return full(run, lock, *options)[0]
 
 
@@ -124,7 +130,7 @@ def test_it_is_for_a_command(run, lock, question):
     assert run("--queue=1", question, *([] if question == "--list" else [lock])).returncode == 2
 
 
-# ---- what is said ----
+# ---- messages ----
 
 
 def test_the_message_says_who_waits_and_who_holds(hold, queue, run, lock):
@@ -137,7 +143,7 @@ def test_the_message_says_who_waits_and_who_holds(hold, queue, run, lock):
         waiters.append(queue(4))
         who = full_of(run, lock, f"--queue={len(waiters)}")
         assert who in [f"pid {w.pid} ({user()}){others}" for w in waiters]
-    # No more are looked for than make it full.
+    # It looks for no more than are needed to make it full.
     assert full_of(run, lock, "--queue=1") in [f"pid {w.pid} ({user()}) waits" for w in waiters]
 
 
@@ -167,7 +173,10 @@ def test_the_status_is_that_of_a_conflict(hold, queue, run, lock):
 
 @pytest.mark.root
 def test_places_of_strangers_do_not_count(start, hold, queue, run, public_me_only, lock):
-    """Who is not trusted must not be able to keep us from ever running; he only stands in line."""
+    """
+    A process that is not trusted must not be able to block a job for ever; it can only stand in
+    line.
+    """
     holder = hold(lock)
     daemon = {"user": "daemon", "group": "daemon", "extra_groups": [], "cwd": "/"}
     strangers = []
@@ -203,7 +212,7 @@ sys.stdin.read()
 
 @pytest.mark.root
 def test_a_stranger_who_cannot_be_asked_keeps_nobody_from_running(start, hold, me_only, lock):
-    """He has bound the place, and does not listen."""
+    """It has bound the place, and does not listen."""
     holder = hold(lock)
     s = start(sys.executable, "-ISc", MUTE, place_of(lock, 0).hex(), stdin=subprocess.PIPE, user="daemon", group="daemon",
               extra_groups=[], cwd="/")
@@ -218,7 +227,7 @@ def test_a_stranger_who_cannot_be_asked_keeps_nobody_from_running(start, hold, m
 @pytest.mark.parametrize("limit", [3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
 def test_few_descriptors(hold, queue, call, lock, limit, taken):
-    """It gets its place, or says that it cannot look; it never looks for ever."""
+    """It gets its place, or reports that it cannot look; it never looks for ever."""
     if taken:
         hold(lock)
         queue(2)
@@ -227,7 +236,7 @@ def test_few_descriptors(hold, queue, call, lock, limit, taken):
     assert r.returncode == 0 or r.stderr.startswith(b"me-only: ")
 
 
-# ---- whose place is free again ----
+# ---- when a place is free again ----
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda s: s.name)
@@ -254,7 +263,7 @@ def test_a_waiter_that_runs_out_of_time_leaves_its_place(hold, queue, run, lock)
 
 @forms
 def test_a_job_that_runs_has_no_place(hold, queue, run, lock, form):
-    """Nor has what it leaves running: the next one may wait while it runs."""
+    """Nor do processes that it leaves running: the next one may wait while they run."""
     holder = hold(lock)
     first = queue(1, *form)
     assert release(holder) == 0
@@ -393,7 +402,9 @@ def test_shared_waiters_of_a_file_take_places(hold, me_only, run, tmp_path):
 
 @pytest.fixture
 def log(tmp_path):
-    """The file with the stamps of calls and commands; log.read() is a list of words and times."""
+    """
+    The file with the timestamps of calls and commands; log.read() is a list of words and times.
+    """
 
     class Log:
         path = str(tmp_path / "log")
@@ -409,14 +420,17 @@ def log(tmp_path):
             return [word for word, _ in self.read()]
 
         def call(self, word, lock, *options, before=()):
-            """The words of a call that says "call WORD" as it begins, and whose command says "run WORD" as it starts."""
+            """
+            The arguments of a call that writes "call WORD" at its beginning, and whose command
+            writes "run WORD" at its start.
+            """
             return [STAMP, self.path, f"call-{word}", *before, ME_ONLY, *options, "-w", "inf", lock, STAMP, self.path, f"run-{word}"]
 
     return Log()
 
 
 def assert_covered(log, word):
-    """A command started after the call of this name had begun, which was refused."""
+    """A command started after the refused call of this name had begun."""
     stamps = log.read()
     began = dict(stamps)[f"call-{word}"]
     assert any(w.startswith("run-") and at > began for w, at in stamps), stamps
@@ -428,35 +442,41 @@ def goes_on(p):
 
 
 def traced(call, tmp_path, when=0):
-    """A prefix that notes a program's calls of this name, and makes it stop itself right after the so manieth."""
+    """
+    A prefix that records a program's calls of this name, and makes it stop itself right after the
+    Nth.
+    """
     stop = ["-e", f"inject={call}:signal=SIGSTOP:when={when}"] if when else []
     return [shutil.which("strace"), "-D", "-q", "-f", "-o", str(tmp_path / "trace"), "-e", f"trace={call}", *stop]
 
 
 def trace_of(pid, tmp_path):
-    """The lines that are noted of a process so far."""
+    """The lines recorded for a process so far."""
     path = tmp_path / "trace"
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     return [line for line in text.splitlines() if line.startswith(f"{pid} ")]
 
 
 def wait_until_stopped(pid, tmp_path):
-    """Until it has stopped itself. At every call that is noted it is stopped for a moment, too: only the trace tells these apart."""
+    """
+    Wait until it has stopped itself. Every recorded call also stops it for a moment: only the trace
+    tells these apart.
+    """
     wait_for(lambda: any("--- stopped by SIGSTOP ---" in line for line in trace_of(pid, tmp_path)), "it is stopped at the call that was chosen")
 
 
 def calls_of(pid, call, tmp_path):
-    """How many the process has made, that by which it began left out, once all are noted."""
+    """How many the process has made, without the one by which it began, once all are recorded."""
     wait_for(lambda: any("+++ exited" in line for line in trace_of(pid, tmp_path)[-1:]), "the trace is at its end")
     return sum(f" {call}(" in line for line in trace_of(pid, tmp_path)) - (call == "execve")
 
 
 HAND_OVER = {
-    # The last that listens is the lock: it has that, and still its place.
+    # The last socket that listens is the lock: it holds the lock, and still its place.
     "has the lock": ("listen", (), True),
     "has the lock, -o": ("listen", ("-o",), True),
     "has the lock, -F": ("listen", ("-F",), True),
-    # The first that it does to start its command, when it has left its place.
+    # Its first step towards its command, once it has left its place.
     "is about to start its command": ("signalfd4", (), False),
     "is about to start its command, -o": ("signalfd4", ("-o",), False),
     "becomes its command, -F": ("execve", ("-F",), False),
@@ -466,7 +486,10 @@ HAND_OVER = {
 @pytest.mark.static
 @pytest.mark.parametrize("call, options, has_place", HAND_OVER.values(), ids=HAND_OVER.keys())
 def test_the_last_call_is_not_lost_when_it_comes_in_the_hand_over(hold, start, lock, log, tmp_path, call, options, has_place):
-    """The waiter is stopped in the middle of it. Whoever calls then runs, or is refused and a run begins after it."""
+    """
+    The waiter is stopped in the middle of it. A caller then runs, or is refused and a run begins
+    after it.
+    """
     def wait_in_line(word, when=0):
         holder = hold(lock)
         p = start(*log.call(word, lock, "--queue=1", *options, before=traced(call, tmp_path, when)))
@@ -518,7 +541,7 @@ def test_the_process_at_the_gate_has_no_copy_of_the_queue(hold, start, lock, tmp
 
 @pytest.mark.parametrize("kind", ["host", "file"])
 def test_the_last_call_is_not_lost_when_the_waiter_is_stopped_in_line(hold, start, lock, log, tmp_path, kind):
-    """The lock is free, and the one that waits does not take it yet."""
+    """The lock is free, and the waiter does not take it yet."""
     if kind == "file":
         lock = f"file:{tmp_path / 'file'}"
     holder = hold(lock)
@@ -537,7 +560,10 @@ def test_the_last_call_is_not_lost_when_the_waiter_is_stopped_in_line(hold, star
 
 @pytest.mark.static
 def test_a_call_that_is_about_to_give_up_covers_nobody(hold, queue, start, lock, log, tmp_path):
-    """It allows fewer to wait than do, holds the first place while it counts them, and is stopped there; meanwhile they run."""
+    """
+    It allows fewer waiters than there are, holds the first place while it counts them, and is
+    stopped there; meanwhile they run.
+    """
     holder = hold(lock)
     both = [queue(3), queue(3)]
     both[0].kill()
@@ -550,7 +576,8 @@ def test_a_call_that_is_about_to_give_up_covers_nobody(hold, queue, start, lock,
     assert read_line(both[1].stdout)
     assert 1 not in places_taken(lock)
     last = start(*log.call("last", lock, "--queue=1"))
-    # Nobody waits, and who runs began before: it has to run, now or when the other one has gone.
+    # No process waits, and the running one began before: it has to run, now or when the other has
+    # gone.
     wait_for(lambda: last.poll() is not None or process_state(last.pid) == "S", "it has given up, or waits")
     about.send_signal(signal.SIGCONT)
     assert about.wait(DEADLINE) == 4
@@ -562,7 +589,7 @@ def test_a_call_that_is_about_to_give_up_covers_nobody(hold, queue, start, lock,
 @pytest.mark.parametrize("places", [1, 3])
 @pytest.mark.parametrize("kind", ["host", "file", "slots"])
 def test_a_storm_of_calls_at_any_instant(start, lock, log, tmp_path, kind, places):
-    """For each call that was refused there is a command that started after it."""
+    """For each refused call there is a command that started after it."""
     name = f"file:{tmp_path / 'file'}" if kind == "file" else lock
     options = ["-q", f"--queue={places}", *(["-j2"] if kind == "slots" else [])]
     forms_of = [[], ["-F"], ["-o"]]
@@ -583,7 +610,7 @@ def test_a_storm_of_calls_at_any_instant(start, lock, log, tmp_path, kind, place
 
 
 def test_each_round_of_calls_at_the_end_of_a_run_is_covered(hold, start, lock, log):
-    """Many times: the run ends, and calls come in that instant, the last of them last of all."""
+    """Many times: the run ends, and calls arrive in that instant, the last of them last of all."""
     for n in range(20 if DYNAMIC else 60):
         holder = hold(lock)
         waiter = start(*log.call(f"waiter-{n}", lock, "-q", "--queue=1"))

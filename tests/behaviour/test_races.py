@@ -1,7 +1,7 @@
-"""Never two at once, always one: in the rush, and in a storm in which everything is killed at random.
+"""Never two at once, always one: in a rush, and in a storm in which everything is killed at random.
 
-What proves it is the job itself: the witness takes a record lock that has nothing to do with me-only, and never waits; the job of a
-storm enters a place in shared memory (storm-memory.h).
+The job itself proves it: the witness takes a record lock that has nothing to do with me-only, and
+never waits; the job of a storm enters a place in shared memory (storm-memory.h).
 """
 import os
 import re
@@ -14,7 +14,7 @@ from conftest import DEADLINE, ME_ONLY, address, has_children, is_bound, program
 RUSH, WITNESS, JOB = map(program, ("rush", "witness", "storm-job"))
 STORM = program("storm")
 DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
-# A process that is killed while a sanitizer looks for its leaks leaves a report that tells nothing.
+# A process that is killed while a sanitizer looks for its leaks leaves a useless report.
 ENVIRONMENT = dict(os.environ, ASAN_OPTIONS=os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0")
 
 NO_LOCK = """#!/bin/sh
@@ -69,7 +69,7 @@ def test_of_many_that_wait_in_the_same_instant_each_runs_alone(start, lock, scra
     waiters = []
     gate, opener = os.pipe()
     for _ in range(100):
-        # Held at the gate until all are there.
+        # Held at the gate until all have arrived.
         waiters.append(start("sh", "-c", 'read line; exec "$@"', "sh", ME_ONLY, "-w", "inf", lock, WITNESS, str(scratch),
                              "0", stdin=gate))
     os.close(gate)
@@ -86,7 +86,7 @@ def test_the_witness_catches_a_program_that_does_not_lock(start, lock, scratch, 
     assert "ran beside" in "".join(overlaps(scratch))
 
 
-# --- storms: scripts/storm is the same for as long as asked ---
+# --- storms: scripts/storm runs the same for as long as asked ---
 
 def acquired(text):
     """The numbers in the last line of a storm: acquisitions and violations."""
@@ -95,7 +95,9 @@ def acquired(text):
 
 @pytest.mark.parametrize("seed", [1] if DYNAMIC else [1, 2])
 def test_a_storm_in_which_everything_is_killed(call, seed):
-    """One lock, and 49 others: with slots, on files, replaced, of commands long enough for keepers."""
+    """
+    One lock, and 49 others: with slots, on files, replaced, with commands long enough for keepers.
+    """
     wanted = 1000 if DYNAMIC else 4000
     r = call(STORM, f"--acquisitions={wanted}", f"--seed={seed}", ME_ONLY, JOB, env=ENVIRONMENT, timeout=DEADLINE * 10)
     text = r.stdout.decode()

@@ -1,8 +1,11 @@
-"""--replace: the holder is asked to end, and then ended by force; nobody else is; and never do two jobs run at once.
+"""
+--replace: the holder is asked to exit, then killed; nothing else is; and two jobs never run at
+once.
 
-The witness is a file which every job, and all that it leaves running, has open as descriptor 8: who starts looks in /proc whether
-anybody else has. A process that ends has no descriptors any more before any of its locks is free (of flock(2), the kernel does not
-promise that: descriptors may be closed from the highest on).
+The witness is a file that every job, and all that it leaves running, has open as descriptor 8: a
+job that starts looks in /proc for any other process that has it open. A process that exits closes
+all descriptors before any of its locks is free (for flock(2) the kernel does not promise that:
+descriptors may be closed from the highest on).
 """
 import collections
 import itertools
@@ -25,7 +28,8 @@ from test_faults import many as many_at_once
 
 forking = pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 
-# "up" says that the job is what it will be; "drop" is for children that with -o outlive the lock, and rightly so.
+# "up" reports that the job is set up; "drop" is for children that with -o outlive the lock, as they
+# may.
 WITNESSED = """
 others() { exec 8>&-; readlink /proc/[0-9]*/fd/8 | grep -cxF "$WITNESS"; }
 up() { echo $$; }
@@ -34,7 +38,7 @@ alone() { n=$(others); [ "$n" = "$1" ] || { echo "pid $$ ran, with the witness o
 """
 STARTS = WITNESSED + 'exec 8>>"$WITNESS"; alone 1;'
 
-# What they do, and the signals that end the shell that is the job.
+# Their behaviour, and the signals that end the shell that is the job.
 JOBS = {
     "ordinary": ("up; exec sleep 1000", "TERM"),
     "obstinate": ("trap '' TERM; up; exec sleep 1000", "KILL"),
@@ -63,7 +67,7 @@ class Witness:
 
 @pytest.fixture
 def witness(tmp_path):
-    """At the end of each test no job has run beside another."""
+    """At the end of each test, no job has run beside another."""
     w = Witness(tmp_path / "witness")
     w.path.touch()
     yield w
@@ -72,9 +76,9 @@ def witness(tmp_path):
 
 @pytest.fixture
 def take(me_only, witness):
-    """take(OPTION..., LOCK, JOB) starts a holder with a shell for a job, and returns when that says its pid: .job.
-
-    before= are the words of a program that starts the shell.
+    """
+    take(OPTION..., LOCK, JOB) starts a holder with a shell as its job, and returns when that prints
+    its PID: .job. before= is a command prefix that starts the shell.
     """
 
     def take_(*argv, before=(), **kw):
@@ -92,7 +96,10 @@ def take(me_only, witness):
 
 @pytest.fixture
 def replace(run, witness):
-    """replace(OPTION..., LOCK) runs --replace to its end, with a job that must run alone and says "ran"."""
+    """
+    replace(OPTION..., LOCK) runs --replace to its end, with a job that must run alone and prints
+    "ran".
+    """
     return lambda *argv, **kw: run("--replace", *argv, "sh", "-c", STARTS + "echo ran", env=witness.env, **kw)
 
 
@@ -101,7 +108,7 @@ def assert_ran(r):
 
 
 def refused(r, reason, status=4):
-    """One line says why, nothing was run."""
+    """One line tells why, nothing was run."""
     assert (r.returncode, r.stdout) == (status, b""), r
     text = r.stderr.decode()
     assert re.fullmatch(rf"me-only: [^\n]*: not replaced, {re.escape(reason)}: [^\n]*\n", text), text
@@ -134,7 +141,7 @@ def test_the_holder_ends_and_then_the_new_job_runs(take, replace, lock, form, jo
 
 @forms
 def test_nothing_but_sigterm_is_needed_for_what_a_shell_leaves_running(take, replace, lock, form):
-    """The shell ends by its signal, and then its child is asked, too."""
+    """The shell ends by its signal, and then its child is asked as well."""
     holder = take(*form, lock, "(drop; up; exec sleep 1000); true")
     assert_ran(replace("-k", "inf", lock))
     assert holder.wait(DEADLINE) == -signal.SIGTERM
@@ -143,7 +150,7 @@ def test_nothing_but_sigterm_is_needed_for_what_a_shell_leaves_running(take, rep
 @forms
 @jobs
 def test_a_job_that_has_closed_its_descriptors(take, replace, lock, form, job, end):
-    """As ssh does. With -F the lock is free then."""
+    """As ssh does. With -F the lock is then free."""
     holder = take(*form, lock, job, before=(program("caller"), "-C", "3"))
     if form == ("-F",):
         assert not is_bound(address(lock))
@@ -163,7 +170,7 @@ def test_a_lock_that_is_free_is_taken_at_once(replace, lock, form):
 @forking
 @jobs
 def test_me_only_was_killed(take, replace, lock, form, job, end):
-    """With -o its keeper holds the lock, else the job does."""
+    """With -o its keeper holds the lock, otherwise the job does."""
     holder = take(*form, lock, job)
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait(DEADLINE)
@@ -187,7 +194,7 @@ def test_me_only_was_killed_and_the_keeper_holds(take, replace, lock, job, end):
 @pytest.mark.parametrize("job, end", [JOBS["ordinary"], JOBS["obstinate"]], ids=["ordinary", "obstinate"])
 @pytest.mark.parametrize("who", ["job", "me-only", "both"])
 def test_the_holder_is_stopped(take, replace, lock, form, who, job, end):
-    """Who is stopped cannot end: it is made to go on."""
+    """A stopped process cannot end: it is resumed."""
     holder = take(*form, lock, job)
     for pid in {"job": [holder.job], "me-only": [holder.pid], "both": [holder.job, holder.pid]}[who]:
         stop(pid)
@@ -209,7 +216,8 @@ def test_the_job_has_ended_while_its_me_only_was_stopped(take, replace, lock):
 def test_a_daemon_has_inherited_the_lock(take, replace, lock, how, options):
     daemon = {"a session of its own": "setsid sleep 1000 & echo $!", "another environment": "env -i sleep 1000 & echo $!",
               "obstinate": "trap '' TERM; setsid sleep 1000 & echo $!"}[how]
-    # What has another environment is known as the command's child, as long as that lives.
+    # A process with another environment is known as the command's child, as long as the command
+    # lives.
     holder = take(lock, daemon + ("; exec sleep 1000" if how == "another environment" else ""))
     wait_for(lambda: name_of(holder.job) == "sleep", "the daemon runs")
     if how != "another environment":
@@ -220,7 +228,7 @@ def test_a_daemon_has_inherited_the_lock(take, replace, lock, how, options):
         assert is_alive(holder.job)
         return
     if how == "another environment":
-        # The command was asked, and has ended. For how long it takes to kill it is a matter of luck who comes first.
+        # The command was asked, and has ended. The time needed to kill it makes the order random.
         r = replace("-k", "inf", lock)
         assert r.returncode == 4 and b": not replaced, nothing proves that it was started under this lock: " in r.stderr
         assert is_alive(holder.job)
@@ -236,11 +244,15 @@ NESTED = [[a, b] for a in ((), ("-F",), ("-o",)) for b in ((), ("-F",), ("-o",))
 @pytest.mark.parametrize("outer, inner", NESTED, ids=["/".join("".join(o) or "default" for o in pair) for pair in NESTED])
 @pytest.mark.parametrize("which", ["outer", "inner"])
 def test_nested_locks(take, me_only, run, witness, lock, which, outer, inner, job, end):
-    """Both come free, neither before the job has ended; the inner me-only is not killed, or its lock could be free too early."""
+    """
+    Both become free, neither before the job has ended; the inner me-only is not killed, or its lock
+    could be free too early.
+    """
     names = {"outer": lock, "inner": lock + "/inner"}
     other = names["inner" if which == "outer" else "outer"]
     holder = take(*outer, lock, job, before=(ME_ONLY, *inner, names["inner"]))
-    # The new job and this one are not under the same lock: they may run at once, but not beside the old one.
+    # The new job and this one are under different locks: they may run at once, but not beside the
+    # old one.
     new = ("sh", "-c", WITNESSED + "alone 0; echo ran")
     waiter = me_only("-q", "-w", "inf", other, *new, env=witness.env)
     wait_for(lambda: waiters_of(other), "it waits for the other lock")
@@ -251,7 +263,10 @@ def test_nested_locks(take, me_only, run, witness, lock, which, outer, inner, jo
 
 
 def test_a_nested_me_only_that_waits_and_ignores_sigterm(take, me_only, replace, witness, lock):
-    """It has no command, and no signal that is only ignored stops --replace. It is not killed at first: it could have one."""
+    """
+    It has no command, and ignoring a signal does not stop --replace. It is not killed at first: it
+    could have one.
+    """
     other = lock + "/other"
     holder = me_only(other, "sh", "-c", "echo up; exec sleep 1000")
     assert read_line(holder.stdout) == b"up\n"
@@ -278,7 +293,7 @@ def test_sigkill_comes_after_sigterm_and_not_at_once(take, me_only, witness, loc
 
 
 def test_without_k_the_time_is_five_seconds(run, take, lock):
-    """As much as can be seen without a clock: within two seconds there was no force."""
+    """As much as can be checked without a clock: there was no force within two seconds."""
     holder = take(lock, "trap '' TERM; up; exec sleep 1000")
     r = run("--replace", "-w", "2", lock, "true")
     assert r.returncode == 4 and b": gave up after 2.0s: held by pid %d " % holder.job in r.stderr
@@ -322,7 +337,7 @@ def test_a_signal_ends_a_replacement_and_then_no_force_is_used(take, run, me_onl
     p.send_signal(number)
     assert p.communicate(timeout=DEADLINE) == (b"", b"")
     assert p.returncode == -number
-    # For longer than its time of -k.
+    # For longer than its -k time.
     assert run("-w", "1", lock, "true").returncode == 4
     assert is_alive(holder.job)
 
@@ -334,14 +349,16 @@ many = pytest.mark.parametrize("count", [2, 5, 20])
 
 @pytest.fixture
 def replacers(me_only, witness, lock):
-    """replacers(COUNT, OPTION...) starts so many; their jobs must run alone and say "ran"."""
+    """
+    replacers(COUNT, OPTION...) starts COUNT processes; their jobs must run alone and print "ran".
+    """
     return lambda count, *options: [me_only("-v", "--replace", *options, lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
                                     for _ in range(count)]
 
 
 @many
 def test_all_have_seen_the_same_holder(take, replacers, lock, count):
-    """Each has its turn, and none ends another: all have asked the first holder, and nobody else."""
+    """Each has its turn, and none ends another: all have asked the first holder, and no other."""
     holder = take(lock, "trap '' TERM; up; exec sleep 1000")
     started = replacers(count, "-k", "inf")
     for p in started:
@@ -357,7 +374,10 @@ def test_all_have_seen_the_same_holder(take, replacers, lock, count):
 @many
 @pytest.mark.parametrize("job, end", JOBS.values(), ids=JOBS.keys())
 def test_many_that_come_at_once(take, replacers, lock, count, job, end):
-    """Who is late sees another than the first. So some are ended by the next, but nobody is lost, and nobody asks twice."""
+    """
+    A late one sees a holder other than the first. So the next one ends some, but none is lost, and
+    none asks twice.
+    """
     holder = take(lock, job)
     started = replacers(count, "-k", "0.1")
     for p in started:
@@ -375,7 +395,7 @@ def test_next_in_line_is_not_replaced(take, me_only, witness, lock):
     p = me_only("-q", "--replace", "-k", "0", lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
     assert holder.wait(DEADLINE) in (-signal.SIGTERM, -signal.SIGKILL)
     job = int(read_line(waiter.stdout))
-    # A second of -k is over, and another try after it.
+    # A second of -k has passed, and another try after it.
     assert subprocess.run([ME_ONLY, "-q", "-w", "1.5", lock, "true"], check=False).returncode == 4
     assert is_alive(job) and p.poll() is None
     assert release(waiter) == 0
@@ -384,11 +404,14 @@ def test_next_in_line_is_not_replaced(take, me_only, witness, lock):
 
 @pytest.mark.static
 def test_a_holder_that_ends_while_it_is_looked_at(tmp_path, take, me_only, start, witness, lock):
-    """Another takes the lock between the look at the table of sockets and the connection: that one was not meant."""
+    """
+    Another process takes the lock between the look at the socket table and the connection: that one
+    was not meant.
+    """
     trace = tmp_path / "trace"
 
     def replacer(*options):
-        """A holder, one who waits, and one who replaces."""
+        """A holder, a waiter, and a process that replaces."""
         holder = take(lock, "up; exec cat >/dev/null")
         waiter = me_only("-q", "-w", "inf", lock, "sh", "-c", STARTS + "up; exec cat", stdin=subprocess.PIPE, env=witness.env)
         wait_for(lambda: waiters_of(lock) == 1, "it waits")
@@ -435,7 +458,7 @@ def test_a_holder_of_which_the_kernel_says_that_it_has_just_ended(tmp_path, take
     assert "(INJECTED)" in trace.read_text()
 
 
-# --- who is innocent ---
+# --- innocent processes ---
 
 def clone_with(pid, *argv):
     """Start a program as process number PID. Root only."""
@@ -452,14 +475,17 @@ def clone_with(pid, *argv):
 @pytest.mark.root
 @pytest.mark.parametrize("how", ["asked", "killed"])
 def test_a_process_that_has_the_number_of_the_job(take, me_only, replace, witness, lock, how):
-    """The job has ended, what it left running holds the lock, and the number of the job has gone to an innocent."""
+    """
+    The job has ended, what it left running holds the lock, and an innocent process has got the
+    job's PID.
+    """
     trap = "trap '' TERM; " if how == "killed" else ""
     holder = take("-F", lock, f"up; {trap}sleep 1000 & read line; exit 0")
     heir = wait_for(lambda: children_of(holder.job), "the daemon runs")[0]
     assert holder.pid == holder.job
     p = None
     if how == "killed":
-        # It is seen alive, and has gone when force is used.
+        # It is seen alive, and is gone when force is used.
         p = me_only("-v", "--replace", "-k", "2", lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
         assert b"waiting" in read_line(p.stderr) and b"asked pid %d" % holder.job in read_line(p.stderr)
     release(holder)
@@ -483,7 +509,8 @@ SERVICE = ("import array, os, socket, sys\n"
            "c.send(b'x')\n"
            "sys.stdin.read()\n")
 
-# A job that sends its lock to the service, and then ends, or waits for the end of its standard input.
+# A job that sends its lock to the service, and then ends, or waits for the end of its standard
+# input.
 PLANT = ("import os, socket, stat, sys\n"
          "lock = [fd for fd in range(10, 100) if os.path.exists(f'/proc/self/fd/{fd}') and stat.S_ISSOCK(os.fstat(fd).st_mode)]\n"
          "c = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)\n"
@@ -499,7 +526,7 @@ planters = pytest.mark.parametrize("planter", [(), pytest.param(("setpriv", "--r
 
 @pytest.fixture
 def planted(start, me_only, lock, tmp_path, request):
-    """planted(PLANTER) runs a job that sends its lock to a service: the pair of both."""
+    """planted(PLANTER) runs a job that sends its lock to a service, and returns both."""
     path = f"/tmp/me-only-test-{lock[6:]}"
     request.addfinalizer(lambda: os.path.exists(path) and os.unlink(path))
 
@@ -529,11 +556,14 @@ def test_a_service_into_which_the_lock_was_planted(planted, replace, lock, plant
 @planters
 @pytest.mark.parametrize("before", [(), ("setsid", "--wait")], ids=["same session", "its own session"])
 def test_a_planted_lock_is_not_ended_by_force_either(planted, run, lock, planter, before):
-    """The job ends as it is asked to, the service has the lock. It may be in the session of the job, but it was there before."""
+    """
+    The job ends as asked, the service has the lock. It may be in the job's session, but it existed
+    before.
+    """
     service, holder = planted(planter, *before)
     r = run("-q", "--replace", "-w", "1.5", "-k", "0.2", lock, "true")
     assert r.returncode == 4
-    # On a busy machine the job may not have ended before its time was over.
+    # On a busy machine the job may not have ended in time.
     assert holder.wait(DEADLINE) in (-signal.SIGTERM, -signal.SIGKILL)
     assert service.poll() is None
 
@@ -542,7 +572,7 @@ def test_a_planted_lock_is_not_ended_by_force_either(planted, run, lock, planter
 @pytest.mark.parametrize("options", [(), ("-q",), ("-E", "99"), ("-w", "5"), ("-k", "0"), ("--complain-after", "1h")], ids=" ".join)
 @pytest.mark.parametrize("form", [(), ("-F",), ("-o",)], ids=["default", "no-fork", "close"])
 def test_the_holder_is_a_strangers(start, replace, public_me_only, lock, options, form):
-    """Also to root: who takes a name first would choose whom root ends."""
+    """Even to root: otherwise a process that takes a name first would choose whom root ends."""
     holder = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only, *form, lock, "sh", "-c",
                    "echo $$; exec sleep 1000")
     job = int(read_line(holder.stdout))
@@ -564,7 +594,7 @@ def test_exit_base_counts_for_a_refusal(start, replace, public_me_only, lock):
 @forms
 @pytest.mark.parametrize("heir", [False, True], ids=["job", "heir"])
 def test_the_holder_is_roots(start, take, public_me_only, lock, form, heir):
-    """To be known is not to be permitted."""
+    """Being known is not being permitted."""
     holder = take(*form, lock, "up; exec sleep 1000" if not heir else "setsid sleep 1000 & echo $!")
     if heir:
         holder.wait(DEADLINE)
@@ -574,7 +604,7 @@ def test_the_holder_is_roots(start, take, public_me_only, lock, form, heir):
         p = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only, "--replace", *options, lock, "echo", "ran")
         out, err = p.communicate(timeout=DEADLINE)
         assert (p.returncode, out) == (4, b"")
-        # What root has left running another user cannot even see.
+        # Another user cannot even see what root has left running.
         reason = "it is not certain who the holder is" if heir else "this user may not signal it"
         assert f": not replaced, {reason}: held".encode() in err
     assert is_alive(holder.job)
@@ -603,7 +633,10 @@ def test_the_holder_is_in_a_pid_namespace_below(start, replace, witness, lock, j
 @pytest.mark.root
 @pytest.mark.parametrize("job, end", JOBS.values(), ids=JOBS.keys())
 def test_the_proc_of_another_pid_namespace_is_not_believed(start, witness, lock, job, end):
-    """A number in it is another process. The job is known without it, what it leaves running is not; and nobody else is ended."""
+    """
+    A PID in it is another process. The job is known without it, what it leaves running is not; and
+    nothing else is ended.
+    """
     script = f'''
         for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & others="$others $!"; done
         {ME_ONLY} "$1" sh -c "$2" </dev/null & sleep 0
@@ -646,13 +679,15 @@ def test_usage(take, run, lock, options, text):
     assert is_alive(holder.job)
 
 
-# --- where something is missing ---
+# --- when something is missing ---
 
 @pytest.mark.root
 @pytest.mark.static
 @pytest.mark.parametrize("job, end", JOBS.values(), ids=JOBS.keys())
 def test_without_proc(take, call, witness, lock, job, end):
-    """The command is known by the kernel's word. What it leaves running cannot be found, and is waited for."""
+    """
+    The kernel identifies the command. What it leaves running cannot be found, and is waited for.
+    """
     holder = take(lock, job)
     alone = holder.job in (int(c) for c in children_of(holder.pid)[:1]) and len(children_of(holder.pid)) == 1
     r = call("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh", ME_ONLY, "-q", "--replace", "-k", "0.2",
@@ -687,7 +722,9 @@ def test_where_proc_hides_the_processes_of_others(start, call, public_me_only, l
 @pytest.mark.parametrize("limit", range(3, 16))
 @pytest.mark.parametrize("job, end", [JOBS["ordinary"], JOBS["with an obstinate child"]], ids=["ordinary", "with a child"])
 def test_few_descriptors(take, me_only, witness, lock, limit, job, end):
-    """It is replaced, or there is a reason why not, or time is over; it is never hit and run beside."""
+    """
+    It is replaced, or there is a reason why not, or time is over; the new job never runs beside it.
+    """
     holder = take(lock, job)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     enough = limit >= 12
@@ -704,7 +741,10 @@ def test_few_descriptors(take, me_only, witness, lock, limit, job, end):
 @pytest.mark.parametrize("which", [2, 3])
 @pytest.mark.parametrize("job, end", [JOBS["obstinate"], JOBS["with an obstinate child"]], ids=["obstinate", "with a child"])
 def test_a_holder_that_is_missing_from_one_reading_of_the_table(tmp_path, start, call, witness, lock, which, job, end):
-    """So it can be when others make and end sockets meanwhile. It is not gone. (The first time we cannot know that it was there.)"""
+    """
+    That can happen when others create and close sockets meanwhile. It is not gone. (The first time
+    it cannot be known that it existed.)
+    """
     alone = start("unshare", "--net", "sleep", "1000")
     wait_for(lambda: name_of(alone.pid) == "sleep", "there is a network in which nobody else has sockets: the table is one piece")
     inside = ("nsenter", f"--net=/proc/{alone.pid}/ns/net")
@@ -722,7 +762,10 @@ def test_a_holder_that_is_missing_from_one_reading_of_the_table(tmp_path, start,
 @pytest.mark.parametrize("job", ["up; exec sleep 1000", "(trap '' TERM; up; exec sleep 1000); true", "setsid sleep 1000 & echo $!"],
                          ids=["ordinary", "with an obstinate child", "daemon"])
 def test_each_call_fails(tmp_path, lock, witness, take, start, job):
-    """Of a run that replaces a holder: the new job does not run as long as something of the old one has the lock."""
+    """
+    For a run that replaces a holder: the new job does not run as long as anything of the old one
+    has the lock.
+    """
     bystander = start("sleep", "1000")
     numbers = itertools.count()
 
@@ -732,7 +775,8 @@ def test_each_call_fails(tmp_path, lock, witness, take, start, job):
         old = [holder.job, *children_of(holder.job)]
         run = t.run(["-q", "--replace", "-w", "20", "-k", "0.2"], inject, detached=inject is not None)
         if run.report:
-            # Who ends has no descriptors any more, but may still be there for a moment; who was not asked stays.
+            # A process that exits has no descriptors any more, but may still exist for a moment; a
+            # process that was not asked stays.
             wait_for(lambda: not any(map(is_alive, old)), f"{inject}: {old} have ended, since {run.report}")
         for pid in filter(is_alive, old):
             os.kill(pid, signal.SIGKILL)
@@ -750,14 +794,14 @@ def test_each_call_fails(tmp_path, lock, witness, take, start, job):
 
     t, run = attempt()
     assert run.report
-    # Of what is done for each process of the host a few are enough, and of the errors any.
+    # Of what is done for each process of the host, a few are enough, and of the errors any.
     calls = collections.defaultdict(list)
     for c in all_calls(t.calls()):
         calls[c.name].append(c)
     chosen = [c for same in calls.values() for c in same[:4] + random.sample(same[4:], min(1, len(same[4:])))]
     assert len(chosen) > 40
-    # strace has one name only for an errno that has two.
-    # After ENOEXEC the shell would read the program as a script, and do anything.
+    # strace has only one name for an errno that has two. After ENOEXEC the shell would read the
+    # program as a script, and do anything.
     many_at_once(work, [f"{c.name}:error={random.choice(sorted(set(errnos_of(c.name)) - {'ENOEXEC'}))}:when={c.number}"
                         .replace("EWOULDBLOCK", "EAGAIN") for c in chosen if c.name not in NEVER])
     assert bystander.poll() is None
@@ -767,7 +811,10 @@ def test_each_call_fails(tmp_path, lock, witness, take, start, job):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_storm(me_only, witness, lock, seed):
-    """Many replace each other, and are killed at random: no two jobs at once, and the lock is free at the end."""
+    """
+    Many replace each other, and are killed at random: never two jobs at once, and the lock is free
+    at the end.
+    """
     dice = random.Random(seed)
     runs = []
     bodies = ["exec sleep 0.0$D", "trap '' TERM; exec sleep 0.0$D", "sleep 0.0$D; true", "exec sleep 1000", "trap '' TERM; exec sleep 1000",
@@ -783,7 +830,7 @@ def test_a_storm(me_only, witness, lock, seed):
         if len(living) > 12:
             dice.choice(living).send_signal(signal.SIGTERM)
     last = me_only("-q", "--replace", "-k", "0", lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
-    # Those in line before it have seen what they have seen: jobs without an end are ended by nobody but us.
+    # Those in line before it have seen the same holder: only this test ends jobs without an end.
     while last.poll() is None:
         me_only("-q", "--replace", "-k", "0", "-w", "0.5", lock, "true").wait(DEADLINE)
     assert (last.returncode, last.stdout.read()) in ((0, b"ran\n"), (-signal.SIGTERM, b""), (-signal.SIGTERM, b"ran\n"))

@@ -1,4 +1,7 @@
-"""Point by point: what a signal sent to me-only, or typed at its terminal, does to the command and to me-only."""
+"""
+Point by point: what a signal sent to me-only, or typed at its terminal, does to the command and to
+me-only.
+"""
 import os
 import random
 import shlex
@@ -14,7 +17,7 @@ from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_list
 
 HEARS = os.path.join(PROGRAMS, "hears")
 FORMS = [(), ("-o",), ("-F",)]
-MARK = signal.SIGRTMIN + 20  # sent last: what came before it has arrived when it has
+MARK = signal.SIGRTMIN + 20  # sent last: once it has arrived, so has everything before
 SENT = [getattr(signal, "SIG" + n) for n in
         "HUP INT QUIT USR1 USR2 PIPE ALRM TERM URG WINCH IO PWR VTALRM PROF XCPU XFSZ".split()]
 
@@ -22,7 +25,7 @@ forms = pytest.mark.parametrize("options", FORMS, ids=lambda o: " ".join(o) or "
 
 
 class Ear:
-    """What a `hears` has written: its pid and the signals it got."""
+    """The output of a `hears`: its PID and the signals it got."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -55,7 +58,7 @@ def ear(tmp_path):
 
 @pytest.fixture
 def listening(me_only, lock, ear):
-    """listening(OPTION...) starts a job that hears; the result is the me-only process."""
+    """listening(OPTION...) starts a job that records signals, and returns the me-only process."""
 
     def listening_(*options, **kw):
         p = me_only(*options, lock, HEARS, ear.path, **kw)
@@ -76,7 +79,7 @@ def job_of(parent, name="sleep"):
 
 
 def bash_child(bash):
-    """The pid of the first process that bash has started."""
+    """The PID of the first process that bash has started."""
     return wait_for(lambda: children_of(bash.process.pid), "bash has a child")[0]
 
 
@@ -122,7 +125,7 @@ def test_a_burst_of_one_real_time_signal_arrives_complete(listening, ear, option
 
 
 def test_a_signal_is_passed_on_to_the_job_alone(me_only, lock, ear):
-    """The job's own children get what the job makes of it, as without us."""
+    """The job's own children get what the job makes of it, as without me-only."""
     p = me_only(lock, "sh", "-c", f"trap 'echo trapped; exit 5' TERM; {shlex.quote(HEARS)} {shlex.quote(ear.path)} & "
                 "echo up; while :; do wait; done")
     assert read_line(p.stdout) == b"up\n"
@@ -135,7 +138,10 @@ def test_a_signal_is_passed_on_to_the_job_alone(me_only, lock, ear):
 
 
 def test_a_termination_at_any_moment_of_the_start_is_never_lost(lock):
-    """Before the signals are blocked it ends us, afterwards it is kept until there is a job to end: always the same end."""
+    """
+    Before the signals are blocked it ends me-only, afterwards it is kept until there is a job to
+    end: always with the same result.
+    """
     for _ in range(200):
         p = subprocess.Popen([ME_ONLY, lock, "sleep", "1000"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
         moment = time.monotonic() + random.random() * 0.002
@@ -176,7 +182,7 @@ def test_what_the_caller_ignores_ends_neither_us_nor_the_job(start, lock):
         os.kill(p.pid, number)
         os.kill(job, number)
     os.kill(p.pid, signal.SIGTERM)
-    # The job is killed by the last one, and not by any before it.
+    # The last one kills the job, and none before it.
     assert p.wait(DEADLINE) == -signal.SIGTERM
 
 
@@ -195,7 +201,10 @@ def test_a_stopped_me_only_loses_nothing(listening, ear, run, lock):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGRTMIN], ids=["term", "real-time"])
 @pytest.mark.parametrize("wait", [True, False], ids=["stopped", "about to stop"])
 def test_what_comes_while_we_stop_reaches_the_job_when_we_go_on(bash, lock, ear, number, wait):
-    """We take a stop with that one signal unblocked: the others wait for their turn then, and do not end us."""
+    """
+    me-only handles a stop with only that signal unblocked: the others stay pending, and do not end
+    it.
+    """
     bash.enter(job_line(lock, HEARS, ear.path) + " &")
     ear.wait_until_ready()
     parent = bash_child(bash)
@@ -222,8 +231,10 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @forms
 def test_an_alarm_set_by_the_caller_reaches_the_job(start, lock, ear, options):
-    """The kernel's timer outlives exec, and is ours then, not the job's: the signal comes from the kernel, yet not from
-    the terminal."""
+    """
+    The kernel's timer outlives exec, and is then me-only's, not the job's: the signal comes from
+    the kernel, yet not from the terminal.
+    """
     p = start(sys.executable, "-c", WITH_ALARM, "0.5", ME_ONLY, *options, lock, HEARS, ear.path)
     ear.wait_until_ready()
     ear.wait_for(signal.SIGALRM)
@@ -281,7 +292,7 @@ def test_what_is_typed_reaches_the_job_once(bash, lock, ear, options):
             before = ear.count(number)
             bash.type(key)
             wait_for(lambda: ear.count(number) > before, "the job hears the key")
-            # Whatever me-only passes on it has passed on when it passes this on.
+            # Everything that me-only passes on has been passed on when it passes this on.
             os.kill(parent, mark)
             ear.wait_for(mark)
             mark += 1
@@ -352,7 +363,7 @@ def test_one_interrupt_ends_a_loop_in_a_script(terminal, lock, shell):
 @pytest.mark.parametrize("command", [("timeout", "1000", "sleep", "1000"), ("setsid", "sleep", "1000")],
                          ids=["timeout", "setsid"])
 def test_an_interrupt_reaches_a_job_that_has_left_our_process_group(bash, lock, command):
-    """The terminal does not tell it, so that we do."""
+    """The terminal does not tell the job, so me-only does."""
     bash.enter(job_line(lock, *command))
     me = bash_child(bash)
     job_of(me)
@@ -421,8 +432,10 @@ def test_a_stop_ignored_by_the_caller_stays_ignored(bash, lock, ear):
 
 
 def test_a_job_that_stops_its_whole_group_comes_back(bash, lock):
-    """As editors and pagers do on Ctrl-Z. To us the signal looks like one that somebody sent; passed on late, it would
-    stop the job again after fg."""
+    """
+    As editors and pagers do on Ctrl-Z. To me-only it looks like a signal that somebody sent; passed
+    on late, it would stop the job again after fg.
+    """
     bash.enter(job_line(lock, "sh", "-c", "echo up; kill -TSTP 0; echo back; kill -TSTP 0; echo again"))
     bash.wait_for("up")
     bash.wait_for("Stopped[^$]*ready> ")
@@ -464,7 +477,7 @@ def test_an_interactive_shell_as_the_job_has_its_own_job_control(bash, lock):
     bash.wait_for("Stopped[^$]*inner> ")
     bash.enter("fg")
     bash.wait_for("sleep")
-    # The shell shows the command before it lets it have the terminal again.
+    # The shell shows the command before it gives it the terminal again.
     wait_for(lambda: bash.foreground() == job and process_state(job) == "S", "the job is in the foreground again")
     bash.type("\x03")
     bash.wait_for("inner> ")
@@ -490,7 +503,7 @@ def test_a_hang_up_ends_what_runs_in_the_foreground(bash, lock, options):
 
 @forms
 def test_a_hang_up_reaches_the_job_once_when_we_lead_the_session(terminal, lock, ear, options):
-    """As with ssh -t HOST me-only ...: the kernel then tells nobody but the leader."""
+    """As with ssh -t HOST me-only ...: the kernel then signals only the leader."""
     t = terminal(ME_ONLY, *options, lock, HEARS, ear.path)
     ear.wait_until_ready()
     t.hang_up()

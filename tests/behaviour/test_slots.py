@@ -1,6 +1,7 @@
-"""-j N: at most N at once, each with a slot of its own; waiters first come, first served across all slots.
+"""-j N: at most N at once, each with its own slot; waiters are served in order across all slots.
 
-Who proves it is the job itself: slot-witness takes a record lock on the byte of its slot, of which there are N, and never waits.
+The job itself proves it: slot-witness takes a record lock on the byte of its slot, of which there
+are N, and never waits.
 """
 import os
 import pwd
@@ -21,7 +22,7 @@ from test_waiting import Crowd, open_files
 
 WITNESS = program("slot-witness")
 DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
-# A sanitized program takes some megabytes and milliseconds more each.
+# A sanitized program takes some more megabytes and milliseconds for each.
 WAITERS = 60 if DYNAMIC else 200
 JOBS = 100 if DYNAMIC else 500
 MOST = 1024
@@ -37,12 +38,12 @@ def slot_address(name, slot):
 
 
 def queue_of_slots(name, slots):
-    """The address of the queue in which this user waits for one of so many slots of NAME."""
+    """The address of the queue in which this user waits for one of SLOTS slots of NAME."""
     return queue_of(name) + (b"\0%d" % slots if slots > 1 else b"")
 
 
 def queue_socket(name, slots):
-    """The socket that the front and its heirs have, as a link in /proc shows it."""
+    """The socket that the front and its successors have, as a link in /proc shows it."""
     shown = b" " + queue_of_slots(name, slots).replace(b"\0", b"@") + b"\n"
     with open("/proc/net/unix", "rb") as f:
         sockets = [line.split() for line in f if line.endswith(shown)]
@@ -50,7 +51,7 @@ def queue_socket(name, slots):
 
 
 def slots_in_use(name, slots):
-    """Which of them the kernel lists."""
+    """The slots that the kernel lists."""
     return [n for n in range(slots) if is_listed(slot_address(name, n))]
 
 
@@ -65,7 +66,7 @@ def slot_of(holder):
         with open(f"/proc/{holder.job}/environ", encoding="utf-8") as f:
             return f.read().split("\0")
 
-    # While the job executes its program, it has its name but no environment yet.
+    # Until the job's exec is complete, it has its name but no environment.
     wait_for(lambda: len(entries()) > 1, "the job has an environment")
     found = [entry.partition("=")[2] for entry in entries() if entry.startswith("ME_ONLY_SLOT=")]
     assert len(found) <= 1
@@ -80,7 +81,9 @@ def all_slots(hold, lock, slots, *options):
 
 
 class SlotCrowd(Crowd):
-    """Waiters in a known order for one of so many slots. Each one's job fails if it has no slot of its own."""
+    """
+    Waiters in a known order for one of SLOTS slots. Each job fails if it has no slot of its own.
+    """
 
     def __init__(self, lock, scratch, slots):
         super().__init__(lock, scratch)
@@ -89,7 +92,7 @@ class SlotCrowd(Crowd):
 
     def join(self, count, wait="inf", options=(), stays=False):
         for _ in range(count):
-            # One reading may have left somebody out.
+            # One reading may have omitted a waiter.
             before = max(waiters_of(self.lock, self.slots) for _ in range(3))
             argv = [ME_ONLY, *options, "-w", wait, f"-j{self.slots}", self.lock, WITNESS, self.scratch, "-" if stays else "0",
                     str(len(self.waiters))]
@@ -110,7 +113,7 @@ class SlotCrowd(Crowd):
 
 @pytest.fixture
 def crowd_of(lock, tmp_path, start):  # start: it ends the jobs that outlive their waiters
-    """crowd_of(SLOTS) is a crowd that waits for one of so many slots."""
+    """crowd_of(SLOTS) is a crowd that waits for one of SLOTS slots."""
     made = []
 
     def crowd_of_(slots):
@@ -125,7 +128,10 @@ def crowd_of(lock, tmp_path, start):  # start: it ends the jobs that outlive the
 
 @pytest.fixture
 def for_everybody():
-    """A folder with copies of the programs that every user may run, and in which everybody may write."""
+    """
+    A directory with copies of the programs that every user may run, and in which everybody may
+    write.
+    """
     path = tempfile.mkdtemp(prefix="me-only-test-")
     os.chmod(path, 0o777)
     for each in (ME_ONLY, WITNESS):
@@ -135,7 +141,7 @@ def for_everybody():
 
 
 def by(name):
-    """Arguments to start a process as another user, in a folder that everybody may enter."""
+    """Arguments to start a process as another user, in a directory that everybody may enter."""
     return {"user": name, "group": name, "extra_groups": [], "cwd": "/"}
 
 
@@ -144,7 +150,10 @@ def by(name):
 
 @pytest.fixture
 def fill(me_only, lock, tmp_path):
-    """fill(SLOTS, OPTION...) starts so many cheap holders at once, and returns them by their slots; the end of .stdin ends each."""
+    """
+    fill(SLOTS, OPTION...) starts SLOTS cheap holders at once, and returns them by their slots; the
+    end of .stdin ends each.
+    """
 
     def fill_(slots, *options):
         env = dict(os.environ, SLOTS=str(slots))
@@ -163,7 +172,7 @@ def fill(me_only, lock, tmp_path):
 @pytest.mark.parametrize("slots", [1, 2, 4, 64])
 @forms
 def test_so_many_run_at_once_and_no_more(fill, run, lock, tmp_path, slots, form):
-    """They start together; each has a slot of its own, from 0 on."""
+    """They start together; each has its own slot, from 0 on."""
     holders = fill(slots, *form)
     assert sorted(holders) == list(range(slots))
     for _ in range(3):
@@ -206,7 +215,7 @@ def test_a_file_has_no_slots(run, tmp_path):
 
 
 def test_a_storm_of_tries_never_gets_more_slots_than_there_are(start, run, lock, tmp_path):
-    """All start in the same instant, again and again; whoever runs has a slot of its own."""
+    """All start in the same instant, again and again; each one that runs has its own slot."""
     script = 'while read round; do for i in 1 2 3 4 5 6 7 8; do "$0" -q -j3 "$1" "$2" "$3" 1 & done; wait; done; :'
     p = start("sh", "-c", script, ME_ONLY, lock, WITNESS, str(tmp_path / "witness"), stdin=subprocess.PIPE,
               env=dict(os.environ, SLOTS="3"))
@@ -233,7 +242,7 @@ def test_a_job_without_slots_does_not_see_any(run, lock, form):
 @forms
 @pytest.mark.parametrize("options, seen", [((), b"none\n"), (("-j1",), b"0\n"), (("-j2",), b"0\n")], ids=["plain", "-j1", "-j2"])
 def test_a_slot_is_never_inherited(run, hold, lock, form, options, seen):
-    """Neither from the caller nor from a lock further out."""
+    """Neither from the caller nor from an outer lock."""
     look = ("sh", "-c", 'echo "${ME_ONLY_SLOT-none}"; env | grep -c ME_ONLY_SLOT= >&2')
     count = b"0\n" if seen == b"none\n" else b"1\n"
     r = run(*form, *options, lock, *look, env=dict(os.environ, ME_ONLY_SLOT="7"))
@@ -268,7 +277,7 @@ def test_waiter_gets_the_slot_that_became_free(hold, me_only, lock):
 
 @forms
 def test_a_name_too_long_for_an_address_has_slots_too(hold, run, lock, form):
-    """Names that differ only behind the end of the address do not share them."""
+    """Names that differ only after the end of the address do not share them."""
     name, other = (lock + "/long" * 1000 + end for end in "12")
     holders = all_slots(hold, name, 3, *form)
     assert "all 3 slots are in use" in refusal(run, "-j3", name)
@@ -344,7 +353,7 @@ def test_waiter_for_fewer_slots_gets_no_others(hold, me_only, lock):
     p = me_only("-w", "inf", "-j2", lock, "sh", "-c", "echo $ME_ONLY_SLOT")
     wait_for(lambda: is_listed(queue_of_slots(lock, 2)), "it waits")
     assert release(holders[3]) == 0 and release(holders[2]) == 0
-    # It tries all of its own at the end of its time, as this one does.
+    # It tries all of its own when its time is over, as this one does.
     assert me_only("-w", "1.5", "-j2", lock, "true").wait(DEADLINE) == 4
     assert p.poll() is None
     assert release(holders[1]) == 0
@@ -355,7 +364,7 @@ def test_waiter_for_fewer_slots_gets_no_others(hold, me_only, lock):
 
 
 def next_ones(crowd, running, expected):
-    """Wait until those expected run, in this order; adds them to those who run."""
+    """Wait until the expected ones run, in this order; adds them to those that run."""
     for number in expected:
         ran = crowd.wait_for(len(running.seen) + 1)
         assert ran[len(running.seen)] == number
@@ -369,7 +378,7 @@ class Running:
 
 
 def test_many_waiters_pass_in_the_order_in_which_they_came(hold, lock, crowd_of):
-    """Each slot that becomes free goes to the one that has waited for the longest time, whichever slot it is."""
+    """Each slot that becomes free goes to the one that has waited longest, whichever slot it is."""
     holders = all_slots(hold, lock, 4)
     crowd = crowd_of(4)
     for n in range(WAITERS):
@@ -389,7 +398,7 @@ def test_many_waiters_pass_in_the_order_in_which_they_came(hold, lock, crowd_of)
 
 
 def test_the_order_holds_when_a_third_of_the_waiters_is_lost(hold, lock, crowd_of):
-    """Of nine, one is killed in line, one is stopped and one has no time left."""
+    """Of nine, one is killed in line, one is stopped and one runs out of time."""
     holders = all_slots(hold, lock, 3)
     crowd = crowd_of(3)
     killed, stopped, timed_out = (set(range(n, WAITERS, 9)) for n in (4, 6, 8))
@@ -419,7 +428,7 @@ def test_the_order_holds_when_a_third_of_the_waiters_is_lost(hold, lock, crowd_o
 
 
 def test_many_short_jobs_pass_through_few_slots(hold, lock, crowd_of):
-    """As fast as they can: nobody is lost, and nobody runs twice."""
+    """As fast as they can: none is lost, and none runs twice."""
     holders = all_slots(hold, lock, 4)
     crowd = crowd_of(4)
     crowd.join(WAITERS)
@@ -480,7 +489,7 @@ def test_those_who_wait_cost_no_processor_time(hold, me_only, lock, crowd_of):
     crowd.join(100)
     pids = [h.pid for h in holders] + [w.pid for w in crowd.waiters]
     before = [processor_time(p) for p in pids]
-    # The time that is measured is the time that this one waits: it stands behind all others.
+    # The measured time is this one's waiting, behind all others.
     assert me_only("-w", "4s", "-j4", lock, "true").wait(DEADLINE) == 4
     used = [processor_time(p) - b for p, b in zip(pids, before)]
     slow = 10 if DYNAMIC else 1
@@ -488,11 +497,11 @@ def test_those_who_wait_cost_no_processor_time(hold, me_only, lock, crowd_of):
     assert sum(used) < 0.1 * slow
 
 
-# ---- who is killed ----
+# ---- kills ----
 
 
 def wait_in(me_only, lock, slots, *options):
-    """A waiter for one of so many slots, once it has its place."""
+    """A waiter for one of SLOTS slots, once it has its position."""
     before = waiters_of(lock, slots)
     p = me_only("-w", "inf", f"-j{slots}", *options, lock, "sh", "-c", "echo $ME_ONLY_SLOT")
     wait_for(lambda: waiters_of(lock, slots) > before, "it waits")
@@ -561,23 +570,25 @@ def test_a_loop_of_a_shell_runs_all_of_its_jobs_a_few_at_a_time(call, lock, tmp_
     script = 'for n in $(seq "$4"); do "$0" -w inf -j4 "$1" "$2" "$3" 2 "$n" & done; wait'
     r = call("sh", "-c", script, ME_ONLY, lock, WITNESS, str(tmp_path / "witness"), str(JOBS), env=dict(os.environ, SLOTS="4"),
              timeout=DEADLINE * 3)
-    # Those that have waited for more than a second say so.
+    # Those that have waited for more than a second report it.
     assert [line for line in r.stderr.decode().splitlines() if ": waiting for " not in line] == []
     assert sorted(map(int, r.stdout.split())) == list(range(1, JOBS + 1))
     assert overlaps(tmp_path / "witness") == []
     assert nothing_is_left(lock, 4)
 
 
-# ---- what is said ----
+# ---- messages ----
 
 
 def until_old(run, lock, slots):
-    """Wait until the oldest holder is so old that no delay of those who are asked makes another one look older."""
+    """
+    Wait until the oldest holder is so old that a delayed answer cannot make another look older.
+    """
     wait_for(lambda: re.search(r" for (at most )?([2-9]\.\ds|\d\ds|\d+m\d)", refusal(run, f"-j{slots}", lock)), "the oldest is old enough")
 
 
 def test_the_message_names_all_slots_and_the_oldest_holder(hold, run, lock):
-    """Which is not the one of the lowest slot."""
+    """Which is not the one with the lowest slot."""
     holders = all_slots(hold, lock, 3)
     until_old(run, lock, 3)
     for n in (0, 2):
@@ -630,7 +641,10 @@ def test_verbose_says_for_whom_it_waits(hold, me_only, run, lock):
 
 @pytest.mark.static  # strace sees no loader there
 def test_a_front_that_asks_who_holds_a_slot_hears_of_the_other(hold, start, run, lock, tmp_path):
-    """The holder of the first never answers. The front is stopped while it waits for that, until the other slot is free."""
+    """
+    The first slot's holder never answers. The front is stopped while it waits for that, until the
+    other slot is free.
+    """
     hold(lock, "-F", "-j2")
     other = hold(lock, "-j2")
     trace = tmp_path / "trace"
@@ -655,7 +669,7 @@ def test_a_front_that_asks_who_holds_a_slot_hears_of_the_other(hold, start, run,
 
 # ---- 1,024 slots, and few descriptors ----
 
-# Starts so many holders that end when its standard input does; each says its pid and its slot.
+# Starts COUNT holders that end with its standard input; each prints its PID and slot.
 MANY = """
 exec 3<&0
 for n in $(seq "$1"); do
@@ -666,7 +680,9 @@ wait
 
 
 def test_a_thousand_and_twenty_four_at_once(start, run, call, lock, tmp_path):
-    """And the front, with the usual limit of 1,024 descriptors, gets whichever slot becomes free."""
+    """
+    And the front, with the usual limit of 1,024 descriptors, gets whichever slot becomes free.
+    """
     p = start("sh", "-c", MANY, "sh", str(MOST), ME_ONLY, lock, WITNESS, str(tmp_path / "witness"), stdin=subprocess.PIPE,
               env=dict(os.environ, SLOTS=str(MOST)))
     pids = dict(reversed(list(map(int, read_line(p.stdout).split()))) for _ in range(MOST))
@@ -686,7 +702,7 @@ def test_a_thousand_and_twenty_four_at_once(start, run, call, lock, tmp_path):
         assert read_line(waiter.stdout) == b"%d\n" % slot
     for each in (p, *waiters):
         each.stdin.close()
-    assert [w.wait(DEADLINE) for w in waiters] == [1] * 4   # what "read" says at the end of the input
+    assert [w.wait(DEADLINE) for w in waiters] == [1] * 4  # status of "read" at the end of the input
     assert p.wait(DEADLINE) == 0
     assert overlaps(tmp_path / "witness") == []
     assert nothing_is_left(lock, MOST)
@@ -713,7 +729,7 @@ def test_a_front_with_few_descriptors_gets_the_slot_and_keeps_its_heirs(hold, st
         assert read_line(w.stdout) == b"%d\n" % slot
         assert all(later.poll() is None for later in waiters[n:])
         w.stdin.close()
-        assert w.wait(DEADLINE) == 1    # what "read" says at the end of the input
+        assert w.wait(DEADLINE) == 1  # status of "read" at the end of the input
 
 
 @pytest.mark.static
@@ -723,7 +739,7 @@ def test_a_front_with_few_descriptors_does_not_spin(hold, start, me_only, lock, 
     front = start("prlimit", f"--nofile={limit}:{limit}", ME_ONLY, "-w", "inf", "-j4", lock, "true")
     wait_for(lambda: waiters_of(lock, 4) == 1, "it waits")
     before = processor_time(front.pid)
-    # The time that is measured is the time that this one waits.
+    # The measured time is this one's waiting.
     assert me_only("-w", "2s", "-j4", lock, "true").wait(DEADLINE) == 4
     assert processor_time(front.pid) - before < 0.1
 
@@ -737,9 +753,10 @@ WAYS = {
     "emptied environment": ["env", "-i"],
     "own session": ["setsid", "--wait"],
 }
-# With -F the command is all that has the lock, and may drop it by closing its descriptors.
+# With -F only the command has the lock, and may drop it by closing its descriptors.
 CLOSING_WAYS = {"closed descriptors": CLOSING, "both": ["env", "-i", *CLOSING]}
-# The words of a command that changes its user; the descriptors are closed by some, and by all with CLOSING behind.
+# The command prefix that changes its user; some close the descriptors, and with CLOSING after them
+# all do.
 ROOTS_WAYS = {
     "sudo as nobody": ["sudo", "-n", "-u", "nobody"],
     "setpriv": ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
@@ -759,7 +776,7 @@ def assert_told_so(r, lock):
 @nested
 @pytest.mark.parametrize("ask", [(), ("-w", "inf"), ("-w", "inf", "-o")], ids=["now", "waiting", "waiting, close"])
 def test_a_job_in_any_slot_that_asks_for_one_more_is_told_so(hold, run, lock, form, way, ask):
-    """When all are in use: it would wait for itself, too."""
+    """If all are in use, it would also wait for itself."""
     for _ in range(2):
         hold(lock, "-j3")
     assert_told_so(run(*form, "-j3", lock, *way, ME_ONLY, *ask, "-j3", lock, "echo", "ran"), lock)
@@ -786,7 +803,7 @@ def test_a_job_may_have_another_slot_that_is_free(run, lock, form):
 
 
 def test_a_job_that_holds_another_slot_waits_for_what_it_does_not_hold(hold, me_only, lock):
-    """For slot 0 a job in slot 1 can wait: another one holds it."""
+    """A job in slot 1 can wait for slot 0: another process holds it."""
     first = hold(lock, "-j2")
     p = me_only("-j2", lock, ME_ONLY, "-w", "inf", lock, "echo", "ran")
     wait_for(lambda: waiters_of(lock, 1), "it waits")

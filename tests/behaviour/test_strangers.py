@@ -1,6 +1,7 @@
-"""What others can do with the names of our locks: take them, and nothing else.
+"""What others can do with lock names: take them, and nothing else.
 
-Every test of what a stranger does runs with a stranger of the same user; as root also with one of another user.
+Every test of a stranger's action runs with a stranger of the same user, and as root also with one
+of another user.
 """
 import os
 import re
@@ -22,9 +23,9 @@ with open(os.path.join(os.path.dirname(__file__), "stranger.py"), encoding="utf-
     STRANGER = source.read()
 
 DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
-SOON = 3  # seconds for what the manual says takes up to one; tests share the machine
+SOON = 3  # seconds for what takes up to one by the manual; tests share the machine
 LATER = 30  # for a waiter in a line that a process of the same user holds up
-AROUND = "0.4"  # seconds that one more waiter waits, and all others have time to do what they should not
+AROUND = "0.4"  # seconds that one more waiter waits, in which all others could do what they should not
 HOLDING = ["unheard", "deaf", "full", "mute", "early", "shut", "garbage", "words", "one descriptor", "many descriptors",
            "itself"]
 QUEUEING = HOLDING + ["wrong descriptors"]
@@ -33,13 +34,16 @@ users = pytest.mark.parametrize("user", USERS, ids=lambda u: u or "same user")
 
 
 def by(user):
-    """Arguments to start a process as another user, in a folder that everybody may enter."""
+    """Arguments to start a process as another user, in a directory that everybody may enter."""
     return {"user": user, "group": user, "extra_groups": [], "cwd": "/"} if user else {}
 
 
 @pytest.fixture
 def stranger(start):
-    """stranger(ADDRESS, WAY, user=, data=, prefix=) starts one; returns when it is ready, with its first line in .first"""
+    """
+    stranger(ADDRESS, WAY, user=, data=, prefix=) starts one, and returns when it is ready, with its
+    first line in .first.
+    """
 
     def stranger_(addr, way, user=None, data=b"", prefix=()):
         p = start(*prefix, sys.executable, "-ISc", STRANGER, addr.hex(), way, data.hex(), stdin=subprocess.PIPE, **by(user))
@@ -52,7 +56,10 @@ def stranger(start):
 
 @pytest.fixture(scope="session")
 def for_everybody():
-    """A folder with copies of the programs that every user may run, and in which everybody may write."""
+    """
+    A directory with copies of the programs that every user may run, and in which everybody may
+    write.
+    """
     path = tempfile.mkdtemp()
     os.chmod(path, 0o777)
     for program in (ME_ONLY, os.path.join(PROGRAMS, "witness")):
@@ -69,7 +76,7 @@ def me_only_by(start, for_everybody):
 
 
 def one_plain_line(stderr):
-    """The text of what must be one line without anything that a terminal would obey."""
+    """The text, which must be one line without anything that a terminal would interpret."""
     text = stderr.decode()
     assert text.endswith("\n") and text.isascii() and text[:-1].isprintable(), repr(text)
     return text[:-1]
@@ -86,18 +93,18 @@ def elapsed_until_done(p, status=0):
     return time.monotonic() - began, out
 
 
-# The job says which descriptors it has: it must not have any of a stranger's.
+# The job reports its descriptors: it must have none of a stranger's.
 JOB = ("ls", "/proc/self/fd")
 
 
 @pytest.fixture
 def undisturbed(run, lock):
-    """What JOB writes when nobody disturbs it."""
+    """The output of JOB without a disturbance."""
     return run(lock + "/undisturbed", *JOB).stdout
 
 
 def end(s):
-    """End a stranger; returns what else it has said."""
+    """End a stranger, and return the rest of its output."""
     s.stdin.close()
     said = s.stdout.read()
     s.wait(DEADLINE)
@@ -213,7 +220,7 @@ def test_a_name_of_a_process_is_shown_so_that_no_terminal_obeys_it(start, run, l
 
 
 def greeting_of(lock):
-    """The bytes with which a genuine holder greets whoever connects."""
+    """The bytes with which a genuine holder greets every connection."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
         s.settimeout(DEADLINE)
         s.connect(address(lock))
@@ -222,7 +229,7 @@ def greeting_of(lock):
 
 @users
 def test_a_greeting_that_lies_is_not_believed_against_the_kernel(hold, stranger, run, lock, user):
-    """Its time and its pid are a stranger's words: nobody shall be made to kill the wrong process."""
+    """Its time and PID are a stranger's claim: nobody must be led to kill the wrong process."""
     victim = hold(lock)
     greeting = greeting_of(lock)
     theirs = lock[:-1] + ("0" if lock[-1] != "0" else "1")
@@ -262,7 +269,7 @@ def test_a_damaged_greeting_does_no_harm(hold, stranger, run, lock, user):
 @users
 @pytest.mark.parametrize("way", QUEUEING)
 def test_a_queue_that_a_stranger_made_up(stranger, hold, me_only, lock, undisturbed, user, way):
-    """Nobody runs while the lock is held, nobody is lost or spins, and no descriptor is kept."""
+    """No job runs while the lock is held, none is lost or spins, and no descriptor is kept."""
     holder = hold(lock)
     s = stranger(queue_of(lock), way, user)
     p = me_only("-w", "inf", lock, *JOB)
@@ -307,7 +314,10 @@ def test_the_queue_is_used_again_when_the_stranger_has_left_it(stranger, hold, m
 @pytest.mark.parametrize("count, way", [(200, "words")] + [(1, way) for way in (
     "mute", "early", "shut", "garbage", "words", "thief", "one descriptor", "many descriptors", "itself")])
 def test_a_stranger_in_our_line_holds_nobody_up(stranger, hold, me_only, lock, undisturbed, user, count, way):
-    """It stands between the front and those who come later, and is never given the queue if it is another user's."""
+    """
+    It stands between the front and later waiters, and is never given the queue if it is another
+    user's.
+    """
     holder = hold(lock)
     waiters = [me_only("-w", "inf", lock, *JOB)]
     wait_for(lambda: waiters_of(lock) == 1, "the front waits")
@@ -381,7 +391,7 @@ def test_a_flood_of_connections_costs_the_holder_nothing(stranger, hold, me_only
 
 
 def test_ten_thousand_refused_tries_leave_nothing_in_the_holder(stranger, hold, lock):
-    """Whoever asked and went is forgotten: no descriptor stays."""
+    """A caller that asked and left is forgotten: no descriptor stays."""
     holder = hold(lock)
     for _ in range(5):
         s = stranger(address(lock), "connect 2000 early")
@@ -411,7 +421,7 @@ UNMAPPED = ("unshare", "--user")
 
 @pytest.mark.root
 def test_in_unmapped_user_namespaces_two_users_wait_and_both_get_it(hold, me_only_by, lock):
-    """To both, and to everybody whom they see, the kernel gives the same number of a user."""
+    """To both, and to everyone they see, the kernel gives the same user number."""
     holder = hold(lock)
     waiters = [me_only_by(user, "-w", "inf", lock, "echo", "mine", prefix=UNMAPPED) for user in ("daemon", "bin", None) * 3]
     for p in waiters:

@@ -1,4 +1,7 @@
-"""The lock lasts exactly as long as the command: no matter who is killed, and what the command closes (rule 3)."""
+"""
+The lock lasts exactly as long as the command, whatever is killed, and whatever the command closes
+(rule 3).
+"""
 import contextlib
 import os
 import re
@@ -14,11 +17,13 @@ import pytest
 from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, has_children, is_bound, process_state, processor_time, program,
                       refusal, release, user, wait_for)
 
-# A job that says that it runs, and ends when its standard input does; and one that closes what it inherited first.
+# A job that reports that it runs, and ends with its standard input; and one that first closes what
+# it inherited.
 JOB = ("sh", "-c", "echo $$; exec cat >/dev/null")
 CLOSING_JOB = ("caller", "-C", "3", *JOB)
 
-# How many runs follow each other at once; a sanitized or dynamically linked program is slower to start.
+# How many runs follow each other at once; a sanitized or dynamically linked program starts more
+# slowly.
 MANY = 1_000 if os.environ.get("ME_ONLY_DYNAMIC") else 10_000
 
 forking = pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
@@ -59,7 +64,7 @@ def descriptors(pid):
 
 @pytest.fixture
 def begin(me_only):
-    """begin(ARGUMENT...) starts me-only with a job that first prints a pid: the result's .job."""
+    """begin(ARGUMENT...) starts me-only with a job that first prints a PID: the result's .job."""
 
     def begin_(*argv, **kw):
         argv = [program(a) if a == "caller" else a for a in argv]
@@ -78,13 +83,16 @@ def kill_wrapper(p):
 
 
 def end_job(p):
-    """Let the job end where nobody waits for it any more."""
+    """Let the job end when no process waits for it any more."""
     p.stdin.close()
     wait_for(lambda: process_state(p.job) in ("Z", None), "the job's end")
 
 
 def assert_held_until_the_job_ends(p, run, lock):
-    """The wrapper is gone, the job lives: nobody else gets the lock, and the message names the job; then it is free."""
+    """
+    The wrapper is gone, the job lives: no other gets the lock, and the message names the job; then
+    it is free.
+    """
     assert is_bound(address(lock))
     assert f"held by pid {p.job} (" in refusal(run, lock)
     end_job(p)
@@ -174,7 +182,7 @@ def test_the_keeper_has_the_lock_and_nothing_else(begin, lock, form):
     def settled():
         return set(descriptors(keeper).values()) - {"anon_inode:[pidfd]"} == {the_socket}
 
-    # It shares the descriptors of me-only for as long as that lives.
+    # It shares me-only's descriptors as long as me-only lives.
     assert descriptors(keeper) == descriptors(p.pid)
     p.kill()
     p.wait(DEADLINE)
@@ -298,7 +306,10 @@ def test_no_fork_and_close_are_refused_together(run, lock):
                                      ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *JOB]],
                          ids=lambda c: c[0])
 def test_the_lock_stays_under_a_command_that_changes_user(begin, run, lock, form, command):
-    """The kernel forgets death signals when a process changes its user: the lock must not depend on one."""
+    """
+    The kernel clears death signals when a process changes its user: the lock must not depend on
+    one.
+    """
     p = begin(*form, lock, *command)
     keeper = keeper_of(p.pid)
     kill_wrapper(p)
@@ -314,14 +325,18 @@ def test_the_lock_stays_under_a_command_that_changes_user(begin, run, lock, form
 SFTP_HELLO = b"\0\0\0\5\1\0\0\0\3"  # SSH_FXP_INIT, version 3
 
 
-# What the server wants of the machine, given in a mount namespace of its own: its folder in /run, a root who is not locked.
+# What the server requires of the machine, in a mount namespace: its directory in /run, a root
+# account that is not locked.
 SSHD = '''mount -t tmpfs tmpfs /run && mkdir /run/sshd && echo 'root:*:20000:0:99999:7:::' >/run/shadow &&
           mount --bind /run/shadow /etc/shadow && exec /usr/sbin/sshd -i -e -f "$1"'''
 
 
 @pytest.fixture
 def ssh_server(start):
-    """A listener on a loopback port, throw-away keys, and the client's command line; .serve() lets one client in."""
+    """
+    A listener on a loopback port, throw-away keys, and the client's command line; .serve() accepts
+    one client.
+    """
     folder = tempfile.mkdtemp()
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(DEADLINE)
@@ -389,7 +404,10 @@ def test_back_to_back_runs_of_killed_commands(call, lock, form):
 
 
 def test_back_to_back_runs_that_have_a_keeper(start, lock):
-    """Jobs that end as soon as they see their keeper, many locks side by side: it, too, is gone before me-only ends."""
+    """
+    Jobs that end as soon as they see their keeper, many locks side by side: the keeper is also gone
+    before me-only ends.
+    """
     job = "until ps -o comm= --ppid $PPID | grep -q keeper; do sleep 0.05; done"
     script = 'for i in 1 2 3; do "$@" || exit; done'
     loops = [start("dash", "-c", script, "sh", ME_ONLY, f"{lock}/{i}", "sh", "-c", job) for i in range(10)]
@@ -400,7 +418,7 @@ def test_back_to_back_runs_that_have_a_keeper(start, lock):
 
 
 def test_a_crowd_that_asks_leaves_descriptors_for_the_keeper(begin, run, lock):
-    """More connections than me-only has descriptors for: the keeper comes all the same."""
+    """More connections than me-only has descriptors for: the keeper is started all the same."""
     p = begin(lock, *CLOSING_JOB, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80)))
     crowd = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(120)]
     for s in crowd:
@@ -412,7 +430,7 @@ def test_a_crowd_that_asks_leaves_descriptors_for_the_keeper(begin, run, lock):
     assert_held_until_the_job_ends(p, run, lock)
 
 
-# The job shuts the lock's socket down, so that nobody can connect to it any more.
+# The job shuts the lock's socket down, so nothing can connect to it any more.
 SHUTTING_JOB = """
 import os, socket, sys
 s = socket.socket(fileno=60)
@@ -426,7 +444,7 @@ sys.stdin.read()
 def test_a_lock_that_was_shut_down_costs_nothing_and_is_held(begin, me_only, lock):
     p = begin(lock, "/usr/bin/python3", "-c", SHUTTING_JOB)
     before = processor_time(p.pid)
-    # The time that is measured is the time that this one waits.
+    # The measured time is this one's waiting.
     assert me_only("-w", "1s", lock, "true").wait(DEADLINE) == 4
     assert processor_time(p.pid) - before < 0.1
     assert release(p) == 0

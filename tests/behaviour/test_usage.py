@@ -1,4 +1,7 @@
-"""Options: what they mean, what is refused before any lock is taken, and what is said when the lock is held."""
+"""
+Options: what they mean, what is refused before any lock is taken, and the message when the lock is
+held.
+"""
 import os
 import re
 import shutil
@@ -17,7 +20,7 @@ OPTIONS = ["--wait", "--nonblock", "--no-fork", "--close", "--conflict-exit-code
            "--version"]
 LETTERS = ["-w", "-n", "-s", "-j", "-k", "-F", "-o", "-E", "-q", "-v", "-h"]
 
-# What makes no sense, without LOCK and COMMAND behind it.
+# What makes no sense, without LOCK and COMMAND after it.
 WRONG_OPTIONS = [
     ["-Z"], ["--unknown"], ["-qZ"], ["---"], ["-é"],
     ["--wai=1"], ["--HELP"], ["-W", "1"], ["--no-fork=yes"], ["--quiet="], ["--help=x"], ["--held="],
@@ -70,7 +73,7 @@ def test_incomplete_command_lines(run, words):
 
 
 def test_nothing_at_all_not_even_a_name_of_ours(call):
-    """execve() with no arguments: what a careless caller can do. Some kernels put an empty one there."""
+    """execve() with no arguments, as a careless caller may do. Some kernels add an empty one."""
     script = ("import ctypes, sys; none = (ctypes.c_char_p * 1)(None); "
               "ctypes.CDLL(None).execve(sys.argv[1].encode(), none, none)")
     assert_usage_error(call(sys.executable, "-c", script, ME_ONLY))
@@ -97,9 +100,9 @@ def test_a_lock_on_a_file_has_no_slots(run, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-# --- what goes with locks of etcd only, and what does not go with them ---
+# --- what is only for etcd locks, and what is incompatible with them ---
 
-# Options, the rest of the line, and what is said. Of a lock that is not etcd's LOCK stands for it.
+# Options, the rest of the line, and the message. LOCK stands for a lock that is not etcd's.
 WRONG_FOR_A_LOCK = [
     (["--ttl=30"], ["LOCK"], "--ttl is for locks that others keep for us, as etcd:NAME, not for 'LOCK'"),
     (["--hold-for=30"], ["LOCK"], "--hold-for is for locks of a whole fleet, as etcd:NAME, not for 'LOCK'"),
@@ -136,7 +139,7 @@ def test_what_is_for_locks_of_etcd_only(run, lock, kind, options, rest, said):
 
 @pytest.fixture
 def nowhere(tmp_path):
-    """An environment in which no helper can be found, and no cluster be reached."""
+    """An environment in which no helper can be found, and no cluster reached."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))  # and does not listen
         yield {**os.environ, "ETCDCTL_ENDPOINTS": "127.0.0.1:%d" % s.getsockname()[1], "ME_ONLY_EXEC_PATH": str(tmp_path)}
@@ -144,7 +147,7 @@ def nowhere(tmp_path):
 
 @pytest.mark.parametrize("options, said", WRONG_FOR_ETCD, ids=lambda o: " ".join(o) if isinstance(o, list) else "")
 def test_what_is_not_for_locks_of_etcd(run, nowhere, options, said):
-    """It is found before a helper is looked for."""
+    """This is found before looking for a helper."""
     r = run(*options, "etcd:x", "echo", "ran", env=nowhere)
     assert_usage_error(r)
     assert r.stderr.decode().startswith("me-only: " + said)
@@ -154,7 +157,7 @@ def test_what_is_not_for_locks_of_etcd(run, nowhere, options, said):
 @pytest.mark.parametrize("options", [[], ["-k", "15"], ["-k0"], ["--ttl=10", "-k5"], ["--ttl=5m", "-k150"], ["--hold-for=300"], ["-s"], ["-j1024"],
                                      ["-w1", "--queue=2"], ["-o"], ["-n"], ["--complain-after=1h"], ["-q"]], ids=" ".join)
 def test_what_makes_sense_for_locks_of_etcd(run, nowhere, tmp_path, options):
-    """It comes as far as to the helper, which is not there; nothing is run."""
+    """It gets as far as the helper, which does not exist; nothing is run."""
     r = run(*options, "etcd:x", "echo", "ran", env=nowhere)
     assert (r.returncode, r.stdout) == (3, b"")
     assert r.stderr.decode() == f"me-only: {tmp_path}/etcd: the helper for such locks is not there; it is built with libcurl and jansson\n"
@@ -178,7 +181,9 @@ def test_a_helper_that_ends_has_not_given_the_lock(run, nowhere, tmp_path):
 
 @forms
 def test_usage_errors_come_before_the_lock(run, hold, lock, form):
-    """A wrong command line is 2 even where the lock is held: it would be wrong another time too."""
+    """
+    A wrong command line is 2 even if the lock is held: it would also be wrong at another time.
+    """
     hold(lock)
     assert_usage_error(run(*form, lock))
     assert_usage_error(run(*form, "--bogus", lock, "true"))
@@ -479,7 +484,8 @@ def test_many_refused_tries_cost_the_holder_nothing_that_lasts(hold, run, lock):
     before = len(os.listdir(f"/proc/{holder.pid}/fd"))
     for _ in range(200):
         refusal(run, lock)
-    # One descriptor more to watch connections with, and two for the keeper that comes after a second.
+    # One more descriptor to watch connections, and two for the keeper that is started after a
+    # second.
     wait_for(lambda: len(os.listdir(f"/proc/{holder.pid}/fd")) <= before + 3, "the connections of those who left are closed")
     assert release(holder) == 0
 

@@ -1,4 +1,7 @@
-"""Waiting: first come, first served, whatever happens to those who wait; at no cost; ended by time or by a signal."""
+"""
+Waiting: first come, first served, whatever happens to the waiters; at no cost; ended by time or by
+a signal.
+"""
 import ctypes
 import fcntl
 import hashlib
@@ -20,7 +23,7 @@ from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_boun
                       processor_time, queue_of, read_line, release, sockets_named, wait_for, waiters_of)
 
 WITNESS = os.path.join(PROGRAMS, "witness")
-# A sanitized program takes some megabytes and milliseconds more each.
+# A sanitized program takes some more megabytes and milliseconds for each.
 DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
 MANY = 300 if DYNAMIC else 2000
 FORMS = [[], ["-F"], ["-o"]]
@@ -28,7 +31,7 @@ CLONE_NEWNET = 0x40000000
 
 
 def open_files(pid):
-    """What the descriptors of PID are links to."""
+    """The link targets of PID's descriptors."""
     folder = f"/proc/{pid}/fd/".encode()
     found = []
     for number in os.listdir(folder):
@@ -40,7 +43,10 @@ def open_files(pid):
 
 
 def queue_socket(lock):
-    """The socket that the front and its heirs have, as a link in /proc shows it; None if nobody waits."""
+    """
+    The socket that the front and its successors have, as a link in /proc shows it; None if no
+    process waits.
+    """
     shown = b" " + queue_of(lock).replace(b"\0", b"@") + b"\n"
     with open("/proc/net/unix", "rb") as f:
         sockets = [line.split() for line in f if line.endswith(shown)]
@@ -49,13 +55,16 @@ def queue_socket(lock):
 
 
 class Crowd:
-    """Waiters in a known order. Each one's job writes its number to one pipe, and fails if it does not run alone."""
+    """
+    Waiters in a known order. Each job writes its number to one pipe, and fails if it does not run
+    alone.
+    """
 
     def __init__(self, lock, scratch):
         self.lock = lock
         self.scratch = str(scratch)
         self.reader, self.writer = os.pipe()
-        # Smaller than the kernel makes it for a user who has many: nobody is to wait for room.
+        # Smaller than the kernel makes it for a user who has many: no process may wait for room.
         fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, 4096)
         os.set_blocking(self.reader, False)
         self.waiters = []
@@ -63,7 +72,10 @@ class Crowd:
         self.got = b""
 
     def join(self, count, wait="inf", options=(), stays=False):
-        """Start more of them, each one after the one before has its place. One that stays runs until let_go()."""
+        """
+        Start more of them; each has its position before the next one starts. One that stays runs
+        until let_go().
+        """
         for _ in range(count):
             number = len(self.waiters)
             argv = [ME_ONLY, *options, "-w", wait, self.lock, WITNESS, self.scratch, "-" if stays else "0", str(number)]
@@ -102,18 +114,18 @@ class Crowd:
         return [int(n) for n in self.got.split(b"\n")[:-1]]
 
     def wait_for_second(self, number):
-        """Wait until this one is the second: it has a copy of the queue's socket then."""
-        # It is the same socket as long as the line has not been lost.
+        """Wait until this one is the second: then it has a copy of the queue's socket."""
+        # It is the same socket unless the line has been lost.
         self.queue = self.queue or queue_socket(self.lock)
         wait_for(lambda: self.queue in open_files(self.waiters[number].pid), f"waiter {number} is the second")
 
     def wait_for(self, count):
-        """The numbers, once there are so many."""
+        """The numbers, once there are COUNT of them."""
         wait_for(lambda: len(self.read()) >= count, f"{count} waiters have run")
         return self.read()
 
     def status(self, number):
-        """How one has ended, once it has."""
+        """How a waiter ended, once it has."""
         def ended():
             self.take_in()
             return self.waiters[number].poll() is not None
@@ -142,7 +154,7 @@ def crowd(lock, tmp_path, start):  # start: it ends the jobs that outlive their 
 
 @pytest.fixture
 def small_backlog(start):  # start: what it ends is ended before
-    """How many connections wait at most in a backlog, in a network namespace of the test's own."""
+    """The maximum number of connections in a backlog, in the test's own network namespace."""
     libc, size = ctypes.CDLL(None, use_errno=True), 8
     with open("/proc/thread-self/ns/net", "rb") as before:
         assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
@@ -171,7 +183,10 @@ def test_many_waiters_pass_in_the_order_in_which_they_came(hold, lock, crowd):
 
 
 def test_the_order_holds_when_a_third_of_many_waiters_is_lost(hold, lock, crowd):
-    """Of nine, one is killed in line, one when it is the front, one is stopped and one has no time left."""
+    """
+    Of nine, one is killed in line, one when it is the front, one is stopped and one runs out of
+    time.
+    """
     holder = hold(lock)
     killed, killed_in_front, stopped, timed_out = (set(range(n, MANY - 1, 9)) for n in (4, 5, 7, 8))
     for n in range(MANY):
@@ -185,7 +200,7 @@ def test_the_order_holds_when_a_third_of_many_waiters_is_lost(hold, lock, crowd)
         wait_for(lambda: n - 2 in crowd.read(), f"{n - 2} runs, {n} is the front")
         crowd.wait_for_second(n + 1)
         if n + 4 < MANY:
-            crowd.wait_for_second(n + 4)  # the third: those between are stopped or gone
+            crowd.wait_for_second(n + 4)  # the third: those in between are stopped or gone
         crowd.end(n)
         crowd.let_go(n - 2)
     left = [n for n in range(MANY) if n not in killed | killed_in_front | stopped | timed_out]
@@ -202,7 +217,8 @@ def test_the_front_is_killed_again_and_again(hold, lock, crowd):
     crowd.join(40)
     for n in range(20):
         crowd.wait_for_second(n + 1)
-        # The third has it as well: the front is done with appointing. Who is just being appointed would lose its place.
+        # The third has it as well: the front has finished appointing. A waiter that is being
+        # appointed would lose its position.
         crowd.wait_for_second(n + 2)
         crowd.end(n)
     release(holder)
@@ -211,7 +227,7 @@ def test_the_front_is_killed_again_and_again(hold, lock, crowd):
 
 
 def test_the_front_is_killed_while_the_next_one_is_far_behind(hold, lock, crowd):
-    """The one that the front had chosen has gone too, so that it chooses again."""
+    """The successor that the front had chosen has gone as well, so it chooses again."""
     holder = hold(lock)
     crowd.join(40)
     for n in range(1, 19):
@@ -224,7 +240,10 @@ def test_the_front_is_killed_while_the_next_one_is_far_behind(hold, lock, crowd)
 
 
 def test_a_front_that_is_killed_at_any_moment_takes_nobodys_place(hold, lock, crowd):
-    """While the line moves as fast as it can: each victim has just become the front, or is about to, or runs already."""
+    """
+    The line moves as fast as it can: each victim has just become the front, or is about to, or runs
+    already.
+    """
     holder = hold(lock)
     count = MANY // 2
     for n in range(count):
@@ -251,7 +270,7 @@ def test_nobody_is_lost_when_those_next_in_line_go_at_once(hold, lock, crowd, by
     holder = hold(lock)
     crowd.join(24)
     for n in range(0, 12, count):
-        # Stopped, none of them can do anything about the others.
+        # While stopped, none of them can react to the others.
         gone = range(n, n + count)
         crowd.stop(*gone)
         for each in gone:
@@ -292,7 +311,10 @@ def test_a_stopped_waiter_holds_nobody_up_for_long(hold, lock, crowd, who):
 
 @pytest.mark.parametrize("count", [1, 2], ids=["front", "front and second"])
 def test_the_order_holds_when_a_front_that_was_passed_over_goes_on(hold, lock, crowd, count):
-    """As by Ctrl-Z and fg: it has lost its turn, joins again as the last, and does not choose who is next beside the one that passed it."""
+    """
+    As with Ctrl-Z and fg: it has lost its turn, joins again as the last, and does not appoint
+    successors beside the waiter that passed it.
+    """
     holder = hold(lock)
     crowd.join(count)
     crowd.join(1, stays=True)
@@ -314,7 +336,9 @@ def test_the_order_holds_when_a_front_that_was_passed_over_goes_on(hold, lock, c
 
 @pytest.mark.parametrize("first", [(0, 2), (0, 1)], ids=["front and third", "front and second"])
 def test_the_line_keeps_a_leader_though_more_and_more_of_it_are_stopped(hold, lock, crowd, first):
-    """The last of the three at the front that moves leads the line, before it can be stopped as well."""
+    """
+    The last of the first three that still moves leads the line, before it can be stopped as well.
+    """
     holder = hold(lock)
     crowd.join(8)
     for n in (1, 2):
@@ -356,7 +380,7 @@ def test_a_waiter_that_was_stopped_for_a_while_still_gets_its_turn(hold, lock, c
 
 
 def test_newcomers_do_not_overtake_waiters(hold, lock, crowd):
-    """A try without -w may meet a free instant, a waiter must not."""
+    """An attempt without -w may meet a free instant, a waiter must not."""
     holder = hold(lock)
     crowd.join(30)
     release(holder)
@@ -383,7 +407,7 @@ def fill_with_the_gone(lock):
 
 
 def join_full_queue(crowd, count):
-    """They cannot be seen in the queue, but that they sleep: somewhere else they have no reason to."""
+    """In the queue they are not visible, but they sleep: anywhere else they have no reason to."""
     for _ in range(count):
         argv = [ME_ONLY, "-q", "-w", "inf", crowd.lock, WITNESS, crowd.scratch, "0", str(len(crowd.waiters))]
         crowd.waiters.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=crowd.writer))
@@ -392,15 +416,18 @@ def join_full_queue(crowd, count):
 
 
 def test_nobody_overtakes_where_those_who_gave_up_fill_the_queue(hold, lock, crowd, run):
-    """Those next in line live, and take nobody out of it: who comes waits for a place, and not for the lock alone."""
+    """
+    The successors live, and take nothing out of the queue: a newcomer waits for a position, and not
+    for the lock alone.
+    """
     holder = hold(lock)
     crowd.join(3)
     for n in (1, 2):
         crowd.wait_for_second(n)
     fill_with_the_gone(lock)
     join_full_queue(crowd, 6)
-    assert run("-q", "-w", "2s", lock, "true").returncode == 4  # nor does any of them give the queue up meanwhile
-    crowd.stop(0, 1, 2)  # who waits alone, for the lock's name, does not look how they are
+    assert run("-q", "-w", "2s", lock, "true").returncode == 4  # nor does any of them give up the queue meanwhile
+    crowd.stop(0, 1, 2)  # one that waits alone, for the lock's name, does not check them
     release(holder)
     crowd.resume(0, 1, 2)
     assert crowd.statuses() == {0}
@@ -467,7 +494,7 @@ def test_the_queue_is_gone_when_the_last_waiter_has_the_lock(hold, me_only, lock
 
 
 def test_a_job_does_not_see_that_it_waited(hold, me_only, lock, run):
-    """Neither the queue nor a connection of it is left to the job, whatever became of the waiter."""
+    """The job has neither the queue nor a connection of it, whatever became of the waiter."""
     look = ("sh", "-c", "ls -l /proc/$$/fd | grep -c socket")
     for options in FORMS:
         plain = run(*options, lock, *look).stdout
@@ -482,7 +509,10 @@ def test_a_job_does_not_see_that_it_waited(hold, me_only, lock, run):
 
 @pytest.mark.parametrize("options", FORMS, ids=lambda o: " ".join(o) or "default")
 def test_the_line_is_not_kept_by_a_command_that_is_being_executed(hold, start, me_only, lock, tmp_path, options):
-    """Exec closes what is left at its end, when the front has left the line: who comes in between would join a line that nobody leads."""
+    """
+    Exec closes the remaining descriptors at its end, when the front has left the line: a newcomer
+    in between would join a line without a leader.
+    """
     program = shutil.copy(WITNESS, tmp_path / "command")
     holder = hold(lock)
     waiters = []
@@ -491,7 +521,8 @@ def test_the_line_is_not_kept_by_a_command_that_is_being_executed(hold, start, m
         wait_for(lambda: waiters_of(lock) == len(waiters), "it waits")
     queue = queue_socket(lock)
     wait_for(lambda: all(queue in open_files(w.pid) for w in waiters), "all have the queue")
-    # Whoever opens the program has to wait until its lease is given back. The kernel says so by a signal, which ends its owner.
+    # A process that opens the program has to wait until its lease is given back. The kernel sends a
+    # signal, which ends the lease's owner.
     owner = start("sleep", "inf")
     with open(program, "r+b", buffering=0) as f:
         fcntl.fcntl(f, fcntl.F_SETOWN, owner.pid)
@@ -505,7 +536,7 @@ def test_the_line_is_not_kept_by_a_command_that_is_being_executed(hold, start, m
 
 
 def test_a_name_too_long_for_an_address_has_a_line_too(hold, me_only, lock):
-    """Names that differ only behind the end of the address do not wait for each other."""
+    """Names that differ only after the end of the address do not wait for each other."""
     name, other = (lock + "/long" * 1000 + end for end in ("1", "2"))
     queue = f"\0me-only#{name[:44]}#{hashlib.sha256(name.encode()).hexdigest()[:32]}\0queue\0{os.geteuid()}".encode()
 
@@ -526,7 +557,10 @@ def test_a_name_too_long_for_an_address_has_a_line_too(hold, me_only, lock):
 
 
 def gets_it_when(me_only, lock, free, options=("-w", "inf")):
-    """A waiter waits, does not get the lock, and gets it once free() has been called; returns the waiter."""
+    """
+    A waiter waits, does not get the lock, and gets it once free() has been called; returns the
+    waiter.
+    """
     p = me_only(*options, lock, "echo", "mine")
     wait_for(lambda: waiters_of(lock), "it waits")
     wait_for(lambda: process_state(p.pid) == "S", "it sleeps")
@@ -554,14 +588,17 @@ def test_behind_a_wrapper_that_was_killed_before(hold, me_only, lock, options):
 
 @pytest.mark.parametrize("options", [[], ["-o"]], ids=["default", "-o"])
 def test_behind_a_wrapper_that_is_killed_meanwhile(hold, me_only, lock, options):
-    """The front's connection hangs up although the name stays bound: it goes on waiting, and does not spin."""
+    """
+    The front's connection hangs up although the name stays bound: it keeps waiting, and does not
+    spin.
+    """
     holder = hold(lock, *options)
     p = me_only("-w", "inf", lock, "echo", "mine")
     wait_for(lambda: waiters_of(lock), "it waits")
     holder.kill()
     holder.wait()
     before = processor_time(p.pid)
-    # The time that is measured is the time that this one waits.
+    # The measured time is this one's waiting.
     assert me_only("-w", "2s", lock, "true").wait(DEADLINE) == 4
     assert processor_time(p.pid) - before < 0.05
     holder.stdin.close()
@@ -668,7 +705,7 @@ def test_what_is_no_duration_is_wrong_usage(run, lock, duration):
 
 
 def test_the_argument_is_never_taken_for_the_lock(hold, run, lock):
-    """flock's form: a wait of ten seconds for LOCK, not a lock called 10."""
+    """As with flock: a wait of ten seconds for LOCK, not a lock called 10."""
     p = run("-w", "10", lock, "sh", "-c", "cat /proc/net/unix")
     assert p.returncode == 0
     shown = b" " + address(lock).replace(b"\0", b"@") + b"\n"
@@ -692,7 +729,7 @@ def test_a_free_lock_is_not_waited_for(run, lock):
 # ---- interrupted ----
 
 DEADLY = [getattr(signal, "SIG" + n) for n in
-          # A sanitizer has plans of its own for the signals of faults.
+          # A sanitizer handles the signals of faults itself.
           ("HUP INT QUIT TRAP USR1 USR2 PIPE ALRM TERM XCPU XFSZ VTALRM PROF IO PWR SYS".split()
            + ([] if DYNAMIC else "ILL ABRT BUS FPE SEGV".split()))]
 HARMLESS = [signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH]
@@ -796,7 +833,7 @@ def test_two_hundred_waiters_take_no_processor_time(hold, me_only, lock, crowd):
     crowd.join(200)
     pids = [w.pid for w in crowd.waiters]
     before = [processor_time(p) for p in [holder.pid] + pids]
-    # The time that is measured is the time that this one waits: it stands behind all others.
+    # The measured time is this one's waiting, behind all others.
     assert me_only("-w", "4s", lock, "true").wait(DEADLINE) == 4
     used = [processor_time(p) - b for p, b in zip([holder.pid] + pids, before)]
     slow = 10 if DYNAMIC else 1
@@ -808,18 +845,21 @@ def test_two_hundred_waiters_take_no_processor_time(hold, me_only, lock, crowd):
     assert crowd.statuses() == {0}
 
 
-# ---- what it says ----
+# ---- messages ----
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
 
 
 def waiting_line(lock, holder, time=""):
-    """The job of hold() is a shell that becomes cat. On a busy machine the holder may answer too late: then its age is what is known."""
+    """
+    The job of hold() is a shell that becomes cat. On a busy machine the holder may answer too late:
+    then its age is shown.
+    """
     return rf"me-only: {time}{lock}: waiting for pid {holder.job} \([^)]+\), which has held it for (at most )?\d\S*: (cat|sh [^\n]*)"
 
 
 def shown(t):
-    """What is on the terminal's line of the cursor, from what was written since it was last looked at."""
+    """The terminal's line with the cursor, from the output since the last look."""
     return t.screen.decode().split("\n")[-1].rstrip("\r").split("\r")[-1].rstrip(" ")
 
 
@@ -828,7 +868,7 @@ def test_on_a_terminal_one_line_says_for_whom_and_goes_away(terminal, hold, lock
     t = terminal(ME_ONLY, "-w", "inf", lock, "echo", "ran")
     t.resize(24, 200)
     t.wait_for(waiting_line(lock, holder))
-    # Kept up to date: over itself, without a new line.
+    # It is updated in place, without a new line.
     t.wait_for("\r *\r" + waiting_line(lock, holder))
     assert b"\n" not in t.screen
     release(holder)
@@ -896,7 +936,7 @@ def test_waiter_with_a_full_standard_error_holds_up_no_other(hold, me_only, lock
     front = me_only("-w", "inf", lock, "true", stderr=writer)
     wait_for(lambda: waiters_of(lock) == 1, "the first waits")
     second = me_only("-w", "inf", lock, "true")
-    # It says so after a second. The front had to say it before.
+    # It is reported after a second. The front had to report it before.
     assert re.fullmatch(waiting_line(lock, holder) + "\n", read_line(second.stderr).decode())
     release(holder)
     assert (front.wait(DEADLINE), second.wait(DEADLINE)) == (0, 0)
@@ -965,7 +1005,10 @@ def test_the_one_behind_waits_for_the_holder_too(hold, me_only, lock, crowd):
 
 
 def test_verbose_names_at_once_whom_a_command_has_left_behind(run, lock):
-    """Nobody can be asked. Where nobody looks on, that is found out later only: before the end of this wait there is no line."""
+    """
+    No holder can be asked. Without a terminal this is found out later: before the end of this wait
+    there is no line.
+    """
     left = int(run(lock, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!").stdout)
     lines = run("-v", "-w", "0.5", lock, "true").stderr.decode().splitlines()
     assert re.fullmatch(rf"me-only: {TIME}{lock}: waiting for pid {left} .*, left running by a command that has ended, .*", lines[0])
@@ -996,7 +1039,10 @@ def test_a_front_without_descriptors_for_heirs_does_not_spin(hold, me_only, lock
 
 @pytest.mark.static  # strace sees no loader there
 def test_the_growing_pause_begins_with_the_shortest(run, call, lock, tmp_path):
-    """At a name to which nobody can connect, the tries in a row that find out whether it is only being taken count as one."""
+    """
+    For a name that refuses connections, the consecutive attempts that find out whether it is only
+    being taken count as one.
+    """
     trace = tmp_path / "trace"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
         s.bind(address(lock))
@@ -1033,12 +1079,13 @@ def sockets_of(pid):
 
 
 def test_the_third_does_not_wait_for_a_second_that_is_stopped(hold, lock, crowd):
-    """The front replaces a second that is stopped, and the third is told: the line does not stand still at the stopped one."""
+    """The front replaces a stopped second, and the third is told: the line does not stand still."""
     holder = hold(lock)
     crowd.join(5)
     front, fourth = crowd.waiters[0].pid, crowd.waiters[3].pid
     crowd.stop(1)
-    # All heirs have the front's queue socket; the fourth becomes one in the place of the second.
+    # All successors have the front's queue socket; the fourth becomes one in the place of the
+    # second.
     wait_for(lambda: sockets_of(front) & sockets_of(fourth), "the second was replaced")
     release(holder)
     left = [0, 2, 3, 4]

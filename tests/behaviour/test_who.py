@@ -1,4 +1,6 @@
-"""--who: who holds one lock and who waits for it, as text and as JSON, and that asking disturbs nobody."""
+"""
+--who: who holds one lock and who waits for it, as text and as JSON; and asking disturbs no process.
+"""
 import json
 import os
 import re
@@ -26,7 +28,7 @@ HELPER = os.path.join(BUILD, "libexec", "me-only", "list")
 
 @pytest.fixture
 def who(call):
-    """who(LOCK, prefix=, status=): the rows of --who --json."""
+    """who(LOCK, prefix=, status=) returns the rows of --who --json."""
 
     def who_(lock, prefix=(), status=4, me_only=ME_ONLY, **kw):
         r = call(*prefix, me_only, "--who", "--json", lock, **kw)
@@ -40,7 +42,7 @@ def who(call):
 
 @pytest.fixture
 def for_everybody():
-    """The folder of a copy of the program and its helper that every user can run."""
+    """The directory of a copy of the program and its helper that every user can run."""
     folder = tempfile.mkdtemp(prefix="me-only-test-")
     os.makedirs(os.path.join(folder, "libexec", "me-only"))
     shutil.copy(ME_ONLY, folder)
@@ -81,7 +83,7 @@ def waiting(rows):
 
 @pytest.fixture
 def line(start, lock):
-    """line(N) adds N waiters to the lock, one after the other, each of them in line before the next comes."""
+    """line(N) adds N waiters to the lock, each of them in line before the next starts."""
     n = 0
 
     def line_(count):
@@ -139,7 +141,10 @@ def test_children_that_inherited_it(me_only, who, lock):
 
 
 def test_a_me_only_inside_the_job(me_only, who, lock):
-    """It is the job of the outer lock; and what keeps the inner lock for it is not the outer one's keeper."""
+    """
+    It is the job of the outer lock; and the process that keeps the inner lock for it is not the
+    outer one's keeper.
+    """
     p = me_only(lock, ME_ONLY, lock + "b", "sh", "-c", "echo $$; exec sleep 1000")
     inner_job = int(read_line(p.stdout))
     inner = wait_for(lambda: [pid for pid in children_of(p.pid) if name_of(inner_job) == "sleep"], "it runs")[0]
@@ -196,7 +201,10 @@ def test_the_three_agree(hold, start, run, call, who, lock, scene):
 
 
 def test_lies_of_a_stranger_of_this_user(hold, start, run, call, who, lock):
-    """A greeting that was sent for another lock, replayed: the process named is one that has the socket, not the other's job."""
+    """
+    A replayed greeting of another lock: the process named is one that has the socket, not the other
+    lock's job.
+    """
     victim = hold(lock)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
         s.connect(address(lock))
@@ -211,7 +219,10 @@ def test_lies_of_a_stranger_of_this_user(hold, start, run, call, who, lock):
 
 @pytest.mark.root
 def test_a_pid_that_was_used_again_is_not_named(call, lock, for_everybody):
-    """In a pid namespace of its own the next pid can be chosen: the job's is given to another process once the job has ended."""
+    """
+    In its own PID namespace the next PID can be chosen: another process gets the job's PID once the
+    job has ended.
+    """
     script = """
         "$0/me-only" "$1" sh -c 'sleep 1000 & echo $$ $! >&3' 3>"$2/pids"
         read job child <"$2/pids"
@@ -253,7 +264,10 @@ def test_waiters_in_their_order(hold, line, run, who, lock):
 
 @pytest.mark.parametrize("gone", [(0,), (1,), (2,), (0, 1), (1, 2), (4,), (5,)], ids=str)
 def test_waiter_that_has_gone_is_not_shown(hold, line, who, call, lock, gone):
-    """Whoever of the front, its heirs and the others ends, the order of those who are left is shown."""
+    """
+    Whichever of the front, its successors and the others ends, the order of the remaining ones is
+    shown.
+    """
     hold(lock)
     waiters = line(6)
     for i in gone:
@@ -346,7 +360,7 @@ def test_a_lock_with_one_slot_is_shown_as_a_plain_one(hold, run, lock):
 
 
 def test_waiters_for_slots_in_their_order(hold, start, run, who, lock):
-    """They have no slot yet. Who waits for another number of slots stands in another line."""
+    """They have no slot yet. Waiters for another number of slots stand in another line."""
     for _ in range(2):
         hold(lock, "-j2")
     waiters = []
@@ -384,14 +398,14 @@ def test_strangers_in_slots(start, hold, who, lock, for_everybody):
     assert [(row["slot"], row["pid"], row["user"]) for row in who(lock) if row["role"] == "job"] == [(0, ours.job, "root"), (1, job, "nobody")]
     rows = who(lock, OTHER, me_only=os.path.join(for_everybody, "me-only"))
     assert [(row["slot"], row["pid"]) for row in rows if row["role"] == "job"] == [(0, ours.job), (1, job)]
-    # Of a stranger's job it cannot be seen who has inherited its slot.
+    # For a stranger's job, the heirs of its slot cannot be seen.
     assert [row["slot"] for row in rows if row["role"] == "child" and row["pid"] is None] == [0]
 
 
-# --- asking disturbs nobody ---
+# --- asking disturbs no process ---
 
 def pending(lock):
-    """How many wait to be accepted at the lock's name."""
+    """How many connections wait to be accepted at the lock's name."""
     r = subprocess.run(["ss", "-xlnH"], capture_output=True, text=True, timeout=DEADLINE, check=True)
     return [int(row.split()[2]) for row in r.stdout.splitlines() if f"@me-only:{lock} " in row][0]
 
@@ -402,7 +416,10 @@ def resident(pid):
 
 
 def test_questions_leave_nothing_behind(hold, line, lock, call):
-    """A thousand: what each of them left behind, a descriptor, a page, a place in the backlog, would be there a thousand times."""
+    """
+    A thousand: whatever each of them left behind, a descriptor, a page, an entry in the backlog,
+    would be there a thousand times.
+    """
     holder = hold(lock)
     waiters = line(3)
     wait_for(lambda: any(name_of(pid) == "me-only keeper" for pid in children_of(holder.pid)), "it has all that it will have")
@@ -418,7 +435,7 @@ def test_questions_leave_nothing_behind(hold, line, lock, call):
 def test_questions_do_not_fill_the_backlog_of_no_fork(hold, lock, call):
     hold(lock, "-F")
     call("sh", "-c", f'for i in $(seq 200); do "{ME_ONLY}" --who "{lock}"; "{ME_ONLY}" --list; done >/dev/null', timeout=10 * DEADLINE)
-    assert pending(lock) <= 32  # 17, and tests beside us list all locks, too: several may look at the same moment
+    assert pending(lock) <= 32  # 17, and parallel tests also list all locks: several may look at the same moment
 
 
 def test_a_question_never_joins_the_queue(start, lock, call, hold):
@@ -460,7 +477,7 @@ def test_a_stranger_is_called_one(start, call, run, who, lock, for_everybody):
 
 @pytest.mark.root
 def test_a_holder_in_another_pid_namespace(hold, lock, run, who, call):
-    """From inside a namespace the pids outside have no names."""
+    """From inside a namespace the PIDs outside have no names."""
     hold(lock)
     inside = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
     why = "its process is in another pid namespace"
@@ -538,7 +555,7 @@ def test_output_that_cannot_be_written(hold, call, lock, question, options):
     reader, writer = os.pipe()
     os.close(reader)
     r = call(*argv, stdout=writer)
-    # As "--list | head -1" ends.
+    # As "--list | head -1" ends it.
     assert (r.returncode, r.stderr) == (-signal.SIGPIPE, b"")
     r = call("env", "--ignore-signal=PIPE", *argv, stdout=writer)
     os.close(writer)

@@ -1,7 +1,9 @@
-"""The tests of etcd: locks: real servers, scripted gateways, and processes that never outlive the test.
+"""
+The tests of etcd: locks: real servers, scripted gateways, and processes that never outlive the
+test.
 
-As in tests/behaviour, the program is $ME_ONLY, and tests wait for events with wait_for(), never for time. The server of a worker is
-shared by the tests that do not disturb it; each has locks of its own.
+As in tests/behaviour, the program is $ME_ONLY, and tests wait for events with wait_for(), never for
+time. Tests that do not disturb their worker's server share it; each has its own locks.
 """
 import os
 import subprocess
@@ -22,7 +24,7 @@ pytest_collection_modifyitems = behaviour.pytest_collection_modifyitems
 
 @pytest.fixture(scope="session")
 def workshop():
-    """The folder of all servers."""
+    """The directory of all servers."""
     w = Workshop()
     yield w
     w.close()
@@ -42,7 +44,7 @@ def etcd(workshop):
 
 @pytest.fixture
 def own_etcd(workshop):
-    """A server that a test may end, stop, compact."""
+    """A server that a test may stop, kill or compact."""
     yield from serve(workshop)
 
 
@@ -53,7 +55,7 @@ def certificates(workshop):
 
 @pytest.fixture(scope="session")
 def tls_etcd(workshop, certificates):
-    """A server that wants certificates of its clients."""
+    """A server that requires client certificates."""
     yield from serve(workshop, certificates=certificates)
 
 
@@ -74,7 +76,7 @@ def gateway(request):
 
 @pytest.fixture
 def proxy():
-    """proxy(SERVER) makes a proxy before it."""
+    """proxy(SERVER) puts a proxy in front of it."""
     made = []
 
     def proxy_(server):
@@ -90,7 +92,7 @@ def proxy():
 
 @pytest.fixture
 def lock():
-    """A lock that no other test has."""
+    """A lock name that no other test has."""
     return "etcd:t" + uuid.uuid4().hex[:12]
 
 
@@ -102,20 +104,26 @@ def name(lock):
 
 @pytest.fixture
 def prefix(name):
-    """What the keys of the lock begin with."""
+    """The prefix of the lock's keys."""
     return name + "/"
 
 
 @pytest.fixture
 def start():
-    """start(PROGRAM, ARGUMENT...) starts any program; at the end of the test it and all of its descendants are ended, but not our servers."""
+    """
+    start(PROGRAM, ARGUMENT...) starts any program; at the end of the test it and all its
+    descendants are ended, but not the servers.
+    """
     with behaviour.processes(end_all) as start_:
         yield start_
 
 
 @pytest.fixture
 def call(start):
-    """call(PROGRAM, ARGUMENT...) runs any program to its end. Not that of tests/behaviour: it would end our servers, too."""
+    """
+    call(PROGRAM, ARGUMENT...) runs any program to its end. That of tests/behaviour would also end
+    the servers.
+    """
 
     def call_(*argv, input=None, **kw):  # pylint: disable=redefined-builtin
         if input is not None:
@@ -129,7 +137,7 @@ def call(start):
 
 @pytest.fixture
 def callers(start, lock):
-    """callers(SERVER OR GATEWAY OR VARIABLES) makes a Caller of it."""
+    """callers(SERVER OR GATEWAY OR VARIABLES) creates a Caller of it."""
     return lambda server: Caller(start, server if isinstance(server, dict) else server.env, lock)
 
 
@@ -147,13 +155,13 @@ def store(etcd):
 
 @pytest.fixture
 def allowed(lock):
-    """The lock, where the user of the server with users may have it."""
+    """The lock, where its user may have it in the server with users."""
     return "etcd:" + ALLOWED + lock.removeprefix("etcd:")
 
 
 @pytest.fixture(autouse=True)
 def nothing_else(monkeypatch):
-    """Tests say themselves where the cluster is."""
+    """Tests set the cluster themselves."""
     for key in list(os.environ):
         if key.startswith(("ETCDCTL_", "ETCD_")):
             monkeypatch.delenv(key)
@@ -161,7 +169,7 @@ def nothing_else(monkeypatch):
 
 @pytest.fixture
 def new_etcd(workshop):
-    """new_etcd(OPTIONS OF Server) makes a server of a test's own."""
+    """new_etcd(OPTIONS OF Server) creates a server for one test."""
     made = []
 
     def new_etcd_(**kw):
@@ -175,7 +183,7 @@ def new_etcd(workshop):
 
 @pytest.fixture
 def new_gateway():
-    """new_gateway(OPTIONS OF Gateway) makes one more."""
+    """new_gateway(OPTIONS OF Gateway) creates one more."""
     made = []
 
     def new_gateway_(**kw):

@@ -1,7 +1,10 @@
-"""Real etcd servers of one member each, on free ports of the loopback address, and a small client for them.
+"""
+Real etcd servers of one member each, on free ports of the loopback address, and a small client for
+them.
 
-All of a test run's servers have their data in one folder in memory. Whatever ends the test run, a janitor then removes that folder,
-and the kernel ends the servers with the process that started them (setpriv --pdeathsig).
+All servers of a test run have their data in one directory in memory. Whatever ends the test run, a
+janitor then removes that directory, and the kernel ends the servers with the process that started
+them (setpriv --pdeathsig).
 """
 import base64
 import contextlib
@@ -33,7 +36,7 @@ def until(predicate, what, timeout=PATIENCE):
     return value
 
 
-# ---- the folder ----
+# ---- the directory ----
 
 JANITOR = """
 trap '' INT TERM HUP
@@ -46,7 +49,7 @@ done 2>/dev/null
 
 
 class Workshop:
-    """A folder that is gone when this process is, however it ends."""
+    """A directory that is removed when this process is gone, however it ends."""
 
     def __init__(self):
         memory = "/dev/shm"
@@ -86,7 +89,7 @@ class Authority:
         """The paths of a certificate and its key."""
         crt, key, csr, ext = (self._path(f"{who}.{end}") for end in ("crt", "key", "csr", "ext"))
         with open(ext, "w", encoding="ascii") as f:
-            # The identifier of the authority is what Python 3.13 asks for.
+            # Python 3.13 requires the authority's key identifier.
             f.write(f"basicConstraints=CA:FALSE\nextendedKeyUsage={usage}\nsubjectAltName={names}\n"
                     "authorityKeyIdentifier=keyid\n")
         self._openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subject,
@@ -97,12 +100,13 @@ class Authority:
 
 
 class Certificates:
-    """What a server with client certificates needs, and what can go wrong with it."""
+    """What a server with client certificates needs, and certificates that are wrong."""
 
     def __init__(self, folder):
         ours, others = Authority(folder), Authority(folder, "other")
         self.ca, self.wrong_ca = ours.ca, others.ca
-        # The gateway calls its own server with the server's certificate: that one must do for clients, too.
+        # The gateway calls its own server with the server's certificate: it must also be valid for
+        # clients.
         self.server = ours.sign("server", "/CN=etcd", "serverAuth,clientAuth")
         self.elsewhere = ours.sign("elsewhere", "/CN=elsewhere", "serverAuth,clientAuth", "DNS:elsewhere.invalid")
         self.client = ours.sign("client", "/O=fleet", "clientAuth")
@@ -113,7 +117,7 @@ class Certificates:
 # ---- a client ----
 
 class Refused(Exception):
-    """The server said no: .code is gRPC's."""
+    """The server returned an error: .code is gRPC's."""
 
     def __init__(self, status, answer):
         super().__init__(f"HTTP {status}: {answer}")
@@ -231,7 +235,9 @@ def is_free(port):
 
 
 def free_port():
-    """Not one that the kernel gives to connections by itself: a server that is started again must find its own free."""
+    """
+    Not a port that the kernel assigns to connections: a restarted server must find its own free.
+    """
     while True:
         port = random.randrange(12000, 32000)
         if is_free(port):
@@ -244,12 +250,12 @@ def states_of_threads(pid):
             yield f.read().rsplit(b")", 1)[1].split()[0].decode()
 
 
-USER, PASSWORD = "mo", "the password: %41"  # with what would have to be escaped somewhere
+USER, PASSWORD = "mo", "the password: %41"  # with characters that need escaping somewhere
 ALLOWED = "allowed/"                        # what USER may write
 
 
 class Server:
-    """An etcd of one member. .env: what a client needs to know, in etcdctl's variables."""
+    """An etcd of one member. .env: what a client needs to know, as etcdctl's variables."""
 
     def __init__(self, workshop, *, certificates=None, auth=False, options=()):
         self.folder = workshop.folder("etcd-")
@@ -319,7 +325,7 @@ class Server:
                 spared.discard(self.pid)
 
     def start(self):
-        """Start it again, on its ports and with its data."""
+        """Restart it, on its ports and with its data."""
         for _ in range(20):
             self.launch()
             if self.ready():
@@ -346,12 +352,12 @@ class Server:
         self.process.send_signal(signal.SIGCONT)
 
     def close(self):
-        """End it for good."""
+        """Stop it for good."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def with_users(self):
-        """Turn authentication on: root, and USER, who may do everything below ALLOWED."""
+        """Enable authentication: root, and USER, who may do everything below ALLOWED."""
         c = self.client()
         c.post("auth/user/add", name="root", password="root's")
         c.post("auth/user/add", name=USER, password=PASSWORD)

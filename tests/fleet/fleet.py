@@ -1,4 +1,4 @@
-"""What the tests of etcd: locks use, beside what all behaviour tests use."""
+"""What the tests of etcd: locks use, in addition to what all behaviour tests use."""
 import importlib.util
 import os
 import re
@@ -12,7 +12,7 @@ BEHAVIOUR = os.path.join(os.path.dirname(HERE), "behaviour")
 
 
 def load(name, path):
-    """A module under a name of its own: both folders have a conftest."""
+    """A module under its own name: both directories have a conftest."""
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -33,22 +33,28 @@ __all__ = ["BUILD", "DEADLINE", "HAND_DOWN", "ME_ONLY", "Caller", "Terminal", "T
 
 
 def user():
-    """This user as the cluster knows it: by name, for numbers differ between hosts; without one by something that is none."""
+    """
+    This user as the cluster knows it: by name, since numbers differ between hosts; without a name,
+    by something that is not one.
+    """
     name = behaviour.user()
     return f"uid {name}" if name.isdigit() else name
 
 
-# Debian 12 has a server with known bugs, which is said once in each run that is not quiet.
+# Debian 12 has a server with known bugs; every run without -q prints a warning about it.
 OLD = re.compile(rb"me-only: [^\n]*: the server is etcd 3\.4\.23, which has known bugs[^\n]*\n")
 
 
 def said(r):
-    """Standard error, as text and without the line about an old server. Of a CompletedProcess, or bytes."""
+    """
+    Standard error, as text and without the line about an old server. Of a CompletedProcess, or
+    bytes.
+    """
     return OLD.sub(b"", r if isinstance(r, bytes) else r.stderr).decode()
 
 
 def environment(*parts, **more):
-    """The environment of this process without what is said to etcdctl in it, and with PARTS."""
+    """The environment of this process without etcdctl's variables, and with PARTS."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("ETCDCTL_", "ETCD_", "ME_ONLY_TOKEN", "ME_ONLY_LOCK", "ME_ONLY_SLOT"))}
     for part in (*parts, more):
         env |= part
@@ -69,7 +75,10 @@ def stat_of(pid):
 
 
 def descendants():
-    """pid: whether it is a child, for all processes below this one, zombies too; without servers and janitors."""
+    """
+    {pid: whether it is a child} for all processes below this one, including zombies; without
+    servers and janitors.
+    """
     stats = {int(n): s for n in os.listdir("/proc") if n.isdigit() and (s := stat_of(n))}
     kids = {}
     for pid, s in stats.items():
@@ -101,7 +110,10 @@ def is_alive(pid):
 
 
 def all_processes_of(lock):
-    """The living processes whose environment says that they run under LOCK; they need not be anybody's children."""
+    """
+    The living processes whose environment shows that they run under LOCK; they need not descend
+    from this process.
+    """
     mark, found = b"\0ME_ONLY_LOCK=" + lock.encode() + b"\0", []
     for entry in os.listdir("/proc"):
         if entry.isdigit() and is_alive(entry):
@@ -130,7 +142,7 @@ def helper_of(wrapper):
 
 
 def environment_of(pid):
-    """The variables of PID. While a program is being executed it has none yet."""
+    """The variables of PID. During an exec it has none yet."""
     def read():
         with open(f"/proc/{pid}/environ", "rb") as f:
             return f.read()
@@ -138,14 +150,14 @@ def environment_of(pid):
 
 
 def die_with_me():
-    """For programs that are no me-only, and could outlive a worker that is killed."""
+    """For programs that are not me-only, and could outlive a worker that is killed."""
     return ["setpriv", "--pdeathsig", "KILL"]
 
 
 # ---- callers ----
 
 class Caller:
-    """Somebody who uses the locks of one cluster. .env: what is said to etcdctl about it."""
+    """A user of one cluster's locks. .env: the variables for etcdctl."""
 
     def __init__(self, start, env, lock=None):
         self.start_, self.env, self.lock = start, dict(env), lock
@@ -166,7 +178,10 @@ class Caller:
         return subprocess.CompletedProcess(p.args, p.returncode, out, err)
 
     def hold(self, *options, lock=None, command=("sh", "-c", "echo $$; exec cat >/dev/null"), **kw):
-        """Start a holder whose job says its pid and waits for the end of its input; returns once the job runs. See release()."""
+        """
+        Start a holder whose job prints its PID and waits for the end of its input; returns once the
+        job runs. See release().
+        """
         p = self.start(*options, lock or self.lock, *command, stdin=subprocess.PIPE, **kw)
         line = read_line(p.stdout)
         assert line, f"the holder did not start: {p.stderr.read()!r}"
@@ -181,7 +196,7 @@ class Caller:
 
 
 class Ticks:
-    """What ticker.py writes: who of a job lives, and when it lived last."""
+    """The output of ticker.py: which processes of a job live, and when each lived last."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -198,7 +213,7 @@ class Ticks:
             return []
 
     def seen(self):
-        """Who has been seen: {"job", "child", ...}."""
+        """The processes seen so far: {"job", "child", ...}."""
         return {who for who, _, _ in self.lines()}
 
     def wait_for(self, *who):
@@ -206,16 +221,16 @@ class Ticks:
         wait_for(lambda: set(who) <= self.seen(), f"{who} live")
 
     def grow(self):
-        """Wait until somebody writes again."""
+        """Wait until one of them writes again."""
         before = os.stat(self.path).st_size
         wait_for(lambda: os.stat(self.path).st_size > before, "the job lives")
 
     def last(self):
-        """When somebody lived last, in seconds of boottime()."""
+        """When one of them lived last, in seconds of boottime()."""
         return max(when for _, _, when in self.lines())
 
     def living(self):
-        """The processes that live still."""
+        """The processes that are still alive."""
         return {pid for _, pid, _ in self.lines() if is_alive(pid) and self.path in command_line(pid)}
 
 

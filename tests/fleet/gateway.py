@@ -40,7 +40,7 @@ class Failure(Exception):
 
 
 class Gone(Exception):
-    """The connection is not to be used any more."""
+    """The connection must not be used any more."""
 
 
 def number(value):
@@ -56,7 +56,7 @@ def text_of(data):
 
 
 def without_zeros(fields):
-    """As protobuf has it: what is zero is left out; 64 bits are a string."""
+    """As protobuf encodes it: zero is omitted; 64 bits are a string."""
     return {k: str(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in fields.items() if v not in (0, "", False, None, [])}
 
 
@@ -100,8 +100,8 @@ class Store:
         self.events = []     # (revision, "PUT" or "DELETE", Key, the Key before or None)
         self.compacted = 0
         self.term = 2
-        self.drop_deletes = 0   # so many of the next deletions are not told to watchers; -1: none ever
-        self.drop_puts = 0      # the same of what is put
+        self.drop_deletes = 0  # this many of the next deletions are not sent to watchers; -1: none ever
+        self.drop_puts = 0  # the same for puts
 
     # --- writing ---
 
@@ -192,7 +192,7 @@ class Store:
         return all(read(k) is not None and test(read(k)) for k in found)
 
     def txn(self, r):
-        """All of it or nothing: what cannot be done is found out on a copy."""
+        """All of it or nothing: a copy shows first what cannot be done."""
         saved = dict(self.keys), len(self.events), self.drop_deletes, self.drop_puts
         try:
             revision = self.revision + 1
@@ -207,7 +207,7 @@ class Store:
         return answer
 
     def _txn(self, r, revision, wrote=False):
-        """(answer, whether anything has been written by now)"""
+        """(answer, whether anything has been written so far)"""
         good = all(self.holds(c) for c in r.get("compare", []))
         responses = []
         for op in r.get("success" if good else "failure", []):
@@ -232,7 +232,9 @@ class Store:
 # ---- one request ----
 
 class Exchange:
-    """A request and what can be done with it. .count: the how many-th of its path, from 1."""
+    """
+    A request and what can be done with it. .count: its number among those of its path, from 1.
+    """
 
     def __init__(self, gateway, handler, path, body, count):
         self.gateway, self.handler, self.path, self.count = gateway, handler, path, count
@@ -246,19 +248,22 @@ class Exchange:
         return self.messages[0] if self.messages else {}
 
     def normal(self):
-        """(HTTP status, JSON values) as a healthy server would answer now. Of a watch: its beginning, then its end."""
+        """
+        (HTTP status, JSON values) as a healthy server would answer now. For a watch: its beginning,
+        then its end.
+        """
         try:
             return 200, self.gateway.answer(self)
         except Failure as e:
             return self.gateway.refusal(e.code, e.message, self.path in STREAMS)
 
     def written(self, values):
-        """Values as the body of an answer: a line for each where the path is a stream."""
+        """Values as the body of an answer: one line for each if the path is a stream."""
         end = "\n" if self.path in STREAMS else ""
         return "".join(self.gateway.dump(v) + end for v in values).encode()
 
     def send(self, status, body, kind="application/json", length=None):
-        """A whole answer. LENGTH: how long it says that its body is."""
+        """A whole answer. LENGTH: the length that it claims for its body."""
         body = body if isinstance(body, bytes) else body.encode()
         self.answered = body
         h = self.handler
@@ -279,7 +284,10 @@ class Exchange:
         return self.send(status, self.written(values))
 
     def wait(self, seconds=None):
-        """Until SECONDS have passed, the client has gone or the gateway ends; the last two end the connection."""
+        """
+        Wait until SECONDS have passed, the client has gone or the gateway ends; the last two end
+        the connection.
+        """
         end = seconds and time.monotonic() + seconds
         while not self.gateway.closing.is_set():
             left = 0.05 if end is None else min(0.05, end - time.monotonic())
@@ -313,25 +321,25 @@ def hang(x):
 
 
 def drop(x):
-    """Close the connection without an answer, as if the request had never come."""
+    """Close the connection without an answer, as if the request had never arrived."""
     raise Gone
 
 
 def drop_after(x):
-    """Do it, and close the connection without an answer."""
+    """Execute it, and close the connection without an answer."""
     x.normal()
     raise Gone
 
 
 def hang_after(x):
-    """Do it, and never answer."""
+    """Execute it, and never answer."""
     x.normal()
     x.wait()
     return True
 
 
 def half(x):
-    """Do it, and close the connection in the middle of the answer."""
+    """Execute it, and close the connection in the middle of the answer."""
     status, values = x.normal()
     body = x.written(values)
     x.send(status, body[:len(body) // 2], length=len(body))
@@ -347,7 +355,7 @@ def half_and_hang(x):
 
 
 def late(seconds):
-    """Do it at once, and answer late."""
+    """Execute it at once, and answer late."""
     def hook(x):
         status, values = x.normal()
         x.wait(seconds)
@@ -366,7 +374,7 @@ def fails(code, message):
 
 
 def changes(change):
-    """Do it, and let change(VALUE) have the answer's JSON value before it is sent."""
+    """Execute it, and let change(VALUE) edit the answer's JSON value before it is sent."""
     def hook(x):
         status, values = x.normal()
         for value in values:
@@ -476,7 +484,10 @@ class Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
 
 class Gateway:
-    """One server. .store: what it has; .requests: every Exchange so far; .errors: mistakes of this file."""
+    """
+    One server. .store: its contents; .requests: every Exchange so far; .errors: errors in this
+    file.
+    """
 
     def __init__(self, style="3.4", version=None, cluster=4711, store=None):
         self.style, self.cluster, self.member = style, cluster, random.randrange(1, 1 << 63)
@@ -510,7 +521,7 @@ class Gateway:
         threading.Thread(target=self.listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def down(self):
-        """Nobody listens any more, and all connections are closed; the store stays."""
+        """Nothing listens any more, and all connections are closed; the store stays."""
         self.listener.shutdown()
         self.listener.server_close()
         self.disconnect()
@@ -535,13 +546,16 @@ class Gateway:
     # --- what tests do ---
 
     def on(self, path, hook):
-        """Hooks of a path (without "/v3/") are asked in the order in which they came. "*": all paths."""
+        """
+        Hooks of a path (without "/v3/") are called in the order in which they were added. "*": all
+        paths.
+        """
         assert not path.startswith("/v3/"), path
         self.hooks.setdefault(path, []).append(hook)
         return self
 
     def off(self, path=None):
-        """Behave again."""
+        """Remove all hooks."""
         self.hooks = {} if path is None else {p: h for p, h in self.hooks.items() if p != path}
 
     def seen(self, path):
@@ -583,7 +597,7 @@ class Gateway:
             return json.dumps(value, separators=(",", ":"))
         if self.style == "debian":
             return json.dumps(value, separators=(", ", ":"))
-        # Not in strings: a value has none of these characters outside of its marks.
+        # Not in strings: a value has none of these characters outside of its quotes.
         parts = re.findall(r'"(?:[^"\\]|\\.)*"|[^"]', json.dumps(value, separators=(",", ":")))
         return "".join(p + self.space.choice(["", "", " "]) if p in ",:{[" else p for p in parts)
 
@@ -715,7 +729,10 @@ class Gateway:
     # --- watches ---
 
     def watch(self, x):
-        """The stream: until the client goes, the gateway closes, or a test says x.end_watch = [VALUE...]."""
+        """
+        The stream: until the client leaves, the gateway closes, or a test sets x.end_watch =
+        [VALUE...].
+        """
         x.end_watch = None
         x.lines = []
         h = x.handler
@@ -778,8 +795,11 @@ class Gateway:
 # ---- a proxy ----
 
 class Proxy:
-    """Passes bytes between clients and a server's port. .delay: seconds that each piece takes; .cut: what does not arrive any
-    more, "up" (to the server), "down" or "both": nobody is told, as with a wire that is cut."""
+    """
+    Passes bytes between clients and a server's port. .delay: seconds that each piece takes; .cut:
+    what does not arrive any more, "up" (to the server), "down" or "both". Neither side is told, as
+    with a broken wire.
+    """
 
     def __init__(self, port):
         self.target, self.delay, self.cut = port, 0, ""

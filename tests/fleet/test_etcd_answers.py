@@ -1,7 +1,9 @@
-"""Answers that real servers give rarely: late, half, never, garbage, and all that three versions of etcd may say.
+"""
+Answers that real servers rarely give: late, half, never, garbage, and all that three versions of
+etcd may send.
 
-The gateway is a script (gateway.py). Whatever it does: the command runs once or not at all, nothing is run without a lock, and the
-command ends before a lock that cannot be confirmed.
+The gateway is a script (gateway.py). Whatever it does: the command runs once or not at all, nothing
+is run without a lock, and the command ends before a lock that cannot be confirmed.
 """
 import json
 import re
@@ -28,7 +30,7 @@ def c(callers, gateway):
 
 @pytest.fixture
 def runs(tmp_path):
-    """The command to be run, and how often it has been."""
+    """The command to run, and how often it has run."""
     class Runs:
         path = tmp_path / "runs"
         command = ("sh", "-c", 'echo "$ME_ONLY_TOKEN $ETCD_LOCK_KEY" >>"$0"', str(path))
@@ -55,7 +57,7 @@ def assert_refused(c, runs, *options, pattern=r"[^\n]+", **env):
 
 
 def is_acquiring(x):
-    """The write by which the lock is taken: a txn that puts a key."""
+    """The write that takes the lock: a txn that puts a key."""
     return "request_put" in x.body.decode()
 
 
@@ -86,7 +88,8 @@ def test_a_run(c, gateway, runs):
     lease, = {x.message["ID"] for x in gateway.seen("lease/grant")}
     assert 0 < int(lease) < 1 << 63
     assert runs.lines()[0].endswith(f"/{int(lease):x}")
-    # No more is asked than has to be, and all of it so that a member without a leader says so at once.
+    # Nothing is asked without need, and every request makes a member without a leader report that
+    # at once.
     assert len(gateway.requests) <= 8, [x.path for x in gateway.requests]
     assert {x.path.split("/")[0] for x in gateway.requests} <= {"lease", "kv", "", "watch", "maintenance"}
     assert all(x.headers.get("Grpc-Metadata-hasleader") == "true" for x in gateway.requests if x.path.startswith(("kv/", "lease/", "watch")))
@@ -129,7 +132,10 @@ def test_once_something_goes_wrong_at_the_start(c, gateway, runs, path, hook):
 
 @once
 def test_once_something_goes_wrong_at_the_end(c, gateway, runs, hook):
-    """The command's status counts; whoever comes next finds the lock free, at the latest with the end of the lease."""
+    """
+    The command's status counts; the next caller finds the lock free, at the latest when the lease
+    ends.
+    """
     gateway.on("kv/txn", g.only(is_releasing, g.once(hook))).on("kv/deleterange", g.once(hook))
     r = c.run("-q", "--ttl", "10", c.lock, "sh", "-c", "exit 7")
     assert (r.returncode, r.stderr) == (7, b""), r
@@ -166,7 +172,7 @@ def test_every_answer_is_late(c, gateway, runs):
 
 
 def test_half_of_all_answers_get_lost(c, gateway, runs):
-    """As do half of the questions: they can be asked again."""
+    """Half of the requests do: they can be repeated."""
     count = [0]
 
     def hook(x):
@@ -220,7 +226,7 @@ def test_no_good_answer_to_the_taking_of_the_lock(c, gateway, runs, hook):
     assert_refused(c, runs)
 
 
-# Who can ask how long a lease has needs no whole answer to have one.
+# The time left of a lease can be read even from an incomplete answer.
 @pytest.mark.parametrize("hook", [h for n, h in NEVER.items() if not n.startswith("half")], ids=[n for n in NEVER if not n.startswith("half")])
 def test_no_good_answer_to_the_lease(c, gateway, runs, hook):
     gateway.on("lease/grant", hook)
@@ -248,10 +254,10 @@ def test_the_version_does_not_matter(c, gateway, runs, hook):
     assert b"\x1b" not in r.stderr and r.stderr.count(b"\n") <= 1
 
 
-# ---- other ways to write the same ----
+# ---- other encodings of the same ----
 
 def numbers_for_strings(value):
-    """64 bits as numbers: what a gateway with other settings does."""
+    """64 bits as numbers: a gateway with other settings sends them."""
     if isinstance(value, dict):
         for k, v in value.items():
             if k in ("ID", "TTL", "revision", "raft_term", "create_revision", "mod_revision", "version", "lease", "count", "grantedTTL") \
@@ -294,7 +300,7 @@ def test_streams_without_a_last_line_feed(c, gateway):
     assert release(holder) == 0 and holder.stderr.read() == b""
 
 
-# ---- while it is held ----
+# ---- while the lock is held ----
 
 @pytest.fixture
 def ticks(tmp_path):
@@ -331,7 +337,7 @@ def ttl_negative(value):
 @pytest.mark.parametrize("change", [without_ttl, ttl_zero, ttl_negative])
 @styles
 def test_the_lease_has_ended(c, gateway, ticks, change):
-    """That is said with status 200."""
+    """That is reported with status 200."""
     p = begin(c, ticks, "-q", "--ttl", "10", "-k", "5")
     gateway.on("lease/keepalive", g.changes(change))
     gateway.wait_for("lease/keepalive", len(gateway.seen("lease/keepalive")) + 1)
@@ -360,7 +366,7 @@ def created_later(value):
 
 @pytest.mark.parametrize("change", [without_keys, created_later])
 def test_the_key_is_gone_or_anothers(c, gateway, ticks, change):
-    """Although the lease is said to live."""
+    """Although the lease is reported as alive."""
     p = begin(c, ticks, "-q", "--ttl", "10", "-k", "5")
     on(gateway, "read", g.changes(change))
     gateway.wait_for("lease/keepalive", len(gateway.seen("lease/keepalive")) + 1)
@@ -413,7 +419,7 @@ def test_what_is_no_confirmation_does_not_prolong_the_lock(c, gateway, ticks, pa
 
 
 def test_the_servers_time_to_live_counts(c, gateway, ticks):
-    """Not the one that was asked for."""
+    """Not the one that was requested."""
     def shorter(value):
         value.get("result", value)["TTL"] = str(TTL)
     gateway.on("lease/grant", g.changes(shorter))
@@ -435,7 +441,7 @@ def test_a_time_to_live_that_is_too_little_for_any_command(c, gateway, runs):
 
 
 def test_an_answer_that_comes_too_late_is_none(c, gateway, ticks):
-    """The time counts from the question."""
+    """The time counts from the request."""
     p = begin(c, ticks)
     gateway.on("lease/keepalive", g.late(6))
     confirmed = boottime()
@@ -443,7 +449,7 @@ def test_an_answer_that_comes_too_late_is_none(c, gateway, ticks):
 
 
 def test_a_user_whose_token_has_expired(callers, gateway, ticks):
-    """All of etcd's versions say so; another one is got, and the job does not notice."""
+    """All versions of etcd report this; another lease is granted, and the job is not affected."""
     gateway.users = {"mo": "the password"}
     c = callers({**gateway.env, "ETCDCTL_USER": "mo", "ETCDCTL_PASSWORD": "the password"})
     p = begin(c, ticks)
@@ -484,7 +490,7 @@ def test_a_user_who_is_deleted_meanwhile(callers, gateway, ticks):
 # ---- while it waits ----
 
 def canceled(*reasons):
-    """A watch that is not what was asked for; the stream stays open."""
+    """A watch that is not the requested one; the stream stays open."""
     def hook(x):
         h = x.handler
         h.send_response(200)
@@ -529,7 +535,7 @@ WATCHES = {
 
 @pytest.mark.parametrize("hook", WATCHES.values(), ids=WATCHES.keys())
 def test_a_waiter_does_not_depend_on_its_watch(c, gateway, runs, hook):
-    """It looks at each renewal, too, and asks not too often."""
+    """It also looks at each renewal, and does not ask too often."""
     gateway.on("watch", hook)
     holder = c.hold("-q")
     p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
@@ -545,7 +551,7 @@ def test_a_waiter_does_not_depend_on_its_watch(c, gateway, runs, hook):
 
 @pytest.mark.parametrize("drop", [1, -1])
 def test_a_deletion_of_which_nobody_is_told(c, gateway, runs, drop):
-    """3.4.23 does that when it has been compacted."""
+    """3.4.23 does that after a compaction."""
     holder = c.hold("-q")
     p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
     wait_for(lambda: len(gateway.keys()) == 2, "it waits")
@@ -587,7 +593,7 @@ def test_a_watch_in_pieces(c, gateway, runs):
 
 
 def test_a_wait_outlasts_a_cluster_that_is_away(c, gateway, runs):
-    """Also if its lease has ended meanwhile: it gets in line again."""
+    """Even if its lease has ended meanwhile: it joins the line again."""
     lease = 77
     with gateway.store.changed:
         gateway.store.leases[lease] = g.Lease(1000)
@@ -609,7 +615,7 @@ def test_a_wait_outlasts_a_cluster_that_is_away(c, gateway, runs):
 
 
 def test_the_clean_end_of_the_one_before_is_no_reason_to_wait_longer(c, gateway, runs):
-    """Nor is a server that cannot say how it ended a reason to wait for ever."""
+    """Nor is a server that cannot report how it ended a reason to wait for ever."""
     gateway.on("lease/timetolive", g.fails(14, "etcdserver: no leader"))
     holder = c.hold("-q")
     p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
@@ -619,7 +625,7 @@ def test_the_clean_end_of_the_one_before_is_no_reason_to_wait_longer(c, gateway,
 
 
 def test_giving_up_while_the_cluster_is_away(c, gateway, runs):
-    """The time to wait is over all the same; whether the lock is held then, nobody knows."""
+    """The time to wait is over all the same; whether the lock is held is then unknown."""
     holder = c.hold("-q")
     p = c.start("-q", "-w", "3", c.lock, *runs.command)
     wait_for(lambda: len(gateway.keys()) == 2, "it waits")
@@ -651,7 +657,7 @@ def test_the_end_of_the_command_while_the_cluster_hangs(c, gateway):
 # ---- taking it ----
 
 def test_a_lock_that_somebody_takes_in_the_last_moment(c, gateway, runs):
-    """Between the look and the taking: only the server's word counts."""
+    """Between looking and taking: only the server's answer counts."""
     def somebody(x):
         with gateway.store.changed:
             gateway.store.leases.setdefault(77, g.Lease(1000))
@@ -662,7 +668,7 @@ def test_a_lock_that_somebody_takes_in_the_last_moment(c, gateway, runs):
 
 
 def put_other(gateway, c):
-    """The key of somebody who is no me-only, with a lease that lives on when it is deleted."""
+    """The key of another program, with a lease that lives on when the key is deleted."""
     with gateway.store.changed:
         gateway.store.leases[77] = g.Lease(1000)
     gateway.put(f"{c.lock[5:]}/4d".encode(), b"", 77)
@@ -670,7 +676,7 @@ def put_other(gateway, c):
 
 
 def waits(gateway, c, *command):
-    """Start one that waits: it, and its key. Returns once its stream is open."""
+    """Start a waiter; returns it and its key, once its stream is open."""
     before, streams = set(gateway.keys()), len(gateway.seen("watch"))
     p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *command)
     wait_for(lambda: len(gateway.keys()) > len(before), "it waits")
@@ -681,7 +687,7 @@ def waits(gateway, c, *command):
 
 
 def test_an_event_that_is_not_true(c, gateway, runs):
-    """It is the write that takes the lock, and that compares."""
+    """The write that takes the lock is the one that compares."""
     key = put_other(gateway, c)
     p = waits(gateway, c, *runs.command)
     p.stream.end_watch = [{"result": {"header": gateway.header(), "watch_id": "1", "events": [
@@ -693,7 +699,7 @@ def test_an_event_that_is_not_true(c, gateway, runs):
 
 
 def test_the_lock_is_taken_by_one_write(c, gateway, runs):
-    """The second try of one whose answer was lost writes nothing: the token is that of the first."""
+    """The second try after a lost answer writes nothing: the token is that of the first."""
     key = put_other(gateway, c)
     p = waits(gateway, c, *runs.command)
     gateway.on("kv/txn", g.only(is_acquiring, g.once(g.drop_after)))
@@ -704,7 +710,7 @@ def test_the_lock_is_taken_by_one_write(c, gateway, runs):
 
 
 def test_a_question_that_was_stuck_and_comes_after_the_end(c, gateway, runs):
-    """It would make the key again, and nobody would renew it, or give it back."""
+    """It would create the key again, and no client would renew it, or give it back."""
     stuck = []
 
     def stick(x):
@@ -721,7 +727,10 @@ def test_a_question_that_was_stuck_and_comes_after_the_end(c, gateway, runs):
 
 @pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
 def test_waiter_for_a_kept_lock_does_not_ask_how_its_holder_ended(c, gateway, runs, told):
-    """It has ended well, and its lease has ended, too: nobody needs a pause. Who has the lock like this changes it no more."""
+    """
+    It ended well, and its lease has also ended: no pause is needed. A holder that gets the lock
+    like this no longer changes that.
+    """
     assert c.run("-q", "--hold-for", "100", c.lock, "true").returncode == 0
     key, = gateway.keys()
     p = waits(gateway, c, *runs.command)
@@ -733,7 +742,7 @@ def test_waiter_for_a_kept_lock_does_not_ask_how_its_holder_ended(c, gateway, ru
 
 
 def test_waiter_in_line_outlasts_a_cluster_that_does_not_answer(c, gateway, runs):
-    """For longer than it may take before there is any answer."""
+    """For longer than the time limit for the first answer."""
     key = put_other(gateway, c)
     p = waits(gateway, c.with_env(ETCDCTL_COMMAND_TIMEOUT="200ms"), *runs.command)
     tries = []
@@ -748,7 +757,7 @@ def test_waiter_in_line_outlasts_a_cluster_that_does_not_answer(c, gateway, runs
 
 
 def test_the_lease_ends_before_the_lock_is_taken(c, gateway, runs):
-    """Another is got, or it is said; nothing is run with it."""
+    """Another one is granted, or an error is reported; nothing is run with it."""
     def end(x):
         for lease in list(gateway.store.leases):
             gateway.end_lease(lease)
@@ -759,7 +768,7 @@ def test_the_lease_ends_before_the_lock_is_taken(c, gateway, runs):
 
 
 def test_a_job_is_not_started_when_there_is_no_time_left_for_it(c, gateway, runs):
-    """The lock was got, but so late that the command would be killed at birth."""
+    """The lock was granted, but so late that the command would be killed at birth."""
     gateway.on("kv/txn", g.only(is_acquiring, g.late(9.5)))
     r = c.run(*SHORT, c.lock, *runs.command, env={"ETCDCTL_COMMAND_TIMEOUT": "12s", "ETCDCTL_DIAL_TIMEOUT": "12s"})
     assert (r.returncode, runs.lines()) in ((3, []),), r

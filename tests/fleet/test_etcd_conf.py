@@ -1,4 +1,4 @@
-"""/etc/me-only/etcd.conf: where the cluster is, for those who say nothing about it in the environment."""
+"""/etc/me-only/etcd.conf: the cluster for callers whose environment does not name one."""
 import os
 import re
 import shutil
@@ -10,7 +10,8 @@ from fleet import DEADLINE, ME_ONLY, environment
 
 pytestmark = pytest.mark.root
 
-# /etc as it is, but with a folder me-only of ours; in a mount namespace. "$0" is a folder with a folder "me-only" in it.
+# /etc as it is, but with another directory me-only; in a mount namespace. "$0" is a directory that
+# contains "me-only".
 OTHER_ETC = """
 mkdir "$0/etc" "$0/real" && mount --rbind /etc "$0/real" || exit 99
 for file in "$0"/real/* "$0"/real/.[!.]*; do
@@ -23,7 +24,7 @@ exec "$@"
 
 
 class Conf:
-    """A caller in whose /etc there is the file that a test has written."""
+    """A caller whose /etc has the file that a test has written."""
 
     def __init__(self, start, lock, folder):
         self.start, self.lock, self.folder = start, lock, folder
@@ -97,7 +98,7 @@ def test_others_can_read_a_password(conf, etcd, mode, secret):
 
 
 def test_others_can_write_it(conf, etcd):
-    """Then they decide where our locks are: also without a password it is of no use to be told."""
+    """They would decide where the locks are: even without a password the file is of no use."""
     conf.write(f"ETCDCTL_ENDPOINTS={etcd.endpoint}\n", mode=0o602)
     p = conf.run()
     assert p.returncode in (0, 3)
@@ -111,13 +112,14 @@ def test_a_file_with_a_password_may_be_readable_for_its_group(conf, etcd, mode):
 
 @pytest.mark.parametrize("name, value", [("ETCDCTL_ENDPOINTS", None), ("ETCDCTL_DIAL_TIMEOUT", "2s"), ("ETCDCTL_USER", "mo:a secret")])
 def test_the_environment_comes_first(conf, etcd, name, value):
-    """All of it: they are not mixed."""
+    """All of it: the two are not mixed."""
     conf.write("ETCDCTL_ENDPOINTS=127.0.0.1:1\n")
     env = {name: value or etcd.endpoint, "ETCDCTL_COMMAND_TIMEOUT": "1s"}
     if value is None:
         conf.assert_runs(**env)
     else:
-        # Without endpoints those of etcdctl are used, and none are there, or another test's.
+        # Without endpoints, etcdctl's defaults are used, where there is no server, or another
+        # test's.
         p = conf.run(**env)
         assert p.returncode in (0, 3) and "127.0.0.1:1 " not in p.err
 
@@ -141,7 +143,7 @@ def test_unreadable_file_is_reported(conf, etcd):
 
 
 def test_no_file_at_all(conf):
-    """Then etcd is where etcdctl would look for it. Nothing, or somebody else's, is there."""
+    """Then etcd is where etcdctl would look for it. There is none, or another program's."""
     p = conf.run(ETCDCTL_COMMAND_TIMEOUT="1s")
     assert p.returncode in (0, 3)
     assert p.returncode == 0 or "127.0.0.1:2379" in p.err

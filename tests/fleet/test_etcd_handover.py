@@ -1,4 +1,7 @@
-"""An exclusive lock is handed over: the write that deletes the holder's key makes the next one the holder."""
+"""
+An exclusive lock is handed over: the write that deletes the holder's key makes the next one the
+holder.
+"""
 import json
 import subprocess
 
@@ -9,7 +12,7 @@ from etcd_server import from64, to64
 from fleet import release, wait_for
 
 WAITS = {"v": 1, "m": "x", "st": "wait", "host": "elsewhere", "boot": "b", "user": "u", "cmd": "c", "pid": 1, "start": 1, "ns": 1, "pipe": 1, "since": 1}
-# Keys of others: before and after all that a lease can have as its name, in the order of the alphabet.
+# Keys of others: before and after every possible name of a lease, in alphabetical order.
 FIRST, LAST = "/", "z"
 SHORT = ("--ttl", "10")
 SIDES = pytest.mark.parametrize("side", [FIRST, LAST], ids=["before", "after"])
@@ -17,7 +20,10 @@ SIDES = pytest.mark.parametrize("side", [FIRST, LAST], ids=["before", "after"])
 
 @pytest.fixture(params=["gateway", "server"])
 def place(request):
-    """Where the lock is: (the variables that say so, what puts a key, all entries by their keys)."""
+    """
+    Where the lock is: (the variables for it, a function that puts a key, all entries by their
+    keys).
+    """
     if request.param == "server":
         etcd = request.getfixturevalue("etcd")
         store = etcd.client()
@@ -28,7 +34,7 @@ def place(request):
 
 @pytest.fixture
 def two(new_gateway, callers):
-    """Two members of a cluster, and who names both."""
+    """Two members of a cluster, and variables that name both."""
     first = new_gateway()
     second = new_gateway(store=first.store)
     return first, second, callers({"ETCDCTL_ENDPOINTS": f"{first.endpoint},{second.endpoint}"})
@@ -39,12 +45,12 @@ def all_entries(gateway):
 
 
 def other(**changes):
-    """The value of somebody else who waits."""
+    """The value of another waiter."""
     return json.dumps({**WAITS, **changes})
 
 
 def joins(gateway, key):
-    """Somebody else comes into line."""
+    """Another waiter joins the line."""
     gateway.put(key.encode(), other().encode())
 
 
@@ -55,7 +61,7 @@ def hold(c, entries, prefix, *options):
 
 
 def waits(c, entries, prefix, *options):
-    """Start one that waits for the lock: a holder soon."""
+    """Start a waiter: soon the holder."""
     before = set(entries(prefix))
     waiter = c.start("-q", "-w", "inf", *(options or SHORT), c.lock, "sh", "-c", "echo ready; cat >/dev/null", stdin=subprocess.PIPE)
     wait_for(lambda: len(entries(prefix)) > len(before), "it waits")
@@ -73,7 +79,10 @@ LINES = {"alone": [], "one behind it": [1], "many behind it": [1, -1, 1, -1], "o
 @SIDES
 @pytest.mark.parametrize("behind", LINES.values(), ids=LINES.keys())
 def test_the_next_one_is_made_the_holder(callers, place, prefix, side, behind):
-    """Wherever its key is, and those of the others behind it: a key's place in line is not its place in the alphabet."""
+    """
+    Wherever its key is, and those of the others behind it: a key's position in line is not its
+    position in the alphabet.
+    """
     env, put, entries = place
     c = callers(env)
     first = hold(c, entries, prefix)
@@ -94,7 +103,7 @@ def test_the_next_one_is_made_the_holder(callers, place, prefix, side, behind):
 
 
 def hears(gateway, key, kind):
-    """Wait until streams have told of what has happened to the key."""
+    """Wait until streams have reported what has happened to the key."""
     def is_told(line):
         return to64(key).encode() in line and (b"DELETE" in line) == (kind == b"DELETE")
 
@@ -130,7 +139,7 @@ def asks_who_is_next(prefix):
 
 
 def test_holder_that_has_waited_asks_while_its_command_runs(callers, gateway, prefix):
-    """Its stream tells it only who comes later."""
+    """Its stream reports only later entries."""
     c, entries = callers(gateway), all_entries(gateway)
     first = hold(c, entries, prefix)
     holder = waits(c, entries, prefix)
@@ -147,7 +156,10 @@ def test_holder_that_has_waited_asks_while_its_command_runs(callers, gateway, pr
 @SIDES
 @pytest.mark.parametrize("next_one", [FIRST, LAST], ids=["next before", "next after"])
 def test_an_event_that_was_lost_makes_nobody_jump_the_line(callers, gateway, prefix, side, next_one):
-    """Who came first was never told of: the holder takes the second for the next one. The write says that it is not."""
+    """
+    It was never told of the first one: the holder takes the second for the next one. The write
+    shows that it is not.
+    """
     entries = all_entries(gateway)
     holder = hold(callers(gateway), entries, prefix)
     gateway.wait_for("watch")
@@ -163,7 +175,7 @@ def test_an_event_that_was_lost_makes_nobody_jump_the_line(callers, gateway, pre
 
 
 def test_the_next_one_has_changed_what_it_is(callers, gateway, prefix):
-    """It is no waiter any more: somebody else's writes are not overwritten."""
+    """It is not a waiter any more: other programs' writes are not overwritten."""
     entries = all_entries(gateway)
     holder = hold(callers(gateway), entries, prefix)
     gateway.wait_for("watch")
@@ -178,7 +190,7 @@ def test_the_next_one_has_changed_what_it_is(callers, gateway, prefix):
 
 @pytest.mark.parametrize("form", ["shared", "held", "foreign", "later version"])
 def test_lock_is_not_handed_to_an_entry_that_cannot_take_it(callers, gateway, prefix, form):
-    """The write would not be understood, or be another lock's."""
+    """The write would not be understood, or be for another lock."""
     entries = all_entries(gateway)
     value = {"shared": other(m="s"), "held": other(st="held"), "foreign": "", "later version": other(v=2)}[form]
     holder = hold(callers(gateway), entries, prefix)
@@ -191,7 +203,7 @@ def test_lock_is_not_handed_to_an_entry_that_cannot_take_it(callers, gateway, pr
 
 
 def test_the_first_of_two_leaves(callers, gateway, prefix):
-    """The second is found when the lock is given back, at the latest."""
+    """The second is found when the lock is released, at the latest."""
     entries = all_entries(gateway)
     holder = hold(callers(gateway), entries, prefix)
     gateway.wait_for("watch")
@@ -206,7 +218,7 @@ def test_the_first_of_two_leaves(callers, gateway, prefix):
 
 
 def test_the_next_one_leaves_while_it_is_given_the_lock(callers, gateway, prefix):
-    """Then it is nobody's, at once."""
+    """Then the lock is free at once."""
     c, entries = callers(gateway), all_entries(gateway)
     holder = hold(c, entries, prefix)
     waiter = waits(c, entries, prefix)
@@ -242,12 +254,16 @@ def left_of(gateway, key):
     return gateway.store.leases[int(key.split("/")[-1], 16)].left()
 
 
-# The deadline is 1.4 s before the end of the lease, SIGTERM comes 10 s before that, and 3.33 s earlier a waiter would renew before it takes the lock.
+# The deadline is 1.4 s before the end of the lease, SIGTERM is sent 10 s before that, and 3.33 s
+# earlier a waiter would renew before it takes the lock.
 LATE = ("--ttl", "20", "-k", "10")
 
 
 def test_successor_with_a_late_lock_renews_before_its_time_is_short(callers, gateway, prefix):
-    """A waiter renews seldom. The command is not to be asked to end because of that: by its first renewal there is time for another."""
+    """
+    A waiter renews seldom. That must not cause a request to exit: before its first renewal is due
+    there is time for another.
+    """
     c, entries = callers(gateway), all_entries(gateway)
     holder = hold(c, entries, prefix, *LATE)
     waiter = waits(c, entries, prefix, *LATE)
@@ -290,7 +306,7 @@ def test_nor_when_the_lock_was_given_late(two, prefix):
 
 
 def test_an_answer_that_is_older_than_what_was_told(callers, gateway, prefix):
-    """Nobody is there, it says; who has come since is not forgotten for that."""
+    """It answers that there is none; later entries are not forgotten because of that."""
     c, entries = callers(gateway), all_entries(gateway)
     first = hold(c, entries, prefix)
     holder = waits(c, entries, prefix)
@@ -318,7 +334,7 @@ def test_a_waiter_is_told_of_its_own_write_and_does_nothing(callers, gateway, pr
 
 
 def test_streams_tell_what_is_read(callers, gateway, prefix):
-    """What a key was before is read of those only before whom we wait."""
+    """A key's previous value is read only for the entries ahead."""
     c, entries = callers(gateway), all_entries(gateway)
     holder = hold(c, entries, prefix)
     gateway.wait_for("watch")
@@ -345,7 +361,7 @@ def test_waiter_that_came_while_there_was_no_stream_is_handed_the_lock(callers, 
 
 
 def after_all(hook):
-    """It is done, and said to be refused."""
+    """It is executed, and reported as refused."""
     def hook_(x):
         x.normal()
         return hook(x)
@@ -360,7 +376,7 @@ REFUSALS = {"no room": NO_ROOM, "no permission": g.fails(7, "etcdserver: permiss
 
 @pytest.mark.parametrize("hook", REFUSALS.values(), ids=REFUSALS.keys())
 def test_the_write_that_hands_over_is_refused(callers, gateway, prefix, hook):
-    """What only deletes may pass: nobody waits for the end of the lease."""
+    """A write that only deletes may pass: no waiter waits for the end of the lease."""
     entries = all_entries(gateway)
     holder = hold(callers(gateway), entries, prefix)
     gateway.wait_for("watch")

@@ -1,4 +1,4 @@
-"""A lock that is held: what those who do not wait are told."""
+"""A held lock: what callers that do not wait are told."""
 import json
 import os
 import re
@@ -16,7 +16,7 @@ def held_by(lock, pid, command="sh", beginning="", time=r"\d\S*"):
 
 
 def refusal(c, *options):
-    """Ask for it while it is held: what is said."""
+    """Ask for it while it is held: the message."""
     r = c.run(*options, c.lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (4, b""), r
     return said(r)
@@ -30,7 +30,7 @@ def test_refusal_names_the_holder(c, form):
 
 
 def test_the_pid_is_one_to_which_signals_can_be_sent(c):
-    """SIGTERM to it reaches the command, which is asked to end."""
+    """SIGTERM to that PID reaches the command as a request to exit."""
     holder = c.hold("-q")
     pid = int(re.search(r"held by pid (\d+)", refusal(c))[1])
     os.kill(pid, signal.SIGTERM)
@@ -106,7 +106,9 @@ def test_leases_of_refused_attempts_do_not_pile_up(callers, own_etcd):
                                    b"[" * 10000, b'{"v":1,"m":"?","k":-1,"q":"x","slot":"y"}'],
                          ids=["empty", "x", "brace", "list", "null", "v2", "v1", "binary", "bad-pid", "big", "wrong-types", "deep", "odd-mode"])
 def test_a_holder_that_is_no_me_only(c, store, prefix, value):
-    """Whatever somebody has written: it is held, and nobody stumbles over it."""
+    """
+    Whatever another program has written: the lock is held, and me-only does not stumble over it.
+    """
     lease = store.grant(60)
     store.put(f"{prefix}{lease:x}", value, lease)
     message = refusal(c)
@@ -141,7 +143,7 @@ def test_the_holder_of_another_user_is_named_always(c, store, prefix):
 
 
 def test_several_times_at_once(c, store, prefix):
-    """Of ten that start together one runs, and nobody runs beside it."""
+    """Of ten that start together one runs, and none runs beside it."""
     started = [c.start("-q", c.lock, "sh", "-c", "echo ran; exec cat", stdin=-1) for _ in range(10)]
     wait_for(lambda: sum(p.poll() is not None for p in started) == 9, "nine have given up")
     running, = [p for p in started if p.poll() is None]
@@ -152,7 +154,7 @@ def test_several_times_at_once(c, store, prefix):
 
 
 def test_a_holder_cannot_make_himself_trusted(c, store, prefix):
-    """What he has written is one line of what the helper says, whatever is in it."""
+    """Its value is one line in the helper's messages, whatever it contains."""
     lease = store.grant(60)
     evil = "\ntrusted 1"
     store.put(f"{prefix}{lease:x}", json.dumps({"v": 1, "m": "x", "st": "held", "host": "h" + evil, "user": "mallory" + evil, "cmd": "c" + evil, "pid": 7,

@@ -1,4 +1,7 @@
-"""me-only does not depend on its helper: one that lies, hangs, dies or is not there (src/helper/PROTOCOL.md)."""
+"""
+me-only does not depend on its helper: one that lies, hangs, dies or does not exist
+(src/helper/PROTOCOL.md).
+"""
 import os
 import re
 import shlex
@@ -11,7 +14,8 @@ import pytest
 from fleet import DEADLINE, BUILD, ME_ONLY, Ticks, boottime, children_of, environment, is_alive, release, said, wait_for
 
 # A helper as a script: "say" sends a packet, "hear" receives one; BOOTTIME is now, in nanoseconds.
-# A helper has to be a binary: it is Python's, and its first argument, the version of the protocol, is the name of the script.
+# A helper has to be a binary: this one is Python's, and its first argument, the version of the
+# protocol, is the name of the script.
 FRAME = """
 import ctypes, os, signal, socket, struct, sys, time
 os.dup2(os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC), 2)
@@ -45,7 +49,8 @@ def helper(start, tmp_path, lock):
         shutil.copy(os.path.realpath(sys.executable), folder / "etcd")
         shutil.copy(os.path.join(BUILD, "libexec", "me-only", "list"), folder)
         (folder / "1").write_text(FRAME.replace("{script}", script))
-        # BEFORE: what the process has started that becomes me-only. UNDER: what runs me-only.
+        # BEFORE: what the process that becomes me-only has started. UNDER: a program that runs
+        # me-only.
         first = ("bash", "-c", f'{shlex.join(before)} >/dev/null 2>&1 & exec "$@"', "bash") if before else ()
         return start(*first, *under, ME_ONLY, *options, lock, *job, cwd=folder, env=environment(ME_ONLY_EXEC_PATH=str(folder), PYTHONHOME=sys.prefix), **kw)
 
@@ -151,7 +156,7 @@ def test_a_helper_that_falls_silent(helper, lock, ticks, words):
 
 
 def test_a_time_that_has_passed_is_final(helper, lock, ticks):
-    """Whatever is said afterwards."""
+    """Whatever the helper sends afterwards."""
     script = 'held(3)\nend = now() + 3 * SECOND\nwhile now() < end: time.sleep(0.001)\n' \
              'for n in range(1000):\n    until(20)\n    time.sleep(0.001)\nrest()'
     before = boottime()
@@ -160,7 +165,7 @@ def test_a_time_that_has_passed_is_final(helper, lock, ticks):
     assert_ended_by(p, ticks, lock, before + 3 + 2)
 
 
-# me-only is stopped before its time is over, and goes on afterwards.
+# me-only is stopped before its time is over, and resumes afterwards.
 STOPPED = """
 parent, end = os.getppid(), now() + 4 * SECOND
 held(4)
@@ -176,7 +181,7 @@ say("released")
 
 
 def test_a_time_that_has_passed_is_final_even_for_a_stopped_me_only(helper, lock, ticks):
-    """A new one that is said then is not the word of somebody who has watched."""
+    """A new one that the helper sends then does not come from a helper that has watched."""
     before = boottime()
     p = helper(STOPPED.format(path=ticks.path, before="", after="until(20)"), "-k", "1", job=ticks.job("stubborn"))
     assert_ended_by(p, ticks, lock, before + 4 + 10)
@@ -196,7 +201,10 @@ FLOOD = "until(9)\ns.setblocking(False)\ntry:\n    while True: until(3)\nexcept 
 
 
 def test_what_was_not_said_for_want_of_room_is_on_the_timer(helper, ticks):
-    """me-only is stopped for so long that there is no room for more words; its helper renews the lock all the time."""
+    """
+    me-only is stopped for so long that there is no room for more messages; its helper renews the
+    lock all the time.
+    """
     p = helper(STOPPED.format(path=ticks.path, before=FLOOD.replace("9", "4") + "set_timer(20)", after=""), "-k", "1", job=ticks.job())
     ticks.wait_for("job")
     end = boottime() + 5
@@ -213,7 +221,7 @@ def test_a_timer_that_says_nothing(helper, lock, ticks, timer):
     assert_ended_by(p, ticks, lock, before + 4 + 10)
 
 
-# me-only is stopped by strace behind the guard's last look, before it starts the command.
+# strace stops me-only after the guard's last look, before it starts the command.
 BETWEEN = """
 held({seconds})
 while not os.path.exists("{trace}") or "stopped by SIGSTOP" not in open("{trace}").read(): time.sleep(0.01)
@@ -227,7 +235,7 @@ while True:
 @pytest.mark.static
 @pytest.mark.parametrize("seconds, then", [(4, "end = now() + 4 * SECOND\nwhile now() < end: time.sleep(0.01)"), (60, 'say("lost\\ntext a reason")')], ids=["over", "lost"])
 def test_a_lock_that_is_lost_between_the_last_look_and_the_command(helper, lock, tmp_path, seconds, then):
-    """The new process looks once more, before it is the command."""
+    """The new process checks once more, before it becomes the command."""
     trace, ran = tmp_path / "trace", tmp_path / "ran"
     strace = ("strace", "-D", "-o", trace, "-e", "trace=timerfd_settime", "-e", "inject=timerfd_settime:signal=SIGSTOP:when=1")
     p = helper(BETWEEN.format(seconds=seconds, trace=trace, then=then), "-k", "1", job=("touch", str(ran)), under=strace)
@@ -274,7 +282,7 @@ def test_a_time_that_cannot_be_is_not_believed(helper, lock, ticks, script):
 
 
 def test_a_lock_that_is_lost_leaves_little_time(helper, lock, ticks):
-    """Whatever --kill-after says: who comes next waits for no longer."""
+    """Whatever --kill-after is: the successor waits for no longer."""
     script = f'held(300)\nwhile not os.path.exists("{ticks.path}"): time.sleep(0.01)\nsay("lost\\ntext a reason"); rest()'
     p = helper(script, "--ttl", "300", "-k", "100", job=ticks.job("stubborn"))
     ticks.wait_for("job")
@@ -282,7 +290,7 @@ def test_a_lock_that_is_lost_leaves_little_time(helper, lock, ticks):
 
 
 def test_what_the_caller_had_started_before_is_none_of_the_commands(helper, start, lock, ticks, tmp_path):
-    """A shell that becomes me-only has its children still."""
+    """A shell that becomes me-only still has its children."""
     elder = Ticks(tmp_path / "elder")
     script = f'held(300)\nwhile not os.path.exists("{ticks.path}"): time.sleep(0.01)\nsay("lost\\ntext a reason"); rest()'
     p = helper(script, job=ticks.job("stubborn"), before=elder.job())
@@ -294,13 +302,16 @@ def test_what_the_caller_had_started_before_is_none_of_the_commands(helper, star
 
 
 def test_a_helper_that_never_gives_the_lock_back(helper):
-    """It is not waited for for ever."""
+    """me-only does not wait for it for ever."""
     p = helper("held(60); rest()", job=("sh", "-c", "exit 7"))
     assert p.wait(DEADLINE) == 7
 
 
 def test_the_helper_has_nothing_of_the_callers(helper, tmp_path):
-    """It has a session of its own, no descriptors but the protocol's and standard error, and no secret in its arguments."""
+    """
+    It has its own session, no descriptors but the protocol's and standard error, and no secret in
+    its arguments.
+    """
     script = 'open("{}", "w").write(repr((os.getsid(0) == os.getpid(), sorted(os.listdir("/proc/self/fd"), key=int), sys.argv)))\nsay("failed")'
     reader, writer = os.pipe()
     p = helper(script.format(tmp_path / "seen"), "-w", "3", "--ttl", "20", "-j2", pass_fds=[writer], job=("echo", "a secret"))
@@ -310,7 +321,7 @@ def test_the_helper_has_nothing_of_the_callers(helper, tmp_path):
     seen = (tmp_path / "seen").read_text()
     assert seen.startswith("(True, ") and "secret" not in seen and "command=echo" in seen
     fds = re.search(r"\[([^]]*)\]", seen)[1].replace("'", "").split(", ")
-    # Three more are the script's: its null device, its file, and what lists them.
+    # Three more are the script's: its null device, its file, and the one that lists them.
     assert str(writer) not in fds and set(fds[:5]) == {"0", "1", "2", "3", "4"} and len(fds) <= 8, fds
 
 
@@ -320,7 +331,8 @@ def test_a_signal_before_there_is_an_answer(helper, number):
     hidden = wait_for(lambda: children_of(p.pid), "a helper")
     p.send_signal(number)
     assert p.wait(DEADLINE) == -number
-    # What it is about is over: whoever hangs there is not left behind, or sees it by the end of its socket.
+    # Its purpose is gone: a helper that hangs there is not left behind, or sees the end of its
+    # socket.
     for pid in hidden:
         assert not is_alive(pid) or os.path.exists(f"/proc/{pid}")
 
@@ -347,7 +359,7 @@ def test_a_helper_that_cannot_be_run(start, lock, tmp_path):
     ("execveat:error=EPERM", "the helper for such locks cannot be run: Operation not permitted"),
 ], ids=["no time", "not ours"])
 def test_an_errno_is_not_taken_for_a_verdict_of_ours(helper, tmp_path, inject, said):
-    """The guard's "no time is left", and "others can write the helper", are no errnos."""
+    """The guard's "no time is left", and "others can write the helper", are not errnos."""
     trace = tmp_path / "trace"
     p = helper("held(60); hear()", under=("strace", "-f", "-o", trace, "-e", "trace=" + inject.partition(":")[0],
                                           "-e", "inject=" + inject))
@@ -358,7 +370,7 @@ def test_an_errno_is_not_taken_for_a_verdict_of_ours(helper, tmp_path, inject, s
 
 @pytest.mark.parametrize("limit", range(4, 11))
 def test_no_descriptor_is_left(helper, limit):
-    """The message says of which call and why."""
+    """The message names the call and the reason."""
     p = helper('say("failed")', under=("prlimit", f"--nofile={limit}"))
     status, out, err = ended(p)
     assert (status, out) == (3, b"")
@@ -378,7 +390,7 @@ def test_root_runs_no_helper_that_others_can_write(start, lock, tmp_path, what):
 @pytest.mark.parametrize("argv", [(), ("2", "take", "x"), ("1", "take"), ("1", "steal", "x"), ("1", "take", "x", "ttl=x"), ("1", "take", "x", "nonsense"), ("--help",)],
                          ids=" ".join)
 def test_the_helper_alone_takes_nothing(call, argv, etcd):
-    """Somebody who starts it by hand is told so, or it ends."""
+    """A user who starts it by hand gets a message, or it ends."""
     before = etcd.client().leases()
     r = call(os.path.join(BUILD, "libexec", "me-only", "etcd"), *argv, env=environment(etcd.env))
     assert r.returncode != 0 or argv == ("--help",) or r.stdout or r.stderr, r

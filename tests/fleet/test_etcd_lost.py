@@ -1,6 +1,7 @@
 """A lock that is lost while the command runs: the command never outlives it.
 
-The moment by which nobody of a job may live is TTL seconds after the last time at which the server can have confirmed the lock.
+No process of a job may live later than TTL seconds after the last time at which the server can have
+confirmed the lock.
 """
 import os
 import re
@@ -27,7 +28,7 @@ def ticks(tmp_path):
 
 
 def begin(c, ticks, *words, options=SHORT):
-    """Start a job that ticks; returns once all of it lives."""
+    """Start a job that ticks; returns once all of its processes live."""
     p = c.start(*options, c.lock, *ticks.job(*words))
     ticks.wait_for("job", *(w for w in words if w in ("child", "daemon", "bare")))
     p.helper = helper_of(p)
@@ -35,7 +36,7 @@ def begin(c, ticks, *words, options=SHORT):
 
 
 def assert_lost(c, p, ticks, by=None, status=5, why=r"[^\n]+"):
-    """me-only says so, and nobody of the job lives, nor has lived later than BY."""
+    """me-only reports it, and no process of the job lives, or has lived later than BY."""
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (status, b""), err
     assert ticks.living() == set()
@@ -46,7 +47,7 @@ def assert_lost(c, p, ticks, by=None, status=5, why=r"[^\n]+"):
     assert all_processes_of(c.lock) == []
 
 
-# ---- it is known at once ----
+# ---- the loss is known at once ----
 
 def delete_key(store, entry):
     store.delete(entry.key)
@@ -113,7 +114,10 @@ def test_nobody_starts_beside_a_command_that_is_being_stopped(c, store, prefix, 
 @pytest.mark.parametrize("words", [("stubborn",), ()], ids=["stubborn", "plain"])
 @pytest.mark.parametrize("holder_first", [True, False], ids=["holder first", "holder last"])
 def test_all_leases_of_a_line_end_at_once(c, store, prefix, tmp_path, words, holder_first):
-    """A server's mistake can do that. Who was in line does not start beside the command that is being stopped."""
+    """
+    A server bug can cause that. A waiter in line does not start beside the command that is being
+    stopped.
+    """
     scratch = tmp_path / "witness"
     script = ("trap '' TERM; " if words else "") + 'exec "$@"'
     holder = c.start("-q", c.lock, "sh", "-c", script, "sh", program("witness"), scratch, "100000", "up")
@@ -130,7 +134,7 @@ def test_all_leases_of_a_line_end_at_once(c, store, prefix, tmp_path, words, hol
 
 
 def test_a_child_that_is_left_is_ended_too(c, store, prefix, ticks):
-    """me-only has gone with the command; the helper does it."""
+    """me-only is gone, and so is the command; the helper does it."""
     p = c.start("-q", c.lock, *ticks.job("leave", "stubborn", "child", "daemon"))
     assert p.wait(DEADLINE) == 0
     ticks.wait_for("child", "daemon")
@@ -173,7 +177,7 @@ def test_the_network_is_cut(callers, own_etcd, proxy, ticks, cut):
     c = callers(wire)
     p = begin(c, ticks, *JOBS["family"])
     wire.cut = cut
-    # With one direction cut the server still hears renewals of which we hear nothing.
+    # With one direction cut the server still receives renewals whose answers are lost.
     confirmed = boottime()
     assert_lost(c, p, ticks, by=confirmed + TTL)
 
@@ -201,7 +205,7 @@ def test_a_server_that_comes_back_in_time_is_not_noticed(callers, own_etcd, tick
 
 
 def test_the_command_ends_while_the_server_is_away(callers, own_etcd):
-    """Its status is what counts; nobody waits long for the server."""
+    """Its status counts; nothing waits long for the server."""
     c = callers(own_etcd)
     p = c.start("-q", c.lock, "sh", "-c", "echo up; read line; exit 7", stdin=-1)
     read_line(p.stdout)
@@ -223,7 +227,7 @@ def test_a_signal_while_the_server_is_away(callers, own_etcd, ticks):
     wait_for(lambda: not is_alive(p.helper), "the helper has ended")
 
 
-# ---- our own halves ----
+# ---- the two halves ----
 
 @jobs
 def test_the_helper_is_killed(c, ticks, words):
@@ -241,14 +245,17 @@ def test_the_helper_is_stopped(c, ticks):
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (5, b""), err
     assert ticks.living() == set() and ticks.last() < stopped + TTL
-    # If it lives still, it finds nothing to do.
+    # If it is still alive, it finds nothing to do.
     if is_alive(p.helper):
         os.kill(p.helper, signal.SIGCONT)
         wait_for(lambda: not is_alive(p.helper), "the helper has ended")
 
 
 def test_the_command_has_ended_in_time_but_what_it_has_left_is_not_guarded(c, ticks):
-    """The helper is stopped when the command ends, so nobody says that the lock is kept for what runs on: it ends by the deadline."""
+    """
+    The helper is stopped when the command ends, so nothing reports that the lock is kept for what
+    still runs: that ends by the deadline.
+    """
     p = c.start(*SHORT, c.lock, "sh", "-c", '"$@" & read line; exit 7', "sh", *ticks.job("stubborn"), stdin=subprocess.PIPE)
     ticks.wait_for("job")
     p.helper = helper_of(p)
@@ -280,20 +287,20 @@ def test_me_only_is_killed(c, store, prefix, ticks, words):
     p.kill()
     assert p.wait(DEADLINE) == -signal.SIGKILL
     wait_for(lambda: store.entries(prefix) == [], "the lock is free")
-    # Free means that nobody is left: not a little later.
+    # Free means that no process is left: not a little later.
     assert ticks.living() == set()
     assert all_processes_of(c.lock) == []
     wait_for(lambda: not is_alive(p.helper), "the helper has ended")
 
 
 LEFT = {"closed": ((), (), ("bare",)), "without environment": ((), ("env", "-i"), ("child", "daemon")),
-        # As sudo does, which does not end with its parent.
+        # Like sudo, which does not end with its parent.
         "without a parent": (("-o",), ("env", "-i", "setpriv", "--pdeathsig", "clear"), ())}
 
 
 @pytest.mark.parametrize("form, way, words", LEFT.values(), ids=LEFT.keys())
 def test_by_what_the_helper_finds_a_command_whose_me_only_is_killed(c, store, prefix, ticks, form, way, words):
-    """One thing that it has of the lock is enough."""
+    """One part of the lock is enough."""
     p = c.start(*SHORT, *form, c.lock, *way, *ticks.job("stubborn", *words))
     ticks.wait_for("job", *words)
     helper = helper_of(p)
@@ -304,7 +311,7 @@ def test_by_what_the_helper_finds_a_command_whose_me_only_is_killed(c, store, pr
 
 
 def test_a_command_that_is_stopped_is_asked_too(c, store, prefix, ticks):
-    """It has to go on to hear that."""
+    """It must resume to notice that."""
     p = begin(c, ticks, options=("-q",))
     job, = ticks.living()
     os.kill(job, signal.SIGSTOP)
@@ -324,7 +331,9 @@ def test_what_is_left_of_a_command_whose_me_only_is_killed_is_asked_first(c, tic
 
 @pytest.fixture
 def group(name):
-    """A control group (v2) that is handed over to whoever is in it, as systemd does with Delegate=yes."""
+    """
+    A control group (v2) that is delegated to its processes, as systemd does with Delegate=yes.
+    """
     with open("/proc/mounts", encoding="utf-8") as f:
         folder = next(mount for _, mount, kind, *_ in map(str.split, f) if kind == "cgroup2") + f"/test-{name}"
     os.mkdir(folder)
@@ -346,7 +355,10 @@ def group(name):
 @pytest.mark.root
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "lost"])
 def test_a_group_of_the_commands_own(c, start, store, prefix, group, ticks, killed):
-    """By it also those are found that have closed the lock, emptied their environment, and lost their ancestor."""
+    """
+    It also finds processes that have closed the lock, emptied their environment, and lost their
+    ancestor.
+    """
     p = start("sh", "-c", 'echo $$ >"$0/cgroup.procs"; exec "$@"', group, ME_ONLY, *SHORT, c.lock, "env", "-i", *ticks.job("stubborn", "bare"),
               env=environment(c.env))
     ticks.wait_for("job", "bare")
@@ -362,7 +374,10 @@ def test_a_group_of_the_commands_own(c, start, store, prefix, group, ticks, kill
 
 
 def test_me_only_is_stopped_and_the_lock_taken_away(c, store, prefix, ticks):
-    """The helper ends the command by itself, and as soon as who comes next relies on, whatever --kill-after says."""
+    """
+    The helper ends the command by itself, and as soon as the successor relies on, whatever
+    --kill-after is.
+    """
     p = begin(c, ticks, "stubborn", "child", options=("-q", "--ttl", "300", "-k", "100"))
     os.kill(p.pid, signal.SIGSTOP)
     wait_for(lambda: process_state(p.pid) == "T", "it is stopped")
@@ -373,7 +388,10 @@ def test_me_only_is_stopped_and_the_lock_taken_away(c, store, prefix, ticks):
 
 
 def test_what_the_caller_had_started_before_is_none_of_the_commands(c, start, store, prefix, ticks, tmp_path):
-    """The helper knows that, too: it ends the command while me-only is stopped, and not the children of the shell that has become me-only."""
+    """
+    The helper knows that as well: it ends the command while me-only is stopped, and not the
+    children of the shell that has become me-only.
+    """
     elder = Ticks(tmp_path / "elder")
     script = f'{shlex.join(elder.job())} >/dev/null 2>&1 & until [ -s "{elder.path}" ]; do :; done; exec "$@"'
     p = start("bash", "-c", script, "bash", ME_ONLY, *SHORT, c.lock, *ticks.job("stubborn", "child"), env=environment(c.env))
@@ -390,10 +408,13 @@ def test_what_the_caller_had_started_before_is_none_of_the_commands(c, start, st
     assert "term" not in elder.seen()
 
 
-@pytest.mark.static  # strace sees no loader and no sanitizer there, only what is ours
+@pytest.mark.static  # strace sees no loader and no sanitizer there, only the program's own calls
 @pytest.mark.parametrize("options", [(), ("-o",)], ids=["plain", "close"])
 def test_me_only_is_stopped_before_it_has_told_of_its_command(c, start, tmp_path, ticks, options):
-    """The command runs. It is ended before another can have the lock, also one that has not been in line, and so does not stand back."""
+    """
+    The command runs. It is ended before another can have the lock, even one that has not been in
+    line, and so does not stand back.
+    """
     strace = ("strace", "-D", "-o", tmp_path / "trace", "-e", "trace=pidfd_open", "-e", "inject=pidfd_open:signal=SIGSTOP:when=1")
     p = start(*strace, ME_ONLY, *SHORT, *options, c.lock, *ticks.job("stubborn", "daemon"), env=environment(c.env))
     ticks.wait_for("job", "daemon")
@@ -410,7 +431,7 @@ def test_me_only_is_stopped_before_it_has_told_of_its_command(c, start, tmp_path
 
 
 def test_a_loss_that_only_a_renewal_has_noticed_leaves_no_time(callers, gateway, ticks):
-    """Others may stand back since the last one, which is longer ago than that lasts."""
+    """Others may stand back since the last renewal, which is longer ago than that pause lasts."""
     c = callers(gateway)
     p = c.start("-q", "--ttl", "30", c.lock, *ticks.job())
     ticks.wait_for("job")
@@ -422,7 +443,10 @@ def test_a_loss_that_only_a_renewal_has_noticed_leaves_no_time(callers, gateway,
 
 
 def test_a_loss_after_the_stream_has_ended(callers, gateway, ticks):
-    """The stream is opened again at once and tells it: the next renewal, 5 s later, would be too late."""
+    """
+    The stream is reopened at once and reports the loss: the next renewal, 5 s later, would be too
+    late.
+    """
     c = callers(gateway)
     p = c.start("-q", "--ttl", "30", c.lock, *ticks.job())
     ticks.wait_for("job")
@@ -438,7 +462,7 @@ def test_a_loss_after_the_stream_has_ended(callers, gateway, ticks):
 
 
 def test_me_only_is_killed_and_the_helper_too(c, store, prefix, ticks):
-    """Then the kernel alone is left to end the command."""
+    """Then only the kernel is left to end the command."""
     p = begin(c, ticks, "stubborn")
     os.kill(p.helper, signal.SIGSTOP)
     p.kill()
@@ -462,7 +486,10 @@ def test_me_only_is_stopped_and_the_server_away(callers, own_etcd, ticks):
 
 
 def test_me_only_is_stopped_for_a_while(c, ticks):
-    """The helper renews without it. Then the time of which me-only knows is over: to end the job is safe, not to end it is, too."""
+    """
+    The helper renews without it. Then the deadline known to me-only passes: ending the job is safe,
+    and so is not ending it.
+    """
     p = begin(c, ticks)
     os.kill(p.pid, signal.SIGSTOP)
     over = boottime() + TTL + 1
@@ -475,7 +502,10 @@ def test_me_only_is_stopped_for_a_while(c, ticks):
 
 @pytest.mark.parametrize("first", ["helper", "me-only"])
 def test_all_is_frozen_for_longer_than_the_lock_lasts(c, store, prefix, ticks, first):
-    """Whoever goes on first ends the job; nobody believes that the lock is still ours. Its next holder is not disturbed."""
+    """
+    Whichever resumes first ends the job; neither believes that it still holds the lock. The next
+    holder is not disturbed.
+    """
     p = begin(c, ticks, "stubborn")
     job = [pid for who, pid, _ in ticks.lines() if who == "job"][0]
     for pid in (job, p.pid, p.helper):
@@ -498,7 +528,7 @@ def test_all_is_frozen_for_longer_than_the_lock_lasts(c, store, prefix, ticks, f
 
 
 def test_both_halves_are_frozen_for_longer_than_the_lock_lasts(c, store, prefix, ticks):
-    """Then the job runs on, until one of them goes on."""
+    """Then the job keeps running, until one of them resumes."""
     p = begin(c, ticks, "stubborn", "child", "daemon")
     for pid in (p.pid, p.helper):
         os.kill(pid, signal.SIGSTOP)
@@ -511,7 +541,7 @@ def test_both_halves_are_frozen_for_longer_than_the_lock_lasts(c, store, prefix,
 
 
 def test_a_loss_while_a_waiter_is_stopped(c, store, prefix, ticks):
-    """It has a dead lease then, and does not run with it."""
+    """Its lease is then dead, and it does not run with it."""
     holder = c.hold("-q")
     line = Line(c, store)
     p = line.wait(*SHORT, command=("sh", "-c", 'echo "$ETCD_LOCK_KEY"'))

@@ -1,4 +1,7 @@
-"""Endpoints by name, and a resolver that hangs: it may take minutes until it says so, and nothing waits for that."""
+"""
+Endpoints by name, and a resolver that hangs: it may take minutes to fail, and nothing waits for
+that.
+"""
 import contextlib
 import os
 
@@ -18,7 +21,7 @@ def silence(tmp_path):
 
 @pytest.fixture
 def c(callers, gateway, silence):
-    """A caller whose resolver is ours (tests/programs/resolver.c)."""
+    """A caller with a test resolver (tests/programs/resolver.c)."""
     sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
     return callers({"LD_PRELOAD": os.path.join(BUILD, "tests", "programs", "resolver.so"), "RESOLVER_HANGS": str(silence),
                     "ASAN_OPTIONS": sanitizer, **names(gateway, "etcd")})
@@ -39,7 +42,7 @@ def test_a_name_is_resolved(c, gateway):
 
 
 def test_a_resolver_that_hangs_holds_up_no_renewal(c, gateway, silence):
-    """What was resolved once stays so, also for new connections, however old it is."""
+    """A resolved name stays so, even for new connections, however old it is."""
     holder = c.hold("-q", "--ttl", "10")
     gateway.wait_for("watch")
     silence.touch()
@@ -53,7 +56,7 @@ def test_a_resolver_that_hangs_holds_up_no_renewal(c, gateway, silence):
 
 @pytest.mark.parametrize("hosts", [("hangs", "etcd"), ("etcd", "hangs"), ("hangs", "hangs", "etcd")])
 def test_a_member_whose_name_is_not_resolved(c, gateway, hosts):
-    """It is as one that is down: the others are asked, and the end waits for nobody."""
+    """It counts as down: the others are asked, and nothing waits for it at the end."""
     c = c.with_env(**names(gateway, *hosts))
     holder = c.hold("-q", "--ttl", "10")
     helper = helper_of(holder)
@@ -72,7 +75,10 @@ def test_no_name_is_resolved(c, gateway):
 
 
 def test_the_lock_is_lost_while_the_resolver_hangs(c, gateway, tmp_path):
-    """The job has ended by the deadline, which is less than the time of the lease after the last renewal that was answered."""
+    """
+    The job has ended by the deadline, which is earlier than the lease time after the last answered
+    renewal.
+    """
     ticks = Ticks(tmp_path / "ticks")
     p = c.with_env(**names(gateway, "etcd", "hangs")).start("-q", "--ttl", "10", "-k", "2", c.lock, *ticks.job())
     ticks.wait_for("job")

@@ -29,13 +29,13 @@ def etcdctl_holds(c, line):
 
 @pytest.fixture(autouse=True)
 def stop(line, tmp_path):
-    """etcdctl passes no standard input: a file says that its command is to go on."""
+    """etcdctl passes no standard input: a file tells its command to continue."""
     line.stop = tmp_path / "go_on"
     line.stop.touch()
 
 
 def test_etcdctl_holds(c, line):
-    """It is named as what it is, and nobody starts beside it."""
+    """It is named as what it is, and none starts beside it."""
     p = etcdctl_holds(c, line)
     entry, = line.entries()
     r = c.run(c.lock, "echo", "ran")
@@ -59,7 +59,7 @@ def test_me_only_holds(c, line, options):
 
 
 def test_the_order_is_that_in_which_they_came(c, line, tmp_path):
-    """Whoever they are; with a witness that nobody runs beside another."""
+    """Whichever they are; a witness shows that none runs beside another."""
     scratch = tmp_path / "witness"
     reader, writer = os.pipe()
     holder = c.hold("-q")
@@ -103,7 +103,10 @@ def test_tokens_of_both_grow(c, line):
 
 
 def test_etcdctl_is_killed(c, line, store):
-    """Its lease ends some time; then it is our turn, with the pause for what it has left running."""
+    """
+    Its lease ends some time; then it is this caller's turn, after the pause for what it has left
+    running.
+    """
     p = c.etcdctl("lock", "--ttl", "2", line.prefix[:-1], "--", "sh", "-c", "echo up; exec sleep 1000")
     assert read_line(p.stdout) == b"up\n"
     waiter = line.wait("-q")

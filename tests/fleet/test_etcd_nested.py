@@ -31,8 +31,8 @@ roots_ways = pytest.mark.parametrize("way", [w[0] for w in ROOTS_WAYS.values()],
 
 
 def ask_inside(c, form, way, *argv, shape=()):
-    """What a me-only answers that a job under the lock has started."""
-    # What stands before the script is for bash: dash knows no descriptors above 9.
+    """The answer of a me-only that a job under the lock has started."""
+    # The prefix of the script is for bash: dash knows no descriptors above 9.
     return c.run("-q", *form, *shape, c.lock, "bash", "-c", way, "bash", ME_ONLY, *argv)
 
 
@@ -66,7 +66,7 @@ def test_a_job_is_told_that_it_runs_under_the_lock(c, form, way):
 @forms
 @roots_ways
 def test_also_by_another_user(c, form, way):
-    """Of root's locks, everybody believes that."""
+    """Everybody believes that of root's locks."""
     r = ask_inside(c, form, way, "--held", c.lock)
     assert (r.returncode, r.stdout, said(r)) == (0, b"", "")
 
@@ -77,7 +77,7 @@ def test_no_status_can_be_chosen_for_that(c, options):
 
 
 def test_also_while_others_wait(c, store, prefix):
-    """They come first, so that it would wait for itself for ever."""
+    """They come first, so it would wait for itself for ever."""
     p = c.start("-q", c.lock, "sh", "-c", 'echo $$; read line; exec "$@"', "sh", ME_ONLY, "-w", "inf", c.lock, "echo", "ran", stdin=-1)
     read_line(p.stdout)
     other = c.start("-q", "-w", "inf", c.lock, "echo", "mine")
@@ -90,10 +90,11 @@ def test_also_while_others_wait(c, store, prefix):
 @pytest.mark.parametrize("outer, inner", [(("-s",), ()), ((), ("-s",)), (("-j2",), ("-j1",)), (("-s",), ("-s",)), (("-j2",), ("-j2",))],
                          ids=lambda o: " ".join(o) or "plain")
 def test_shapes(c, outer, inner):
-    """As with other locks: who shares, or has a slot, asks for what it holds already."""
+    """As with other locks: a job that shares, or has a slot, asks for what it already holds."""
     r = c.run("-q", *outer, c.lock, ME_ONLY, "-w", "inf", *inner, c.lock, "echo", "ran")
     if outer == inner:
-        # What file: locks and slots of this host do: another hold beside the first one, or the refusal.
+        # What file locks and slots of this host do: another hold beside the first one, or the
+        # refusal.
         assert (r.returncode, r.stdout) in ((0, b"ran\n"), (4, b"")), r
     else:
         assert_told_so(c, r)
@@ -119,7 +120,7 @@ def test_others_are_not_under_the_lock(c):
 
 
 def test_the_first_line_of_a_script(c, tmp_path):
-    """It becomes the only instance by starting itself again."""
+    """It becomes the only instance by restarting itself."""
     script = tmp_path / "script"
     script.write_text(f'#!/bin/sh\n{ME_ONLY} -q --held "$L" || exec {ME_ONLY} -q "$L" "$0" "$@"\necho "$1 runs"\n{ME_ONLY} -q "$L" true\necho $?\n')
     script.chmod(0o755)
@@ -157,7 +158,10 @@ def test_a_child_that_has_the_lock_of_a_command_that_has_ended(c, tmp_path):
 @pytest.mark.root
 @pytest.mark.parametrize("owner, held", [(0, 0), (1, 1)], ids=["root's", "a stranger's"])
 def test_a_stranger_cannot_hand_his_lock_down(c, owner, held):
-    """Who is told that it runs under the lock runs: so only this user's locks and root's count. To refuse, all count."""
+    """
+    A script that is told that it runs under the lock does run, so only locks of this user and root
+    count. For a refusal, all count.
+    """
     for argv, status in ((("--held", c.lock), held), (("-w", "inf", c.lock, "echo", "ran"), 4)):
         p = c.start_(sys.executable, "-ISc", HAND_DOWN, str(owner), ME_ONLY, "-q", c.lock, "sh", "-c",
                      "echo up; read line; echo >&9; exec sleep 1000", "--ask", ME_ONLY, "-q", *argv, stdin=-1, env=environment(c.env))

@@ -1,4 +1,7 @@
-"""What the helper says to me-only (src/helper/PROTOCOL.md), and does by itself: here the test is me-only."""
+"""
+What the helper tells me-only (src/helper/PROTOCOL.md), and does by itself: here the test is
+me-only.
+"""
 import ctypes
 import os
 import re
@@ -11,20 +14,24 @@ from fleet import BUILD, DEADLINE, Ticks, boottime, environment, wait_for
 
 HELPER = os.path.join(BUILD, "libexec", "me-only", "etcd")
 TTL = 10
-# What is not used of the time that the server gives.
+# The part of the server's time that is not used.
 MARGIN = 1 + TTL / 50
-# Others stand back for so long, and half a second is for the end of the command.
+# Others stand back for this long, and half a second is for the end of the command.
 ENDED_BY = 2.5
 
 
 class Helper:
-    """One that was asked to take a lock. .lines: what it has said, as (word, {key: value}). PARENT: what is me-only for it."""
+    """
+    A helper that was asked to take a lock. .lines: its messages, as (word, {key: value}). PARENT:
+    its me-only.
+    """
 
     def __init__(self, start, env, name, *arguments, parent=("sleep", "1000"), timer=None):
         self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(DEADLINE)
         reader, writer = os.pipe()
-        # Who has the pipe, and all descendants of what is me-only for it, are the command's: they are ended with the lock.
+        # Processes that have the pipe, and all descendants of its me-only, belong to the command:
+        # they are ended with the lock.
         self.parent = start(*parent, pass_fds=[writer])
         fds = [reader] if timer is None else [reader, timer]
         redirections = " ".join(f"{n}<&{fd}" for n, fd in enumerate(fds, 3))
@@ -52,7 +59,10 @@ class Helper:
         raise AssertionError(f"it has not said {wanted}: {self.lines}")
 
     def let_go(self):
-        """The command has ended, and nobody has the lock any more. Returns what is said then."""
+        """
+        The command has ended, and no process has the lock any more. Returns the messages that
+        follow.
+        """
         before = len(self.lines)
         self.parent.kill()
         self.parent.wait(DEADLINE)
@@ -91,7 +101,10 @@ def test_a_run(take, gateway, name):
 
 @pytest.mark.parametrize("path, word", [("lease/grant", "held"), ("lease/keepalive", "until")])
 def test_the_time_counts_from_the_question(take, gateway, path, word):
-    """Not from its answer, and a part of it is not used: for the rate of two clocks, and for being late."""
+    """
+    Not from its answer, and a part of it is not used: for clocks at different rates, and for being
+    late.
+    """
     asked = []
 
     def slow(x):
@@ -107,10 +120,10 @@ def test_the_time_counts_from_the_question(take, gateway, path, word):
 
 
 def test_the_time_counts_from_the_first_question(take, gateway):
-    """Its answer is lost; that to the second one is that there is such a lease already."""
+    """Its answer is lost; the answer to the second one is that the lease already exists."""
     asked = []
     gateway.on("lease/grant", lambda x: asked.append(boottime())).on("lease/grant", g.once(g.hang_after))
-    # By a key that has it the lease would be known to be there.
+    # A key that has it would show that the lease exists.
     gateway.on("kv/txn", g.once(g.drop))
     assert seconds(take().hear_of("held")) <= asked[0] + TTL - MARGIN and len(asked) == 2
 
@@ -122,7 +135,7 @@ def test_more_time_than_was_asked_for_is_not_used(take, gateway, path, word):
 
 
 def test_a_time_that_has_passed_is_final(take, gateway):
-    """Also if the renewal was asked for in time, and its answer is good."""
+    """Even if the renewal was requested in time, and its answer is good."""
     helper = take()
     until = seconds(helper.hear_of("held"))
     passed = []
@@ -151,7 +164,7 @@ def test_a_lock_that_was_got_late_is_renewed_first(take, gateway):
 
 
 def test_a_command_that_is_not_started(take, gateway):
-    """me-only is stopped: nobody is to wait for that for ever."""
+    """me-only is stopped: nothing may wait for that for ever."""
     helper = take()
     helper.hear_of("held")
     assert "not started" in helper.hear_of("lost")["text"]
@@ -160,7 +173,10 @@ def test_a_command_that_is_not_started(take, gateway):
 
 @pytest.mark.parametrize("options", [(), ("stubborn", "daemon")], ids=["plain", "stubborn"])
 def test_a_command_of_which_nothing_was_said(take, gateway, tmp_path, options):
-    """me-only can be stopped after it has started the command: that runs. It is ended before the lock is given back."""
+    """
+    me-only can be stopped after it has started the command: that runs. It is ended before the lock
+    is released.
+    """
     ticks, given_back = Ticks(tmp_path / "ticks"), []
     gateway.on("lease/revoke", lambda x: given_back.append(ticks.living()))
     helper = take(parent=("sh", "-c", '"$@" & wait; sleep 1000', "sh", *ticks.job(*options)))
@@ -189,7 +205,7 @@ def test_a_loss_of_which_the_stream_has_not_told(take, gateway):
 # ---- the timer ----
 
 def new_timer():
-    """A timer of CLOCK_BOOTTIME, as me-only makes it."""
+    """A timer of CLOCK_BOOTTIME, as me-only creates it."""
     fd = ctypes.CDLL(None, use_errno=True).timerfd_create(7, os.O_CLOEXEC)
     assert fd >= 0
     return fd
@@ -203,7 +219,7 @@ def time_of(fd):
 
 
 def test_the_time_is_on_the_timer_too(take):
-    """For what is said to a me-only that is stopped is left out, when there is no room for it any more."""
+    """A message to a stopped me-only is dropped when there is no room for it any more."""
     timer = new_timer()
     helper = take(timer=timer)
     for word in ("held", "until"):
@@ -224,7 +240,7 @@ def test_a_lock_that_is_lost_is_not_on_the_timer(take, gateway):
 
 
 def test_waits_count_the_time_for_which_the_machine_sleeps(take):
-    """What ends a wait is a timer of CLOCK_BOOTTIME, among the descriptors that are polled."""
+    """A wait is ended by a timer of CLOCK_BOOTTIME, among the descriptors that are polled."""
     helper = take()
     helper.hear_of("until")
     folder = f"/proc/{helper.process.pid}"
@@ -258,11 +274,11 @@ def test_a_renewal_moves_the_time(take):
 
 
 def test_a_key_that_was_gone_when_the_command_ended(take, gateway):
-    """It is not said to have been given back: another may have had the lock."""
+    """It is not reported as released: another may have had the lock."""
     helper = take()
     helper.hear_of("held")
     key, = gateway.keys()
-    # Told to nobody, and not looked for before the end.
+    # Not reported to anyone, and not looked for before the end.
     gateway.store.drop_deletes = -1
     gateway.delete(key)
     said = helper.let_go()
@@ -271,7 +287,7 @@ def test_a_key_that_was_gone_when_the_command_ended(take, gateway):
 
 @pytest.mark.parametrize("hook", [g.hang_after, g.half], ids=["hang after", "half"])
 def test_a_release_whose_answer_is_lost(take, gateway, hook):
-    """It is asked for again, and finds nothing: that is no loss."""
+    """The request is repeated, and finds nothing: that is not a loss."""
     helper = take()
     helper.hear_of("held")
     gateway.on("kv/txn", g.only(lambda x: "request_delete_range" in x.body.decode(), g.once(hook)))

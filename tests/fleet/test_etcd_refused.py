@@ -1,4 +1,9 @@
-"""The cluster cannot be reached, or refuses us: one clear line each, status 3, and nothing is run. Never is that taken for held or free."""
+"""
+The cluster cannot be reached, or refuses requests: one clear line each, status 3, and nothing is
+run.
+
+That is never mistaken for held or free.
+"""
 import re
 import socket
 import threading
@@ -15,7 +20,7 @@ SECRETS = (PASSWORD, "a secret", "another secret", "root's")
 
 
 def refused(c, lock=None, *, pattern=r"[^\n]+", **env):
-    """Ask for a lock: the line that is said."""
+    """Ask for a lock: the line that is printed."""
     r = c.run("-q", lock or c.lock, "echo", "ran", env={**QUICK, **env})
     text = said(r)
     assert (r.returncode, r.stdout) == (3, b""), r
@@ -27,7 +32,7 @@ def refused(c, lock=None, *, pattern=r"[^\n]+", **env):
 
 @pytest.fixture
 def dead():
-    """An endpoint where nobody listens."""
+    """An endpoint where nothing listens."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{s.getsockname()[1]}"
@@ -35,14 +40,14 @@ def dead():
 
 @pytest.fixture
 def hung():
-    """An endpoint that takes connections and never says anything."""
+    """An endpoint that accepts connections and never sends anything."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         s.listen(100)
         yield f"127.0.0.1:{s.getsockname()[1]}"
 
 
-# ---- nobody there ----
+# ---- no server ----
 
 def test_nobody_listens(c, dead):
     refused(c, ETCDCTL_ENDPOINTS=dead, pattern=rf"[^\n]*{re.escape(dead)}[^\n]*(refused|reached)[^\n]*")
@@ -63,7 +68,7 @@ def test_a_name_that_does_not_exist(c):
 
 
 def test_waiting_does_not_help(c, dead):
-    """Who has never been in line is not kept waiting for ever."""
+    """A caller that has never been in line does not wait for ever."""
     r = c.run("-q", "-w", "inf", c.lock, "echo", "ran", env={**QUICK, "ETCDCTL_ENDPOINTS": dead})
     assert (r.returncode, r.stdout) == (3, b"")
 
@@ -124,7 +129,7 @@ def test_a_name_is_as_good_as_an_address(c, etcd):
 
 
 def test_a_member_that_hangs_later_is_passed_by(callers, new_gateway):
-    """Two members of one cluster; the job does not notice."""
+    """Two members of one cluster; the job is not affected."""
     one = new_gateway()
     two = new_gateway(store=one.store)
     c = callers({"ETCDCTL_ENDPOINTS": f"{one.endpoint},{two.endpoint}"})
@@ -138,12 +143,12 @@ def test_a_member_that_hangs_later_is_passed_by(callers, new_gateway):
 
 
 def reads(hook):
-    """HOOK, for what only reads."""
+    """HOOK, for requests that only read."""
     return only(lambda x: b"request_put" not in x.body and b"request_delete" not in x.body, hook)
 
 
 def test_each_member_has_its_turn_when_a_leader_hangs(callers, new_gateway):
-    """Its disk does: it goes on to answer keepalives. The second elects another leader just then."""
+    """Its disk hangs: it keeps answering keepalives. The second elects another leader just then."""
     def elects(x):
         status, values = x.normal()
         values[0]["header"]["raft_term"] = "1000"
@@ -163,7 +168,10 @@ def test_each_member_has_its_turn_when_a_leader_hangs(callers, new_gateway):
 
 
 def test_a_member_that_hangs_during_a_start_is_not_asked_again(callers, new_gateway, tmp_path):
-    """It has granted the lease; so the next one says that there is one, and is the one to go on with."""
+    """
+    It has granted the lease; so the next one reports that it exists, and is the one to continue
+    with.
+    """
     one = new_gateway()
     two = new_gateway(store=one.store)
     one.on("lease/grant", hang_after)
@@ -176,7 +184,7 @@ def test_a_member_that_hangs_during_a_start_is_not_asked_again(callers, new_gate
 
 
 def test_the_stream_moves_with_the_renewals(callers, new_gateway):
-    """A member that hangs keeps connections open, and tells nobody of anything any more."""
+    """A member that hangs keeps connections open, and reports nothing any more."""
     one = new_gateway()
     two = new_gateway(store=one.store)
     c = callers({"ETCDCTL_ENDPOINTS": f"{one.endpoint},{two.endpoint}"})
@@ -191,8 +199,10 @@ def test_the_stream_moves_with_the_renewals(callers, new_gateway):
 
 @pytest.mark.parametrize("told", ["before", "after"])
 def test_a_member_of_another_cluster(callers, new_gateway, told):
-    """Nobody holds one lock in two places. It does not know the lease, and an error does not say of which cluster it is: that is asked,
-    and answered before the error or after it."""
+    """
+    No lock is held in two places. The member does not know the lease, and an error does not tell
+    its cluster: that is asked, and answered before the error or after it.
+    """
     one, other = new_gateway(cluster=1), new_gateway(cluster=2)
     c = callers({"ETCDCTL_ENDPOINTS": f"{one.endpoint},{other.endpoint}"})
     told_now = threading.Event()
@@ -224,7 +234,7 @@ def test_certificates(callers, tls_etcd):
 
 
 def test_an_endpoint_without_a_scheme_is_asked_by_tls_if_there_are_certificates(callers, tls_etcd):
-    """As etcdctl does."""
+    """As in etcdctl."""
     r = callers(tls_etcd).run("-q", "etcd:x", "echo", "ran", env={"ETCDCTL_ENDPOINTS": tls_etcd.endpoint})
     assert (r.returncode, r.stdout) == (0, b"ran\n"), r
 
@@ -320,7 +330,7 @@ def test_a_user_where_there_are_none(callers, etcd, lock):
 
 
 def test_tokens_expire(callers, auth_etcd, allowed):
-    """While one holds it and one waits; both ask for new ones."""
+    """While one holds it and one waits; both request new ones."""
     c = callers(auth_etcd)
     c.lock = allowed
     holder = c.hold("-q")
@@ -333,7 +343,7 @@ def test_tokens_expire(callers, auth_etcd, allowed):
         return root().entries(name + "/")
     wait_for(lambda: len(entries()) == 2, "it waits")
     lease = entries()[0].lease
-    # The server forgets a token of which it has heard nothing for two seconds; we renew every five.
+    # The server forgets a token that is not used for two seconds; the lock is renewed every five.
     least = [30]
 
     def renewed():
@@ -370,7 +380,7 @@ def test_the_password_is_nowhere_to_be_seen(callers, auth_etcd, allowed):
 
 @pytest.fixture(scope="module")
 def both_etcd(workshop, certificates):
-    """A server with users that wants certificates, too."""
+    """A server with users that also requires certificates."""
     server = Server(workshop, certificates=certificates, auth=True)
     yield server
     server.close()
@@ -382,7 +392,7 @@ def test_users_and_certificates(callers, both_etcd, allowed):
 
 
 def test_a_certificate_with_a_name_is_refused_where_there_are_users(callers, both_etcd, certificates, allowed):
-    """By etcd's gateway; etcdctl can use it. So it is said in plain words."""
+    """Not by etcd's gateway; etcdctl can use it. So the message is in plain words."""
     crt, key = certificates.named_client
     refused(callers(both_etcd), allowed, ETCDCTL_CERT=crt, ETCDCTL_KEY=key, pattern=r"[^\n]*(common name|CN)[^\n]*")
 
@@ -424,7 +434,7 @@ def test_a_port_that_speaks_something_else(callers, start):
 
 
 def test_the_database_is_full(callers, new_etcd):
-    """No new locks; those that are held go on, and are given back."""
+    """No new locks; those that are held continue, and are released."""
     server = new_etcd(options=["--quota-backend-bytes", "200000"])
     c, client = callers(server), server.client()
     holder = c.hold("-q", "--ttl", "10")

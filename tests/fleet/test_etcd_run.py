@@ -1,4 +1,7 @@
-"""A command that runs under an etcd: lock: its status, its environment, what it inherits, and that the lock is free afterwards."""
+"""
+A command that runs under an etcd: lock: its status, its environment, what it inherits, and that the
+lock is free afterwards.
+"""
 import json
 import os
 import re
@@ -75,7 +78,7 @@ def test_a_command_that_cannot_be_run(c, store, prefix, tmp_path):
 
 @forms
 def test_the_lock_is_free_when_me_only_has_ended(c, store, prefix, form):
-    """Whoever starts at once does not meet itself."""
+    """A caller that starts again at once does not meet its own lock."""
     for n in range(30):
         r = c.run(*form, c.lock, "echo", str(n))
         assert (r.returncode, r.stdout) == (0, b"%d\n" % n), r
@@ -83,7 +86,9 @@ def test_the_lock_is_free_when_me_only_has_ended(c, store, prefix, form):
 
 
 def test_its_lease_is_left_to_lapse(c, store, prefix):
-    """Waiters ask for it: that is how they know that the run has ended well. Not renewed, it ends by itself."""
+    """
+    Waiters ask for it: so they know that the run has ended well. Not renewed, it ends by itself.
+    """
     holder = c.hold("--ttl", "10")
     lease = store.entries(prefix)[0].lease
     assert release(holder) == 0
@@ -104,7 +109,9 @@ def test_nobody_is_left_when_it_has_ended(c, form):
 # ---- the environment ----
 
 def test_the_environment_of_the_command(c, store, prefix):
-    """The token is the revision of the write by which the lock was taken; that is the revision of the key."""
+    """
+    The token is the revision of the write that took the lock; that is the revision of the key.
+    """
     p = c.start(c.lock, "sh", "-c", "echo $$; read line; env -0", stdin=-1, env={"MINE": "a\nb", "ME_ONLY_TOKEN": "1", "ME_ONLY_SLOT": "7"})
     read_line(p.stdout)
     entry, = store.entries(prefix)
@@ -125,7 +132,7 @@ def test_nothing_else_is_in_the_environment_of_the_command(c):
 
 
 def test_a_stale_token_is_not_passed_on(c, call):
-    """A token is that of this lock or of none: a host lock has none."""
+    """A token is of this lock or of none: a host lock has none."""
     r = call(ME_ONLY, "t" + c.lock[6:], "env", env=environment(ME_ONLY_TOKEN="77"))
     assert r.returncode == 0 and b"ME_ONLY_TOKEN" not in r.stdout
 
@@ -161,7 +168,9 @@ def test_a_lock_inside_a_lock_has_a_token_of_its_own(c):
 @forms
 @pytest.mark.parametrize("pipes", [True, False], ids=["pipes", "null"])
 def test_descriptors(c, call, form, pipes):
-    """Those of the caller, and the lock's pipe unless -o: no connection, no socket of the helper's."""
+    """
+    Those of the caller, and the lock's pipe unless -o: no connection, no socket of the helper's.
+    """
     kw = {"stdout": -1, "stderr": -1}
     now = seen(c, *form, **({"input": b"x"} if pipes else {}), **kw)["fds"]
     usual = seen_without(call, **({"input": b"x"} if pipes else {}))["fds"]
@@ -289,10 +298,10 @@ def test_a_lock_waits_for_those_below_it_as_etcdctl_does(c):
     assert c.run("-q", c.lock + "/beside", "true").returncode == 0
 
 
-# ---- what it says ----
+# ---- messages ----
 
 def test_the_server_is_too_old_to_be_trusted(c):
-    """In one line, for each run that is not quiet; Debian 12's is too old, Debian 13's is not."""
+    """In one line, for each run without -q; Debian 12's is too old, Debian 13's is not."""
     err = c.run(c.lock, "true").stderr.decode()
     version = re.search(r"etcd Version: (\S+)", subprocess.check_output(["etcd", "--version"], text=True))[1]
     line = f"me-only: {c.lock}: the server is etcd {version}, which has known bugs with leases"

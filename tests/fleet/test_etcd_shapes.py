@@ -127,7 +127,7 @@ def test_one_slot_is_the_same_as_none(c):
 
 
 def test_fewer_slots_count_for_all(c):
-    """Where numbers differ the smaller one holds."""
+    """If numbers differ, the smaller one applies."""
     c.hold("-q", "-j2")
     c.hold("-q", "-j5")
     refused(c, "-q", "-j5")
@@ -148,7 +148,7 @@ def test_shapes_that_do_not_go_together(c, first, second):
 
 
 def test_a_crowd_of_all_shapes(c, line, tmp_path):
-    """One alone runs alone: a witness that shares locks a file as flock(1) does."""
+    """An exclusive holder runs alone: a witness that shares locks a file as flock(1) does."""
     scratch = tmp_path / "file"
     scratch.touch()
     crowd = []
@@ -245,7 +245,7 @@ def test_a_command_that_fails_is_kept_too(c, line):
 
 @pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 def test_a_command_that_could_not_be_run_is_not_kept(c, line, form):
-    """Whoever corrects the command line does not have to wait."""
+    """A user who corrects the command line does not have to wait."""
     assert c.run("-q", "--hold-for", "100", *form, c.lock, "me-only-no-such-command").returncode == 1
     assert line.entries() == []
 

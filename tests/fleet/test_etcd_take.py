@@ -1,5 +1,6 @@
-"""How the lock is taken by waiters that were stopped, have to stand back, or whose time is over;
-and how a place in line is given back.
+"""
+Taking the lock by waiters that were stopped, have to stand back, or whose time is over; and giving
+back a position in line.
 
 The gateway is a script (gateway.py): others in line are keys that the test puts there.
 """
@@ -27,7 +28,7 @@ def c(callers, gateway):
 
 
 class Others:
-    """Entries that are no process of ours."""
+    """Entries without a process."""
 
     def __init__(self, gateway, prefix):
         self.gateway, self.prefix, self.n = gateway, prefix, 0
@@ -69,7 +70,7 @@ def others(gateway, prefix):
 
 
 def waits(c, others, *options, command=READY, wait="inf"):
-    """Start one that waits, and return once its stream is open, or it has the lock."""
+    """Start a waiter, and return once its stream is open, or it has the lock."""
     gateway, before = others.gateway, set(others.keys())
     p = c.start(*SHORT, "-w", wait, *options, c.lock, *command, stdin=-1)
     p.key, = wait_for(lambda: set(others.keys()) - before, "it is in line")
@@ -103,14 +104,14 @@ def gone(gateway, key):
 
 
 def ran_at(p):
-    """When its command ran: s of CLOCK_BOOTTIME, rounded down to a hundredth."""
+    """When its command ran: seconds of CLOCK_BOOTTIME, rounded down to a hundredth."""
     out, err = p.communicate(timeout=DEADLINE)
     assert p.returncode == 0, err
     return float(out.split()[0])
 
 
 def knows_of(gateway, holder, p):
-    """Wait until the holder has been told who is next, and has done something since."""
+    """Wait until the holder has been told which entry is next, and has done something since."""
     key = wait_for(lambda: [k for k in gateway.keys() if k != p.key], "it holds the lock")[0]
 
     def renewals():
@@ -130,7 +131,7 @@ def is_look(x):
 
 @pytest.mark.parametrize("given", [False, True], ids=["takes it", "is given it"])
 def test_a_waiter_that_is_stopped_runs_in_its_turn_when_it_goes_on(c, gateway, others, given):
-    """All of the way is gone again: what was measured for the place before means nothing."""
+    """Everything is reset: measurements for the old place mean nothing."""
     holder = c.hold(*SHORT)
     p = waits(c, others)
     if given:
@@ -145,7 +146,7 @@ def test_a_waiter_that_is_stopped_runs_in_its_turn_when_it_goes_on(c, gateway, o
 
 
 def test_a_waiter_that_is_stopped_again_holds_nobody_up(c, gateway, others):
-    """Also in the place that it has joined anew it is looked whether it is stopped."""
+    """Even in the place that it has joined again it checks whether it is stopped."""
     holder = c.hold(*SHORT)
     p = waits(c, others, "--ttl", "300")
     stop(p.pid)
@@ -162,7 +163,7 @@ def test_a_waiter_that_is_stopped_again_holds_nobody_up(c, gateway, others):
 
 
 def test_nobody_stands_back_for_one_that_was_stopped(c, gateway, others):
-    """It has run nothing: its place is given back in good order."""
+    """It has run nothing: its place is given back cleanly."""
     holder = c.hold(*SHORT)
     p, last = waits(c, others), waits(c, others)
     stop(p.pid)
@@ -175,7 +176,7 @@ def test_nobody_stands_back_for_one_that_was_stopped(c, gateway, others):
 
 
 def test_one_that_is_killed_while_it_is_stopped_leaves_no_place(c, gateway, others):
-    """Also if its place is being given back at that moment, since it is stopped."""
+    """Even if its place is being given back at that moment because it is stopped."""
     holder = c.hold(*SHORT)
     p = waits(c, others, "--ttl", "300")
 
@@ -196,7 +197,7 @@ def test_one_that_is_killed_while_it_is_stopped_leaves_no_place(c, gateway, othe
 
 @pytest.mark.parametrize("mode", ["s", "n"])
 def test_behind_several_each_of_them_counts(c, gateway, others, mode):
-    """The last one lets go in good order; the first was lost just before."""
+    """The last one releases the lock cleanly; the first was lost just before."""
     first, second = others.join(mode), others.join(mode)
     p = waits(c, others, command=WHEN)
     lost = boottime()
@@ -207,7 +208,7 @@ def test_behind_several_each_of_them_counts(c, gateway, others, mode):
 
 @pytest.mark.parametrize("mode, looks", [("x", False), ("s", True)], ids=["asked while it is taken", "asked before"])
 def test_a_leader_that_has_been_replaced_is_no_witness(c, gateway, others, mode, looks):
-    """It says that the lease lives, which the others have ended: in the term in which it led."""
+    """It reports the lease as alive, which the others have ended: in the term in which it led."""
     def outdated(value):
         value["header"]["raft_term"] = str(gateway.store.term - 1)
         value["TTL"] = "9"
@@ -221,7 +222,10 @@ def test_a_leader_that_has_been_replaced_is_no_witness(c, gateway, others, mode,
 
 
 def test_a_leader_that_is_replaced_meanwhile(c, gateway, others):
-    """The line was looked at since, in a new term: then nobody stands back any more once the time is over."""
+    """
+    The line was read since, in a new term: then no waiter stands back any more once the time is
+    over.
+    """
     first, second = others.join("s"), others.join("s")
     p = waits(c, others)
     others.let_go(second)
@@ -235,7 +239,7 @@ def test_a_leader_that_is_replaced_meanwhile(c, gateway, others):
 
 
 def test_a_waiter_that_gave_up_was_not_lost(c, gateway, others):
-    """Nor can it have been: the holder is there still."""
+    """Nor can it have been: the holder still exists."""
     holder, first, second = others.join(), others.join(state="wait"), others.join(state="wait")
     p = waits(c, others)
     others.is_lost(first)
@@ -263,7 +267,7 @@ def test_a_holder_that_let_go_long_ago_was_not_lost(c, gateway, others):
 
 
 def test_a_waiter_that_gives_up_leaves_its_lease_behind(c, gateway, others):
-    """So that it is not taken for one that was lost."""
+    """So that it is not mistaken for a lost one."""
     others.join()
     p = waits(c, others, wait="300ms")
     assert p.wait(DEADLINE) == 4
@@ -272,7 +276,7 @@ def test_a_waiter_that_gives_up_leaves_its_lease_behind(c, gateway, others):
 
 
 def test_one_that_is_ended_while_it_stands_back_is_stood_back_for(c, gateway, others):
-    """It has the lock, and those behind it see only that."""
+    """It holds the lock, and those behind it see only that."""
     holder = others.join()
     p = waits(c, others)
     others.is_lost(holder)
@@ -302,7 +306,7 @@ def test_all_that_have_gone_are_asked_for_at_once(c, gateway, others):
 # ---- many holders ----
 
 def test_every_holder_is_looked_at(c, gateway, others, prefix):
-    """Also in the middle of many: one that asks for its own lock would wait for ever."""
+    """Even in the middle of many: a job that asks for its own lock would wait for ever."""
     for _ in range(16):
         others.join("s")
     asks = (ME_ONLY, "-w", "inf", c.lock, "true")
@@ -317,7 +321,7 @@ def test_every_holder_is_looked_at(c, gateway, others, prefix):
 # ---- the time is over ----
 
 def test_the_last_look_is_not_answered(c, gateway, others):
-    """That the lock is held is known all the same."""
+    """It is known all the same that the lock is held."""
     others.join()
     p = waits(c, others, wait="1")
     gateway.on("kv/txn", g.only(is_look, g.hang))
@@ -325,7 +329,7 @@ def test_the_last_look_is_not_answered(c, gateway, others):
 
 
 def test_the_lock_is_handed_over_when_the_time_is_over(c, gateway, others):
-    """Between the last look and the giving up."""
+    """Between the last look and giving up."""
     holder = others.join()
     p = waits(c, others, wait="1", command=("sh", "-c", "echo $ME_ONLY_TOKEN"))
     granted = []
@@ -345,7 +349,7 @@ def test_the_lock_is_handed_over_when_the_time_is_over(c, gateway, others):
 
 
 def test_no_place_is_joined_again_when_the_time_is_over(c, gateway, others):
-    """The last look shows that ours is lost."""
+    """The last look shows that this one's is lost."""
     others.join()
     p = waits(c, others, wait="1")
     gateway.store.drop_deletes = 1
@@ -358,7 +362,7 @@ def test_no_place_is_joined_again_when_the_time_is_over(c, gateway, others):
 
 
 def test_a_start_has_one_limit(callers, new_gateway, gateway, lock):
-    """For all that it asks: another makes its first attempt, of two seconds, meanwhile."""
+    """For all of its requests: meanwhile another makes its first attempt, of two seconds."""
     other = new_gateway()
     gateway.on("*", g.hang)
     other.on("*", g.hang)
@@ -370,7 +374,7 @@ def test_a_start_has_one_limit(callers, new_gateway, gateway, lock):
 
 
 def test_a_try_that_joins_again_does_not_ask_all_the_time(c, gateway, others, prefix):
-    """It was stopped for longer than a try lasts."""
+    """It was stopped for longer than an attempt lasts."""
     others.join("s")
     started = threading.Event()
 
@@ -391,7 +395,7 @@ def test_a_try_that_joins_again_does_not_ask_all_the_time(c, gateway, others, pr
 
 
 def test_a_place_that_is_lost_again_and_again(c, gateway, others):
-    """It is not joined again at full speed."""
+    """It does not join again at full speed."""
     others.join()
 
     def lose(x):

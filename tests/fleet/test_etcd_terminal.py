@@ -1,4 +1,7 @@
-"""A person at a terminal: Ctrl-C, Ctrl-Z and hanging up reach the command, and the lock is free afterwards."""
+"""
+A person at a terminal: Ctrl-C, Ctrl-Z and hanging up reach the command, and the lock is free
+afterwards.
+"""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is wrong usage is found before anything is asked of the cluster."""
+"""Wrong usage is found before the cluster is asked anything."""
 import re
 
 import pytest

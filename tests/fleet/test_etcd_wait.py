@@ -1,4 +1,4 @@
-"""-w: waiting for a lock, in the order in which they came."""
+"""-w: waiting for a lock, first come, first served."""
 import os
 import re
 import signal
@@ -12,7 +12,7 @@ HOST = os.uname().nodename
 
 
 class Line:
-    """Those who hold or wait for the lock of a test, as the cluster has them."""
+    """The holders and waiters of a test's lock, as the cluster has them."""
 
     def __init__(self, c, store, lock=None):
         self.c, self.store, self.lock = c, store, lock or c.lock
@@ -25,7 +25,7 @@ class Line:
         return [e.json()["st"] if e.value else "foreign" for e in self.entries()]
 
     def wait(self, *options, duration="inf", command=("echo", "mine"), **kw):
-        """Start one that waits, and return once it is in line."""
+        """Start a waiter, and return once it is in line."""
         before = len(self.entries())
         p = self.c.start("-w", duration, *options, self.lock, *command, **kw)
         wait_for(lambda: len(self.entries()) > before, "it is in line")
@@ -34,7 +34,7 @@ class Line:
 
 
 def wait_renewed(store, lease):
-    """Wait until the time that a lease has left grows."""
+    """Wait until the remaining time of a lease grows."""
     last = [0]
 
     def grows():
@@ -135,7 +135,7 @@ def test_a_waiter_that_is_killed_leaves_the_line(c, line):
 
 
 def test_of_a_waiter_all_of_which_is_killed_the_lease_ends(c, line):
-    """Nobody waits for longer than that."""
+    """No waiter waits for longer than that."""
     holder = c.hold("-q")
     p = line.wait("-q", "--ttl", "10")
     last = line.wait("-q", "--ttl", "10")
@@ -185,10 +185,10 @@ def test_a_waiter_that_was_stopped_for_a_while_gets_its_turn(c, line):
 
 @pytest.mark.parametrize("given", [False, True], ids=["takes it", "is given it"])
 def test_a_waiter_that_is_stopped_when_its_turn_comes_keeps_nobody_waiting_for_ever(c, line, given):
-    """And runs beside nobody when it goes on."""
+    """And runs beside none when it resumes."""
     holder = c.hold("-q", "--ttl", "10")
     p, last = line.wait("-q", "--ttl", "300" if given else "10"), line.wait("-q", command=("sh", "-c", "echo mine; exec cat"), stdin=-1)
-    # A holder that has done something since knows who is next.
+    # A holder that has done something since knows which entry is next.
     if given:
         wait_renewed(line.store, line.entries()[0].lease)
     stop(p.pid)
@@ -228,7 +228,7 @@ def test_when_some_in_line_are_killed_the_others_have_their_turns(c, line):
 
 
 def test_behind_a_child_that_has_inherited_the_lock(c, line):
-    """Without -o the lock is kept by what the command leaves behind."""
+    """Without -o the processes that the command leaves behind keep the lock."""
     p = c.start("-q", c.lock, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!", stdin=-1)
     child = int(read_line(p.stdout))
     assert p.wait(DEADLINE) == 0
@@ -300,7 +300,7 @@ def test_a_wait_outlasts_connections_that_are_reset(callers, own_etcd, proxy):
 
 
 def test_a_wait_outlasts_a_compaction(callers, own_etcd):
-    """Also when the watch is opened again: the server has been restarted."""
+    """Even when the watch is reopened: the server has been restarted."""
     c = callers(own_etcd)
     line = Line(c, own_etcd.client())
     holder = c.hold("-q")
@@ -335,7 +335,7 @@ def test_the_end_of_the_one_before_while_the_server_is_away_is_not_missed(caller
 
 
 def test_a_waiter_whose_key_is_deleted_does_not_run_beside_others(c, line, store):
-    """It gets in line again, or says that it was thrown out; it never runs without a key."""
+    """It joins the line again, or reports that it was thrown out; it never runs without a key."""
     holder = c.hold("-q")
     p = line.wait("-q", command=("sh", "-c", 'echo "$ETCD_LOCK_KEY"'))
     store.delete(p.key)
@@ -364,14 +364,14 @@ def test_waiting_takes_little_processor_time(c, line):
     helper = helper_of(p)
     wait_for(lambda: process_state(helper) == "S", "it sleeps")
     before = processor_time(helper) + processor_time(p.pid)
-    # The time that is measured is the time that this one waits.
+    # The measured time is this one's waiting.
     assert c.run("-q", "-w", "3", c.lock, "true").returncode == 4
     slow = 5 if os.environ.get("ME_ONLY_DYNAMIC") else 1
     assert processor_time(helper) + processor_time(p.pid) - before < 0.2 * slow
 
 
 def test_the_messages_of_a_wait_end_with_it(c, line):
-    """Quiet: not a word in all of a wait."""
+    """Quiet: not a word during the whole wait."""
     holder = c.hold("-q")
     p = line.wait("-q")
     assert release(holder) == 0

@@ -1,4 +1,4 @@
-"""--who and --list of locks of a cluster: who holds them and who waits, on all hosts, as text and as JSON."""
+"""--who and --list for fleet locks: holders and waiters, on all hosts, as text and as JSON."""
 import json
 import os
 import re
@@ -149,7 +149,7 @@ def test_whatever_somebody_has_written(c, store, prefix, value):
 # ---- --list ----
 
 def test_all_locks_below_a_prefix(c, store):
-    """In the order of their names, and the holders of each before those who wait."""
+    """In the order of their names, and the holders of each before its waiters."""
     below = [f"{c.lock}/{n}" for n in ("a", "b", "c")]
     holders = [c.hold("-q", lock=lock) for lock in below]
     waiter = Line(c, store, below[1]).wait("-q")
@@ -159,7 +159,7 @@ def test_all_locks_below_a_prefix(c, store):
     r = c.run("--list", c.lock + "/")
     assert r.returncode == 0 and [row[:2] for row in table(r)] == [[row["lock"], row["state"]] for row in rows]
     assert [row["lock"] for row in listed(c, below[2])] == [below[2]]
-    # Of all locks of the cluster they are some.
+    # They are only some of the cluster's locks.
     assert {row["lock"] for row in rows} <= {row["lock"] for row in listed(c, "etcd:")}
 
 
@@ -187,7 +187,7 @@ def test_wrong_usage(c, argv):
 
 
 def test_the_locks_of_a_host_are_listed_without_the_cluster(c):
-    """Nothing is asked of it."""
+    """The cluster is not asked."""
     r = c.with_env(ETCDCTL_ENDPOINTS="127.0.0.1:1").run("--list")
     assert r.returncode == 0 and said(r) == ""
 
@@ -205,7 +205,7 @@ def test_with_a_user(callers, auth_etcd, allowed):
     c.lock = allowed
     holder = c.hold("-q")
     assert [row["pid"] for row in who(c)] == [holder.pid] == [row["pid"] for row in listed(c, allowed)]
-    # All locks of the cluster are not for him to see.
+    # This user may not see all locks of the cluster.
     r = c.run("--list", "etcd:")
     assert (r.returncode, r.stdout) == (3, b"") and "permission" in said(r) and PASSWORD not in said(r)
 
@@ -220,7 +220,7 @@ def test_with_other_versions(callers, gateway):
 
 
 def test_without_a_quorum(callers, gateway):
-    """What a member knows by itself may be stale; it is told with that, or not at all."""
+    """What a member knows by itself may be stale; it is shown as such, or not at all."""
     c = callers(gateway)
     holder = c.hold("-q")
     gateway.on("kv/range", lambda x: None if x.message.get("serializable") else x.fail(14, "etcdserver: no leader"))

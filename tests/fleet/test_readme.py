@@ -1,4 +1,7 @@
-"""The recipes of the README that need a cluster, run; the others are in tests/behaviour/test_documents.py."""
+"""
+The recipes of the README that need a cluster, run; the others are in
+tests/behaviour/test_documents.py.
+"""
 import os
 import re
 
@@ -10,7 +13,7 @@ from fleet import DEADLINE, ME_ONLY, behaviour, environment, said, wait_for
 ROOT = behaviour.ROOT
 SHELLS = ["dash", "bash", "zsh"]
 
-# It says when it runs, and ends when the file is gone.
+# It reports that it runs, and ends when the file is gone.
 JOB = """#!/bin/sh
 echo "${0##*/} $*: begin" >>"$LOG"
 while [ -e "$BLOCK" ]; do sleep 0.02; done
@@ -27,7 +30,7 @@ def recipe(name):
 
 
 class Place:
-    """A folder with the programs that the recipes name, on a host that knows the cluster."""
+    """A directory with the programs that the recipes name, on a host that knows the cluster."""
 
     def __init__(self, path, start, server):
         self.path, self.start = path, start
@@ -73,7 +76,8 @@ def test_a_server_to_try_it_with(shell, tmp_path, start):
     (tmp_path / "bin").mkdir()
     (tmp_path / "tmp").mkdir()
     os.symlink(ME_ONLY, tmp_path / "bin" / "me-only")
-    # The five seconds for which a start is tried are enough for a server, but not on a machine that is busy with tests.
+    # The five seconds for a start are enough for a server, but not on a machine that is busy with
+    # tests.
     p = start(*([shell, "-f"] if shell == "zsh" else [shell]), "-c", text,
               env=environment(PATH=f"{tmp_path}/bin:{os.environ['PATH']}", TMPDIR=str(tmp_path / "tmp"), ETCDCTL_COMMAND_TIMEOUT="60s"))
     status, out, err = ended(p)
@@ -105,7 +109,7 @@ def test_the_same_crontab_on_all_hosts(place, lock, c):
     assert " --hold-for=2m " in command and lock in command
     assert ended(place.shell("/bin/sh", command, PATH="/usr/bin:/bin")) == (0, "", "")
     assert place.lines() == ["nightly.sh : begin", "nightly.sh : end"]
-    # The host whose clock is behind.
+    # The host with the clock that is behind.
     assert ended(place.shell("/bin/sh", command, PATH="/usr/bin:/bin")) == (0, "", ""), "no mail"
     assert len(place.lines()) == 2, "it did not run again"
     assert ", whose command has ended (--hold-for), " in said(c.run(lock, "true"))
@@ -120,7 +124,7 @@ def test_refuse_late_writes(place, lock):
     for _ in range(2):
         assert ended(place.shell("dash", text, PATH=path)) == (0, "", "")
     token = int(re.fullmatch(r"a report of (\d+)\n", store.read_text())[1])
-    # One that was frozen since the first of them, and does not know that its lock is another's.
+    # A host that was frozen since the first of them, and does not know that another holds its lock.
     late = re.search(r"'(.*)'", text)[1]
     status, _, err = ended(place.shell("dash", late, PATH=path, ME_ONLY_LOCK=lock, ME_ONLY_TOKEN=str(token - 1)))
     assert (status, err) == (10, f"fenced-file.sh: {store}: refused: token {token - 1} is older than {token}\n")
@@ -143,7 +147,7 @@ def test_scripts_that_already_use_etcdctl_lock(place, lock, name, c):
 
 
 def test_the_configuration_file():
-    """What it shows is known to the manual page; tests/fleet/test_etcd_conf.py reads such files."""
+    """Its content is in the manual page; tests/fleet/test_etcd_conf.py reads such files."""
     lines = recipe("fleet-conf").splitlines()
     with open(os.path.join(ROOT, "man", "me-only-etcd.7"), encoding="utf-8") as f:
         page = f.read()

@@ -1,4 +1,7 @@
-"""The tests' own tools: servers that leave nothing behind, a gateway that is believed by etcdctl's rules, a proxy that cuts."""
+"""
+The tests' own tools: servers that leave nothing behind, a gateway that etcdctl accepts, a proxy
+that cuts.
+"""
 import http.client
 import json
 import os
@@ -135,7 +138,7 @@ def test_the_gateway_keeps_keys_and_leases(gateway):
 
 
 QUESTIONS = [
-    # What a lock asks; the two must give the same answers.
+    # The requests of a lock; the two must give the same answers.
     ("lease/grant", {"TTL": "10", "ID": "77"}),
     ("lease/grant", {"TTL": "10", "ID": "77"}),
     ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("n/4d"), "result": "EQUAL", "create_revision": "0"}],
@@ -155,7 +158,7 @@ QUESTIONS = [
                             {"request_txn": {"compare": [], "success": [{"request_range": {"key": to64("n/4d")}}]}}]}),
     ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("n/"), "range_end": to64("n0"), "result": "GREATER", "create_revision": "2"}],
                 "success": [], "failure": [{"request_delete_range": {"key": to64("n/zz"), "prev_kv": True}}]}),
-    # Of an empty range it is as if there was a key that was created at 0.
+    # An empty range compares like a key that was created at 0.
     ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("m/"), "range_end": to64("m0"), "result": "GREATER", "create_revision": "1"}],
                 "success": [], "failure": [{"request_txn": {"compare": [], "success": [{"request_range": {"key": to64("n/4d")}}]}}]}),
     ("kv/put", {"key": to64("n/5"), "ignore_lease": True}),
@@ -177,7 +180,10 @@ OWN = {"cluster_id", "member_id", "raft_term", "raftTerm", "version", "dbSize", 
 
 
 def comparable(text):
-    """Without what is each one's own, and without the second copy of a message, which ended with etcd 3.4."""
+    """
+    Without what differs between servers, and without the second copy of a message, which ended with
+    etcd 3.4.
+    """
     def strip(value):
         if isinstance(value, dict):
             return {k: None if k in OWN else strip(v) for k, v in value.items()
