@@ -10,9 +10,9 @@
 
 enum word {
 	WORD_NONE = 0,
-	GIVE = '=',	/* with the queue socket, and for the third a link to the second, whose pid the number is: you are an heir */
+	GIVE = '=',	/* with the queue socket, and for the third a link to the second, whose pid the number is: you are a successor */
 	FOLLOW = '+',	/* with a link to the third, or with its pid as the number: it comes behind you */
-	/* To an heir: you are stopped, and no longer an heir. From one: you were passed over. */
+	/* To a successor: you are stopped, and no longer a successor. From one: you were passed over. */
 	DISMISS = '-',
 	CLOSE_UP = '^',	/* with a new link: all others ahead were dismissed, follow me alone */
 };

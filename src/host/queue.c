@@ -9,19 +9,19 @@
  *     of them at once, and takes the first that is free.
  *  6. The front binds the lock; while it cannot, it stays connected to it and waits for the hang-up that the kernel sends when
  *     the last descriptor of the name is closed. It also tries once a second: a stranger may close the name and keep the
- *     connection. If the hang-up comes while the name stays bound, it pauses and does not spin. Meanwhile it keeps two HEIRS,
+ *     connection. If the hang-up comes while the name stays bound, it pauses and does not spin. Meanwhile it keeps two SUCCESSORS,
  *     the SECOND and the THIRD: the oldest live connections of the queue. Both are given a copy of the queue socket, and a link
  *     (a socket pair) to each other. Who hears the hang-up of all that are before it is the front. So whoever of the three ends,
- *     for whatever reason and at whatever moment, the queue socket stays open and its order known: with one heir alone, a front
- *     killed in its first instant would take the queue with it. An heir that has gone or is stopped is replaced, the stopped one
- *     told so; a waiter that is stopped is passed over. A front that has no heir as it leaves gives the queue to the oldest.
- *     An heir that takes the lock past a front that does not move listens on the queue. SO_PEERCRED
- *     of the queue names the process that listened last, and only that one appoints heirs. It tells
+ *     for whatever reason and at whatever moment, the queue socket stays open and its order known: with one successor alone, a front
+ *     killed in its first instant would take the queue with it. A successor that has gone or is stopped is replaced, the stopped one
+ *     told so; a waiter that is stopped is passed over. A front that has no successor as it leaves gives the queue to the oldest.
+ *     A successor that takes the lock past a front that does not move listens on the queue. SO_PEERCRED
+ *     of the queue names the process that listened last, and only that one appoints successors. It tells
  *     those it has passed over, which join again when they resume, and it tells its successor to
  *     follow it alone.
- *  7. After every wait the bind is the only truth; everything else is only about order. If front and heirs die at once, the
+ *  7. After every wait the bind is the only truth; everything else is only about order. If front and successors die at once, the
  *     queue socket is closed and all waiters hear it and start again, in any order. If they are stopped, nothing tells: so a
- *     waiter in line looks now and then whether the name is free, and takes it when it stays free: an heir soon if it sees
+ *     waiter in line looks now and then whether the name is free, and takes it when it stays free: a successor soon if it sees
  *     that all before it are stopped, others after some seconds. Between two jobs of a line that moves the name is free as well, but
  *     not for long. A name that cannot be connected to (it does not listen, its backlog is full, policy forbids it) is tried with
  *     a growing pause. If the queue is full, of waiters or of those that have given up, a waiter
@@ -54,7 +54,7 @@
 #include "host/socket-table.h"
 #include "host/waiter.h"
 
-/* The front's look at the name and at its heirs, and an heir's at a front that does not move. */
+/* The front's look at the name and at its successors, and a successor's at a front that does not move. */
 #define LOOK (1 * NS_PER_S)
 
 /* Waiters further behind look ever less often, up to this: thousands of them must cost nothing. */
@@ -78,7 +78,7 @@
 /* So often in quick succession a full or silent queue is tried, or one that does not keep us, before waiting alone. */
 #define JOIN_TRIES 10
 
-/* More in one piece nobody has to say to an heir: who goes on talks to a waiter that does other things, too. */
+/* More in one piece nobody has to say to a successor: who goes on talks to a waiter that does other things, too. */
 #define MOST_WORDS 16
 
 /* So often the name of a command that has ended is tried in a row: for some 0.4 ms. */
@@ -108,7 +108,7 @@ static bool is_front(const struct waiter *w)
 }
 
 /*
- * Whether we, the front, were the last to listen on the queue. An heir that passes over a front
+ * Whether we, the front, were the last to listen on the queue. A successor that passes over a front
  * that does not move listens on it as well, so the front sees that when it resumes.
  */
 static bool leads(const struct waiter *w)
@@ -151,7 +151,7 @@ static bool has_hung_up(int fd)
 	return poll(&p, 1, 0) > 0;
 }
 
-/* --- the heirs ------------------------------------------------------------------------------------------------------------- */
+/* --- the successors ------------------------------------------------------------------------------------------------------------- */
 
 /*
  * Takes the oldest live connection out of the queue. Returns whether there is one. Who has been taken out and is not given the
@@ -171,13 +171,13 @@ static bool next_in_queue(const struct waiter *w, struct link *next)
 	}
 }
 
-/* An heir has gone, or is not wanted any more: who comes behind it moves up. */
-static void drop_heir(struct waiter *w, int i)
+/* A successor has gone, or is not wanted any more: who comes behind it moves up. */
+static void drop_successor(struct waiter *w, int i)
 {
-	close_fd(&w->heirs[i].fd);
+	close_fd(&w->successors[i].fd);
 	if (i == 0) {
-		w->heirs[0] = w->heirs[1];
-		w->heirs[1].fd = -1;
+		w->successors[0] = w->successors[1];
+		w->successors[1].fd = -1;
 	}
 }
 
@@ -204,16 +204,16 @@ static int make_link(int ends[2])
 	return 0;
 }
 
-/* An heir that is stopped would stop all others when its turn comes. */
+/* A successor that is stopped would stop all others when its turn comes. */
 static void dismiss_if_stopped(struct waiter *w, int i)
 {
-	if (w->heirs[i].fd < 0 || !process_is_stopped(w->heirs[i].pid))
+	if (w->successors[i].fd < 0 || !process_is_stopped(w->successors[i].pid))
 		return;
-	host_send_word(w->heirs[i].fd, DISMISS, 0, NULL, 0);
-	drop_heir(w, i);
+	host_send_word(w->successors[i].fd, DISMISS, 0, NULL, 0);
+	drop_successor(w, i);
 	/* The stopped one keeps its end of the link open. */
-	if (i == 0 && w->heirs[0].fd >= 0)
-		host_send_word(w->heirs[0].fd, CLOSE_UP, 0, NULL, 0);
+	if (i == 0 && w->successors[0].fd >= 0)
+		host_send_word(w->successors[0].fd, CLOSE_UP, 0, NULL, 0);
 }
 
 /*
@@ -225,19 +225,19 @@ static int link_second(struct waiter *w, int ends[2])
 {
 	int r;
 
-	if (w->heirs[0].fd < 0)
+	if (w->successors[0].fd < 0)
 		return 0;
 	r = make_link(ends);
 	if (r)
 		return r;
-	r = host_send_word(w->heirs[0].fd, FOLLOW, 0, &ends[0], 1);
+	r = host_send_word(w->successors[0].fd, FOLLOW, 0, &ends[0], 1);
 	if (r == 0)
 		return 0;
 	close_both(ends);
 	/* Only who has gone is dropped: who is dropped and lives still would be a front beside us. */
-	if ((r != -EPIPE && r != -ECONNRESET && r != -ENOTCONN) || !has_hung_up(w->heirs[0].fd))
+	if ((r != -EPIPE && r != -ECONNRESET && r != -ENOTCONN) || !has_hung_up(w->successors[0].fd))
 		return r;
-	drop_heir(w, 0);
+	drop_successor(w, 0);
 	return 0;
 }
 
@@ -261,29 +261,29 @@ static bool appoint_next(struct waiter *w)
 	while (!appointed && leads(w) && (found = next_in_queue(w, &next))) {
 		/*
 		 * If we were passed over before we took it out, we must not decide whom it follows.
-		 * If we are passed over from now on, its place is known: the heir has heard FOLLOW.
+		 * If we are passed over from now on, its place is known: the successor has heard FOLLOW.
 		 */
 		appointed = leads(w) &&
-			    host_send_word(next.fd, GIVE, w->heirs[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 &&
+			    host_send_word(next.fd, GIVE, w->successors[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 &&
 			    !has_hung_up(next.fd);
 		if (!appointed)
 			close(next.fd);
 	}
 	w->deaf = !found && errno != EAGAIN;
 	if (appointed) {
-		w->heirs[ends[1] < 0 ? 0 : 1] = next;
+		w->successors[ends[1] < 0 ? 0 : 1] = next;
 		if (ends[1] >= 0)
-			host_send_word(w->heirs[0].fd, FOLLOW, next.pid, NULL, 0);
+			host_send_word(w->successors[0].fd, FOLLOW, next.pid, NULL, 0);
 	}
 	close_both(ends);
 	return appointed;
 }
 
-/* The front sees to it that it has as many heirs as there are waiters for, none of them stopped. */
-static void appoint_heirs(struct waiter *w)
+/* The front sees to it that it has as many successors as there are waiters for, none of them stopped. */
+static void appoint_successors(struct waiter *w)
 {
-	while (w->heirs[HEIRS - 1].fd < 0 && appoint_next(w))
-		dismiss_if_stopped(w, w->heirs[1].fd >= 0);
+	while (w->successors[SUCCESSORS - 1].fd < 0 && appoint_next(w))
+		dismiss_if_stopped(w, w->successors[1].fd >= 0);
 }
 
 /* --- joining the queue ----------------------------------------------------------------------------------------------------- */
@@ -583,7 +583,7 @@ static void quit_line(struct waiter *w)
 	close_fd(&w->queue);
 	for (int i = 0; i < 2; i++) {
 		close_fd(&w->ahead[i].fd);
-		close_fd(&w->heirs[i].fd);
+		close_fd(&w->successors[i].fd);
 	}
 }
 
@@ -619,11 +619,11 @@ static void obey(struct waiter *w, int i, struct heard *heard)
 		w->look = deadline_now() + LOOK;
 		heard->fds[0] = heard->fds[1] = -1;
 	} else if (heard->word == FOLLOW && w->queue >= 0 && heard->fds[0] >= 0) {
-		close_fd(&w->heirs[0].fd);
-		w->heirs[0] = (struct link){ heard->fds[0], 0 };
+		close_fd(&w->successors[0].fd);
+		w->successors[0] = (struct link){ heard->fds[0], 0 };
 		heard->fds[0] = -1;
 	} else if (heard->word == FOLLOW) {
-		w->heirs[0].pid = heard->number;
+		w->successors[0].pid = heard->number;
 	} else if (heard->word == CLOSE_UP) {
 		close_fd(&w->ahead[!i].fd);
 		if (heard->fds[0] >= 0) {
@@ -652,26 +652,26 @@ static int hear_words(struct waiter *w, int i)
 	return r;
 }
 
-/* Hears what an heir says, or that it has gone. Returns whether it says that it has passed us over. */
-static bool hear_heir(struct waiter *w, int i)
+/* Hears what a successor says, or that it has gone. Returns whether it says that it has passed us over. */
+static bool hear_successor(struct waiter *w, int i)
 {
 	struct heard heard;
-	int r = host_receive_word(w->heirs[i].fd, &heard);
+	int r = host_receive_word(w->successors[i].fd, &heard);
 
 	close_fd(&heard.fds[0]);
 	close_fd(&heard.fds[1]);
 	if (heard.word == DISMISS || r == -EPIPE)
-		drop_heir(w, i);
+		drop_successor(w, i);
 	if (heard.word == DISMISS)
 		w->passed[0] = w->passed[1] = 0;
 	return heard.word == DISMISS;
 }
 
-/* Whether an heir has passed us over: we were stopped. Then it is not told what we do. */
+/* Whether a successor has passed us over: we were stopped. Then it is not told what we do. */
 static bool was_passed_over(struct waiter *w)
 {
-	for (int i = HEIRS - 1; i >= 0; i--)
-		if (w->heirs[i].fd >= 0 && hear_heir(w, i))
+	for (int i = SUCCESSORS - 1; i >= 0; i--)
+		if (w->successors[i].fd >= 0 && hear_successor(w, i))
 			return true;
 	return false;
 }
@@ -695,7 +695,7 @@ static void hear_ahead(struct waiter *w, int i)
 	close_fd(&w->ahead[i].fd);
 	if (is_in_line(w))
 		return;
-	/* After a stop, we may hear at once that we were an heir and that we were passed over. */
+	/* After a stop, we may hear at once that we were a successor and that we were passed over. */
 	if (w->queue < 0 || was_passed_over(w)) {
 		lose_place(w);
 		return;
@@ -715,9 +715,9 @@ static void close_up(struct waiter *w)
 	int ends[2] = { -1, -1 };
 	const bool renewed = make_link(ends) == 0;
 
-	if (host_send_word(w->heirs[0].fd, CLOSE_UP, 0, &ends[1], renewed) == 0 && renewed) {
-		close_fd(&w->heirs[0].fd);
-		w->heirs[0].fd = ends[0];
+	if (host_send_word(w->successors[0].fd, CLOSE_UP, 0, &ends[1], renewed) == 0 && renewed) {
+		close_fd(&w->successors[0].fd);
+		w->successors[0].fd = ends[0];
 		ends[0] = -1;
 	}
 	close_both(ends);
@@ -742,7 +742,7 @@ static void pass_over(struct waiter *w)
 	/* Who listens on the queue from now on has been told. */
 	for (int i = 0; w->queue >= 0 && leads(w) && i < 2; i++)
 		w->passed[i] = w->ahead[i].fd >= 0 ? w->ahead[i].pid : 0;
-	if (w->heirs[0].fd >= 0)
+	if (w->successors[0].fd >= 0)
 		close_up(w);
 	for (int i = 0; i < 2; i++)
 		close_fd(&w->ahead[i].fd);
@@ -756,7 +756,7 @@ static bool is_needed_as_front(const struct waiter *w)
 {
 	struct pollfd waiting = { .fd = w->queue, .events = POLLIN };
 
-	return w->heirs[0].fd >= 0 ? process_is_stopped(w->heirs[0].pid) : poll(&waiting, 1, 0) > 0;
+	return w->successors[0].fd >= 0 ? process_is_stopped(w->successors[0].pid) : poll(&waiting, 1, 0) > 0;
 }
 
 /*
@@ -836,15 +836,15 @@ static int act(struct waiter *w)
 		r = try_name(w, now, over);
 	else if (due && (is_in_line(w) || w->outside))
 		r = look_past_front(w);
-	/* The heirs come after the name: who gets it sees to them when its command has started. */
+	/* The successors come after the name: who gets it sees to them when its command has started. */
 	if (r == LOCK_RETRY && is_front(w) && !leads(w) && !leads_again(w)) {
 		lose_place(w);
 	} else if (r == LOCK_RETRY && is_front(w)) {
 		if (due)
 			w->look = now + LOOK;
-		for (int i = HEIRS - 1; due && i >= 0; i--)
+		for (int i = SUCCESSORS - 1; due && i >= 0; i--)
 			dismiss_if_stopped(w, i);
-		appoint_heirs(w);
+		appoint_successors(w);
 	}
 	if (r == LOCK_RETRY && w->alone)
 		w->look = DEADLINE_NEVER;
@@ -852,7 +852,7 @@ static int act(struct waiter *w)
 }
 
 /* What a waiter listens to: others, and behind them the watch and the job of each slot. */
-enum { AHEAD, HEIR = AHEAD + 2, QUEUE = HEIR + HEIRS, SLOTS };
+enum { AHEAD, SUCCESSOR = AHEAD + 2, QUEUE = SUCCESSOR + SUCCESSORS, SLOTS };
 
 static size_t most_sources(const struct waiter *w)
 {
@@ -870,9 +870,9 @@ static nfds_t find_sources(const struct waiter *w, struct pollfd fds[], unsigned
 	for (unsigned i = 0; i < most_sources(w); i++) {
 		const struct slot *slot = i < SLOTS ? NULL : &w->slots[(i - SLOTS) / 2];
 		const bool is_watch = slot && (i - SLOTS) % 2 == 0;
-		int fd = i < HEIR ? w->ahead[i - AHEAD].fd : i < QUEUE ? w->heirs[i - HEIR].fd :
+		int fd = i < SUCCESSOR ? w->ahead[i - AHEAD].fd : i < QUEUE ? w->successors[i - SUCCESSOR].fd :
 			 is_watch ? slot->watch : slot ? slot->job :
-			 is_front(w) && w->heirs[HEIRS - 1].fd < 0 && !w->deaf ? w->queue : -1;
+			 is_front(w) && w->successors[SUCCESSORS - 1].fd < 0 && !w->deaf ? w->queue : -1;
 
 		if (fd < 0)
 			continue;
@@ -904,9 +904,9 @@ static int listen_around(struct waiter *w)
 			w->slots[i].caught = true;
 	}
 	/* The last first: the others move up. */
-	for (int i = HEIRS - 1; i >= 0; i--)
+	for (int i = SUCCESSORS - 1; i >= 0; i--)
 		/* A front finds out by itself whether it was passed over. */
-		if (ready[HEIR + i] && w->heirs[i].fd >= 0 && hear_heir(w, i) && is_in_line(w))
+		if (ready[SUCCESSOR + i] && w->successors[i].fd >= 0 && hear_successor(w, i) && is_in_line(w))
 			lose_place(w);
 	for (int i = 1; i >= 0; i--)
 		if (ready[AHEAD + i] && w->ahead[i].fd >= 0)
@@ -967,31 +967,31 @@ static int wait_in_line(struct waiter *w)
 /* Leaves the line: when all that we have of it is closed, the second is the front. */
 static void leave(struct waiter *w)
 {
-	for (int i = HEIRS - 1; i >= 0; i--)
-		if (w->heirs[i].fd >= 0 && has_hung_up(w->heirs[i].fd))
-			drop_heir(w, i);
+	for (int i = SUCCESSORS - 1; i >= 0; i--)
+		if (w->successors[i].fd >= 0 && has_hung_up(w->successors[i].fd))
+			drop_successor(w, i);
 	/*
 	 * A front that gives us the queue while we close our connection would believe that it has an
-	 * heir. So from here on it cannot, and what it has given us before we hear.
+	 * successor. So from here on it cannot, and what it has given us before we hear.
 	 */
 	if (w->queue < 0 && w->ahead[0].fd >= 0 && shutdown(w->ahead[0].fd, SHUT_RD) == 0)
 		hear_words(w, 0);
 	/*
-	 * While somebody ahead of us lives, it appoints the heirs: two that appoint would make two
+	 * While somebody ahead of us lives, it appoints the successors: two that appoint would make two
 	 * fronts. If nobody does, we may not have heard that yet, nor that we now lead the line.
 	 */
 	for (int i = 0; i < 2; i++)
 		if (w->ahead[i].fd >= 0 && has_hung_up(w->ahead[i].fd))
 			hear_ahead(w, i);
 	if (is_front(w))
-		appoint_heirs(w);
+		appoint_successors(w);
 	quit_line(w);
 }
 
 void host_leave_line(struct lock *lock)
 {
 	struct waiter w = { .queue = lock->line.fds[0], .ahead = { { -1, 0 }, { -1, 0 } },
-			    .heirs = { { lock->line.fds[1], lock->line.successors[0] }, { lock->line.fds[2], lock->line.successors[1] } } };
+			    .successors = { { lock->line.fds[1], lock->line.successors[0] }, { lock->line.fds[2], lock->line.successors[1] } } };
 
 	if (w.queue >= 0)
 		leave(&w);
@@ -1014,7 +1014,7 @@ int host_wait(struct lock *lock, const struct host_address *name, struct lock_wa
 {
 	struct slot slots[lock->slots];
 	struct waiter w = { .lock = lock, .name = name, .wait = wait, .candidate = -1, .slots = slots, .queue = -1,
-			    .ahead = { { -1, 0 }, { -1, 0 } }, .heirs = { { -1, 0 }, { -1, 0 } } };
+			    .ahead = { { -1, 0 }, { -1, 0 } }, .successors = { { -1, 0 }, { -1, 0 } } };
 	int r = renew_candidate(&w);
 
 	for (unsigned n = 0; n < lock->slots; n++)
@@ -1035,9 +1035,9 @@ int host_wait(struct lock *lock, const struct host_address *name, struct lock_wa
 	for (int i = 0; i < 2; i++)
 		close_fd(&w.ahead[i].fd);
 	lock->line.fds[0] = w.queue;
-	for (int i = 0; i < HEIRS; i++) {
-		lock->line.fds[1 + i] = w.heirs[i].fd;
-		lock->line.successors[i] = w.heirs[i].pid;
+	for (int i = 0; i < SUCCESSORS; i++) {
+		lock->line.fds[1 + i] = w.successors[i].fd;
+		lock->line.successors[i] = w.successors[i].pid;
 	}
 	return 0;
 }

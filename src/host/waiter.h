@@ -9,7 +9,7 @@
 #include "host/address.h"
 #include "lock.h"
 
-#define HEIRS 2
+#define SUCCESSORS 2
 
 /* A connection to another waiter, and its pid where that is known (else 0). */
 struct link {
@@ -37,19 +37,19 @@ struct waiter {
 	unsigned slot;		/* where to look first */
 	int most_watch;		/* the highest descriptor of a connection, and whether there are pidfds: there may be few */
 	bool watch_jobs;
-	int queue;		/* the queue socket: we are the front, or an heir */
+	int queue;		/* the queue socket: we are the front, or a successor */
 	struct link ahead[2];	/* hang-up of both: it is our turn, or the queue is gone. [0] is our connection into the queue */
 	pid_t passed[2];	/* whom we have passed over, while nobody has passed us over; 0: nobody */
-	struct link heirs[HEIRS];	/* those behind us. The front: two; the second: the third */
+	struct link successors[SUCCESSORS];	/* those behind us. The front: two; the second: the third */
 	bool begun;		/* the caller knows that we wait */
 	bool outside;		/* the queue is our user's, and full: we wait for a place in it */
 	bool alone;
-	bool deaf;		/* no descriptors for heirs: not before the next look */
+	bool deaf;		/* no descriptors for successors: not before the next look */
 	int joins;		/* tries to join the queue in quick succession */
 	int losses;		/* how often a place in it was lost quickly */
 	int64_t joined;		/* when we last tried, or got into it */
 	int64_t pause;		/* the last one before joining; 0: the next is not needed or the shortest */
-	int64_t look;		/* when to join the queue, or to look after heirs or past the front, at the latest */
+	int64_t look;		/* when to join the queue, or to look after successors or past the front, at the latest */
 	int64_t look_interval;
 	int seen_free;		/* how many times in a row the name was seen free */
 };
