@@ -32,6 +32,18 @@
  *     and the kernel's socket table does not show it as its user's. A descriptor that comes is
  *     checked for what it must be. So whatever is sent to a waiter, it can lose its place in line,
  *     and nothing else.
+ *
+ * A waiter's state follows from what it has open (waiter_state()):
+ *
+ *   NOWHERE    no place yet, or lost: joins when that is due      -> FRONT, IN_LINE, OUTSIDE, ALONE
+ *   OUTSIDE    the queue is full: sleeps in connect(2)             -> IN_LINE, NOWHERE
+ *   IN_LINE    connected to the queue                              -> SUCCESSOR (GIVE), NOWHERE
+ *   SUCCESSOR  has a copy of the queue's socket as well            -> FRONT (all ahead hung up, or
+ *              are passed over), NOWHERE (DISMISS)
+ *   FRONT      nobody is ahead: tries the names, appoints          -> NOWHERE (was passed over)
+ *   ALONE      tries the names only, without order
+ *
+ * Whoever has bound a name holds the lock, from any of these but NOWHERE.
  */
 #include <errno.h>
 #include <limits.h>
@@ -47,15 +59,14 @@
 #include "base/process.h"
 #include "base/trust.h"
 #include "host/reentry.h"
+#include "host/slots.h"
 #include "host/socket.h"
 #include "host/holder.h"
 #include "host/messages.h"
 #include "host/queue.h"
 #include "host/socket-table.h"
+#include "host/successors.h"
 #include "host/waiter.h"
-
-/* The front's look at the name and at its successors, and a successor's at a front that does not move. */
-#define LOOK (1 * NS_PER_S)
 
 /* Waiters further behind look ever less often, up to this: thousands of them must cost nothing. */
 #define LONGEST_LOOK (5 * NS_PER_S)
@@ -71,231 +82,11 @@
 #define FREE_LOOKS_STOPPED 4
 #define FREE_LOOKS 50
 
-/* The growing pause where no hang-up can be waited for. */
-#define SHORTEST_PAUSE (1 * NS_PER_MS)
-#define LONGEST_PAUSE (NS_PER_S / 4)
-
 /* So often in quick succession a full or silent queue is tried, or one that does not keep us, before waiting alone. */
 #define JOIN_TRIES 10
 
 /* More in one piece nobody has to say to a successor: who goes on talks to a waiter that does other things, too. */
 #define MOST_WORDS 16
-
-/* So often the name of a command that has ended is tried in a row: for some 0.4 ms. */
-#define CATCH_TRIES 400
-
-/* The front of many slots leaves so many descriptors free; a slot for which there is none left is tried with a growing pause. */
-#define KEPT_FDS 24
-
-/* So many slots somebody in line looks at, at a time. */
-#define MOST_LOOKS 8
-
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
-static bool is_in_line(const struct waiter *w)
-{
-	return w->ahead[0].fd >= 0 || w->ahead[1].fd >= 0;
-}
-
-static bool is_front(const struct waiter *w)
-{
-	return w->queue >= 0 && !is_in_line(w);
-}
-
-/*
- * Whether we, the front, were the last to listen on the queue. A successor that passes over a front
- * that does not move listens on it as well, so the front sees that when it resumes.
- */
-static bool leads(const struct waiter *w)
-{
-	struct ucred last;
-	socklen_t size = sizeof last;
-
-	return getsockopt(w->queue, SOL_SOCKET, SO_PEERCRED, &last, &size) || last.pid == getpid();
-}
-
-/* Whether one that we have passed over was the last to listen on the queue. */
-static bool is_led_by_passed(const struct waiter *w)
-{
-	struct ucred last;
-	socklen_t size = sizeof last;
-
-	return getsockopt(w->queue, SOL_SOCKET, SO_PEERCRED, &last, &size) == 0 && last.pid &&
-	       (last.pid == w->passed[0] || last.pid == w->passed[1]);
-}
-
-/* --- connections ------------------------------------------------------------------------------------------------------------- */
-
-/* Whether the process at the other end of FD is this user's; its pid into PID unless that is NULL. */
-static bool is_own_peer(int fd, pid_t *pid)
-{
-	struct ucred peer;
-	socklen_t size = sizeof peer;
-
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size))
-		return false;
-	if (pid)
-		*pid = peer.pid;
-	return trust_is_self(peer.uid);
-}
-
-static bool has_hung_up(int fd)
-{
-	struct pollfd p = { .fd = fd };
-
-	return poll(&p, 1, 0) > 0;
-}
-
-/* --- the successors ------------------------------------------------------------------------------------------------------------- */
-
-/*
- * Takes the oldest live connection out of the queue. Returns whether there is one. Who has been taken out and is not given the
- * queue before we end has lost its place: nothing that takes time is to be done between the two.
- */
-static bool next_in_queue(const struct waiter *w, struct link *next)
-{
-	for (;;) {
-		next->fd = accept4(w->queue, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (next->fd < 0 && (errno == EINTR || errno == ECONNABORTED))
-			continue;
-		if (next->fd < 0)
-			return false;
-		if (is_own_peer(next->fd, &next->pid))
-			return true;
-		close_fd(&next->fd);
-	}
-}
-
-/* A successor has gone, or is not wanted any more: who comes behind it moves up. */
-static void drop_successor(struct waiter *w, int i)
-{
-	close_fd(&w->successors[i].fd);
-	if (i == 0) {
-		w->successors[0] = w->successors[1];
-		w->successors[1].fd = -1;
-	}
-}
-
-static void close_both(int ends[2])
-{
-	close_fd(&ends[0]);
-	close_fd(&ends[1]);
-}
-
-/* Two ends of a connection between the second and the third, on which messages carry credentials. Returns 0 or a negative errno. */
-static int make_link(int ends[2])
-{
-	const int on = 1;
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends))
-		return -errno;
-	for (int i = 0; i < 2; i++)
-		if (setsockopt(ends[i], SOL_SOCKET, SO_PASSCRED, &on, sizeof on)) {
-			int kept = errno;
-
-			close_both(ends);
-			return -kept;
-		}
-	return 0;
-}
-
-/* A successor that is stopped would stop all others when its turn comes. */
-static void dismiss_if_stopped(struct waiter *w, int i)
-{
-	if (w->successors[i].fd < 0 || !process_is_stopped(w->successors[i].pid))
-		return;
-	host_send_word(w->successors[i].fd, DISMISS, 0, NULL, 0);
-	drop_successor(w, i);
-	/* The stopped one keeps its end of the link open. */
-	if (i == 0 && w->successors[0].fd >= 0)
-		host_send_word(w->successors[0].fd, CLOSE_UP, 0, NULL, 0);
-}
-
-/*
- * Links the second, if there is one, to the third that is to be: ENDS[1] is for the third. The second must have its end first:
- * if we died between, the third would hear the hang-up of us and of the link, and be a front beside the second.
- * Returns 0 or a negative errno.
- */
-static int link_second(struct waiter *w, int ends[2])
-{
-	int r;
-
-	if (w->successors[0].fd < 0)
-		return 0;
-	r = make_link(ends);
-	if (r)
-		return r;
-	r = host_send_word(w->successors[0].fd, FOLLOW, 0, &ends[0], 1);
-	if (r == 0)
-		return 0;
-	close_both(ends);
-	/* Only who has gone is dropped: who is dropped and lives still would be a front beside us. */
-	if ((r != -EPIPE && r != -ECONNRESET && r != -ENOTCONN) || !has_hung_up(w->successors[0].fd))
-		return r;
-	drop_successor(w, 0);
-	return 0;
-}
-
-/* Appoints the oldest in the queue, if it lives. Returns whether there was anybody. */
-static bool appoint_next(struct waiter *w)
-{
-	struct pollfd waiting = { .fd = w->queue, .events = POLLIN };
-	int ends[2] = { -1, -1 }, given[2];
-	struct link next;
-	bool found = false, appointed = false;
-
-	if (poll(&waiting, 1, 0) <= 0)
-		return false;
-	/* If there are no descriptors left, try again later: the queue stays readable. */
-	w->deaf = link_second(w, ends) != 0;
-	if (w->deaf)
-		return false;
-	given[0] = w->queue;
-	given[1] = ends[1];
-	/* The dead are passed over with the same link: a FOLLOW for each of them would fill the second's socket. */
-	while (!appointed && leads(w) && (found = next_in_queue(w, &next))) {
-		/*
-		 * If we were passed over before we took it out, we must not decide whom it follows.
-		 * If we are passed over from now on, its place is known: the successor has heard FOLLOW.
-		 */
-		appointed = leads(w) &&
-			    host_send_word(next.fd, GIVE, w->successors[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 &&
-			    !has_hung_up(next.fd);
-		if (!appointed)
-			close(next.fd);
-	}
-	w->deaf = !found && errno != EAGAIN;
-	if (appointed) {
-		w->successors[ends[1] < 0 ? 0 : 1] = next;
-		if (ends[1] >= 0)
-			host_send_word(w->successors[0].fd, FOLLOW, next.pid, NULL, 0);
-	}
-	close_both(ends);
-	return appointed;
-}
-
-/* The front sees to it that it has as many successors as there are waiters for, none of them stopped. */
-static void appoint_successors(struct waiter *w)
-{
-	while (w->successors[SUCCESSORS - 1].fd < 0 && appoint_next(w))
-		dismiss_if_stopped(w, w->successors[1].fd >= 0);
-}
-
-/* --- joining the queue ----------------------------------------------------------------------------------------------------- */
-
-/* Sets the time LOOK, a growing PAUSE from now. */
-static void rest(int64_t *pause, int64_t *look)
-{
-	*pause = *pause ? *pause * 2 : SHORTEST_PAUSE;
-	if (*pause > LONGEST_PAUSE)
-		*pause = LONGEST_PAUSE;
-	*look = deadline_now() + *pause;
-}
 
 static void go_alone(struct waiter *w)
 {
@@ -325,7 +116,7 @@ static void get_into_line(struct waiter *w, int fd)
 {
 	w->outside = false;
 	w->joined = deadline_now();
-	if (!is_own_peer(fd, &w->ahead[0].pid)) {
+	if (!waiter_is_own_peer(fd, &w->ahead[0].pid)) {
 		close(fd);
 		go_alone(w);
 		return;
@@ -368,7 +159,7 @@ static void join(struct waiter *w)
 		w->look = deadline_now() + LOOK_OUTSIDE;
 	} else if (r == -ECONNREFUSED || r == -EAGAIN) {
 		/* Not listening, or full: try again later. A stranger's, or forbidden: never. */
-		rest(&w->pause, &w->look);
+		waiter_rest(&w->pause, &w->look);
 	} else {
 		go_alone(w);
 	}
@@ -395,169 +186,6 @@ static int wait_outside(struct waiter *w)
 	return 0;
 }
 
-/* --- the name -------------------------------------------------------------------------------------------------------------- */
-
-/* A fresh socket for the name. Returns 0 or a negative errno. */
-static int renew_candidate(struct waiter *w)
-{
-	close_fd(&w->candidate);
-	w->candidate = host_socket();
-	if (w->candidate >= 0)
-		return 0;
-	w->lock->failed = "cannot make a socket";
-	return w->candidate;
-}
-
-static int bind_slot(struct waiter *w, unsigned slot)
-{
-	struct host_address address;
-
-	w->lock->slot = slot;
-	host_slot_address(&address, w->name, slot);
-	return host_bind(w->lock, w->candidate, &address);
-}
-
-/* A pidfd of the process that listened last at the other end of FD, or a negative errno. If its number was used again, no harm is done. */
-static int job_of(int fd)
-{
-	struct ucred peer;
-	socklen_t size = sizeof peer;
-	int pidfd = host_peer_pidfd(fd);
-
-	if (pidfd == -ENOPROTOOPT && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0)
-		pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
-	return pidfd;
-}
-
-/* Connects to a slot, so that the hang-up tells when it is free. Returns 0 or a negative errno. */
-static int watch_slot(struct waiter *w, unsigned n)
-{
-	struct slot *slot = &w->slots[n];
-	struct host_address address;
-	int fd;
-
-	host_slot_address(&address, w->name, n);
-	fd = host_connect(&address);
-	if (fd > w->most_watch) {
-		close(fd);
-		fd = -EMFILE;
-	}
-	if (fd < 0)
-		return fd;
-	slot->watch = fd;
-	close_fd(&slot->job);
-	if (w->watch_jobs)
-		slot->job = job_of(fd);
-	slot->watched_since = deadline_now();
-	slot->look = slot->watched_since + LOOK;
-	return 0;
-}
-
-/*
- * The command that held the name has ended. Its me-only is woken up as we are, and lets go in some 50 microseconds: as long as
- * it takes to fall asleep and to wake up again, so that is not done. Returns 0 when the name is ours, or what bind_slot() does.
- */
-static int catch_slot(struct waiter *w, unsigned n)
-{
-	int r = -EADDRINUSE;
-
-	close_fd(&w->slots[n].job);
-	for (int tries = 0; r == -EADDRINUSE && tries < CATCH_TRIES; tries++) {
-		r = bind_slot(w, n);
-		if (r)
-			sched_yield();
-	}
-	return r;
-}
-
-/* The front, or who waits alone, is that no more. */
-static void watch_nothing(struct waiter *w)
-{
-	for (unsigned n = 0; n < w->lock->slots; n++) {
-		close_fd(&w->slots[n].watch);
-		close_fd(&w->slots[n].job);
-		w->slots[n] = (struct slot){ .watch = -1, .job = -1 };
-	}
-}
-
-/* A slot may be free. If the hang-ups come fast while it stays bound, the next connection waits for a pause. */
-static void hear_slot(struct waiter *w, unsigned n)
-{
-	struct slot *slot = &w->slots[n];
-
-	close_fd(&slot->watch);
-	if (deadline_now() - slot->watched_since > LONGEST_PAUSE)
-		slot->pause = 0;
-	slot->look = 0;
-	w->slot = n;
-}
-
-/* The front, or who waits alone, tries one slot. Returns as try_name() does. */
-static int try_slot(struct waiter *w, unsigned n)
-{
-	struct slot *slot = &w->slots[n];
-	/* Hung up on just now, and it is not the first time: come here again after a pause. */
-	const bool again = slot->pause && slot->look == 0;
-	int r = -ECONNREFUSED;
-
-	/* Again when nobody listened there: it has become free, or is only being looked at. */
-	for (int tries = 0; r == -ECONNREFUSED && tries < 4; tries++) {
-		r = bind_slot(w, n);
-		if (r != -EADDRINUSE)
-			return r;
-		if (slot->watch >= 0)
-			slot->look = deadline_now() + LOOK;
-		else if (!again)
-			r = watch_slot(w, n);
-	}
-	if (slot->watch < 0)
-		rest(&slot->pause, &slot->look);
-	else if (!slot->pause)
-		slot->pause = SHORTEST_PAUSE / 2;
-	return LOCK_RETRY;
-}
-
-/*
- * The front, or who waits alone, tries the slots that are due at NOW, or ALL; while they are in use, arranges to be woken up.
- * Returns 0 when one is ours, LOCK_RETRY, or what failed.
- */
-static int try_name(struct waiter *w, int64_t now, bool all)
-{
-	const unsigned slots = w->lock->slots;
-	int r = LOCK_RETRY;
-
-	/* The one first that has just become free. */
-	for (unsigned i = 0, n = w->slot; r == LOCK_RETRY && i < slots; i++, n = n + 1 < slots ? n + 1 : 0)
-		if (all || now >= w->slots[n].look)
-			r = try_slot(w, n);
-	return r;
-}
-
-/* Whether nobody has the slot at which we have looked last, without taking it. */
-static bool slot_is_free(const struct waiter *w)
-{
-	struct host_address address;
-	int fd;
-
-	host_slot_address(&address, w->name, w->slot);
-	fd = host_connect(&address);
-	if (fd >= 0)
-		close(fd);
-	return fd == -ECONNREFUSED;
-}
-
-/* Binds the slot at which we have looked last, or the next one that is free. Returns as bind_slot() does. */
-static int bind_any(struct waiter *w)
-{
-	int r = bind_slot(w, w->slot);
-
-	for (unsigned looks = 1; r == -EADDRINUSE && looks < w->lock->slots && looks < MOST_LOOKS; looks++) {
-		w->slot = (w->slot + 1) % w->lock->slots;
-		r = bind_slot(w, w->slot);
-	}
-	return r;
-}
-
 static bool all_ahead_are_stopped(const struct waiter *w)
 {
 	for (int i = 0; i < 2; i++)
@@ -572,7 +200,7 @@ static void become_front(struct waiter *w)
 {
 	/* From now on we are the one whom SO_PEERCRED of the queue names. */
 	if (listen(w->queue, INT_MAX))
-		close_fd(&w->queue);
+		waiter_close(&w->queue);
 	w->pause = w->look = 0;
 	w->seen_free = 0;
 }
@@ -580,10 +208,10 @@ static void become_front(struct waiter *w)
 /* Closes all that we have of the line. */
 static void quit_line(struct waiter *w)
 {
-	close_fd(&w->queue);
+	waiter_close(&w->queue);
 	for (int i = 0; i < 2; i++) {
-		close_fd(&w->ahead[i].fd);
-		close_fd(&w->successors[i].fd);
+		waiter_close(&w->ahead[i].fd);
+		waiter_close(&w->successors[i].fd);
 	}
 }
 
@@ -595,13 +223,13 @@ static void quit_line(struct waiter *w)
 static void lose_place(struct waiter *w)
 {
 	quit_line(w);
-	watch_nothing(w);
+	slots_unwatch(w);
 	w->deaf = false;
 	w->passed[0] = w->passed[1] = 0;
 	if (deadline_now() - w->joined > LONGEST_PAUSE)
 		w->losses = 0;
 	if (w->losses++ > 0) {
-		rest(&w->pause, &w->look);
+		waiter_rest(&w->pause, &w->look);
 	} else {
 		w->joins = 0;
 		w->pause = w->look = 0;
@@ -619,15 +247,15 @@ static void obey(struct waiter *w, int i, struct heard *heard)
 		w->look = deadline_now() + LOOK;
 		heard->fds[0] = heard->fds[1] = -1;
 	} else if (heard->word == FOLLOW && w->queue >= 0 && heard->fds[0] >= 0) {
-		close_fd(&w->successors[0].fd);
+		waiter_close(&w->successors[0].fd);
 		w->successors[0] = (struct link){ heard->fds[0], 0 };
 		heard->fds[0] = -1;
 	} else if (heard->word == FOLLOW) {
 		w->successors[0].pid = heard->number;
 	} else if (heard->word == CLOSE_UP) {
-		close_fd(&w->ahead[!i].fd);
+		waiter_close(&w->ahead[!i].fd);
 		if (heard->fds[0] >= 0) {
-			close_fd(&w->ahead[i].fd);
+			waiter_close(&w->ahead[i].fd);
 			w->ahead[i].fd = heard->fds[0];
 			heard->fds[0] = -1;
 		}
@@ -642,8 +270,8 @@ static int hear_words(struct waiter *w, int i)
 
 	for (int n = 0; n < MOST_WORDS && (r = host_receive_word(w->ahead[i].fd, &heard)) == 0; n++) {
 		obey(w, i, &heard);
-		close_fd(&heard.fds[0]);
-		close_fd(&heard.fds[1]);
+		waiter_close(&heard.fds[0]);
+		waiter_close(&heard.fds[1]);
 		if (heard.word == DISMISS) {
 			lose_place(w);
 			return 0;
@@ -652,75 +280,23 @@ static int hear_words(struct waiter *w, int i)
 	return r;
 }
 
-/* Hears what a successor says, or that it has gone. Returns whether it says that it has passed us over. */
-static bool hear_successor(struct waiter *w, int i)
-{
-	struct heard heard;
-	int r = host_receive_word(w->successors[i].fd, &heard);
-
-	close_fd(&heard.fds[0]);
-	close_fd(&heard.fds[1]);
-	if (heard.word == DISMISS || r == -EPIPE)
-		drop_successor(w, i);
-	if (heard.word == DISMISS)
-		w->passed[0] = w->passed[1] = 0;
-	return heard.word == DISMISS;
-}
-
-/* Whether a successor has passed us over: we were stopped. Then it is not told what we do. */
-static bool was_passed_over(struct waiter *w)
-{
-	for (int i = SUCCESSORS - 1; i >= 0; i--)
-		if (w->successors[i].fd >= 0 && hear_successor(w, i))
-			return true;
-	return false;
-}
-
-/*
- * Who is stopped just before it listens, and passed over, listens when it resumes. But it has been
- * told before, hears that then, and leaves. So we, who have passed it over, still are the front.
- */
-static bool leads_again(struct waiter *w)
-{
-	if (was_passed_over(w) || !is_led_by_passed(w) || listen(w->queue, INT_MAX))
-		return false;
-	return !was_passed_over(w);
-}
-
 /* Somebody before us said something, or has gone. */
 static void hear_ahead(struct waiter *w, int i)
 {
 	if (hear_words(w, i) != -EPIPE)
 		return;
-	close_fd(&w->ahead[i].fd);
-	if (is_in_line(w))
+	waiter_close(&w->ahead[i].fd);
+	if (waiter_is_in_line(w))
 		return;
 	/* After a stop, we may hear at once that we were a successor and that we were passed over. */
-	if (w->queue < 0 || was_passed_over(w)) {
+	if (w->queue < 0 || successors_have_passed_us(w)) {
 		lose_place(w);
 		return;
 	}
 	become_front(w);
 	/* A stop may have come between the two. */
-	if (was_passed_over(w))
+	if (successors_have_passed_us(w))
 		lose_place(w);
-}
-
-/*
- * Tells our successor to wait for our hang-up alone, on a new link: a front that was stopped while
- * it made the old one still has copies of both its ends, so the old link would not hang up with us.
- */
-static void close_up(struct waiter *w)
-{
-	int ends[2] = { -1, -1 };
-	const bool renewed = make_link(ends) == 0;
-
-	if (host_send_word(w->successors[0].fd, CLOSE_UP, 0, &ends[1], renewed) == 0 && renewed) {
-		close_fd(&w->successors[0].fd);
-		w->successors[0].fd = ends[0];
-		ends[0] = -1;
-	}
-	close_both(ends);
 }
 
 /*
@@ -734,18 +310,18 @@ static void pass_over(struct waiter *w)
 	for (int i = 0; i < 2; i++)
 		if (w->ahead[i].fd >= 0)
 			hear_words(w, i);
-	if (was_passed_over(w))
+	if (successors_have_passed_us(w))
 		lose_place(w);
 	for (int i = 0; i < 2; i++)
 		if (w->ahead[i].fd >= 0)
 			host_send_word(w->ahead[i].fd, DISMISS, 0, NULL, 0);
 	/* Who listens on the queue from now on has been told. */
-	for (int i = 0; w->queue >= 0 && leads(w) && i < 2; i++)
+	for (int i = 0; w->queue >= 0 && successors_lead(w) && i < 2; i++)
 		w->passed[i] = w->ahead[i].fd >= 0 ? w->ahead[i].pid : 0;
 	if (w->successors[0].fd >= 0)
-		close_up(w);
+		successors_close_up(w);
 	for (int i = 0; i < 2; i++)
-		close_fd(&w->ahead[i].fd);
+		waiter_close(&w->ahead[i].fd);
 }
 
 /*
@@ -775,16 +351,16 @@ static int look_past_front(struct waiter *w)
 		return LOCK_RETRY;
 	}
 	if (w->seen_free > 0 && w->seen_free < limit) {
-		w->seen_free = slot_is_free(w) ? w->seen_free + 1 : 0;
+		w->seen_free = slots_seem_free(w) ? w->seen_free + 1 : 0;
 	} else {
 		/* What was seen free so often, or whatever is free now. */
-		r = w->seen_free > 0 ? bind_slot(w, w->slot) : bind_any(w);
+		r = w->seen_free > 0 ? slots_bind(w, w->slot) : slots_bind_any(w);
 		if (r == 0 && w->seen_free > 0)
 			return 0;
 		if (r && r != -EADDRINUSE)
 			return r;
 		w->seen_free = r == 0;
-		if (r == 0 && (r = renew_candidate(w)))
+		if (r == 0 && (r = slots_renew_candidate(w)))
 			return r;
 	}
 	if (!w->seen_free && w->queue < 0 && !w->outside)
@@ -793,62 +369,56 @@ static int look_past_front(struct waiter *w)
 	return LOCK_RETRY;
 }
 
-/* --- the loop ---------------------------------------------------------------------------------------------------------------- */
-
-/* When the front, or who waits alone, has to try a slot again, at the latest. */
-static int64_t next_try(const struct waiter *w)
+/* What the front does for the line. */
+static void lead(struct waiter *w, int64_t now, bool due)
 {
-	int64_t when = DEADLINE_NEVER;
-
-	for (unsigned n = 0; (is_front(w) || w->alone) && n < w->lock->slots; n++)
-		when = deadline_earlier(when, w->slots[n].look);
-	return when;
-}
-
-/* Tries the slots whose commands have just ended. Returns 0 when one is ours, LOCK_RETRY, or what failed. */
-static int catch_any(struct waiter *w)
-{
-	int r = -EADDRINUSE;
-
-	for (unsigned n = 0; r == -EADDRINUSE && n < w->lock->slots; n++)
-		if (w->slots[n].caught) {
-			w->slots[n].caught = false;
-			r = catch_slot(w, n);
-		}
-	return r == -EADDRINUSE ? LOCK_RETRY : r;
+	if (!successors_lead(w) && !successors_lead_again(w)) {
+		lose_place(w);
+		return;
+	}
+	if (due)
+		w->look = now + LOOK;
+	for (int i = SUCCESSORS - 1; due && i >= 0; i--)
+		successors_dismiss_if_stopped(w, i);
+	successors_appoint(w);
 }
 
 /* Does what is due. Returns 0 when the lock is ours, LOCK_RETRY, or what failed. */
 static int act(struct waiter *w)
 {
-	int r = catch_any(w);
+	int r = slots_catch(w);
 	int64_t now = deadline_now();
 	/* At the deadline the names are tried once more. */
 	bool over = now >= w->wait->deadline, due = over || now >= w->look;
 
 	if (r != LOCK_RETRY)
 		return r;
-	if (w->queue < 0 && !is_in_line(w) && !w->outside && !w->alone && due) {
+	if (waiter_state(w) == WAITER_NOWHERE && due) {
 		join(w);
 		due = over || now >= w->look;
 	}
-	if (is_front(w) || w->alone)
-		r = try_name(w, now, over);
-	else if (due && (is_in_line(w) || w->outside))
-		r = look_past_front(w);
-	/* The successors come after the name: who gets it sees to them when its command has started. */
-	if (r == LOCK_RETRY && is_front(w) && !leads(w) && !leads_again(w)) {
-		lose_place(w);
-	} else if (r == LOCK_RETRY && is_front(w)) {
+	switch (waiter_state(w)) {
+	case WAITER_FRONT:
+	case WAITER_ALONE:
+		r = slots_try(w, now, over);
+		break;
+	case WAITER_OUTSIDE:
+	case WAITER_IN_LINE:
+	case WAITER_SUCCESSOR:
 		if (due)
-			w->look = now + LOOK;
-		for (int i = SUCCESSORS - 1; due && i >= 0; i--)
-			dismiss_if_stopped(w, i);
-		appoint_successors(w);
+			r = look_past_front(w);
+		break;
+	case WAITER_NOWHERE:
+		break;
 	}
-	if (r == LOCK_RETRY && w->alone)
+	if (r != LOCK_RETRY)
+		return r;
+	/* The successors come after the name: a holder sees to them when its command has started. */
+	if (waiter_state(w) == WAITER_FRONT)
+		lead(w, now, due);
+	else if (w->alone)
 		w->look = DEADLINE_NEVER;
-	return r;
+	return LOCK_RETRY;
 }
 
 /* What a waiter listens to: others, and behind them the watch and the job of each slot. */
@@ -872,7 +442,7 @@ static nfds_t find_sources(const struct waiter *w, struct pollfd fds[], unsigned
 		const bool is_watch = slot && (i - SLOTS) % 2 == 0;
 		int fd = i < SUCCESSOR ? w->ahead[i - AHEAD].fd : i < QUEUE ? w->successors[i - SUCCESSOR].fd :
 			 is_watch ? slot->watch : slot ? slot->job :
-			 is_front(w) && w->successors[SUCCESSORS - 1].fd < 0 && !w->deaf ? w->queue : -1;
+			 waiter_is_front(w) && w->successors[SUCCESSORS - 1].fd < 0 && !w->deaf ? w->queue : -1;
 
 		if (fd < 0)
 			continue;
@@ -886,7 +456,7 @@ static nfds_t find_sources(const struct waiter *w, struct pollfd fds[], unsigned
 static int listen_around(struct waiter *w)
 {
 	const size_t n = most_sources(w);
-	int64_t when = deadline_earlier(deadline_earlier(w->wait->deadline, w->wait->due), deadline_earlier(w->look, next_try(w)));
+	int64_t when = deadline_earlier(deadline_earlier(w->wait->deadline, w->wait->due), deadline_earlier(w->look, slots_next_try(w)));
 	struct pollfd fds[n];
 	unsigned which[n];
 	bool ready[n];
@@ -899,14 +469,14 @@ static int listen_around(struct waiter *w)
 		ready[which[i]] = fds[i].revents;
 	for (unsigned i = 0; i < w->lock->slots; i++) {
 		if (ready[SLOTS + 2 * i])
-			hear_slot(w, i);
+			slots_hear(w, i);
 		else if (ready[SLOTS + 2 * i + 1])
 			w->slots[i].caught = true;
 	}
 	/* The last first: the others move up. */
 	for (int i = SUCCESSORS - 1; i >= 0; i--)
 		/* A front finds out by itself whether it was passed over. */
-		if (ready[SUCCESSOR + i] && w->successors[i].fd >= 0 && hear_successor(w, i) && is_in_line(w))
+		if (ready[SUCCESSOR + i] && w->successors[i].fd >= 0 && successors_hear(w, i) && waiter_is_in_line(w))
 			lose_place(w);
 	for (int i = 1; i >= 0; i--)
 		if (ready[AHEAD + i] && w->ahead[i].fd >= 0)
@@ -933,7 +503,7 @@ static int attend_listening(struct waiter *w)
 static int attend(struct waiter *w)
 {
 	if (!w->begun) {
-		if (!is_front(w) && !is_in_line(w) && !w->outside && !w->alone)
+		if (waiter_state(w) == WAITER_NOWHERE)
 			return 0;
 		if (host_is_reentry(w->name, w->lock->slots))
 			return LOCK_NESTED;
@@ -968,8 +538,8 @@ static int wait_in_line(struct waiter *w)
 static void leave(struct waiter *w)
 {
 	for (int i = SUCCESSORS - 1; i >= 0; i--)
-		if (w->successors[i].fd >= 0 && has_hung_up(w->successors[i].fd))
-			drop_successor(w, i);
+		if (w->successors[i].fd >= 0 && waiter_has_hung_up(w->successors[i].fd))
+			successors_drop(w, i);
 	/*
 	 * A front that gives us the queue while we close our connection would believe that it has an
 	 * successor. So from here on it cannot, and what it has given us before we hear.
@@ -981,10 +551,10 @@ static void leave(struct waiter *w)
 	 * fronts. If nobody does, we may not have heard that yet, nor that we now lead the line.
 	 */
 	for (int i = 0; i < 2; i++)
-		if (w->ahead[i].fd >= 0 && has_hung_up(w->ahead[i].fd))
+		if (w->ahead[i].fd >= 0 && waiter_has_hung_up(w->ahead[i].fd))
 			hear_ahead(w, i);
-	if (is_front(w))
-		appoint_successors(w);
+	if (waiter_is_front(w))
+		successors_appoint(w);
 	quit_line(w);
 }
 
@@ -998,42 +568,30 @@ void host_leave_line(struct lock *lock)
 	lock->line.fds[0] = lock->line.fds[1] = lock->line.fds[2] = -1;
 }
 
-/* With many slots there may be fewer descriptors than would be wanted. */
-static void share_descriptors(struct waiter *w)
-{
-	struct rlimit limit;
-	rlim_t most = INT_MAX;
-
-	if (w->lock->slots > 1 && getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < most)
-		most = limit.rlim_cur > KEPT_FDS ? limit.rlim_cur - KEPT_FDS : 0;
-	w->most_watch = (int)most;
-	w->watch_jobs = most >= 2 * (rlim_t)w->lock->slots;
-}
-
 int host_wait(struct lock *lock, const struct host_address *name, struct lock_wait *wait)
 {
 	struct slot slots[lock->slots];
 	struct waiter w = { .lock = lock, .name = name, .wait = wait, .candidate = -1, .slots = slots, .queue = -1,
 			    .ahead = { { -1, 0 }, { -1, 0 } }, .successors = { { -1, 0 }, { -1, 0 } } };
-	int r = renew_candidate(&w);
+	int r = slots_renew_candidate(&w);
 
 	for (unsigned n = 0; n < lock->slots; n++)
 		slots[n] = (struct slot){ .watch = -1, .job = -1 };
-	share_descriptors(&w);
+	slots_share_descriptors(&w);
 	host_queue_address(&w.queue_name, name, geteuid(), lock->slots);
 	if (r == 0)
 		r = wait_in_line(&w);
-	watch_nothing(&w);
+	slots_unwatch(&w);
 	if (r) {
 		leave(&w);
-		close_fd(&w.candidate);
+		waiter_close(&w.candidate);
 		return r;
 	}
 	lock->fd = lock->watched = w.candidate;
-	if (w.queue >= 0 && is_in_line(&w))
+	if (w.queue >= 0 && waiter_is_in_line(&w))
 		pass_over(&w);
 	for (int i = 0; i < 2; i++)
-		close_fd(&w.ahead[i].fd);
+		waiter_close(&w.ahead[i].fd);
 	lock->line.fds[0] = w.queue;
 	for (int i = 0; i < SUCCESSORS; i++) {
 		lock->line.fds[1 + i] = w.successors[i].fd;

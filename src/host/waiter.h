@@ -1,4 +1,4 @@
-/* The state of a waiter for a host lock: private to host/queue.c and to the tests of it. */
+/* The state of a waiter for a host lock: what queue.c, slots.c and successors.c share. */
 #ifndef HOST_WAITER_H
 #define HOST_WAITER_H
 
@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/deadline.h"
 #include "host/address.h"
 #include "lock.h"
 
@@ -25,6 +26,10 @@ struct slot {
 	int64_t watched_since;
 	int64_t pause;		/* the last one; 0: the next is not needed or the shortest */
 	int64_t look;		/* when to try the name, at the latest; 0: it has hung up, or was never tried */
+};
+
+enum waiter_state {
+	WAITER_NOWHERE, WAITER_OUTSIDE, WAITER_IN_LINE, WAITER_SUCCESSOR, WAITER_FRONT, WAITER_ALONE
 };
 
 struct waiter {
@@ -53,5 +58,29 @@ struct waiter {
 	int64_t look_interval;
 	int seen_free;		/* how many times in a row the name was seen free */
 };
+
+/* The front looks this often at the name and at its successors, a successor at a front that does not move. */
+#define LOOK (1 * NS_PER_S)
+
+/* The growing pause where no hang-up can be waited for. */
+#define SHORTEST_PAUSE (1 * NS_PER_MS)
+#define LONGEST_PAUSE (NS_PER_S / 4)
+
+void waiter_close(int *fd);
+
+bool waiter_is_in_line(const struct waiter *w);
+
+bool waiter_is_front(const struct waiter *w);
+
+/* Sets the time LOOK, a growing PAUSE from now. */
+void waiter_rest(int64_t *pause, int64_t *look);
+
+/* Whether the process at the other end of FD is this user's; its pid into PID unless that is NULL. */
+bool waiter_is_own_peer(int fd, pid_t *pid);
+
+bool waiter_has_hung_up(int fd);
+
+/* What W is (host/queue.c has the transitions). */
+enum waiter_state waiter_state(const struct waiter *w);
 
 #endif
