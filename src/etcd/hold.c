@@ -221,7 +221,7 @@ static bool is_lost(struct session *session)
 	/* If renewals go unanswered or were not sent in time, the stream may be late as well. */
 	const int64_t sent =
 		session->lease.renewing ? session->lease.renewing : session->lease.renew_due;
-	const bool late = session->lease.failures || session_now() > sent + RENEWAL_LATE;
+	const bool late = session->lease.failures || session_now() - RENEWAL_LATE > sent;
 
 	if (session->events.own_gone)
 		lose_and_tell(

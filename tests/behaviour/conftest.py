@@ -28,8 +28,10 @@ from terminal import Terminal
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("ME_ONLY_BUILD", os.path.join(ROOT, "build"))
 ME_ONLY = os.path.abspath(os.environ.get("ME_ONLY", os.path.join(BUILD, "me-only")))
-PROGRAMS = os.path.abspath(os.environ.get("ME_ONLY_TEST_PROGRAMS", os.path.join(BUILD, "tests", "programs")))
-DEADLINE = 60  # seconds after which an event that did not happen fails the test; generous on purpose
+PROGRAMS = os.path.abspath(os.environ.get("ME_ONLY_TEST_PROGRAMS",
+                                          os.path.join(BUILD, "tests", "programs")))
+# seconds after which an event that did not happen fails the test; generous on purpose
+DEADLINE = 60
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -41,7 +43,8 @@ forms = pytest.mark.parametrize("form", [(), ("-F",), ("-o",)], ids=["default", 
 # subject can differ.
 PASSES = {
     # An ordinary user: what it may see and do.
-    "user": {"test_file", "test_file_proof", "test_inherit", "test_limits", "test_list", "test_nested", "test_queue",
+    "user": {"test_file", "test_file_proof", "test_inherit", "test_limits", "test_list",
+             "test_nested", "test_queue",
              "test_who", "test_etcd_conf", "test_etcd_run", "test_etcd_who"},
     # The system's libc: processes, signals, threads, descriptors.
     "libc": {"test_descriptors", "test_exit_status", "test_file", "test_signals"},
@@ -49,7 +52,8 @@ PASSES = {
     "contract": {"test_contract", "test_completions", "test_documents", "test_exit_status", "test_etcd_run",
                  "test_etcd_refused", "test_etcd_who"},
     # Sanitizers: the contract, and all input from other processes.
-    "sanitized": {"test_contract", "test_names", "test_strangers", "test_usage", "test_etcd_answers", "test_etcd_conf",
+    "sanitized": {"test_contract", "test_names", "test_strangers", "test_usage",
+                  "test_etcd_answers", "test_etcd_conf",
                   "test_etcd_helper", "test_etcd_protocol", "test_etcd_shapes"},
 }
 
@@ -58,11 +62,13 @@ def pytest_configure(config):
     # Workers inherit it.
     os.environ.setdefault("ME_ONLY_ORDER", str(random.randrange(1 << 32)))
     config.addinivalue_line("markers", "root: needs root (other users, namespaces, limits)")
-    config.addinivalue_line("markers", "static: needs the static program (no /proc, chroot, tiny limits)")
+    config.addinivalue_line("markers",
+                            "static: needs the static program (no /proc, chroot, tiny limits)")
     # A sanitizer sets handlers and limits of its own, and the command would inherit that instead of
     # the caller's. Looking for leaks takes a process and ptrace, which tests forbid; the program
     # never allocates.
-    for flag in ("handle_segv=0", "handle_sigbus=0", "handle_sigfpe=0", "handle_sigill=0", "disable_coredump=0", "detect_leaks=0"):
+    for flag in ("handle_segv=0", "handle_sigbus=0", "handle_sigfpe=0", "handle_sigill=0",
+                 "disable_coredump=0", "detect_leaks=0"):
         os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":" + flag
     # Orphans of a test are reparented to the worker instead of process 1, so that it can find and
     # end them.
@@ -347,7 +353,8 @@ def hold(me_only, start):
     """
 
     def hold_(name, *options, **kw):
-        p = me_only(*options, name, "sh", "-c", "echo $$; exec cat >/dev/null", stdin=subprocess.PIPE, **kw)
+        p = me_only(*options, name, "sh", "-c", "echo $$; exec cat >/dev/null",
+                    stdin=subprocess.PIPE, **kw)
         line = p.stdout.readline()
         assert line, f"the holder did not start: {p.stderr.read()!r}"
         p.job = int(line)
@@ -437,7 +444,8 @@ def terminal(start):
 @pytest.fixture
 def bash(terminal):
     """A terminal with an interactive bash that shows its prompt."""
-    env = dict(os.environ, PS1="ready> ", PS2="", HISTFILE="/dev/null", TERM="dumb", INPUTRC="/dev/null")
+    env = dict(os.environ, PS1="ready> ", PS2="", HISTFILE="/dev/null", TERM="dumb",
+               INPUTRC="/dev/null")
     t = terminal("bash", "--norc", "--noprofile", "--noediting", "-i", env=env)
     t.wait_for("ready> ")
     return t

@@ -16,9 +16,11 @@ import pytest
 from conftest import DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, wait_for
 from errnos import NEVER, errnos_of
 
-INJECT, UNDER_LOCK, STUB = (os.path.join(PROGRAMS, name) for name in ("inject", "under-lock", "stub-helper"))
+INJECT, UNDER_LOCK, STUB = (os.path.join(PROGRAMS, name)
+                            for name in ("inject", "under-lock", "stub-helper"))
 STATUS = 7  # the command's own
-HANG = 2 * DEADLINE  # seconds after which a run counts as hanging; each takes milliseconds, or what it may wait
+# seconds after which a run counts as hanging; each takes milliseconds, or what it may wait
+HANG = 2 * DEADLINE
 AT_ONCE = 8
 
 # "Held" is not a failure: it is the kernel that reports it. musl's threads use it for a lock of
@@ -26,11 +28,13 @@ AT_ONCE = 8
 MEANS_HELD = {("bind", "EADDRINUSE"), ("flock", "EWOULDBLOCK")}
 
 # An interrupted call is retried: nothing may notice.
-INTERRUPTIBLE = {"accept4", "connect", "poll", "ppoll", "read", "recvfrom", "recvmsg", "sendmsg", "sendto", "wait4", "waitid", "write",
+INTERRUPTIBLE = {"accept4", "connect", "poll", "ppoll", "read", "recvfrom", "recvmsg", "sendmsg",
+                 "sendto", "wait4", "waitid", "write",
                  "writev", "open", "openat", "flock"}
 
 # A PID namespace: all others end with its first process.
-UNSHARE = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--pid", "--fork", "--kill-child", "--mount-proc"]
+UNSHARE = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--pid", "--fork",
+           "--kill-child", "--mount-proc"]
 
 # The paths of which each call fails with each of its errnos. The calls of other paths, and calls
 # that are made more often, are the same functions of the program again: each fails with some errnos
@@ -73,11 +77,14 @@ class Trial:
         return [UNDER_LOCK, self.report, self.looks_at, str(STATUS), str(milliseconds)]
 
     def injected(self):
-        return [INJECT, self.trace, ":".join(map(str, self.fault)) if self.fault else "list", ME_ONLY]
+        return [INJECT, self.trace, ":".join(map(str, self.fault)) if self.fault else "list",
+                ME_ONLY]
 
     def popen(self, argv, **kw):
         # Where a shell can do no harm if it is given a program to read (ENOEXEC).
-        p = subprocess.Popen(argv, cwd=self.folder, **{"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, **kw})
+        p = subprocess.Popen(argv, cwd=self.folder, **{"stdin": subprocess.DEVNULL,
+                                                       "stdout": subprocess.DEVNULL,
+                                                       "stderr": subprocess.PIPE, **kw})
         self.processes.append(p)
         return p
 
@@ -93,7 +100,8 @@ class Trial:
 
     def hold(self, *options, **kw):
         """A holder without faults; release() ends it."""
-        holder = self.popen([ME_ONLY, *options, self.lock, "sh", "-c", "echo up; exec cat >/dev/null"], stdin=subprocess.PIPE,
+        holder = self.popen([ME_ONLY, *options, self.lock, "sh", "-c",
+                             "echo up; exec cat >/dev/null"], stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, **kw)
         assert holder.stdout.readline() == b"up\n", holder.stderr.read()
         return holder
@@ -192,7 +200,8 @@ def faults_of(calls, few):
             continue
         # A file to be opened may not exist: that is tried for each.
         if (few or often[call.name] > MANY) and not whole:
-            names = dict.fromkeys([names[(call.number * SOME + i) % len(names)] for i in range(min(SOME, len(names)))] +
+            names = dict.fromkeys([names[(call.number * SOME + i) % len(names)]
+                                   for i in range(min(SOME, len(names)))] +
                                   ["ENOENT"] * call.name.startswith("open"))
         for name in names:
             yield Fault(call.name, call.number, name)
@@ -229,7 +238,9 @@ def wrong_run(run, fault, may_be_lost=False):
         return  # the shell reads what is not a program
     yield from wrong_words(run, fault)
     words = [word for _, word in run.report]
-    if fault.errno == "EINTR" and fault.call in INTERRUPTIBLE and (run.status != STATUS or run.stderr) and not may_be_lost:
+    if fault.errno == "EINTR" and fault.call in INTERRUPTIBLE and (run.status != STATUS
+                                                                   or run.stderr) \
+            and not may_be_lost:
         yield f"interrupted: status {run.status} {run.stderr}"
     if run.status == STATUS:
         if words != ["started", "held"]:
@@ -242,19 +253,22 @@ def wrong_run(run, fault, may_be_lost=False):
             yield f"status 5, but the command did not run: {run.report}"
     elif run.status is not None and run.status not in (1, 3):
         yield f"status {run.status}: {run.stderr}"
-    elif run.status == 3 and words and not any("how cannot be known" in line for line in run.stderr):
+    elif run.status == 3 and words and not any("how cannot be known" in line
+                                               for line in run.stderr):
         yield f"status 3 says that nothing was run: {run.report} {run.stderr}"
 
 
 def wrong_refusal(run, fault, statuses, may_be_silent=False):
     """What is wrong with an attempt that does not get the lock, whatever fails."""
     # With --held, 1 means no.
-    yield from wrong_words(run._replace(status=0) if 1 in statuses and run.status == 1 else run, fault)
+    yield from wrong_words(run._replace(status=0) if 1 in statuses and run.status == 1 else run,
+                           fault)
     if run.report:
         yield f"the command was started: {run.report}"
     if run.status not in (*statuses, 3):
         yield f"status {run.status}: {run.stderr}"
-    elif not may_be_silent and run.status == 4 and not run.stderr and not fault.call.startswith("write"):
+    elif not may_be_silent and run.status == 4 and not run.stderr \
+            and not fault.call.startswith("write"):
         yield "status 4 without a word"
 
 
@@ -289,8 +303,10 @@ def each_fault(request, tmp_path, lock, start):  # start: whatever is left over 
             results = list(zip(faults, pool.map(work, faults)))
         if os.environ.get("ME_ONLY_ERRNO_ROWS"):
             with open(os.environ["ME_ONLY_ERRNO_ROWS"], "a", encoding="ascii") as f:
-                f.write("".join(f"{path} {call} {number} {name} {run.status}\n".replace(", ", ",") for (call, number, name), (run, hit, _) in results if hit))
-        complaints = [f"{':'.join(map(str, fault))}: {text}" for fault, (_, _, texts) in results for text in texts]
+                f.write("".join(f"{path} {call} {number} {name} {run.status}\n".replace(", ", ",")
+                                for (call, number, name), (run, hit, _) in results if hit))
+        complaints = [f"{':'.join(map(str, fault))}: {text}" for fault, (_, _, texts) in results
+                      for text in texts]
         assert not complaints, f"{len(complaints)} of {len(faults)}:\n" + "\n".join(complaints[:30])
         # A call that depends on the moment (one more poll, one more look) may not happen again; but
         # most do.

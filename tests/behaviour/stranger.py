@@ -2,9 +2,10 @@
 
 usage: stranger.py ADDRESS WAY [BYTES]        ADDRESS and BYTES in hexadecimal
 
-It writes "ready" when it is, and a line for each connection ("accepted") and for the descriptors that it was sent ("got N").
-A line on standard input makes it close the address but keep its connections; the end of standard input ends it.
-Tests give its text to python with -c: it also runs as users who cannot read this file.
+It writes "ready" when it is, and a line for each connection ("accepted") and for the descriptors
+that it was sent ("got N"). A line on standard input makes it close the address but keep its
+connections; the end of standard input ends it. Tests pass its text to python -c, so it also runs as
+users who cannot read this file.
 """
 import array
 import itertools
@@ -23,7 +24,8 @@ def new(kind=socket.SOCK_SEQPACKET):
 
 def send(peer, data, *descriptors):
     """Send what fits; a peer that has gone or does not read is not an error here."""
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
+               array.array("i", descriptors))] if descriptors else []
     try:
         peer.sendmsg([data], rights, socket.MSG_NOSIGNAL)
         return True
@@ -105,7 +107,9 @@ def way_of(name, listener, data):
         "one descriptor": descriptors(1),
         "many descriptors": descriptors(253),
         "itself": give(lambda: socket.socket(fileno=os.dup(listener.fileno()))),
-        "wrong descriptors": give(bound_elsewhere, new, lambda: new(socket.SOCK_STREAM), lambda: new(socket.SOCK_DGRAM),
+        "wrong descriptors": give(bound_elsewhere,
+                                  new, lambda: new(socket.SOCK_STREAM),
+                                  lambda: new(socket.SOCK_DGRAM),
                                   lambda: open("/dev/null")),
         "replay": lambda peer: send(peer, data),
     }[name]
@@ -141,7 +145,8 @@ def serve(listener, way):
     """Accept and act, until the end of standard input."""
     peers = []
     while True:
-        ready = select.select([0] + peers + ([listener] if way and listener.fileno() >= 0 else []), [], [])[0]
+        ready = select.select([0] + peers + ([listener] if way and listener.fileno() >= 0 else []),
+                              [], [])[0]
         for r in ready:
             if r == 0:
                 if not os.read(0, 1):

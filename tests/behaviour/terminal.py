@@ -27,7 +27,8 @@ class Terminal:
         mode = termios.tcgetattr(slave)
         mode[3] &= ~termios.ECHO
         termios.tcsetattr(slave, termios.TCSANOW, mode)
-        self.process = start("setsid", "--ctty", *argv, stdin=slave, stdout=slave, stderr=slave, **kw)
+        self.process = start("setsid", "--ctty", *argv, stdin=slave, stdout=slave, stderr=slave,
+                             **kw)
         os.close(slave)
         self.screen = b""
 

@@ -15,7 +15,8 @@ def old(hold, run, name, age, *options, **kw):
     def is_old():
         line = refusal(run, name)
         said = re.search(r" for (?:at most )?(\S+):", line)[1]
-        return not said.endswith("ms") and (not re.fullmatch(r"\d\.\ds", said) or float(said[:-1]) > age)
+        return not said.endswith("ms") and (not re.fullmatch(r"\d\.\ds", said)
+                                            or float(said[:-1]) > age)
 
     wait_for(is_old, "the holder is old enough")
     return holder
@@ -60,7 +61,8 @@ def test_a_wait_in_vain_is_silent_behind_a_young_holder(hold, run, lock):
 
 @pytest.mark.root
 def test_a_stranger_is_named_however_young(start, run, public_me_only, lock):
-    p = start("setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups", public_me_only, lock,
+    p = start("setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups", public_me_only,
+              lock,
               "sh", "-c", "echo; exec sleep 1000")
     p.stdout.readline()
     r = run("--complain-after=1h", lock, "true")
@@ -88,5 +90,6 @@ def test_quiet_and_complain_after_contradict_each_other(run, lock):
 
 
 def test_a_command_that_runs_is_none_of_its_business(run, lock):
-    r = run("--complain-after=1h", lock, "sh", "-c", "echo out; echo err >&2; exit 7", timeout=DEADLINE)
+    r = run("--complain-after=1h", lock, "sh", "-c", "echo out; echo err >&2; exit 7",
+            timeout=DEADLINE)
     assert (r.returncode, r.stdout, r.stderr) == (7, b"out\n", b"err\n")

@@ -51,7 +51,8 @@ print -r -- '#ready' >>$OUT
 
 
 def complete_bash(line, tmp_path):
-    p = subprocess.run(["bash", "--norc", "-c", BASH, "bash", line], env={**os.environ, "COMPLETIONS": COMPLETIONS},
+    p = subprocess.run(["bash", "--norc", "-c", BASH, "bash", line],
+                       env={**os.environ, "COMPLETIONS": COMPLETIONS},
                        capture_output=True, text=True, timeout=DEADLINE)
     assert p.returncode == 0 and not p.stderr, p.stderr
     return {w.rstrip("=") for w in p.stdout.split("\n") if w}
@@ -63,7 +64,8 @@ def complete_zsh(line, tmp_path):
     rc.write_text(ZSH)
     pid, fd = pty.fork()
     if pid == 0:
-        os.execvpe("zsh", ["zsh", "-d", "-i"], {**os.environ, "ZDOTDIR": str(tmp_path), "OUT": str(out), "TERM": "dumb",
+        os.execvpe("zsh", ["zsh", "-d", "-i"], {**os.environ, "ZDOTDIR": str(tmp_path),
+                                                "OUT": str(out), "TERM": "dumb",
                                                "HOME": str(tmp_path), "COMPLETIONS": COMPLETIONS})
 
     def said(what):
@@ -115,9 +117,12 @@ def test_all_options(complete, tmp_path):
 
 
 @pytest.mark.parametrize("complete", SHELLS)
-@pytest.mark.parametrize("before", ["", "-w 10 ", "-w10 -q ", "--wait=10 ", "-qE 7 ", "-- ", "--held ", "--who ", "--who --json ",
-                                    "-j 4 ", "-qj4 -w inf ", "--slots 4 ", "--queue 1 -w 10 ", "--queue=1 -w10 ",
-                                    "--replace -k 5 ", "-qk5 --replace ", "--kill-after 5 ", "--complain-after 1h ", "--complain-after=1h ",
+@pytest.mark.parametrize("before", ["", "-w 10 ", "-w10 -q ", "--wait=10 ", "-qE 7 ", "-- ",
+                                    "--held ", "--who ", "--who --json ",
+                                    "-j 4 ", "-qj4 -w inf ", "--slots 4 ", "--queue 1 -w 10 ",
+                                    "--queue=1 -w10 ",
+                                    "--replace -k 5 ", "-qk5 --replace ", "--kill-after 5 ",
+                                    "--complain-after 1h ", "--complain-after=1h ",
                                     "-k 5 --ttl 30 --hold-for 60 ", "--ttl=30 --hold-for=60 "])
 def test_held_locks(complete, before, held, tmp_path):
     assert held in complete(f"me-only {before}{held[:-3]}", tmp_path)
@@ -160,7 +165,8 @@ def test_a_lock_on_a_file(complete, before, tmp_path):
     path = f"{tmp_path}/files/"
     assert "file:" in complete(f"me-only {before}fil", tmp_path)
     # Not every shell repeats what precedes the last colon, or the last slash.
-    offered = {o.rstrip("/").removeprefix("file:").removeprefix(path) for o in complete(f"me-only {before}file:{path}f", tmp_path)}
+    offered = {o.rstrip("/").removeprefix("file:").removeprefix(path)
+               for o in complete(f"me-only {before}file:{path}f", tmp_path)}
     assert offered == {"flock", "folder"}
 
 
@@ -181,7 +187,8 @@ def test_other_arguments_of_options(complete, tmp_path):
     assert "30s" in complete("me-only --ttl 3", tmp_path)
     assert "2m" in complete("me-only --hold-for ", tmp_path)
     assert "1h" in complete("me-only --complain-after 1", tmp_path)
-    assert "1h" in {o.removeprefix("--complain-after=") for o in complete("me-only --complain-after=1", tmp_path)}
+    assert "1h" in {o.removeprefix("--complain-after=")
+                    for o in complete("me-only --complain-after=1", tmp_path)}
 
 
 @pytest.mark.parametrize("complete", SHELLS)
@@ -191,10 +198,12 @@ def test_command(complete, tmp_path):
 
 
 @pytest.mark.parametrize("complete", SHELLS)
-@pytest.mark.parametrize("before", ["LOCK", "-w 10 -q host:a:b", "--wait=5 --exit-base 9 /tmp/a", "-- LOCK", "-w inf -j 4 --queue 9 LOCK",
+@pytest.mark.parametrize("before", ["LOCK", "-w 10 -q host:a:b", "--wait=5 --exit-base 9 /tmp/a",
+                                    "-- LOCK", "-w inf -j 4 --queue 9 LOCK",
                                     "-s file:/tmp/a", "--ttl 60 -k9 etcd:a/b"])
 def test_arguments_of_the_command(complete, before, tmp_path):
-    assert {w.rstrip(",") for w in complete(f"me-only {before} demo -x ", tmp_path)} == {"demo:demo,-x"}
+    assert {w.rstrip(",") for w in complete(f"me-only {before} demo -x ",
+                                            tmp_path)} == {"demo:demo,-x"}
 
 
 @pytest.mark.parametrize("complete", SHELLS)
@@ -216,6 +225,7 @@ def test_a_lock_of_etcd(complete, before, tmp_path):
 def test_a_list_takes_no_lock_but_the_beginning_of_etcds(complete, held, tmp_path):
     assert not complete(f"me-only --list {held[:-3]}", tmp_path)
     assert not complete("me-only --list fil", tmp_path)
-    assert complete("me-only --list etc", tmp_path) == complete("me-only --list --json etc", tmp_path) == {"etcd:"}
+    assert complete("me-only --list etc", tmp_path) == complete("me-only --list --json etc",
+                                                                tmp_path) == {"etcd:"}
     assert not complete("me-only --list etcd:a setpr", tmp_path)
     assert "--json" in complete("me-only --list --j", tmp_path)

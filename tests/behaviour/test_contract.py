@@ -14,13 +14,16 @@ import time
 
 import pytest
 
-from conftest import (DEADLINE, HAND_DOWN, ME_ONLY, children_of, forms, has_children, name_of, process_state, program, read_line, release,
-                      user, wait_for, waiters_of)
+from conftest import (DEADLINE, HAND_DOWN, ME_ONLY, children_of, forms, has_children, name_of,
+                      process_state, program, read_line, release, user, wait_for, waiters_of)
 
 # What a shape may not promise.
-ORDER = "waiters start in the order in which they came"                        # -s: they start together
-ORDER_AFTER_KILLS = "the others keep their order when some are killed"         # file: the order is the kernel's
-EXACT_TIME = "the time is that of the lock"  # file: no holder can be asked, it is the age of the process
+# -s: they start together
+ORDER = "waiters start in the order in which they came"
+# file: the order is the kernel's
+ORDER_AFTER_KILLS = "the others keep their order when some are killed"
+# file: no holder can be asked, it is the age of the process
+EXACT_TIME = "the time is that of the lock"
 REPLACEMENT = "the holder can be replaced"                                     # -j: which of them?
 
 OF_FILES = frozenset({ORDER_AFTER_KILLS, EXACT_TIME})
@@ -32,7 +35,8 @@ class Shape:
     holds: tuple = ()  # options of the holder
     asks: tuple = ()  # options of all others
     slots: int = 1
-    filled: str = ""        # the other slot is taken "before" or "after" the holder has taken its own
+    # the other slot is taken "before" or "after" the holder has taken its own
+    filled: str = ""
     queue: int = 0  # the number of waiters: all give --queue
     unpromised: frozenset = frozenset()
 
@@ -41,8 +45,10 @@ SHAPES = {
     "host": Shape(),
     "host -j1": Shape(holds=("-j1",), asks=("-j1",)),
     "host -j1, asked for plainly": Shape(holds=("-j1",)),
-    "host -j2": Shape(holds=("-j2",), asks=("-j2",), slots=2, filled="after", unpromised=frozenset({REPLACEMENT})),
-    "host -j2, second slot": Shape(holds=("-j2",), asks=("-j2",), slots=2, filled="before", unpromised=frozenset({REPLACEMENT})),
+    "host -j2": Shape(holds=("-j2",), asks=("-j2",), slots=2, filled="after",
+                      unpromised=frozenset({REPLACEMENT})),
+    "host -j2, second slot": Shape(holds=("-j2",), asks=("-j2",), slots=2, filled="before",
+                                   unpromised=frozenset({REPLACEMENT})),
     "host --queue": Shape(queue=3),
     "file": Shape("file", unpromised=OF_FILES),
     "file, asked for -s": Shape("file", asks=("-s",), unpromised=OF_FILES | {ORDER}),
@@ -169,7 +175,8 @@ class Contract:
     def assert_names(self, pid, *options):
         """Or the other one, if there are two."""
         message = self.refusal(*options)
-        assert any(f"held by pid {p} (" in message for p in ([pid, self.filler.job] if self.filler else [pid])), message
+        assert any(f"held by pid {p} (" in message for p in ([pid, self.filler.job] if self.filler
+                                                             else [pid])), message
 
 
 def waiters_of_file(path):
@@ -179,7 +186,8 @@ def waiters_of_file(path):
     """
     end = b":%d 0 EOF" % os.stat(path).st_ino
     with open("/proc/locks", "rb") as f:
-        return len({line.split()[5] for line in f if b" -> FLOCK " in line and line.rstrip().endswith(end)})
+        return len({line.split()[5] for line in f if b" -> FLOCK " in line
+                    and line.rstrip().endswith(end)})
 
 
 @pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
@@ -193,7 +201,8 @@ def c(shape, lock, tmp_path, run, me_only):
     if shape.engine == "file":
         # No other user can open it: otherwise --held denies a job of -F (test_file_proof.py).
         os.close(os.open(tmp_path / "the lock", os.O_CREAT, 0o600))
-    return Contract(shape, f"file:{tmp_path}/the lock" if shape.engine == "file" else lock, run, me_only)
+    return Contract(shape, f"file:{tmp_path}/the lock" if shape.engine == "file" else lock,
+                    run, me_only)
 
 
 def kill_wrapper(p):
@@ -203,7 +212,8 @@ def kill_wrapper(p):
 
 def keeper_of(wrapper):
     """The keeper that the me-only process has started; waits until there is one."""
-    return wait_for(lambda: next((p for p in children_of(wrapper) if name_of(p) == "me-only keeper"), None), "a keeper")
+    return wait_for(lambda: next((p for p in children_of(wrapper)
+                                  if name_of(p) == "me-only keeper"), None), "a keeper")
 
 
 def has_ended(pid):
@@ -218,7 +228,8 @@ def become_free(c):
 
 @forms
 def test_the_commands_status_passes_through(c, form):
-    assert [c.run_job(form, "sh", "-c", f"exit {n}").returncode for n in (0, 1, 4, 77, 255)] == [0, 1, 4, 77, 255]
+    assert [c.run_job(form, "sh", "-c", f"exit {n}").returncode
+            for n in (0, 1, 4, 77, 255)] == [0, 1, 4, 77, 255]
 
 
 @forms
@@ -261,7 +272,8 @@ def test_the_form_of_the_refused_one_does_not_matter(c):
 
 def test_the_status_of_a_refusal_can_be_chosen(c):
     c.hold()
-    for options, status in ((("-E", "75"), 75), (("-E", "0"), 0), (("--exit-base=90",), 94), (("--exit-base=90", "-E", "7"), 7)):
+    for options, status in ((("-E", "75"), 75), (("-E", "0"), 0), (("--exit-base=90",), 94),
+                            (("--exit-base=90", "-E", "7"), 7)):
         r = c.ask(*options)
         assert (r.returncode, r.stdout) == (status, b"") and b" held by pid " in r.stderr, r
 
@@ -338,8 +350,10 @@ def test_a_child_in_the_background_keeps_the_lock_and_is_named(c, form):
     wait_for(lambda: name_of(child) == "sleep", "the child is what it will be")
     message = c.refusal()
     if not (c.filler and f" {c.filler.job} " in message):
-        assert re.search(rf"held by pid {child} \({re.escape(user())}\), left running by a command that has ended, for at most \d\S*: "
-                         r"sleep 1000 \(with -o the lock ends with the command\)\n$", message), message
+        assert re.search(
+            rf"held by pid {child} \({re.escape(user())}\), left running by a command that has "
+            rf"ended, for at most \d\S*: "
+            r"sleep 1000 \(with -o the lock ends with the command\)\n$", message), message
     os.kill(child, signal.SIGKILL)
     become_free(c)
 
@@ -394,7 +408,8 @@ def test_waiter_gives_up_at_its_limit(c):
     assert c.is_free()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL, signal.SIGRTMAX])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL,
+                                    signal.SIGRTMAX])
 def test_a_signal_ends_a_waiter_at_once(c, number):
     holder = c.hold()
     p = c.waiter("inf")
@@ -416,7 +431,8 @@ def test_a_signal_that_ends_nobody_does_not_end_a_waiter(c):
 
 def test_what_the_caller_ignores_does_not_end_a_waiter(c, start):
     holder = c.hold()
-    p = start("sh", "-c", "trap '' INT HUP TERM; exec \"$@\"", "sh", ME_ONLY, *c.to_wait("inf"), c.name, "echo", "mine")
+    p = start("sh", "-c", "trap '' INT HUP TERM; exec \"$@\"", "sh", ME_ONLY, *c.to_wait("inf"),
+              c.name, "echo", "mine")
     wait_for(c.waiting, "it waits")
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         p.send_signal(number)
@@ -461,7 +477,8 @@ def test_behind_a_me_only_that_is_killed(c, form, when):
 @inheriting
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
 def test_behind_a_child_that_has_inherited_the_lock(c, form, when):
-    holder = c.begin(form, "sh", "-c", "exec 3<&0; sleep 1000 >/dev/null 2>&1 & echo $!; read line <&3")
+    holder = c.begin(form, "sh", "-c",
+                     "exec 3<&0; sleep 1000 >/dev/null 2>&1 & echo $!; read line <&3")
     child = holder.job
     if when == "before":
         assert release(holder) == 1
@@ -485,7 +502,8 @@ class Crowd:
         self.reader, self.writer = os.pipe()
         self.waiters = []
         for n in range(c.shape.queue or 20):
-            command = (program("witness"), scratch, "0", str(n)) if "-s" not in c.shape.asks else ("echo", str(n))
+            command = (program("witness"), scratch, "0",
+                       str(n)) if "-s" not in c.shape.asks else ("echo", str(n))
             # Each has its position before the next one starts.
             self.waiters.append(c.waiter("inf", "-q", command=command, stdout=self.writer))
 
@@ -586,9 +604,12 @@ def ask_inside(c, start):
 @pytest.mark.parametrize("waits", [False, True], ids=["now", "waiting"])
 def test_a_job_that_asks_for_its_own_lock_is_told_so_at_once(c, ask_inside, form, way, waits):
     """However long it would wait, and whatever status it would return."""
-    status, out, err = ask_inside(form, way, "-E", "9", *(c.to_wait("inf") if waits else c.to_ask()), c.name, "echo", "ran")
+    status, out, err = ask_inside(form, way, "-E", "9",
+                                  *(c.to_wait("inf") if waits else c.to_ask()), c.name,
+                                  "echo", "ran")
     assert (status, out) == (4, b""), err
-    assert re.fullmatch("me-only: " + re.escape(c.name) + r": this job already holds it: [^\n]*held by pid \d+ [^\n]*\n", err), err
+    assert re.fullmatch("me-only: " + re.escape(c.name)
+                        + r": this job already holds it: [^\n]*held by pid \d+ [^\n]*\n", err), err
     assert c.is_free()
 
 
@@ -636,18 +657,21 @@ def test_the_variable_alone_proves_nothing(c):
 def test_the_environment_is_the_callers_and_the_variables_of_the_lock(c, form):
     env = {**os.environb, b"MINE": b"a\nb", b"ME_ONLY_LOCK": b"another", b"ME_ONLY_SLOT": b"7"}
     found = c.run_job(form, "env", "-0", env=env).stdout.split(b"\0")[:-1]
-    ours = [entry for entry in found if entry.startswith(b"ME_ONLY_LOCK=") or entry.startswith(b"ME_ONLY_SLOT=")]
+    ours = [entry for entry in found if entry.startswith(b"ME_ONLY_LOCK=")
+            or entry.startswith(b"ME_ONLY_SLOT=")]
     expected = [b"ME_ONLY_LOCK=" + c.name.encode()]
     if any(option.startswith("-j") for option in c.shape.holds):
         expected += [b"ME_ONLY_SLOT=1" if c.shape.filled == "before" else b"ME_ONLY_SLOT=0"]
     assert ours == expected
-    others = sorted(b"%s=%s" % (k, v) for k, v in env.items() if k not in (b"ME_ONLY_LOCK", b"ME_ONLY_SLOT"))
+    others = sorted(b"%s=%s" % (k, v) for k, v in env.items()
+                    if k not in (b"ME_ONLY_LOCK", b"ME_ONLY_SLOT"))
     assert sorted(e for e in found if e not in ours) == others
 
 
 @forms
 def test_the_job_has_one_descriptor_more_and_none_with_o(c, call, form):
-    look = (sys.executable, "-ISc", "import os; print(*[n for n in range(1024) if os.path.exists(f'/proc/self/fd/{n}')])")
+    look = (sys.executable, "-ISc",
+            "import os; print(*[n for n in range(1024) if os.path.exists(f'/proc/self/fd/{n}')])")
     usual = {int(n) for n in call(*look).stdout.split()}
     found = {int(n) for n in c.run_job(form, *look).stdout.split()}
     assert usual <= found
@@ -711,10 +735,12 @@ DAEMON = {"user": "daemon", "group": "daemon", "extra_groups": [], "cwd": "/"}
 
 @pytest.mark.root
 @forms
-@pytest.mark.parametrize("options", [(), ("-q",), ("--complain-after=1h",), ("-q", "-w", "0.2")], ids=" ".join)
+@pytest.mark.parametrize("options", [(), ("-q",), ("--complain-after=1h",), ("-q", "-w", "0.2")],
+                         ids=" ".join)
 def test_a_holder_of_another_user_is_always_named(c, start, for_everybody, form, options):
     c.fill("before")
-    holder = start(for_everybody, *c.to_hold(form), "sh", "-c", "echo $$; exec sleep 1000", **DAEMON)
+    holder = start(for_everybody, *c.to_hold(form), "sh", "-c", "echo $$; exec sleep 1000",
+                   **DAEMON)
     job = int(read_line(holder.stdout))
     c.fill("after")
     message = c.refusal(*options)
@@ -748,7 +774,8 @@ def test_a_stranger_cannot_hand_his_lock_down(c, start, for_everybody, owner, st
     c.fill("before")
     for argv, said in (("--held", c.name), status), ((*c.to_wait("inf"), c.name, "echo", "ran"), 4):
         job = ("sh", "-c", "echo up; read line; exec 9>&-; exec sleep 1000")
-        p = start(sys.executable, "-ISc", HAND_DOWN, str(owner), for_everybody, "-F", *c.to_hold(), *job, "--ask", for_everybody, *argv,
+        p = start(sys.executable, "-ISc", HAND_DOWN, str(owner), for_everybody, "-F", *c.to_hold(),
+                  *job, "--ask", for_everybody, *argv,
                   stdin=-1)
         assert read_line(p.stdout) == b"up\n"
         c.fill("after")

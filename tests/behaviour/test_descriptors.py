@@ -11,11 +11,13 @@ import sys
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, address, forms, is_listed, program, queue_of, release, wait_for
+from conftest import DEADLINE, ME_ONLY, address, forms, is_listed, program, queue_of, \
+    release, wait_for
 
 # Which of the standard descriptors the caller has closed: all 8 combinations.
 CLOSED = [c for n in range(4) for c in itertools.combinations((0, 1, 2), n)]
-closed_ones = pytest.mark.parametrize("closed", CLOSED, ids=lambda c: "closed:" + "".join(map(str, c)))
+closed_ones = pytest.mark.parametrize("closed", CLOSED,
+                                      ids=lambda c: "closed:" + "".join(map(str, c)))
 
 FIRST_OF_OURS = 10  # scripts use 3 to 9
 
@@ -66,19 +68,22 @@ def assert_as_without_us(found, usual, form):
 def test_closed_standard_descriptors_stay_closed(call, lock, tmp_path, files, closed, form):
     usual, found = tmp_path / "usual", tmp_path / "found"
     assert call(*closing(closed), program("state"), usual, **files).returncode == 0
-    assert call(*closing(closed), ME_ONLY, *form, lock, program("state"), found, **files).returncode == 0
+    assert call(*closing(closed), ME_ONLY, *form, lock, program("state"), found,
+                **files).returncode == 0
     assert set(descriptors(usual)) == {0, 1, 2} - set(closed)
     assert_as_without_us(descriptors(found), descriptors(usual), form)
 
 
 @forms
 @closed_ones
-def test_closed_standard_descriptors_stay_closed_after_waiting(start, hold, lock, tmp_path, files, closed, form):
+def test_closed_standard_descriptors_stay_closed_after_waiting(
+        start, hold, lock, tmp_path, files, closed, form):
     """Waiting opens more descriptors than taking a free lock."""
     usual, found = tmp_path / "usual", tmp_path / "found"
     holder = hold(lock)
     start(*closing(closed), program("state"), usual, **files).wait(DEADLINE)
-    waiter = start(*closing(closed), ME_ONLY, *form, "-w", "inf", lock, program("state"), found, **files)
+    waiter = start(*closing(closed), ME_ONLY, *form, "-w", "inf", lock, program("state"),
+                   found, **files)
     wait_for(lambda: is_listed(queue_of(lock)), "it waits")
     assert release(holder) == 0
     assert waiter.wait(DEADLINE) == 0
@@ -93,7 +98,8 @@ def test_all_other_descriptors_reach_the_command(call, lock, tmp_path, form):
     usual, found = tmp_path / "usual", tmp_path / "found"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     script = "".join(f"exec {{fd}}<>{tmp_path}/{n}\n" for n in range(190)) + 'exec "$@"'
-    for report, argv in ((usual, [program("state"), usual]), (found, [ME_ONLY, *form, lock, program("state"), found])):
+    for report, argv in ((usual, [program("state"), usual]),
+                         (found, [ME_ONLY, *form, lock, program("state"), found])):
         assert call("bash", "-c", script, "bash", *argv, **quiet).returncode == 0
     # bash allocates no number below 10 for {fd}: 3 to 9 are free here, and the lock must not take
     # them.
@@ -117,7 +123,8 @@ def test_the_one_more_is_the_lock(hold, lock):
     for fd in os.listdir(f"/proc/{holder.job}/fd"):
         with contextlib.suppress(FileNotFoundError):    # its shell closes one
             links.add(os.readlink(f"/proc/{holder.job}/fd/{fd}"))
-    assert {link for link in links if link.startswith("socket:")} <= {f"socket:[{n}]" for n in inodes}
+    assert {link for link in links if link.startswith("socket:")} <= {
+        f"socket:[{n}]" for n in inodes}
     assert any(link.startswith("socket:") for link in links)
 
 
@@ -154,9 +161,12 @@ def stranger(start, lock):
 OCCASIONS = {
     "held": (4, lambda lock: [lock, "true"], b": held by pid "),
     "gave up": (4, lambda lock: ["-v", "-w", "0.05", lock, "true"], b": gave up after 50ms"),
-    "not found": (1, lambda lock: [lock + "/free", "/nowhere/at/all"], b"/nowhere/at/all: not found\n"),
-    "not found -F": (1, lambda lock: ["-F", lock + "/free", "/nowhere/at/all"], b"/nowhere/at/all: not found\n"),
-    "not found -o": (1, lambda lock: ["-o", lock + "/free", "/nowhere/at/all"], b"/nowhere/at/all: not found\n"),
+    "not found": (1, lambda lock: [lock + "/free", "/nowhere/at/all"],
+                  b"/nowhere/at/all: not found\n"),
+    "not found -F": (1, lambda lock: ["-F", lock + "/free", "/nowhere/at/all"],
+                     b"/nowhere/at/all: not found\n"),
+    "not found -o": (1, lambda lock: ["-o", lock + "/free", "/nowhere/at/all"],
+                     b"/nowhere/at/all: not found\n"),
     "usage": (2, lambda lock: ["-F", "-o", lock, "true"], b"--help'\n"),
     "verbose": (0, lambda lock: ["-v", lock + "/free", "true"], b"me-only: "),
     "verbose -F": (0, lambda lock: ["-v", "-F", lock + "/free", "true"], b"me-only: "),
@@ -166,7 +176,8 @@ OCCASIONS = {
 
 @closed_ones
 @pytest.mark.parametrize("occasion", OCCASIONS)
-def test_messages_go_to_standard_error_or_nowhere(call, stranger, lock, tmp_path, files, closed, occasion):
+def test_messages_go_to_standard_error_or_nowhere(call, stranger, lock, tmp_path, files,
+                                                  closed, occasion):
     status, argv, text = OCCASIONS[occasion]
     r = call(*closing(closed), ME_ONLY, *argv(lock), **files)
     assert r.returncode == status

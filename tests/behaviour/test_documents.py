@@ -11,7 +11,8 @@ import subprocess
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, ROOT, address, children_of, is_bound, is_listed, queue_of, user, wait_for
+from conftest import DEADLINE, ME_ONLY, ROOT, address, children_of, is_bound, is_listed, queue_of, \
+    user, wait_for
 
 # The contract in short. The help, the manual page, the README and the completions are compared with
 # it.
@@ -46,7 +47,8 @@ PAGES = ["me-only.1", "me-only-etcd.7"]
 
 
 def manual_text(page="me-only.1"):
-    text = subprocess.run(["mandoc", "-T", "utf8", "-O", "width=1000", os.path.join(ROOT, "man", page)],
+    text = subprocess.run(["mandoc", "-T", "utf8", "-O", "width=1000",
+                           os.path.join(ROOT, "man", page)],
                           capture_output=True, check=True, timeout=DEADLINE, text=True).stdout
     return re.sub(".\b", "", text).replace("\u00a0", " ")
 
@@ -63,7 +65,8 @@ def test_options_in_the_help(run):
     rows = [line for line in text.split("\n") if re.match(r"  (-\w, |    )--", line)]
     shown = {}
     for row in rows:
-        letter, name, argument = re.match(r"  (?:(-\w), |    )(--[a-z-]+)(?:=(\w+))?(?=\s)", row).groups()
+        letter, name, argument = re.match(r"  (?:(-\w), |    )(--[a-z-]+)(?:=(\w+))?(?=\s)",
+                                          row).groups()
         shown[name] = argument
         if letter:
             shown[letter] = argument
@@ -71,22 +74,28 @@ def test_options_in_the_help(run):
 
 
 def test_options_in_the_manual():
-    tags = re.findall(r"^ {5}(-.*)$", manual("DESCRIPTION").split("The options are:")[1].split("\n     A duration is ")[0], re.M)
+    tags = re.findall(r"^ {5}(-.*)$",
+                      manual("DESCRIPTION").split("The options are:")[1].split(
+                          "\n     A duration is ")[0], re.M)
     shown = {}
     for tag in tags:
         # A short tag has its text on the same line.
         for form in re.split(", (?=-)", tag.split("  ")[0]):
-            option, argument = re.match(r"(--?[a-zA-Z-]+)[ =]?(duration|status|number|age)?$", form).groups()
+            option, argument = re.match(r"(--?[a-zA-Z-]+)[ =]?(duration|status|number|age)?$",
+                                        form).groups()
             shown[option] = argument
     assert shown.keys() == OPTIONS.keys()
     assert {o for o in shown if shown[o]} == {o for o in OPTIONS if OPTIONS[o]}
     synopsis = manual("SYNOPSIS")
     for option in OPTIONS:
         letters = re.search(r"\[-(\w+)\]", synopsis)[1]
-        known_by_letter = {"--nonblock": "n", "--no-fork": "F", "--close": "o", "--quiet": "q", "--verbose": "v", "--wait": "w",
-                           "--conflict-exit-code": "E", "--kill-after": "k", "--shared": "s", "--slots": "j"}
+        known_by_letter = {"--nonblock": "n", "--no-fork": "F", "--close": "o", "--quiet": "q",
+                           "--verbose": "v", "--wait": "w",
+                           "--conflict-exit-code": "E", "--kill-after": "k", "--shared": "s",
+                           "--slots": "j"}
         short = option if len(option) == 2 else "-" + known_by_letter.get(option, "")
-        assert short[1:] and short[1:] in letters or option in synopsis or f"[{short} " in synopsis, option
+        assert short[1:] and short[1:] in letters or option in synopsis \
+            or f"[{short} " in synopsis, option
 
 
 def test_options_in_the_readme():
@@ -97,18 +106,25 @@ def test_options_in_the_readme():
 
 # Options of etcd, etcdctl and openssl.
 OF_THE_CLUSTER = {
-    "--advertise-client-urls", "--auto-compaction-retention", "--bump-revision", "--cert-file", "--client-cert-auth", "--data-dir", "--election-timeout",
-    "--enable-grpc-gateway", "--experimental-enable-lease-checkpoint", "--key-file", "--keys", "--listen-client-http-urls",
-    "--listen-client-urls", "--listen-peer-urls", "--trusted-ca-file", "-addext", "-days", "-keyout", "-newkey", "-nodes", "-out", "-pkeyopt", "-subj"}
+    "--advertise-client-urls", "--auto-compaction-retention", "--bump-revision", "--cert-file",
+    "--client-cert-auth", "--data-dir", "--election-timeout",
+    "--enable-grpc-gateway", "--experimental-enable-lease-checkpoint", "--key-file", "--keys",
+    "--listen-client-http-urls",
+    "--listen-client-urls", "--listen-peer-urls", "--trusted-ca-file", "-addext", "-days",
+    "-keyout", "-newkey", "-nodes", "-out", "-pkeyopt", "-subj"}
 
 
-@pytest.mark.parametrize("path", ["README.md", "NEWS.md", "SECURITY.md", *(f"man/{page}" for page in PAGES)])
+@pytest.mark.parametrize("path", ["README.md", "NEWS.md", "SECURITY.md",
+                                  *(f"man/{page}" for page in PAGES)])
 def test_no_other_option_is_mentioned(path):
     """An option in a document is one of me-only's, or one of a program that an example calls."""
-    others = {"--full", "--ff-only", "-C", "-xl", "--prefix", "-c", "-eq", "-eu", "-TERM", "-u", "-a", "-d", "-r"}
+    others = {"--full", "--ff-only", "-C", "-xl", "--prefix", "-c", "-eq", "-eu", "-TERM", "-u",
+              "-a", "-d", "-r"}
     if path in ("man/me-only-etcd.7", "README.md"):
         others |= OF_THE_CLUSTER
-    text = manual_text(path.removeprefix("man/")).replace("[-Fnoqsv]", "") if path.startswith("man/") else read(path)
+    text = manual_text(path.removeprefix("man/")).replace("[-Fnoqsv]",
+                                                          "") if path.startswith("man/") else read(
+                                                              path)
     assert set(OPTION.findall(text)) - set(OPTIONS) - others == set()
 
 
@@ -123,10 +139,14 @@ def test_variables(run, lock):
     in_help = set(re.findall(r"ME_ONLY_\w+", run("--help").stdout.decode()))
     in_manual = set(re.findall(r"ME_ONLY_\w+", manual("ENVIRONMENT")))
     before = {"PATH": os.environ["PATH"], "HOME": "/"}
-    seen = dict(line.split("=", 1) for line in run(lock, "env", env=before).stdout.decode().splitlines())
-    assert {name: value for name, value in seen.items() if name not in before} == {"ME_ONLY_LOCK": lock}
-    seen = dict(line.split("=", 1) for line in run("-j3", lock, "env", env=before).stdout.decode().splitlines())
-    assert {name: value for name, value in seen.items() if name not in before} == {"ME_ONLY_LOCK": lock, "ME_ONLY_SLOT": "0"}
+    seen = dict(line.split("=", 1) for line in run(lock, "env",
+                                                   env=before).stdout.decode().splitlines())
+    assert {name: value for name, value in seen.items()
+            if name not in before} == {"ME_ONLY_LOCK": lock}
+    seen = dict(line.split("=", 1) for line in run("-j3", lock, "env",
+                                                   env=before).stdout.decode().splitlines())
+    assert {name: value for name, value in seen.items()
+            if name not in before} == {"ME_ONLY_LOCK": lock, "ME_ONLY_SLOT": "0"}
     in_readme = set(re.findall(r"ME_ONLY_\w+", read("README.md")))
     assert in_help == in_readme == VARIABLES and in_manual == VARIABLES | OWN_VARIABLES
 
@@ -145,13 +165,15 @@ UNSAID = {"others have it", "out of memory"}
 def strings_of(name):
     """The strings of a source with at least three words, without the marks around them."""
     text = re.sub(r"/\*.*?\*/|^#include.*?$", "", read("src", name), flags=re.S | re.M)
-    text = re.sub(r'strstr\(\w+, "[^"]*"\)', "", text).replace("'\"'", "")  # messages of others; not a string at all
+    # messages of others; not a string at all
+    text = re.sub(r'strstr\(\w+, "[^"]*"\)', "", text).replace("'\"'", "")
     text = re.sub(r'(?<!\\)"\s+"', "", text)  # one string, written as two
     found = [re.sub(r"\\.", "", s) for s in re.findall(r'"((?:[^"\\]|\\.)*)"', text)]
     if name.startswith("etcd/"):
         # Text after a colon or in parentheses is advice, which the page gives in other words, or a
         # message of the server.
-        found = [re.match(rf"(.*?{THREE_WORDS}.*?)(: | \(|$)", s, re.S)[1] for s in found if re.search(THREE_WORDS, s)]
+        found = [re.match(rf"(.*?{THREE_WORDS}.*?)(: | \(|$)", s, re.S)[1] for s in found
+                 if re.search(THREE_WORDS, s)]
         found = [part for s in found for part in re.split(r"%[ls.*]*[a-zA-Z]|%$|\([^)]*\)?", s)]
     found = [s.strip(" .,:;()'") for s in found]
     return [s for s in found if re.search(THREE_WORDS, s) and s not in UNSAID]
@@ -168,7 +190,8 @@ SPEAKING = ["list/main.c"] + [
 @pytest.mark.parametrize("name", [n for n in SPEAKING if strings_of(n)])
 def test_every_message_is_in_the_manual(name):
     pages = PAGES if name.startswith("etcd/") else PAGES[:1]
-    text = re.sub(r"\s+", " ", " ".join(manual("DIAGNOSTICS", page) for page in pages)).replace("\u2018", "'").replace("\u2019", "'")
+    text = re.sub(r"\s+", " ", " ".join(manual("DIAGNOSTICS", page) for page in pages)).replace(
+        "\u2018", "'").replace("\u2019", "'")
     assert [s for s in strings_of(name) if s not in text] == []
 
 
@@ -179,8 +202,10 @@ def test_messages_in_the_manual(run, hold, lock):
     for options, begin in (((), "held by pid "), (("-w", "0.01"), "gave up after ")):
         said = run(*options, lock, "true").stderr.decode()
         assert begin in said and f"LOCK: {begin}" in text
-    assert "COMMAND: not found" in text and run(lock + "2", "/nonexistent").stderr.endswith(b": not found\n")
-    assert "COMMAND: cannot be run: REASON" in text and b": cannot be run: " in run(lock + "3", "/").stderr
+    assert "COMMAND: not found" in text and run(lock + "2",
+                                                "/nonexistent").stderr.endswith(b": not found\n")
+    assert "COMMAND: cannot be run: REASON" in text \
+        and b": cannot be run: " in run(lock + "3", "/").stderr
     assert "try 'me-only --help'" in text.replace("‘", "'").replace("’", "'")
     assert run("--no-such").stderr.endswith(b"; try 'me-only --help'\n")
 
@@ -199,7 +224,8 @@ def test_messages_about_other_shapes_of_locks_in_the_manual(run, hold, start, lo
     assert re.search(r": the queue is full, pid \d+ \([^)]+\) waits; held by pid \d+ ", said), said
     assert "LOCK: the queue is full, pid N (USER) waits; held by pid N ..." in text
     said = run(f"file:{tmp_path}/missing/lock", "true").stderr.decode()
-    assert said == f"me-only: file:{tmp_path}/missing/lock: cannot make the file: No such file or directory\n"
+    assert said == \
+        f"me-only: file:{tmp_path}/missing/lock: cannot make the file: No such file or directory\n"
     assert "LOCK: cannot make the file: REASON" in text
 
 
@@ -226,14 +252,17 @@ def test_what_goes_with_what(run, lock, tmp_path):
             # Nobody listens there: a lock of etcd that makes sense is status 3, with or without its helper.
             nowhere = {**os.environ, "ETCDCTL_ENDPOINTS": "127.0.0.1:1", "ETCDCTL_COMMAND_TIMEOUT": "100ms"} if name == "etcd:x" else None
             if option in ("--held", "--who", "--list"):
-                r = run(option, *([] if option == "--list" and not nowhere else [name]), env=nowhere)
-                assert r.returncode == (3 if nowhere else 1 if option == "--held" else 0) and cell.startswith("yes")
+                r = run(option, *([] if option == "--list" and not nowhere else [name]),
+                        env=nowhere)
+                assert r.returncode == (3 if nowhere else 1 if option == "--held" else 0) \
+                    and cell.startswith("yes")
                 continue
             r = run(*shape, *given[option], name, "echo", "ran", env=nowhere)
             if cell.startswith("yes") and nowhere:
                 assert (r.returncode, r.stdout) == (3, b""), (option, shape, name)
             elif cell.startswith("yes"):
-                assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b""), (option, shape, name)
+                assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b""), \
+                    (option, shape, name)
             else:
                 assert (r.returncode, r.stdout) == (2, b"") and option.encode() in r.stderr, (option, shape, name)
             if cell == "if --replace":
@@ -243,9 +272,11 @@ def test_what_goes_with_what(run, lock, tmp_path):
 
 def test_what_is_left_behind(run, lock, tmp_path):
     """The README's table of locks."""
-    rows = {row[1]: row[4] for row in (re.split(r" *\| *", line) for line in read("README.md").splitlines()) if len(row) == 6}
+    rows = {row[1]: row[4] for row in (re.split(r" *\| *", line)
+                                       for line in read("README.md").splitlines()) if len(row) == 6}
     assert rows["`NAME`, `host:NAME`"] == "nothing" and rows["`file:PATH`"] == "PATH, empty"
-    assert run(str(tmp_path / "name"), "true").returncode == run("host:name", "true", cwd=tmp_path).returncode == 0
+    assert run(str(tmp_path / "name"), "true").returncode == run("host:name", "true",
+                                                                 cwd=tmp_path).returncode == 0
     assert os.listdir(tmp_path) == []
     assert run(f"file:{tmp_path}/file", "true").returncode == 0
     assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == b""
@@ -259,7 +290,8 @@ def test_manual_is_clean(page):
     assert [line for line in out.splitlines() if "referenced manual not found" not in line] == []
 
 
-@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "NEWS.md", "docs/design.md", "docs/fleet.md", "docs/verification.md"])
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "NEWS.md",
+                                  "docs/design.md", "docs/fleet.md", "docs/verification.md"])
 def test_links_within_the_tree(path):
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", read(path)):
         if not link.startswith(("http:", "https:")):
@@ -267,11 +299,14 @@ def test_links_within_the_tree(path):
 
 
 def test_scripts_are_clean():
-    for options, path in (([], "examples/my-pid.sh"), (["--shell=bash"], "completions/me-only.bash")):
-        subprocess.run(["shellcheck", *options, os.path.join(ROOT, path)], check=True, timeout=DEADLINE)
+    for options, path in (([], "examples/my-pid.sh"),
+                          (["--shell=bash"], "completions/me-only.bash")):
+        subprocess.run(["shellcheck", *options, os.path.join(ROOT, path)], check=True,
+                       timeout=DEADLINE)
     for name in re.findall(r"<!-- recipe: ([\w-]+) -->\n```sh\n", read("README.md")):
         text = recipe(name)
-        p = subprocess.run(["shellcheck", "--shell=sh", "--exclude=SC2312,SC2016", "-"], input=text, text=True, capture_output=True,
+        p = subprocess.run(["shellcheck", "--shell=sh", "--exclude=SC2312,SC2016", "-"], input=text,
+                           text=True, capture_output=True,
                            timeout=DEADLINE)
         assert p.returncode == 0, f"{name}: {p.stdout}"
 
@@ -279,7 +314,8 @@ def test_scripts_are_clean():
 @pytest.mark.root
 def test_digest_in_the_design(start):
     """Authors of a second implementation can trust the example."""
-    letter, times, digest = re.search(r"\| `(.)`, (\d+) times \| `(\w+)` \|", read("docs", "design.md")).groups()
+    letter, times, digest = re.search(r"\| `(.)`, (\d+) times \| `(\w+)` \|",
+                                      read("docs", "design.md")).groups()
     name = letter * int(times)
     p = start("unshare", "--net", ME_ONLY, name, "cat", "/proc/net/unix")
     out, err = p.communicate(timeout=DEADLINE)
@@ -314,9 +350,11 @@ class Place:
         self.bin.mkdir()
         self.log.touch()
         os.symlink(ME_ONLY, self.bin / "me-only")
-        for name in ("backup.sh", "sync.sh", "deploy.sh", "report.sh", "import.sh", "git", "systemctl", "make"):
+        for name in ("backup.sh", "sync.sh", "deploy.sh", "report.sh", "import.sh", "git",
+                     "systemctl", "make"):
             self.program(name, JOB)
-        self.env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "LOG": str(self.log), "BLOCK": str(self.block)}
+        self.env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "LOG": str(self.log),
+                    "BLOCK": str(self.block)}
 
     def program(self, name, text):
         path = self.bin / name
@@ -335,7 +373,8 @@ class Place:
         return text.replace("/usr/local/bin/", f"{self.bin}/")
 
     def shell(self, shell, text, **env):
-        return self.start(*([shell, "-f"] if shell == "zsh" else [shell]), "-c", text, env={**self.env, **env})
+        return self.start(*([shell, "-f"] if shell == "zsh" else [shell]), "-c", text,
+                          env={**self.env, **env})
 
     def lines(self):
         return [re.sub(r"\S*/", "", line) for line in self.log.read_text().splitlines()]
@@ -367,7 +406,8 @@ def test_cron(place):
     first = place.shell("/bin/sh", command, PATH="/usr/bin:/bin")
     place.running()
     assert ended(place.shell("/bin/sh", command, PATH="/usr/bin:/bin")) == (4, "", ""), "no mail"
-    status, out, err = ended(place.shell("/bin/sh", command.replace(" -q ", " "), PATH="/usr/bin:/bin"))
+    status, out, err = ended(place.shell("/bin/sh", command.replace(" -q ", " "),
+                                         PATH="/usr/bin:/bin"))
     assert (status, out) == (4, "") and "held by pid" in err, "mail"
     place.block.unlink()
     assert ended(first) == (0, "", "")
@@ -387,15 +427,18 @@ def test_self_locking(shell, place):
     assert is_bound(address(place.lock))
     place.block.unlink()
     assert ended(first) == (0, "", "")
-    assert place.lines() == ["self a b  c: begin", "self a b  c: end"], "its arguments are kept, and it ran once"
-    assert ended(place.start(script, env={**place.env, "JOB_STATUS": "7"})) == (7, "", ""), "its status is kept"
+    assert place.lines() == ["self a b  c: begin", "self a b  c: end"], \
+        "its arguments are kept, and it ran once"
+    assert ended(place.start(script, env={**place.env, "JOB_STATUS": "7"})) == (7, "", ""), \
+        "its status is kept"
     assert not is_bound(address(place.lock))
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_self_locking_killed_in_a_step(shell, place):
     body = place.ours(recipe("self-locking"), "/tmp/backup")
-    script = place.program("self", f"#!/usr/bin/env {shell}\n{body}{place.bin}/backup.sh\necho after\n")
+    script = place.program("self",
+                           f"#!/usr/bin/env {shell}\n{body}{place.bin}/backup.sh\necho after\n")
     place.block.touch()
     first = place.start(script, env=place.env)
     place.running()
@@ -418,7 +461,8 @@ def test_or_stop(shell, place):
     first = place.shell(shell, text)
     wait_for(lambda: len(place.lines()) == 5, "the job runs")
     status, out, err = ended(place.shell(shell, text))
-    assert (status, out) == (1, "") and re.fullmatch(r"me-only: .*held by.*\nERROR: no backup\n", err)
+    assert (status, out) == (1, "") and re.fullmatch(r"me-only: .*held by.*\nERROR: no backup\n",
+                                                     err)
     place.block.unlink()
     assert ended(first) == (0, "after\n", "")
 
@@ -448,7 +492,8 @@ def test_deploy(place):
     place.block.unlink()
     assert ended(first)[0] == 0 and ended(second)[0] == 0
     name = place.lock.rsplit("/", 1)[1]
-    once = [f"{name} pull --ff-only: begin", f"{name} pull --ff-only: end", "systemctl restart shop: begin", "systemctl restart shop: end"]
+    once = [f"{name} pull --ff-only: begin", f"{name} pull --ff-only: end",
+            "systemctl restart shop: begin", "systemctl restart shop: end"]
     assert [re.sub(r"^git -C ", "", line) for line in place.lines()] == once * 2
 
 
@@ -465,10 +510,12 @@ def test_deploy_once(place, run):
     status, out, err = ended(place.shell("dash", text.replace(" -q -E 0 ", " ")))
     named = re.search(r"the queue is full, pid (\d+) ", err)
     assert (status, out) == (4, "") and named, err
-    assert int(named.group(1)) in [second.pid, *children_of(second.pid)], "the shell, or what it has started"
+    assert int(named.group(1)) in [second.pid, *children_of(second.pid)], \
+        "the shell, or what it has started"
     place.block.unlink()
     assert ended(first) == ended(second) == (0, "", "")
-    assert place.lines() == ["deploy.sh : begin", "deploy.sh : end"] * 2, "ten calls during a run make one more run"
+    assert place.lines() == ["deploy.sh : begin", "deploy.sh : end"] * 2, \
+        "ten calls during a run make one more run"
 
 
 # A job that shows its slot: no other job has the same directory.
@@ -494,7 +541,8 @@ def test_four_at_a_time(shell, jobs, place, run):
     place.block.touch()
     p = place.shell(shell, f"cd '{work}'\n{text}", SLOTS=str(slots))
     wait_for(lambda: sorted(os.listdir(slots)) == ["0", "1", "2", "3"], "four run")
-    wait_for(lambda: is_listed(address(place.lock, b"\0queue\0%d\0004" % os.geteuid())), "others wait")
+    wait_for(lambda: is_listed(address(place.lock, b"\0queue\0%d\0004" % os.geteuid())),
+             "others wait")
     r = run("-j4", place.lock, "true")
     assert r.returncode == 4 and b": all 4 slots are in use, slot " in r.stderr
     r = run(place.lock, "true")
@@ -541,7 +589,8 @@ def test_shared(place):
     wait_for(lambda: waiters_for_file(path) == 1, "the third one waits")
     place.block.unlink()
     assert [ended(p)[:2] for p in (*readers, writer)] == [(0, "")] * 3
-    assert place.lines() == ["report.sh : begin"] * 2 + ["report.sh : end"] * 2 + ["import.sh : begin", "import.sh : end"]
+    assert place.lines() == ["report.sh : begin"] * 2 + ["report.sh : end"] * 2 + [
+        "import.sh : begin", "import.sh : end"]
 
 
 @pytest.mark.root
@@ -555,7 +604,8 @@ def test_containers(place):
     assert f"file:{path}" in text
 
     def container():
-        return place.start("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--ipc", "--uts", "dash", "-c", text, env=place.env)
+        return place.start("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
+                           "--ipc", "--uts", "dash", "-c", text, env=place.env)
 
     place.block.touch()
     first = container()
@@ -577,7 +627,9 @@ def test_wait_with_a_limit(place):
     first = place.shell("dash", text)
     wait_for(lambda: len(place.lines()) == 3, "the job runs")
     status, out, err = ended(place.shell("dash", text.replace("30s", "0.3s")))
-    assert (status, out) == (0, "") and re.fullmatch(r"me-only: \S+: gave up after \S+: held by .*\nno report this time\n", err)
+    assert (status, out) == (0,
+                             "") \
+        and re.fullmatch(r"me-only: \S+: gave up after \S+: held by .*\nno report this time\n", err)
     place.block.unlink()
     assert ended(first) == (0, "", "")
     assert place.lines() == ["make report: begin", "make report: end"] * 2
@@ -601,8 +653,10 @@ def test_cron_that_hangs(place, run):
     place.running()
     assert ended(place.shell("/bin/sh", command, PATH="/usr/bin:/bin")) == (0, "", ""), "no mail"
     assert "=1h " in command
-    wait_for(lambda: not re.search(r" for \d+ms:", run(place.lock, "true").stderr.decode()), "it has run for a second")
-    status, out, err = ended(place.shell("/bin/sh", command.replace("=1h ", "=1s "), PATH="/usr/bin:/bin"))
+    wait_for(lambda: not re.search(r" for \d+ms:", run(place.lock, "true").stderr.decode()),
+             "it has run for a second")
+    status, out, err = ended(place.shell("/bin/sh", command.replace("=1h ", "=1s "),
+                                         PATH="/usr/bin:/bin"))
     assert (status, out) == (0, "") and "held by pid" in err, "mail"
     place.block.unlink()
     assert ended(first) == (0, "", "")
@@ -618,7 +672,8 @@ def test_replace(place):
     assert ended(first)[0] in (-15, 128 + 15)
     place.block.unlink()
     assert ended(second)[0] == 0
-    assert place.lines() == ["sync.sh --full: begin", "sync.sh --full: begin", "sync.sh --full: end"]
+    assert place.lines() == ["sync.sh --full: begin", "sync.sh --full: begin",
+                             "sync.sh --full: end"]
 
 
 def test_who(place, hold):
@@ -654,7 +709,8 @@ SERVICE_KEYS = {"Type", "ExecStart", "SuccessExitStatus", "KillMode"}
 
 
 def unit(name):
-    parser = configparser.RawConfigParser(strict=True, delimiters=("=",), comment_prefixes=("#", ";"))
+    parser = configparser.RawConfigParser(strict=True, delimiters=("=",),
+                                          comment_prefixes=("#", ";"))
     parser.optionxform = str
     parser.read_string(recipe(name))
     return parser
@@ -673,7 +729,8 @@ def test_service(place):
     place.block.touch()
     first = place.start(*words, env=place.env)
     place.running()
-    assert ended(place.start(*words, env=place.env))[0] == int(service["Service"]["SuccessExitStatus"])
+    assert ended(place.start(*words,
+                             env=place.env))[0] == int(service["Service"]["SuccessExitStatus"])
     # KillMode=mixed: only me-only gets the signal, and passes it to the job.
     first.terminate()
     assert ended(first)[0] == -15
@@ -690,10 +747,12 @@ def test_timer():
 def test_units_as_systemd_sees_them(place):
     """systemd's own reading of the units, if it is installed; it need not run."""
     assert recipe("service").startswith("# /etc/systemd/system/backup.service\n")
-    assert recipe("timer").startswith("# /etc/systemd/system/backup.timer\n"), "the timer starts the service of its name"
+    assert recipe("timer").startswith("# /etc/systemd/system/backup.timer\n"), \
+        "the timer starts the service of its name"
     if not shutil.which("systemd-analyze"):
         return
     (place.path / "backup.service").write_text(place.ours(recipe("service")))
     (place.path / "backup.timer").write_text(recipe("timer"))
-    p = place.start("systemd-analyze", "verify", "--man=no", place.path / "backup.service", place.path / "backup.timer")
+    p = place.start("systemd-analyze", "verify", "--man=no", place.path / "backup.service",
+                    place.path / "backup.timer")
     assert ended(p) == (0, "", "")

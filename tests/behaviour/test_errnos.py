@@ -17,18 +17,22 @@ import time
 import pytest
 
 from conftest import DEADLINE, ME_ONLY, is_listed, queue_of, wait_for, waiters_of
-from injection import (HANG, INTERRUPTIBLE, STATUS, UNDER_LOCK, UNSHARE, Run, Trial, each_fault, environment, release, wrong_refusal,
-                       wrong_run)
+from injection import (HANG, INTERRUPTIBLE, STATUS, UNDER_LOCK, UNSHARE, Run, Trial, each_fault,
+                       environment, release, wrong_refusal, wrong_run)
 
 pytestmark = pytest.mark.static  # there is no loader, only the program's own calls
 
 # --- a free lock ---
 
 FREE = {
-    "default": [], "no-fork": ["-F"], "close": ["-o"], "wait": ["-w", "20"], "slots": ["-j3"], "slots-wait": ["-j3", "-w", "20"],
-    "queue": ["-w", "20", "--queue=2"], "queue-slots": ["-j2", "-w", "20", "--queue=2"], "replace": ["--replace", "-w", "20"],
-    "file": ["file"], "file-there": ["file", "there"], "file-shared": ["file", "-s"], "file-no-fork": ["file", "-F"], "file-close": ["file", "-o"],
-    "file-wait": ["file", "-w", "20"], "file-queue": ["file", "-w", "20", "--queue=2"], "file-replace": ["file", "--replace", "-w", "20"],
+    "default": [], "no-fork": ["-F"], "close": ["-o"], "wait": ["-w", "20"], "slots": ["-j3"],
+    "slots-wait": ["-j3", "-w", "20"],
+    "queue": ["-w", "20", "--queue=2"], "queue-slots": ["-j2", "-w", "20", "--queue=2"],
+    "replace": ["--replace", "-w", "20"],
+    "file": ["file"], "file-there": ["file", "there"], "file-shared": ["file", "-s"],
+    "file-no-fork": ["file", "-F"], "file-close": ["file", "-o"],
+    "file-wait": ["file", "-w", "20"], "file-queue": ["file", "-w", "20", "--queue=2"],
+    "file-replace": ["file", "--replace", "-w", "20"],
     "etcd": ["etcd"], "etcd-close": ["etcd", "-o"],
 }
 
@@ -63,10 +67,13 @@ def test_each_call_of_a_run(each_fault, path):
 
 # The kind of holder, and of the caller that asks.
 REFUSED = {
-    "held": ([], []), "held-quiet": ([], ["-q"]), "held-status": ([], ["-E", "99"]), "held-wait": ([], ["-w", "0.05"]),
-    "held-no-fork": ([], ["-F"]), "held-slots": (["-j2"], ["-j2"]), "held-by-no-fork": (["-F"], []), "held-by-close": (["-o"], []),
+    "held": ([], []), "held-quiet": ([], ["-q"]), "held-status": ([], ["-E", "99"]),
+    "held-wait": ([], ["-w", "0.05"]),
+    "held-no-fork": ([], ["-F"]), "held-slots": (["-j2"], ["-j2"]), "held-by-no-fork": (["-F"], []),
+    "held-by-close": (["-o"], []),
     "held-old": ([], ["--complain-after=1ms"]),
-    "file-held": (["file"], []), "file-held-shared": (["file"], ["-s"]), "file-held-quiet": (["file"], ["-q"]), "file-held-wait": (["file"], ["-w", "0.05"]),
+    "file-held": (["file"], []), "file-held-shared": (["file"], ["-s"]),
+    "file-held-quiet": (["file"], ["-q"]), "file-held-wait": (["file"], ["-w", "0.05"]),
     "etcd-held": (["etcd"], []), "etcd-held-quiet": (["etcd"], ["-q"]),
 }
 
@@ -87,7 +94,8 @@ def test_each_call_of_a_refused_try(each_fault, path, tmp_path, lock):
     def scenario(trial):
         trial.lock = first.lock
         trial.walks = trial.lock.startswith("file:")
-        return trial.finish(trial.start(*asks, trial.lock, *trial.command(), env=environment(trial)))
+        return trial.finish(trial.start(*asks, trial.lock, *trial.command(),
+                                        env=environment(trial)))
 
     each_fault(path, scenario, lambda run: run.status == refused and not run.report,
                lambda run, fault: wrong_refusal(run, fault, [refused], "-q" in asks))
@@ -111,14 +119,17 @@ def test_each_call_of_a_try_for_a_strangers_lock(each_fault, path, public_me_onl
     """Whatever fails, -q does not hide that a stranger holds the lock."""
     def scenario(trial):
         if path.startswith("file"):
-            trial.lock = "file:" + os.path.join(os.path.dirname(public_me_only), f"lock-{next(trial.numbers)}")
+            trial.lock = "file:" + os.path.join(os.path.dirname(public_me_only),
+                                                f"lock-{next(trial.numbers)}")
             with open(trial.lock[5:], "w", encoding="ascii"):
                 os.chmod(trial.lock[5:], 0o666)
         trial.walks = True
-        return trial.finish(trial.popen([*UNSHARE, "sh", "-c", STRANGER, "sh", public_me_only, trial.lock, *trial.injected(), "-q",
+        return trial.finish(trial.popen([*UNSHARE, "sh", "-c", STRANGER, "sh", public_me_only,
+                                         trial.lock, *trial.injected(), "-q",
                                          trial.lock, *trial.command()]))
 
-    each_fault(path, scenario, lambda run: run.status == 4 and run.stderr, lambda run, fault: wrong_refusal(run, fault, [4]))
+    each_fault(path, scenario, lambda run: run.status == 4
+               and run.stderr, lambda run, fault: wrong_refusal(run, fault, [4]))
 
 
 def test_each_call_of_a_try_with_a_full_queue(each_fault):
@@ -135,9 +146,12 @@ def test_each_call_of_a_try_with_a_full_queue(each_fault):
                lambda run, fault: wrong_refusal(run, fault, [4]))
 
 
-NESTED = {"nested": [], "nested-wait": ["-w", "0.05"], "nested-queue": ["-w", "0.05", "--queue=1"], "file-nested": ["file"],
-          "file-nested-wait": ["file", "-w", "0.05"], "held-yes": ["--held"], "held-yes-no-fork": ["-F", "--held"],
-          "file-held-yes": ["file", "--held"], "etcd-nested": ["etcd"], "etcd-held-yes": ["etcd", "--held"]}
+NESTED = {"nested": [], "nested-wait": ["-w", "0.05"], "nested-queue": ["-w", "0.05", "--queue=1"],
+          "file-nested": ["file"],
+          "file-nested-wait": ["file", "-w", "0.05"], "held-yes": ["--held"],
+          "held-yes-no-fork": ["-F", "--held"],
+          "file-held-yes": ["file", "--held"], "etcd-nested": ["etcd"],
+          "etcd-held-yes": ["etcd", "--held"]}
 
 
 @pytest.mark.parametrize("path", NESTED)
@@ -155,15 +169,18 @@ def test_each_call_of_a_question_under_the_lock(each_fault, path):
             trial.lock = "etcd:mine"
             command = [] if asks else trial.command()
             return trial.finish(trial.start(*options, trial.lock, *command, env=environment(trial)))
-        inner = [*trial.injected(), *(["--held", trial.lock] if asks else [*options, trial.lock, *trial.command()])]
+        inner = [*trial.injected(), *(["--held", trial.lock] if asks
+                                      else [*options, trial.lock, *trial.command()])]
         outer = [o for o in options if o == "-F"]
-        run = trial.finish(trial.popen([*trial.few(), ME_ONLY, *outer, trial.lock, "sh", "-c", '"$@"; exit $?', "sh", *inner]))
+        run = trial.finish(trial.popen([*trial.few(), ME_ONLY, *outer, trial.lock, "sh", "-c",
+                                        '"$@"; exit $?', "sh", *inner]))
         return run
 
     def wrong(run, fault):
         yield from wrong_refusal(run, fault, [0, 1] if asks else [4])
 
-    each_fault(path, scenario, lambda run: run.status == (0 if asks else 4) and not run.report, wrong)
+    each_fault(path, scenario, lambda run: run.status == (0 if asks else 4) and not run.report,
+               wrong)
 
 
 @pytest.mark.parametrize("path", ["held-no", "file-held-no", "etcd-held-no"])
@@ -188,7 +205,8 @@ def test_each_call_of_a_question_outside(each_fault, path):
 
 # --- waiting ---
 
-WAITING = {"waiter": ([], []), "waiter-no-fork": (["-F"], []), "waiter-slots": (["-j2"], ["-j2"]), "waiter-queue": ([], ["--queue=2"]),
+WAITING = {"waiter": ([], []), "waiter-no-fork": (["-F"], []), "waiter-slots": (["-j2"], ["-j2"]),
+           "waiter-queue": ([], ["--queue=2"]),
            "file-waiter": (["file"], []), "file-waiter-no-fork": (["file", "-F"], [])}
 
 
@@ -223,7 +241,8 @@ class Waiter:
         """The outcome, with the last line only: -v prints more than one."""
         os.set_blocking(self.process.stderr.fileno(), True)
         run = self.trial.finish(self.process, self.said)
-        return run._replace(stderr=[line for line in run.stderr if line.startswith("me-only: ")][-1:])
+        return run._replace(stderr=[line for line in run.stderr
+                                    if line.startswith("me-only: ")][-1:])
 
 
 WAIT = ["-v", "-w", "60"]
@@ -257,7 +276,8 @@ def test_each_call_of_a_waiter(each_fault, path):
         trial.settle()
         return run
 
-    each_fault(path, scenario, lambda run: run.status == STATUS and len(run.report) == 2, wrong_wait)
+    each_fault(path, scenario, lambda run: run.status == STATUS and len(run.report) == 2,
+               wrong_wait)
 
 
 @pytest.mark.parametrize("victim", ["front", "second"])
@@ -277,8 +297,10 @@ def test_each_call_of_one_of_two_waiters(each_fault, victim):
         second = start_other() if victim == "front" else start_victim()
         # The queue exists already, so only the second one's own report counts; without one, its
         # position in the queue.
-        wait_for(lambda: second.waits() and (b": waiting for " in second.said or waiters_of(trial.lock) >= 2
-                                             or second.process.poll() is not None), f"{trial.fault}: the second waits")
+        wait_for(lambda: second.waits() and (b": waiting for " in second.said
+                                             or waiters_of(trial.lock) >= 2
+                                             or second.process.poll() is not None),
+                 f"{trial.fault}: the second waits")
         release(holder)
         mine, theirs = (front, second) if victim == "front" else (second, front)
         run, other = mine.finish(), theirs.finish()
@@ -298,7 +320,8 @@ def test_each_call_of_one_of_two_waiters(each_fault, victim):
         own = [["1", "started"], ["1", "held"]] if status == STATUS else []
         yield from wrong_wait(both._replace(status=status, report=own), fault)
 
-    each_fault(victim, scenario, lambda both: both.status == (STATUS, STATUS) and len(both.report) == 4, wrong)
+    each_fault(victim, scenario, lambda both: both.status == (STATUS, STATUS)
+               and len(both.report) == 4, wrong)
 
 
 # --- replacing ---
@@ -318,7 +341,8 @@ exit $status
 """
 
 
-@pytest.mark.parametrize("path", ["replace-default", "replace-no-fork", "replace-close", "file-replaced"])
+@pytest.mark.parametrize("path", ["replace-default", "replace-no-fork", "replace-close",
+                                  "file-replaced"])
 def test_each_call_of_a_replacement(each_fault, path):
     """
     The holder is ended and then the command started, or the holder stays and a line reports why;
@@ -329,8 +353,10 @@ def test_each_call_of_a_replacement(each_fault, path):
     def scenario(trial):
         shape(trial, path.split("-")[:1])
         # With a limited wait: a holder that cannot be seen cannot be replaced.
-        argv = [*UNSHARE, "sh", "-c", REPLACE, "sh", trial.report, ME_ONLY, trial.lock, form, trial.looks_at, UNDER_LOCK,
-                *trial.injected(), "--replace", "-w", "1", "-k", "0.2", trial.lock, *trial.command()]
+        argv = [*UNSHARE, "sh", "-c", REPLACE, "sh", trial.report, ME_ONLY, trial.lock, form,
+                trial.looks_at, UNDER_LOCK,
+                *trial.injected(), "--replace", "-w", "1", "-k", "0.2", trial.lock,
+                *trial.command()]
         trial.walks = True
         return trial.finish(trial.popen(argv))
 
@@ -367,15 +393,18 @@ def test_each_call_of_a_long_run(each_fault, path):
 def test_each_call_of_a_holder_that_is_asked(each_fault):
     """Callers are answered, or not: the command runs to its end, and they are refused."""
     def scenario(trial):
-        holder = trial.start(trial.lock, "sh", "-c", 'echo up; cat >/dev/null; exec "$@"', "sh", *trial.command(), stdin=subprocess.PIPE,
+        holder = trial.start(trial.lock, "sh", "-c", 'echo up; cat >/dev/null; exec "$@"', "sh",
+                             *trial.command(), stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE)
         if holder.stdout.readline() == b"up\n":
             for _ in range(3):
-                rival = subprocess.run([ME_ONLY, trial.lock, "true"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False,
+                rival = subprocess.run([ME_ONLY, trial.lock, "true"], stdin=subprocess.DEVNULL,
+                                       stderr=subprocess.PIPE, check=False,
                                        timeout=HANG)
                 assert rival.returncode == 4, rival
         run = trial.finish(holder)
         trial.settle()
         return run
 
-    each_fault("asked", scenario, lambda run: run.status == STATUS and len(run.report) == 2, wrong_run)
+    each_fault("asked", scenario, lambda run: run.status == STATUS and len(run.report) == 2,
+               wrong_run)

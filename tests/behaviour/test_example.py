@@ -15,8 +15,10 @@ EXAMPLE = os.path.join(ROOT, "examples", "my-pid.sh")
 
 def held_by(name, pid, seconds):
     """The message for the second one."""
-    return re.compile(re.escape(f"me-only: {name}: held by pid {pid} ({pwd.getpwuid(os.geteuid()).pw_name}) for ").encode()
-                      + rb"[0-9.]+m?s: " + re.escape(f"/bin/sh {EXAMPLE} {seconds}\n".encode()))
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    return re.compile(
+        re.escape(f"me-only: {name}: held by pid {pid} ({user}) for ").encode()
+        + rb"[0-9.]+m?s: " + re.escape(f"/bin/sh {EXAMPLE} {seconds}\n".encode()))
 
 
 def test_prints_its_pid_its_arguments_and_the_seconds(me_only, lock):
@@ -66,8 +68,10 @@ def test_the_original_command_line(start):
     job = first_line(p)
     second = start("nsenter", "--net", f"--target={p.pid}", *words, cwd=ROOT)
     assert second.wait(DEADLINE) == 4
-    assert re.fullmatch(rb"me-only: /tmp/my-pid: held by pid %d \(root\) for \S+: /bin/sh examples/my-pid.sh 1000\n" % job,
-                        second.stderr.read())
+    assert re.fullmatch(
+        rb"me-only: /tmp/my-pid: held by pid %d \(root\) for \S+: /bin/sh examples/my-pid.sh "
+        rb"1000\n" % job,
+        second.stderr.read())
     assert os.path.lexists("/tmp/my-pid") == existed, "a lock is no file"
 
 
@@ -98,7 +102,8 @@ echo "RC=$RC"
 def script(start, lock):
     def script_(shell, text, seconds):
         p = start(*([shell, "-f"] if shell == "zsh" else [shell]), "-c", text,
-                  env={**os.environ, "ME_ONLY": ME_ONLY, "LOCK": lock, "EXAMPLE": EXAMPLE, "SECONDS_": str(seconds)})
+                  env={**os.environ, "ME_ONLY": ME_ONLY, "LOCK": lock, "EXAMPLE": EXAMPLE,
+                       "SECONDS_": str(seconds)})
         out, err = p.communicate(timeout=DEADLINE)
         return p.returncode, out, err
     return script_

@@ -10,13 +10,15 @@ import subprocess
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, address, children_of, forms, has_children, is_bound, process_state, program, wait_for
+from conftest import DEADLINE, ME_ONLY, address, children_of, forms, has_children, is_bound, \
+    process_state, program, wait_for
 
 HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH,
             signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
-DEADLY = [n for n in range(1, 65) if n not in HARMLESS]  # 32 and 33, which the C library hides, and real-time signals
-CORE_DUMPING = [signal.SIGQUIT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE,
-                signal.SIGSEGV, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGSYS]
+# 32 and 33, which the C library hides, and real-time signals
+DEADLY = [n for n in range(1, 65) if n not in HARMLESS]
+CORE_DUMPING = [signal.SIGQUIT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS,
+                signal.SIGFPE, signal.SIGSEGV, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGSYS]
 
 
 def finish(p):
@@ -94,7 +96,8 @@ AS_PROCESS_1 = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 @pytest.mark.root
 def test_process_1_which_no_signal_ends_exits_128_plus_its_number(call, lock):
-    seen = {n: call(*AS_PROCESS_1, ME_ONLY, lock, program("die"), str(n)).returncode for n in DEADLY}
+    seen = {n: call(*AS_PROCESS_1, ME_ONLY, lock, program("die"), str(n)).returncode
+            for n in DEADLY}
     assert seen == {n: 128 + n for n in DEADLY}
 
 
@@ -128,9 +131,11 @@ def unrunnable(kind, folder):
     if kind == "directory":
         return str(folder), "cannot be run: .*([Pp]ermission denied|directory)"
     if kind == "missing interpreter":
-        return executable(folder / "lost", "#!/no/such/interpreter\n"), "cannot be run: .*interpreter"
+        return executable(folder / "lost", "#!/no/such/interpreter\n"), \
+            "cannot be run: .*interpreter"
     if kind == "interpreter with a carriage return":
-        return executable(folder / "lost", "#!/bin/sh\r\n"), r"cannot be run: .*interpreter .*/bin/sh\\x0d"
+        return executable(folder / "lost", "#!/bin/sh\r\n"), \
+            r"cannot be run: .*interpreter .*/bin/sh\\x0d"
     if kind == "missing loader":
         with open(program("die"), "rb") as f:
             binary = re.sub(rb"/lib(?=[^\0/]*/ld-)", b"/bil", f.read())
@@ -150,14 +155,17 @@ def unrunnable(kind, folder):
     return "/" + "x/" * 3000, "cannot be run: .*name too long"
 
 
-KINDS = ["no such name", "no such path", "no name", "not executable", "directory", "missing interpreter",
-         "interpreter with a carriage return", "missing loader", "interpreter that is a directory", "below a file",
+KINDS = ["no such name", "no such path", "no name", "not executable", "directory",
+         "missing interpreter",
+         "interpreter with a carriage return", "missing loader", "interpreter that is a directory",
+         "below a file",
          "link to itself", "long name", "long path"]
 
 
 @forms
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_command_that_cannot_be_run_is_1_with_the_reason_and_leaves_nothing_locked(run, lock, tmp_path, kind, form):
+def test_a_command_that_cannot_be_run_is_1_with_the_reason_and_leaves_nothing_locked(
+        run, lock, tmp_path, kind, form):
     command, reason = unrunnable(kind, tmp_path)
     r = run(*form, lock, command, "argument", env={**os.environ, "PATH": "/nowhere:/bin"})
     assert not is_bound(address(lock))
@@ -182,7 +190,8 @@ def test_a_file_open_for_writing_cannot_be_run(run, lock, tmp_path, form):
     path.chmod(0o755)
     with open(path, "ab"):
         r = run(*form, lock, path)
-    assert (r.returncode, r.stderr.decode()) == (1, f"me-only: {path}: cannot be run: Text file busy\n")
+    assert (r.returncode, r.stderr.decode()) == (
+        1, f"me-only: {path}: cannot be run: Text file busy\n")
     assert not is_bound(address(lock))
 
 
@@ -202,7 +211,8 @@ def test_arguments_that_no_longer_fit_cannot_be_run(start, lock, tmp_path, form)
         # One argument has at most 100,000 bytes: the kernel's limit is 131,072.
         full, rest = divmod(size, 100_000)
         try:
-            return start("m", *form, lock, "j", *["x" * 100_000] * full, "x" * rest, executable="./m", cwd=tmp_path, env=env)
+            return start("m", *form, lock, "j", *["x" * 100_000] * full, "x" * rest,
+                         executable="./m", cwd=tmp_path, env=env)
         except OSError:
             return None
 
@@ -223,8 +233,10 @@ def test_arguments_that_no_longer_fit_cannot_be_run(start, lock, tmp_path, form)
 # --- the command is looked up as execvp() does ---
 
 @forms
-@pytest.mark.parametrize("text, status", [('echo "$0:$#:$1:$2"; exit 7\n', 7), ("", 0)], ids=["script", "empty"])
-def test_a_script_without_interpreter_line_is_run_by_sh(call, run, lock, tmp_path, text, status, form):
+@pytest.mark.parametrize("text, status", [('echo "$0:$#:$1:$2"; exit 7\n', 7), ("", 0)],
+                         ids=["script", "empty"])
+def test_a_script_without_interpreter_line_is_run_by_sh(call, run, lock, tmp_path, text,
+                                                        status, form):
     path = executable(tmp_path / "script", text)
     by_path = run(*form, lock, path, "a b", "c")
     assert (by_path.returncode, by_path.stderr) == (status, b"")
@@ -248,7 +260,8 @@ def test_path_is_searched_on_after_what_cannot_be_run(run, lock, tmp_path, form)
     assert (r.returncode, r.stdout) == (0, b"third\n")
     r = run(*form, lock, "tool", env={**os.environ, "PATH": ":".join(path[:3])})
     assert r.returncode == 1
-    assert re.fullmatch(r"me-only: (\S*/first/)?tool: cannot be run: Permission denied\n", r.stderr.decode()), r.stderr
+    assert re.fullmatch(r"me-only: (\S*/first/)?tool: cannot be run: Permission denied\n",
+                        r.stderr.decode()), r.stderr
 
 
 @forms
@@ -265,9 +278,11 @@ def test_path_that_is_unset_or_has_an_empty_part(run, lock, tmp_path, form):
 
 @pytest.mark.root
 @forms
-def test_a_folder_in_path_that_cannot_be_searched_hides_nothing(call, lock, tmp_path, public_me_only, form):
+def test_a_folder_in_path_that_cannot_be_searched_hides_nothing(
+        call, lock, tmp_path, public_me_only, form):
     tmp_path.chmod(0o700)
-    r = call("setpriv", "--reuid=65534", "--clear-groups", public_me_only, *form, lock, "me-only-no-such-command",
+    r = call("setpriv", "--reuid=65534", "--clear-groups", public_me_only, *form, lock,
+             "me-only-no-such-command",
              env={**os.environ, "PATH": f"{tmp_path}:/bin"})
     assert (r.returncode, r.stderr) == (1, b"me-only: me-only-no-such-command: not found\n")
 
@@ -280,10 +295,13 @@ BIND_ERRORS = ["EACCES", "EPERM", "ENOMEM", "ENOBUFS", "EINVAL", "EADDRNOTAVAIL"
 
 @pytest.mark.static
 @forms
-@pytest.mark.parametrize("name, error, what", [("socket", e, "cannot make a socket: .") for e in SOCKET_ERRORS] +
-                                              [("bind", e, "cannot bind the name: .") for e in BIND_ERRORS])
+@pytest.mark.parametrize("name, error, what", [("socket", e, "cannot make a socket: .")
+                                               for e in SOCKET_ERRORS] +
+                                              [("bind", e, "cannot bind the name: .")
+                                               for e in BIND_ERRORS])
 def test_any_error_but_in_use_is_3_and_runs_nothing(call, lock, tmp_path, name, error, what, form):
-    r = call("strace", "-o", str(tmp_path / "trace"), "-e", f"trace={name}", "-e", f"inject={name}:error={error}",
+    r = call("strace", "-o", str(tmp_path / "trace"), "-e", f"trace={name}", "-e",
+             f"inject={name}:error={error}",
              ME_ONLY, "-E", "9", *form, lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (3, b"")
     assert re.fullmatch(rf"me-only: {lock}: {what}[^\n]*\n", r.stderr.decode()), r.stderr
@@ -296,7 +314,8 @@ def test_any_error_but_in_use_is_3_and_runs_nothing(call, lock, tmp_path, name, 
 def test_no_descriptor_left_is_3(call, lock, form):
     r = call("prlimit", "--nofile=3", "--", ME_ONLY, *form, lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (3, b"")
-    assert re.fullmatch(rf"me-only: {lock}: cannot make a socket: [^\n]+\n", r.stderr.decode()), r.stderr
+    assert re.fullmatch(rf"me-only: {lock}: cannot make a socket: [^\n]+\n", r.stderr.decode()), \
+        r.stderr
     r = call("prlimit", "--nofile=3", "--", ME_ONLY, "--exit-base=100", *form, lock, "echo", "ran")
     assert r.returncode == 103
 
@@ -314,26 +333,31 @@ def test_a_caller_that_ignores_or_blocks_the_end_of_children(call, lock, how, fo
 
 # A shell that execs me-only leaves it its background children: one has ended, one ends when it
 # reads a line from the fifo, one stays.
-WITH_CHILDREN = """(exit 3) & sh -c 'read line; exit 5' <"$FIFO" & export CHILD=$!; sleep 1000 >/dev/null 2>&1 & exec "$@" """
+WITH_CHILDREN = (
+    """(exit 3) & sh -c 'read line; exit 5' <"$FIFO" & export CHILD=$!; """
+    """sleep 1000 >/dev/null 2>&1 & exec "$@" """)
 
 
 @pytest.fixture
 def call_with_children(call, tmp_path):
     os.mkfifo(tmp_path / "fifo")
-    return lambda *argv: call("sh", "-c", WITH_CHILDREN, "sh", *argv, env={**os.environ, "FIFO": str(tmp_path / "fifo")})
+    return lambda *argv: call("sh", "-c", WITH_CHILDREN, "sh", *argv,
+                              env={**os.environ, "FIFO": str(tmp_path / "fifo")})
 
 
 @forms
 def test_children_that_we_were_started_with_are_not_the_command(call_with_children, lock, form):
     r = call_with_children(ME_ONLY, *form, lock, "sh", "-c", 'echo >"$FIFO"; exit 7')
     assert r.returncode == 7
-    wait_for(lambda: [process_state(p) for p in children_of(os.getpid())] == ["S"], "the third child, and nobody else, is left")
+    wait_for(lambda: [process_state(p) for p in children_of(os.getpid())] == ["S"],
+             "the third child, and nobody else, is left")
 
 
 @pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 def test_the_end_of_such_a_child_is_not_the_end_of_the_command(call_with_children, lock, form):
     """It is reaped, and the command keeps running."""
-    r = call_with_children(ME_ONLY, *form, lock, "sh", "-c", 'echo >"$FIFO"; while kill -0 $CHILD 2>&-; do :; done; exit 7')
+    r = call_with_children(ME_ONLY, *form, lock, "sh", "-c",
+                           'echo >"$FIFO"; while kill -0 $CHILD 2>&-; do :; done; exit 7')
     assert r.returncode == 7
 
 

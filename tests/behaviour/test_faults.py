@@ -19,15 +19,19 @@ import pytest
 
 from conftest import DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, wait_for
 
-pytestmark = pytest.mark.static  # strace sees no loader and no sanitizer there, only the program's own calls
+# strace sees no loader and no sanitizer there, only the program's own calls
+pytestmark = pytest.mark.static
 
 UNDER_LOCK = os.path.join(PROGRAMS, "under-lock")
 STATUS = 7  # the command's own
-HANG = 2 * DEADLINE  # seconds after which a run counts as hanging; each takes milliseconds, or its time limit
-LONG = 2 * 1000 * HANG  # milliseconds for a command that a signal is to end: if it does not, the run hangs
+# seconds after which a run counts as hanging; each takes milliseconds, or its time limit
+HANG = 2 * DEADLINE
+# milliseconds for a command that a signal is to end: if it does not, the run hangs
+LONG = 2 * 1000 * HANG
 
 # No process can continue after these: the C library's start, the way out.
-LEFT_OUT = {"arch_prctl", "set_tid_address", "exit", "exit_group", "rt_sigreturn", "restart_syscall"}
+LEFT_OUT = {"arch_prctl", "set_tid_address", "exit", "exit_group", "rt_sigreturn",
+            "restart_syscall"}
 
 
 def is_ours(call):
@@ -59,7 +63,8 @@ class Trial:
     def argv(self, options, inject=None, all_processes=True, milliseconds=0, detached=True):
         strace = ["strace", "-q", "-T", "-b", "execve", "-o", self.trace]
         if detached:
-            strace += ["-D"]  # the program is this process's child, not strace's: its status is its own
+            # the program is this process's child, not strace's: its status is its own
+            strace += ["-D"]
         if all_processes:
             strace += ["-f"]
         if inject:
@@ -67,7 +72,8 @@ class Trial:
         return strace + [ME_ONLY, *options, self.lock, *self.command(milliseconds)]
 
     def start(self, *args, **kw):
-        return subprocess.Popen(self.argv(*args, **kw), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        return subprocess.Popen(self.argv(*args, **kw), stdin=subprocess.DEVNULL,
+                                stdout=subprocess.DEVNULL,
                                 stderr=subprocess.PIPE)
 
     def finish(self, process):
@@ -114,7 +120,8 @@ class Trial:
                 seconds = took.search(line)
                 if begins:
                     counts[pid, name] += 1
-                    calls[pid].append([Call(name, counts[pid, name]), float(seconds[1]) if seconds else 0.0])
+                    calls[pid].append([Call(name, counts[pid, name]), float(seconds[1])
+                                       if seconds else 0.0])
                 elif seconds:
                     calls[pid][-1][1] = float(seconds[1])
         return calls
@@ -125,7 +132,8 @@ def all_calls(calls, which=None):
     Every call that a process made, the highest number of any of them standing for all, in the order
     of the trace.
     """
-    found = dict.fromkeys(call for pid in calls for call, _ in calls[pid] if which is None or pid in which)
+    found = dict.fromkeys(call for pid in calls for call, _ in calls[pid] if which is None
+                          or pid in which)
     return [c for c in found if is_ours(c)]
 
 
@@ -135,7 +143,8 @@ def many(work, items, at_once=4):
     of all.
     """
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        complaints = [f"{item}: {problem}" for item, problems in zip(items, pool.map(work, items)) for problem in problems]
+        complaints = [f"{item}: {problem}" for item, problems in zip(items, pool.map(work, items))
+                      for problem in problems]
     assert not complaints, "\n".join(["", *complaints])
 
 
@@ -157,7 +166,8 @@ def trial(tmp_path, lock, start):  # start: whatever is left over is ended
 def clean_calls(trial, options, **kw):
     """The calls of a run in which nothing fails."""
     t = trial()
-    subprocess.run(t.argv(options, detached=False, **kw), stdin=subprocess.DEVNULL, check=False, timeout=HANG)
+    subprocess.run(t.argv(options, detached=False, **kw), stdin=subprocess.DEVNULL, check=False,
+                   timeout=HANG)
     assert [w for _, w in t.settle()] == ["started", "held"]
     calls = t.calls()
     assert sum(map(len, calls.values())) >= 5, "the trace shows no run"
@@ -180,13 +190,15 @@ def deaths(calls, deadly):
 
 
 @pytest.mark.parametrize("options", [[], ["-o"], ["-w", "20"]], ids=["default", "close", "wait"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGRTMIN + 6], ids=["SIGTERM", "real-time"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGRTMIN + 6],
+                         ids=["SIGTERM", "real-time"])
 def test_a_deadly_signal_at_each_call(trial, options, number):
     """
     Before the command starts, it ends me-only; during the command, it reaches the command and then
     ends me-only; it is never lost.
     """
-    before, after = until_it_sleeps(clean_calls(trial, options, all_processes=True, milliseconds=500))
+    before, after = until_it_sleeps(clean_calls(trial, options, all_processes=True,
+                                                milliseconds=500))
 
     def work(item):
         fault, is_before = item
@@ -200,11 +212,13 @@ def test_a_deadly_signal_at_each_call(trial, options, number):
             problems.append(f"status {run.status}")
         return problems
 
-    many(work, [(f, True) for f in deaths(before, number)] + [(f, False) for f in deaths(after, number)])
+    many(work, [(f, True) for f in deaths(before, number)] + [(f, False)
+                                                              for f in deaths(after, number)])
 
 
 @pytest.mark.parametrize("options", [[], ["-o"], ["-w", "20"]], ids=["default", "close", "wait"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGHUP], ids=["SIGINT", "SIGQUIT", "SIGHUP"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGHUP],
+                         ids=["SIGINT", "SIGQUIT", "SIGHUP"])
 def test_a_typed_signal_before_the_command(trial, options, number):
     """
     strace's signals come from the kernel, like those of the terminal: a command that is not there
@@ -227,7 +241,8 @@ def test_a_typed_signal_before_the_command(trial, options, number):
     many(work, deaths([c for c in own[:last] if c.name not in LEFT_OUT], number))
 
 
-@pytest.mark.parametrize("options, milliseconds", [([], 30), (["-F"], 30), (["-o"], 30), (["-w", "20"], 30), ([], 1200), (["-o"], 1200)],
+@pytest.mark.parametrize("options, milliseconds", [([], 30), (["-F"], 30), (["-o"], 30),
+                                                   (["-w", "20"], 30), ([], 1200), (["-o"], 1200)],
                          ids=["default", "no-fork", "close", "wait", "default-long", "close-long"])
 def test_sigkill_at_each_call(trial, options, milliseconds):
     """The command, if it was started, has the lock to its end, and then the lock is free."""
@@ -248,7 +263,8 @@ def test_sigkill_at_each_call(trial, options, milliseconds):
     many(work, deaths(own, signal.SIGKILL), at_once=16 if milliseconds > 1000 else 4)
 
 
-@pytest.mark.parametrize("options", [[], ["-F"], ["-o"], ["-w", "20"]], ids=["default", "no-fork", "close", "wait"])
+@pytest.mark.parametrize("options", [[], ["-F"], ["-o"], ["-w", "20"]],
+                         ids=["default", "no-fork", "close", "wait"])
 def test_each_call_is_slow(trial, options):
     """A rival that tries all the time finds no gap."""
     calls = all_calls(clean_calls(trial, options))

@@ -14,7 +14,8 @@ import tempfile
 
 import pytest
 
-from conftest import (DEADLINE, ME_ONLY, children_of, forms, name_of, process_state, program, read_line, release, user, wait_for)
+from conftest import (DEADLINE, ME_ONLY, children_of, forms, name_of, process_state, program,
+                      read_line, release, user, wait_for)
 from test_faults import STATUS, Trial, is_ours, many, wrong_report
 
 RUSH, WITNESS = program("rush"), program("witness")
@@ -57,7 +58,8 @@ def lines_about(path):
 
 def table(path):
     """The same, once each: [(waits, pid)], in its order."""
-    return list(dict.fromkeys((" -> " in line, int(line.split()[-4])) for line in lines_about(path)))
+    return list(dict.fromkeys((" -> " in line, int(line.split()[-4]))
+                              for line in lines_about(path)))
 
 
 def waiters(path):
@@ -122,7 +124,8 @@ def test_we_exclude_flock(hold, call, path, form, ours, theirs):
     assert call("flock", "-n", *theirs, path, "echo", "ran").stdout == b"ran\n"
 
 
-@pytest.mark.parametrize("ours, theirs", [((), ()), ((), ("-s",)), (("-s",), ())], ids=["", "behind shared", "shared"])
+@pytest.mark.parametrize("ours, theirs", [((), ()), ((), ("-s",)), (("-s",), ())],
+                         ids=["", "behind shared", "shared"])
 def test_we_wait_for_flock(flock, waiter, path, ours, theirs):
     holder = flock(*theirs, path)
     p = waiter(path, *ours)
@@ -131,7 +134,8 @@ def test_we_wait_for_flock(flock, waiter, path, ours, theirs):
     gets_it(p)
 
 
-@pytest.mark.parametrize("ours, theirs", [((), ()), ((), ("-s",)), (("-s",), ())], ids=["", "shared", "behind shared"])
+@pytest.mark.parametrize("ours, theirs", [((), ()), ((), ("-s",)), (("-s",), ())],
+                         ids=["", "shared", "behind shared"])
 def test_flock_waits_for_us(hold, start, path, ours, theirs):
     holder = hold(f"file:{path}", *ours)
     p = start("flock", *theirs, path, "echo", "theirs")
@@ -192,18 +196,22 @@ KINDS = {
     "folder": lambda path: path.mkdir(),
     "read-only folder": lambda path: path.mkdir(mode=0o555),
     "FIFO": make_fifo,
-    "link": lambda path: (path.with_name("target").write_text("content"), path.symlink_to("target")),
+    "link": lambda path: (path.with_name("target").write_text("content"),
+                          path.symlink_to("target")),
     "link to a folder": lambda path: (path.with_name("target").mkdir(), path.symlink_to("target")),
 }
 ROOTS_KINDS = {"block device": make_block_device, "character device": make_character_device}
-kinds = pytest.mark.parametrize("make", [*KINDS.values(), *(pytest.param(m, marks=pytest.mark.root) for m in ROOTS_KINDS.values())],
+kinds = pytest.mark.parametrize("make",
+                                [*KINDS.values(), *(pytest.param(m, marks=pytest.mark.root)
+                                                    for m in ROOTS_KINDS.values())],
                                 ids=[*KINDS, *ROOTS_KINDS])
 
 
 def look(path):
     """Everything that must not change."""
     s = os.stat(path)
-    return s.st_ino, s.st_mode, s.st_uid, s.st_gid, s.st_size, s.st_mtime_ns, path.read_bytes() if stat.S_ISREG(s.st_mode) else None
+    return s.st_ino, s.st_mode, s.st_uid, s.st_gid, s.st_size, s.st_mtime_ns, \
+        path.read_bytes() if stat.S_ISREG(s.st_mode) else None
 
 
 @kinds
@@ -224,7 +232,8 @@ def test_a_file_of_any_kind_is_a_lock_and_stays_as_it_was(hold, run, path, make,
 def test_a_socket_is_no_lock(run, path):
     with socket.socket(socket.AF_UNIX) as s:
         s.bind(str(path))
-        assert_failed(run(f"file:{path}", "echo", "ran"), path, "cannot open the file: No such device or address")
+        assert_failed(run(f"file:{path}", "echo", "ran"), path,
+                      "cannot open the file: No such device or address")
 
 
 def assert_failed(r, path, text):
@@ -232,12 +241,14 @@ def assert_failed(r, path, text):
     assert r.stderr.decode() == f"me-only: file:{path}: {text}\n"
 
 
-@pytest.mark.parametrize("mask, mode", [(0, 0o666), (0o022, 0o644), (0o077, 0o600), (0o133, 0o644), (0o222, 0o444), (0o444, 0o222)],
+@pytest.mark.parametrize("mask, mode", [(0, 0o666), (0o022, 0o644), (0o077, 0o600), (0o133, 0o644),
+                                        (0o222, 0o444), (0o444, 0o222)],
                          ids=lambda n: f"{n:03o}")
 def test_a_missing_file_is_made_empty_with_the_umask(run, path, mask, mode):
     assert run(f"file:{path}", "echo", "ran", umask=mask).stdout == b"ran\n"
     s = os.lstat(path)
-    assert (stat.S_ISREG(s.st_mode), stat.S_IMODE(s.st_mode), s.st_size, s.st_uid) == (True, mode, 0, os.geteuid())
+    assert (stat.S_ISREG(s.st_mode), stat.S_IMODE(s.st_mode), s.st_size,
+            s.st_uid) == (True, mode, 0, os.geteuid())
     # And it is a lock again.
     assert run(f"file:{path}", "echo", "ran").stdout == b"ran\n"
 
@@ -270,7 +281,8 @@ def world():
     shutil.rmtree(folder)
 
 
-ORDINARY = {"user": "daemon", "group": "daemon", "extra_groups": [], "cwd": "/"} if os.geteuid() == 0 else {}
+ORDINARY = {"user": "daemon", "group": "daemon", "extra_groups": [],
+            "cwd": "/"} if os.geteuid() == 0 else {}
 
 
 @pytest.fixture
@@ -312,20 +324,25 @@ def test_a_file_that_may_only_be_written_excludes(ordinary, start, world):
 # ---- what cannot be opened ----
 
 def test_a_missing_folder(run, path):
-    assert_failed(run(f"file:{path}/a/b", "echo", "ran"), f"{path}/a/b", "cannot make the file: No such file or directory")
+    assert_failed(run(f"file:{path}/a/b", "echo", "ran"), f"{path}/a/b",
+                  "cannot make the file: No such file or directory")
     assert not path.exists()
 
 
 def test_a_file_for_a_folder(run, path):
     path.touch()
-    assert_failed(run(f"file:{path}/b", "echo", "ran"), f"{path}/b", "cannot open the file: Not a directory")
+    assert_failed(run(f"file:{path}/b", "echo", "ran"), f"{path}/b",
+                  "cannot open the file: Not a directory")
 
 
 def test_a_link_in_circles(run, path):
     path.symlink_to(path)
     r = run(f"file:{path}", "echo", "ran")
     # Every libc words this differently.
-    assert (r.returncode, r.stdout) == (3, b"") and re.fullmatch(f"me-only: file:{path}: cannot open the file: [^\n]+\n", r.stderr.decode()), r
+    assert (r.returncode, r.stdout) == (3,
+                                        b"") \
+        and re.fullmatch(f"me-only: file:{path}: cannot open the file: [^\n]+\n",
+                         r.stderr.decode()), r
 
 
 # Has a lease on the file PATH for as long as its input lasts, and does not give it up when it is asked to.
@@ -363,9 +380,11 @@ def test_no_permission(ordinary, world):
         os.chmod(f"{world}/others", 0o555)
     open(f"{world}/none", "w", encoding="ascii").close()
     os.chmod(f"{world}/none", 0)
-    for name, text in (("closed/lock", "cannot open the file"), ("none", "cannot open the file"), ("others/lock", "cannot make the file")):
+    for name, text in (("closed/lock", "cannot open the file"), ("none", "cannot open the file"),
+                       ("others/lock", "cannot make the file")):
         for options in ((), ("-w", "inf")):
-            assert_failed(ordinary(*options, f"file:{world}/{name}", "echo", "ran"), f"{world}/{name}", f"{text}: Permission denied")
+            assert_failed(ordinary(*options, f"file:{world}/{name}", "echo", "ran"),
+                          f"{world}/{name}", f"{text}: Permission denied")
     r = ordinary("--exit-base=90", f"file:{world}/none", "echo", "ran")
     assert r.returncode == 93
 
@@ -373,9 +392,12 @@ def test_no_permission(ordinary, world):
 @pytest.mark.root
 def test_a_file_system_that_is_read_only(call, tmp_path):
     (tmp_path / "there").touch()
-    inside = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"', tmp_path, ME_ONLY)
+    inside = ("unshare", "--mount", "sh", "-c",
+              'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"',
+              tmp_path, ME_ONLY)
     missing = f"{tmp_path}/missing"
-    assert_failed(call(*inside, f"file:{missing}", "echo", "ran"), missing, "cannot make the file: Read-only file system")
+    assert_failed(call(*inside, f"file:{missing}", "echo", "ran"), missing,
+                  "cannot make the file: Read-only file system")
     # Whatever exists can be locked.
     assert call(*inside, f"file:{tmp_path}/there", "echo", "ran").stdout == b"ran\n"
 
@@ -389,7 +411,8 @@ def injected(call, tmp_path):
 
     def injected_(injection, *argv):
         trace = tmp_path / "trace"
-        r = call("strace", "-qq", "-f", "-b", "execve", "-o", trace, "-e", f"inject={injection}", ME_ONLY, *argv)
+        r = call("strace", "-qq", "-f", "-b", "execve", "-o", trace, "-e", f"inject={injection}",
+                 ME_ONLY, *argv)
         r.trace = trace.read_text()
         assert "(INJECTED)" in r.trace
         return r
@@ -399,8 +422,10 @@ def injected(call, tmp_path):
 
 @pytest.mark.static
 @pytest.mark.parametrize("error, text", [
-    ("ENOLCK", "No locks available"), ("EINVAL", "Invalid argument"), ("ENOSYS", "Function not implemented"),
-    ("EOPNOTSUPP", "Not supported"), ("EBADF", "Bad file descriptor"), ("EIO", "I/O error"), ("EACCES", "Permission denied")])
+    ("ENOLCK", "No locks available"), ("EINVAL", "Invalid argument"),
+    ("ENOSYS", "Function not implemented"),
+    ("EOPNOTSUPP", "Not supported"), ("EBADF", "Bad file descriptor"), ("EIO", "I/O error"),
+    ("EACCES", "Permission denied")])
 @pytest.mark.parametrize("options", [(), ("-w", "inf"), ("-s",)], ids=["now", "waiting", "shared"])
 def test_what_cannot_be_locked(injected, path, error, text, options):
     r = injected(f"flock:error={error}", *options, f"file:{path}", "echo", "ran")
@@ -411,15 +436,19 @@ def test_what_cannot_be_locked(injected, path, error, text, options):
 def test_what_cannot_be_locked_after_a_wait(hold, start, path):
     """Stopped and resumed, the wait starts again; but now the kernel refuses."""
     holder = hold(f"file:{path}")
-    p = start("strace", "-qq", "-f", "-o", "/dev/null", "-e", "inject=flock:error=ENOLCK:when=2+", ME_ONLY, "-q", "-w", "inf",
+    p = start("strace", "-qq", "-f", "-o", "/dev/null", "-e", "inject=flock:error=ENOLCK:when=2+",
+              ME_ONLY, "-q", "-w", "inf",
               f"file:{path}", "echo", "ran")
     wait_for(lambda: waiters(path), "it waits")
     pid, = waiters(path)
     os.kill(pid, signal.SIGSTOP)
-    wait_for(lambda: all(process_state(int(t)) in ("t", "T") for t in os.listdir(f"/proc/{pid}/task")), "it is stopped")
+    wait_for(lambda: all(process_state(int(t)) in ("t", "T")
+                         for t in os.listdir(f"/proc/{pid}/task")), "it is stopped")
     os.kill(pid, signal.SIGCONT)
     out, err = p.communicate(timeout=DEADLINE)
-    assert (p.returncode, out, err.decode()) == (3, b"", f"me-only: file:{path}: cannot lock the file: No locks available\n")
+    assert (p.returncode, out, err.decode()) == (3, b"",
+                                                 f"me-only: file:{path}: cannot lock the file: No "
+                                                 f"locks available\n")
     assert release(holder) == 0
 
 
@@ -445,7 +474,8 @@ def test_as_on_nfs_a_file_that_may_not_be_written(call, world):
     path = f"{world}/lock"
     open(path, "w", encoding="ascii").close()
     os.chmod(path, 0o444)
-    r = call("strace", "-qq", "-o", "/dev/null", "-e", "inject=flock:error=EBADF:when=1", f"{world}/me-only", f"file:{path}", "echo", "ran",
+    r = call("strace", "-qq", "-o", "/dev/null", "-e", "inject=flock:error=EBADF:when=1",
+             f"{world}/me-only", f"file:{path}", "echo", "ran",
              **ORDINARY)
     assert_failed(r, path, "cannot open the file: Permission denied")
 
@@ -475,7 +505,9 @@ def test_a_link_that_another_user_has_planted_is_refused(run, world, sticky, tar
     os.symlink(victim, link)
     os.lchown(link, STRANGER, STRANGER)
     r = run(*options, f"file:{link}", "echo", "ran")
-    assert_failed(r, link, "cannot open the file: another user has put a symbolic link there: Permission denied")
+    assert_failed(r, link,
+                  "cannot open the file: another user has put a symbolic link there: Permission "
+                  "denied")
     assert os.path.exists(victim) == (target == "there")
     assert os.path.islink(link)
 
@@ -549,7 +581,8 @@ def protect():
 @pytest.mark.root
 @pytest.mark.parametrize("value", [0, 1, 2])
 @pytest.mark.parametrize("who", ["root", "another user"])
-def test_the_files_of_others_where_the_kernel_protects_them(protect, run, ordinary, sticky, value, who):
+def test_the_files_of_others_where_the_kernel_protects_them(
+        protect, run, ordinary, sticky, value, who):
     """There O_CREAT is refused for an existing file, even to root."""
     path = f"{sticky}/lock"
     open(path, "w", encoding="ascii").close()
@@ -576,10 +609,12 @@ def late(start, path, tmp_path):
 
     def late_(*options, command=("echo", "ran")):
         trace = tmp_path / "late"
-        p = start("strace", "-qq", "-f", "-b", "execve", "-o", trace, "-e", "inject=flock:delay_enter=2000000:when=1", ME_ONLY, *options,
+        p = start("strace", "-qq", "-f", "-b", "execve", "-o", trace, "-e",
+                  "inject=flock:delay_enter=2000000:when=1", ME_ONLY, *options,
                   f"file:{path}", *command)
         # strace writes the beginning of a call before it delays it.
-        wait_for(lambda: trace.exists() and "flock(" in trace.read_text(), "it is about to lock the file")
+        wait_for(lambda: trace.exists() and "flock(" in trace.read_text(),
+                 "it is about to lock the file")
         return p
 
     return late_
@@ -610,7 +645,8 @@ def test_a_file_that_is_deleted_before_it_is_locked_is_made_again(late, path, op
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["", "stopped meanwhile"])
-def test_waiter_for_a_replaced_file_does_not_run_beside_the_holder_of_the_new_one(hold, waiter, path, stopped):
+def test_waiter_for_a_replaced_file_does_not_run_beside_the_holder_of_the_new_one(
+        hold, waiter, path, stopped):
     old = hold(f"file:{path}")
     p = waiter(path)
     if stopped:
@@ -666,7 +702,8 @@ def twice(tmp_path):
         others = "".join(f"{n}: FLOCK  ADVISORY  WRITE 1 00:00:{n} 0 EOF\n" for n in range(200))
         table_ = tmp_path / "table"
         table_.write_text(others + ours + others + ours)
-        return ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /proc/locks && exec "$@"', str(table_))
+        return ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /proc/locks && exec "$@"',
+                str(table_))
 
     return twice_
 
@@ -696,7 +733,8 @@ def listed(call):
     def listed_(path, *prefix):
         r = call(*prefix, ME_ONLY, "--list", "--json")
         assert (r.returncode, r.stderr) == (0, b""), r
-        return next((row for row in json.loads(r.stdout)["locks"] if row["lock"] == f"file:{path}"), None)
+        return next((row for row in json.loads(r.stdout)["locks"] if row["lock"] == f"file:{path}"),
+                    None)
 
     return listed_
 
@@ -717,14 +755,17 @@ def test_who_of_each_form(hold, who, listed, call, path, form):
     if form == ("-F",):
         expected = [("job", holder.job)]
     else:
-        keeper = wait_for(lambda: next((p for p in children_of(holder.pid) if name_of(p) == "me-only keeper"), None), "a keeper")
+        keeper = wait_for(lambda: next((p for p in children_of(holder.pid)
+                                        if name_of(p) == "me-only keeper"), None), "a keeper")
         expected = [("job", holder.job), ("wrapper", holder.pid), ("keeper", keeper)]
     assert who(path) == expected
     row = listed(path)
-    assert (row["state"], row["pid"], row["user"], row["uid"], row["slot"], row["waiters"], row["command"], row["at_most"]) == \
+    assert (row["state"], row["pid"], row["user"], row["uid"], row["slot"], row["waiters"],
+            row["command"], row["at_most"]) == \
            ("held", holder.job, user(), os.geteuid(), 0, 0, "cat", True)
     text = call(ME_ONLY, "--who", f"file:{path}").stdout.decode()
-    assert re.match(rf"file:{path}: held by pid {holder.job} \({user()}\) for at most \S+: cat\nROLE ", text)
+    assert re.match(
+        rf"file:{path}: held by pid {holder.job} \({user()}\) for at most \S+: cat\nROLE ", text)
     assert release(holder) == 0
     assert who(path) == [] and listed(path) is None
 
@@ -736,7 +777,8 @@ def test_who_says_what_the_message_says(hold, call, run, path):
         return re.sub(r"at most \S+:", "", text)
 
     first = call(ME_ONLY, "--who", f"file:{path}").stdout.decode().splitlines()[0]
-    assert without_age("me-only: " + first + "\n") == without_age(run(f"file:{path}", "true").stderr.decode())
+    assert without_age("me-only: " + first + "\n") == without_age(
+        run(f"file:{path}", "true").stderr.decode())
 
 
 def test_who_of_flock(flock, who, listed, path):
@@ -755,7 +797,8 @@ def test_a_lock_of_flock_for_which_a_me_only_waits_is_listed(flock, waiter, list
 
 @pytest.mark.parametrize("form", [(), ("-F",)], ids=["default", "no-fork"])
 def test_who_of_a_dead_holder_whose_children_hold_it(run, who, listed, path, form):
-    child = int(run(*form, f"file:{path}", "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!").stdout)
+    child = int(run(*form, f"file:{path}", "sh", "-c",
+                    "sleep 1000 >/dev/null 2>&1 & echo $!").stdout)
     wait_for(lambda: name_of(child) == "sleep", "the child is what it will be")
     assert who(path) == [("child", child)]
     row = listed(path)
@@ -765,7 +808,8 @@ def test_who_of_a_dead_holder_whose_children_hold_it(run, who, listed, path, for
 @pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 def test_who_of_a_job_whose_me_only_was_killed(hold, who, path, form):
     holder = hold(f"file:{path}", *form)
-    keeper = wait_for(lambda: next((p for p in children_of(holder.pid) if name_of(p) == "me-only keeper"), None), "a keeper")
+    keeper = wait_for(lambda: next((p for p in children_of(holder.pid)
+                                    if name_of(p) == "me-only keeper"), None), "a keeper")
     holder.kill()
     holder.wait(DEADLINE)
     assert who(path) == [("job", holder.job), ("keeper", keeper)]
@@ -776,10 +820,14 @@ def test_who_of_a_shared_lock(hold, who, listed, call, path):
     rows = who(path)
     for p in holders:
         assert ("job", p.job) in rows and ("wrapper", p.pid) in rows
-    assert call(ME_ONLY, "--who", f"file:{path}").stdout.decode().startswith(f"file:{path}: shared by 3, held by pid ")
+    assert call(ME_ONLY, "--who",
+                f"file:{path}").stdout.decode().startswith(
+                    f"file:{path}: shared by 3, held by pid ")
     assert listed(path)["pid"] in {p.job for p in holders}
     assert release(holders.pop()) == 0
-    assert call(ME_ONLY, "--who", f"file:{path}").stdout.decode().startswith(f"file:{path}: shared by 2, held by pid ")
+    assert call(ME_ONLY, "--who",
+                f"file:{path}").stdout.decode().startswith(
+                    f"file:{path}: shared by 2, held by pid ")
 
 
 def test_who_lists_waiters_in_order(hold, waiter, who, listed, call, path):
@@ -788,7 +836,8 @@ def test_who_lists_waiters_in_order(hold, waiter, who, listed, call, path):
     # The process itself waits, without a child for it.
     wait_for(lambda: waiters(path) == [p.pid for p in crowd], "all wait in order")
     rows = [row for row in who(path, whole=True) if row["role"] == "waiter"]
-    assert [(row["place"], row["pid"]) for row in rows] == [(n + 1, p.pid) for n, p in enumerate(crowd)]
+    assert [(row["place"], row["pid"]) for row in rows] == [(n + 1, p.pid)
+                                                            for n, p in enumerate(crowd)]
     assert all(row["user"] == user() and row["command"].startswith(ME_ONLY) for row in rows)
     assert listed(path)["waiters"] == len(crowd)
     crowd[2].kill()
@@ -825,10 +874,14 @@ def test_a_relative_path_is_listed_whole(hold, who, listed, run, tmp_path):
     assert who(tmp_path / "sub lock")[0] == ("job", holder.job)
 
 
-NAMES = {"blank": (b"a lock", "a lock"), "newline": (b"a\nlock", r"a\x0alock"), "control": (b"a\x1b[2Jlock", r"a\x1b[2Jlock"),
-         "not utf-8": (b"a\xff\xfelock", r"a\xff\xfelock"), "backslash": (b"a\\lock", r"a\\lock"), "utf-8": ("zürich".encode(), "zürich"),
-         "deleted": (b"lock (deleted)", "lock (deleted)"), "colon": (b"host:lock", "host:lock"), "dash": (b"-w", "-w"),
-         "every byte": (bytes(b for b in range(1, 256) if b != 47), None), "arrow": (b"-> FLOCK", "-> FLOCK")}
+NAMES = {"blank": (b"a lock", "a lock"), "newline": (b"a\nlock", r"a\x0alock"),
+         "control": (b"a\x1b[2Jlock", r"a\x1b[2Jlock"),
+         "not utf-8": (b"a\xff\xfelock", r"a\xff\xfelock"), "backslash": (b"a\\lock", r"a\\lock"),
+         "utf-8": ("zürich".encode(), "zürich"),
+         "deleted": (b"lock (deleted)", "lock (deleted)"), "colon": (b"host:lock", "host:lock"),
+         "dash": (b"-w", "-w"),
+         "every byte": (bytes(b for b in range(1, 256) if b != 47), None),
+         "arrow": (b"-> FLOCK", "-> FLOCK")}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -871,7 +924,8 @@ def test_containers_that_share_a_volume_exclude_each_other(in_container, run, pa
     p = in_container(f"file:{path}", "echo", "ran")
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (4, b"")
-    assert err.decode() == f"me-only: file:{path}: held, by whom is hidden (its process cannot be seen)\n"
+    assert err.decode() == \
+        f"me-only: file:{path}: held, by whom is hidden (its process cannot be seen)\n"
     # The holder is visible from outside.
     assert "held by pid " in run(f"file:{path}", "true").stderr.decode()
     assert release(holder) == 0
@@ -940,8 +994,10 @@ def test_waiter_sleeps_all_the_time(hold, waiter, me_only, path):
     crowd = [waiter(path) for _ in range(5)]
     for p in crowd:
         # At first it sleeps for an instant, until the other thread is in line.
-        wait_for(lambda: len(switches(p.pid)) == 2 and switches(p.pid)[str(p.pid)][0] > 1, "it has been woken up once")
-        wait_for(lambda: all(process_state(int(t)) == "S" for t in switches(p.pid)), "both threads sleep")
+        wait_for(lambda: len(switches(p.pid)) == 2 and switches(p.pid)[str(p.pid)][0] > 1,
+                 "it has been woken up once")
+        wait_for(lambda: all(process_state(int(t)) == "S" for t in switches(p.pid)),
+                 "both threads sleep")
     before = [switches(p.pid) for p in crowd]
     # The measured time is this one's waiting.
     assert me_only("-q", "-w", "1.5", f"file:{path}", "true").wait(DEADLINE) == 4
@@ -991,12 +1047,15 @@ def replace(run, path, *options):
 def assert_not_replaced(r, reason):
     assert (r.returncode, r.stdout) == (4, b""), r
     text = r.stderr.decode()
-    assert re.fullmatch(rf"me-only: file:[^\n]*: not replaced, {re.escape(reason)}: [^\n]*\n", text), text
+    assert re.fullmatch(rf"me-only: file:[^\n]*: not replaced, {re.escape(reason)}: [^\n]*\n",
+                        text), text
 
 
 @forms
-@pytest.mark.parametrize("job, end", [("echo $$; exec sleep 1000", "TERM"), ("trap '' TERM; echo $$; exec sleep 1000", "KILL"),
-                                      ("(echo $$; exec sleep 1000); true", "TERM")], ids=["ordinary", "obstinate", "with a child"])
+@pytest.mark.parametrize("job, end", [("echo $$; exec sleep 1000", "TERM"),
+                                      ("trap '' TERM; echo $$; exec sleep 1000", "KILL"),
+                                      ("(echo $$; exec sleep 1000); true", "TERM")],
+                         ids=["ordinary", "obstinate", "with a child"])
 def test_replace_a_holder(me_only, run, path, form, job, end):
     holder = me_only(*form, f"file:{path}", "sh", "-c", job)
     assert read_line(holder.stdout)
@@ -1010,7 +1069,8 @@ def test_replace_a_holder(me_only, run, path, form, job, end):
 @pytest.mark.parametrize("options", [(), ("-s",)], ids=["alone", "shared"])
 def test_replace_a_holder_of_whom_the_table_tells_twice(me_only, call, twice, path, form, options):
     """Both are one and the same."""
-    holder = me_only(*form, *options, f"file:{path}", "sh", "-c", "trap '' TERM; echo $$; exec sleep 1000")
+    holder = me_only(*form, *options, f"file:{path}", "sh", "-c",
+                     "trap '' TERM; echo $$; exec sleep 1000")
     assert read_line(holder.stdout)
     r = call(*twice(path), ME_ONLY, "--replace", "-k", "0.3", f"file:{path}", "echo", "ran")
     assert (r.returncode, r.stdout) == (0, b"ran\n"), r
@@ -1022,7 +1082,8 @@ def test_a_lock_that_comes_while_its_holder_is_looked_up(tmp_path, hold, start, 
     holder = hold(f"file:{path}")
     trace = tmp_path / "trace"
     trace.touch()
-    p = start("strace", "-qq", "-f", "-o", trace, "-P", "/proc/locks", "-e", "inject=openat:delay_enter=2000000:when=2",
+    p = start("strace", "-qq", "-f", "-o", trace, "-P", "/proc/locks", "-e",
+              "inject=openat:delay_enter=2000000:when=2",
               ME_ONLY, "--replace", f"file:{path}", "echo", "ran")
     # The first look is about running under the lock itself. strace writes the beginning of a call
     # before it delays it.
@@ -1062,7 +1123,8 @@ def test_replace_heirs(run, path, before):
 @pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 def test_replace_a_job_whose_me_only_was_killed(hold, run, path, form):
     holder = hold(f"file:{path}", *form)
-    wait_for(lambda: any(name_of(p) == "me-only keeper" for p in children_of(holder.pid)), "a keeper")
+    wait_for(lambda: any(name_of(p) == "me-only keeper" for p in children_of(holder.pid)),
+             "a keeper")
     holder.kill()
     holder.wait(DEADLINE)
     r = replace(run, path, "-k", "0.3")
@@ -1084,7 +1146,8 @@ def test_a_lock_that_several_share_is_not_replaced(hold, run, path, options):
 @pytest.mark.parametrize("options", [(), ("-q",), ("-k", "0")], ids=" ".join)
 def test_a_strangers_lock_is_not_replaced(start, run, world, form, options):
     path = f"{world}/lock"
-    holder = start(f"{world}/me-only", *form, f"file:{path}", *JOB, stdin=subprocess.PIPE, **ORDINARY)
+    holder = start(f"{world}/me-only", *form, f"file:{path}", *JOB, stdin=subprocess.PIPE,
+                   **ORDINARY)
     assert read_line(holder.stdout)
     assert_not_replaced(replace(run, path, *options), "the holder is neither this user nor root")
     assert release(holder) == 0
@@ -1107,7 +1170,8 @@ sys.stdin.read()
 # A job that sends its lock to the service, and waits for the end of its standard input.
 PLANT = """
 import os, socket, sys
-lock = [fd for fd in range(10, 100) if os.path.exists(f"/proc/self/fd/{fd}") and os.path.samefile(f"/proc/self/fd/{fd}", sys.argv[2])]
+lock = [fd for fd in range(10, 100) if os.path.exists(f"/proc/self/fd/{fd}")
+        and os.path.samefile(f"/proc/self/fd/{fd}", sys.argv[2])]
 c = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 c.connect(sys.argv[1])
 socket.send_fds(c, [b"x"], lock)
@@ -1124,9 +1188,11 @@ def planted(start, me_only, path, request):
     request.addfinalizer(lambda: shutil.rmtree(folder))
 
     def planted_(*before):
-        service = start(*before, sys.executable, "-ISc", SERVICE, f"{folder}/socket", stdin=subprocess.PIPE)
+        service = start(*before, sys.executable, "-ISc", SERVICE, f"{folder}/socket",
+                        stdin=subprocess.PIPE)
         assert read_line(service.stdout) == b"ready\n"
-        holder = me_only(f"file:{path}", sys.executable, "-ISc", PLANT, f"{folder}/socket", path, stdin=subprocess.PIPE)
+        holder = me_only(f"file:{path}", sys.executable, "-ISc", PLANT, f"{folder}/socket", path,
+                         stdin=subprocess.PIPE)
         assert read_line(service.stdout) == b"1\n"
         assert read_line(holder.stdout) == b"planted\n"
         return service, holder
@@ -1134,7 +1200,8 @@ def planted(start, me_only, path, request):
     return planted_
 
 
-planters = pytest.mark.parametrize("before", [(), ("setsid", "--wait")], ids=["same session", "its own session"])
+planters = pytest.mark.parametrize("before", [(), ("setsid", "--wait")],
+                                   ids=["same session", "its own session"])
 
 
 @planters
@@ -1142,7 +1209,8 @@ def test_a_service_into_which_the_lock_was_planted_is_not_ended(planted, run, pa
     service, holder = planted(*before)
     assert release(holder) == 0
     assert not is_free(path)
-    assert_not_replaced(replace(run, path, "-k", "0"), "nothing proves that it was started under this lock")
+    assert_not_replaced(replace(run, path, "-k", "0"),
+                        "nothing proves that it was started under this lock")
     assert service.poll() is None
 
 
@@ -1158,7 +1226,9 @@ def test_nor_by_force_after_the_job(planted, run, path, before):
 # ---- faults ----
 
 # The command reports what it finds, through its own descriptor.
-UNDER_LOCK = 'echo $$ started >>"$1"; if flock -n "$2" true; then echo $$ free; else echo $$ held; fi >>"$1"; sleep "$3"; exit "$4"'
+UNDER_LOCK = (
+    'echo $$ started >>"$1"; if flock -n "$2" true; then echo $$ free; else echo $$ held; fi '
+    '>>"$1"; sleep "$3"; exit "$4"')
 
 
 class FileTrial(Trial):
@@ -1171,10 +1241,12 @@ class FileTrial(Trial):
         open(self.path, "w", encoding="ascii").close()
 
     def command(self, milliseconds=0):
-        return ["sh", "-c", UNDER_LOCK, "sh", self.report, self.path, str(milliseconds / 1000), str(STATUS)]
+        return ["sh", "-c", UNDER_LOCK, "sh", self.report, self.path, str(milliseconds / 1000),
+                str(STATUS)]
 
     def settle(self):
-        wait_for(lambda: not os.path.exists(self.path) or is_free(self.path), f"{self.path} is free")
+        wait_for(lambda: not os.path.exists(self.path) or is_free(self.path),
+                 f"{self.path} is free")
         return self.reported()
 
 
@@ -1184,7 +1256,8 @@ def trial(tmp_path, start):  # start: whatever is left over is ended
 
 
 def clean_calls(t, options):
-    subprocess.run(t.argv(options, detached=False), stdin=subprocess.DEVNULL, check=False, timeout=DEADLINE)
+    subprocess.run(t.argv(options, detached=False), stdin=subprocess.DEVNULL, check=False,
+                   timeout=DEADLINE)
     assert [w for _, w in t.settle()] == ["started", "held"]
     calls = t.calls()
     assert sum(map(len, calls.values())) >= 5, "the trace shows no run"
@@ -1192,14 +1265,16 @@ def clean_calls(t, options):
 
 
 @pytest.mark.static
-@pytest.mark.parametrize("options", [[], ["-F"], ["-o"], ["-w", "20"]], ids=["default", "no-fork", "close", "wait"])
+@pytest.mark.parametrize("options", [[], ["-F"], ["-o"], ["-w", "20"]],
+                         ids=["default", "no-fork", "close", "wait"])
 def test_sigkill_at_each_call(trial, options):
     """The command, if it was started, has the lock to its end, and then the lock is free."""
     calls = [c for c, _ in next(iter(clean_calls(trial(), options).values())) if is_ours(c)]
 
     def work(c):
         t = trial()
-        run = t.run(options, f"{c.name}:signal={int(signal.SIGKILL)}:when={c.number}", all_processes=False, milliseconds=20)
+        run = t.run(options, f"{c.name}:signal={int(signal.SIGKILL)}:when={c.number}",
+                    all_processes=False, milliseconds=20)
         report = t.settle()
         problems = list(wrong_report(report))
         if run.status not in (-signal.SIGKILL, STATUS):
@@ -1223,12 +1298,14 @@ def overlaps(scratch):
 
 @pytest.mark.parametrize("there", [True, False], ids=["", "missing"])
 @pytest.mark.parametrize("options", [(), ("-F",), ("-o",)], ids=["default", "no-fork", "close"])
-def test_of_many_that_start_in_the_same_instant_exactly_one_runs(start, path, scratch, options, there):
+def test_of_many_that_start_in_the_same_instant_exactly_one_runs(
+        start, path, scratch, options, there):
     """Even if all of them want to create the file."""
     if there:
         path.touch()
     rounds, width = (3, 50) if DYNAMIC else (10 if there else 1, 100)
-    p = start(RUSH, str(rounds), str(width), ME_ONLY, "-q", *options, f"file:{path}", WITNESS, str(scratch), "-")
+    p = start(RUSH, str(rounds), str(width), ME_ONLY, "-q", *options, f"file:{path}", WITNESS,
+              str(scratch), "-")
     out, err = p.communicate(timeout=DEADLINE * 5)
     assert p.returncode == 0, out + err
     assert overlaps(scratch) == []
@@ -1242,7 +1319,8 @@ def test_of_many_that_wait_in_the_same_instant_each_runs_alone(start, path, scra
     gate, opener = os.pipe()
     # Held at the gate until all have arrived.
     ours = (ME_ONLY, "-q", "-w", "inf", f"file:{path}")
-    crowd = [start("sh", "-c", 'read line; exec "$@"', "sh", *ours, WITNESS, str(scratch), "0", stdin=gate) for _ in range(100)]
+    crowd = [start("sh", "-c", 'read line; exec "$@"', "sh", *ours, WITNESS, str(scratch), "0",
+                   stdin=gate) for _ in range(100)]
     os.close(gate)
     os.close(opener)
     assert {p.wait(DEADLINE) for p in crowd} == {0}
@@ -1253,7 +1331,8 @@ def test_of_many_that_wait_in_the_same_instant_each_runs_alone(start, path, scra
 def test_ours_and_those_of_flock_run_alone(start, path, scratch):
     gate, opener = os.pipe()
     kinds_of_lock = [(ME_ONLY, "-q", "-w", "inf", f"file:{path}"), ("flock", str(path))]
-    crowd = [start("sh", "-c", 'read line; exec "$@"', "sh", *kinds_of_lock[n % 2], WITNESS, str(scratch), "1", stdin=gate)
+    crowd = [start("sh", "-c", 'read line; exec "$@"', "sh", *kinds_of_lock[n % 2], WITNESS,
+                   str(scratch), "1", stdin=gate)
              for n in range(60)]
     os.close(gate)
     os.close(opener)
@@ -1264,16 +1343,24 @@ def test_ours_and_those_of_flock_run_alone(start, path, scratch):
 # ---- usage ----
 
 @pytest.mark.parametrize("argv, text", [
-    (("-j2", "file:PATH"), "-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of 'file:PATH'"),
-    (("-j1", "file:PATH"), "-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of 'file:PATH'"),
-    (("-s", "NAME"), "-s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of 'NAME'"),
-    (("-s", "host:NAME"), "-s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of 'host:NAME'"),
+    (("-j2", "file:PATH"),
+     "-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of "
+     "'file:PATH'"),
+    (("-j1", "file:PATH"),
+     "-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of "
+     "'file:PATH'"),
+    (("-s", "NAME"),
+     "-s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of 'NAME'"),
+    (("-s", "host:NAME"),
+     "-s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of 'host:NAME'"),
     (("file:",), "the name of the lock is empty"),
 ], ids=" ".join)
 def test_what_goes_with_another_kind_of_lock_only(run, tmp_path, argv, text):
     argv = argv[0] if isinstance(argv[0], tuple) else argv
     r = run(*argv, "echo", "ran", cwd=tmp_path)
-    assert (r.returncode, r.stdout, r.stderr.decode()) == (2, b"", f"me-only: {text}; try 'me-only --help'\n")
+    assert (r.returncode, r.stdout, r.stderr.decode()) == (2, b"",
+                                                           f"me-only: {text}; try 'me-only "
+                                                           f"--help'\n")
     assert os.listdir(tmp_path) == []
 
 
@@ -1285,7 +1372,8 @@ def test_a_name_that_begins_with_a_slash_is_no_file(hold, run, path):
 
 def test_a_shell_that_has_called_flock_is_no_heir(start, run, path):
     """The process that took the lock has ended as it should: nothing was left running."""
-    shell = start("sh", "-c", 'exec 9>"$0"; flock 9; echo $$; read line', path, stdin=subprocess.PIPE)
+    shell = start("sh", "-c", 'exec 9>"$0"; flock 9; echo $$; read line', path,
+                  stdin=subprocess.PIPE)
     pid = int(read_line(shell.stdout))
     said = run(f"file:{path}", "true").stderr.decode()
     assert f": held by pid {pid} (" in said and "left running" not in said and "with -o" not in said

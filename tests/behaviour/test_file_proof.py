@@ -105,7 +105,8 @@ def test_of_several_that_share_it_a_stranger_is_named(hold, run, start, path, pu
         job = int(read_line(stranger.stdout))
         root = root or hold(f"file:{path}", "-s")
         r = run("-q", f"file:{path}", "true")
-        assert r.returncode == 4 and f"held by pid {job} (nobody, neither this user nor root)".encode() in r.stderr, r
+        assert r.returncode == 4 \
+            and f"held by pid {job} (nobody, neither this user nor root)".encode() in r.stderr, r
         release(stranger)
         release(root)
 
@@ -113,12 +114,15 @@ def test_of_several_that_share_it_a_stranger_is_named(hold, run, start, path, pu
 def test_what_a_shell_had_started_before_is_not_the_job(start, run, tmp_path):
     """The shell becomes me-only, which then has children that have nothing to do with its lock."""
     lock = f"file:{tmp_path / 'lock'}"
-    script = f'sleep 1000 >/dev/null 2>&1 & echo $!; exec "$0" {lock} sh -c \'trap "" TERM; echo $$; while :; do sleep 1000; done\''
+    script = (
+        f'sleep 1000 >/dev/null 2>&1 & echo $!; exec "$0" {lock} sh -c \'trap "" TERM; echo $$; '
+        f'while :; do sleep 1000; done\'')
     holder = start("sh", "-c", script, ME_ONLY)
     innocent, job = int(read_line(holder.stdout)), int(read_line(holder.stdout))
     r = run(lock, "true")
     assert f"held by pid {job} ".encode() in r.stderr
-    wait_for(lambda: [p for p in children_of(holder.pid) if name_of(p) == "me-only keeper"], "the keeper")
+    wait_for(lambda: [p for p in children_of(holder.pid) if name_of(p) == "me-only keeper"],
+             "the keeper")
     assert f"held by pid {job} ".encode() in run(lock, "true").stderr
     r = run("--replace", "-k", "0.1", lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (0, b"ran\n")
@@ -134,13 +138,15 @@ def test_force_does_not_reach_a_later_holder(hold, me_only, start, tmp_path):
     """
     lock = f"file:{tmp_path / 'lock'}"
     first = hold(lock)
-    second = me_only("-w", "inf", lock, "sh", "-c", "echo $$; exec cat >/dev/null", stdin=subprocess.PIPE)
+    second = me_only("-w", "inf", lock, "sh", "-c", "echo $$; exec cat >/dev/null",
+                     stdin=subprocess.PIPE)
     wait_for(lambda: b"->" in open("/proc/locks", "rb").read(), "it waits")
     third = me_only("--replace", "-k", "0", lock, "echo", "third")
     job = int(read_line(second.stdout))
     assert first.wait(DEADLINE) in (-signal.SIGTERM, -signal.SIGKILL), third.communicate(timeout=5)
     # The third looks every second what is left of the first.
-    wait_for(lambda: third.poll() is not None or open("/proc/locks", "rb").read().count(b"->") > 0, "the third waits")
+    wait_for(lambda: third.poll() is not None or open("/proc/locks", "rb").read().count(b"->") > 0,
+             "the third waits")
     assert third.poll() is None, third.communicate()
     os.kill(job, 0)
     release(second)

@@ -45,7 +45,8 @@ def compare(start, hold, lock, tmp_path):
             path.write_bytes(b"")
             holder = hold(lock) if under and waits else None
             with open(path, "wb") as out:
-                p = start(*before, *under, program("state"), path if "stdout" in kw else "-", **{"stdout": out, **kw})
+                p = start(*before, *under, program("state"), path if "stdout" in kw else "-",
+                          **{"stdout": out, **kw})
             if holder:
                 wait_for(lambda: is_listed(queue_of(lock)), "it waits")
                 assert release(holder) == 0
@@ -83,10 +84,12 @@ CALLERS = {
     "as nohup": caller("-i", 1),
     "as a shell's background job": caller("-i", 2, "-i", 3),
     "broken pipes ignored": caller("-i", 13),
-    "some blocked, others ignored": caller("-b", 2, "-b", 17, "-b", 33, "-i", 1, "-i", 17, "-i", 18, "-i", 20, "-i", 64),
+    "some blocked, others ignored": caller("-b", 2, "-b", 17, "-b", 33, "-i", 1, "-i", 17, "-i", 18,
+                                           "-i", 20, "-i", 64),
     "umask 077": ["sh", "-c", 'umask 077; exec "$@"', "sh"],
     "umask 0": ["sh", "-c", 'umask 0; exec "$@"', "sh"],
-    "limits": ["prlimit", "--core=0:0", "--nofile=80:100", "--fsize=1000000:2000000", "--cpu=100:200",
+    "limits": ["prlimit", "--core=0:0", "--nofile=80:100", "--fsize=1000000:2000000",
+               "--cpu=100:200",
                "--stack=1000000:2000000", "--memlock=1000:1000", "--sigpending=50:60", "--"],
     "nice": ["nice", "-n", "7"],
     "batch": ["chrt", "--batch", "0"],
@@ -110,17 +113,22 @@ def test_the_command_starts_as_without_us(compare, before, form, waits):
 def test_the_comparison_can_fail(compare):
     """A signal that the caller has not blocked, a umask, a limit: each would be visible."""
     plain = compare((), False, CALLERS["plain"])
-    for name, key in [("hidden signals blocked", "SigBlk"), ("hidden signals ignored", "SigIgn"), ("umask 077", "Umask"),
-                      ("limits", "limit 7"), ("nice", "nice"), ("batch", "scheduler"), ("one processor", "processors"),
+    for name, key in [("hidden signals blocked", "SigBlk"), ("hidden signals ignored", "SigIgn"),
+                      ("umask 077", "Umask"),
+                      ("limits", "limit 7"), ("nice", "nice"), ("batch", "scheduler"),
+                      ("one processor", "processors"),
                       ("idle disk", "disk priority"), ("personality", "personality"),
-                      ("root directory", "working directory"), ("out of memory score", "/proc/self/oom_score_adj")]:
+                      ("root directory", "working directory"),
+                      ("out of memory score", "/proc/self/oom_score_adj")]:
         assert compare((), False, CALLERS[name])[key] != plain[key]
 
 
 @pytest.mark.root
 @forms
-@pytest.mark.parametrize("before", [["chrt", "--fifo", "1"], ["nice", "-n", "-5"], ["setpriv", "--groups=1,2,3"],
-                                    ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=+chown", "--ambient-caps=+chown"]],
+@pytest.mark.parametrize("before", [["chrt", "--fifo", "1"], ["nice", "-n", "-5"],
+                                    ["setpriv", "--groups=1,2,3"],
+                                    ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=+chown",
+                                     "--ambient-caps=+chown"]],
                          ids=["real-time", "urgent", "groups", "capabilities"])
 def test_what_only_root_can_set(compare, before, form):
     compare(form, False, before)
@@ -132,7 +140,8 @@ def test_a_pending_signal_of_the_caller(start, lock, form):
     With -F it is the command's, which is the same process; otherwise it was sent to me-only and is
     passed on.
     """
-    p = start(*caller("-p", 15), ME_ONLY, *form, lock, sys.executable, "-c", "import signal; print(int(signal.sigwait([15])))")
+    p = start(*caller("-p", 15), ME_ONLY, *form, lock, sys.executable, "-c",
+              "import signal; print(int(signal.sigwait([15])))")
     assert (p.communicate(timeout=DEADLINE)[0], p.returncode) == (b"15\n", 0)
 
 
@@ -142,7 +151,8 @@ def test_process_group_session_and_terminal(compare, form, waits):
     """As the foreground job of a terminal."""
     leader, terminal = os.openpty()
     try:
-        usual = compare(form, waits, caller("-t"), start_new_session=True, stdin=terminal, stdout=terminal, stderr=terminal)
+        usual = compare(form, waits, caller("-t"), start_new_session=True, stdin=terminal,
+                        stdout=terminal, stderr=terminal)
         assert usual["process group"] == usual["session"] == usual["foreground group"] == ["caller"]
         assert usual["terminal"] != ["0"]
     finally:
@@ -179,13 +189,15 @@ def test_an_empty_environment_gets_one_variable(call, lock, form):
 @forms
 def test_the_variable_is_the_lock_as_given_and_there_once(run, lock, form):
     for given in (lock.encode(), b"host:" + lock.encode(), lock.encode() + b"\n\xff"):
-        found = environment(run(*form, given, "env", "-0", env={**os.environ, "ME_ONLY_LOCK": "another"}).stdout)
+        found = environment(run(*form, given, "env", "-0",
+                                env={**os.environ, "ME_ONLY_LOCK": "another"}).stdout)
         assert [v for v in found if v.startswith(b"ME_ONLY_LOCK=")] == [b"ME_ONLY_LOCK=" + given]
 
 
 @forms
 def test_arguments_reach_the_command_untouched(run, lock, form):
-    arguments = [b"", b" ", b"a b", b"--help", b"-F", b"--", b"-w", b"\n", b"*", bytes(range(1, 256)), b"x" * 100_000]
+    arguments = [b"", b" ", b"a b", b"--help", b"-F", b"--", b"-w", b"\n", b"*",
+                 bytes(range(1, 256)), b"x" * 100_000]
     r = run(*form, lock, "printf", "%s\\0", *arguments)
     assert r.stdout.split(b"\0")[:-1] == arguments
 
@@ -195,7 +207,8 @@ def test_the_commands_name_is_as_given(run, lock, tmp_path, form):
     os.symlink("/bin/sh", tmp_path / "other-name")
     env = {**os.environ, "PATH": str(tmp_path)}
     assert run(*form, lock, "other-name", "-c", "echo $0", env=env).stdout == b"other-name\n"
-    assert run(*form, lock, "./other-name", "-c", "echo $0", cwd=tmp_path).stdout == b"./other-name\n"
+    assert run(*form, lock, "./other-name", "-c", "echo $0",
+               cwd=tmp_path).stdout == b"./other-name\n"
 
 
 @forms

@@ -16,7 +16,8 @@ import tempfile
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, release, wait_for, without_time
+from conftest import DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, release, \
+    wait_for, without_time
 
 UNDER_LOCK = os.path.join(PROGRAMS, "under-lock")
 FORBID = os.path.join(PROGRAMS, "forbid")
@@ -123,7 +124,8 @@ def is_held_line(lines, lock):
 @pytest.mark.static
 @pytest.mark.parametrize("limit", range(3, 11))
 def test_few_descriptors(finish, lock, job, form, limit):
-    status, said = finish(ME_ONLY, *form, lock, *job(), preexec_fn=limited(resource.RLIMIT_NOFILE, limit))
+    status, said = finish(ME_ONLY, *form, lock, *job(),
+                          preexec_fn=limited(resource.RLIMIT_NOFILE, limit))
     if status == STATUS:
         assert job.report() == ["started", "held"] and said == []
     else:
@@ -139,7 +141,8 @@ def test_few_descriptors(finish, lock, job, form, limit):
 def test_few_descriptors_and_the_lock_is_held(hold, finish, lock, job, form, limit):
     holder = hold(lock)
     options = ["-w", "0.1"] if form[:1] == ["-w"] else form
-    status, said = finish(ME_ONLY, *options, lock, *job(), preexec_fn=limited(resource.RLIMIT_NOFILE, limit))
+    status, said = finish(ME_ONLY, *options, lock, *job(),
+                          preexec_fn=limited(resource.RLIMIT_NOFILE, limit))
     if status == 3:
         assert limit < 8 and is_clear(said) and says_one_of(said[0], TOO_MANY_FILES)
     else:
@@ -156,7 +159,8 @@ def test_a_holder_with_few_descriptors(start, finish, lock, job, options, limit)
     """
     Callers that ask are answered or not, but the lock is held, and free when the command has ended.
     """
-    p = start(ME_ONLY, *options, lock, *job(60000), preexec_fn=limited(resource.RLIMIT_NOFILE, limit))
+    p = start(ME_ONLY, *options, lock, *job(60000),
+              preexec_fn=limited(resource.RLIMIT_NOFILE, limit))
     wait_for(lambda: job.report() or p.poll() is not None, "the command runs")
     if p.poll() is None:
         for _ in range(12):
@@ -174,9 +178,11 @@ def test_a_holder_with_few_descriptors(start, finish, lock, job, options, limit)
 @pytest.mark.parametrize("limit", range(3, 11))
 def test_a_waiter_with_few_descriptors(hold, start, lock, job, limit):
     holder = hold(lock)
-    p = start(ME_ONLY, "-v", "-w", "20", lock, *job(), preexec_fn=limited(resource.RLIMIT_NOFILE, limit))
+    p = start(ME_ONLY, "-v", "-w", "20", lock, *job(),
+              preexec_fn=limited(resource.RLIMIT_NOFILE, limit))
     first = p.stderr.readline().decode()
-    assert without_time(first).startswith(f"me-only: {lock}: ") or says_one_of(first, TOO_MANY_FILES)
+    assert without_time(first).startswith(f"me-only: {lock}: ") \
+        or says_one_of(first, TOO_MANY_FILES)
     release(holder)
     _, rest = p.communicate(timeout=DEADLINE)
     if p.returncode == STATUS:
@@ -254,14 +260,17 @@ def test_no_process_allowed(finish, program, lock, job):
 
 
 @pytest.mark.static
-@pytest.mark.parametrize("which, limit", [(resource.RLIMIT_STACK, 65536), (resource.RLIMIT_SIGPENDING, 0), (resource.RLIMIT_MEMLOCK, 0),
+@pytest.mark.parametrize("which, limit", [(resource.RLIMIT_STACK, 65536),
+                                          (resource.RLIMIT_SIGPENDING, 0),
+                                          (resource.RLIMIT_MEMLOCK, 0),
                                           (resource.RLIMIT_AS, 4 << 20)],
                          ids=["stack", "pending-signals", "locked-memory", "address-space"])
 def test_little_memory(finish, lock, form, which, limit):
     """
     The command gets the same limits, so it must need next to nothing: it is the program itself.
     """
-    status, said = finish(ME_ONLY, *form, lock, ME_ONLY, "--held", lock, preexec_fn=limited(which, limit))
+    status, said = finish(ME_ONLY, *form, lock, ME_ONLY, "--held", lock,
+                          preexec_fn=limited(which, limit))
     assert (status, said) == (0, [])
     assert not is_bound(address(lock))
 
@@ -278,7 +287,8 @@ def test_a_full_device_for_messages(hold, run, lock):
 def test_a_working_directory_that_is_gone(finish, folder, lock, job, form):
     gone = os.path.join(folder, "gone")
     os.mkdir(gone)
-    status, said = finish("sh", "-c", 'cd "$1" && rmdir "$1" && shift && exec "$@"', "sh", gone, ME_ONLY, *form, lock, *job())
+    status, said = finish("sh", "-c", 'cd "$1" && rmdir "$1" && shift && exec "$@"', "sh", gone,
+                          ME_ONLY, *form, lock, *job())
     assert (status, said, job.report()) == (STATUS, [], ["started", "held"])
 
 
@@ -294,7 +304,8 @@ def no_proc(request):
     user.
     """
     # The mode stops even root of a user namespace if it has no capabilities.
-    powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if request.param == "unreadable" else []
+    powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all",
+                 "--"] if request.param == "unreadable" else []
     return without_proc(NO_PROC[request.param]) + powerless
 
 
@@ -350,7 +361,8 @@ def test_hidepid(hold, finish, program, lock, job, holder):
     """Other users' processes are hidden: the holder is still named."""
     held = hold(lock, *holder)
     hidden = without_proc("-t proc -o hidepid=2 proc")
-    assert finish(*hidden, *other_user("test", "-e", f"/proc/{held.job}"))[0] == 1, "hidepid does not work here"
+    assert finish(*hidden, *other_user("test", "-e", f"/proc/{held.job}"))[0] == 1, \
+        "hidepid does not work here"
     status, said = finish(*hidden, *other_user(program, lock, *job()))
     assert status == 4 and is_held_line(said, lock)
     assert "(root" in said[0] or "hidden" in said[0]
@@ -363,7 +375,8 @@ def test_hidepid(hold, finish, program, lock, job, holder):
 def test_hidepid_of_ones_own(start, finish, program, lock):
     """If only others are hidden, nothing is missing."""
     hidden = without_proc("-t proc -o hidepid=2 proc")
-    held = start(*hidden, *other_user(program, lock, "sh", "-c", "echo $$; exec cat"), stdin=subprocess.PIPE)
+    held = start(*hidden, *other_user(program, lock, "sh", "-c", "echo $$; exec cat"),
+                 stdin=subprocess.PIPE)
     pid = int(held.stdout.readline())
     status, said = finish(*hidden, *other_user(program, lock, "true"))
     assert status == 4 and is_held_line(said, lock)
@@ -375,7 +388,8 @@ def test_hidepid_of_ones_own(start, finish, program, lock):
 # --- namespaces ---
 
 NAMESPACES = {"network": ["--net"], "mount": ["--mount"], "pid": ["--pid", "--fork"],
-              "pid-and-proc": ["--pid", "--fork", "--mount-proc"], "ipc-and-uts": ["--ipc", "--uts"],
+              "pid-and-proc": ["--pid", "--fork", "--mount-proc"],
+              "ipc-and-uts": ["--ipc", "--uts"],
               "all": ["--net", "--ipc", "--uts", "--pid", "--fork", "--mount-proc"]}
 
 
@@ -416,7 +430,8 @@ def hold_inside(start, lock, *inside, options=()):
     As the fixture hold, in namespaces: returns the process that was started, and its descendants at
     that moment.
     """
-    p = start(*inside, ME_ONLY, *options, lock, "sh", "-c", "echo; exec cat >/dev/null", stdin=subprocess.PIPE)
+    p = start(*inside, ME_ONLY, *options, lock, "sh", "-c", "echo; exec cat >/dev/null",
+              stdin=subprocess.PIPE)
     assert p.stdout.readline(), p.stderr.read()
     return p
 
@@ -435,7 +450,8 @@ def test_each_network_namespace_has_its_own_names(hold, finish, lock, job):
     assert release(holder) == 0
 
 
-PID_NAMESPACES = {"its-own-proc": ["--pid", "--fork", "--mount-proc"], "the-host's-proc": ["--pid", "--fork"]}
+PID_NAMESPACES = {"its-own-proc": ["--pid", "--fork", "--mount-proc"],
+                  "the-host's-proc": ["--pid", "--fork"]}
 
 
 @pytest.mark.parametrize("flags", PID_NAMESPACES.values(), ids=PID_NAMESPACES.keys())
@@ -542,7 +558,8 @@ def empty_root(folder):
     os.mkdir(root)
     shutil.copy(ME_ONLY, root)
     shutil.copy(UNDER_LOCK, root)
-    enter = ["/usr/sbin/chroot"] if ROOT else ["unshare", "--user", "--map-root-user", "/usr/sbin/chroot"]
+    enter = ["/usr/sbin/chroot"] if ROOT else ["unshare", "--user", "--map-root-user",
+                                               "/usr/sbin/chroot"]
     return root, [*enter, root, "/" + os.path.basename(ME_ONLY)]
 
 
@@ -657,8 +674,10 @@ def test_no_socket_no_lock(finish, lock, job, form, forbidden, what, reasons):
     assert job.report() == []
 
 
-@pytest.mark.parametrize("forbidden", ["accept4=EPERM", "pidfd_open=ENOSYS", "pidfd_open=EPERM", "signalfd4=ENOSYS", "prctl=EPERM",
-                                       "getsockopt=EPERM", "getsockopt=ENOPROTOOPT", "recvmsg=EPERM", "sendmsg=EPERM", "listen=EACCES",
+@pytest.mark.parametrize("forbidden", ["accept4=EPERM", "pidfd_open=ENOSYS", "pidfd_open=EPERM",
+                                       "signalfd4=ENOSYS", "prctl=EPERM",
+                                       "getsockopt=EPERM", "getsockopt=ENOPROTOOPT",
+                                       "recvmsg=EPERM", "sendmsg=EPERM", "listen=EACCES",
                                        "clone=EPERM"])
 def test_another_call_is_forbidden(hold, start, finish, lock, job, form, forbidden):
     """

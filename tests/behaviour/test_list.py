@@ -11,9 +11,11 @@ import sys
 
 import pytest
 
-from conftest import ME_ONLY, address, forms, is_listed, process_state, read_line, release, user, wait_for, waiters_of
+from conftest import ME_ONLY, address, forms, is_listed, process_state, read_line, release, user, \
+    wait_for, waiters_of
 
-COLUMNS = {"lock", "state", "pid", "user", "uid", "since", "age", "at_most", "slot", "waiters", "command", "hidden"}
+COLUMNS = {"lock", "state", "pid", "user", "uid", "since", "age", "at_most", "slot", "waiters",
+           "command", "hidden"}
 AGE = r"(\d+(\.\d)?(ms|s|m|h|d)){1,2}"
 
 
@@ -35,12 +37,17 @@ def rows(call):
 def test_a_lock(hold, run, rows, lock, form):
     holder = hold(lock, *form)
     row = rows()[lock]
-    assert (row["state"], row["pid"], row["user"], row["uid"]) == ("held", holder.job, user(), os.geteuid())
+    assert (row["state"], row["pid"], row["user"], row["uid"]) == ("held", holder.job, user(),
+                                                                   os.geteuid())
     assert (row["slot"], row["waiters"], row["command"], row["hidden"]) == (0, 0, "cat", None)
-    assert row["at_most"] is (form == ("-F",)) and isinstance(row["since"], float) and isinstance(row["age"], float)
+    assert row["at_most"] is (form == ("-F",)) and isinstance(row["since"], float) \
+        and isinstance(row["age"], float)
     text = run("--list").stdout.decode()
-    assert text.split("\n")[0].split() == ["LOCK", "STATE", "PID", "USER", "SINCE", "AGE", "SLOT", "WAITERS", "COMMAND"]
-    assert re.search(rf"^{lock} +held +{holder.job} {user()} +([-0-9]{{10}}|[:0-9]{{8}}) +<?{AGE} +0 +0 cat$", text, re.M)
+    assert text.split("\n")[0].split() == ["LOCK", "STATE", "PID", "USER", "SINCE", "AGE", "SLOT",
+                                           "WAITERS", "COMMAND"]
+    assert re.search(
+        rf"^{lock} +held +{holder.job} {user()} +([-0-9]{{10}}|[:0-9]{{8}}) +<?{AGE} +0 +0 cat$",
+        text, re.M)
     assert release(holder) == 0
     assert lock not in rows()
 
@@ -107,7 +114,8 @@ def test_each_slot_has_a_row(hold, start, run, call, lock, form):
     def seen():
         r = call(ME_ONLY, "--list", "--json")
         assert (r.returncode, r.stderr) == (0, b"")
-        return [(row["slot"], row["pid"], row["state"], row["waiters"]) for row in json.loads(r.stdout)["locks"] if row["lock"] == lock]
+        return [(row["slot"], row["pid"], row["state"], row["waiters"])
+                for row in json.loads(r.stdout)["locks"] if row["lock"] == lock]
 
     assert seen() == [(0, holders[0].job, "held", 0), (2, holders[2].job, "held", 0)]
     text = run("--list").stdout.decode()
@@ -115,13 +123,15 @@ def test_each_slot_has_a_row(hold, start, run, call, lock, form):
         [(str(holders[n].job), str(n)) for n in (0, 2)]
     start(ME_ONLY, "-w", "inf", lock, "true")
     wait_for(lambda: waiters_of(lock) == 1, "it waits")
-    wait_for(lambda: seen() == [(0, holders[0].job, "held", 1), (2, holders[2].job, "held", 1)], "it is counted")
+    wait_for(lambda: seen() == [(0, holders[0].job, "held", 1), (2, holders[2].job, "held", 1)],
+             "it is counted")
 
 
 def test_a_slot_that_was_inherited(run, hold, call, lock):
     hold(lock, "-j2")
     left = int(run("-j2", lock, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!").stdout)
-    rows = [row for row in json.loads(call(ME_ONLY, "--list", "--json").stdout)["locks"] if row["lock"] == lock]
+    rows = [row for row in json.loads(call(ME_ONLY, "--list", "--json").stdout)["locks"]
+            if row["lock"] == lock]
     assert [(row["slot"], row["state"]) for row in rows] == [(0, "held"), (1, "inherited")]
     assert rows[1]["pid"] == left
 
@@ -130,8 +140,10 @@ def test_a_slot_that_was_inherited(run, hold, call, lock):
 def test_long_names_are_whole_in_each_slot(hold, call, lock, form):
     name = lock * 10
     holders = [hold(name, *form, "-j2") for _ in range(2)]
-    rows = [row for row in json.loads(call(ME_ONLY, "--list", "--json").stdout)["locks"] if row["lock"] == name]
-    assert [(row["slot"], row["pid"]) for row in rows] == [(n, h.job) for n, h in enumerate(holders)]
+    rows = [row for row in json.loads(call(ME_ONLY, "--list", "--json").stdout)["locks"]
+            if row["lock"] == name]
+    assert [(row["slot"], row["pid"]) for row in rows] == [(n, h.job)
+                                                           for n, h in enumerate(holders)]
 
 
 def test_holder_that_does_not_greet_is_shown(hold, me_only, rows, lock):
@@ -153,7 +165,8 @@ def test_long_names_are_whole(hold, rows, lock, form, prefix):
 def test_a_long_name_that_nobody_tells(start, rows, lock):
     """The address has its beginning, and only the digest of the rest."""
     name = lock.removeprefix("/test/") * 10
-    p = start(ME_ONLY, "-F", name, "env", "-i", sys.executable, "-c", "print('up', flush=True); input()", stdin=subprocess.PIPE)
+    p = start(ME_ONLY, "-F", name, "env", "-i", sys.executable, "-c",
+              "print('up', flush=True); input()", stdin=subprocess.PIPE)
     assert read_line(p.stdout) == b"up\n"
     row = [r for r in rows().values() if r["pid"] == p.pid]
     assert [r["lock"] for r in row] == [name[:44] + "..."]
@@ -166,10 +179,14 @@ def test_names_that_are_no_locks(lock, rows):
     """
     before = set(rows())
     sockets = []
-    for kind, addr in ((socket.SOCK_STREAM, address(lock)), (socket.SOCK_SEQPACKET, address(lock, b"\0other\x000")),
-                       (socket.SOCK_SEQPACKET, address(lock, b"\0slot\x000")), (socket.SOCK_SEQPACKET, address(lock, b"\0slot\x0001")),
-                       (socket.SOCK_SEQPACKET, address(lock, b"\0slot\x001024")), (socket.SOCK_SEQPACKET, address(lock, b"\0place\x000")),
-                       (socket.SOCK_SEQPACKET, address(lock, b"x" * 60)), (socket.SOCK_SEQPACKET, b"\0me-only#" + lock.encode())):
+    for kind, addr in ((socket.SOCK_STREAM, address(lock)),
+                       (socket.SOCK_SEQPACKET, address(lock, b"\0other\x000")),
+                       (socket.SOCK_SEQPACKET, address(lock, b"\0slot\x000")),
+                       (socket.SOCK_SEQPACKET, address(lock, b"\0slot\x0001")),
+                       (socket.SOCK_SEQPACKET, address(lock, b"\0slot\x001024")),
+                       (socket.SOCK_SEQPACKET, address(lock, b"\0place\x000")),
+                       (socket.SOCK_SEQPACKET, address(lock, b"x" * 60)),
+                       (socket.SOCK_SEQPACKET, b"\0me-only#" + lock.encode())):
         sockets.append(socket.socket(socket.AF_UNIX, kind))
         sockets[-1].bind(addr)
         sockets[-1].listen()

@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 
-from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, is_bound, process_state, program, refusal, release,
-                      user, wait_for)
+from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, is_bound, process_state,
+                      program, refusal, release, user, wait_for)
 
 CLOSING = [program("caller"), "-C", "3"]
 
@@ -18,7 +18,9 @@ CLOSING = [program("caller"), "-C", "3"]
 WAYS = {
     "direct": [],
     "sh": ["sh", "-c", '"$@"; exit $?', "sh"],
-    "shells": ["sh", "-c", 'sh -c \'bash -c "\\"\\$@\\"; exit \\$?" bash "$@"; exit $?\' sh "$@"; exit $?', "sh"],
+    "shells": ["sh", "-c",
+               'sh -c \'bash -c "\\"\\$@\\"; exit \\$?" bash "$@"; exit $?\' sh "$@"; exit $?',
+               "sh"],
     "emptied environment": ["env", "-i"],
     "own session": ["setsid", "--wait"],
     "other directory": ["env", "-C", "/"],
@@ -40,7 +42,8 @@ ROOTS_WAYS = {
     "mount namespace": ["unshare", "--mount"],
 }
 
-forms_and_ways = pytest.mark.parametrize("form, way", [(form, (WAYS | CLOSING_WAYS)[way]) for form, way in CASES],
+forms_and_ways = pytest.mark.parametrize("form, way", [(form, (WAYS | CLOSING_WAYS)[way])
+                                                       for form, way in CASES],
                                          ids=[f"{way}{''.join(form)}" for form, way in CASES])
 roots_ways = pytest.mark.parametrize("way", ROOTS_WAYS.values(), ids=ROOTS_WAYS.keys())
 asking = pytest.mark.parametrize("ask", [(), ("-w", "inf"), ("-F",), ("-w", "inf", "-o")],
@@ -77,7 +80,8 @@ def test_the_message_says_who(run, lock, form):
     r = run(*form, lock, "sh", "-c", script, lock, ME_ONLY)
     whom = rf"held by pid {int(r.stdout)} \({user()}\)"
     message = r.stderr.decode()
-    assert re.fullmatch(rf"me-only: {lock}: this job already holds it: {whom}[^\n]*\n", message), message
+    assert re.fullmatch(rf"me-only: {lock}: this job already holds it: {whom}[^\n]*\n",
+                        message), message
 
 
 @forms
@@ -129,10 +133,12 @@ def test_after_me_only_was_killed(start, lock, form, way):
 @pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 def test_after_me_only_was_killed_and_the_descriptors_were_closed(start, lock, form):
     """Only the keeper has the lock, on behalf of this job."""
-    p = start(ME_ONLY, *form, lock, *CLOSING, "sh", "-c", 'echo; read line; "$@" -w inf "$0" echo ran; echo $?; '
+    p = start(ME_ONLY, *form, lock, *CLOSING, "sh", "-c",
+              'echo; read line; "$@" -w inf "$0" echo ran; echo $?; '
               '"$@" --held "$0"; echo $?', lock, ME_ONLY, stdin=subprocess.PIPE)
     assert p.stdout.readline() == b"\n"
-    wait_for(lambda: any("keeper" in open(f"/proc/{k}/comm").read() for k in children_of(p.pid)), "a keeper")
+    wait_for(lambda: any("keeper" in open(f"/proc/{k}/comm").read() for k in children_of(p.pid)),
+             "a keeper")
     p.kill()
     p.wait(DEADLINE)
     out, _ = p.communicate(b"\n", timeout=DEADLINE)
@@ -143,7 +149,8 @@ def test_a_child_left_running_holds_the_lock_that_it_inherited(start, lock, tmp_
     script = '(read line; "$@" -w inf "$0" echo ran; echo $?) <"$FIFO" & :'
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    p = start(ME_ONLY, lock, "sh", "-c", script, lock, ME_ONLY, env={**os.environ, "FIFO": str(fifo)})
+    p = start(ME_ONLY, lock, "sh", "-c", script, lock, ME_ONLY,
+              env={**os.environ, "FIFO": str(fifo)})
     assert p.wait(DEADLINE) == 0
     fifo.write_text("\n")
     out, err = p.communicate(timeout=DEADLINE)
@@ -153,9 +160,11 @@ def test_a_child_left_running_holds_the_lock_that_it_inherited(start, lock, tmp_
 
 # --- processes that are not under the lock ---
 
-@pytest.mark.parametrize("words, outcome", [(["--held"], b"1\n"), ([], b"ran\n0\n"), (["-w", "inf"], b"ran\n0\n")],
+@pytest.mark.parametrize("words, outcome", [(["--held"], b"1\n"), ([], b"ran\n0\n"),
+                                            (["-w", "inf"], b"ran\n0\n")],
                          ids=["held", "now", "waiting"])
-def test_a_daemon_that_merely_inherited_the_variable_gets_the_free_lock(start, lock, tmp_path, words, outcome):
+def test_a_daemon_that_merely_inherited_the_variable_gets_the_free_lock(
+        start, lock, tmp_path, words, outcome):
     """
     With -o it has no descriptor of the lock either, and the job that started it ended long ago.
     """
@@ -239,7 +248,8 @@ def test_held_under_several_spellings(run, lock):
     assert run(long_name, ME_ONLY, "--held", long_name + "x").returncode == 1
 
 
-@pytest.mark.parametrize("words", [["--held"], ["--held", ""], ["--held", "host:"], ["--held", "etdc:x"]])
+@pytest.mark.parametrize("words", [["--held"], ["--held", ""], ["--held", "host:"],
+                                   ["--held", "etdc:x"]])
 def test_usage_errors_of_held(run, words):
     r = run(*words)
     assert (r.returncode, r.stdout) == (2, b"")
@@ -267,13 +277,15 @@ def test_a_script_that_locks_itself(start, run, lock, tmp_path, shell):
     The one line at the top of a script: it runs once, not in circles; a second start is refused.
     """
     script = tmp_path / "script"
-    script.write_text(f'#!/usr/bin/env {shell}\n"$ME_ONLY" --held "$LOCK" || exec "$ME_ONLY" "$LOCK" "$0" "$@"\n'
-                      'echo "$# $1"; read line\n')
+    script.write_text(
+        f'#!/usr/bin/env {shell}\n"$ME_ONLY" --held "$LOCK" || exec "$ME_ONLY" "$LOCK" "$0" "$@"\n'
+        'echo "$# $1"; read line\n')
     script.chmod(0o755)
     env = {**os.environ, "ME_ONLY": ME_ONLY, "LOCK": lock}
     p = start(script, "a b", "c", env=env, stdin=subprocess.PIPE)
     assert p.stdout.readline() == b"2 a b\n"
-    second = subprocess.run([script], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    second = subprocess.run([script], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE,
                             timeout=DEADLINE)
     assert (second.returncode, second.stdout) == (4, b"")
     assert b": held by pid " in second.stderr

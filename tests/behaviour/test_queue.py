@@ -14,8 +14,8 @@ import time
 
 import pytest
 
-from conftest import (DEADLINE, ME_ONLY, address, forms, is_bound, is_listed, process_state, program, queue_of, read_line, refusal,
-                      release, user, wait_for, waiters_of)
+from conftest import (DEADLINE, ME_ONLY, address, forms, is_bound, is_listed, process_state,
+                      program, queue_of, read_line, refusal, release, user, wait_for, waiters_of)
 
 STAMP = program("stamp")
 DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
@@ -26,9 +26,12 @@ def place_of(name, number):
     suffix = b"\0place\0%d" % number
     if name.startswith("file:"):
         status = os.stat(name.removeprefix("file:"))
-        return b"\0me-only@%d:%d:%d" % (os.major(status.st_dev), os.minor(status.st_dev), status.st_ino) + suffix
+        return b"\0me-only@%d:%d:%d" % (os.major(status.st_dev), os.minor(status.st_dev),
+                                        status.st_ino) + suffix
     if len(name) > 77:
-        return f"\0me-only#{name[:44]}#{hashlib.sha256(name.encode()).hexdigest()[:32]}".encode() + suffix
+        return (
+            f"\0me-only#{name[:44]}#"
+            f"{hashlib.sha256(name.encode()).hexdigest()[:32]}").encode() + suffix
     return address(name, suffix)
 
 
@@ -36,12 +39,14 @@ def places_taken(name, places=8):
     """The places with a waiter: those that listen."""
     with open("/proc/net/unix", "rb") as f:
         # Other processes' names can contain line feeds.
-        names = {line.rstrip(b"\n").split(b" ", 7)[-1] for line in f if line.split()[3:4] == [b"00010000"]}
+        names = {line.rstrip(b"\n").split(b" ", 7)[-1] for line in f
+                 if line.split()[3:4] == [b"00010000"]}
     return [n for n in range(places) if place_of(name, n).replace(b"\0", b"@") in names]
 
 
 def nothing_is_left(name):
-    return not (is_bound(address(name)) or is_bound(queue_of(name)) or any(is_bound(place_of(name, n)) for n in range(8)))
+    return not (is_bound(address(name)) or is_bound(queue_of(name))
+                or any(is_bound(place_of(name, n)) for n in range(8)))
 
 
 @pytest.fixture
@@ -53,7 +58,8 @@ def queue(me_only, lock):
 
     def queue_(places, *options, lock=lock, script="echo $$; exec cat >/dev/null", wait="inf"):
         taken = places_taken(lock)
-        p = me_only("-w", wait, f"--queue={places}", *options, lock, "sh", "-c", script, stdin=subprocess.PIPE)
+        p = me_only("-w", wait, f"--queue={places}", *options, lock, "sh", "-c", script,
+                    stdin=subprocess.PIPE)
         wait_for(lambda: len(places_taken(lock)) > len(taken), "it has its place")
         wait_for(lambda: process_state(p.pid) == "S", "it waits")
         return p
@@ -67,7 +73,8 @@ FULL = b": the queue is full, "
 def full(run, lock, *options):
     """Ask with --queue while it is full: the waiter and the holder that the message names."""
     said = refusal(run, "-w", "inf", *options, lock)
-    match = re.fullmatch(rf"me-only: {re.escape(lock)}: the queue is full, ([^\n]* waits?); ([^\n]*)\n", said)
+    match = re.fullmatch(
+        rf"me-only: {re.escape(lock)}: the queue is full, ([^\n]* waits?); ([^\n]*)\n", said)
     assert match, said
     return match[1], match[2]
 
@@ -105,7 +112,8 @@ def test_the_largest_number_of_places(hold, queue, run, lock):
     hold(lock)
     waiter = queue(1024)
     assert full_of(run, lock, "--queue=1").startswith(f"pid {waiter.pid} (")
-    assert run("-w", "0.1", "--queue=1024", lock, "true").stderr.startswith(f"me-only: {lock}: gave up after".encode())
+    assert run("-w", "0.1", "--queue=1024", lock,
+               "true").stderr.startswith(f"me-only: {lock}: gave up after".encode())
 
 
 @pytest.mark.parametrize("argument", ["0", "1025", "-1", "x", "", "1s"])
@@ -113,14 +121,16 @@ def test_the_largest_number_of_places(hold, queue, run, lock):
 def test_what_is_no_number_of_places_is_wrong_usage(run, lock, argument, form):
     r = run("-w", "inf", *[word.format(argument) for word in form], lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (2, b"")
-    assert r.stderr.decode() == f"me-only: not a number from 1 to 1024: '{argument}'; try 'me-only --help'\n"
+    assert r.stderr.decode() == \
+        f"me-only: not a number from 1 to 1024: '{argument}'; try 'me-only --help'\n"
 
 
 @pytest.mark.parametrize("options", [(), ("-n",), ("-w", "0"), ("--wait=0ms",)], ids=" ".join)
 def test_queue_without_waiting_is_a_usage_error(run, lock, options):
     r = run(*options, "--queue=1", lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (2, b"")
-    assert r.stderr.decode() == "me-only: --queue is for those who wait: give -w, too; try 'me-only --help'\n"
+    assert r.stderr.decode() == \
+        "me-only: --queue is for those who wait: give -w, too; try 'me-only --help'\n"
     r = run("--queue=1", *options, lock, "echo", "ran")
     assert r.returncode == 2
 
@@ -154,7 +164,8 @@ def test_complain_after_is_about_the_holder(hold, queue, run, lock):
     assert run("--complain-after=1h", "-w", "inf", "--queue=1", lock, "true").stderr == b""
 
 
-@pytest.mark.parametrize("options", [("-q",), ("--complain-after=1h",), ("--complain-after=inf",)], ids=" ".join)
+@pytest.mark.parametrize("options", [("-q",), ("--complain-after=1h",), ("--complain-after=inf",)],
+                         ids=" ".join)
 def test_quiet_refusal_prints_nothing(hold, queue, run, lock, options):
     hold(lock)
     queue(1)
@@ -168,7 +179,8 @@ def test_the_status_is_that_of_a_conflict(hold, queue, run, lock):
     assert run("-E", "0", "-w", "inf", "--queue=1", lock, "false").returncode == 0
     assert run("-E", "75", "-w", "inf", "--queue=1", lock, "false").returncode == 75
     assert run("--exit-base=90", "-w", "inf", "--queue=1", lock, "false").returncode == 94
-    assert run("--exit-base=90", "-E", "75", "-w", "inf", "--queue=1", lock, "false").returncode == 75
+    assert run("--exit-base=90", "-E", "75", "-w", "inf", "--queue=1", lock,
+               "false").returncode == 75
 
 
 @pytest.mark.root
@@ -196,7 +208,8 @@ def test_places_of_strangers_do_not_count(start, hold, queue, run, public_me_onl
 def test_a_place_of_root_is_no_strangers(start, hold, queue, public_me_only, lock):
     hold(lock)
     queue(1)
-    p = start(public_me_only, "-q", "-w", "inf", "--queue=1", lock, "true", user="daemon", group="daemon", extra_groups=[], cwd="/")
+    p = start(public_me_only, "-q", "-w", "inf", "--queue=1", lock, "true", user="daemon",
+              group="daemon", extra_groups=[], cwd="/")
     assert p.communicate(timeout=DEADLINE) == (b"", b"")
     assert p.returncode == 4
 
@@ -214,7 +227,8 @@ sys.stdin.read()
 def test_a_stranger_who_cannot_be_asked_keeps_nobody_from_running(start, hold, me_only, lock):
     """It has bound the place, and does not listen."""
     holder = hold(lock)
-    s = start(sys.executable, "-ISc", MUTE, place_of(lock, 0).hex(), stdin=subprocess.PIPE, user="daemon", group="daemon",
+    s = start(sys.executable, "-ISc", MUTE, place_of(lock, 0).hex(), stdin=subprocess.PIPE,
+              user="daemon", group="daemon",
               extra_groups=[], cwd="/")
     assert read_line(s.stdout) == b"bound\n"
     p = me_only("-q", "-w", "inf", "--queue=1", lock, "echo", "ran")
@@ -231,7 +245,8 @@ def test_few_descriptors(hold, queue, call, lock, limit, taken):
     if taken:
         hold(lock)
         queue(2)
-    r = call("prlimit", f"--nofile={limit}:{limit}", ME_ONLY, "-w", "0.1", "--queue=1", lock, "true")
+    r = call("prlimit", f"--nofile={limit}:{limit}", ME_ONLY, "-w", "0.1", "--queue=1",
+             lock, "true")
     assert r.returncode in ({3, 4} if taken else {0, 1, 3, 4})
     assert r.returncode == 0 or r.stderr.startswith(b"me-only: ")
 
@@ -239,7 +254,8 @@ def test_few_descriptors(hold, queue, call, lock, limit, taken):
 # ---- when a place is free again ----
 
 
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda s: s.name)
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
+                         ids=lambda s: s.name)
 def test_a_waiter_that_is_ended_leaves_its_place(hold, queue, run, lock, by):
     holder = hold(lock)
     waiter = queue(1)
@@ -258,7 +274,8 @@ def test_a_waiter_that_runs_out_of_time_leaves_its_place(hold, queue, run, lock)
     waiter = queue(1, wait="0.3")
     assert waiter.wait(DEADLINE) == 4
     assert places_taken(lock) == []
-    assert run("-w", "0.1", "--queue=1", lock, "true").stderr.startswith(f"me-only: {lock}: gave up after 100ms".encode())
+    assert run("-w", "0.1", "--queue=1", lock,
+               "true").stderr.startswith(f"me-only: {lock}: gave up after 100ms".encode())
 
 
 @forms
@@ -294,7 +311,8 @@ def test_ten_calls_during_a_run_make_one_more_run(hold, start, lock, tmp_path):
     """The recipe for a deployment."""
     holder = hold(lock)
     out = tmp_path / "runs"
-    calls = [start(ME_ONLY, "-q", "-w", "inf", "--queue=1", lock, "sh", "-c", 'echo ran >>"$0"', str(out)) for _ in range(10)]
+    calls = [start(ME_ONLY, "-q", "-w", "inf", "--queue=1", lock, "sh", "-c", 'echo ran >>"$0"',
+                   str(out)) for _ in range(10)]
     wait_for(lambda: sum(p.poll() is not None for p in calls) == 9, "nine of them have given up")
     assert not out.exists()
     assert release(holder) == 0
@@ -303,7 +321,8 @@ def test_ten_calls_during_a_run_make_one_more_run(hold, start, lock, tmp_path):
     assert nothing_is_left(lock)
 
 
-def test_caller_that_allows_fewer_waiters_gives_up_although_the_first_place_is_free(hold, queue, run, lock):
+def test_caller_that_allows_fewer_waiters_gives_up_although_the_first_place_is_free(
+        hold, queue, run, lock):
     hold(lock)
     waiters = [queue(3) for _ in range(3)]
     waiters[0].kill()
@@ -338,7 +357,8 @@ def test_other_locks_have_places_of_their_own(hold, queue, run, lock):
     for name in (lock, lock + "x", *long_names):
         hold(name)
     queue(1)
-    assert run("-w", "0.1", "--queue=1", lock + "x", "true").stderr.startswith(f"me-only: {lock}x: gave up".encode())
+    assert run("-w", "0.1", "--queue=1", lock + "x",
+               "true").stderr.startswith(f"me-only: {lock}x: gave up".encode())
     assert full(run, lock, "--queue=1")
     other = lock + "y"
     holder = hold(other)
@@ -353,7 +373,8 @@ def test_a_long_name_has_places(hold, me_only, run, lock):
     p = me_only("-w", "inf", "--queue=1", name, "true")
     wait_for(lambda: places_taken(name) == [0], "it has its place")
     assert full_of(run, name, "--queue=1").startswith(f"pid {p.pid} (")
-    assert run("-w", "0.1", "--queue=1", other, "true").stderr.count(b": gave up after 100ms: ") == 1
+    assert run("-w", "0.1", "--queue=1", other,
+               "true").stderr.count(b": gave up after 100ms: ") == 1
 
 
 def test_a_lock_with_slots(hold, me_only, run, lock):
@@ -380,8 +401,10 @@ def test_files(hold, me_only, run, tmp_path):
     who, whom = full(run, same, "--queue=1")
     assert who == f"pid {p.pid} ({user()}) waits"
     assert whom.startswith(f"held by pid {holder.job} (")
-    assert run("-w", "0.1", "--queue=1", other, "true").stderr.startswith(f"me-only: {other}: gave up after".encode())
-    assert run("-w", "0.1", "--queue=2", one, "true").stderr.startswith(f"me-only: {one}: gave up after".encode())
+    assert run("-w", "0.1", "--queue=1", other,
+               "true").stderr.startswith(f"me-only: {other}: gave up after".encode())
+    assert run("-w", "0.1", "--queue=2", one,
+               "true").stderr.startswith(f"me-only: {one}: gave up after".encode())
     assert release(holder) == 0
     assert p.communicate(timeout=DEADLINE)[0] == b"ran\n"
     assert places_taken(one) == []
@@ -424,7 +447,8 @@ def log(tmp_path):
             The arguments of a call that writes "call WORD" at its beginning, and whose command
             writes "run WORD" at its start.
             """
-            return [STAMP, self.path, f"call-{word}", *before, ME_ONLY, *options, "-w", "inf", lock, STAMP, self.path, f"run-{word}"]
+            return [STAMP, self.path, f"call-{word}", *before, ME_ONLY, *options, "-w", "inf", lock,
+                    STAMP, self.path, f"run-{word}"]
 
     return Log()
 
@@ -447,7 +471,8 @@ def traced(call, tmp_path, when=0):
     Nth.
     """
     stop = ["-e", f"inject={call}:signal=SIGSTOP:when={when}"] if when else []
-    return [shutil.which("strace"), "-D", "-q", "-f", "-o", str(tmp_path / "trace"), "-e", f"trace={call}", *stop]
+    return [shutil.which("strace"), "-D", "-q", "-f", "-o", str(tmp_path / "trace"), "-e",
+            f"trace={call}", *stop]
 
 
 def trace_of(pid, tmp_path):
@@ -462,12 +487,14 @@ def wait_until_stopped(pid, tmp_path):
     Wait until it has stopped itself. Every recorded call also stops it for a moment: only the trace
     tells these apart.
     """
-    wait_for(lambda: any("--- stopped by SIGSTOP ---" in line for line in trace_of(pid, tmp_path)), "it is stopped at the call that was chosen")
+    wait_for(lambda: any("--- stopped by SIGSTOP ---" in line for line in trace_of(pid, tmp_path)),
+             "it is stopped at the call that was chosen")
 
 
 def calls_of(pid, call, tmp_path):
     """How many the process has made, without the one by which it began, once all are recorded."""
-    wait_for(lambda: any("+++ exited" in line for line in trace_of(pid, tmp_path)[-1:]), "the trace is at its end")
+    wait_for(lambda: any("+++ exited" in line for line in trace_of(pid, tmp_path)[-1:]),
+             "the trace is at its end")
     return sum(f" {call}(" in line for line in trace_of(pid, tmp_path)) - (call == "execve")
 
 
@@ -485,7 +512,8 @@ HAND_OVER = {
 
 @pytest.mark.static
 @pytest.mark.parametrize("call, options, has_place", HAND_OVER.values(), ids=HAND_OVER.keys())
-def test_the_last_call_is_not_lost_when_it_comes_in_the_hand_over(hold, start, lock, log, tmp_path, call, options, has_place):
+def test_the_last_call_is_not_lost_when_it_comes_in_the_hand_over(
+        hold, start, lock, log, tmp_path, call, options, has_place):
     """
     The waiter is stopped in the middle of it. A caller then runs, or is refused and a run begins
     after it.
@@ -540,7 +568,8 @@ def test_the_process_at_the_gate_has_no_copy_of_the_queue(hold, start, lock, tmp
 
 
 @pytest.mark.parametrize("kind", ["host", "file"])
-def test_the_last_call_is_not_lost_when_the_waiter_is_stopped_in_line(hold, start, lock, log, tmp_path, kind):
+def test_the_last_call_is_not_lost_when_the_waiter_is_stopped_in_line(
+        hold, start, lock, log, tmp_path, kind):
     """The lock is free, and the waiter does not take it yet."""
     if kind == "file":
         lock = f"file:{tmp_path / 'file'}"
@@ -578,7 +607,8 @@ def test_a_call_that_is_about_to_give_up_covers_nobody(hold, queue, start, lock,
     last = start(*log.call("last", lock, "--queue=1"))
     # No process waits, and the running one began before: it has to run, now or when the other has
     # gone.
-    wait_for(lambda: last.poll() is not None or process_state(last.pid) == "S", "it has given up, or waits")
+    wait_for(lambda: last.poll() is not None or process_state(last.pid) == "S",
+             "it has given up, or waits")
     about.send_signal(signal.SIGCONT)
     assert about.wait(DEADLINE) == 4
     assert release(both[1]) == 0
@@ -595,7 +625,8 @@ def test_a_storm_of_calls_at_any_instant(start, lock, log, tmp_path, kind, place
     forms_of = [[], ["-F"], ["-o"]]
     calls = []
     for n in range(100 if DYNAMIC else 300):
-        calls.append(start(*log.call(str(n), name, *options, *forms_of[n % 3]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        calls.append(start(*log.call(str(n), name, *options, *forms_of[n % 3]),
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         moment = time.monotonic() + random.random() * 0.001
         while time.monotonic() < moment:
             pass

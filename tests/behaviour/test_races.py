@@ -54,7 +54,8 @@ def finish(p, deadline=DEADLINE * 5):
     return out.decode() + err.decode(errors="replace")[-2000:]
 
 
-@pytest.mark.parametrize("options", [(), ("-F",), ("-o",), ("-n", "-q")], ids=lambda o: " ".join(o) or "default")
+@pytest.mark.parametrize("options", [(), ("-F",), ("-o",), ("-n", "-q")], ids=lambda o: " ".join(o)
+                         or "default")
 def test_of_many_that_start_in_the_same_instant_exactly_one_runs(start, lock, scratch, options):
     rounds, width = (5, 50) if DYNAMIC else (20, 100)
     p = start(RUSH, str(rounds), str(width), ME_ONLY, *options, lock, WITNESS, str(scratch), "-")
@@ -70,7 +71,8 @@ def test_of_many_that_wait_in_the_same_instant_each_runs_alone(start, lock, scra
     gate, opener = os.pipe()
     for _ in range(100):
         # Held at the gate until all have arrived.
-        waiters.append(start("sh", "-c", 'read line; exec "$@"', "sh", ME_ONLY, "-w", "inf", lock, WITNESS, str(scratch),
+        waiters.append(start("sh", "-c", 'read line; exec "$@"', "sh", ME_ONLY, "-w", "inf", lock,
+                             WITNESS, str(scratch),
                              "0", stdin=gate))
     os.close(gate)
     os.close(opener)
@@ -90,7 +92,8 @@ def test_the_witness_catches_a_program_that_does_not_lock(start, lock, scratch, 
 
 def acquired(text):
     """The numbers in the last line of a storm: acquisitions and violations."""
-    return tuple(map(int, re.fullmatch(r"(\d+) acquisitions, (\d+) violations", text.splitlines()[-1]).groups()))
+    return tuple(map(int, re.fullmatch(r"(\d+) acquisitions, (\d+) violations",
+                                       text.splitlines()[-1]).groups()))
 
 
 @pytest.mark.parametrize("seed", [1] if DYNAMIC else [1, 2])
@@ -99,7 +102,8 @@ def test_a_storm_in_which_everything_is_killed(call, seed):
     One lock, and 49 others: with slots, on files, replaced, with commands long enough for keepers.
     """
     wanted = 1000 if DYNAMIC else 4000
-    r = call(STORM, f"--acquisitions={wanted}", f"--seed={seed}", ME_ONLY, JOB, env=ENVIRONMENT, timeout=DEADLINE * 10)
+    r = call(STORM, f"--acquisitions={wanted}", f"--seed={seed}", ME_ONLY, JOB, env=ENVIRONMENT,
+             timeout=DEADLINE * 10)
     text = r.stdout.decode()
     assert r.returncode == 0, text
     n, violations = acquired(text)
@@ -108,7 +112,8 @@ def test_a_storm_in_which_everything_is_killed(call, seed):
 
 
 def test_the_storm_catches_commands_without_their_lock(call):
-    r = call(STORM, "--acquisitions=3000", "--broken", ME_ONLY, JOB, env=ENVIRONMENT, timeout=DEADLINE * 10)
+    r = call(STORM, "--acquisitions=3000", "--broken", ME_ONLY, JOB, env=ENVIRONMENT,
+             timeout=DEADLINE * 10)
     text = r.stdout.decode()
     assert r.returncode == 1, text
     assert acquired(text)[1] > 0
@@ -119,7 +124,8 @@ def test_the_storm_notices_what_is_left_and_ends_it(call, tmp_path):
     path = tmp_path / "leaves-something"
     path.write_text(f'#!/bin/sh\nsetsid sleep 1000 &\nexec "{ME_ONLY}" "$@"\n')
     path.chmod(stat.S_IRWXU)
-    r = call(STORM, "--acquisitions=20", "--width=2", "--patience=2", str(path), JOB, env=ENVIRONMENT, timeout=DEADLINE * 10)
+    r = call(STORM, "--acquisitions=20", "--width=2", "--patience=2", str(path), JOB,
+             env=ENVIRONMENT, timeout=DEADLINE * 10)
     text = r.stdout.decode()
     assert r.returncode == 1, text
     assert "not all ends within 2 s" in text

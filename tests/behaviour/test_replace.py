@@ -20,8 +20,8 @@ import time
 
 import pytest
 
-from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, is_bound, name_of, process_state, program, read_line, release,
-                      user, wait_for, waiters_of)
+from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, is_bound, name_of,
+                      process_state, program, read_line, release, user, wait_for, waiters_of)
 from errnos import NEVER, errnos_of
 from test_faults import STATUS, Trial, all_calls
 from test_faults import many as many_at_once
@@ -34,7 +34,12 @@ WITNESSED = """
 others() { exec 8>&-; readlink /proc/[0-9]*/fd/8 | grep -cxF "$WITNESS"; }
 up() { echo $$; }
 drop() { [ -z "$LEAVES" ] || exec 8>&-; }
-alone() { n=$(others); [ "$n" = "$1" ] || { echo "pid $$ ran, with the witness open in $n processes" >>"$WITNESS"; exit 99; }; }
+alone() {
+    n=$(others)
+    [ "$n" = "$1" ] && return
+    echo "pid $$ ran, with the witness open in $n processes" >>"$WITNESS"
+    exit 99
+}
 """
 STARTS = WITNESSED + 'exec 8>>"$WITNESS"; alone 1;'
 
@@ -45,7 +50,8 @@ JOBS = {
     "with a child": ("(drop; up; exec sleep 1000); true", "TERM"),
     "with an obstinate child": ("(drop; trap '' TERM; up; exec sleep 1000); true", "TERM"),
     "obstinate with children": ("trap '' TERM; (drop; up; sleep 1000; true) & read never", "KILL"),
-    "with a child in another session": ("drop; setsid sh -c 'trap \"\" TERM; echo $PPID; exec sleep 1000'; true", "TERM"),
+    "with a child in another session": (
+        "drop; setsid sh -c 'trap \"\" TERM; echo $PPID; exec sleep 1000'; true", "TERM"),
 }
 jobs = pytest.mark.parametrize("job, end", JOBS.values(), ids=JOBS.keys())
 
@@ -100,7 +106,8 @@ def replace(run, witness):
     replace(OPTION..., LOCK) runs --replace to its end, with a job that must run alone and prints
     "ran".
     """
-    return lambda *argv, **kw: run("--replace", *argv, "sh", "-c", STARTS + "echo ran", env=witness.env, **kw)
+    return lambda *argv, **kw: run("--replace", *argv, "sh", "-c", STARTS + "echo ran",
+                                   env=witness.env, **kw)
 
 
 def assert_ran(r):
@@ -111,12 +118,14 @@ def refused(r, reason, status=4):
     """One line tells why, nothing was run."""
     assert (r.returncode, r.stdout) == (status, b""), r
     text = r.stderr.decode()
-    assert re.fullmatch(rf"me-only: [^\n]*: not replaced, {re.escape(reason)}: [^\n]*\n", text), text
+    assert re.fullmatch(rf"me-only: [^\n]*: not replaced, {re.escape(reason)}: [^\n]*\n",
+                        text), text
     return text
 
 
 def keeper_of(wrapper):
-    return wait_for(lambda: next((p for p in children_of(wrapper) if name_of(p) == "me-only keeper"), None), "a keeper")
+    return wait_for(lambda: next((p for p in children_of(wrapper)
+                                  if name_of(p) == "me-only keeper"), None), "a keeper")
 
 
 def is_alive(pid):
@@ -191,12 +200,14 @@ def test_me_only_was_killed_and_the_keeper_holds(take, replace, lock, job, end):
 
 
 @forms
-@pytest.mark.parametrize("job, end", [JOBS["ordinary"], JOBS["obstinate"]], ids=["ordinary", "obstinate"])
+@pytest.mark.parametrize("job, end", [JOBS["ordinary"], JOBS["obstinate"]],
+                         ids=["ordinary", "obstinate"])
 @pytest.mark.parametrize("who", ["job", "me-only", "both"])
 def test_the_holder_is_stopped(take, replace, lock, form, who, job, end):
     """A stopped process cannot end: it is resumed."""
     holder = take(*form, lock, job)
-    for pid in {"job": [holder.job], "me-only": [holder.pid], "both": [holder.job, holder.pid]}[who]:
+    for pid in {"job": [holder.job], "me-only": [holder.pid],
+                "both": [holder.job, holder.pid]}[who]:
         stop(pid)
     assert_ran(replace("-k", "0.3", lock))
     assert holder.wait(DEADLINE) == of(end)
@@ -214,7 +225,8 @@ def test_the_job_has_ended_while_its_me_only_was_stopped(take, replace, lock):
 @pytest.mark.parametrize("options", [("-k", "inf"), ("-k", "0.3")], ids=" ".join)
 @pytest.mark.parametrize("how", ["a session of its own", "another environment", "obstinate"])
 def test_a_daemon_has_inherited_the_lock(take, replace, lock, how, options):
-    daemon = {"a session of its own": "setsid sleep 1000 & echo $!", "another environment": "env -i sleep 1000 & echo $!",
+    daemon = {"a session of its own": "setsid sleep 1000 & echo $!",
+              "another environment": "env -i sleep 1000 & echo $!",
               "obstinate": "trap '' TERM; setsid sleep 1000 & echo $!"}[how]
     # A process with another environment is known as the command's child, as long as the command
     # lives.
@@ -224,13 +236,15 @@ def test_a_daemon_has_inherited_the_lock(take, replace, lock, how, options):
         assert holder.wait(DEADLINE) == 0
     if how == "obstinate" and "inf" in options:
         r = replace("-w", "0.3", *options, lock)
-        assert r.returncode == 4 and b": gave up after 300ms: held by pid %d " % holder.job in r.stderr
+        assert r.returncode == 4 \
+            and b": gave up after 300ms: held by pid %d " % holder.job in r.stderr
         assert is_alive(holder.job)
         return
     if how == "another environment":
         # The command was asked, and has ended. The time needed to kill it makes the order random.
         r = replace("-k", "inf", lock)
-        assert r.returncode == 4 and b": not replaced, nothing proves that it was started under this lock: " in r.stderr
+        assert r.returncode == 4 \
+            and b": not replaced, nothing proves that it was started under this lock: " in r.stderr
         assert is_alive(holder.job)
         return
     assert_ran(replace(*options, lock))
@@ -240,8 +254,10 @@ def test_a_daemon_has_inherited_the_lock(take, replace, lock, how, options):
 NESTED = [[a, b] for a in ((), ("-F",), ("-o",)) for b in ((), ("-F",), ("-o",))]
 
 
-@pytest.mark.parametrize("job, end", [JOBS["ordinary"], JOBS["obstinate"]], ids=["ordinary", "obstinate"])
-@pytest.mark.parametrize("outer, inner", NESTED, ids=["/".join("".join(o) or "default" for o in pair) for pair in NESTED])
+@pytest.mark.parametrize("job, end", [JOBS["ordinary"], JOBS["obstinate"]],
+                         ids=["ordinary", "obstinate"])
+@pytest.mark.parametrize("outer, inner", NESTED,
+                         ids=["/".join("".join(o) or "default" for o in pair) for pair in NESTED])
 @pytest.mark.parametrize("which", ["outer", "inner"])
 def test_nested_locks(take, me_only, run, witness, lock, which, outer, inner, job, end):
     """
@@ -300,7 +316,8 @@ def test_without_k_the_time_is_five_seconds(run, take, lock):
     assert is_alive(holder.job) and is_alive(holder.pid)
 
 
-@pytest.mark.parametrize("options", [("-w", "0.3", "-k", "inf"), ("-w", "0.3"), ("-w", "0.3", "-E", "99"),
+@pytest.mark.parametrize("options", [("-w", "0.3", "-k", "inf"), ("-w", "0.3"),
+                                     ("-w", "0.3", "-E", "99"),
                                      ("-w", "0.3", "--exit-base=100")], ids=" ".join)
 def test_it_gives_up_when_its_time_is_over(run, take, lock, options):
     holder = take(lock, "trap '' TERM; up; exec sleep 1000")
@@ -320,7 +337,8 @@ def test_k_0_is_force_at_once(take, replace, lock):
 def test_verbose_says_whom_it_asks_and_kills(take, me_only, lock):
     holder = take(lock, "(trap '' TERM; echo $PPID >&2; up; exec sleep 1000); true")
     child, = children_of(holder.job)
-    r = me_only("-v", "--replace", "-k", "3", lock, "true").communicate(timeout=DEADLINE)[1].decode()
+    r = me_only("-v", "--replace", "-k", "3", lock,
+                "true").communicate(timeout=DEADLINE)[1].decode()
     said = [line.split(": ", 2)[2] for line in r.splitlines()]
     assert said[0].startswith("waiting for pid %d (" % holder.job)
     assert said[1] == f"asked pid {holder.job} to end"
@@ -352,7 +370,8 @@ def replacers(me_only, witness, lock):
     """
     replacers(COUNT, OPTION...) starts COUNT processes; their jobs must run alone and print "ran".
     """
-    return lambda count, *options: [me_only("-v", "--replace", *options, lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
+    return lambda count, *options: [me_only("-v", "--replace", *options, lock, "sh", "-c",
+                                            STARTS + "echo ran", env=witness.env)
                                     for _ in range(count)]
 
 
@@ -382,7 +401,8 @@ def test_many_that_come_at_once(take, replacers, lock, count, job, end):
     started = replacers(count, "-k", "0.1")
     for p in started:
         out, err = p.communicate(timeout=DEADLINE)
-        assert (p.returncode, out) in ((0, b"ran\n"), (-signal.SIGTERM, b"ran\n"), (-signal.SIGTERM, b"")), err
+        assert (p.returncode, out) in ((0, b"ran\n"), (-signal.SIGTERM, b"ran\n"),
+                                       (-signal.SIGTERM, b"")), err
     assert sum(p.returncode == 0 for p in started) > 0
     assert holder.wait(DEADLINE) in (of(end), of("KILL"))
     assert not is_bound(address(lock))
@@ -390,9 +410,11 @@ def test_many_that_come_at_once(take, replacers, lock, count, job, end):
 
 def test_next_in_line_is_not_replaced(take, me_only, witness, lock):
     holder = take(lock, "up; exec sleep 1000")
-    waiter = me_only("-q", "-w", "inf", lock, "sh", "-c", STARTS + "up; exec cat", stdin=subprocess.PIPE, env=witness.env)
+    waiter = me_only("-q", "-w", "inf", lock, "sh", "-c", STARTS + "up; exec cat",
+                     stdin=subprocess.PIPE, env=witness.env)
     wait_for(lambda: waiters_of(lock) == 1, "it waits")
-    p = me_only("-q", "--replace", "-k", "0", lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
+    p = me_only("-q", "--replace", "-k", "0", lock, "sh", "-c", STARTS + "echo ran",
+                env=witness.env)
     assert holder.wait(DEADLINE) in (-signal.SIGTERM, -signal.SIGKILL)
     job = int(read_line(waiter.stdout))
     # A second of -k has passed, and another try after it.
@@ -413,9 +435,11 @@ def test_a_holder_that_ends_while_it_is_looked_at(tmp_path, take, me_only, start
     def replacer(*options):
         """A holder, a waiter, and a process that replaces."""
         holder = take(lock, "up; exec cat >/dev/null")
-        waiter = me_only("-q", "-w", "inf", lock, "sh", "-c", STARTS + "up; exec cat", stdin=subprocess.PIPE, env=witness.env)
+        waiter = me_only("-q", "-w", "inf", lock, "sh", "-c", STARTS + "up; exec cat",
+                         stdin=subprocess.PIPE, env=witness.env)
         wait_for(lambda: waiters_of(lock) == 1, "it waits")
-        p = start("strace", "-q", "-o", str(trace), *options, ME_ONLY, "-q", "--replace", "-k", "0", lock, "sh", "-c",
+        p = start("strace", "-q", "-o", str(trace), *options, ME_ONLY, "-q", "--replace", "-k", "0",
+                  lock, "sh", "-c",
                   STARTS + "echo ran", env=witness.env)
         return holder, waiter, p
 
@@ -428,10 +452,12 @@ def test_a_holder_that_ends_while_it_is_looked_at(tmp_path, take, me_only, start
     trace.touch()
     holder, waiter, p = replacer("-e", f"inject=connect:delay_enter=2000000:when={before + 1}")
     # strace writes the beginning of a call before it delays it.
-    wait_for(lambda: "sendto(" in trace.read_text() and "connect(" in trace.read_text().split("sendto(")[1], "the table was read")
+    wait_for(lambda: "sendto(" in trace.read_text()
+             and "connect(" in trace.read_text().split("sendto(")[1], "the table was read")
     assert release(holder) == 0
     assert read_line(waiter.stdout)
-    wait_for(lambda: trace.read_text().count("sendto(") >= 2 and "poll(" in trace.read_text().split("sendto(")[-1], "it waits")
+    wait_for(lambda: trace.read_text().count("sendto(") >= 2
+             and "poll(" in trace.read_text().split("sendto(")[-1], "it waits")
     assert "pidfd_send_signal(" not in trace.read_text()
     assert release(waiter) == 0
     assert p.communicate(timeout=DEADLINE) == (b"ran\n", b"")
@@ -464,11 +490,13 @@ def clone_with(pid, *argv):
     """Start a program as process number PID. Root only."""
     source = ("import ctypes, os, signal, sys\n"
               "pid = (ctypes.c_int * 1)(int(sys.argv[1]))\n"
-              "a = (ctypes.c_uint64 * 11)(0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, ctypes.addressof(pid), 1, 0)\n"
+              "a = (ctypes.c_uint64 * 11)(0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, "
+              "ctypes.addressof(pid), 1, 0)\n"
               "r = ctypes.CDLL(None, use_errno=True).syscall(435, a, ctypes.sizeof(a))\n"
               "if r == 0: os.execvp(sys.argv[2], sys.argv[2:])\n"
               "sys.exit(0 if r > 0 else ctypes.get_errno())\n")
-    subprocess.run([sys.executable, "-ISc", source, str(pid), *argv], check=True, stdin=subprocess.DEVNULL, timeout=DEADLINE)
+    subprocess.run([sys.executable, "-ISc", source, str(pid), *argv], check=True,
+                   stdin=subprocess.DEVNULL, timeout=DEADLINE)
     wait_for(lambda: name_of(pid) == os.path.basename(argv[0]), "it runs")
 
 
@@ -486,8 +514,10 @@ def test_a_process_that_has_the_number_of_the_job(take, me_only, replace, witnes
     p = None
     if how == "killed":
         # It is seen alive, and is gone when force is used.
-        p = me_only("-v", "--replace", "-k", "2", lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
-        assert b"waiting" in read_line(p.stderr) and b"asked pid %d" % holder.job in read_line(p.stderr)
+        p = me_only("-v", "--replace", "-k", "2", lock, "sh", "-c", STARTS + "echo ran",
+                    env=witness.env)
+        assert b"waiting" in read_line(p.stderr) \
+            and b"asked pid %d" % holder.job in read_line(p.stderr)
     release(holder)
     clone_with(holder.job, "sleep", "1000")
     if p:
@@ -512,7 +542,8 @@ SERVICE = ("import array, os, socket, sys\n"
 # A job that sends its lock to the service, and then ends, or waits for the end of its standard
 # input.
 PLANT = ("import os, socket, stat, sys\n"
-         "lock = [fd for fd in range(10, 100) if os.path.exists(f'/proc/self/fd/{fd}') and stat.S_ISSOCK(os.fstat(fd).st_mode)]\n"
+         "lock = [fd for fd in range(10, 100) if os.path.exists(f'/proc/self/fd/{fd}') and "
+         "stat.S_ISSOCK(os.fstat(fd).st_mode)]\n"
          "c = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)\n"
          "c.connect(sys.argv[1])\n"
          "socket.send_fds(c, [b'x'], lock)\n"
@@ -520,8 +551,11 @@ PLANT = ("import os, socket, stat, sys\n"
          "print('planted', flush=True)\n"
          "sys.stdin.read()\n")
 
-planters = pytest.mark.parametrize("planter", [(), pytest.param(("setpriv", "--reuid=2", "--regid=2", "--clear-groups"),
-                                                                marks=pytest.mark.root)], ids=["same user", "another user"])
+planters = pytest.mark.parametrize("planter",
+                                   [(), pytest.param(("setpriv", "--reuid=2", "--regid=2",
+                                                      "--clear-groups"),
+                                                     marks=pytest.mark.root)],
+                                   ids=["same user", "another user"])
 
 
 @pytest.fixture
@@ -542,7 +576,8 @@ def planted(start, me_only, lock, tmp_path, request):
 
 
 @planters
-@pytest.mark.parametrize("before", [(), ("setsid", "--wait")], ids=["same session", "its own session"])
+@pytest.mark.parametrize("before", [(), ("setsid", "--wait")],
+                         ids=["same session", "its own session"])
 def test_a_service_into_which_the_lock_was_planted(planted, replace, lock, planter, before):
     """It has the socket, and nothing else speaks against it."""
     service, holder = planted(planter, *before)
@@ -554,7 +589,8 @@ def test_a_service_into_which_the_lock_was_planted(planted, replace, lock, plant
 
 
 @planters
-@pytest.mark.parametrize("before", [(), ("setsid", "--wait")], ids=["same session", "its own session"])
+@pytest.mark.parametrize("before", [(), ("setsid", "--wait")],
+                         ids=["same session", "its own session"])
 def test_a_planted_lock_is_not_ended_by_force_either(planted, run, lock, planter, before):
     """
     The job ends as asked, the service has the lock. It may be in the job's session, but it existed
@@ -569,11 +605,13 @@ def test_a_planted_lock_is_not_ended_by_force_either(planted, run, lock, planter
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("options", [(), ("-q",), ("-E", "99"), ("-w", "5"), ("-k", "0"), ("--complain-after", "1h")], ids=" ".join)
+@pytest.mark.parametrize("options", [(), ("-q",), ("-E", "99"), ("-w", "5"), ("-k", "0"),
+                                     ("--complain-after", "1h")], ids=" ".join)
 @pytest.mark.parametrize("form", [(), ("-F",), ("-o",)], ids=["default", "no-fork", "close"])
 def test_the_holder_is_a_strangers(start, replace, public_me_only, lock, options, form):
     """Even to root: otherwise a process that takes a name first would choose whom root ends."""
-    holder = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only, *form, lock, "sh", "-c",
+    holder = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only, *form,
+                   lock, "sh", "-c",
                    "echo $$; exec sleep 1000")
     job = int(read_line(holder.stdout))
     text = refused(replace(*options, lock), "the holder is neither this user nor root")
@@ -583,11 +621,13 @@ def test_the_holder_is_a_strangers(start, replace, public_me_only, lock, options
 
 @pytest.mark.root
 def test_exit_base_counts_for_a_refusal(start, replace, public_me_only, lock):
-    holder = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only, lock, "sh", "-c",
+    holder = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only,
+                   lock, "sh", "-c",
                    "echo up; exec sleep 1000")
     assert read_line(holder.stdout) == b"up\n"
     refused(replace("--exit-base=100", lock), "the holder is neither this user nor root", 104)
-    refused(replace("-E", "99", "--exit-base=100", lock), "the holder is neither this user nor root", 104)
+    refused(replace("-E", "99", "--exit-base=100", lock),
+            "the holder is neither this user nor root", 104)
 
 
 @pytest.mark.root
@@ -601,7 +641,8 @@ def test_the_holder_is_roots(start, take, public_me_only, lock, form, heir):
     if heir and form == ("-o",):
         return
     for options in ((), ("-q",), ("-E", "99")):
-        p = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only, "--replace", *options, lock, "echo", "ran")
+        p = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only,
+                  "--replace", *options, lock, "echo", "ran")
         out, err = p.communicate(timeout=DEADLINE)
         assert (p.returncode, out) == (4, b"")
         # Another user cannot even see what root has left running.
@@ -614,7 +655,8 @@ def test_the_holder_is_roots(start, take, public_me_only, lock, form, heir):
 @forms
 def test_the_holder_is_in_another_pid_namespace(take, call, witness, lock, form):
     holder = take(*form, lock, "up; exec sleep 1000")
-    r = call("unshare", "--pid", "--fork", "--mount-proc", ME_ONLY, "--replace", "-k", "0", lock, "echo", "ran")
+    r = call("unshare", "--pid", "--fork", "--mount-proc", ME_ONLY, "--replace", "-k", "0", lock,
+             "echo", "ran")
     refused(r, "the holder is in another pid namespace")
     assert is_alive(holder.job)
 
@@ -657,10 +699,12 @@ def test_the_proc_of_another_pid_namespace_is_not_believed(start, witness, lock,
 @pytest.mark.parametrize("options", [(), ("-q",), ("-E", "99"), ("-k", "0")], ids=" ".join)
 def test_a_job_does_not_replace_itself(me_only, lock, form, options):
     words = " ".join(options)
-    p = me_only(*form, lock, "sh", "-c", f'{ME_ONLY} --replace {words} "$0" echo ran; echo $?', lock)
+    p = me_only(*form, lock, "sh", "-c", f'{ME_ONLY} --replace {words} "$0" echo ran; echo $?',
+                lock)
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (0, b"4\n")
-    assert re.fullmatch(rf"me-only: {lock}: this job already holds it: held by pid \d+ [^\n]*\n", err.decode())
+    assert re.fullmatch(rf"me-only: {lock}: this job already holds it: held by pid \d+ [^\n]*\n",
+                        err.decode())
 
 
 # --- options ---
@@ -668,14 +712,17 @@ def test_a_job_does_not_replace_itself(me_only, lock, form, options):
 @pytest.mark.parametrize("options, text", [
     (("--replace", "-n"), "--replace waits: leave -n and -w 0 out"),
     (("--replace", "-w", "0"), "--replace waits: leave -n and -w 0 out"),
-    (("-k", "5"), "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
-    (("-w", "5", "-k", "5"), "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
+    (("-k", "5"),
+     "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
+    (("-w", "5", "-k", "5"),
+     "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
     (("--replace", "-k", "x"), "not a duration: 'x' (a number and ms, s, m, h or d, or inf)"),
 ], ids=lambda o: " ".join(o) if isinstance(o, tuple) else "")
 def test_usage(take, run, lock, options, text):
     holder = take(lock, "up; exec sleep 1000")
     r = run(*options, lock, "echo", "ran")
-    assert (r.returncode, r.stdout, r.stderr.decode()) == (2, b"", f"me-only: {text.replace('LOCK', lock)}; try 'me-only --help'\n")
+    assert (r.returncode, r.stdout, r.stderr.decode()) == (
+        2, b"", f"me-only: {text.replace('LOCK', lock)}; try 'me-only --help'\n")
     assert is_alive(holder.job)
 
 
@@ -689,9 +736,12 @@ def test_without_proc(take, call, witness, lock, job, end):
     The kernel identifies the command. What it leaves running cannot be found, and is waited for.
     """
     holder = take(lock, job)
-    alone = holder.job in (int(c) for c in children_of(holder.pid)[:1]) and len(children_of(holder.pid)) == 1
-    r = call("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh", ME_ONLY, "-q", "--replace", "-k", "0.2",
-             "-w", "30" if alone else "1", lock, "sh", "-c", "umount /proc; " + STARTS + "echo ran", env=witness.env)
+    alone = holder.job in (int(c) for c in children_of(holder.pid)[:1]) \
+        and len(children_of(holder.pid)) == 1
+    r = call("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh",
+             ME_ONLY, "-q", "--replace", "-k", "0.2",
+             "-w", "30" if alone else "1", lock, "sh", "-c", "umount /proc; " + STARTS + "echo ran",
+             env=witness.env)
     assert (r.returncode, r.stdout) == ((0, b"ran\n") if alone else (4, b"")), r
     assert holder.wait(DEADLINE) == of(end)
 
@@ -701,7 +751,8 @@ def test_without_proc(take, call, witness, lock, job, end):
 def test_without_proc_what_a_command_has_left_running_is_not_certain(take, call, witness, lock):
     holder = take(lock, "setsid sleep 1000 & echo $!")
     assert holder.wait(DEADLINE) == 0
-    r = call("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh", ME_ONLY, "-q", "--replace", lock, "true")
+    r = call("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh",
+             ME_ONLY, "-q", "--replace", lock, "true")
     refused(r, "it is not certain who the holder is")
     assert is_alive(holder.job)
 
@@ -710,9 +761,11 @@ def test_without_proc_what_a_command_has_left_running_is_not_certain(take, call,
 @pytest.mark.parametrize("job, end", JOBS.values(), ids=JOBS.keys())
 def test_where_proc_hides_the_processes_of_others(start, call, public_me_only, lock, job, end):
     user_2 = ("setpriv", "--reuid=2", "--regid=2", "--clear-groups")
-    holder = start(*user_2, public_me_only, lock, "sh", "-c", WITNESSED + job, stdin=subprocess.PIPE, env=dict(os.environ, LEAVES=""))
+    holder = start(*user_2, public_me_only, lock, "sh", "-c", WITNESSED + job,
+                   stdin=subprocess.PIPE, env=dict(os.environ, LEAVES=""))
     assert read_line(holder.stdout)
-    r = call("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh", *user_2, public_me_only, "-q",
+    r = call("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"',
+             "sh", *user_2, public_me_only, "-q",
              "--replace", "-k", "0.3", lock, "echo", "ran")
     assert_ran(r)
     assert holder.wait(DEADLINE) == of(end)
@@ -720,7 +773,8 @@ def test_where_proc_hides_the_processes_of_others(start, call, public_me_only, l
 
 @pytest.mark.static
 @pytest.mark.parametrize("limit", range(3, 16))
-@pytest.mark.parametrize("job, end", [JOBS["ordinary"], JOBS["with an obstinate child"]], ids=["ordinary", "with a child"])
+@pytest.mark.parametrize("job, end", [JOBS["ordinary"], JOBS["with an obstinate child"]],
+                         ids=["ordinary", "with a child"])
 def test_few_descriptors(take, me_only, witness, lock, limit, job, end):
     """
     It is replaced, or there is a reason why not, or time is over; the new job never runs beside it.
@@ -729,7 +783,8 @@ def test_few_descriptors(take, me_only, witness, lock, limit, job, end):
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     enough = limit >= 12
     wait = "inf" if enough else "2"
-    p = me_only("--replace", "-k", "0.2", "-w", wait, lock, "sh", "-c", "ulimit -n 64; " + STARTS + "echo ran", env=witness.env,
+    p = me_only("--replace", "-k", "0.2", "-w", wait, lock, "sh", "-c",
+                "ulimit -n 64; " + STARTS + "echo ran", env=witness.env,
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard)))
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) in ((0, b"ran\n"), (1, b""), (3, b""), (4, b"")), err
@@ -739,27 +794,34 @@ def test_few_descriptors(take, me_only, witness, lock, limit, job, end):
 
 @pytest.mark.root
 @pytest.mark.parametrize("which", [2, 3])
-@pytest.mark.parametrize("job, end", [JOBS["obstinate"], JOBS["with an obstinate child"]], ids=["obstinate", "with a child"])
-def test_a_holder_that_is_missing_from_one_reading_of_the_table(tmp_path, start, call, witness, lock, which, job, end):
+@pytest.mark.parametrize("job, end", [JOBS["obstinate"], JOBS["with an obstinate child"]],
+                         ids=["obstinate", "with a child"])
+def test_a_holder_that_is_missing_from_one_reading_of_the_table(
+        tmp_path, start, call, witness, lock, which, job, end):
     """
     That can happen when others create and close sockets meanwhile. It is not gone. (The first time
     it cannot be known that it existed.)
     """
     alone = start("unshare", "--net", "sleep", "1000")
-    wait_for(lambda: name_of(alone.pid) == "sleep", "there is a network in which nobody else has sockets: the table is one piece")
+    wait_for(lambda: name_of(alone.pid) == "sleep",
+             "there is a network in which nobody else has sockets: the table is one piece")
     inside = ("nsenter", f"--net=/proc/{alone.pid}/ns/net")
-    holder = start(*inside, ME_ONLY, lock, "sh", "-c", STARTS + job, stdin=subprocess.PIPE, env=witness.env)
+    holder = start(*inside, ME_ONLY, lock, "sh", "-c", STARTS + job, stdin=subprocess.PIPE,
+                   env=witness.env)
     assert read_line(holder.stdout)
     trace = tmp_path / "trace"
-    r = call(*inside, "strace", "-qq", "-o", trace, "-b", "execve", "-e", "trace=recvfrom", "-e", f"inject=recvfrom:retval=0:when={which}",
-             ME_ONLY, "--replace", "-k", "0.2", lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
+    r = call(*inside, "strace", "-qq", "-o", trace, "-b", "execve", "-e", "trace=recvfrom", "-e",
+             f"inject=recvfrom:retval=0:when={which}",
+             ME_ONLY, "--replace", "-k", "0.2", lock, "sh", "-c", STARTS + "echo ran",
+             env=witness.env)
     assert_ran(r)
     assert "(INJECTED)" in trace.read_text()
     assert holder.wait(DEADLINE) == of(end)
 
 
 @pytest.mark.static
-@pytest.mark.parametrize("job", ["up; exec sleep 1000", "(trap '' TERM; up; exec sleep 1000); true", "setsid sleep 1000 & echo $!"],
+@pytest.mark.parametrize("job", ["up; exec sleep 1000", "(trap '' TERM; up; exec sleep 1000); true",
+                                 "setsid sleep 1000 & echo $!"],
                          ids=["ordinary", "with an obstinate child", "daemon"])
 def test_each_call_fails(tmp_path, lock, witness, take, start, job):
     """
@@ -773,11 +835,13 @@ def test_each_call_fails(tmp_path, lock, witness, take, start, job):
         t = Trial(str(tmp_path), f"{lock}/{next(numbers)}")
         holder = take(t.lock, job, env=dict(witness.env, WITNESS=f"{t.report}-witness"))
         old = [holder.job, *children_of(holder.job)]
-        run = t.run(["-q", "--replace", "-w", "20", "-k", "0.2"], inject, detached=inject is not None)
+        run = t.run(["-q", "--replace", "-w", "20", "-k", "0.2"], inject,
+                    detached=inject is not None)
         if run.report:
             # A process that exits has no descriptors any more, but may still exist for a moment; a
             # process that was not asked stays.
-            wait_for(lambda: not any(map(is_alive, old)), f"{inject}: {old} have ended, since {run.report}")
+            wait_for(lambda: not any(map(is_alive, old)),
+                     f"{inject}: {old} have ended, since {run.report}")
         for pid in filter(is_alive, old):
             os.kill(pid, signal.SIGKILL)
         return t, run
@@ -798,12 +862,15 @@ def test_each_call_fails(tmp_path, lock, witness, take, start, job):
     calls = collections.defaultdict(list)
     for c in all_calls(t.calls()):
         calls[c.name].append(c)
-    chosen = [c for same in calls.values() for c in same[:4] + random.sample(same[4:], min(1, len(same[4:])))]
+    chosen = [c for same in calls.values()
+              for c in same[:4] + random.sample(same[4:], min(1, len(same[4:])))]
     assert len(chosen) > 40
     # strace has only one name for an errno that has two. After ENOEXEC the shell would read the
     # program as a script, and do anything.
-    many_at_once(work, [f"{c.name}:error={random.choice(sorted(set(errnos_of(c.name)) - {'ENOEXEC'}))}:when={c.number}"
-                        .replace("EWOULDBLOCK", "EAGAIN") for c in chosen if c.name not in NEVER])
+    many_at_once(work,
+                 [f"{c.name}:error="
+                  f"{random.choice(sorted(set(errnos_of(c.name)) - {'ENOEXEC'}))}:when={c.number}"
+                  .replace("EWOULDBLOCK", "EAGAIN") for c in chosen if c.name not in NEVER])
     assert bystander.poll() is None
 
 
@@ -817,23 +884,28 @@ def test_a_storm(me_only, witness, lock, seed):
     """
     dice = random.Random(seed)
     runs = []
-    bodies = ["exec sleep 0.0$D", "trap '' TERM; exec sleep 0.0$D", "sleep 0.0$D; true", "exec sleep 1000", "trap '' TERM; exec sleep 1000",
+    bodies = ["exec sleep 0.0$D", "trap '' TERM; exec sleep 0.0$D", "sleep 0.0$D; true",
+              "exec sleep 1000", "trap '' TERM; exec sleep 1000",
               "(trap '' TERM; exec sleep 1000); true"]
     end = time.monotonic() + 4
     while time.monotonic() < end:
         form = dice.choice([(), (), ("-F",)])
-        runs.append(me_only(*form, "-q", "--replace", "-k", dice.choice(["0", "0.05", "0.2"]), lock, "sh", "-c",
-                            STARTS + f"D={dice.randrange(1, 100):02d}; " + dice.choice(bodies), env=witness.env))
+        runs.append(me_only(*form, "-q", "--replace", "-k", dice.choice(["0", "0.05", "0.2"]),
+                            lock, "sh", "-c",
+                            STARTS + f"D={dice.randrange(1, 100):02d}; " + dice.choice(bodies),
+                            env=witness.env))
         living = [p for p in runs if p.poll() is None]
         if dice.random() < 0.3:
             dice.choice(living or runs).send_signal(dice.choice([signal.SIGKILL, signal.SIGTERM]))
         if len(living) > 12:
             dice.choice(living).send_signal(signal.SIGTERM)
-    last = me_only("-q", "--replace", "-k", "0", lock, "sh", "-c", STARTS + "echo ran", env=witness.env)
+    last = me_only("-q", "--replace", "-k", "0", lock, "sh", "-c", STARTS + "echo ran",
+                   env=witness.env)
     # Those in line before it have seen the same holder: only this test ends jobs without an end.
     while last.poll() is None:
         me_only("-q", "--replace", "-k", "0", "-w", "0.5", lock, "true").wait(DEADLINE)
-    assert (last.returncode, last.stdout.read()) in ((0, b"ran\n"), (-signal.SIGTERM, b""), (-signal.SIGTERM, b"ran\n"))
+    assert (last.returncode, last.stdout.read()) in ((0, b"ran\n"), (-signal.SIGTERM, b""),
+                                                     (-signal.SIGTERM, b"ran\n"))
     for p in runs:
         while p.poll() is None:
             me_only("-q", "--replace", "-k", "0", "-w", "0.5", lock, "true").wait(DEADLINE)

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_listed, process_state, read_line, release,
-                      wait_for)
+from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_listed, process_state,
+                      read_line, release, wait_for)
 
 HEARS = os.path.join(PROGRAMS, "hears")
 FORMS = [(), ("-o",), ("-F",)]
@@ -126,7 +126,8 @@ def test_a_burst_of_one_real_time_signal_arrives_complete(listening, ear, option
 
 def test_a_signal_is_passed_on_to_the_job_alone(me_only, lock, ear):
     """The job's own children get what the job makes of it, as without me-only."""
-    p = me_only(lock, "sh", "-c", f"trap 'echo trapped; exit 5' TERM; {shlex.quote(HEARS)} {shlex.quote(ear.path)} & "
+    p = me_only(lock, "sh", "-c",
+                f"trap 'echo trapped; exit 5' TERM; {shlex.quote(HEARS)} {shlex.quote(ear.path)} & "
                 "echo up; while :; do wait; done")
     assert read_line(p.stdout) == b"up\n"
     ear.wait_until_ready()
@@ -143,7 +144,8 @@ def test_a_termination_at_any_moment_of_the_start_is_never_lost(lock):
     end: always with the same result.
     """
     for _ in range(200):
-        p = subprocess.Popen([ME_ONLY, lock, "sleep", "1000"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        p = subprocess.Popen([ME_ONLY, lock, "sleep", "1000"], stdin=subprocess.DEVNULL,
+                             stderr=subprocess.PIPE)
         moment = time.monotonic() + random.random() * 0.002
         while time.monotonic() < moment:
             pass
@@ -158,7 +160,8 @@ def test_a_termination_at_any_moment_of_the_start_is_never_lost(lock):
 
 @forms
 def test_what_ends_a_process_without_us_ends_both_and_frees_the_lock(me_only, lock, options):
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM, signal.SIGRTMIN + 3):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM,
+                   signal.SIGRTMIN + 3):
         p = me_only(*options, lock, "sh", "-c", "echo up; exec sleep 1000")
         assert read_line(p.stdout) == b"up\n"
         os.kill(p.pid, number)
@@ -176,7 +179,8 @@ def test_sigchld_from_a_stranger_and_stray_continues_mean_nothing(hold, lock):
 
 
 def test_what_the_caller_ignores_ends_neither_us_nor_the_job(start, lock):
-    p = start("sh", "-c", "trap '' HUP INT USR1; exec \"$@\"", "sh", ME_ONLY, lock, "sh", "-c", "echo $$; exec sleep 1000")
+    p = start("sh", "-c", "trap '' HUP INT USR1; exec \"$@\"", "sh", ME_ONLY, lock, "sh", "-c",
+              "echo $$; exec sleep 1000")
     job = int(read_line(p.stdout))
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1):
         os.kill(p.pid, number)
@@ -257,7 +261,8 @@ def test_an_alarm_set_by_the_caller_ends_the_waiting(start, hold, lock):
 
 
 @pytest.mark.parametrize("options", [(), ("-v",), ("-w", "0.1", "-v")], ids=" ".join)
-def test_a_reader_of_our_messages_that_has_gone_does_not_change_the_status(hold, start, lock, options):
+def test_a_reader_of_our_messages_that_has_gone_does_not_change_the_status(
+        hold, start, lock, options):
     hold(lock)
     reader, writer = os.pipe()
     os.close(reader)
@@ -316,9 +321,11 @@ def test_the_job_hears_a_new_size_of_the_terminal_once(bash, lock, ear, options)
 
 
 @forms
-@pytest.mark.parametrize("key, status", [("\x03", 130), ("\x1c", 131)], ids=["ctrl-c", "ctrl-backslash"])
+@pytest.mark.parametrize("key, status", [("\x03", 130), ("\x1c", 131)],
+                         ids=["ctrl-c", "ctrl-backslash"])
 def test_an_interrupt_ends_both_by_the_same_signal(bash, lock, options, key, status):
-    bash.enter("ulimit -c 0; " + job_line(lock, "sh", "-c", "echo up; exec sleep 1000", options=options))
+    bash.enter("ulimit -c 0; " + job_line(lock, "sh", "-c", "echo up; exec sleep 1000",
+                                          options=options))
     bash.wait_for("up")
     bash.type(key)
     bash.wait_for("ready> ")
@@ -328,7 +335,8 @@ def test_an_interrupt_ends_both_by_the_same_signal(bash, lock, options, key, sta
 
 
 def test_a_job_that_lives_through_an_interrupt_keeps_us(bash, lock):
-    bash.enter(job_line(lock, "sh", "-c", "trap 'echo caught' INT; echo up; while :; do read line; done"))
+    bash.enter(job_line(lock, "sh", "-c",
+                        "trap 'echo caught' INT; echo up; while :; do read line; done"))
     bash.wait_for("up")
     for _ in range(3):
         bash.type("\x03")
@@ -353,14 +361,16 @@ def test_one_interrupt_ends_a_loop_in_an_interactive_shell(bash, lock):
 
 @pytest.mark.parametrize("shell", ["bash", "dash", "zsh"])
 def test_one_interrupt_ends_a_loop_in_a_script(terminal, lock, shell):
-    t = terminal(shell, "-c", "while :; do " + job_line(lock, "sh", "-c", "echo up; exec sleep 9") + "; done")
+    t = terminal(shell, "-c", "while :; do " + job_line(lock, "sh", "-c", "echo up; exec sleep 9")
+                 + "; done")
     t.wait_for("up")
     t.type("\x03")
     assert t.process.wait(DEADLINE) in (-signal.SIGINT, 130)
     wait_until_free(lock)
 
 
-@pytest.mark.parametrize("command", [("timeout", "1000", "sleep", "1000"), ("setsid", "sleep", "1000")],
+@pytest.mark.parametrize("command", [("timeout", "1000", "sleep", "1000"),
+                                     ("setsid", "sleep", "1000")],
                          ids=["timeout", "setsid"])
 def test_an_interrupt_reaches_a_job_that_has_left_our_process_group(bash, lock, command):
     """The terminal does not tell the job, so me-only does."""
@@ -398,7 +408,8 @@ def test_stop_and_foreground_at_a_terminal(bash, run, lock, options):
     wait_for_state(parent, "S", "me-only")
     wait_for_state(job, "S", "the job")
     bash.enter("fg")
-    wait_for(lambda: os.tcgetpgrp(bash.master) == os.getpgid(parent), "the job is in the foreground")
+    wait_for(lambda: os.tcgetpgrp(bash.master) == os.getpgid(parent),
+             "the job is in the foreground")
     bash.type("\x03")
     bash.wait_for("ready> ")
     bash.enter("echo status $?")
@@ -436,7 +447,8 @@ def test_a_job_that_stops_its_whole_group_comes_back(bash, lock):
     As editors and pagers do on Ctrl-Z. To me-only it looks like a signal that somebody sent; passed
     on late, it would stop the job again after fg.
     """
-    bash.enter(job_line(lock, "sh", "-c", "echo up; kill -TSTP 0; echo back; kill -TSTP 0; echo again"))
+    bash.enter(job_line(lock, "sh", "-c",
+                        "echo up; kill -TSTP 0; echo back; kill -TSTP 0; echo again"))
     bash.wait_for("up")
     bash.wait_for("Stopped[^$]*ready> ")
     bash.enter("fg")
@@ -461,14 +473,16 @@ def test_a_job_in_the_background_that_reads_the_terminal_stops_until_it_is_in_fr
     parent = bash_child(bash)
     wait_for_state(parent, "T", "me-only")
     bash.enter("fg")
-    wait_for(lambda: os.tcgetpgrp(bash.master) == os.getpgid(parent), "the job is in the foreground")
+    wait_for(lambda: os.tcgetpgrp(bash.master) == os.getpgid(parent),
+             "the job is in the foreground")
     bash.enter("something")
     bash.wait_for("got something")
     bash.wait_for("ready> ")
 
 
 def test_an_interactive_shell_as_the_job_has_its_own_job_control(bash, lock):
-    bash.enter("PS1='inner> ' " + job_line(lock, "bash", "--norc", "--noprofile", "--noediting", "-i"))
+    bash.enter("PS1='inner> ' " + job_line(lock, "bash", "--norc", "--noprofile", "--noediting",
+                                           "-i"))
     bash.wait_for("inner> ")
     bash.enter("sh -c 'echo up; exec sleep 1000'")
     bash.wait_for("up")
@@ -478,7 +492,8 @@ def test_an_interactive_shell_as_the_job_has_its_own_job_control(bash, lock):
     bash.enter("fg")
     bash.wait_for("sleep")
     # The shell shows the command before it gives it the terminal again.
-    wait_for(lambda: bash.foreground() == job and process_state(job) == "S", "the job is in the foreground again")
+    wait_for(lambda: bash.foreground() == job and process_state(job) == "S",
+             "the job is in the foreground again")
     bash.type("\x03")
     bash.wait_for("inner> ")
     bash.enter("echo status $?")

@@ -15,8 +15,9 @@ import tempfile
 
 import pytest
 
-from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, is_bound, is_listed, name_of, processor_time, program, queue_of,
-                      read_line, refusal, release, user, wait_for, waiters_of)
+from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, is_bound, is_listed, name_of,
+                      processor_time, program, queue_of, read_line, refusal, release, user,
+                      wait_for, waiters_of)
 from test_races import overlaps
 from test_waiting import Crowd, open_files
 
@@ -56,7 +57,8 @@ def slots_in_use(name, slots):
 
 
 def nothing_is_left(name, slots):
-    return not any(is_bound(slot_address(name, n)) for n in range(slots)) and not is_bound(queue_of_slots(name, slots))
+    return not any(is_bound(slot_address(name, n)) for n in range(slots)) \
+        and not is_bound(queue_of_slots(name, slots))
 
 
 def slot_of(holder):
@@ -94,15 +96,19 @@ class SlotCrowd(Crowd):
         for _ in range(count):
             # One reading may have omitted a waiter.
             before = max(waiters_of(self.lock, self.slots) for _ in range(3))
-            argv = [ME_ONLY, *options, "-w", wait, f"-j{self.slots}", self.lock, WITNESS, self.scratch, "-" if stays else "0",
+            argv = [ME_ONLY, *options, "-w", wait, f"-j{self.slots}", self.lock, WITNESS,
+                    self.scratch, "-" if stays else "0",
                     str(len(self.waiters))]
-            self.waiters.append(subprocess.Popen(argv, stdin=subprocess.PIPE if stays else subprocess.DEVNULL, stdout=self.writer,
+            self.waiters.append(subprocess.Popen(argv, stdin=subprocess.PIPE if stays
+                                                 else subprocess.DEVNULL, stdout=self.writer,
                                                  env=self.env))
-            wait_for(lambda: waiters_of(self.lock, self.slots) > before, f"waiter {len(self.waiters) - 1} has its place")
+            wait_for(lambda: waiters_of(self.lock, self.slots) > before,
+                     f"waiter {len(self.waiters) - 1} has its place")
 
     def wait_for_second(self, number):
         queue = queue_socket(self.lock, self.slots)
-        wait_for(lambda: queue in open_files(self.waiters[number].pid), f"waiter {number} is the second")
+        wait_for(lambda: queue in open_files(self.waiters[number].pid),
+                 f"waiter {number} is the second")
 
     def close(self):
         super().close()
@@ -159,7 +165,8 @@ def fill(me_only, lock, tmp_path):
         env = dict(os.environ, SLOTS=str(slots))
         holders = []
         for _ in range(slots):
-            holders.append(me_only(*options, f"-j{slots}", lock, WITNESS, str(tmp_path / "witness"), "-", "slot", stdin=subprocess.PIPE,
+            holders.append(me_only(*options, f"-j{slots}", lock, WITNESS, str(tmp_path / "witness"),
+                                   "-", "slot", stdin=subprocess.PIPE,
                                    stderr=None, env=env))
         for h in holders:
             h.slot = int(read_line(h.stdout))
@@ -184,17 +191,21 @@ def test_so_many_run_at_once_and_no_more(fill, run, lock, tmp_path, slots, form)
     assert nothing_is_left(lock, slots)
 
 
-@pytest.mark.parametrize("argument", ["0", "1025", "-1", "x", "", "4x", " 4", "0x4", "4.0", "99999999999999999999"])
-@pytest.mark.parametrize("form", [["-j{}"], ["-j", "{}"], ["--slots={}"], ["--slots", "{}"]], ids=" ".join)
+@pytest.mark.parametrize("argument", ["0", "1025", "-1", "x", "", "4x", " 4", "0x4", "4.0",
+                                      "99999999999999999999"])
+@pytest.mark.parametrize("form", [["-j{}"], ["-j", "{}"], ["--slots={}"], ["--slots", "{}"]],
+                         ids=" ".join)
 def test_what_is_no_number_of_slots_is_wrong_usage(run, lock, argument, form):
     if form == ["-j{}"] and argument == "":
         form = ["-j", "{}"]     # else the lock would be the argument
     r = run(*[word.format(argument) for word in form], lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (2, b"")
-    assert r.stderr.decode() == f"me-only: not a number from 1 to 1024: '{argument}'; try 'me-only --help'\n"
+    assert r.stderr.decode() == \
+        f"me-only: not a number from 1 to 1024: '{argument}'; try 'me-only --help'\n"
 
 
-@pytest.mark.parametrize("form", [["-j1024"], ["-j", "1024"], ["--slots=1024"], ["--slots", "1024"], ["-nj1024"]], ids=" ".join)
+@pytest.mark.parametrize("form", [["-j1024"], ["-j", "1024"], ["--slots=1024"], ["--slots", "1024"],
+                                  ["-nj1024"]], ids=" ".join)
 def test_the_ways_to_write_it(run, lock, form):
     assert run(*form, lock, "sh", "-c", "echo $ME_ONLY_SLOT").stdout == b"0\n"
 
@@ -209,15 +220,20 @@ def test_a_file_has_no_slots(run, tmp_path):
     path = tmp_path / "file"
     r = run("-j2", f"file:{path}", "echo", "ran")
     assert (r.returncode, r.stdout) == (2, b"")
-    assert r.stderr.decode() == (f"me-only: -j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of "
-                                 f"'file:{path}'; try 'me-only --help'\n")
+    assert r.stderr.decode() == \
+        (f"me-only: -j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME "
+         f"instead of "
+         f"'file:{path}'; try 'me-only --help'\n")
     assert not path.exists()
 
 
 def test_a_storm_of_tries_never_gets_more_slots_than_there_are(start, run, lock, tmp_path):
     """All start in the same instant, again and again; each one that runs has its own slot."""
-    script = 'while read round; do for i in 1 2 3 4 5 6 7 8; do "$0" -q -j3 "$1" "$2" "$3" 1 & done; wait; done; :'
-    p = start("sh", "-c", script, ME_ONLY, lock, WITNESS, str(tmp_path / "witness"), stdin=subprocess.PIPE,
+    script = (
+        'while read round; do for i in 1 2 3 4 5 6 7 8; do "$0" -q -j3 "$1" "$2" "$3" 1 & done; '
+        'wait; done; :')
+    p = start("sh", "-c", script, ME_ONLY, lock, WITNESS, str(tmp_path / "witness"),
+              stdin=subprocess.PIPE,
               env=dict(os.environ, SLOTS="3"))
     p.communicate(b"\n" * (20 if DYNAMIC else 100), timeout=DEADLINE * 5)
     assert p.returncode == 0
@@ -240,7 +256,8 @@ def test_a_job_without_slots_does_not_see_any(run, lock, form):
 
 
 @forms
-@pytest.mark.parametrize("options, seen", [((), b"none\n"), (("-j1",), b"0\n"), (("-j2",), b"0\n")], ids=["plain", "-j1", "-j2"])
+@pytest.mark.parametrize("options, seen", [((), b"none\n"), (("-j1",), b"0\n"), (("-j2",), b"0\n")],
+                         ids=["plain", "-j1", "-j2"])
 def test_a_slot_is_never_inherited(run, hold, lock, form, options, seen):
     """Neither from the caller nor from an outer lock."""
     look = ("sh", "-c", 'echo "${ME_ONLY_SLOT-none}"; env | grep -c ME_ONLY_SLOT= >&2')
@@ -248,7 +265,8 @@ def test_a_slot_is_never_inherited(run, hold, lock, form, options, seen):
     r = run(*form, *options, lock, *look, env=dict(os.environ, ME_ONLY_SLOT="7"))
     assert (r.stdout, r.stderr) == (seen, count)
     hold(lock, "-j3")
-    r = run("-j3", lock, "sh", "-c", 'echo $ME_ONLY_SLOT; exec "$@"', "sh", ME_ONLY, *form, *options, lock + "/inner", *look)
+    r = run("-j3", lock, "sh", "-c", 'echo $ME_ONLY_SLOT; exec "$@"', "sh", ME_ONLY, *form,
+            *options, lock + "/inner", *look)
     assert (r.stdout, r.stderr) == (b"1\n" + seen, count)
 
 
@@ -337,7 +355,8 @@ def test_waiters_for_different_numbers_of_slots_all_get_through(hold, start, loc
     waiters = []
     for n in (1, 2, 3, 4, 2, 1):
         options = [f"-j{n}"] if n > 1 else []
-        waiters.append(start(ME_ONLY, "-w", "inf", *options, lock, WITNESS, str(tmp_path / "witness"), "5",
+        waiters.append(start(ME_ONLY, "-w", "inf", *options, lock, WITNESS,
+                             str(tmp_path / "witness"), "5",
                              env=dict(os.environ, SLOTS=str(n))))
     for n in range(1, 5):
         wait_for(lambda: is_listed(queue_of_slots(lock, n)), f"somebody waits for one of {n}")
@@ -403,7 +422,8 @@ def test_the_order_holds_when_a_third_of_the_waiters_is_lost(hold, lock, crowd_o
     crowd = crowd_of(3)
     killed, stopped, timed_out = (set(range(n, WAITERS, 9)) for n in (4, 6, 8))
     for n in range(WAITERS):
-        crowd.join(1, options=[[], ["-F"], ["-o"]][n % 3], wait="500ms" if n in timed_out else "inf", stays=True)
+        crowd.join(1, options=[[], ["-F"], ["-o"]][n % 3], wait="500ms" if n in timed_out
+                   else "inf", stays=True)
     crowd.stop(*stopped)
     for n in killed:
         crowd.end(n)
@@ -477,8 +497,10 @@ def test_the_front_that_runs_out_of_time_takes_no_slot(hold, run, lock):
     holders = all_slots(hold, lock, 3)
     r = run("-w", "0.3", "-j3", lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (4, b"")
-    said = re.fullmatch(rf"me-only: {lock}: gave up after 300ms: all 3 slots are in use, slot (\d) held by pid (\d+) \([^\n]*\n",
-                        r.stderr.decode())
+    said = re.fullmatch(
+        rf"me-only: {lock}: gave up after 300ms: all 3 slots are in use, slot (\d) held by pid "
+        rf"(\d+) \([^\n]*\n",
+        r.stderr.decode())
     assert holders[int(said[1])].job == int(said[2])
     assert not is_bound(queue_of_slots(lock, 3))
 
@@ -521,7 +543,8 @@ def test_a_job_that_is_killed_frees_its_slot(hold, me_only, lock, form, slot):
 
 @pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 @pytest.mark.parametrize("slot", [0, 1, 2])
-def test_a_me_only_that_is_killed_frees_no_slot_while_its_job_runs(hold, me_only, run, lock, form, slot):
+def test_a_me_only_that_is_killed_frees_no_slot_while_its_job_runs(
+        hold, me_only, run, lock, form, slot):
     holders = all_slots(hold, lock, 3, *form)
     p = wait_in(me_only, lock, 3)
     holders[slot].kill()
@@ -546,9 +569,11 @@ def test_both_are_killed(hold, me_only, lock, form, slot):
 def test_the_keeper_of_a_slot_keeps_it(hold, me_only, run, lock):
     """The job has closed its descriptors, and me-only is killed."""
     hold(lock, "-j2")
-    p = me_only("-j2", lock, program("caller"), "-C", "3", "sh", "-c", "echo $ME_ONLY_SLOT; exec cat", stdin=subprocess.PIPE)
+    p = me_only("-j2", lock, program("caller"), "-C", "3", "sh", "-c",
+                "echo $ME_ONLY_SLOT; exec cat", stdin=subprocess.PIPE)
     assert read_line(p.stdout) == b"1\n"
-    wait_for(lambda: any(name_of(pid) == "me-only keeper" for pid in children_of(p.pid)), "a keeper")
+    wait_for(lambda: any(name_of(pid) == "me-only keeper" for pid in children_of(p.pid)),
+             "a keeper")
     p.kill()
     p.wait()
     assert "all 2 slots are in use" in refusal(run, "-j2", lock)
@@ -568,7 +593,8 @@ def test_a_child_left_running_keeps_its_slot_alone(hold, run, lock):
 
 def test_a_loop_of_a_shell_runs_all_of_its_jobs_a_few_at_a_time(call, lock, tmp_path):
     script = 'for n in $(seq "$4"); do "$0" -w inf -j4 "$1" "$2" "$3" 2 "$n" & done; wait'
-    r = call("sh", "-c", script, ME_ONLY, lock, WITNESS, str(tmp_path / "witness"), str(JOBS), env=dict(os.environ, SLOTS="4"),
+    r = call("sh", "-c", script, ME_ONLY, lock, WITNESS, str(tmp_path / "witness"), str(JOBS),
+             env=dict(os.environ, SLOTS="4"),
              timeout=DEADLINE * 3)
     # Those that have waited for more than a second report it.
     assert [line for line in r.stderr.decode().splitlines() if ": waiting for " not in line] == []
@@ -584,7 +610,8 @@ def until_old(run, lock, slots):
     """
     Wait until the oldest holder is so old that a delayed answer cannot make another look older.
     """
-    wait_for(lambda: re.search(r" for (at most )?([2-9]\.\ds|\d\ds|\d+m\d)", refusal(run, f"-j{slots}", lock)), "the oldest is old enough")
+    wait_for(lambda: re.search(r" for (at most )?([2-9]\.\ds|\d\ds|\d+m\d)",
+                               refusal(run, f"-j{slots}", lock)), "the oldest is old enough")
 
 
 def test_the_message_names_all_slots_and_the_oldest_holder(hold, run, lock):
@@ -595,14 +622,18 @@ def test_the_message_names_all_slots_and_the_oldest_holder(hold, run, lock):
         assert release(holders[n]) == 0
         holders[n] = hold(lock, "-j3")
     said = refusal(run, "-j3", lock)
-    assert said.startswith(f"me-only: {lock}: all 3 slots are in use, slot 1 held by pid {holders[1].job} ({user()}) for "), said
+    assert said.startswith(
+        f"me-only: {lock}: all 3 slots are in use, slot 1 held by pid {holders[1].job} ({user()}) "
+        f"for "), said
     assert said.endswith(": cat\n") and said.count("\n") == 1
 
 
 def test_one_slot_is_a_plain_lock(hold, run, lock):
     holder = hold(lock, "-j1")
     for options in ((), ("-j1",)):
-        assert re.fullmatch(rf"me-only: {lock}: held by pid {holder.job} \([^)]+\) for [^\n]+: cat\n", refusal(run, *options, lock))
+        assert re.fullmatch(
+            rf"me-only: {lock}: held by pid {holder.job} \([^)]+\) for [^\n]+: cat\n",
+            refusal(run, *options, lock))
 
 
 @forms
@@ -650,16 +681,20 @@ def test_a_front_that_asks_who_holds_a_slot_hears_of_the_other(hold, start, run,
     trace = tmp_path / "trace"
 
     def strace(*options, wait="1m"):
-        return start("strace", "-q", "-D", *options, "-o", trace, ME_ONLY, "-v", "-w", wait, "-j2", lock, "true")
+        return start("strace", "-q", "-D", *options, "-o", trace, ME_ONLY, "-v", "-w", wait, "-j2",
+                     lock, "true")
 
     def polls():
         return [line for line in trace.read_text().splitlines() if line.startswith("poll(")]
 
     assert strace("-e", "trace=poll", wait="300ms").wait(DEADLINE) == 4
-    asks = next(n for n, line in enumerate(polls(), 1) if re.search(r", (1\d\d|200)\) += 0 \(Timeout\)", line))
+    asks = next(n for n, line in enumerate(polls(), 1)
+                if re.search(r", (1\d\d|200)\) += 0 \(Timeout\)", line))
     trace.unlink()
-    front = strace("-e", "trace=poll,restart_syscall", "-e", f"inject=poll:signal=SIGSTOP:when={asks}")
-    wait_for(lambda: trace.exists() and "--- stopped by SIGSTOP ---" in trace.read_text(), "the front waits for an answer, and is stopped")
+    front = strace("-e", "trace=poll,restart_syscall", "-e",
+                   f"inject=poll:signal=SIGSTOP:when={asks}")
+    wait_for(lambda: trace.exists() and "--- stopped by SIGSTOP ---" in trace.read_text(),
+             "the front waits for an answer, and is stopped")
     assert release(other) == 0
     front.send_signal(signal.SIGCONT)
     assert front.wait(DEADLINE) == 0
@@ -683,17 +718,23 @@ def test_a_thousand_and_twenty_four_at_once(start, run, call, lock, tmp_path):
     """
     And the front, with the usual limit of 1,024 descriptors, gets whichever slot becomes free.
     """
-    p = start("sh", "-c", MANY, "sh", str(MOST), ME_ONLY, lock, WITNESS, str(tmp_path / "witness"), stdin=subprocess.PIPE,
+    p = start("sh", "-c", MANY, "sh", str(MOST), ME_ONLY, lock, WITNESS, str(tmp_path / "witness"),
+              stdin=subprocess.PIPE,
               env=dict(os.environ, SLOTS=str(MOST)))
     pids = dict(reversed(list(map(int, read_line(p.stdout).split()))) for _ in range(MOST))
     assert sorted(pids) == list(range(MOST))
-    said = re.fullmatch(rf"me-only: {lock}: all 1024 slots are in use, slot (\d+) held by pid (\d+) \([^\n]*\n", refusal(run, "-j1024", lock))
+    said = re.fullmatch(
+        rf"me-only: {lock}: all 1024 slots are in use, slot (\d+) held by pid (\d+) \([^\n]*\n",
+        refusal(run, "-j1024", lock))
     assert pids[int(said[1])] == int(said[2])
     usual = ("prlimit", "--nofile=1024:1024")
-    assert call(*usual, ME_ONLY, "--who", lock).stdout.startswith(f"{lock}: 1024 of 1024 slots are in use, 0 are free\n".encode())
+    assert call(*usual, ME_ONLY, "--who",
+                lock).stdout.startswith(
+                    f"{lock}: 1024 of 1024 slots are in use, 0 are free\n".encode())
     waiters = []
     for n in range(4):
-        waiters.append(start(*usual, ME_ONLY, "-w", "inf", "-j1024", lock, "sh", "-c", "echo $ME_ONLY_SLOT; read line",
+        waiters.append(start(*usual, ME_ONLY, "-w", "inf", "-j1024", lock, "sh", "-c",
+                             "echo $ME_ONLY_SLOT; read line",
                              stdin=subprocess.PIPE))
         wait_for(lambda: waiters_of(lock, MOST) > n, "it waits")
     for waiter, slot in zip(waiters, (1023, 0, 512, 1000)):
@@ -702,7 +743,8 @@ def test_a_thousand_and_twenty_four_at_once(start, run, call, lock, tmp_path):
         assert read_line(waiter.stdout) == b"%d\n" % slot
     for each in (p, *waiters):
         each.stdin.close()
-    assert [w.wait(DEADLINE) for w in waiters] == [1] * 4  # status of "read" at the end of the input
+    # status of "read" at the end of the input
+    assert [w.wait(DEADLINE) for w in waiters] == [1] * 4
     assert p.wait(DEADLINE) == 0
     assert overlaps(tmp_path / "witness") == []
     assert nothing_is_left(lock, MOST)
@@ -711,14 +753,17 @@ def test_a_thousand_and_twenty_four_at_once(start, run, call, lock, tmp_path):
 @pytest.mark.static
 @pytest.mark.parametrize("limit", [10, 16, 32])
 @pytest.mark.parametrize("slot", [0, 3])
-def test_a_front_with_few_descriptors_gets_the_slot_and_keeps_its_heirs(hold, start, me_only, lock, limit, slot):
+def test_a_front_with_few_descriptors_gets_the_slot_and_keeps_its_heirs(
+        hold, start, me_only, lock, limit, slot):
     holders = all_slots(hold, lock, 4)
-    front = start("prlimit", f"--nofile={limit}:{limit}", ME_ONLY, "-w", "inf", "-j4", lock, "sh", "-c", "echo $ME_ONLY_SLOT; read line",
+    front = start("prlimit", f"--nofile={limit}:{limit}", ME_ONLY, "-w", "inf", "-j4", lock, "sh",
+                  "-c", "echo $ME_ONLY_SLOT; read line",
                   stdin=subprocess.PIPE)
     wait_for(lambda: waiters_of(lock, 4) == 1, "it waits")
     waiters = [front]
     for n in range(1, 4):
-        waiters.append(me_only("-w", "inf", "-j4", lock, "sh", "-c", "echo $ME_ONLY_SLOT; read line", stdin=subprocess.PIPE))
+        waiters.append(me_only("-w", "inf", "-j4", lock, "sh", "-c",
+                               "echo $ME_ONLY_SLOT; read line", stdin=subprocess.PIPE))
         wait_for(lambda: waiters_of(lock, 4) > n, "it waits")
     queue = queue_socket(lock, 4)
     assert queue in open_files(front.pid)
@@ -770,11 +815,14 @@ nested = pytest.mark.parametrize("form, way", NESTED, ids=NESTED_IDS)
 
 def assert_told_so(r, lock):
     assert (r.returncode, r.stdout) == (4, b""), r
-    assert re.fullmatch(rf"me-only: {lock}: this job already holds it: all 3 slots are in use, slot \d held by [^\n]*\n", r.stderr.decode())
+    assert re.fullmatch(
+        rf"me-only: {lock}: this job already holds it: all 3 slots are in use, slot \d held by "
+        rf"[^\n]*\n", r.stderr.decode())
 
 
 @nested
-@pytest.mark.parametrize("ask", [(), ("-w", "inf"), ("-w", "inf", "-o")], ids=["now", "waiting", "waiting, close"])
+@pytest.mark.parametrize("ask", [(), ("-w", "inf"), ("-w", "inf", "-o")],
+                         ids=["now", "waiting", "waiting, close"])
 def test_a_job_in_any_slot_that_asks_for_one_more_is_told_so(hold, run, lock, form, way, ask):
     """If all are in use, it would also wait for itself."""
     for _ in range(2):
@@ -791,7 +839,8 @@ def test_so_is_one_by_way_of_another_user(hold, run, lock, public_me_only, form,
     for _ in range(2):
         hold(lock, "-j3")
     closing = closing and [shutil.copy(closing[0], os.path.dirname(public_me_only)), *closing[1:]]
-    assert_told_so(run(*form, "-j3", lock, *way, *closing, public_me_only, "-w", "inf", "-j3", lock, "echo", "ran"), lock)
+    assert_told_so(run(*form, "-j3", lock, *way, *closing, public_me_only, "-w", "inf", "-j3", lock,
+                       "echo", "ran"), lock)
     assert run(*form, "-j3", lock, *way, *closing, public_me_only, "--held", lock).returncode == 0
 
 
@@ -836,9 +885,11 @@ s.listen()
 s.set_inheritable(True)
 os.execv(sys.argv[2], sys.argv[2:])
 """
-    p = start(sys.executable, "-ISc", script, slot_address(lock, MOST - 1).hex(), ME_ONLY, "--held", lock)
+    p = start(sys.executable, "-ISc", script, slot_address(lock, MOST - 1).hex(), ME_ONLY,
+              "--held", lock)
     assert p.wait(DEADLINE) == 0
-    p = start(sys.executable, "-ISc", script, slot_address(lock, MOST).hex(), ME_ONLY, "--held", lock)
+    p = start(sys.executable, "-ISc", script, slot_address(lock, MOST).hex(), ME_ONLY,
+              "--held", lock)
     assert p.wait(DEADLINE) == 1
 
 
@@ -849,7 +900,9 @@ def test_which_of_several_holders_to_replace_is_not_guessed(hold, run, lock):
     holder = hold(lock, "-j2")
     r = run("--replace", "-j2", lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (2, b"")
-    assert r.stderr.decode() == "me-only: --replace and -j do not go together: which of the holders would be meant?; try 'me-only --help'\n"
+    assert r.stderr.decode() == \
+        ("me-only: --replace and -j do not go together: which of the holders would be meant?; try "
+         "'me-only --help'\n")
     assert holder.poll() is None
 
 
@@ -866,11 +919,13 @@ def test_the_holder_of_the_only_slot_is_replaced(hold, run, lock):
 
 def theirs(start, for_everybody, *argv, **kw):
     """Start me-only as the user daemon."""
-    return start(os.path.join(for_everybody, os.path.basename(ME_ONLY)), *argv, **by("daemon"), **kw)
+    return start(os.path.join(for_everybody, os.path.basename(ME_ONLY)), *argv, **by("daemon"),
+                 **kw)
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("options", [(), ("-q",), ("--complain-after=1h",), ("-q", "-w", "0.2")], ids=lambda o: " ".join(o) or "now")
+@pytest.mark.parametrize("options", [(), ("-q",), ("--complain-after=1h",), ("-q", "-w", "0.2")],
+                         ids=lambda o: " ".join(o) or "now")
 @pytest.mark.parametrize("slot", [0, 1])
 def test_a_stranger_in_any_slot_is_named(start, hold, run, lock, for_everybody, options, slot):
     """Before all others, however young."""
@@ -881,7 +936,8 @@ def test_a_stranger_in_any_slot_is_named(start, hold, run, lock, for_everybody, 
     if slot == 0:
         hold(lock, "-j2")
     said = refusal(run, *options, "-j2", lock)
-    assert f"all 2 slots are in use, slot {slot} held by pid {job} (daemon, neither this user nor root) for " in said
+    assert (f"all 2 slots are in use, slot {slot} held by pid {job} (daemon, neither this user nor "
+            f"root) for ") in said
     assert said.count("\n") == 1
 
 
@@ -889,9 +945,11 @@ def test_a_stranger_in_any_slot_is_named(start, hold, run, lock, for_everybody, 
 @pytest.mark.parametrize("way", ["mute", "unheard", "full", "garbage"])
 def test_a_queue_for_slots_that_a_stranger_made_up(start, hold, me_only, lock, way):
     holders = all_slots(hold, lock, 2)
-    s = start(sys.executable, "-ISc", STRANGER, queue_of_slots(lock, 2).hex(), way, "", stdin=subprocess.PIPE, **by("daemon"))
+    s = start(sys.executable, "-ISc", STRANGER, queue_of_slots(lock, 2).hex(), way, "",
+              stdin=subprocess.PIPE, **by("daemon"))
     assert read_line(s.stdout).startswith(b"ready")
-    waiters = [me_only("-w", "inf", "-j2", lock, "sh", "-c", "echo $ME_ONLY_SLOT") for _ in range(2)]
+    waiters = [me_only("-w", "inf", "-j2", lock, "sh", "-c", "echo $ME_ONLY_SLOT")
+               for _ in range(2)]
     assert me_only("-w", "0.4", "-j2", lock, "true").wait(DEADLINE) == 4
     assert all(w.poll() is None for w in waiters)
     assert release(holders[1]) == 0
@@ -904,13 +962,15 @@ def test_two_users_who_wait_for_the_same_slots_both_get_them(start, hold, lock, 
     holders = all_slots(hold, lock, 2)
     env = dict(os.environ, SLOTS="2")
     scratch = os.path.join(for_everybody, "scratch")
-    words = ["-w", "inf", "-j2", lock, os.path.join(for_everybody, os.path.basename(WITNESS)), scratch, "2"]
+    words = ["-w", "inf", "-j2", lock, os.path.join(for_everybody, os.path.basename(WITNESS)),
+             scratch, "2"]
     with open(scratch, "wb") as f:
         os.fchmod(f.fileno(), 0o666)
     waiters = []
     for _ in range(8):
         waiters += [start(ME_ONLY, *words, env=env), theirs(start, for_everybody, *words, env=env)]
-    wait_for(lambda: is_listed(queue_of_slots(lock, 2)) and is_listed(address(lock, b"\0queue\0%d\x002" % DAEMON)), "both wait")
+    wait_for(lambda: is_listed(queue_of_slots(lock, 2))
+             and is_listed(address(lock, b"\0queue\0%d\x002" % DAEMON)), "both wait")
     for h in holders:
         assert release(h) == 0
     assert [w.wait(DEADLINE) for w in waiters] == [0] * 16

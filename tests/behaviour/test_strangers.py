@@ -16,8 +16,8 @@ import time
 
 import pytest
 
-from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, is_bound, process_state, processor_time, queue_of, read_line,
-                      release, wait_for, waiters_of)
+from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, is_bound, process_state, processor_time,
+                      queue_of, read_line, release, wait_for, waiters_of)
 
 with open(os.path.join(os.path.dirname(__file__), "stranger.py"), encoding="utf-8") as source:
     STRANGER = source.read()
@@ -25,8 +25,10 @@ with open(os.path.join(os.path.dirname(__file__), "stranger.py"), encoding="utf-
 DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
 SOON = 3  # seconds for what takes up to one by the manual; tests share the machine
 LATER = 30  # for a waiter in a line that a process of the same user holds up
-AROUND = "0.4"  # seconds that one more waiter waits, in which all others could do what they should not
-HOLDING = ["unheard", "deaf", "full", "mute", "early", "shut", "garbage", "words", "one descriptor", "many descriptors",
+# seconds that one more waiter waits, in which all others could do what they should not
+AROUND = "0.4"
+HOLDING = ["unheard", "deaf", "full", "mute", "early", "shut", "garbage", "words", "one descriptor",
+           "many descriptors",
            "itself"]
 QUEUEING = HOLDING + ["wrong descriptors"]
 USERS = [None, pytest.param("daemon", marks=pytest.mark.root)]
@@ -46,7 +48,8 @@ def stranger(start):
     """
 
     def stranger_(addr, way, user=None, data=b"", prefix=()):
-        p = start(*prefix, sys.executable, "-ISc", STRANGER, addr.hex(), way, data.hex(), stdin=subprocess.PIPE, **by(user))
+        p = start(*prefix, sys.executable, "-ISc", STRANGER, addr.hex(), way, data.hex(),
+                  stdin=subprocess.PIPE, **by(user))
         p.first = read_line(p.stdout).decode()
         assert p.first.startswith("ready"), p.stderr.read()
         return p
@@ -71,7 +74,10 @@ def for_everybody():
 @pytest.fixture
 def me_only_by(start, for_everybody):
     """me_only_by(USER, ARGUMENT...) starts the program as another user."""
-    return lambda user, *argv, prefix=(), **kw: start(*prefix, os.path.join(for_everybody, os.path.basename(ME_ONLY)), *argv,
+    return lambda user, *argv, prefix=(), **kw: start(*prefix,
+                                                      os.path.join(for_everybody,
+                                                                   os.path.basename(ME_ONLY)),
+                                                      *argv,
                                                       **by(user), **kw)
 
 
@@ -131,7 +137,8 @@ def test_a_try_on_a_name_of_a_stranger_is_refused_at_once(stranger, run, lock, u
 
 @users
 @pytest.mark.parametrize("way", HOLDING)
-def test_a_waiter_waits_for_a_stranger_and_goes_on_when_it_has_gone(stranger, me_only, lock, undisturbed, user, way):
+def test_a_waiter_waits_for_a_stranger_and_goes_on_when_it_has_gone(
+        stranger, me_only, lock, undisturbed, user, way):
     s = stranger(address(lock), way, user)
     p = me_only("-w", "inf", lock, *JOB)
     wait_for(lambda: waiters_of(lock), "it waits")
@@ -149,7 +156,8 @@ def test_a_waiter_waits_for_a_stranger_and_goes_on_when_it_has_gone(stranger, me
 
 @users
 @pytest.mark.parametrize("way", ["mute", "garbage", "shut"])
-def test_a_connection_kept_after_the_name_was_closed_holds_nobody_up(stranger, me_only, lock, undisturbed, user, way):
+def test_a_connection_kept_after_the_name_was_closed_holds_nobody_up(
+        stranger, me_only, lock, undisturbed, user, way):
     s = stranger(address(lock), way, user)
     waiters = []
     for n in range(3):
@@ -174,14 +182,16 @@ def test_a_holder_of_another_user_is_always_named(me_only_by, run, lock, options
     job = int(read_line(holder.stdout))
     p = run(*options, lock, "true")
     assert p.returncode == 4
-    assert f"held by pid {job} (daemon, neither this user nor root) for " in one_plain_line(p.stderr)
+    assert f"held by pid {job} (daemon, neither this user nor root) for " in one_plain_line(
+        p.stderr)
 
 
 @pytest.mark.root
 def test_between_two_users_the_name_of_the_program_alone_is_shown(me_only_by, lock):
     holder = me_only_by("daemon", lock, "sh", "-c", "echo $$; exec sleep 1234")
     job = int(read_line(holder.stdout))
-    wait_for(lambda: b"sleep" in open(f"/proc/{job}/comm", "rb").read(), "the shell has become sleep")
+    wait_for(lambda: b"sleep" in open(f"/proc/{job}/comm", "rb").read(),
+             "the shell has become sleep")
     p = me_only_by("bin", lock, "true")
     err = p.communicate(timeout=DEADLINE)[1]
     assert p.returncode == 4
@@ -194,7 +204,8 @@ def test_between_two_users_the_name_of_the_program_alone_is_shown(me_only_by, lo
 def test_a_lock_of_root_is_no_strangers(hold, me_only_by, lock):
     holder = hold(lock)
     p = me_only_by("bin", lock, "true")
-    assert f"held by pid {holder.job} (root) for " in one_plain_line(p.communicate(timeout=DEADLINE)[1])
+    assert f"held by pid {holder.job} (root) for " in one_plain_line(
+        p.communicate(timeout=DEADLINE)[1])
     assert p.returncode == 4
     p = me_only_by("bin", "-q", lock, "true")
     assert p.communicate(timeout=DEADLINE) == (b"", b"")
@@ -213,7 +224,8 @@ def test_a_name_of_a_process_is_shown_so_that_no_terminal_obeys_it(start, run, l
                "s.listen()\n"
                "print('ready', flush=True)\n"
                "sys.stdin.read()\n")
-    p = start(sys.executable, "-ISc", program, address(lock).hex(), UGLY, stdin=subprocess.PIPE, **by(user))
+    p = start(sys.executable, "-ISc", program, address(lock).hex(), UGLY, stdin=subprocess.PIPE,
+              **by(user))
     assert read_line(p.stdout) == b"ready\n"
     line = one_plain_line(run(lock, "true").stderr)
     assert "\\x1b[2J" in line
@@ -312,8 +324,10 @@ def test_the_queue_is_used_again_when_the_stranger_has_left_it(stranger, hold, m
 
 @users
 @pytest.mark.parametrize("count, way", [(200, "words")] + [(1, way) for way in (
-    "mute", "early", "shut", "garbage", "words", "thief", "one descriptor", "many descriptors", "itself")])
-def test_a_stranger_in_our_line_holds_nobody_up(stranger, hold, me_only, lock, undisturbed, user, count, way):
+    "mute", "early", "shut", "garbage", "words", "thief", "one descriptor", "many descriptors",
+    "itself")])
+def test_a_stranger_in_our_line_holds_nobody_up(stranger, hold, me_only, lock, undisturbed, user,
+                                                count, way):
     """
     It stands between the front and later waiters, and is never given the queue if it is another
     user's.
@@ -326,7 +340,8 @@ def test_a_stranger_in_our_line_holds_nobody_up(stranger, hold, me_only, lock, u
         before = waiters_of(lock)
         waiters.append(me_only("-w", "inf", lock, *JOB))
         if user is None:
-            wait_for(lambda: waiters_of(lock) > before or process_state(waiters[-1].pid) == "S", "it waits")
+            wait_for(lambda: waiters_of(lock) > before or process_state(waiters[-1].pid) == "S",
+                     "it waits")
     assert me_only("-w", AROUND, lock, "true").wait(DEADLINE) == 4
     for p in waiters:
         assert p.poll() is None
@@ -346,12 +361,14 @@ def test_a_queue_that_is_full_of_strangers_holds_nobody_up(stranger, hold, me_on
     holder = hold(lock)
     waiters = [me_only("-w", "inf", lock, "true")]
     wait_for(lambda: waiters_of(lock) == 1, "the front waits")
-    os.kill(waiters[0].pid, signal.SIGSTOP)  # or it would empty the queue as fast as the strangers fill it
+    # or it would empty the queue as fast as the strangers fill it
+    os.kill(waiters[0].pid, signal.SIGSTOP)
     wait_for(lambda: process_state(waiters[0].pid) == "T", "the front is stopped")
     with open("/proc/sys/net/core/somaxconn") as f:
         room = int(f.read())
     each = min(900, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 20)
-    crowd = [stranger(queue_of(lock), f"connect {each} mute", user) for _ in range(room // each + 2)]
+    crowd = [stranger(queue_of(lock), f"connect {each} mute", user)
+             for _ in range(room // each + 2)]
     assert crowd[-1].first == "ready 0\n"
     waiters += [me_only("-w", "inf", lock, "true") for _ in range(3)]
     assert me_only("-w", AROUND, lock, "true").wait(DEADLINE) == 4
@@ -366,7 +383,8 @@ def test_a_queue_that_is_full_of_strangers_holds_nobody_up(stranger, hold, me_on
 
 @users
 @pytest.mark.parametrize("options", [(), ("-F",), ("-o",)], ids=lambda o: " ".join(o) or "default")
-def test_a_flood_of_connections_costs_the_holder_nothing(stranger, hold, me_only, run, lock, user, options):
+def test_a_flood_of_connections_costs_the_holder_nothing(stranger, hold, me_only, run, lock,
+                                                         user, options):
     holder = hold(lock, *options)
     start = processor_time(holder.pid)
     each = min(1000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 20)
@@ -406,10 +424,12 @@ def test_ten_thousand_refused_tries_leave_nothing_in_the_holder(stranger, hold, 
 @pytest.mark.root
 def test_two_users_wait_and_both_get_it(hold, me_only_by, lock, for_everybody, tmp_path):
     holder = hold(lock)
-    witness, scratch = os.path.join(for_everybody, "witness"), os.path.join(for_everybody, "scratch")
+    witness, scratch = os.path.join(for_everybody, "witness"), \
+        os.path.join(for_everybody, "scratch")
     with open(scratch, "w", encoding="ascii"):
         os.chmod(scratch, 0o666)
-    waiters = [me_only_by(user, "-w", "inf", lock, witness, scratch, "1") for user in ("daemon", "bin", None) * 10]
+    waiters = [me_only_by(user, "-w", "inf", lock, witness, scratch, "1")
+               for user in ("daemon", "bin", None) * 10]
     wait_for(lambda: waiters_of(lock) == 10, "ours wait")
     release(holder)
     assert [p.wait(DEADLINE) for p in waiters] == [0] * 30
@@ -423,7 +443,8 @@ UNMAPPED = ("unshare", "--user")
 def test_in_unmapped_user_namespaces_two_users_wait_and_both_get_it(hold, me_only_by, lock):
     """To both, and to everyone they see, the kernel gives the same user number."""
     holder = hold(lock)
-    waiters = [me_only_by(user, "-w", "inf", lock, "echo", "mine", prefix=UNMAPPED) for user in ("daemon", "bin", None) * 3]
+    waiters = [me_only_by(user, "-w", "inf", lock, "echo", "mine", prefix=UNMAPPED)
+               for user in ("daemon", "bin", None) * 3]
     for p in waiters:
         wait_for(lambda: process_state(p.pid) == "S", "it waits")
     release(holder)
@@ -433,8 +454,10 @@ def test_in_unmapped_user_namespaces_two_users_wait_and_both_get_it(hold, me_onl
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("way", ["mute", "words", "itself", "wrong descriptors", "many descriptors"])
-def test_in_an_unmapped_user_namespace_a_queue_of_the_overflow_user_is_a_strangers(hold, stranger, me_only_by, lock, way):
+@pytest.mark.parametrize("way", ["mute", "words", "itself", "wrong descriptors",
+                                 "many descriptors"])
+def test_in_an_unmapped_user_namespace_a_queue_of_the_overflow_user_is_a_strangers(
+        hold, stranger, me_only_by, lock, way):
     holder = hold(lock)
     s = stranger(address(lock, b"\0queue\x0065534"), way, "bin", prefix=UNMAPPED)
     p = me_only_by("daemon", "-w", "inf", lock, "echo", "mine", prefix=UNMAPPED)
@@ -449,7 +472,8 @@ def test_in_an_unmapped_user_namespace_a_queue_of_the_overflow_user_is_a_strange
 
 
 @pytest.mark.root
-def test_in_an_unmapped_user_namespace_a_stranger_is_not_in_our_line(hold, stranger, me_only_by, lock):
+def test_in_an_unmapped_user_namespace_a_stranger_is_not_in_our_line(
+        hold, stranger, me_only_by, lock):
     holder = hold(lock)
     waiters = [me_only_by("daemon", "-w", "inf", lock, "echo", "mine", prefix=UNMAPPED)]
     wait_for(lambda: process_state(waiters[0].pid) == "S", "it waits")
@@ -469,4 +493,5 @@ def test_in_an_unmapped_user_namespace_the_overflow_user_is_a_stranger(me_only_b
     p = me_only_by("daemon", *options, lock, "true", prefix=UNMAPPED)
     err = p.communicate(timeout=DEADLINE)[1]
     assert p.returncode == 4
-    assert re.search(r"held by pid \d+ \([^)]*neither this user nor root\)|hidden", one_plain_line(err))
+    assert re.search(r"held by pid \d+ \([^)]*neither this user nor root\)|hidden",
+                     one_plain_line(err))

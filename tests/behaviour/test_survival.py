@@ -14,8 +14,8 @@ import tempfile
 
 import pytest
 
-from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, has_children, is_bound, process_state, processor_time, program,
-                      refusal, release, user, wait_for)
+from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, has_children, is_bound,
+                      process_state, processor_time, program, refusal, release, user, wait_for)
 
 # A job that reports that it runs, and ends with its standard input; and one that first closes what
 # it inherited.
@@ -39,7 +39,8 @@ def comm(pid):
 
 def keeper_of(wrapper):
     """The keeper that the me-only process has started; waits until there is one."""
-    return wait_for(lambda: next((p for p in children_of(wrapper) if comm(p) == "me-only keeper"), None), "a keeper")
+    return wait_for(lambda: next((p for p in children_of(wrapper) if comm(p) == "me-only keeper"),
+                                 None), "a keeper")
 
 
 def socket_of(name):
@@ -48,7 +49,8 @@ def socket_of(name):
     with open("/proc/net/unix", "rb") as f:
         for line in f:
             fields = line.split(None, 7)
-            if fields[-1].rstrip(b"\n") == shown and int(fields[3], 16) & 0x10000:  # __SO_ACCEPTCON: it listens
+            # __SO_ACCEPTCON: it listens
+            if fields[-1].rstrip(b"\n") == shown and int(fields[3], 16) & 0x10000:
                 return f"socket:[{int(fields[6])}]"
     pytest.fail(f"{name} is not listed")
 
@@ -168,7 +170,8 @@ def test_both_at_once_from_one_second_on(begin, run, lock, form):
 
 
 def test_with_o_the_keeper_is_there_before_the_command(begin, run, lock):
-    p = begin("-o", lock, "caller", "-C", "3", "sh", "-c", "kill -KILL $PPID; echo $$; exec cat >/dev/null")
+    p = begin("-o", lock, "caller", "-C", "3", "sh", "-c",
+              "kill -KILL $PPID; echo $$; exec cat >/dev/null")
     assert p.wait(DEADLINE) == -signal.SIGKILL
     assert_held_until_the_job_ends(p, run, lock)
 
@@ -209,7 +212,8 @@ def test_a_signal_to_the_whole_process_group_spares_the_keeper(begin, run, lock,
 
 @forking
 def test_killing_the_keeper_loses_nothing(me_only, run, lock, form):
-    p = me_only(*form, lock, program("caller"), "-C", "3", "sh", "-c", "echo; read line; exit 7", stdin=subprocess.PIPE)
+    p = me_only(*form, lock, program("caller"), "-C", "3", "sh", "-c", "echo; read line; exit 7",
+                stdin=subprocess.PIPE)
     assert p.stdout.readline()
     keeper = keeper_of(p.pid)
     os.kill(keeper, signal.SIGKILL)
@@ -222,7 +226,8 @@ def test_killing_the_keeper_loses_nothing(me_only, run, lock, form):
 
 @forms
 @pytest.mark.parametrize("shell", ["dash", "bash", "zsh"])
-def test_a_script_that_opens_its_own_descriptors_keeps_the_lock(start, run, lock, tmp_path, shell, form):
+def test_a_script_that_opens_its_own_descriptors_keeps_the_lock(
+        start, run, lock, tmp_path, shell, form):
     """exec 3>log ... exec 9>log: what scripts use is never the lock."""
     script = "".join(f"exec {n}>{tmp_path}/log\n" for n in range(3, 10)) + "echo $$\nread line\n"
     p = start(ME_ONLY, *form, lock, shell, "-c", script, stdin=subprocess.PIPE)
@@ -237,8 +242,10 @@ def test_a_script_that_opens_its_own_descriptors_keeps_the_lock(start, run, lock
 # --- what the command leaves running ---
 
 def message_of_an_heir(lock, pid, command):
-    return (rf"me-only: {lock}: held by pid {pid} \({user()}\), left running by a command that has ended, "
-            rf"for at most \S+: {command} \(with -o the lock ends with the command\)\n")
+    return (
+        rf"me-only: {lock}: held by pid {pid} \({user()}\), left running by a command that has "
+        rf"ended, "
+        rf"for at most \S+: {command} \(with -o the lock ends with the command\)\n")
 
 
 LEAVE_A_CHILD = ("sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
@@ -303,7 +310,8 @@ def test_no_fork_and_close_are_refused_together(run, lock):
 @forking
 @pytest.mark.parametrize("command", [["sudo", "-n", "-u", "nobody", *JOB],
                                      ["su", "-s", "/bin/sh", "-c", JOB[2], "nobody"],
-                                     ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *JOB]],
+                                     ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                                      *JOB]],
                          ids=lambda c: c[0])
 def test_the_lock_stays_under_a_command_that_changes_user(begin, run, lock, form, command):
     """
@@ -327,7 +335,8 @@ SFTP_HELLO = b"\0\0\0\5\1\0\0\0\3"  # SSH_FXP_INIT, version 3
 
 # What the server requires of the machine, in a mount namespace: its directory in /run, a root
 # account that is not locked.
-SSHD = '''mount -t tmpfs tmpfs /run && mkdir /run/sshd && echo 'root:*:20000:0:99999:7:::' >/run/shadow &&
+SSHD = '''mount -t tmpfs tmpfs /run && mkdir /run/sshd &&
+          echo 'root:*:20000:0:99999:7:::' >/run/shadow &&
           mount --bind /run/shadow /etc/shadow && exec /usr/sbin/sshd -i -e -f "$1"'''
 
 
@@ -341,15 +350,20 @@ def ssh_server(start):
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(DEADLINE)
     for key in ("host", "client"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{folder}/{key}"], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{folder}/{key}"],
+                       check=True)
     with open(f"{folder}/config", "w") as f:
-        f.write(f"HostKey {folder}/host\nAuthorizedKeysFile {folder}/client.pub\nPidFile none\nUsePAM no\n"
-                "StrictModes no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\n")
+        f.write(
+            f"HostKey {folder}/host\nAuthorizedKeysFile {folder}/client.pub\nPidFile none\nUsePAM "
+            f"no\n"
+            "StrictModes no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\n")
 
     class Server:
         # A subsystem, not a command: it needs no login shell.
-        command = ["ssh", "-F", "none", "-p", str(listener.getsockname()[1]), "-i", f"{folder}/client",
-                   "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
+        command = ["ssh", "-F", "none", "-p", str(listener.getsockname()[1]), "-i",
+                   f"{folder}/client",
+                   "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o",
+                   "StrictHostKeyChecking=no",
                    "-o", f"UserKnownHostsFile={folder}/known", "-s", "root@127.0.0.1", "sftp"]
 
         @staticmethod
@@ -391,7 +405,8 @@ def test_the_ssh_client_keeps_the_lock(me_only, run, lock, form, ssh_server):
                          ids=["default", "no-fork", "close"])
 def test_back_to_back_runs_never_meet_a_lock_of_their_own_past(call, lock, form, runs):
     script = 'n=$1; shift; i=0; while [ $i -lt $n ]; do "$@" || exit; i=$((i + 1)); done; echo $i'
-    r = call("dash", "-c", script, "sh", str(runs), ME_ONLY, *form, lock, "/bin/true", timeout=4 * DEADLINE)
+    r = call("dash", "-c", script, "sh", str(runs), ME_ONLY, *form, lock, "/bin/true",
+             timeout=4 * DEADLINE)
     assert (r.returncode, r.stdout, r.stderr) == (0, b"%d\n" % runs, b"")
 
 
@@ -410,7 +425,8 @@ def test_back_to_back_runs_that_have_a_keeper(start, lock):
     """
     job = "until ps -o comm= --ppid $PPID | grep -q keeper; do sleep 0.05; done"
     script = 'for i in 1 2 3; do "$@" || exit; done'
-    loops = [start("dash", "-c", script, "sh", ME_ONLY, f"{lock}/{i}", "sh", "-c", job) for i in range(10)]
+    loops = [start("dash", "-c", script, "sh", ME_ONLY, f"{lock}/{i}", "sh", "-c", job)
+             for i in range(10)]
     for i, loop in enumerate(loops):
         out, err = loop.communicate(timeout=DEADLINE)
         assert (loop.returncode, out, err) == (0, b"", b"")
@@ -419,7 +435,8 @@ def test_back_to_back_runs_that_have_a_keeper(start, lock):
 
 def test_a_crowd_that_asks_leaves_descriptors_for_the_keeper(begin, run, lock):
     """More connections than me-only has descriptors for: the keeper is started all the same."""
-    p = begin(lock, *CLOSING_JOB, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80)))
+    p = begin(lock, *CLOSING_JOB,
+              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80)))
     crowd = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(120)]
     for s in crowd:
         s.connect(address(lock))

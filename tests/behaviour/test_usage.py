@@ -13,46 +13,68 @@ import time
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, address, forms, is_bound, process_state, refusal, release, user, wait_for
+from conftest import DEADLINE, ME_ONLY, address, forms, is_bound, process_state, refusal, release, \
+    user, wait_for
 
-OPTIONS = ["--wait", "--nonblock", "--no-fork", "--close", "--conflict-exit-code", "--exit-base", "--quiet", "--verbose",
-           "--shared", "--slots", "--queue", "--replace", "--kill-after", "--ttl", "--hold-for", "--complain-after", "--held", "--who", "--list", "--json", "--help",
+OPTIONS = ["--wait", "--nonblock", "--no-fork", "--close", "--conflict-exit-code", "--exit-base",
+           "--quiet", "--verbose",
+           "--shared", "--slots", "--queue", "--replace", "--kill-after", "--ttl", "--hold-for",
+           "--complain-after", "--held", "--who", "--list", "--json", "--help",
            "--version"]
 LETTERS = ["-w", "-n", "-s", "-j", "-k", "-F", "-o", "-E", "-q", "-v", "-h"]
 
 # What makes no sense, without LOCK and COMMAND after it.
 WRONG_OPTIONS = [
     ["-Z"], ["--unknown"], ["-qZ"], ["---"], ["-é"],
-    ["--wai=1"], ["--HELP"], ["-W", "1"], ["--no-fork=yes"], ["--quiet="], ["--help=x"], ["--held="],
-    ["-w", ""], ["-w", "x"], ["-w", "-1"], ["-w", "+1"], ["-w", "1y"], ["-w", "1 s"], ["-w", " 1"], ["-w", "1 "], ["-w", "nan"],
-    ["-w", "0x10"], ["-w", "1e3"], ["-w", "."], ["-w", "1..2"], ["-w", "1.2.3"], ["-w", "5ss"], ["-w", "ms"], ["-w", "1h2m"],
-    ["-w", "1,5"], ["-w", "INF"], ["-w", "infinity"], ["-w", "1S"], ["-w", "1m\n"], ["-w", "-inf"], ["--wait="], ["--wait=x"],
-    ["-E", ""], ["-E", "x"], ["-E", "-1"], ["-E", "+1"], ["-E", "256"], ["-E", "1.5"], ["-E", " 1"], ["-E", "1 "],
-    ["-E", "0x1"], ["-E", "99999999999999999999"], ["-E", "4294967296"], ["-E", "18446744073709551617"],
+    ["--wai=1"], ["--HELP"], ["-W", "1"], ["--no-fork=yes"], ["--quiet="], ["--help=x"],
+    ["--held="],
+    ["-w", ""], ["-w", "x"], ["-w", "-1"], ["-w", "+1"], ["-w", "1y"], ["-w", "1 s"], ["-w", " 1"],
+    ["-w", "1 "], ["-w", "nan"],
+    ["-w", "0x10"], ["-w", "1e3"], ["-w", "."], ["-w", "1..2"], ["-w", "1.2.3"], ["-w", "5ss"],
+    ["-w", "ms"], ["-w", "1h2m"],
+    ["-w", "1,5"], ["-w", "INF"], ["-w", "infinity"], ["-w", "1S"], ["-w", "1m\n"], ["-w", "-inf"],
+    ["--wait="], ["--wait=x"],
+    ["-E", ""], ["-E", "x"], ["-E", "-1"], ["-E", "+1"], ["-E", "256"], ["-E", "1.5"], ["-E", " 1"],
+    ["-E", "1 "],
+    ["-E", "0x1"], ["-E", "99999999999999999999"], ["-E", "4294967296"],
+    ["-E", "18446744073709551617"],
     ["--conflict-exit-code="], ["--conflict-exit-code=256"],
-    ["--exit-base="], ["--exit-base=x"], ["--exit-base=-1"], ["--exit-base=251"], ["--exit-base=4294967296"],
+    ["--exit-base="], ["--exit-base=x"], ["--exit-base=-1"], ["--exit-base=251"],
+    ["--exit-base=4294967296"],
     ["-n", "-w", "1"], ["-w", "inf", "-n"], ["--nonblock", "--wait=0"], ["-nw1"],
     ["-F", "-o"], ["-oF"], ["--no-fork", "--close"], ["-o", "-q", "-F"],
-    ["-k1"], ["-k", "5s"], ["--kill-after=5"], ["--replace", "-k", ""], ["--replace", "-k", "x"], ["--replace", "--kill-after=-1"],
-    ["--replace", "-n"], ["--replace", "-w", "0"], ["--replace", "--wait=0ms"], ["--replace=yes"], ["--complain-after="],
+    ["-k1"], ["-k", "5s"], ["--kill-after=5"], ["--replace", "-k", ""], ["--replace", "-k", "x"],
+    ["--replace", "--kill-after=-1"],
+    ["--replace", "-n"], ["--replace", "-w", "0"], ["--replace", "--wait=0ms"], ["--replace=yes"],
+    ["--complain-after="],
     ["--complain-after=x"], ["-q", "--complain-after=1h"], ["--json"], ["--json", "--held"],
     ["--who"], ["--list"], ["--who=x"], ["--list=x"], ["--json=x", "--list"],
-    ["-s"], ["--shared"], ["-qs"], ["--shared=yes"], ["-s", "-j2"], ["--ttl=10"], ["--hold-for=10"], ["--ttl=x"], ["--ttl="],
-    ["--ttl=9.9"], ["--ttl=301"], ["--ttl=inf"], ["--ttl=-30"], ["--hold-for="], ["--hold-for=x"], ["--hold-for=0"], ["--hold-for=301"],
+    ["-s"], ["--shared"], ["-qs"], ["--shared=yes"], ["-s", "-j2"], ["--ttl=10"], ["--hold-for=10"],
+    ["--ttl=x"], ["--ttl="],
+    ["--ttl=9.9"], ["--ttl=301"], ["--ttl=inf"], ["--ttl=-30"], ["--hold-for="], ["--hold-for=x"],
+    ["--hold-for=0"], ["--hold-for=301"],
     ["--hold-for=inf"], ["--ttl", "30s", "-k", "5", "--replace"],
-    ["-j", ""], ["-j", "x"], ["-j0"], ["-j", "-1"], ["-j", "+1"], ["-j1025"], ["-j", "1.5"], ["-j", " 1"], ["-j", "4294967297"],
+    ["-j", ""], ["-j", "x"], ["-j0"], ["-j", "-1"], ["-j", "+1"], ["-j1025"], ["-j", "1.5"],
+    ["-j", " 1"], ["-j", "4294967297"],
     ["-j", "inf"], ["--slots="], ["--slots=0"], ["--slots=1025"],
-    ["-w1", "--queue="], ["-w1", "--queue=0"], ["-w1", "--queue=x"], ["-w1", "--queue=-1"], ["-w1", "--queue=1025"],
-    ["-w1", "--queue=inf"], ["--queue=1"], ["-n", "--queue=1"], ["-w0", "--queue=1"], ["-w", "0", "-j2", "--queue", "1"],
+    ["-w1", "--queue="], ["-w1", "--queue=0"], ["-w1", "--queue=x"], ["-w1", "--queue=-1"],
+    ["-w1", "--queue=1025"],
+    ["-w1", "--queue=inf"], ["--queue=1"], ["-n", "--queue=1"], ["-w0", "--queue=1"],
+    ["-w", "0", "-j2", "--queue", "1"],
     ["--replace", "-j2"], ["-j", "1024", "--replace"], ["--replace", "--slots=2", "-w", "1"],
 ]
 
 # Command lines that end too early.
-INCOMPLETE = [[], ["--"], ["-q"], ["-F"], ["-w"], ["-q", "-w"], ["--wait"], ["-E"], ["--exit-base"], ["-w", "1"],
-              ["LOCK"], ["--", "LOCK"], ["-w", "1", "LOCK"], ["-q", "--", "LOCK"], ["--held"], ["--who"], ["--who", "--json"],
-              ["--json"], ["-s"], ["-j"], ["-j", "2"], ["-j2", "LOCK"], ["--queue"], ["-w", "1", "--queue"],
-              ["-w", "1", "--queue", "2"], ["file:"], ["file:LOCK"], ["--replace"], ["--replace", "-k"], ["--replace", "LOCK"], ["--complain-after"],
-              ["--ttl"], ["--ttl", "30"], ["--ttl", "30", "etcd:LOCK"], ["--hold-for"], ["--hold-for=30", "etcd:LOCK"], ["etcd:"], ["etcd:LOCK"]]
+INCOMPLETE = [[], ["--"], ["-q"], ["-F"], ["-w"], ["-q", "-w"], ["--wait"], ["-E"], ["--exit-base"],
+              ["-w", "1"],
+              ["LOCK"], ["--", "LOCK"], ["-w", "1", "LOCK"], ["-q", "--", "LOCK"], ["--held"],
+              ["--who"], ["--who", "--json"],
+              ["--json"], ["-s"], ["-j"], ["-j", "2"], ["-j2", "LOCK"], ["--queue"],
+              ["-w", "1", "--queue"],
+              ["-w", "1", "--queue", "2"], ["file:"], ["file:LOCK"], ["--replace"],
+              ["--replace", "-k"], ["--replace", "LOCK"], ["--complain-after"],
+              ["--ttl"], ["--ttl", "30"], ["--ttl", "30", "etcd:LOCK"], ["--hold-for"],
+              ["--hold-for=30", "etcd:LOCK"], ["etcd:"], ["etcd:LOCK"]]
 
 
 def assert_usage_error(r, status=2):
@@ -80,23 +102,34 @@ def test_nothing_at_all_not_even_a_name_of_ours(call):
 
 
 def test_the_message_says_what_is_wrong(run, lock):
-    for options, word in [(["--bogus"], "--bogus"), (["-qZ"], "Z"), (["-w", "5parsecs"], "5parsecs"), (["-E", "300"], "300"),
-                          (["--exit-base=300"], "300"), (["-n", "-w", "1"], "-n"), (["-n", "-w", "1"], "-w"),
-                          (["-F", "-o"], "-F"), (["-F", "-o"], "-o"), (["-k", "1"], "--replace"), (["--replace", "-n"], "-n"),
-                          (["-q", "--complain-after=1"], "-q"), (["--complain-after=soon"], "soon"), (["--json"], "--who"),
-                          (["--list"], "--list"), (["--who"], "--who"), (["-s"], "-s"), (["-s"], "file:PATH"), (["-j0"], "'0'"),
-                          (["-j9999"], "from 1 to 1024"), (["--queue=1"], "-w"), (["--queue=0", "-w1"], "'0'"),
-                          (["--replace", "-j2"], "-j"), (["--replace", "-j2"], "--replace"), (["-s"], "etcd:NAME"),
-                          (["-k", "1"], "etcd:NAME"), (["--ttl=30"], "etcd:NAME"), (["--hold-for=30"], "etcd:NAME"),
-                          (["--ttl=soon"], "soon"), (["--ttl=1h"], "from 10s to 300s"), (["--hold-for=1h"], "at most 300s")]:
+    for options, word in [(["--bogus"], "--bogus"), (["-qZ"], "Z"),
+                          (["-w", "5parsecs"], "5parsecs"), (["-E", "300"], "300"),
+                          (["--exit-base=300"], "300"), (["-n", "-w", "1"], "-n"),
+                          (["-n", "-w", "1"], "-w"),
+                          (["-F", "-o"], "-F"), (["-F", "-o"], "-o"), (["-k", "1"], "--replace"),
+                          (["--replace", "-n"], "-n"),
+                          (["-q", "--complain-after=1"], "-q"), (["--complain-after=soon"], "soon"),
+                          (["--json"], "--who"),
+                          (["--list"], "--list"), (["--who"], "--who"), (["-s"], "-s"),
+                          (["-s"], "file:PATH"), (["-j0"], "'0'"),
+                          (["-j9999"], "from 1 to 1024"), (["--queue=1"], "-w"),
+                          (["--queue=0", "-w1"], "'0'"),
+                          (["--replace", "-j2"], "-j"), (["--replace", "-j2"], "--replace"),
+                          (["-s"], "etcd:NAME"),
+                          (["-k", "1"], "etcd:NAME"), (["--ttl=30"], "etcd:NAME"),
+                          (["--hold-for=30"], "etcd:NAME"),
+                          (["--ttl=soon"], "soon"), (["--ttl=1h"], "from 10s to 300s"),
+                          (["--hold-for=1h"], "at most 300s")]:
         assert word in run(*options, lock, "true").stderr.decode()
 
 
 def test_a_lock_on_a_file_has_no_slots(run, tmp_path):
-    for options in (["-j2"], ["-j", "1"], ["--slots=2"], ["-w1", "-j2", "--queue=1"], ["-s", "-j2"]):
+    for options in (["-j2"], ["-j", "1"], ["--slots=2"], ["-w1", "-j2", "--queue=1"],
+                    ["-s", "-j2"]):
         r = run(*options, f"file:{tmp_path}/lock", "echo", "ran")
         assert_usage_error(r)
-        assert b"-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of 'file:" in r.stderr
+        assert (b"-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME "
+                b"instead of 'file:") in r.stderr
     assert os.listdir(tmp_path) == []
 
 
@@ -104,18 +137,28 @@ def test_a_lock_on_a_file_has_no_slots(run, tmp_path):
 
 # Options, the rest of the line, and the message. LOCK stands for a lock that is not etcd's.
 WRONG_FOR_A_LOCK = [
-    (["--ttl=30"], ["LOCK"], "--ttl is for locks that others keep for us, as etcd:NAME, not for 'LOCK'"),
-    (["--hold-for=30"], ["LOCK"], "--hold-for is for locks of a whole fleet, as etcd:NAME, not for 'LOCK'"),
-    (["-k", "1"], ["LOCK"], "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
-    (["--kill-after=0", "-w", "1"], ["LOCK"], "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
-    (["--ttl=30", "-k5", "--replace"], ["LOCK"], "--ttl is for locks that others keep for us, as etcd:NAME, not for 'LOCK'"),
+    (["--ttl=30"], ["LOCK"],
+     "--ttl is for locks that others keep for us, as etcd:NAME, not for 'LOCK'"),
+    (["--hold-for=30"], ["LOCK"],
+     "--hold-for is for locks of a whole fleet, as etcd:NAME, not for 'LOCK'"),
+    (["-k", "1"], ["LOCK"],
+     "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
+    (["--kill-after=0", "-w", "1"], ["LOCK"],
+     "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
+    (["--ttl=30", "-k5", "--replace"], ["LOCK"],
+     "--ttl is for locks that others keep for us, as etcd:NAME, not for 'LOCK'"),
 ]
 WRONG_FOR_ETCD = [
-    (["-F"], "-F is not for 'etcd:x': such a lock has to be renewed, and the command ended if that fails, so me-only has to stay"),
+    (["-F"],
+     "-F is not for 'etcd:x': such a lock has to be renewed, and the command ended if that fails, "
+     "so me-only has to stay"),
     (["-F", "-w", "inf", "--ttl=30"], "-F is not for 'etcd:x': "),
-    (["--replace"], "--replace is not for 'etcd:x': the holder may be on another host; end it there (--who names host and pid)"),
+    (["--replace"],
+     "--replace is not for 'etcd:x': the holder may be on another host; end it there (--who names "
+     "host and pid)"),
     (["--replace", "-k", "1"], "--replace is not for 'etcd:x': "),
-    (["-k", "15.1"], "--kill-after is more than half of --ttl for 'etcd:x': too little time to run would be left"),
+    (["-k", "15.1"],
+     "--kill-after is more than half of --ttl for 'etcd:x': too little time to run would be left"),
     (["-k", "5.1", "--ttl=10"], "--kill-after is more than half of --ttl for 'etcd:x': "),
     (["-k", "inf", "--ttl=300"], "--kill-after is more than half of --ttl for 'etcd:x': "),
     (["--ttl=9"], "the duration '9' is not from 10s to 300s"),
@@ -128,7 +171,8 @@ WRONG_FOR_ETCD = [
 
 
 @pytest.mark.parametrize("kind", ["", "host:", "file:/nowhere/"])
-@pytest.mark.parametrize("options, rest, said", WRONG_FOR_A_LOCK, ids=lambda o: " ".join(o) if isinstance(o, list) else "")
+@pytest.mark.parametrize("options, rest, said", WRONG_FOR_A_LOCK, ids=lambda o: " ".join(o)
+                         if isinstance(o, list) else "")
 def test_what_is_for_locks_of_etcd_only(run, lock, kind, options, rest, said):
     name = kind + lock
     r = run(*options, *[name if word == "LOCK" else word for word in rest], "echo", "ran")
@@ -142,10 +186,12 @@ def nowhere(tmp_path):
     """An environment in which no helper can be found, and no cluster reached."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))  # and does not listen
-        yield {**os.environ, "ETCDCTL_ENDPOINTS": "127.0.0.1:%d" % s.getsockname()[1], "ME_ONLY_EXEC_PATH": str(tmp_path)}
+        yield {**os.environ, "ETCDCTL_ENDPOINTS": "127.0.0.1:%d" % s.getsockname()[1],
+               "ME_ONLY_EXEC_PATH": str(tmp_path)}
 
 
-@pytest.mark.parametrize("options, said", WRONG_FOR_ETCD, ids=lambda o: " ".join(o) if isinstance(o, list) else "")
+@pytest.mark.parametrize("options, said", WRONG_FOR_ETCD, ids=lambda o: " ".join(o)
+                         if isinstance(o, list) else "")
 def test_what_is_not_for_locks_of_etcd(run, nowhere, options, said):
     """This is found before looking for a helper."""
     r = run(*options, "etcd:x", "echo", "ran", env=nowhere)
@@ -154,13 +200,17 @@ def test_what_is_not_for_locks_of_etcd(run, nowhere, options, said):
     assert_usage_error(run("--exit-base=90", *options, "etcd:x", "echo", "ran", env=nowhere), 92)
 
 
-@pytest.mark.parametrize("options", [[], ["-k", "15"], ["-k0"], ["--ttl=10", "-k5"], ["--ttl=5m", "-k150"], ["--hold-for=300"], ["-s"], ["-j1024"],
-                                     ["-w1", "--queue=2"], ["-o"], ["-n"], ["--complain-after=1h"], ["-q"]], ids=" ".join)
+@pytest.mark.parametrize("options", [[], ["-k", "15"], ["-k0"], ["--ttl=10", "-k5"],
+                                     ["--ttl=5m", "-k150"], ["--hold-for=300"], ["-s"], ["-j1024"],
+                                     ["-w1", "--queue=2"], ["-o"], ["-n"], ["--complain-after=1h"],
+                                     ["-q"]], ids=" ".join)
 def test_what_makes_sense_for_locks_of_etcd(run, nowhere, tmp_path, options):
     """It gets as far as the helper, which does not exist; nothing is run."""
     r = run(*options, "etcd:x", "echo", "ran", env=nowhere)
     assert (r.returncode, r.stdout) == (3, b"")
-    assert r.stderr.decode() == f"me-only: {tmp_path}/etcd: the helper for such locks is not there; it is built with libcurl and jansson\n"
+    assert r.stderr.decode() == \
+        (f"me-only: {tmp_path}/etcd: the helper for such locks is not there; it is built with "
+         f"libcurl and jansson\n")
 
 
 def test_a_helper_that_others_can_write_is_not_run(run, nowhere, tmp_path):
@@ -168,7 +218,9 @@ def test_a_helper_that_others_can_write_is_not_run(run, nowhere, tmp_path):
     (tmp_path / "etcd").chmod(0o777)
     r = run("etcd:x", "echo", "ran", env=nowhere)
     assert (r.returncode, r.stdout) == (3, b"")
-    assert r.stderr.decode() == f"me-only: {tmp_path}/etcd: the helper for such locks is not run: others can write it or its folder\n"
+    assert r.stderr.decode() == \
+        (f"me-only: {tmp_path}/etcd: the helper for such locks is not run: others can write it or "
+         f"its folder\n")
 
 
 def test_a_helper_that_ends_has_not_given_the_lock(run, nowhere, tmp_path):
@@ -176,7 +228,8 @@ def test_a_helper_that_ends_has_not_given_the_lock(run, nowhere, tmp_path):
         shutil.copy(shutil.which(program), tmp_path / "etcd")
         r = run("etcd:x", "echo", "ran", env=nowhere)
         assert (r.returncode, r.stdout) == (3, b"")
-        assert r.stderr.decode() == f"me-only: etcd:x: the helper for such locks has ended, with status {status}\n"
+        assert r.stderr.decode() == \
+            f"me-only: etcd:x: the helper for such locks has ended, with status {status}\n"
 
 
 @forms
@@ -204,7 +257,8 @@ def test_usage_errors_come_before_the_lock(run, hold, lock, form):
                                    ["--version"]], ids=" ".join)
 def test_no_socket_is_made_for_a_wrong_command_line(call, lock, tmp_path, words):
     trace = tmp_path / "trace"
-    call("strace", "-o", trace, "-e", "trace=network,clone,fork,vfork", ME_ONLY, *[lock if w == "LOCK" else w for w in words])
+    call("strace", "-o", trace, "-e", "trace=network,clone,fork,vfork", ME_ONLY,
+         *[lock if w == "LOCK" else w for w in words])
     assert re.fullmatch(r"\+\+\+ exited with [02] \+\+\+\n", trace.read_text())
 
 
@@ -234,17 +288,26 @@ def test_a_dash_alone_is_a_name(run):
 
 
 @pytest.mark.parametrize("options", [
-    ["-n"], ["--nonblock"], ["-q"], ["--quiet"], ["-F"], ["--no-fork"], ["-o"], ["--close"], ["-nq"], ["-qF"], ["-qo"],
-    ["-w0"], ["-w", "0"], ["-w1"], ["-w", "0.5"], ["-w", ".5"], ["-w", "5."], ["-w1ms"], ["-w", "1m"], ["-w", "2h"],
+    ["-n"], ["--nonblock"], ["-q"], ["--quiet"], ["-F"], ["--no-fork"], ["-o"], ["--close"],
+    ["-nq"], ["-qF"], ["-qo"],
+    ["-w0"], ["-w", "0"], ["-w1"], ["-w", "0.5"], ["-w", ".5"], ["-w", "5."], ["-w1ms"],
+    ["-w", "1m"], ["-w", "2h"],
     ["-w", "3d"], ["-w", "0.0000000000000000000000001"],
-    ["-w", "inf"], ["-winf"], ["--wait=inf"], ["--wait", "inf"], ["--wait=99999999999999999999999d"], ["-qw1"], ["-Fw1"],
+    ["-w", "inf"], ["-winf"], ["--wait=inf"], ["--wait", "inf"],
+    ["--wait=99999999999999999999999d"], ["-qw1"], ["-Fw1"],
     ["-w", "00001"], ["-w", "1", "-w", "2"], ["-q", "-q"], ["-F", "-F"],
-    ["-E0"], ["-E", "0"], ["-E255"], ["-E", "255"], ["--conflict-exit-code=9"], ["--conflict-exit-code", "9"], ["-E", "007"],
-    ["--replace"], ["--replace", "-k", "1"], ["--replace", "-k0"], ["-k", "inf", "--replace"], ["--kill-after=5s", "--replace"],
-    ["--replace", "-w", "1"], ["--replace", "-F"], ["--replace", "-o", "-q"], ["--complain-after=1h"], ["--complain-after", "inf"],
-    ["-j1"], ["-j", "1"], ["-j1024"], ["-j", "04"], ["--slots=2"], ["--slots", "2"], ["-qj2"], ["-j2", "-F"], ["-oj2"],
-    ["-w1", "-j2"], ["-w", "1", "--queue=1"], ["-w", "inf", "--queue", "1024"], ["--queue=1", "-w1", "-j2"], ["-Fw1", "--queue=1"],
-    ["--replace", "-j1"], ["--replace", "--queue=1"], ["-j2", "-j4"], ["-j2", "--complain-after=1h"],
+    ["-E0"], ["-E", "0"], ["-E255"], ["-E", "255"], ["--conflict-exit-code=9"],
+    ["--conflict-exit-code", "9"], ["-E", "007"],
+    ["--replace"], ["--replace", "-k", "1"], ["--replace", "-k0"], ["-k", "inf", "--replace"],
+    ["--kill-after=5s", "--replace"],
+    ["--replace", "-w", "1"], ["--replace", "-F"], ["--replace", "-o", "-q"],
+    ["--complain-after=1h"], ["--complain-after", "inf"],
+    ["-j1"], ["-j", "1"], ["-j1024"], ["-j", "04"], ["--slots=2"], ["--slots", "2"], ["-qj2"],
+    ["-j2", "-F"], ["-oj2"],
+    ["-w1", "-j2"], ["-w", "1", "--queue=1"], ["-w", "inf", "--queue", "1024"],
+    ["--queue=1", "-w1", "-j2"], ["-Fw1", "--queue=1"],
+    ["--replace", "-j1"], ["--replace", "--queue=1"], ["-j2", "-j4"],
+    ["-j2", "--complain-after=1h"],
     ["--exit-base=0"], ["--exit-base", "0"], ["--exit-base=250"], ["-nqFE9"], ["--"]], ids=" ".join)
 def test_options_that_make_sense(run, lock, options):
     r = run(*options, lock, "echo", "ran")
@@ -252,8 +315,10 @@ def test_options_that_make_sense(run, lock, options):
 
 
 @pytest.mark.parametrize("options", [
-    ["-n"], ["-q"], ["-F"], ["-o"], ["-w0"], ["-w1"], ["-winf"], ["-E9"], ["--exit-base=100"], ["--replace"], ["--replace", "-k1"],
-    ["--complain-after=1h"], ["-w1", "--queue=1"], ["-s"], ["--shared"], ["-sn"], ["-sF"], ["-so"], ["-s", "-w1"], ["-s", "-winf", "--queue=2"],
+    ["-n"], ["-q"], ["-F"], ["-o"], ["-w0"], ["-w1"], ["-winf"], ["-E9"], ["--exit-base=100"],
+    ["--replace"], ["--replace", "-k1"],
+    ["--complain-after=1h"], ["-w1", "--queue=1"], ["-s"], ["--shared"], ["-sn"], ["-sF"], ["-so"],
+    ["-s", "-w1"], ["-s", "-winf", "--queue=2"],
     ["-s", "--replace"], ["-qsE9"]], ids=" ".join)
 def test_options_that_make_sense_for_a_lock_on_a_file(run, tmp_path, options):
     r = run(*options, f"file:{tmp_path}/lock", "echo", "ran")
@@ -365,12 +430,14 @@ def sleeper(start, lock):
     return sleeper_
 
 
-@pytest.mark.parametrize("form, age", [((), f"for {AGE}"), (("-o",), f"for {AGE}"), (("-F",), f"for at most {AGE}")],
+@pytest.mark.parametrize("form, age", [((), f"for {AGE}"), (("-o",), f"for {AGE}"),
+                                       (("-F",), f"for at most {AGE}")],
                          ids=["default", "close", "no-fork"])
 def test_the_message_names_lock_pid_user_age_and_command(sleeper, run, lock, form, age):
     pid = sleeper(*form)
     message = refusal(run, lock)
-    assert re.fullmatch(rf"me-only: {lock}: held by pid {pid} \({user()}\) {age}: sleep 1000\n", message), message
+    assert re.fullmatch(rf"me-only: {lock}: held by pid {pid} \({user()}\) {age}: sleep 1000\n",
+                        message), message
 
 
 @pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
@@ -403,8 +470,10 @@ def test_giving_up_says_so(sleeper, run, lock, form):
     pid = sleeper(*form)
     for duration, shown in (("0.3", "300ms"), ("300ms", "300ms"), ("0.05", "50ms")):
         message = refusal(run, "-w", duration, lock)
-        assert re.fullmatch(rf"me-only: {lock}: gave up after {shown}: held by pid {pid} \({user()}\) [^\n]*: sleep 1000\n",
-                            message), message
+        assert re.fullmatch(
+            rf"me-only: {lock}: gave up after {shown}: held by pid {pid} \({user()}\) [^\n]*: "
+            rf"sleep 1000\n",
+            message), message
 
 
 def test_the_lock_is_named_as_given(sleeper, run, lock):
@@ -427,7 +496,8 @@ def test_quiet_is_quiet_about_root_too(hold, call, public_me_only, lock):
     r = call(*other, "-q", lock, "true")
     assert (r.returncode, r.stderr) == (4, b"")
     message = call(*other, lock, "true").stderr.decode()
-    assert re.fullmatch(rf"me-only: {lock}: held by pid {holder.job} \(root\) for {AGE}: cat\n", message), message
+    assert re.fullmatch(rf"me-only: {lock}: held by pid {holder.job} \(root\) for {AGE}: cat\n",
+                        message), message
 
 
 def test_quiet_is_not_about_other_failures(run, lock):
@@ -445,27 +515,32 @@ def test_verbose_says_what_happens_on_lines_of_its_own(run, lock, form):
     r = run("-v", *form, lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (0, b"ran\n")
     lines = r.stderr.decode().splitlines()
-    assert lines and all(re.fullmatch(rf"me-only: [^\n]*{lock}: [^\n]+", line) for line in lines), lines
+    assert lines and all(re.fullmatch(rf"me-only: [^\n]*{lock}: [^\n]+", line) for line in lines), \
+        lines
 
 
 def test_a_holder_that_listens_to_nobody_is_hidden(start, run, lock):
     p = start(sys.executable, "-c", "import socket, sys\n"
-              "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(b'\\0me-only:' + sys.argv[1].encode())\n"
+              "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(b'\\0me-only:' + "
+              "sys.argv[1].encode())\n"
               "print(flush=True); sys.stdin.read()", lock, stdin=subprocess.PIPE)
     assert p.stdout.readline()
     message = refusal(run, lock)
-    assert re.match(rf"me-only: {lock}: held(, by whom is hidden \([^\n]+\)| by pid {p.pid} \()", message), message
+    assert re.match(rf"me-only: {lock}: held(, by whom is hidden \([^\n]+\)| by pid {p.pid} \()",
+                    message), message
     assert message.count("\n") == 1
 
 
 def test_a_holder_that_is_no_me_only_is_named(start, run, lock):
     p = start(sys.executable, "-c", "import socket, sys\n"
-              "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(b'\\0me-only:' + sys.argv[1].encode())\n"
+              "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(b'\\0me-only:' + "
+              "sys.argv[1].encode())\n"
               "s.listen(); print(flush=True); sys.stdin.read()", lock, stdin=subprocess.PIPE)
     assert p.stdout.readline()
     message = refusal(run, lock)
     whom = rf"held by pid {p.pid} \({user()}\)"
-    assert re.match(rf"me-only: {lock}: {whom} for at most {AGE}: \S*python3 -c import", message), message
+    assert re.match(rf"me-only: {lock}: {whom} for at most {AGE}: \S*python3 -c import",
+                    message), message
 
 
 def test_a_stopped_holder_is_named_without_its_help(hold, run, lock):
@@ -473,7 +548,8 @@ def test_a_stopped_holder_is_named_without_its_help(hold, run, lock):
     os.kill(holder.pid, signal.SIGSTOP)
     wait_for(lambda: process_state(holder.pid) == "T", "the holder is stopped")
     message = refusal(run, lock)
-    assert re.match(rf"me-only: {lock}: held by pid {holder.job} \({user()}\) for at most {AGE}: ", message), message
+    assert re.match(rf"me-only: {lock}: held by pid {holder.job} \({user()}\) for at most {AGE}: ",
+                    message), message
     os.kill(holder.pid, signal.SIGCONT)
     assert release(holder) == 0
     assert not is_bound(address(lock))
@@ -486,13 +562,16 @@ def test_many_refused_tries_cost_the_holder_nothing_that_lasts(hold, run, lock):
         refusal(run, lock)
     # One more descriptor to watch connections, and two for the keeper that is started after a
     # second.
-    wait_for(lambda: len(os.listdir(f"/proc/{holder.pid}/fd")) <= before + 3, "the connections of those who left are closed")
+    wait_for(lambda: len(os.listdir(f"/proc/{holder.pid}/fd")) <= before + 3,
+             "the connections of those who left are closed")
     assert release(holder) == 0
 
 
 @pytest.mark.parametrize("question", ["--held", "--who", "--list"])
-@pytest.mark.parametrize("options", [["-w", "1"], ["-n"], ["-F"], ["-o"], ["-E", "5"], ["--replace"], ["-k", "1"],
-                                     ["--complain-after=1"], ["-s"], ["-j", "2"], ["--queue=1"], ["--ttl=30"], ["--hold-for=30"]], ids=lambda o: o[0])
+@pytest.mark.parametrize("options", [["-w", "1"], ["-n"], ["-F"], ["-o"], ["-E", "5"],
+                                     ["--replace"], ["-k", "1"],
+                                     ["--complain-after=1"], ["-s"], ["-j", "2"], ["--queue=1"],
+                                     ["--ttl=30"], ["--hold-for=30"]], ids=lambda o: o[0])
 def test_a_question_takes_no_option_that_says_how_to_run(run, lock, question, options):
     r = run(question, *options, *([] if question == "--list" else [lock]))
     assert_usage_error(r)
@@ -507,14 +586,16 @@ def test_an_answer_cannot_be_quiet_or_verbose(run, lock, option):
 
 
 @pytest.mark.parametrize("question", ["--held", "--who", "--list"])
-@pytest.mark.parametrize("options", [["--ttl=30"], ["--hold-for=30"], ["-k1"], ["-w1"]], ids=lambda o: o[0])
+@pytest.mark.parametrize("options", [["--ttl=30"], ["--hold-for=30"], ["-k1"], ["-w1"]],
+                         ids=lambda o: o[0])
 def test_nor_does_a_question_to_a_cluster(run, nowhere, question, options):
     assert_usage_error(run(question, *options, "etcd:x", env=nowhere))
 
 
 def test_who_is_for_one_lock_and_list_for_all(run, lock):
     for name in (lock, "host:etcd:x", "file:/x"):
-        assert f"--list is for all locks of this host, or for those of etcd:PREFIX; --who is for one: '{name}'".encode() in run("--list", name).stderr
+        assert (f"--list is for all locks of this host, or for those of etcd:PREFIX; --who is for "
+                f"one: '{name}'").encode() in run("--list", name).stderr
     assert_usage_error(run("--list", "etcd:x", "true"))
     assert_usage_error(run("--list", lock))
     assert_usage_error(run("--who", lock, "true"))
@@ -530,7 +611,8 @@ def test_quiet_prints_nothing_about_a_holder_that_has_just_let_go(start, lock):
             assert (p.returncode in (0, 4), err) == (True, b"")
 
 
-@pytest.mark.parametrize("modes", [("--who", "--held"), ("--held", "--who"), ("--list", "--who"), ("--who", "--list")], ids=" ".join)
+@pytest.mark.parametrize("modes", [("--who", "--held"), ("--held", "--who"), ("--list", "--who"),
+                                   ("--who", "--list")], ids=" ".join)
 def test_two_questions_at_once(run, lock, modes):
     r = run(*modes, lock)
     assert (r.returncode, r.stdout) == (2, b"")

@@ -19,8 +19,9 @@ import time
 
 import pytest
 
-from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, is_listed, name_of, process_state,
-                      processor_time, queue_of, read_line, release, sockets_named, wait_for, waiters_of)
+from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, is_listed,
+                      name_of, process_state, processor_time, queue_of, read_line, release,
+                      sockets_named, wait_for, waiters_of)
 
 WITNESS = os.path.join(PROGRAMS, "witness")
 # A sanitized program takes some more megabytes and milliseconds for each.
@@ -78,8 +79,10 @@ class Crowd:
         """
         for _ in range(count):
             number = len(self.waiters)
-            argv = [ME_ONLY, *options, "-w", wait, self.lock, WITNESS, self.scratch, "-" if stays else "0", str(number)]
-            self.waiters.append(subprocess.Popen(argv, stdin=subprocess.PIPE if stays else subprocess.DEVNULL,
+            argv = [ME_ONLY, *options, "-w", wait, self.lock, WITNESS, self.scratch, "-" if stays
+                    else "0", str(number)]
+            self.waiters.append(subprocess.Popen(argv, stdin=subprocess.PIPE if stays
+                                                 else subprocess.DEVNULL,
                                                  stdout=self.writer))
             wait_for(lambda: waiters_of(self.lock) > number, f"waiter {number} has its place")
 
@@ -117,7 +120,8 @@ class Crowd:
         """Wait until this one is the second: then it has a copy of the queue's socket."""
         # It is the same socket unless the line has been lost.
         self.queue = self.queue or queue_socket(self.lock)
-        wait_for(lambda: self.queue in open_files(self.waiters[number].pid), f"waiter {number} is the second")
+        wait_for(lambda: self.queue in open_files(self.waiters[number].pid),
+                 f"waiter {number} is the second")
 
     def wait_for(self, count):
         """The numbers, once there are COUNT of them."""
@@ -190,7 +194,8 @@ def test_the_order_holds_when_a_third_of_many_waiters_is_lost(hold, lock, crowd)
     holder = hold(lock)
     killed, killed_in_front, stopped, timed_out = (set(range(n, MANY - 1, 9)) for n in (4, 5, 7, 8))
     for n in range(MANY):
-        crowd.join(1, options=FORMS[n % 3], wait="500ms" if n in timed_out else "inf", stays=n + 2 in killed_in_front)
+        crowd.join(1, options=FORMS[n % 3], wait="500ms" if n in timed_out else "inf",
+                   stays=n + 2 in killed_in_front)
     crowd.stop(*stopped)
     for n in killed:
         crowd.end(n)
@@ -253,7 +258,8 @@ def test_a_front_that_is_killed_at_any_moment_takes_nobodys_place(hold, lock, cr
     struck = set()
     while len(struck | set(crowd.read())) < count:
         if not select.select([crowd.reader], [], [], DEADLINE)[0]:
-            lost = {n: crowd.waiters[n].poll() for n in set(range(count)) - struck - set(crowd.read())}
+            lost = {n: crowd.waiters[n].poll() for n in set(range(count)) - struck
+                    - set(crowd.read())}
             pytest.fail(f"these have not run, but have a status of {lost}")
         near = max(crowd.read(), default=0) + 3
         for n in [n for n in victims - struck if n <= near]:
@@ -327,7 +333,8 @@ def test_the_order_holds_when_a_front_that_was_passed_over_goes_on(hold, lock, c
     wait_for(lambda: crowd.read() == [count], "the stopped ones were passed over")
     for n in reversed(range(count)):
         crowd.resume(n)
-        wait_for(lambda: queue not in open_files(crowd.waiters[n].pid), f"waiter {n} has left its place")
+        wait_for(lambda: queue not in open_files(crowd.waiters[n].pid),
+                 f"waiter {n} has left its place")
     crowd.let_go(count)
     assert crowd.statuses() == {0}
     assert [n for n in crowd.read() if n >= count] == list(range(count, count + 6))
@@ -409,7 +416,8 @@ def fill_with_the_gone(lock):
 def join_full_queue(crowd, count):
     """In the queue they are not visible, but they sleep: anywhere else they have no reason to."""
     for _ in range(count):
-        argv = [ME_ONLY, "-q", "-w", "inf", crowd.lock, WITNESS, crowd.scratch, "0", str(len(crowd.waiters))]
+        argv = [ME_ONLY, "-q", "-w", "inf", crowd.lock, WITNESS, crowd.scratch, "0",
+                str(len(crowd.waiters))]
         crowd.waiters.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=crowd.writer))
         pid = crowd.waiters[-1].pid
         wait_for(lambda: name_of(pid) == "me-only" and process_state(pid) == "S", "it sleeps")
@@ -426,7 +434,8 @@ def test_nobody_overtakes_where_those_who_gave_up_fill_the_queue(hold, lock, cro
         crowd.wait_for_second(n)
     fill_with_the_gone(lock)
     join_full_queue(crowd, 6)
-    assert run("-q", "-w", "2s", lock, "true").returncode == 4  # nor does any of them give up the queue meanwhile
+    # nor does any of them give up the queue meanwhile
+    assert run("-q", "-w", "2s", lock, "true").returncode == 4
     crowd.stop(0, 1, 2)  # one that waits alone, for the lock's name, does not check them
     release(holder)
     crowd.resume(0, 1, 2)
@@ -465,7 +474,8 @@ def test_waiter_outside_the_queue_gets_the_lock_if_the_line_does_not_move(hold, 
 
 
 @pytest.mark.root
-def test_those_in_line_come_first_where_more_wait_than_the_queue_has_room_for(hold, lock, crowd, small_backlog):
+def test_those_in_line_come_first_where_more_wait_than_the_queue_has_room_for(
+        hold, lock, crowd, small_backlog):
     holder = hold(lock)
     crowd.join(3)
     for n in (1, 2):
@@ -508,7 +518,8 @@ def test_a_job_does_not_see_that_it_waited(hold, me_only, lock, run):
 
 
 @pytest.mark.parametrize("options", FORMS, ids=lambda o: " ".join(o) or "default")
-def test_the_line_is_not_kept_by_a_command_that_is_being_executed(hold, start, me_only, lock, tmp_path, options):
+def test_the_line_is_not_kept_by_a_command_that_is_being_executed(
+        hold, start, me_only, lock, tmp_path, options):
     """
     Exec closes the remaining descriptors at its end, when the front has left the line: a newcomer
     in between would join a line without a leader.
@@ -516,7 +527,8 @@ def test_the_line_is_not_kept_by_a_command_that_is_being_executed(hold, start, m
     program = shutil.copy(WITNESS, tmp_path / "command")
     holder = hold(lock)
     waiters = []
-    for argv in ([*options, "-w", "inf", lock, program, tmp_path / "witness", "0"], *[["-w", "inf", lock, "true"]] * 2):
+    for argv in ([*options, "-w", "inf", lock, program, tmp_path / "witness", "0"],
+                 *[["-w", "inf", lock, "true"]] * 2):
         waiters.append(me_only(*argv))
         wait_for(lambda: waiters_of(lock) == len(waiters), "it waits")
     queue = queue_socket(lock)
@@ -529,7 +541,8 @@ def test_the_line_is_not_kept_by_a_command_that_is_being_executed(hold, start, m
         fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         holder.stdin.close()
         assert owner.wait(DEADLINE) == -signal.SIGIO
-        me, *children = [pid for pid in [waiters[0].pid, *children_of(waiters[0].pid)] if name_of(pid) == "me-only"]
+        me, *children = [pid for pid in [waiters[0].pid, *children_of(waiters[0].pid)]
+                         if name_of(pid) == "me-only"]
         command = children[0] if children else me
         assert len(sockets_of(command)) == 1, "it has the lock alone"
     assert [w.wait(DEADLINE) for w in waiters] == [0] * 3
@@ -538,7 +551,9 @@ def test_the_line_is_not_kept_by_a_command_that_is_being_executed(hold, start, m
 def test_a_name_too_long_for_an_address_has_a_line_too(hold, me_only, lock):
     """Names that differ only after the end of the address do not wait for each other."""
     name, other = (lock + "/long" * 1000 + end for end in ("1", "2"))
-    queue = f"\0me-only#{name[:44]}#{hashlib.sha256(name.encode()).hexdigest()[:32]}\0queue\0{os.geteuid()}".encode()
+    queue = \
+        (f"\0me-only#{name[:44]}#{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+         f"\0queue\0{os.geteuid()}").encode()
 
     def waiting():
         return sockets_named(queue)
@@ -610,7 +625,8 @@ def test_behind_a_wrapper_that_is_killed_meanwhile(hold, me_only, lock, options)
 def test_behind_a_child_that_inherited_the_lock(me_only, lock, when):
     """The command ends, and what it left running keeps the lock."""
     end_of_child, opener = os.pipe()
-    holder = me_only(lock, "bash", "-c", "cat <&$0 >/dev/null & echo up; read line; :", str(end_of_child),
+    holder = me_only(lock, "bash", "-c", "cat <&$0 >/dev/null & echo up; read line; :",
+                     str(end_of_child),
                      stdin=subprocess.PIPE, pass_fds=[end_of_child])
     os.close(end_of_child)
     assert read_line(holder.stdout) == b"up\n"
@@ -641,7 +657,8 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("listens", [True, False], ids=["listening", "not listening"])
 def test_behind_a_socket_of_a_stranger(me_only, start, lock, listens):
-    stranger = start(sys.executable, "-c", STRANGER, address(lock).hex(), str(int(listens)), stdin=subprocess.PIPE)
+    stranger = start(sys.executable, "-c", STRANGER, address(lock).hex(), str(int(listens)),
+                     stdin=subprocess.PIPE)
     assert read_line(stranger.stdout) == b"bound\n"
     gets_it_when(me_only, lock, stranger.stdin.close)
 
@@ -663,7 +680,8 @@ def test_behind_a_stopped_me_only(hold, me_only, lock):
 
 
 @pytest.mark.parametrize("duration, shown, seconds", [
-    ("0.3", "300ms", 0.3), ("300ms", "300ms", 0.3), ("0.3s", "300ms", 0.3), ("0.005m", "300ms", 0.3), (".3", "300ms", 0.3),
+    ("0.3", "300ms", 0.3), ("300ms", "300ms", 0.3), ("0.3s", "300ms", 0.3),
+    ("0.005m", "300ms", 0.3), (".3", "300ms", 0.3),
     ("1", "1.0s", 1), ("1.0s", "1.0s", 1)])
 def test_a_time_limit(hold, run, lock, duration, shown, seconds):
     holder = hold(lock)
@@ -671,11 +689,13 @@ def test_a_time_limit(hold, run, lock, duration, shown, seconds):
     p = run("-w", duration, lock, "true")
     assert time.monotonic() - began >= seconds
     assert p.returncode == 4
-    assert p.stderr.decode().startswith(f"me-only: {lock}: gave up after {shown}: held by pid {holder.job} (")
+    assert p.stderr.decode().startswith(
+        f"me-only: {lock}: gave up after {shown}: held by pid {holder.job} (")
     assert p.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("form", [["-w0.2"], ["--wait=0.2"], ["--wait", "0.2"], ["-qw", "0.2"], ["-Fw0.2"],
+@pytest.mark.parametrize("form", [["-w0.2"], ["--wait=0.2"], ["--wait", "0.2"], ["-qw", "0.2"],
+                                  ["-Fw0.2"],
                                   ["-ow", "200ms"]], ids=" ".join)
 def test_the_ways_to_write_it(hold, run, lock, form):
     hold(lock)
@@ -696,7 +716,8 @@ def test_a_long_wait_ends_with_the_lock(hold, me_only, lock, duration):
     assert p.returncode == 0
 
 
-@pytest.mark.parametrize("duration", ["", "x", "-1", "1x", "1 s", " 1", "1s ", "s", ".", "1..2", "nan", "infinity", "+inf",
+@pytest.mark.parametrize("duration", ["", "x", "-1", "1x", "1 s", " 1", "1s ", "s", ".", "1..2",
+                                      "nan", "infinity", "+inf",
                                       "-inf", "1,5", "0x10", "1sm", "1\n", "\u0661"])
 def test_what_is_no_duration_is_wrong_usage(run, lock, duration):
     p = run("-w", duration, lock, "echo", "ran")
@@ -736,7 +757,8 @@ HARMLESS = [signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH]
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3], ids=["front", "second", "third", "behind"])
-def test_each_signal_that_ends_a_process_ends_a_waiter_at_once(hold, me_only, start, lock, place, tmp_path):
+def test_each_signal_that_ends_a_process_ends_a_waiter_at_once(
+        hold, me_only, start, lock, place, tmp_path):
     holder = hold(lock)
     ahead = []
     for n in range(place):
@@ -746,9 +768,11 @@ def test_each_signal_that_ends_a_process_ends_a_waiter_at_once(hold, me_only, st
         before = waiters_of(lock)
         p = start("prlimit", "--core=0", ME_ONLY, "-w", "inf", lock, "echo", "ran", cwd=tmp_path)
         if place < 3:
-            wait_for(lambda: queue_socket(lock) in open_files(p.pid), "it waits as one of the first three")
+            wait_for(lambda: queue_socket(lock) in open_files(p.pid),
+                     "it waits as one of the first three")
         else:
-            wait_for(lambda: waiters_of(lock) > before, "it waits behind them, as those before it did")
+            wait_for(lambda: waiters_of(lock) > before,
+                     "it waits behind them, as those before it did")
         for harmless in HARMLESS:
             os.kill(p.pid, harmless)
         os.kill(p.pid, number)
@@ -776,7 +800,8 @@ def test_harmless_signals_do_not_end_a_waiter(hold, me_only, lock):
 
 def test_what_the_caller_ignores_does_not_end_a_waiter(start, hold, lock):
     holder = hold(lock)
-    p = start("sh", "-c", "trap '' INT HUP TERM; exec \"$@\"", "sh", ME_ONLY, "-w", "inf", lock, "echo", "mine")
+    p = start("sh", "-c", "trap '' INT HUP TERM; exec \"$@\"", "sh", ME_ONLY, "-w", "inf", lock,
+              "echo", "mine")
     wait_for(lambda: waiters_of(lock), "it waits")
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         os.kill(p.pid, number)
@@ -855,7 +880,8 @@ def waiting_line(lock, holder, time=""):
     The job of hold() is a shell that becomes cat. On a busy machine the holder may answer too late:
     then its age is shown.
     """
-    return rf"me-only: {time}{lock}: waiting for pid {holder.job} \([^)]+\), which has held it for (at most )?\d\S*: (cat|sh [^\n]*)"
+    return (rf"me-only: {time}{lock}: waiting for pid {holder.job} \([^)]+\), which has held it "
+            rf"for (at most )?\d\S*: (cat|sh [^\n]*)")
 
 
 def shown(t):
@@ -878,7 +904,8 @@ def test_on_a_terminal_one_line_says_for_whom_and_goes_away(terminal, hold, lock
 
 def test_the_line_on_a_terminal_follows_the_holder(terminal, hold, lock, me_only):
     holder = hold(lock)
-    next_one = me_only("-w", "inf", lock, "sh", "-c", "echo $$; exec cat >/dev/null", stdin=subprocess.PIPE)
+    next_one = me_only("-w", "inf", lock, "sh", "-c", "echo $$; exec cat >/dev/null",
+                       stdin=subprocess.PIPE)
     wait_for(lambda: waiters_of(lock), "it waits")
     t = terminal(ME_ONLY, "-w", "inf", lock, "echo", "ran")
     t.resize(24, 200)
@@ -896,7 +923,8 @@ def test_the_line_on_a_terminal_fits_into_it(terminal, hold, lock, columns):
     holder = hold(lock)
     t = terminal("stty", "cols", str(columns))
     t.process.wait(DEADLINE)
-    t = terminal("sh", "-c", 'stty cols $1; exec "$0" -w inf "$2" echo ran', ME_ONLY, str(columns), lock)
+    t = terminal("sh", "-c", 'stty cols $1; exec "$0" -w inf "$2" echo ran', ME_ONLY, str(columns),
+                 lock)
     t.wait_for("me-only: ")
     t.wait_for("\rme-only: [^\r]*\r")
     release(holder)
@@ -1011,7 +1039,9 @@ def test_verbose_names_at_once_whom_a_command_has_left_behind(run, lock):
     """
     left = int(run(lock, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!").stdout)
     lines = run("-v", "-w", "0.5", lock, "true").stderr.decode().splitlines()
-    assert re.fullmatch(rf"me-only: {TIME}{lock}: waiting for pid {left} .*, left running by a command that has ended, .*", lines[0])
+    assert re.fullmatch(
+        rf"me-only: {TIME}{lock}: waiting for pid {left} .*, left running by a command that has "
+        rf"ended, .*", lines[0])
     assert f": gave up after 500ms: held by pid {left} " in lines[1]
 
 
@@ -1025,7 +1055,8 @@ def test_quiet_says_nothing_when_it_gives_up(hold, run, lock):
 @pytest.mark.parametrize("limit", [5, 6, 7])
 def test_a_front_without_descriptors_for_heirs_does_not_spin(hold, me_only, lock, limit):
     holder = hold(lock)
-    front = me_only("-w", "inf", lock, "true", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
+    front = me_only("-w", "inf", lock, "true",
+                    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
     wait_for(lambda: waiters_of(lock) >= 1, "the front waits")
     second = me_only("-w", "inf", lock, "true")
     wait_for(lambda: waiters_of(lock) >= 2, "the second waits")
@@ -1046,10 +1077,12 @@ def test_the_growing_pause_begins_with_the_shortest(run, call, lock, tmp_path):
     trace = tmp_path / "trace"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
         s.bind(address(lock))
-        r = call("strace", "-q", "-e", "trace=poll,ppoll,connect", "-o", trace, ME_ONLY, "-q", "-w", "100ms", lock, "true")
+        r = call("strace", "-q", "-e", "trace=poll,ppoll,connect", "-o", trace, ME_ONLY, "-q", "-w",
+                 "100ms", lock, "true")
     assert r.returncode == 4, r.stderr
     calls = trace.read_text().splitlines()
-    first = next(i for i, line in enumerate(calls) if "poll(" in line and re.search(r"\b[1-9]\d*\) += 0 \(Timeout\)", line))
+    first = next(i for i, line in enumerate(calls) if "poll(" in line
+                 and re.search(r"\b[1-9]\d*\) += 0 \(Timeout\)", line))
     rounds = sum("ECONNREFUSED" in line for line in calls[:first]) // 4
     assert rounds, "it has tried in a row"
     assert int(re.search(r"(\d+)\) +=", calls[first])[1]) <= 2 ** rounds, calls[first]

@@ -14,15 +14,17 @@ import tempfile
 
 import pytest
 
-from conftest import (BUILD, DEADLINE, ME_ONLY, address, children_of, forms, is_listed, name_of, process_state, program, queue_of,
-                      read_line, refusal, release, user, wait_for, waiters_of)
+from conftest import (BUILD, DEADLINE, ME_ONLY, address, children_of, forms, is_listed, name_of,
+                      process_state, program, queue_of, read_line, refusal, release, user,
+                      wait_for, waiters_of)
 
 with open(os.path.join(os.path.dirname(__file__), "stranger.py"), encoding="utf-8") as source:
     STRANGER = source.read()
 
 AGE = r"(\d+(\.\d)?(ms|s|m|h|d)){1,2}"
 OTHER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
-COLUMNS = {"lock", "role", "slot", "place", "pid", "user", "uid", "state", "since", "age", "at_most", "command", "hidden"}
+COLUMNS = {"lock", "role", "slot", "place", "pid", "user", "uid", "state", "since", "age",
+           "at_most", "command", "hidden"}
 HELPER = os.path.join(BUILD, "libexec", "me-only", "list")
 
 
@@ -91,7 +93,8 @@ def line(start, lock):
         added = []
         for _ in range(count):
             n += 1
-            added.append(start(ME_ONLY, "-w", "inf", lock, "true", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            added.append(start(ME_ONLY, "-w", "inf", lock, "true", stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL))
             wait_for(lambda: waiters_of(lock) >= n, "it waits")
         return added
 
@@ -117,13 +120,16 @@ def test_the_job_and_what_belongs_to_it(hold, run, who, lock, form):
     age = rf"{'at most ' if form == ('-F',) else ''}{AGE}"
     assert re.fullmatch(rf"{lock}: held by pid {holder.job} \({user()}\) for {age}: cat", lines[0])
     assert lines[1].split() == ["ROLE", "PLACE", "PID", "USER", "STATE", "SINCE", "AGE", "COMMAND"]
-    assert re.fullmatch(rf"job +{holder.job} {user()} +sleeping +[-0-9]{{10}} [:0-9]{{8}} +<?{AGE} +cat", lines[2])
+    assert re.fullmatch(
+        rf"job +{holder.job} {user()} +sleeping +[-0-9]{{10}} [:0-9]{{8}} +<?{AGE} +cat", lines[2])
     assert run("--exit-base=100", "--who", lock).returncode == 104
     rows = who(lock)
     job = rows[0]
-    assert (job["lock"], job["role"], job["pid"], job["uid"], job["state"]) == (lock, "job", holder.job, os.geteuid(), "sleeping")
+    assert (job["lock"], job["role"], job["pid"], job["uid"],
+            job["state"]) == (lock, "job", holder.job, os.geteuid(), "sleeping")
     assert (job["slot"], job["place"], job["command"], job["hidden"]) == (0, None, "cat", None)
-    assert job["at_most"] is (form == ("-F",)) and isinstance(job["since"], float) and isinstance(job["age"], float)
+    assert job["at_most"] is (form == ("-F",)) and isinstance(job["since"], float) \
+        and isinstance(job["age"], float)
     expected = {("job", holder.job)} | ({("wrapper", holder.pid)} if form != ("-F",) else set())
     assert {row for row in roles(rows) if row[0] != "keeper"} == expected
 
@@ -147,7 +153,8 @@ def test_a_me_only_inside_the_job(me_only, who, lock):
     """
     p = me_only(lock, ME_ONLY, lock + "b", "sh", "-c", "echo $$; exec sleep 1000")
     inner_job = int(read_line(p.stdout))
-    inner = wait_for(lambda: [pid for pid in children_of(p.pid) if name_of(inner_job) == "sleep"], "it runs")[0]
+    inner = wait_for(lambda: [pid for pid in children_of(p.pid) if name_of(inner_job) == "sleep"],
+                     "it runs")[0]
     outer = {(role, pid) for role, pid in roles(who(lock)) if role != "keeper"}
     assert {("job", inner), ("wrapper", p.pid), ("child", inner_job)} <= outer
     assert {("job", inner_job), ("wrapper", inner)} <= roles(who(lock + "b"))
@@ -177,7 +184,8 @@ def daemon_inherited(start, lock):
     return pid
 
 
-@pytest.mark.parametrize("scene", ["default", "-F", "-o", "me-only killed", "inherited", "stopped me-only"])
+@pytest.mark.parametrize("scene", ["default", "-F", "-o", "me-only killed", "inherited",
+                                   "stopped me-only"])
 def test_the_three_agree(hold, start, run, call, who, lock, scene):
     if scene == "me-only killed":
         pid = job_is_alone(hold, lock)
@@ -210,9 +218,12 @@ def test_lies_of_a_stranger_of_this_user(hold, start, run, call, who, lock):
         s.connect(address(lock))
         greeting = s.recv(65536)
     theirs = lock + "x"
-    p = start(sys.executable, "-ISc", STRANGER, address(theirs).hex(), "replay", greeting.hex(), stdin=subprocess.PIPE)
+    p = start(sys.executable, "-ISc", STRANGER, address(theirs).hex(), "replay", greeting.hex(),
+              stdin=subprocess.PIPE)
     assert read_line(p.stdout) == b"ready\n"
-    assert without_ages("me-only: " + first_line(call, theirs)) == without_ages(refusal(run, theirs).rstrip("\n"))
+    assert without_ages("me-only: " + first_line(call,
+                                                 theirs)) == \
+        without_ages(refusal(run, theirs).rstrip("\n"))
     assert (who(theirs)[0]["pid"], listed(call, theirs)["pid"]) == (p.pid, p.pid)
     assert victim.job not in [row["pid"] for row in who(theirs)]
 
@@ -228,11 +239,14 @@ def test_a_pid_that_was_used_again_is_not_named(call, lock, for_everybody):
         read job child <"$2/pids"
         echo $((job - 1)) >/proc/sys/kernel/ns_last_pid
         sleep 1001 & other=$!
-        "$0/me-only" --who "$1" >"$2/who"; "$0/me-only" --list --json >"$2/list"; "$0/me-only" "$1" true 2>"$2/said"
+        "$0/me-only" --who "$1" >"$2/who"
+        "$0/me-only" --list --json >"$2/list"
+        "$0/me-only" "$1" true 2>"$2/said"
         echo $job $child $other
     """
     with tempfile.TemporaryDirectory() as folder:
-        r = call("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", script, for_everybody, lock, folder)
+        r = call("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", script,
+                 for_everybody, lock, folder)
         job, child, other = r.stdout.split()
         assert job == other, "the number was used again"
 
@@ -243,7 +257,8 @@ def test_a_pid_that_was_used_again_is_not_named(call, lock, for_everybody):
         said = read("said").rstrip("\n")
         assert f"held by pid {child.decode()} (root), left running by" in said
         assert without_ages("me-only: " + read("who").split("\n")[0]) == without_ages(said)
-        assert [row["pid"] for row in json.loads(read("list"))["locks"] if row["lock"] == lock] == [int(child)]
+        assert [row["pid"] for row in json.loads(read("list"))["locks"]
+                if row["lock"] == lock] == [int(child)]
 
 
 # --- waiters ---
@@ -258,7 +273,9 @@ def test_waiters_in_their_order(hold, line, run, who, lock):
         assert row["at_most"] is True and row["state"] == "sleeping" and row["uid"] == os.geteuid()
         assert row["command"] == f"{ME_ONLY} -w inf {lock} true"
     text = run("--who", lock).stdout.decode()
-    assert re.search(rf"^waiter +1 +{waiters[0].pid} {user()} +sleeping .*<{AGE} +{re.escape(ME_ONLY)} -w inf {lock} true$", text, re.M)
+    assert re.search(
+        rf"^waiter +1 +{waiters[0].pid} {user()} +sleeping .*<{AGE} +{re.escape(ME_ONLY)} -w inf "
+        rf"{lock} true$", text, re.M)
     assert release(holder) == 0
 
 
@@ -282,7 +299,8 @@ def test_a_stopped_waiter_is_shown_as_stopped(hold, line, who, lock):
     hold(lock)
     waiters = line(5)
     os.kill(waiters[4].pid, signal.SIGSTOP)
-    wait_for(lambda: [row["state"] for row in who(lock) if row["pid"] == waiters[4].pid] == ["stopped"], "it is shown as stopped")
+    wait_for(lambda: [row["state"] for row in who(lock) if row["pid"] == waiters[4].pid]
+             == ["stopped"], "it is shown as stopped")
 
 
 def test_a_thousand_and_more_waiters(hold, line, who, call, lock):
@@ -306,7 +324,8 @@ def slots_line(text):
 
 @pytest.mark.parametrize("held, said", [
     ((0,), "1 of 3 slots are in use, 2 are free"), ((0, 1), "2 of 3 slots are in use, 1 is free"),
-    ((0, 1, 2), "3 of 3 slots are in use, 0 are free"), ((2,), "1 of 3 slots are in use, 2 are free"), ((), "free")], ids=str)
+    ((0, 1, 2), "3 of 3 slots are in use, 0 are free"),
+    ((2,), "1 of 3 slots are in use, 2 are free"), ((), "free")], ids=str)
 def test_how_many_slots_are_free(hold, run, who, lock, held, said):
     holders = [hold(lock, "-j3") for _ in range(3)]
     for n, h in enumerate(holders):
@@ -314,7 +333,8 @@ def test_how_many_slots_are_free(hold, run, who, lock, held, said):
             assert release(h) == 0
     r = run("--who", lock)
     assert (r.returncode, slots_line(r.stdout), r.stderr) == (4 if held else 0, said, b"")
-    assert [(row["slot"], row["pid"]) for row in who(lock, status=4 if held else 0) if row["role"] == "job"] == \
+    assert [(row["slot"], row["pid"]) for row in who(lock, status=4 if held else 0)
+            if row["role"] == "job"] == \
         [(n, holders[n].job) for n in held]
 
 
@@ -324,32 +344,39 @@ def test_all_holders_and_what_belongs_to_them(hold, run, who, lock, form):
     rows = [row for row in who(lock) if row["role"] != "keeper"]
     wrappers = [] if form == ("-F",) else ["wrapper"]
     assert [(row["role"], row["slot"], row["pid"]) for row in rows] == \
-        [(role, n, h.job if role == "job" else h.pid) for n, h in enumerate(holders) for role in ["job", *wrappers]]
+        [(role, n, h.job if role == "job" else h.pid) for n, h in enumerate(holders)
+         for role in ["job", *wrappers]]
     for row in who(lock):
-        assert (row["lock"], row["place"], row["hidden"], row["uid"]) == (lock, None, None, os.geteuid())
+        assert (row["lock"], row["place"], row["hidden"],
+                row["uid"]) == (lock, None, None, os.geteuid())
     lines = run("--who", lock).stdout.decode().splitlines()
-    assert lines[1].split() == ["ROLE", "SLOT", "PLACE", "PID", "USER", "STATE", "SINCE", "AGE", "COMMAND"]
+    assert lines[1].split() == ["ROLE", "SLOT", "PLACE", "PID", "USER", "STATE", "SINCE",
+                                "AGE", "COMMAND"]
     jobs = [line.split()[:3] for line in lines if line.startswith("job ")]
     assert jobs == [["job", str(n), str(h.job)] for n, h in enumerate(holders)]
 
 
 def test_the_keeper_of_each_slot(hold, who, lock):
     holders = [hold(lock, "-o", "-j2") for _ in range(2)]
-    keepers = [[pid for pid in children_of(h.pid) if name_of(pid) == "me-only keeper"] for h in holders]
-    assert {(row["slot"], row["pid"]) for row in who(lock) if row["role"] == "keeper"} == {(n, k[0]) for n, k in enumerate(keepers)}
+    keepers = [[pid for pid in children_of(h.pid) if name_of(pid) == "me-only keeper"]
+               for h in holders]
+    assert {(row["slot"], row["pid"]) for row in who(lock)
+            if row["role"] == "keeper"} == {(n, k[0]) for n, k in enumerate(keepers)}
 
 
 def test_a_child_in_a_slot(hold, run, who, lock):
     hold(lock, "-j2")
     left = int(run("-j2", lock, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!").stdout)
-    assert {(row["role"], row["slot"], row["pid"]) for row in who(lock) if row["slot"] == 1} == {("child", 1, left)}
+    assert {(row["role"], row["slot"], row["pid"]) for row in who(lock)
+            if row["slot"] == 1} == {("child", 1, left)}
     assert slots_line(run("--who", lock).stdout) == "2 of 2 slots are in use, 0 are free"
 
 
 def test_a_plain_holder_beside_those_with_slots(hold, run, who, lock):
     plain, other = hold(lock), hold(lock, "-j4")
     assert slots_line(run("--who", lock).stdout) == "2 of 4 slots are in use, 2 are free"
-    assert [(row["slot"], row["pid"]) for row in who(lock) if row["role"] == "job"] == [(0, plain.job), (1, other.job)]
+    assert [(row["slot"], row["pid"]) for row in who(lock)
+            if row["role"] == "job"] == [(0, plain.job), (1, other.job)]
 
 
 def test_a_lock_with_one_slot_is_shown_as_a_plain_one(hold, run, lock):
@@ -369,7 +396,8 @@ def test_waiters_for_slots_in_their_order(hold, start, run, who, lock):
         wait_for(lambda: waiters_of(lock, 2) > n, "it waits")
     rows = wait_for(lambda: [r for r in [who(lock)] if len(waiting(r)) == 5], "all are shown")[0]
     assert waiting(rows) == [p.pid for p in waiters]
-    assert [(row["slot"], row["place"]) for row in rows if row["role"] == "waiter"] == [(None, n) for n in range(1, 6)]
+    assert [(row["slot"], row["place"]) for row in rows
+            if row["role"] == "waiter"] == [(None, n) for n in range(1, 6)]
     text = run("--who", lock).stdout.decode()
     assert re.search(rf"^waiter +1 +{waiters[0].pid} {user()} +sleeping ", text, re.M)
     plain = start(ME_ONLY, "-w", "inf", lock, "true")
@@ -393,11 +421,14 @@ def test_waiters_for_slots_show_how_many_there_are(hold, start, run, lock):
 @pytest.mark.root
 def test_strangers_in_slots(start, hold, who, lock, for_everybody):
     ours = hold(lock, "-j2")
-    p = start(*OTHER, os.path.join(for_everybody, "me-only"), "-j2", lock, "sh", "-c", "echo $$; exec sleep 1000")
+    p = start(*OTHER, os.path.join(for_everybody, "me-only"), "-j2", lock, "sh", "-c",
+              "echo $$; exec sleep 1000")
     job = int(read_line(p.stdout))
-    assert [(row["slot"], row["pid"], row["user"]) for row in who(lock) if row["role"] == "job"] == [(0, ours.job, "root"), (1, job, "nobody")]
+    assert [(row["slot"], row["pid"], row["user"]) for row in who(lock)
+            if row["role"] == "job"] == [(0, ours.job, "root"), (1, job, "nobody")]
     rows = who(lock, OTHER, me_only=os.path.join(for_everybody, "me-only"))
-    assert [(row["slot"], row["pid"]) for row in rows if row["role"] == "job"] == [(0, ours.job), (1, job)]
+    assert [(row["slot"], row["pid"]) for row in rows
+            if row["role"] == "job"] == [(0, ours.job), (1, job)]
     # For a stranger's job, the heirs of its slot cannot be seen.
     assert [row["slot"] for row in rows if row["role"] == "child" and row["pid"] is None] == [0]
 
@@ -406,7 +437,8 @@ def test_strangers_in_slots(start, hold, who, lock, for_everybody):
 
 def pending(lock):
     """How many connections wait to be accepted at the lock's name."""
-    r = subprocess.run(["ss", "-xlnH"], capture_output=True, text=True, timeout=DEADLINE, check=True)
+    r = subprocess.run(["ss", "-xlnH"], capture_output=True, text=True, timeout=DEADLINE,
+                       check=True)
     return [int(row.split()[2]) for row in r.stdout.splitlines() if f"@me-only:{lock} " in row][0]
 
 
@@ -422,20 +454,25 @@ def test_questions_leave_nothing_behind(hold, line, lock, call):
     """
     holder = hold(lock)
     waiters = line(3)
-    wait_for(lambda: any(name_of(pid) == "me-only keeper" for pid in children_of(holder.pid)), "it has all that it will have")
+    wait_for(lambda: any(name_of(pid) == "me-only keeper" for pid in children_of(holder.pid)),
+             "it has all that it will have")
     ask = [f'for i in $(seq {{}}); do "{ME_ONLY}" --who "{lock}" >/dev/null; done'] * 2
     call("sh", "-c", ask[0].format(20))
     descriptors, pages = len(os.listdir(f"/proc/{holder.pid}/fd")), resident(holder.pid)
     call("sh", "-c", ask[1].format(1000), timeout=10 * DEADLINE)
-    wait_for(lambda: len(os.listdir(f"/proc/{holder.pid}/fd")) <= descriptors and pending(lock) == 0, "nothing is left")
+    wait_for(lambda: len(os.listdir(f"/proc/{holder.pid}/fd")) <= descriptors
+             and pending(lock) == 0, "nothing is left")
     assert resident(holder.pid) <= pages + 8
     assert waiters_of(lock) == 3 and all(p.poll() is None for p in waiters)
 
 
 def test_questions_do_not_fill_the_backlog_of_no_fork(hold, lock, call):
     hold(lock, "-F")
-    call("sh", "-c", f'for i in $(seq 200); do "{ME_ONLY}" --who "{lock}"; "{ME_ONLY}" --list; done >/dev/null', timeout=10 * DEADLINE)
-    assert pending(lock) <= 32  # 17, and parallel tests also list all locks: several may look at the same moment
+    call("sh", "-c",
+         f'for i in $(seq 200); do "{ME_ONLY}" --who "{lock}"; "{ME_ONLY}" --list; done >/dev/null',
+         timeout=10 * DEADLINE)
+    # 17, and parallel tests also list all locks: several may look at the same moment
+    assert pending(lock) <= 32
 
 
 def test_a_question_never_joins_the_queue(start, lock, call, hold):
@@ -456,17 +493,23 @@ def test_another_users_view(hold, line, who, call, lock, for_everybody):
     line(4)
     me_only = os.path.join(for_everybody, "me-only")
     rows = who(lock, OTHER, me_only=me_only)
-    assert (rows[0]["role"], rows[0]["pid"], rows[0]["user"], rows[0]["command"]) == ("job", holder.job, "root", "cat")
-    assert [row["hidden"] for row in rows if row["role"] == "child"] == ["whether other users' processes have it, too, cannot be seen"]
+    assert (rows[0]["role"], rows[0]["pid"], rows[0]["user"],
+            rows[0]["command"]) == ("job", holder.job, "root", "cat")
+    assert [row["hidden"] for row in rows
+            if row["role"] == "child"] == \
+        ["whether other users' processes have it, too, cannot be seen"]
     waiters = [row for row in rows if row["role"] == "waiter"]
-    assert [row["place"] for row in waiters] == [1, 2, 3, 4] and {row["user"] for row in waiters} == {"root"}
-    assert {(row["pid"], row["hidden"]) for row in waiters} == {(None, "its process cannot be seen")}
+    assert [row["place"] for row in waiters] == [1, 2, 3,
+                                                 4] and {row["user"] for row in waiters} == {"root"}
+    assert {(row["pid"], row["hidden"])
+            for row in waiters} == {(None, "its process cannot be seen")}
     assert "(its process cannot be seen)" in call(*OTHER, me_only, "--who", lock).stdout.decode()
 
 
 @pytest.mark.root
 def test_a_stranger_is_called_one(start, call, run, who, lock, for_everybody):
-    p = start(*OTHER, os.path.join(for_everybody, "me-only"), lock, "sh", "-c", "echo $$; exec sleep 1000")
+    p = start(*OTHER, os.path.join(for_everybody, "me-only"), lock, "sh", "-c",
+              "echo $$; exec sleep 1000")
     job = int(read_line(p.stdout))
     wait_for(lambda: name_of(job) == "sleep", "the job is what it will be")
     said = first_line(call, lock)
@@ -491,11 +534,13 @@ def test_a_holder_in_another_pid_namespace(hold, lock, run, who, call):
 @pytest.mark.root
 def test_a_proc_that_hides_others(hold, lock, call, for_everybody):
     holder = hold(lock)
-    inside = ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh", *OTHER)
+    inside = ("unshare", "--mount", "sh", "-c",
+              'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh", *OTHER)
     r = call(*inside, os.path.join(for_everybody, "me-only"), "--who", "--json", lock)
     assert r.returncode == 4
     job = json.loads(r.stdout)["who"][0]
-    assert (job["pid"], job["user"], job["state"], job["hidden"]) == (holder.job, "root", None, "/proc does not show its process")
+    assert (job["pid"], job["user"], job["state"], job["hidden"]) == (
+        holder.job, "root", None, "/proc does not show its process")
 
 
 def test_a_policy_that_forbids_to_connect(hold, lock, call, who):
@@ -512,17 +557,22 @@ def test_a_policy_that_forbids_to_connect(hold, lock, call, who):
 @pytest.mark.root
 def test_a_queue_that_somebody_else_has_made(hold, start, lock, who):
     hold(lock)
-    p = start(*OTHER, sys.executable, "-ISc", STRANGER, queue_of(lock).hex(), "mute", stdin=subprocess.PIPE, cwd="/")
+    p = start(*OTHER, sys.executable, "-ISc", STRANGER, queue_of(lock).hex(), "mute",
+              stdin=subprocess.PIPE, cwd="/")
     assert read_line(p.stdout) == b"ready\n"
     rows = [row for row in who(lock) if row["role"] == "waiter"]
-    assert [(row["pid"], row["hidden"]) for row in rows] == [(None, "there is a queue that is not its user's: left out")]
+    assert [(row["pid"], row["hidden"])
+            for row in rows] == [(None, "there is a queue that is not its user's: left out")]
 
 
 # --- names ---
 
-NAMES = {"utf-8": ("zürich-日本", "zürich-日本"), "control": ("a\x1b[2Jb\n", r"a\x1b[2Jb\x0a"), "backslash": (r"a\x41", r"a\\x41"),
-         "not utf-8": (b"a\xff\xfe", r"a\xff\xfe"), "bidi": ("a\u202eb", r"a\xe2\x80\xaeb"), "quote": ('a"b', 'a"b'),
-         "prefix": ("host:etdc:x", "host:etdc:x"), "long": ("long" * 50, "long" * 50), "very long": ("é" * 30000, "é" * 30000)}
+NAMES = {"utf-8": ("zürich-日本", "zürich-日本"), "control": ("a\x1b[2Jb\n", r"a\x1b[2Jb\x0a"),
+         "backslash": (r"a\x41", r"a\\x41"),
+         "not utf-8": (b"a\xff\xfe", r"a\xff\xfe"), "bidi": ("a\u202eb", r"a\xe2\x80\xaeb"),
+         "quote": ('a"b', 'a"b'),
+         "prefix": ("host:etdc:x", "host:etdc:x"), "long": ("long" * 50, "long" * 50),
+         "very long": ("é" * 30000, "é" * 30000)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -537,7 +587,8 @@ def test_names_are_exact_and_harmless(me_only, call, lock, name, locale):
     r = call(ME_ONLY, "--who", "--json", given, env=env)
     assert r.returncode == 4 and json.loads(r.stdout.decode())["who"][0]["lock"] == shown
     assert listed(call, shown)["pid"] == p.pid
-    for text in (call(ME_ONLY, "--who", given, env=env).stdout.decode(), call(ME_ONLY, "--list", env=env).stdout.decode()):
+    for text in (call(ME_ONLY, "--who", given, env=env).stdout.decode(),
+                 call(ME_ONLY, "--list", env=env).stdout.decode()):
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
     assert shown in text
 
@@ -551,7 +602,9 @@ def test_output_that_cannot_be_written(hold, call, lock, question, options):
     argv = [ME_ONLY, "--exit-base=50", question, *options, *([lock] if question == "--who" else [])]
     with open("/dev/full", "wb") as full:
         r = call(*argv, stdout=full)
-    assert (r.returncode, r.stderr) == (53, b"me-only: standard output: cannot write: No space left on device\n")
+    assert (r.returncode, r.stderr) == (53,
+                                        b"me-only: standard output: cannot write: No space left on "
+                                        b"device\n")
     reader, writer = os.pipe()
     os.close(reader)
     r = call(*argv, stdout=writer)
@@ -559,23 +612,30 @@ def test_output_that_cannot_be_written(hold, call, lock, question, options):
     assert (r.returncode, r.stderr) == (-signal.SIGPIPE, b"")
     r = call("env", "--ignore-signal=PIPE", *argv, stdout=writer)
     os.close(writer)
-    assert (r.returncode, r.stderr) == (53, b"me-only: standard output: cannot write: Broken pipe\n")
+    assert (r.returncode, r.stderr) == (53,
+                                        b"me-only: standard output: cannot write: Broken pipe\n")
     r = call("sh", "-c", 'exec "$@" >&-', "sh", *argv)
-    assert (r.returncode, r.stderr) == (53, b"me-only: standard output: cannot write: Bad file descriptor\n")
+    assert (r.returncode, r.stderr) == (53,
+                                        b"me-only: standard output: cannot write: Bad file "
+                                        b"descriptor\n")
 
 
 @pytest.mark.parametrize("question", ["--who", "--list"])
 def test_a_table_of_sockets_that_cannot_be_read(call, lock, question):
-    r = call(program("forbid"), "socket=EACCES", ME_ONLY, "--exit-base=50", question, *([lock] if question == "--who" else []))
+    r = call(program("forbid"), "socket=EACCES", ME_ONLY, "--exit-base=50", question,
+             *([lock] if question == "--who" else []))
     assert (r.returncode, r.stdout) == (53, b"")
-    assert r.stderr.startswith(b"me-only: the kernel's table of sockets: cannot be read: Permission denied (")
+    assert r.stderr.startswith(
+        b"me-only: the kernel's table of sockets: cannot be read: Permission denied (")
 
 
 def test_a_helper_that_is_missing(run, lock, tmp_path):
     r = run("--exit-base=50", "--who", lock, env=dict(os.environ, ME_ONLY_EXEC_PATH=str(tmp_path)))
     assert (r.returncode, r.stdout) == (53, b"")
-    assert r.stderr == (f"me-only: {tmp_path}/list: the helper for --who and --list cannot be run: No such file or directory; "
-                        "it is built with libsmartcols and libmnl\n").encode()
+    assert r.stderr == \
+        (f"me-only: {tmp_path}/list: the helper for --who and --list cannot be run: No such file "
+         f"or directory; "
+         "it is built with libsmartcols and libmnl\n").encode()
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
@@ -586,12 +646,14 @@ def test_a_helper_that_others_can_write(run, lock, tmp_path, what):
     assert stat.S_IMODE(os.stat(path if what == "file" else tmp_path).st_mode) == 0o777
     r = run("--who", lock, env=dict(os.environ, ME_ONLY_EXEC_PATH=str(tmp_path)))
     assert (r.returncode, r.stdout) == (3, b"")
-    assert r.stderr.decode().endswith("list: the helper for --who and --list cannot be run: others can write it or its folder\n")
+    assert r.stderr.decode().endswith(
+        "list: the helper for --who and --list cannot be run: others can write it or its folder\n")
 
 
 @pytest.mark.static
 def test_a_helper_that_the_kernel_refuses_is_not_one_that_others_can_write(call, lock, tmp_path):
-    r = call("strace", "-o", str(tmp_path / "trace"), "-e", "trace=execveat", "-e", "inject=execveat:error=EPERM",
+    r = call("strace", "-o", str(tmp_path / "trace"), "-e", "trace=execveat", "-e",
+             "inject=execveat:error=EPERM",
              ME_ONLY, "--who", lock)
     assert (r.returncode, r.stdout) == (3, b"")
     assert r.stderr.decode().endswith("cannot be run: Operation not permitted\n"), r.stderr

@@ -53,8 +53,10 @@ class Workshop:
 
     def __init__(self):
         memory = "/dev/shm"
-        self.path = tempfile.mkdtemp(prefix="me-only-fleet-", dir=memory if os.access(memory, os.W_OK) else None)
-        self.janitor = subprocess.Popen(["sh", "-c", JANITOR, self.path], stdin=subprocess.PIPE, start_new_session=True,
+        self.path = tempfile.mkdtemp(prefix="me-only-fleet-", dir=memory
+                                     if os.access(memory, os.W_OK) else None)
+        self.janitor = subprocess.Popen(["sh", "-c", JANITOR, self.path], stdin=subprocess.PIPE,
+                                        start_new_session=True,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         spared.add(self.janitor.pid)
 
@@ -75,7 +77,8 @@ class Authority:
     def __init__(self, folder, name="fleet"):
         self.folder, self.name = folder, name
         self.ca, self.ca_key = self._path("ca.crt"), self._path("ca.key")
-        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj",
+        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                      "-nodes", "-days", "30", "-subj",
                       f"/O={name} authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
                       "-keyout", self.ca_key, "-out", self.ca)
 
@@ -83,7 +86,8 @@ class Authority:
         return os.path.join(self.folder, f"{self.name}-{file}")
 
     def _openssl(self, *argv):
-        subprocess.run(["openssl", *argv], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        subprocess.run(["openssl", *argv], check=True, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def sign(self, who, subject, usage, names="IP:127.0.0.1,DNS:localhost"):
         """The paths of a certificate and its key."""
@@ -92,9 +96,11 @@ class Authority:
             # Python 3.13 requires the authority's key identifier.
             f.write(f"basicConstraints=CA:FALSE\nextendedKeyUsage={usage}\nsubjectAltName={names}\n"
                     "authorityKeyIdentifier=keyid\n")
-        self._openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subject,
+        self._openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                      "-nodes", "-subj", subject,
                       "-keyout", key, "-out", csr)
-        self._openssl("x509", "-req", "-in", csr, "-CA", self.ca, "-CAkey", self.ca_key, "-CAcreateserial", "-days", "20",
+        self._openssl("x509", "-req", "-in", csr, "-CA", self.ca, "-CAkey", self.ca_key,
+                      "-CAcreateserial", "-days", "20",
                       "-extfile", ext, "-out", crt)
         return crt, key
 
@@ -108,7 +114,8 @@ class Certificates:
         # The gateway calls its own server with the server's certificate: it must also be valid for
         # clients.
         self.server = ours.sign("server", "/CN=etcd", "serverAuth,clientAuth")
-        self.elsewhere = ours.sign("elsewhere", "/CN=elsewhere", "serverAuth,clientAuth", "DNS:elsewhere.invalid")
+        self.elsewhere = ours.sign("elsewhere", "/CN=elsewhere", "serverAuth,clientAuth",
+                                   "DNS:elsewhere.invalid")
         self.client = ours.sign("client", "/O=fleet", "clientAuth")
         self.named_client = ours.sign("named", "/O=fleet/CN=mo", "clientAuth")
         self.wrong_client = others.sign("client", "/O=fleet", "clientAuth")
@@ -123,7 +130,8 @@ class Refused(Exception):
         super().__init__(f"HTTP {status}: {answer}")
         self.status = status
         error = answer.get("error")
-        self.code = answer.get("code") or (error.get("grpc_code", error.get("code")) if isinstance(error, dict) else None)
+        self.code = answer.get("code") or (error.get("grpc_code", error.get("code"))
+                                           if isinstance(error, dict) else None)
 
 
 def to64(text):
@@ -163,7 +171,8 @@ class Client:
 
     def _connection(self, timeout):
         if self.context:
-            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=self.context)
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout,
+                                               context=self.context)
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def fetch(self, path, timeout=PATIENCE):
@@ -173,7 +182,8 @@ class Client:
 
     def post(self, path, timeout=PATIENCE, **body):
         with contextlib.closing(self._connection(timeout)) as c:
-            c.request("POST", "/v3/" + path, json.dumps(body), {"Authorization": self.token} if self.token else {})
+            c.request("POST", "/v3/" + path, json.dumps(body), {"Authorization": self.token}
+                      if self.token else {})
             r = c.getresponse()
             text = r.read()
             answer = json.loads(text)
@@ -189,11 +199,13 @@ class Client:
 
     def entries(self, prefix):
         """All keys that begin with PREFIX, the oldest first."""
-        answer = self.post("kv/range", key=to64(prefix), range_end=to64(end_of(prefix)), sort_order="ASCEND", sort_target="CREATE")
+        answer = self.post("kv/range", key=to64(prefix), range_end=to64(end_of(prefix)),
+                           sort_order="ASCEND", sort_target="CREATE")
         return [Entry(kv) for kv in answer.get("kvs", [])]
 
     def put(self, key, value="", lease=0):
-        return int(self.post("kv/put", key=to64(key), value=to64(value), lease=str(lease))["header"]["revision"])
+        return int(self.post("kv/put", key=to64(key), value=to64(value),
+                             lease=str(lease))["header"]["revision"])
 
     def delete(self, key):
         return int(self.post("kv/deleterange", key=to64(key)).get("deleted", 0))
@@ -274,8 +286,10 @@ class Server:
             raise AssertionError(f"etcd does not start: {self.log()}")
         self.env = {"ETCDCTL_ENDPOINTS": self.endpoint}
         if certificates:
-            self.env |= {"ETCDCTL_ENDPOINTS": "https://" + self.endpoint, "ETCDCTL_CACERT": certificates.ca,
-                         "ETCDCTL_CERT": certificates.client[0], "ETCDCTL_KEY": certificates.client[1]}
+            self.env |= {"ETCDCTL_ENDPOINTS": "https://" + self.endpoint,
+                         "ETCDCTL_CACERT": certificates.ca,
+                         "ETCDCTL_CERT": certificates.client[0],
+                         "ETCDCTL_KEY": certificates.client[1]}
         if auth:
             self.with_users()
 
@@ -303,23 +317,30 @@ class Server:
         """Start it, without waiting for it."""
         scheme = "https" if self.certificates else "http"
         url, peer = f"{scheme}://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
-        argv = ["setpriv", "--pdeathsig", "KILL", ETCD, "--data-dir", os.path.join(self.folder, "data"), "--name", "one",
-                "--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", peer,
-                "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}", "--unsafe-no-fsync", "--bcrypt-cost", "4",
-                "--heartbeat-interval", "20", "--election-timeout", "200", "--logger", "zap", "--log-level", "warn"]
+        argv = ["setpriv", "--pdeathsig", "KILL", ETCD, "--data-dir",
+                os.path.join(self.folder, "data"), "--name", "one",
+                "--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls",
+                peer,
+                "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}",
+                "--unsafe-no-fsync", "--bcrypt-cost", "4",
+                "--heartbeat-interval", "20", "--election-timeout", "200", "--logger", "zap",
+                "--log-level", "warn"]
         if self.certificates:
-            argv += ["--cert-file", self.certificates.server[0], "--key-file", self.certificates.server[1],
+            argv += ["--cert-file", self.certificates.server[0], "--key-file",
+                     self.certificates.server[1],
                      "--client-cert-auth", "--trusted-ca-file", self.certificates.ca]
         env = {k: v for k, v in os.environ.items() if not k.startswith(("ETCD_", "ETCDCTL_"))}
         with open(os.path.join(self.folder, "log"), "ab") as log:
-            self.process = subprocess.Popen(argv + self.options, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
+            self.process = subprocess.Popen(argv + self.options, stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, env=env,
                                             start_new_session=True)
         spared.add(self.pid)
 
     def ready(self):
         """Wait until it serves; False: it has ended."""
         try:
-            return until(lambda: self.client().healthy() or self.process.poll() is not None and "ended", "etcd serves") is True
+            return until(lambda: self.client().healthy() or self.process.poll() is not None
+                         and "ended", "etcd serves") is True
         finally:
             if self.process.poll() is not None:
                 spared.discard(self.pid)
@@ -363,7 +384,8 @@ class Server:
         c.post("auth/user/add", name=USER, password=PASSWORD)
         c.post("auth/role/add", name="root")
         c.post("auth/role/add", name="locks")
-        c.post("auth/role/grant", name="locks", perm={"permType": "READWRITE", "key": to64(ALLOWED), "range_end": to64(end_of(ALLOWED))})
+        c.post("auth/role/grant", name="locks", perm={"permType": "READWRITE", "key": to64(ALLOWED),
+                                                      "range_end": to64(end_of(ALLOWED))})
         c.post("auth/user/grant", user="root", role="root")
         c.post("auth/user/grant", user=USER, role="locks")
         c.post("auth/enable")
@@ -372,4 +394,5 @@ class Server:
 
     def renew_token(self):
         self.token = None
-        self.token = self.client().post("auth/authenticate", name="root", password="root's")["token"]
+        self.token = self.client().post("auth/authenticate", name="root",
+                                        password="root's")["token"]

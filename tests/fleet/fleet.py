@@ -23,12 +23,16 @@ def load(name, path):
 sys.path.insert(0, BEHAVIOUR)
 behaviour = load("behaviour", os.path.join(BEHAVIOUR, "conftest.py"))
 
-from behaviour import (BUILD, DEADLINE, HAND_DOWN, ME_ONLY, Terminal, children_of, name_of, process_state, processor_time, program,  # noqa: E402
+# noqa: E402
+from behaviour import (BUILD, DEADLINE, HAND_DOWN, ME_ONLY, Terminal, children_of, name_of,
+                       process_state, processor_time, program,
                        read_line, release, wait_for)  # noqa: E402
 from etcd_server import spared  # noqa: E402
 
-__all__ = ["BUILD", "DEADLINE", "HAND_DOWN", "ME_ONLY", "Caller", "Terminal", "Ticks", "all_processes_of", "boottime", "children_of", "die_with_me", "end_all", "environment",
-           "environment_of", "helper_of", "is_alive", "name_of", "process_state", "processor_time", "program", "read_line", "release", "said", "spared", "user",
+__all__ = ["BUILD", "DEADLINE", "HAND_DOWN", "ME_ONLY", "Caller", "Terminal", "Ticks",
+           "all_processes_of", "boottime", "children_of", "die_with_me", "end_all", "environment",
+           "environment_of", "helper_of", "is_alive", "name_of", "process_state", "processor_time",
+           "program", "read_line", "release", "said", "spared", "user",
            "wait_for"]
 
 
@@ -55,7 +59,9 @@ def said(r):
 
 def environment(*parts, **more):
     """The environment of this process without etcdctl's variables, and with PARTS."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("ETCDCTL_", "ETCD_", "ME_ONLY_TOKEN", "ME_ONLY_LOCK", "ME_ONLY_SLOT"))}
+    env = {k: v for k, v in os.environ.items()
+           if not k.startswith(("ETCDCTL_", "ETCD_", "ME_ONLY_TOKEN", "ME_ONLY_LOCK",
+                                "ME_ONLY_SLOT"))}
     for part in (*parts, more):
         env |= part
     return env
@@ -146,7 +152,8 @@ def environment_of(pid):
     def read():
         with open(f"/proc/{pid}/environ", "rb") as f:
             return f.read()
-    return dict(v.split("=", 1) for v in os.fsdecode(wait_for(read, "an environment")).split("\0") if "=" in v)
+    return dict(v.split("=", 1) for v in os.fsdecode(wait_for(read, "an environment")).split("\0")
+                if "=" in v)
 
 
 def die_with_me():
@@ -192,7 +199,8 @@ class Caller:
 
     def etcdctl(self, *argv, **kw):
         """Start etcdctl."""
-        return self.start_(*die_with_me(), "etcdctl", *argv, env=environment(self.env, ETCDCTL_API="3"), **kw)
+        return self.start_(*die_with_me(), "etcdctl", *argv,
+                           env=environment(self.env, ETCDCTL_API="3"), **kw)
 
 
 class Ticks:
@@ -208,7 +216,8 @@ class Ticks:
     def lines(self):
         try:
             with open(self.path, encoding="ascii") as f:
-                return [(who, int(pid), int(when) / 1e9) for who, pid, when in (line.split() for line in f)]
+                return [(who, int(pid), int(when) / 1e9)
+                        for who, pid, when in (line.split() for line in f)]
         except FileNotFoundError:
             return []
 
@@ -231,7 +240,8 @@ class Ticks:
 
     def living(self):
         """The processes that are still alive."""
-        return {pid for _, pid, _ in self.lines() if is_alive(pid) and self.path in command_line(pid)}
+        return {pid for _, pid, _ in self.lines() if is_alive(pid)
+                and self.path in command_line(pid)}
 
 
 def command_line(pid):

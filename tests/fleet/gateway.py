@@ -1,17 +1,19 @@
-"""A gateway of etcd that does what a test tells it to: real servers do most of it only when something is wrong with them.
+"""A gateway of etcd that does what a test tells it to: real servers do most of it only when broken.
 
-It keeps keys, leases and users in memory, and answers as the JSON gateway does, in the style of a version:
+It keeps keys, leases and users in memory, and answers like the JSON gateway, in the style of a
+version:
 
     "3.4"     etcd 3.4, and 3.5 as its authors build it
     "debian"  etcd 3.5 of Debian (grpc-gateway v2)
     "3.6"     etcd 3.6: as before, with white space at random
 
-A test puts hooks on paths. A hook is called with each Exchange and answers it (and returns true), or leaves it to what comes next.
+A test puts hooks on paths. A hook is called with each Exchange and answers it (and returns true),
+or leaves it to the next one.
 
     g.on("lease/keepalive", once(late(2)))
     g.on("kv/txn", after(1, hang))
 
-Proxy stands between a client and a server, and delays, cuts or resets what passes.
+Proxy stands between a client and a server, and delays, cuts or resets the traffic.
 """
 import base64
 import contextlib
@@ -26,7 +28,8 @@ import threading
 import time
 
 # gRPC code: HTTP status in 3.4, in grpc-gateway v2
-STATUS = {1: (408, 499), 2: (500, 500), 3: (400, 400), 4: (504, 504), 5: (404, 404), 7: (403, 403), 8: (429, 429), 9: (412, 400), 11: (400, 400),
+STATUS = {1: (408, 499), 2: (500, 500), 3: (400, 400), 4: (504, 504), 5: (404, 404), 7: (403, 403),
+          8: (429, 429), 9: (412, 400), 11: (400, 400),
           14: (503, 503), 16: (401, 401)}
 STREAMS = {"watch", "lease/keepalive"}
 
@@ -57,7 +60,8 @@ def text_of(data):
 
 def without_zeros(fields):
     """As protobuf encodes it: zero is omitted; 64 bits are a string."""
-    return {k: str(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in fields.items() if v not in (0, "", False, None, [])}
+    return {k: str(v) if isinstance(v, int) and not isinstance(v, bool) else v
+            for k, v in fields.items() if v not in (0, "", False, None, [])}
 
 
 # ---- the store ----
@@ -68,8 +72,10 @@ class Key:
         self.created, self.modified, self.version = created, modified, version
 
     def shown(self, keys_only=False):
-        return without_zeros({"key": text_of(self.key), "create_revision": self.created, "mod_revision": self.modified,
-                              "version": self.version, "value": "" if keys_only else text_of(self.value), "lease": self.lease})
+        return without_zeros({"key": text_of(self.key), "create_revision": self.created,
+                              "mod_revision": self.modified,
+                              "version": self.version, "value": "" if keys_only
+                              else text_of(self.value), "lease": self.lease})
 
 
 class Lease:
@@ -100,7 +106,8 @@ class Store:
         self.events = []     # (revision, "PUT" or "DELETE", Key, the Key before or None)
         self.compacted = 0
         self.term = 2
-        self.drop_deletes = 0  # this many of the next deletions are not sent to watchers; -1: none ever
+        # this many of the next deletions are not sent to watchers; -1: none ever
+        self.drop_deletes = 0
         self.drop_puts = 0  # the same for puts
 
     # --- writing ---
@@ -119,7 +126,8 @@ class Store:
             value = before.value
         if lease and lease not in self.leases:
             raise Failure(5, "etcdserver: requested lease not found")
-        new = Key(key, value, lease, before.created if before else revision, revision, before.version + 1 if before else 1)
+        new = Key(key, value, lease, before.created if before else revision, revision,
+                  before.version + 1 if before else 1)
         self.keys[key] = new
         if self.drop_puts:
             self.drop_puts -= self.drop_puts > 0
@@ -132,7 +140,8 @@ class Store:
         gone = [self.keys.pop(k) for k in sorted(self.keys) if in_range(k, start, end)]
         for old in gone:
             self.remember_deletion(old, revision)
-        return without_zeros({"deleted": len(gone), "prev_kvs": [old.shown() for old in gone] if r.get("prev_kv") else []})
+        return without_zeros({"deleted": len(gone), "prev_kvs": [old.shown() for old in gone]
+                              if r.get("prev_kv") else []})
 
     def remember_deletion(self, old, revision):
         if self.drop_deletes:
@@ -166,28 +175,36 @@ class Store:
         found = [self.keys[k] for k in sorted(self.keys) if in_range(k, start, end)]
         count = len(found)
         for field, value in (("create", "created"), ("mod", "modified")):
-            least, most = number(r.get(f"min_{field}_revision")), number(r.get(f"max_{field}_revision"))
-            found = [k for k in found if getattr(k, value) >= least and (not most or getattr(k, value) <= most)]
-        target = {"KEY": "key", "VERSION": "version", "CREATE": "created", "MOD": "modified", "VALUE": "value"}[r.get("sort_target") or "KEY"]
+            least, most = number(r.get(f"min_{field}_revision")), \
+                number(r.get(f"max_{field}_revision"))
+            found = [k for k in found if getattr(k, value) >= least
+                     and (not most or getattr(k, value) <= most)]
+        target = {"KEY": "key", "VERSION": "version", "CREATE": "created", "MOD": "modified",
+                  "VALUE": "value"}[r.get("sort_target") or "KEY"]
         if r.get("sort_order", "NONE") in ("ASCEND", "DESCEND"):
             found.sort(key=lambda k: getattr(k, target), reverse=r["sort_order"] == "DESCEND")
         limit = number(r.get("limit"))
         more = bool(limit and len(found) > limit)
         found = [] if r.get("count_only") else found[:limit] if limit else found
-        return without_zeros({"kvs": [k.shown(r.get("keys_only")) for k in found], "more": more, "count": count})
+        return without_zeros({"kvs": [k.shown(r.get("keys_only")) for k in found], "more": more,
+                              "count": count})
 
     def holds(self, c):
         """Whether a comparison of a txn is true."""
         start, end = bytes_of(c.get("key")), bytes_of(c.get("range_end"))
-        found = [self.keys[k] for k in self.keys if in_range(k, start, end)] or [Key(start, None, 0, 0, 0, 0)]
+        found = [self.keys[k] for k in self.keys if in_range(k, start, end)] \
+            or [Key(start, None, 0, 0, 0, 0)]
         target = c.get("target") or "VERSION"
-        read = {"VERSION": lambda k: k.version, "CREATE": lambda k: k.created, "MOD": lambda k: k.modified, "LEASE": lambda k: k.lease,
+        read = {"VERSION": lambda k: k.version, "CREATE": lambda k: k.created,
+                "MOD": lambda k: k.modified, "LEASE": lambda k: k.lease,
                 "VALUE": lambda k: k.value}[target]
         if target == "VALUE":
             wanted = bytes_of(c.get("value"))
         else:
-            wanted = number(c.get({"VERSION": "version", "CREATE": "create_revision", "MOD": "mod_revision", "LEASE": "lease"}[target]))
-        test = {"EQUAL": lambda v: v == wanted, "GREATER": lambda v: v > wanted, "LESS": lambda v: v < wanted,
+            wanted = number(c.get({"VERSION": "version", "CREATE": "create_revision",
+                                   "MOD": "mod_revision", "LEASE": "lease"}[target]))
+        test = {"EQUAL": lambda v: v == wanted, "GREATER": lambda v: v > wanted,
+                "LESS": lambda v: v < wanted,
                 "NOT_EQUAL": lambda v: v != wanted}[c.get("result") or "EQUAL"]
         return all(read(k) is not None and test(read(k)) for k in found)
 
@@ -214,7 +231,8 @@ class Store:
             (kind, request), = op.items()
             if kind == "request_range":
                 now = revision if wrote else self.revision
-                responses.append({"response_range": {"header": {"revision": str(now)}, **self.range(request)}})
+                responses.append({"response_range": {"header": {"revision": str(now)},
+                                                     **self.range(request)}})
                 continue
             if kind == "request_put":
                 done, changes = self.put(request, revision), True
@@ -518,7 +536,8 @@ class Gateway:
         self.listener = Listener(("127.0.0.1", self.port), Handler)
         self.listener.gateway = self
         self.port = self.listener.server_address[1]
-        threading.Thread(target=self.listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(target=self.listener.serve_forever, kwargs={"poll_interval": 0.05},
+                         daemon=True).start()
 
     def down(self):
         """Nothing listens any more, and all connections are closed; the store stays."""
@@ -564,7 +583,8 @@ class Gateway:
     def wait_for(self, path, count=1, timeout=60):
         """The requests of a path, once there are COUNT of them."""
         with self.store.changed:
-            assert self.store.changed.wait_for(lambda: len(self.seen(path)) >= count, timeout), f"no {count} requests of {path}"
+            assert self.store.changed.wait_for(lambda: len(self.seen(path)) >= count, timeout), \
+                f"no {count} requests of {path}"
         return self.seen(path)
 
     def keys(self):
@@ -580,7 +600,8 @@ class Gateway:
     def put(self, key, value=b"", lease=0):
         with self.store.changed:
             self.store.revision += 1
-            self.store.put({"key": text_of(key), "value": text_of(value), "lease": lease}, self.store.revision)
+            self.store.put({"key": text_of(key), "value": text_of(value), "lease": lease},
+                           self.store.revision)
             self.store.changed.notify_all()
 
     def end_lease(self, lease):
@@ -605,18 +626,22 @@ class Gateway:
         status = STATUS.get(code, (500, 500))[self.style != "3.4"]
         if self.style == "3.4":
             if stream:
-                return 200 if code == 14 else status, [{"error": {"grpc_code": code, "http_code": status, "message": message,
-                                                                  "http_status": "Service Unavailable"}}]
+                return 200 if code == 14 else status, \
+                    [{"error": {"grpc_code": code, "http_code": status, "message": message,
+                                "http_status": "Service Unavailable"}}]
             return status, [{"error": message, "message": message, "code": code}]
-        return status, [{"error": {"code": code, "message": message}} if stream else {"code": code, "message": message}]
+        return status, [{"error": {"code": code, "message": message}} if stream
+                        else {"code": code, "message": message}]
 
     def header(self):
-        return without_zeros({"cluster_id": self.cluster, "member_id": self.member, "revision": self.store.revision,
+        return without_zeros({"cluster_id": self.cluster, "member_id": self.member,
+                              "revision": self.store.revision,
                               "raft_term": self.store.term})
 
     def serve(self, handler, body):
         path = handler.path
-        path = path.removeprefix("/v3/").removeprefix("kv/") if path.startswith("/v3/kv/lease/") else path.removeprefix("/v3/")
+        path = path.removeprefix("/v3/").removeprefix("kv/") if path.startswith(
+            "/v3/kv/lease/") else path.removeprefix("/v3/")
         with self.store.changed:
             x = Exchange(self, handler, path, body, len(self.seen(path)) + 1)
             self.requests.append(x)
@@ -627,11 +652,13 @@ class Gateway:
         if path == "watch":
             self.watch(x)
         elif path == "/version":
-            x.send(200, json.dumps({"etcdserver": self.version, "etcdcluster": self.version.rpartition(".")[0] + ".0"}))
+            x.send(200, json.dumps({"etcdserver": self.version,
+                                    "etcdcluster": self.version.rpartition(".")[0] + ".0"}))
         elif path == "/health":
             x.send(200, '{"health":"true"}')
         elif not hasattr(self, "do_" + path.replace("/", "_")):
-            x.send(404, "404 page not found\n" if self.style == "3.4" else '{"code":5, "message":"Not Found"}', "text/plain")
+            x.send(404, "404 page not found\n" if self.style == "3.4"
+                   else '{"code":5, "message":"Not Found"}', "text/plain")
         else:
             x.send_normal()
 
@@ -664,12 +691,14 @@ class Gateway:
         return [{"result": {"header": self.header(), "created": True}}]
 
     def do_maintenance_status(self, _x):
-        return [without_zeros({"header": self.header(), "version": self.version, "dbSize": 20480, "leader": self.member,
+        return [without_zeros({"header": self.header(), "version": self.version, "dbSize": 20480,
+                               "leader": self.member,
                                "raftIndex": 7 + self.store.revision, "raftTerm": self.store.term,
                                "raftAppliedIndex": 7 + self.store.revision, "dbSizeInUse": 16384})]
 
     def do_lease_grant(self, x):
-        lease, ttl = number(x.message.get("ID")) or random.randrange(1, 1 << 63), number(x.message.get("TTL"))
+        lease, ttl = number(x.message.get("ID")) or random.randrange(1, 1 << 63), \
+            number(x.message.get("TTL"))
         if lease in self.store.leases:
             raise Failure(9, "etcdserver: lease already exists")
         self.store.leases[lease] = Lease(max(ttl, 2))
@@ -681,7 +710,9 @@ class Gateway:
             lease = self.store.leases.get(number(message.get("ID")))
             if lease:
                 lease.renew()
-            values.append({"result": without_zeros({"header": self.header(), "ID": number(message.get("ID")), "TTL": lease.ttl if lease else 0})})
+            values.append({"result": without_zeros({"header": self.header(),
+                                                    "ID": number(message.get("ID")),
+                                                    "TTL": lease.ttl if lease else 0})})
         return values
 
     def do_lease_timetolive(self, x):
@@ -689,11 +720,14 @@ class Gateway:
         lease = self.store.leases.get(n)
         if not lease:
             return [{"header": self.header(), "ID": str(n), "TTL": "-1"}]
-        keys = [text_of(k) for k in sorted(self.store.keys) if self.store.keys[k].lease == n] if x.message.get("keys") else []
-        return [without_zeros({"header": self.header(), "ID": n, "TTL": lease.left(), "grantedTTL": lease.ttl, "keys": keys})]
+        keys = [text_of(k) for k in sorted(self.store.keys)
+                if self.store.keys[k].lease == n] if x.message.get("keys") else []
+        return [without_zeros({"header": self.header(), "ID": n, "TTL": lease.left(),
+                               "grantedTTL": lease.ttl, "keys": keys})]
 
     def do_lease_leases(self, x):
-        return [without_zeros({"header": self.header(), "leases": [{"ID": str(n)} for n in self.store.leases]})]
+        return [without_zeros({"header": self.header(),
+                               "leases": [{"ID": str(n)} for n in self.store.leases]})]
 
     def do_lease_revoke(self, x):
         lease = number(x.message.get("ID"))
@@ -769,27 +803,39 @@ class Gateway:
             self.check_token(x)
         except Failure as e:
             code = {3: "InvalidArgument", 16: "Unauthenticated", 7: "PermissionDenied"}[e.code]
-            self.line(x, {"result": {"header": self.header(), "watch_id": "-1", "created": True, "canceled": True,
-                                     "cancel_reason": f"rpc error: code = {code} desc = {e.message}"}})
+            self.line(x, {"result": {"header": self.header(), "watch_id": "-1", "created": True,
+                                     "canceled": True,
+                                     "cancel_reason": f"rpc error: code = {code} desc = "
+                                                      f"{e.message}"}})
             return
-        self.line(x, {"result": without_zeros({"header": self.header(), "watch_id": n, "created": True})})
+        self.line(x, {"result": without_zeros({"header": self.header(), "watch_id": n,
+                                               "created": True})})
         start = number(request.get("start_revision")) or self.store.revision + 1
         if start < self.store.compacted:
-            self.line(x, {"result": without_zeros({"header": {k: v for k, v in self.header().items() if k != "revision"}, "watch_id": n,
-                                                   "canceled": True, "compact_revision": self.store.compacted})})
+            self.line(x,
+                      {"result": without_zeros({"header": {k: v for k, v in self.header().items()
+                                                           if k != "revision"}, "watch_id": n,
+                                                "canceled": True,
+                                                "compact_revision": self.store.compacted})})
             return
-        watches.append({"id": n, "next": start, "start": bytes_of(request.get("key")), "end": bytes_of(request.get("range_end")),
-                        "without": {f[2:] for f in request.get("filters", [])}, "prev": request.get("prev_kv")})
+        watches.append({"id": n, "next": start, "start": bytes_of(request.get("key")),
+                        "end": bytes_of(request.get("range_end")),
+                        "without": {f[2:] for f in request.get("filters", [])},
+                        "prev": request.get("prev_kv")})
 
     def news(self, w):
         """The answer for what has happened since the last, if anything has."""
         events = []
         for revision, kind, key, before in self.store.events:
-            if revision >= w["next"] and in_range(key.key, w["start"], w["end"]) and kind not in w["without"]:
-                events.append(without_zeros({"type": "" if kind == "PUT" else kind, "kv": key.shown(),
-                                             "prev_kv": before.shown() if before and w["prev"] else None}))
+            if revision >= w["next"] and in_range(key.key, w["start"],
+                                                  w["end"]) and kind not in w["without"]:
+                events.append(without_zeros({"type": "" if kind == "PUT" else kind,
+                                             "kv": key.shown(),
+                                             "prev_kv": before.shown() if before and w["prev"]
+                                             else None}))
         w["next"] = max(w["next"], self.store.revision + 1)
-        return [{"result": without_zeros({"header": self.header(), "watch_id": w["id"], "events": events})}] if events else []
+        return [{"result": without_zeros({"header": self.header(), "watch_id": w["id"],
+                                          "events": events})}] if events else []
 
 
 # ---- a proxy ----

@@ -72,12 +72,14 @@ def is_reading(x):
 
 def on(gateway, path, hook):
     """gateway.on(), and "read" for all reads."""
-    gateway.on("*" if path == "read" else path, g.only(is_reading, hook) if path == "read" else hook)
+    gateway.on("*" if path == "read" else path, g.only(is_reading, hook) if path == "read"
+               else hook)
 
 
 def ranges(value):
     """The answers to ranges in the answer to a read."""
-    return [r["response_range"] for r in value.get("responses", []) if "response_range" in r] if "responses" in value else [value]
+    return [r["response_range"] for r in value.get("responses", [])
+            if "response_range" in r] if "responses" in value else [value]
 
 
 # ---- all is well ----
@@ -91,8 +93,10 @@ def test_a_run(c, gateway, runs):
     # Nothing is asked without need, and every request makes a member without a leader report that
     # at once.
     assert len(gateway.requests) <= 8, [x.path for x in gateway.requests]
-    assert {x.path.split("/")[0] for x in gateway.requests} <= {"lease", "kv", "", "watch", "maintenance"}
-    assert all(x.headers.get("Grpc-Metadata-hasleader") == "true" for x in gateway.requests if x.path.startswith(("kv/", "lease/", "watch")))
+    assert {x.path.split("/")[0] for x in gateway.requests} <= {"lease", "kv", "", "watch",
+                                                                "maintenance"}
+    assert all(x.headers.get("Grpc-Metadata-hasleader") == "true" for x in gateway.requests
+               if x.path.startswith(("kv/", "lease/", "watch")))
 
 
 @styles
@@ -114,11 +118,16 @@ def test_held(c, gateway, runs):
 
 # ---- once something goes wrong ----
 
-ONCE = {"drop": g.drop, "drop after": g.drop_after, "half": g.half, "hang": g.hang, "hang after": g.hang_after, "half and hang": g.half_and_hang,
-        "late": g.late(0.5), "unavailable": g.fails(14, "etcdserver: request timed out"), "no leader": g.fails(14, "etcdserver: no leader"),
-        "unknown": g.fails(2, "context deadline exceeded"), "deadline": g.fails(4, "context deadline exceeded"),
-        "closing": g.fails(1, "grpc: the client connection is closing"), "stopped": g.fails(14, "etcdserver: server stopped"),
-        "502": g.says("<html>502 Bad Gateway</html>", 502, "text/html"), "503 empty": g.says("", 503, "text/plain"),
+ONCE = {"drop": g.drop, "drop after": g.drop_after, "half": g.half, "hang": g.hang,
+        "hang after": g.hang_after, "half and hang": g.half_and_hang,
+        "late": g.late(0.5), "unavailable": g.fails(14, "etcdserver: request timed out"),
+        "no leader": g.fails(14, "etcdserver: no leader"),
+        "unknown": g.fails(2, "context deadline exceeded"),
+        "deadline": g.fails(4, "context deadline exceeded"),
+        "closing": g.fails(1, "grpc: the client connection is closing"),
+        "stopped": g.fails(14, "etcdserver: server stopped"),
+        "502": g.says("<html>502 Bad Gateway</html>", 502, "text/html"),
+        "503 empty": g.says("", 503, "text/plain"),
         "bytes": g.one_byte_at_a_time}
 once = pytest.mark.parametrize("hook", ONCE.values(), ids=ONCE.keys())
 
@@ -194,22 +203,39 @@ def test_the_connections_are_closed_again_and_again(c, gateway):
 
 NEVER = {"hang": g.hang, "drop": g.drop, "half": g.half, "half and hang": g.half_and_hang,
          "not found": g.says("404 page not found\n", 404, "text/plain"),
-         "html": g.says("<html><h1>It works!</h1></html>", 200, "text/html"), "502": g.says("<html>", 502, "text/html"),
-         "redirect": g.says("", 301), "empty": g.says(""), "space": g.says("  \n"), "list": g.says("[]"), "null": g.says("null"), "number": g.says("17"),
-         "string": g.says('"x"'), "object": g.says("{}"), "result null": g.says('{"result":null}'), "result list": g.says('{"result":[]}'),
-         "header list": g.says('{"header":[],"result":{"header":7}}'), "error null": g.says('{"error":null}', 500),
-         "error number": g.says('{"error":7}', 500), "error list": g.says('{"error":[1]}', 400), "code text": g.says('{"code":"x","message":7}', 400),
-         "control": g.says('{"error":"\\u0000\\u001b[31mred\\n","code":3}', 400), "binary": g.says(bytes(range(256))),
-         "deep": g.says("[" * 100000), "long": g.says("x" * 3000000), "long message": g.says(json.dumps({"error": "x" * 100000, "code": 3}), 400),
-         "wrong types": g.says('{"header":{"revision":[],"raft_term":{}},"ID":{},"TTL":[],"succeeded":"x","responses":7,"kvs":"x"}'),
-         "null everywhere": g.says('{"header":null,"ID":null,"TTL":null,"succeeded":null,"responses":null,"kvs":null}'),
-         "huge numbers": g.says('{"header":{"revision":"99999999999999999999","raft_term":1e400},"ID":"-1","TTL":"99999999999999999999"}'),
-         "permission": g.fails(7, "etcdserver: permission denied"), "invalid": g.fails(3, "etcdserver: something"),
+         "html": g.says("<html><h1>It works!</h1></html>", 200, "text/html"),
+         "502": g.says("<html>", 502, "text/html"),
+         "redirect": g.says("", 301), "empty": g.says(""), "space": g.says("  \n"),
+         "list": g.says("[]"), "null": g.says("null"), "number": g.says("17"),
+         "string": g.says('"x"'), "object": g.says("{}"), "result null": g.says('{"result":null}'),
+         "result list": g.says('{"result":[]}'),
+         "header list": g.says('{"header":[],"result":{"header":7}}'),
+         "error null": g.says('{"error":null}', 500),
+         "error number": g.says('{"error":7}', 500), "error list": g.says('{"error":[1]}', 400),
+         "code text": g.says('{"code":"x","message":7}', 400),
+         "control": g.says('{"error":"\\u0000\\u001b[31mred\\n","code":3}', 400),
+         "binary": g.says(bytes(range(256))),
+         "deep": g.says("[" * 100000), "long": g.says("x" * 3000000),
+         "long message": g.says(json.dumps({"error": "x" * 100000, "code": 3}), 400),
+         "wrong types": g.says(
+             '{"header":{"revision":[],"raft_term":{}},"ID":{},"TTL":[],"succeeded":"x",'
+             '"responses":7,"kvs":"x"}'),
+         "null everywhere": g.says(
+             '{"header":null,"ID":null,"TTL":null,"succeeded":null,"responses":null,"kvs":null}'),
+         "huge numbers": g.says(
+             '{"header":{"revision":"99999999999999999999","raft_term":1e400},"ID":"-1",'
+             '"TTL":"99999999999999999999"}'),
+         "permission": g.fails(7, "etcdserver: permission denied"),
+         "invalid": g.fails(3, "etcdserver: something"),
          "out of range": g.fails(11, "etcdserver: mvcc: required revision has been compacted"),
-         "no space": g.fails(8, "etcdserver: mvcc: database space exceeded"), "unavailable": g.fails(14, "etcdserver: no leader"),
-         "unknown": g.fails(2, "context deadline exceeded"), "unimplemented": g.fails(12, "unknown method"),
-         "token": g.fails(16, "etcdserver: invalid auth token"), "name": g.fails(3, "etcdserver: user name is empty"),
-         "whitelist": g.says("", 421, "text/plain"), "method": g.says('{"code":12, "message":"Method Not Allowed"}', 405)}
+         "no space": g.fails(8, "etcdserver: mvcc: database space exceeded"),
+         "unavailable": g.fails(14, "etcdserver: no leader"),
+         "unknown": g.fails(2, "context deadline exceeded"),
+         "unimplemented": g.fails(12, "unknown method"),
+         "token": g.fails(16, "etcdserver: invalid auth token"),
+         "name": g.fails(3, "etcdserver: user name is empty"),
+         "whitelist": g.says("", 421, "text/plain"),
+         "method": g.says('{"code":12, "message":"Method Not Allowed"}', 405)}
 never = pytest.mark.parametrize("hook", NEVER.values(), ids=NEVER.keys())
 
 
@@ -227,23 +253,28 @@ def test_no_good_answer_to_the_taking_of_the_lock(c, gateway, runs, hook):
 
 
 # The time left of a lease can be read even from an incomplete answer.
-@pytest.mark.parametrize("hook", [h for n, h in NEVER.items() if not n.startswith("half")], ids=[n for n in NEVER if not n.startswith("half")])
+@pytest.mark.parametrize("hook", [h for n, h in NEVER.items() if not n.startswith("half")],
+                         ids=[n for n in NEVER if not n.startswith("half")])
 def test_no_good_answer_to_the_lease(c, gateway, runs, hook):
     gateway.on("lease/grant", hook)
     assert_refused(c, runs)
 
 
 @styles
-@pytest.mark.parametrize("code, message", [(7, "etcdserver: permission denied"), (8, "etcdserver: mvcc: database space exceeded"),
-                                           (14, "etcdserver: no leader"), (3, "etcdserver: user name is empty"), (2, "a reason"),
+@pytest.mark.parametrize("code, message", [(7, "etcdserver: permission denied"),
+                                           (8, "etcdserver: mvcc: database space exceeded"),
+                                           (14, "etcdserver: no leader"),
+                                           (3, "etcdserver: user name is empty"), (2, "a reason"),
                                            (16, "etcdserver: invalid auth token")])
 def test_errors_of_all_versions(c, gateway, runs, code, message):
     gateway.on("*", g.fails(code, message))
     assert_refused(c, runs)
 
 
-VERSIONS = {"hang": g.hang, "drop": g.drop, "404": g.says("no", 404, "text/plain"), "empty": g.says("{}"), "number": g.says('{"version":7}'),
-            "x.y": g.says('{"version":"x.y"}'), "control": g.says('{"version":"3.4.23\\n\\u001b[31m"}'), "500": g.says("<html>", 500)}
+VERSIONS = {"hang": g.hang, "drop": g.drop, "404": g.says("no", 404, "text/plain"),
+            "empty": g.says("{}"), "number": g.says('{"version":7}'),
+            "x.y": g.says('{"version":"x.y"}'),
+            "control": g.says('{"version":"3.4.23\\n\\u001b[31m"}'), "500": g.says("<html>", 500)}
 
 
 @pytest.mark.parametrize("hook", VERSIONS.values(), ids=VERSIONS.keys())
@@ -260,7 +291,8 @@ def numbers_for_strings(value):
     """64 bits as numbers: a gateway with other settings sends them."""
     if isinstance(value, dict):
         for k, v in value.items():
-            if k in ("ID", "TTL", "revision", "raft_term", "create_revision", "mod_revision", "version", "lease", "count", "grantedTTL") \
+            if k in ("ID", "TTL", "revision", "raft_term", "create_revision", "mod_revision",
+                     "version", "lease", "count", "grantedTTL") \
                     and isinstance(v, str) and re.fullmatch(r"-?\d+", v):
                 value[k] = int(v)
             else:
@@ -283,7 +315,8 @@ def something_more(value):
 
 @pytest.mark.parametrize("change", [numbers_for_strings, something_more])
 def test_other_ways_to_write_the_same(c, gateway, runs, change):
-    for path in ("lease/grant", "lease/keepalive", "lease/timetolive", "kv/txn", "kv/range", "kv/deleterange", "lease/revoke"):
+    for path in ("lease/grant", "lease/keepalive", "lease/timetolive", "kv/txn", "kv/range",
+                 "kv/deleterange", "lease/revoke"):
         gateway.on(path, g.changes(change))
     holder = c.hold("-q", "--ttl", "10")
     p = c.start("-q", "-w", "inf", c.lock, *runs.command)
@@ -317,7 +350,8 @@ def begin(c, ticks, *options):
 def assert_lost(c, p, ticks, by):
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (5, b""), err
-    assert re.fullmatch(rf"me-only: {c.lock}: lost\b[^\n]*; the command was stopped[^\n]*\n", said(err)), err
+    assert re.fullmatch(rf"me-only: {c.lock}: lost\b[^\n]*; the command was stopped[^\n]*\n",
+                        said(err)), err
     assert ticks.living() == set() and ticks.last() < by
     wait_for(lambda: not is_alive(p.helper), "the helper has ended")
 
@@ -398,9 +432,12 @@ UNCONFIRMED = {
     "no header": ("read", g.changes(lambda v: v.pop("header"))),
     "no term": ("read", g.changes(lambda v: v["header"].pop("raft_term"))),
     "another lease": ("lease/keepalive", g.changes(lambda v: v["result"].update(ID="12345"))),
-    "huge time": ("lease/keepalive", g.changes(lambda v: v["result"].update(TTL="99999999999999999999"))),
+    "huge time": ("lease/keepalive",
+                  g.changes(lambda v: v["result"].update(TTL="99999999999999999999"))),
     "no number": ("lease/keepalive", g.changes(lambda v: v["result"].update(TTL="x"))),
-    "another cluster": ("*", g.changes(lambda v: v.get("result", v)["header"].update(cluster_id="12345"))),
+    "another cluster": ("*",
+                        g.changes(lambda v: v.get("result",
+                                                  v)["header"].update(cluster_id="12345"))),
     "unavailable": ("*", g.fails(14, "etcdserver: no leader")),
     "no permission": ("read", g.fails(7, "etcdserver: permission denied")),
     "no space": ("*", g.fails(8, "etcdserver: mvcc: database space exceeded")),
@@ -508,23 +545,33 @@ def canceled(*reasons):
 def ended(*lines):
     """A watch that ends at once."""
     def hook(x):
-        return x.send(200, b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines))
+        return x.send(200, b"".join(line if isinstance(line, bytes) else json.dumps(line).encode()
+                                    for line in lines))
     return hook
 
 
-CREATED = {"result": {"header": {"cluster_id": "4711", "revision": "2", "raft_term": "2"}, "created": True}}
+CREATED = {"result": {"header": {"cluster_id": "4711", "revision": "2", "raft_term": "2"},
+                      "created": True}}
 WATCHES = {
     "hangs": g.hang,
     "says nothing": canceled(),
     "is created and silent": canceled(CREATED),
-    "is canceled": canceled({"result": {"header": {}, "created": True, "canceled": True, "cancel_reason": "a reason"}}),
-    "is compacted": canceled(CREATED, {"result": {"header": {"cluster_id": "4711"}, "canceled": True, "compact_revision": "8"}}),
-    "has no permission": canceled({"result": {"header": {}, "watch_id": "-1", "created": True, "canceled": True,
-                                              "cancel_reason": "rpc error: code = PermissionDenied desc = etcdserver: permission denied"}}),
+    "is canceled": canceled({"result": {"header": {}, "created": True, "canceled": True,
+                                        "cancel_reason": "a reason"}}),
+    "is compacted": canceled(CREATED, {"result": {"header": {"cluster_id": "4711"},
+                                                  "canceled": True, "compact_revision": "8"}}),
+    "has no permission": canceled({"result": {"header": {}, "watch_id": "-1", "created": True,
+                                              "canceled": True,
+                                              "cancel_reason": "rpc error: code = PermissionDenied "
+                                                               "desc = etcdserver: permission "
+                                                               "denied"}}),
     "ends": ended(CREATED),
     "ends at once": ended(),
-    "ends with an error": ended(CREATED, b"\n", {"error": {"grpc_code": 14, "http_code": 503, "message": "transport is closing"}}),
-    "ends with Debian's error": ended({"error": {"code": 14, "message": "error reading from server: EOF"}}),
+    "ends with an error": ended(CREATED, b"\n",
+                                {"error": {"grpc_code": 14, "http_code": 503,
+                                           "message": "transport is closing"}}),
+    "ends with Debian's error": ended({"error": {"code": 14,
+                                                 "message": "error reading from server: EOF"}}),
     "is refused": g.fails(14, "etcdserver: no leader"),
     "is not there": g.says("404 page not found\n", 404, "text/plain"),
     "is garbage": canceled(b"<html>\n", b"}}}}\n"),
@@ -571,12 +618,15 @@ def test_a_watch_in_pieces(c, gateway, runs):
         key = x.message["create_request"]["key"]
         while not x.gateway.closing.is_set():
             with x.gateway.store.changed:
-                mine = [e for e in x.gateway.store.events if e[1] == "DELETE" and to64(e[2].key) == key]
+                mine = [e for e in x.gateway.store.events if e[1] == "DELETE"
+                        and to64(e[2].key) == key]
                 x.gateway.store.changed.wait(0.05)
             x.wait(0.001)
             if mine:
                 break
-        lines = b"".join(json.dumps(v).encode() + b"\n" for v in (CREATED, {"result": {"header": CREATED["result"]["header"], "events": [
+        lines = b"".join(json.dumps(v).encode() + b"\n"
+                         for v in (CREATED,
+                                   {"result": {"header": CREATED["result"]["header"], "events": [
             {"type": "DELETE", "kv": {"key": key, "mod_revision": str(mine[0][0])}}]}}))
         for n in range(len(lines)):
             h.wfile.write(b"1\r\n%s\r\n" % lines[n:n + 1])
@@ -681,7 +731,9 @@ def waits(gateway, c, *command):
     p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *command)
     wait_for(lambda: len(gateway.keys()) > len(before), "it waits")
     p.key, = set(gateway.keys()) - before
-    p.stream = wait_for(lambda: [x for x in gateway.seen("watch")[streams:] if to64(p.key) in x.body.decode() and len(getattr(x, "lines", ())) >= 2],
+    p.stream = wait_for(lambda: [x for x in gateway.seen("watch")[streams:]
+                                 if to64(p.key) in x.body.decode()
+                                 and len(getattr(x, "lines", ())) >= 2],
                         "its stream")[0]
     return p
 
@@ -691,7 +743,8 @@ def test_an_event_that_is_not_true(c, gateway, runs):
     key = put_other(gateway, c)
     p = waits(gateway, c, *runs.command)
     p.stream.end_watch = [{"result": {"header": gateway.header(), "watch_id": "1", "events": [
-        {"type": "DELETE", "kv": {"key": to64(key), "mod_revision": str(gateway.store.revision)}, "prev_kv": gateway.store.keys[key].shown()}]}}]
+        {"type": "DELETE", "kv": {"key": to64(key), "mod_revision": str(gateway.store.revision)},
+         "prev_kv": gateway.store.keys[key].shown()}]}}]
     tries = gateway.wait_for("watch", len(gateway.seen("watch")) + 1) if p.poll() is None else []
     assert tries and p.poll() is None and runs.lines() == []
     gateway.delete(key)
@@ -705,7 +758,8 @@ def test_the_lock_is_taken_by_one_write(c, gateway, runs):
     gateway.on("kv/txn", g.only(is_acquiring, g.once(g.drop_after)))
     gateway.delete(key)
     assert p.wait(DEADLINE) == 0
-    joined, taken = [revision for revision, kind, k, _ in gateway.store.events if k.key == p.key and kind == "PUT"]
+    joined, taken = [revision for revision, kind, k, _ in gateway.store.events if k.key == p.key
+                     and kind == "PUT"]
     assert runs.lines() == [f"{taken} {p.key.decode()}"] and joined < taken
 
 
@@ -770,5 +824,6 @@ def test_the_lease_ends_before_the_lock_is_taken(c, gateway, runs):
 def test_a_job_is_not_started_when_there_is_no_time_left_for_it(c, gateway, runs):
     """The lock was granted, but so late that the command would be killed at birth."""
     gateway.on("kv/txn", g.only(is_acquiring, g.late(9.5)))
-    r = c.run(*SHORT, c.lock, *runs.command, env={"ETCDCTL_COMMAND_TIMEOUT": "12s", "ETCDCTL_DIAL_TIMEOUT": "12s"})
+    r = c.run(*SHORT, c.lock, *runs.command, env={"ETCDCTL_COMMAND_TIMEOUT": "12s",
+                                                  "ETCDCTL_DIAL_TIMEOUT": "12s"})
     assert (r.returncode, runs.lines()) in ((3, []),), r

@@ -18,7 +18,8 @@ for file in "$0"/real/* "$0"/real/.[!.]*; do
     name=${file##*/}
     [ "$name" = me-only ] || [ ! -e "$file" ] || ln -s "$file" "$0/etc/$name" || exit 99
 done
-mkdir "$0/etc/me-only" && mount --bind "$0/me-only" "$0/etc/me-only" && mount --rbind "$0/etc" /etc || exit 99
+mkdir "$0/etc/me-only" && mount --bind "$0/me-only" "$0/etc/me-only" &&
+    mount --rbind "$0/etc" /etc || exit 99
 exec "$@"
 """
 
@@ -40,7 +41,8 @@ class Conf:
         for leftover in ("etc", "real"):
             if os.path.isdir(os.path.join(self.folder, leftover)):
                 shutil.rmtree(os.path.join(self.folder, leftover))
-        p = self.start("unshare", "--mount", "sh", "-c", OTHER_ETC, self.folder, *by, ME_ONLY, "-q", *argv, lock or self.lock, "sh", "-c",
+        p = self.start("unshare", "--mount", "sh", "-c", OTHER_ETC, self.folder, *by, ME_ONLY, "-q",
+                       *argv, lock or self.lock, "sh", "-c",
                        "echo ran; env", env=environment(env))
         out, err = p.communicate(timeout=DEADLINE)
         p.out, p.err = out.decode(), err.decode()
@@ -54,7 +56,9 @@ class Conf:
     def assert_refused(self, pattern, **kw):
         p = self.run(**kw)
         assert (p.returncode, p.out) == (3, ""), (p.returncode, p.err)
-        assert re.fullmatch(rf"me-only: {re.escape(kw.get('lock') or self.lock)}: [^\n]*{pattern}[^\n]*\n", p.err), p.err
+        assert re.fullmatch(
+            rf"me-only: {re.escape(kw.get('lock') or self.lock)}: [^\n]*{pattern}[^\n]*\n",
+            p.err), p.err
         assert "a secret" not in p.err and PASSWORD not in p.err
         return p.err
 
@@ -72,15 +76,20 @@ def test_endpoints(conf, etcd):
     conf.assert_runs()
 
 
-@pytest.mark.parametrize("text", ["# a comment\n\nETCDCTL_ENDPOINTS={}\n", "  ETCDCTL_ENDPOINTS={}", 'ETCDCTL_ENDPOINTS="{}"\n', "ETCDCTL_ENDPOINTS='{}'\n",
-                                  "export ETCDCTL_ENDPOINTS={}\n", "ETCDCTL_API=3\nETCDCTL_ENDPOINTS={}\n", "ETCDCTL_ENDPOINTS=127.0.0.1:1,http://{}/\n"])
+@pytest.mark.parametrize("text", ["# a comment\n\nETCDCTL_ENDPOINTS={}\n", "  ETCDCTL_ENDPOINTS={}",
+                                  'ETCDCTL_ENDPOINTS="{}"\n', "ETCDCTL_ENDPOINTS='{}'\n",
+                                  "export ETCDCTL_ENDPOINTS={}\n",
+                                  "ETCDCTL_API=3\nETCDCTL_ENDPOINTS={}\n",
+                                  "ETCDCTL_ENDPOINTS=127.0.0.1:1,http://{}/\n"])
 def test_ways_to_write_it(conf, etcd, text):
     conf.write(text.format(etcd.endpoint))
     conf.assert_runs()
 
 
 def test_user_and_password(conf, auth_etcd, allowed):
-    conf.write(f"ETCDCTL_ENDPOINTS={auth_etcd.endpoint}\nETCDCTL_USER={USER}\nETCDCTL_PASSWORD={PASSWORD}\n")
+    conf.write(
+        f"ETCDCTL_ENDPOINTS={auth_etcd.endpoint}\nETCDCTL_USER={USER}\n"
+        f"ETCDCTL_PASSWORD={PASSWORD}\n")
     out = conf.assert_runs(lock=allowed)
     assert "ETCDCTL_" not in out and PASSWORD not in out
 
@@ -91,7 +100,8 @@ def test_certificates(conf, tls_etcd):
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o666, 0o606])
-@pytest.mark.parametrize("secret", ["ETCDCTL_PASSWORD=a secret", "ETCDCTL_USER=mo:a secret", 'export ETCDCTL_PASSWORD="a secret"'])
+@pytest.mark.parametrize("secret", ["ETCDCTL_PASSWORD=a secret", "ETCDCTL_USER=mo:a secret",
+                                    'export ETCDCTL_PASSWORD="a secret"'])
 def test_others_can_read_a_password(conf, etcd, mode, secret):
     conf.write(f"ETCDCTL_ENDPOINTS={etcd.endpoint}\nETCDCTL_USER=mo\n{secret}\n", mode=mode)
     conf.assert_refused("password, and others can read it")
@@ -106,11 +116,15 @@ def test_others_can_write_it(conf, etcd):
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
 def test_a_file_with_a_password_may_be_readable_for_its_group(conf, etcd, mode):
-    conf.write(f"ETCDCTL_ENDPOINTS={etcd.endpoint}\nETCDCTL_USER={USER}\nETCDCTL_PASSWORD={PASSWORD}\n", mode=mode)
+    conf.write(
+        f"ETCDCTL_ENDPOINTS={etcd.endpoint}\nETCDCTL_USER={USER}\nETCDCTL_PASSWORD={PASSWORD}\n",
+        mode=mode)
     conf.assert_runs()
 
 
-@pytest.mark.parametrize("name, value", [("ETCDCTL_ENDPOINTS", None), ("ETCDCTL_DIAL_TIMEOUT", "2s"), ("ETCDCTL_USER", "mo:a secret")])
+@pytest.mark.parametrize("name, value", [("ETCDCTL_ENDPOINTS", None),
+                                         ("ETCDCTL_DIAL_TIMEOUT", "2s"),
+                                         ("ETCDCTL_USER", "mo:a secret")])
 def test_the_environment_comes_first(conf, etcd, name, value):
     """All of it: the two are not mixed."""
     conf.write("ETCDCTL_ENDPOINTS=127.0.0.1:1\n")
@@ -124,7 +138,8 @@ def test_the_environment_comes_first(conf, etcd, name, value):
         assert p.returncode in (0, 3) and "127.0.0.1:1 " not in p.err
 
 
-@pytest.mark.parametrize("line", ["ETCDCTL_ENDPOINTS 127.0.0.1:1", "x", "=x", "ETCDCTL_PASSWORD a secret",
+@pytest.mark.parametrize("line", ["ETCDCTL_ENDPOINTS 127.0.0.1:1", "x", "=x",
+                                  "ETCDCTL_PASSWORD a secret",
                                   "mo:a secret"])
 def test_what_is_not_understood(conf, line):
     conf.write(line + "\n")
@@ -139,7 +154,8 @@ def test_a_folder_instead(conf):
 def test_unreadable_file_is_reported(conf, etcd):
     conf.write(f"ETCDCTL_ENDPOINTS={etcd.endpoint}\n", mode=0o600)
     os.chmod(conf.folder, 0o755)
-    conf.assert_refused(r"etcd\.conf: Permission denied", by=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"))
+    conf.assert_refused(r"etcd\.conf: Permission denied",
+                        by=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"))
 
 
 def test_no_file_at_all(conf):

@@ -11,7 +11,8 @@ import gateway as g
 from etcd_server import from64, to64
 from fleet import release, wait_for
 
-WAITS = {"v": 1, "m": "x", "st": "wait", "host": "elsewhere", "boot": "b", "user": "u", "cmd": "c", "pid": 1, "start": 1, "ns": 1, "pipe": 1, "since": 1}
+WAITS = {"v": 1, "m": "x", "st": "wait", "host": "elsewhere", "boot": "b", "user": "u", "cmd": "c",
+         "pid": 1, "start": 1, "ns": 1, "pipe": 1, "since": 1}
 # Keys of others: before and after every possible name of a lease, in alphabetical order.
 FIRST, LAST = "/", "z"
 SHORT = ("--ttl", "10")
@@ -27,9 +28,11 @@ def place(request):
     if request.param == "server":
         etcd = request.getfixturevalue("etcd")
         store = etcd.client()
-        return etcd.env, store.put, lambda prefix: {entry.key: entry for entry in store.entries(prefix)}
+        return etcd.env, store.put, lambda prefix: {entry.key: entry
+                                                    for entry in store.entries(prefix)}
     gateway = request.getfixturevalue("gateway")
-    return gateway.env, lambda key, value: gateway.put(key.encode(), value.encode()), all_entries(gateway)
+    return gateway.env, lambda key, value: gateway.put(key.encode(), value.encode()), \
+        all_entries(gateway)
 
 
 @pytest.fixture
@@ -41,7 +44,8 @@ def two(new_gateway, callers):
 
 
 def all_entries(gateway):
-    return lambda prefix: {key.decode(): entry for key, entry in gateway.store.keys.items() if key.decode().startswith(prefix)}
+    return lambda prefix: {key.decode(): entry for key, entry in gateway.store.keys.items()
+                           if key.decode().startswith(prefix)}
 
 
 def other(**changes):
@@ -63,7 +67,8 @@ def hold(c, entries, prefix, *options):
 def waits(c, entries, prefix, *options):
     """Start a waiter: soon the holder."""
     before = set(entries(prefix))
-    waiter = c.start("-q", "-w", "inf", *(options or SHORT), c.lock, "sh", "-c", "echo ready; cat >/dev/null", stdin=subprocess.PIPE)
+    waiter = c.start("-q", "-w", "inf", *(options or SHORT), c.lock, "sh", "-c",
+                     "echo ready; cat >/dev/null", stdin=subprocess.PIPE)
     wait_for(lambda: len(entries(prefix)) > len(before), "it waits")
     waiter.key, = set(entries(prefix)) - before
     return waiter
@@ -73,7 +78,8 @@ def state(entry):
     return json.loads(entry.value)["st"]
 
 
-LINES = {"alone": [], "one behind it": [1], "many behind it": [1, -1, 1, -1], "one on the other side": [-1]}
+LINES = {"alone": [], "one behind it": [1], "many behind it": [1, -1, 1, -1],
+         "one on the other side": [-1]}
 
 
 @SIDES
@@ -89,7 +95,8 @@ def test_the_next_one_is_made_the_holder(callers, place, prefix, side, behind):
     holder = waits(c, entries, prefix)
     put(prefix + side, other())
     for number, where in enumerate(behind):
-        put(prefix + (side if where > 0 else {FIRST: LAST, LAST: FIRST}[side]) + str(number), other())
+        put(prefix + (side if where > 0 else {FIRST: LAST, LAST: FIRST}[side]) + str(number),
+            other())
     assert release(first) == 0
     assert holder.stdout.readline() == b"ready\n"
     before = entries(prefix)
@@ -99,7 +106,9 @@ def test_the_next_one_is_made_the_holder(callers, place, prefix, side, behind):
     changed = {key for key in after if after[key].modified != before[key].modified}
     assert changed == {prefix + side} and state(after[prefix + side]) == "held"
     assert after[prefix + side].created == before[prefix + side].created
-    assert json.loads(after[prefix + side].value) == {**WAITS, "st": "held", "since": json.loads(after[prefix + side].value)["since"]}
+    assert json.loads(after[prefix + side].value) == {**WAITS, "st": "held",
+                                                      "since": json.loads(
+                                                          after[prefix + side].value)["since"]}
 
 
 def hears(gateway, key, kind):
@@ -107,13 +116,15 @@ def hears(gateway, key, kind):
     def is_told(line):
         return to64(key).encode() in line and (b"DELETE" in line) == (kind == b"DELETE")
 
-    wait_for(lambda: [x for x in gateway.seen("watch") if any(is_told(line) for line in getattr(x, "lines", ()))], "it is told")
+    wait_for(lambda: [x for x in gateway.seen("watch")
+                      if any(is_told(line) for line in getattr(x, "lines", ()))], "it is told")
 
 
 def told(gateway, holder, key, kind=b"PUT"):
     """The same, and until the holder has done something else since."""
     def renewals():
-        return [x for x in gateway.seen("lease/keepalive") if int(x.message["ID"]) == int(holder.key.split("/")[-1], 16)]
+        return [x for x in gateway.seen("lease/keepalive")
+                if int(x.message["ID"]) == int(holder.key.split("/")[-1], 16)]
 
     hears(gateway, key, kind)
     before = len(renewals())
@@ -145,7 +156,8 @@ def test_holder_that_has_waited_asks_while_its_command_runs(callers, gateway, pr
     holder = waits(c, entries, prefix)
     joins(gateway, prefix + LAST)
     assert release(first) == 0
-    wait_for(lambda: any(x.answered for x in gateway.requests if asks_who_is_next(prefix)(x)), "it has asked")
+    wait_for(lambda: any(x.answered for x in gateway.requests if asks_who_is_next(prefix)(x)),
+             "it has asked")
     told(gateway, holder, holder.key)
     before = len(gateway.requests)
     assert release(holder) == 0
@@ -155,7 +167,8 @@ def test_holder_that_has_waited_asks_while_its_command_runs(callers, gateway, pr
 
 @SIDES
 @pytest.mark.parametrize("next_one", [FIRST, LAST], ids=["next before", "next after"])
-def test_an_event_that_was_lost_makes_nobody_jump_the_line(callers, gateway, prefix, side, next_one):
+def test_an_event_that_was_lost_makes_nobody_jump_the_line(callers, gateway, prefix,
+                                                           side, next_one):
     """
     It was never told of the first one: the holder takes the second for the next one. The write
     shows that it is not.
@@ -171,7 +184,8 @@ def test_an_event_that_was_lost_makes_nobody_jump_the_line(callers, gateway, pre
     assert release(holder) == 0
     after = entries(prefix)
     assert set(after) == set(before) - {holder.key}
-    assert all(after[key].modified == before[key].modified for key in after), "nobody is made the holder, or the first one is"
+    assert all(after[key].modified == before[key].modified for key in after), \
+        "nobody is made the holder, or the first one is"
 
 
 def test_the_next_one_has_changed_what_it_is(callers, gateway, prefix):
@@ -192,7 +206,8 @@ def test_the_next_one_has_changed_what_it_is(callers, gateway, prefix):
 def test_lock_is_not_handed_to_an_entry_that_cannot_take_it(callers, gateway, prefix, form):
     """The write would not be understood, or be for another lock."""
     entries = all_entries(gateway)
-    value = {"shared": other(m="s"), "held": other(st="held"), "foreign": "", "later version": other(v=2)}[form]
+    value = {"shared": other(m="s"), "held": other(st="held"), "foreign": "",
+             "later version": other(v=2)}[form]
     holder = hold(callers(gateway), entries, prefix)
     gateway.wait_for("watch")
     gateway.put((prefix + LAST).encode(), value.encode())
@@ -228,7 +243,8 @@ def test_the_next_one_leaves_while_it_is_given_the_lock(callers, gateway, prefix
     def leave(x):
         leaves.append(x)
         gateway.delete(waiter.key.encode())
-    gateway.on("kv/txn", g.only(lambda x: b"request_delete_range" in x.body and b"request_put" in x.body, g.once(leave)))
+    gateway.on("kv/txn", g.only(lambda x: b"request_delete_range" in x.body
+                                and b"request_put" in x.body, g.once(leave)))
     assert release(holder) == 0
     assert leaves and holder.key not in entries(prefix)
     assert waiter.stdout.readline() == b"ready\n" and release(waiter) == 0
@@ -239,7 +255,8 @@ def test_the_reading_of_who_is_next_fails(callers, gateway, prefix):
     c, entries = callers(gateway), all_entries(gateway)
     first = hold(c, entries, prefix)
     holder = waits(c, entries, prefix)
-    gateway.on("kv/range", g.only(asks_who_is_next(prefix), g.fails(7, "etcdserver: permission denied")))
+    gateway.on("kv/range", g.only(asks_who_is_next(prefix),
+                                  g.fails(7, "etcdserver: permission denied")))
     assert release(first) == 0
     assert holder.stdout.readline() == b"ready\n"
     gateway.wait_for("kv/range")
@@ -271,8 +288,10 @@ def test_successor_with_a_late_lock_renews_before_its_time_is_short(callers, gat
     wait_for(lambda: left_of(gateway, waiter.key) < 16, "its lease has 16 s left")
     assert release(holder) == 0
     assert waiter.stdout.readline() == b"ready\n"
-    renewal = wait_for(lambda: [x for x in gateway.seen("lease/keepalive") if x.message["ID"] == asked.message["ID"]], "it renews")[0]
-    assert renewal.time - asked.time < 20 - 1.4 - 10 - 2, "it is asked to end 8.6 s after the lease was asked for"
+    renewal = wait_for(lambda: [x for x in gateway.seen("lease/keepalive")
+                                if x.message["ID"] == asked.message["ID"]], "it renews")[0]
+    assert renewal.time - asked.time < 20 - 1.4 - 10 - 2, \
+        "it is asked to end 8.6 s after the lease was asked for"
     assert release(waiter) == 0
 
 
@@ -328,8 +347,11 @@ def test_a_waiter_is_told_of_its_own_write_and_does_nothing(callers, gateway, pr
     waiter = waits(c, entries, prefix)
     hears(gateway, waiter.key, b"PUT")
     mine = to64(waiter.key)
-    renewal = wait_for(lambda: [x for x in gateway.seen("lease/keepalive") if int(x.message["ID"]) == int(waiter.key.split("/")[-1], 16)], "it renews")[0]
-    assert [x.path for x in gateway.requests if x.time < renewal.time and mine in x.body.decode()] == ["kv/txn", "watch"]
+    renewal = wait_for(lambda: [x for x in gateway.seen("lease/keepalive")
+                                if int(x.message["ID"]) == int(waiter.key.split("/")[-1], 16)],
+                       "it renews")[0]
+    assert [x.path for x in gateway.requests if x.time < renewal.time
+            and mine in x.body.decode()] == ["kv/txn", "watch"]
     assert release(holder) == 0 and release(waiter) == 0
 
 
@@ -340,9 +362,12 @@ def test_streams_tell_what_is_read(callers, gateway, prefix):
     gateway.wait_for("watch")
     waiter = waits(c, entries, prefix)
     gateway.wait_for("watch", 2)
-    asked = [json.loads(line)["create_request"] for x in gateway.seen("watch") for line in x.body.decode().splitlines()]
-    assert [(from64(r["key"]).decode(), "NOPUT" in r.get("filters", []), bool(r.get("prev_kv"))) for r in asked] == [
-        (holder.key, True, False), (prefix, False, False), (waiter.key, False, False), (holder.key, True, True)]
+    asked = [json.loads(line)["create_request"] for x in gateway.seen("watch")
+             for line in x.body.decode().splitlines()]
+    assert [(from64(r["key"]).decode(), "NOPUT" in r.get("filters", []), bool(r.get("prev_kv")))
+            for r in asked] == [
+        (holder.key, True, False), (prefix, False, False), (waiter.key, False, False),
+        (holder.key, True, True)]
     assert release(holder) == 0 and release(waiter) == 0
 
 
@@ -354,7 +379,8 @@ def test_waiter_that_came_while_there_was_no_stream_is_handed_the_lock(callers, 
     gateway.disconnect()
     joins(gateway, prefix + LAST)
     gateway.put(b"another lock", b"")
-    wait_for(lambda: any(x.answered for x in gateway.requests if asks_who_is_next(prefix)(x)), "it has asked")
+    wait_for(lambda: any(x.answered for x in gateway.requests if asks_who_is_next(prefix)(x)),
+             "it has asked")
     gateway.wait_for("lease/keepalive", len(gateway.seen("lease/keepalive")) + 1)
     assert release(holder) == 0
     assert state(entries(prefix)[prefix + LAST]) == "held"
@@ -370,8 +396,10 @@ def after_all(hook):
 
 NO_ROOM = g.fails(8, "etcdserver: mvcc: database space exceeded")
 REFUSALS = {"no room": NO_ROOM, "no permission": g.fails(7, "etcdserver: permission denied"),
-            "too many operations": g.fails(3, "etcdserver: too many operations in txn request"), "by somebody else": g.says("<html>", 403, "text/html"),
-            "no room, after all": after_all(NO_ROOM), "by somebody else, after all": after_all(g.says("<html>", 403, "text/html"))}
+            "too many operations": g.fails(3, "etcdserver: too many operations in txn request"),
+            "by somebody else": g.says("<html>", 403, "text/html"),
+            "no room, after all": after_all(NO_ROOM),
+            "by somebody else, after all": after_all(g.says("<html>", 403, "text/html"))}
 
 
 @pytest.mark.parametrize("hook", REFUSALS.values(), ids=REFUSALS.keys())

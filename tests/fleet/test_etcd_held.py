@@ -12,7 +12,8 @@ HOST = os.uname().nodename
 
 
 def held_by(lock, pid, command="sh", beginning="", time=r"\d\S*"):
-    return rf"me-only: {re.escape(lock)}: {beginning}held by pid {pid} \({re.escape(user())}\) on {re.escape(HOST)} for {time}: {command}\n"
+    return (rf"me-only: {re.escape(lock)}: {beginning}held by pid {pid} \({re.escape(user())}\) on "
+            rf"{re.escape(HOST)} for {time}: {command}\n")
 
 
 def refusal(c, *options):
@@ -40,7 +41,8 @@ def test_the_pid_is_one_to_which_signals_can_be_sent(c):
 
 def test_the_time_is_that_of_the_lock(c):
     c.hold("-q")
-    wait_for(lambda: re.fullmatch(held_by(c.lock, r"\d+", time=r"[1-9](\.\d)?s"), refusal(c)), "a second has passed")
+    wait_for(lambda: re.fullmatch(held_by(c.lock, r"\d+", time=r"[1-9](\.\d)?s"), refusal(c)),
+             "a second has passed")
 
 
 def test_only_the_name_of_the_command_is_shown(c):
@@ -58,7 +60,8 @@ def test_the_name_of_the_command_is_made_harmless(c, tmp_path):
 
 def test_the_status_of_a_refusal_can_be_chosen(c):
     c.hold("-q")
-    for options, status in ((("-E", "75"), 75), (("-E", "0"), 0), (("--exit-base=90",), 94), (("--exit-base=90", "-E", "7"), 7)):
+    for options, status in ((("-E", "75"), 75), (("-E", "0"), 0), (("--exit-base=90",), 94),
+                            (("--exit-base=90", "-E", "7"), 7)):
         r = c.run(*options, c.lock, "echo", "ran")
         assert (r.returncode, r.stdout) == (status, b"") and " held by pid " in said(r), r
 
@@ -74,7 +77,8 @@ def test_complain_after(c):
     assert "held by pid " in refusal(c, "--complain-after=0")
     assert refusal(c, "--complain-after=1h") == ""
     assert refusal(c, "--complain-after=inf") == ""
-    wait_for(lambda: "held by pid " in refusal(c, "--complain-after=500ms"), "it has been held for half a second")
+    wait_for(lambda: "held by pid " in refusal(c, "--complain-after=500ms"),
+             "it has been held for half a second")
 
 
 def test_verbose_names_the_holder(c):
@@ -101,10 +105,14 @@ def test_leases_of_refused_attempts_do_not_pile_up(callers, own_etcd):
     wait_for(lambda: len(own_etcd.client().leases()) == 1, "only the holder's lease is left")
 
 
-@pytest.mark.parametrize("value", [b"", b"x", b"{", b"[]", b"null", b'{"v":2}', b'{"v":1}', b"\xff\xfe", b'{"v":1,"m":"x","st":"held","pid":"x"}',
-                                   b"x" * 100000, b'{"v":1,"m":"x","st":"held","cmd":"\\u0000","host":1,"user":[],"pid":-1,"since":1e300}',
+@pytest.mark.parametrize("value", [b"", b"x", b"{", b"[]", b"null", b'{"v":2}', b'{"v":1}',
+                                   b"\xff\xfe", b'{"v":1,"m":"x","st":"held","pid":"x"}',
+                                   b"x" * 100000,
+                                   b'{"v":1,"m":"x","st":"held","cmd":"\\u0000","host":1,"user":[],'
+                                   b'"pid":-1,"since":1e300}',
                                    b"[" * 10000, b'{"v":1,"m":"?","k":-1,"q":"x","slot":"y"}'],
-                         ids=["empty", "x", "brace", "list", "null", "v2", "v1", "binary", "bad-pid", "big", "wrong-types", "deep", "odd-mode"])
+                         ids=["empty", "x", "brace", "list", "null", "v2", "v1", "binary",
+                              "bad-pid", "big", "wrong-types", "deep", "odd-mode"])
 def test_a_holder_that_is_no_me_only(c, store, prefix, value):
     """
     Whatever another program has written: the lock is held, and me-only does not stumble over it.
@@ -139,7 +147,8 @@ def test_the_holder_of_another_user_is_named_always(c, store, prefix):
     assert value != entry.value
     store.put(entry.key, value, entry.lease)
     message = refusal(c, "-q")
-    assert f"held by pid {holder.pid} (mallory, neither this user nor root) on {HOST} for " in message
+    assert f"held by pid {holder.pid} (mallory, neither this user nor root) on {HOST} for " in \
+        message
 
 
 def test_several_times_at_once(c, store, prefix):
@@ -157,8 +166,11 @@ def test_a_holder_cannot_make_himself_trusted(c, store, prefix):
     """Its value is one line in the helper's messages, whatever it contains."""
     lease = store.grant(60)
     evil = "\ntrusted 1"
-    store.put(f"{prefix}{lease:x}", json.dumps({"v": 1, "m": "x", "st": "held", "host": "h" + evil, "user": "mallory" + evil, "cmd": "c" + evil, "pid": 7,
+    store.put(f"{prefix}{lease:x}", json.dumps({"v": 1, "m": "x", "st": "held", "host": "h" + evil,
+                                                "user": "mallory" + evil, "cmd": "c" + evil,
+                                                "pid": 7,
                                                 "since": 1}), lease)
     message = refusal(c, "-q")
-    assert "mallory" in message and "neither this user nor root" in message and message.count("\n") == 1
+    assert "mallory" in message and "neither this user nor root" in message \
+        and message.count("\n") == 1
     store.revoke(lease)

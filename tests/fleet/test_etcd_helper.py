@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from fleet import DEADLINE, BUILD, ME_ONLY, Ticks, boottime, children_of, environment, is_alive, release, said, wait_for
+from fleet import DEADLINE, BUILD, ME_ONLY, Ticks, boottime, children_of, environment, is_alive, \
+    release, said, wait_for
 
 # A helper as a script: "say" sends a packet, "hear" receives one; BOOTTIME is now, in nanoseconds.
 # A helper has to be a binary: this one is Python's, and its first argument, the version of the
@@ -25,7 +26,8 @@ hear = lambda: s.recv(65536).decode()
 now = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 SECOND = 1000000000
 def held(seconds, **more):
-    say("held\\ntoken 7\\nuntil %d\\nkey k/1" % (now() + seconds * SECOND) + "".join("\\n%s %s" % kv for kv in more.items()))
+    say("held\\ntoken 7\\nuntil %d\\nkey k/1" % (now() + seconds * SECOND)
+        + "".join("\\n%s %s" % kv for kv in more.items()))
 def until(seconds):
     say("until\\nuntil %d\\nat %d" % (now() + seconds * SECOND, now()))
 def set_timer(seconds):
@@ -51,8 +53,10 @@ def helper(start, tmp_path, lock):
         (folder / "1").write_text(FRAME.replace("{script}", script))
         # BEFORE: what the process that becomes me-only has started. UNDER: a program that runs
         # me-only.
-        first = ("bash", "-c", f'{shlex.join(before)} >/dev/null 2>&1 & exec "$@"', "bash") if before else ()
-        return start(*first, *under, ME_ONLY, *options, lock, *job, cwd=folder, env=environment(ME_ONLY_EXEC_PATH=str(folder), PYTHONHOME=sys.prefix), **kw)
+        first = ("bash", "-c", f'{shlex.join(before)} >/dev/null 2>&1 & exec "$@"',
+                 "bash") if before else ()
+        return start(*first, *under, ME_ONLY, *options, lock, *job, cwd=folder,
+                     env=environment(ME_ONLY_EXEC_PATH=str(folder), PYTHONHOME=sys.prefix), **kw)
 
     return helper_
 
@@ -82,7 +86,8 @@ def test_nothing_is_run(helper, lock, script):
     p = helper(script)
     status, out, err = ended(p)
     assert out == b"" and status in (3, 5), (status, out, err)
-    assert re.fullmatch(rf"me-only: {lock}: [^\n]+\n", err) and "\x1b" not in err and "\x07" not in err, err
+    assert re.fullmatch(rf"me-only: {lock}: [^\n]+\n", err) and "\x1b" not in err \
+        and "\x07" not in err, err
 
 
 def test_its_reason_is_told(helper, lock):
@@ -95,16 +100,22 @@ def test_how_it_has_ended_is_told(helper, lock):
 
 
 @pytest.mark.parametrize("word", ["busy", "nested"])
-@pytest.mark.parametrize("who", ["", "\\npid 12\\nuser mo\\nhost h\\nsince 0\\ncommand c", "\\npid x\\nsince y\\ntrusted z", "\\npid -1\\nsince -99999999999999999999",
-                                 "\\nother who\\x1b[31m", "\\npid 99999999999999999999\\nuser \\x1b[31m\\nhost \\x07\\ncommand \\x7f",
+@pytest.mark.parametrize("who", ["", "\\npid 12\\nuser mo\\nhost h\\nsince 0\\ncommand c",
+                                 "\\npid x\\nsince y\\ntrusted z",
+                                 "\\npid -1\\nsince -99999999999999999999",
+                                 "\\nother who\\x1b[31m",
+                                 "\\npid 99999999999999999999\\nuser \\x1b[31m\\nhost "
+                                 "\\x07\\ncommand \\x7f",
                                  "\\n\\n\\n", "\\npid", "\\npid "])
 def test_a_holder_of_whom_anything_is_said(helper, lock, word, who):
     status, out, err = ended(helper(f'say("{word}{who}"); rest()'))
     assert (status, out) == (4, b"")
-    assert re.fullmatch(rf"me-only: {lock}: [^\n]+\n", err) and not re.search("[\0-\x09\x0b-\x1f\x7f]", err), err
+    assert re.fullmatch(rf"me-only: {lock}: [^\n]+\n",
+                        err) and not re.search("[\0-\x09\x0b-\x1f\x7f]", err), err
 
 
-@pytest.mark.parametrize("word", ["busy", "busy\\npid 12\\nuser mo\\ncommand c", "busy\\ntimeout 1", "nested",
+@pytest.mark.parametrize("word", ["busy", "busy\\npid 12\\nuser mo\\ncommand c", "busy\\ntimeout 1",
+                                  "nested",
                                   "full\\nwaiters 3"])
 @pytest.mark.parametrize("question", ["--held", "--who", "--list"])
 def test_a_helper_that_refuses_what_it_was_only_asked(helper, lock, question, word):
@@ -112,24 +123,36 @@ def test_a_helper_that_refuses_what_it_was_only_asked(helper, lock, question, wo
     assert ended(p) == (3, b"", f"me-only: {lock}: the helper has not answered what it was asked\n")
 
 
-@pytest.mark.parametrize("noise", ["", "a word that nobody knows", "held-not", "until", "lost and found", "\\0\\0", "\\n\\n", "x" * 4000, "kept\\nkept", "yes no"])
+@pytest.mark.parametrize("noise", ["", "a word that nobody knows", "held-not", "until",
+                                   "lost and found", "\\0\\0", "\\n\\n", "x" * 4000, "kept\\nkept",
+                                   "yes no"])
 def test_what_is_not_understood_is_passed_over(helper, noise):
-    p = helper(f'say("trying"); say("{noise}" or " "); held(60); hear(); say("{noise}" or " ")\nwhile not hear().startswith("done"): pass\nsay("released")')
+    p = helper(
+        f'say("trying"); say("{noise}" or " "); held(60); hear(); say("{noise}" or " ")\nwhile not '
+        f'hear().startswith("done"): pass\nsay("released")')
     assert ended(p) == (0, b"ran\n", "")
 
 
-@pytest.mark.parametrize("script", ['[say(os.urandom(100).replace(b"\\n", b"x") or b"x") for _ in range(1000)]',
-                                    '[say("waiting\\npid %d" % n) for n in range(1, 1000)]', '[say("note\\ntext n") for _ in range(10)]',
-                                    '[say("trying") for _ in range(1000)]'], ids=["random", "waiting", "notes", "trying"])
+@pytest.mark.parametrize("script",
+                         ['[say(os.urandom(100).replace(b"\\n", b"x") or b"x") for _ in '
+                          'range(1000)]',
+                          '[say("waiting\\npid %d" % n) for n in range(1, 1000)]',
+                          '[say("note\\ntext n") for _ in range(10)]',
+                          '[say("trying") for _ in range(1000)]'],
+                         ids=["random", "waiting", "notes", "trying"])
 def test_a_helper_that_talks_much(helper, script):
-    p = helper(f'{script}; held(60)\nwhile not hear().startswith("done"): pass\nsay("released")', "-q", "-w", "inf")
+    p = helper(f'{script}; held(60)\nwhile not hear().startswith("done"): pass\nsay("released")',
+               "-q", "-w", "inf")
     status, out, _ = ended(p)
     assert (status, out) == (0, b"ran\n")
 
 
-@pytest.mark.parametrize("options, said_then", [((), "me-only: {}: a note\n"), (("-q",), "")], ids=["plain", "quiet"])
+@pytest.mark.parametrize("options, said_then", [((), "me-only: {}: a note\n"), (("-q",), "")],
+                         ids=["plain", "quiet"])
 def test_a_note_is_for_people(helper, lock, options, said_then):
-    p = helper('say("note\\ntext a note"); held(60)\nwhile not hear().startswith("done"): pass\nsay("released")', *options)
+    p = helper(
+        'say("note\\ntext a note"); held(60)\nwhile not hear().startswith("done"): pass\n'
+        'say("released")', *options)
     assert ended(p) == (0, b"ran\n", said_then.format(lock))
 
 
@@ -147,7 +170,8 @@ def assert_ended_by(p, ticks, lock, by):
     assert ticks.last() < by and ticks.living() == set()
 
 
-@pytest.mark.parametrize("words", [(), ("stubborn", "child", "daemon", "bare")], ids=["plain", "family"])
+@pytest.mark.parametrize("words", [(), ("stubborn", "child", "daemon", "bare")],
+                         ids=["plain", "family"])
 def test_a_helper_that_falls_silent(helper, lock, ticks, words):
     before = boottime()
     p = helper("held(4); rest()", "-k", "1", job=ticks.job(*words))
@@ -183,12 +207,14 @@ say("released")
 def test_a_time_that_has_passed_is_final_even_for_a_stopped_me_only(helper, lock, ticks):
     """A new one that the helper sends then does not come from a helper that has watched."""
     before = boottime()
-    p = helper(STOPPED.format(path=ticks.path, before="", after="until(20)"), "-k", "1", job=ticks.job("stubborn"))
+    p = helper(STOPPED.format(path=ticks.path, before="", after="until(20)"), "-k", "1",
+               job=ticks.job("stubborn"))
     assert_ended_by(p, ticks, lock, before + 4 + 10)
 
 
 def test_what_was_said_in_time_while_it_was_stopped_is_believed(helper, ticks):
-    p = helper(STOPPED.format(path=ticks.path, before="until(20)", after=""), "-k", "1", job=ticks.job())
+    p = helper(STOPPED.format(path=ticks.path, before="until(20)", after=""), "-k", "1",
+               job=ticks.job())
     ticks.wait_for("job")
     end = boottime() + 5
     wait_for(lambda: boottime() > end, "the first time has passed")
@@ -197,7 +223,9 @@ def test_what_was_said_in_time_while_it_was_stopped_is_believed(helper, ticks):
     assert p.wait(DEADLINE) == 0
 
 
-FLOOD = "until(9)\ns.setblocking(False)\ntry:\n    while True: until(3)\nexcept BlockingIOError: pass\ns.setblocking(True)\n"
+FLOOD = (
+    "until(9)\ns.setblocking(False)\ntry:\n    while True: until(3)\nexcept BlockingIOError: pass\n"
+    "s.setblocking(True)\n")
 
 
 def test_what_was_not_said_for_want_of_room_is_on_the_timer(helper, ticks):
@@ -205,7 +233,8 @@ def test_what_was_not_said_for_want_of_room_is_on_the_timer(helper, ticks):
     me-only is stopped for so long that there is no room for more messages; its helper renews the
     lock all the time.
     """
-    p = helper(STOPPED.format(path=ticks.path, before=FLOOD.replace("9", "4") + "set_timer(20)", after=""), "-k", "1", job=ticks.job())
+    p = helper(STOPPED.format(path=ticks.path, before=FLOOD.replace("9", "4") + "set_timer(20)",
+                              after=""), "-k", "1", job=ticks.job())
     ticks.wait_for("job")
     end = boottime() + 5
     wait_for(lambda: boottime() > end, "the first time has passed")
@@ -214,17 +243,20 @@ def test_what_was_not_said_for_want_of_room_is_on_the_timer(helper, ticks):
     assert p.wait(DEADLINE) == 0
 
 
-@pytest.mark.parametrize("timer", ["", "set_timer(1000)", "set_timer(0)", "set_timer(3)"], ids=["none", "too long", "off", "over"])
+@pytest.mark.parametrize("timer", ["", "set_timer(1000)", "set_timer(0)", "set_timer(3)"],
+                         ids=["none", "too long", "off", "over"])
 def test_a_timer_that_says_nothing(helper, lock, ticks, timer):
     before = boottime()
-    p = helper(STOPPED.format(path=ticks.path, before=FLOOD.replace("9", "4") + timer, after=""), "-k", "1", "--ttl", "10", job=ticks.job("stubborn"))
+    p = helper(STOPPED.format(path=ticks.path, before=FLOOD.replace("9", "4") + timer, after=""),
+               "-k", "1", "--ttl", "10", job=ticks.job("stubborn"))
     assert_ended_by(p, ticks, lock, before + 4 + 10)
 
 
 # strace stops me-only after the guard's last look, before it starts the command.
 BETWEEN = """
 held({seconds})
-while not os.path.exists("{trace}") or "stopped by SIGSTOP" not in open("{trace}").read(): time.sleep(0.01)
+while not os.path.exists("{trace}") or "stopped by SIGSTOP" not in open("{trace}").read():
+    time.sleep(0.01)
 {then}
 while True:
     os.kill(os.getppid(), signal.SIGCONT)
@@ -233,17 +265,25 @@ while True:
 
 
 @pytest.mark.static
-@pytest.mark.parametrize("seconds, then", [(4, "end = now() + 4 * SECOND\nwhile now() < end: time.sleep(0.01)"), (60, 'say("lost\\ntext a reason")')], ids=["over", "lost"])
-def test_a_lock_that_is_lost_between_the_last_look_and_the_command(helper, lock, tmp_path, seconds, then):
+@pytest.mark.parametrize("seconds, then",
+                         [(4, "end = now() + 4 * SECOND\nwhile now() < end: time.sleep(0.01)"),
+                          (60, 'say("lost\\ntext a reason")')], ids=["over", "lost"])
+def test_a_lock_that_is_lost_between_the_last_look_and_the_command(
+        helper, lock, tmp_path, seconds, then):
     """The new process checks once more, before it becomes the command."""
     trace, ran = tmp_path / "trace", tmp_path / "ran"
-    strace = ("strace", "-D", "-o", trace, "-e", "trace=timerfd_settime", "-e", "inject=timerfd_settime:signal=SIGSTOP:when=1")
-    p = helper(BETWEEN.format(seconds=seconds, trace=trace, then=then), "-k", "1", job=("touch", str(ran)), under=strace)
-    assert ended(p) == (3, b"", f"me-only: {lock}: lost before the command could be started; nothing was run\n")
+    strace = ("strace", "-D", "-o", trace, "-e", "trace=timerfd_settime", "-e",
+              "inject=timerfd_settime:signal=SIGSTOP:when=1")
+    p = helper(BETWEEN.format(seconds=seconds, trace=trace, then=then), "-k", "1",
+               job=("touch", str(ran)), under=strace)
+    assert ended(p) == (3, b"",
+                        f"me-only: {lock}: lost before the command could be started; nothing was "
+                        f"run\n")
     assert not ran.exists()
 
 
-@pytest.mark.parametrize("until", ["until", "until x", "until ", "until -1", "until 0", "until 1", "x 9"])
+@pytest.mark.parametrize("until", ["until", "until x", "until ", "until -1", "until 0",
+                                   "until 1", "x 9"])
 def test_what_is_no_time_changes_nothing(helper, lock, ticks, until):
     before = boottime()
     p = helper(f'held(3); say("until\\n{until}"); rest()', "-k", "1", job=ticks.job("stubborn"))
@@ -262,17 +302,24 @@ def test_a_time_in_good_time_is_believed(helper, ticks):
     assert p.wait(DEADLINE) == 0
 
 
-@pytest.mark.parametrize("script", ['say("lost\\ntext a reason"); rest()', "os.kill(os.getpid(), 9)", "pass", "s.close(); os.close(1); rest()"],
+@pytest.mark.parametrize("script", ['say("lost\\ntext a reason"); rest()',
+                                    "os.kill(os.getpid(), 9)", "pass",
+                                    "s.close(); os.close(1); rest()"],
                          ids=["lost", "killed", "ended", "closed"])
 def test_a_lock_that_is_lost(helper, lock, ticks, script):
-    p = helper(f'held(60)\nwhile not os.path.exists("{ticks.path}") or "daemon" not in open("{ticks.path}").read(): time.sleep(0.01)\n{script}', job=ticks.job("stubborn", "daemon"))
+    p = helper(
+        f'held(60)\nwhile not os.path.exists("{ticks.path}") or "daemon" not in '
+        f'open("{ticks.path}").read(): time.sleep(0.01)\n{script}',
+        job=ticks.job("stubborn", "daemon"))
     status, _, err = ended(p)
     assert status == 5 and ticks.living() == set()
-    assert re.fullmatch(rf"me-only: {lock}: lost at [^\n]*; the command was stopped[^\n]*\n", err), err
+    assert re.fullmatch(rf"me-only: {lock}: lost at [^\n]*; the command was stopped[^\n]*\n",
+                        err), err
     assert ("a reason" in err) == ("a reason" in script)
 
 
-@pytest.mark.parametrize("script", ["held(1000); rest()", "held(4); until(1000); rest()"], ids=["held", "until"])
+@pytest.mark.parametrize("script", ["held(1000); rest()", "held(4); until(1000); rest()"],
+                         ids=["held", "until"])
 def test_a_time_that_cannot_be_is_not_believed(helper, lock, ticks, script):
     """No lock is confirmed for longer than --ttl."""
     before = boottime()
@@ -283,16 +330,21 @@ def test_a_time_that_cannot_be_is_not_believed(helper, lock, ticks, script):
 
 def test_a_lock_that_is_lost_leaves_little_time(helper, lock, ticks):
     """Whatever --kill-after is: the successor waits for no longer."""
-    script = f'held(300)\nwhile not os.path.exists("{ticks.path}"): time.sleep(0.01)\nsay("lost\\ntext a reason"); rest()'
+    script = (
+        f'held(300)\nwhile not os.path.exists("{ticks.path}"): time.sleep(0.01)\nsay("lost\\ntext '
+        f'a reason"); rest()')
     p = helper(script, "--ttl", "300", "-k", "100", job=ticks.job("stubborn"))
     ticks.wait_for("job")
     assert_ended_by(p, ticks, lock, boottime() + 20)
 
 
-def test_what_the_caller_had_started_before_is_none_of_the_commands(helper, start, lock, ticks, tmp_path):
+def test_what_the_caller_had_started_before_is_none_of_the_commands(
+        helper, start, lock, ticks, tmp_path):
     """A shell that becomes me-only still has its children."""
     elder = Ticks(tmp_path / "elder")
-    script = f'held(300)\nwhile not os.path.exists("{ticks.path}"): time.sleep(0.01)\nsay("lost\\ntext a reason"); rest()'
+    script = (
+        f'held(300)\nwhile not os.path.exists("{ticks.path}"): time.sleep(0.01)\nsay("lost\\ntext '
+        f'a reason"); rest()')
     p = helper(script, job=ticks.job("stubborn"), before=elder.job())
     elder.wait_for("job")
     status, _, err = ended(p)
@@ -312,9 +364,12 @@ def test_the_helper_has_nothing_of_the_callers(helper, tmp_path):
     It has its own session, no descriptors but the protocol's and standard error, and no secret in
     its arguments.
     """
-    script = 'open("{}", "w").write(repr((os.getsid(0) == os.getpid(), sorted(os.listdir("/proc/self/fd"), key=int), sys.argv)))\nsay("failed")'
+    script = (
+        'open("{}", "w").write(repr((os.getsid(0) == os.getpid(), '
+        'sorted(os.listdir("/proc/self/fd"), key=int), sys.argv)))\nsay("failed")')
     reader, writer = os.pipe()
-    p = helper(script.format(tmp_path / "seen"), "-w", "3", "--ttl", "20", "-j2", pass_fds=[writer], job=("echo", "a secret"))
+    p = helper(script.format(tmp_path / "seen"), "-w", "3", "--ttl", "20", "-j2", pass_fds=[writer],
+               job=("echo", "a secret"))
     ended(p)
     os.close(reader)
     os.close(writer)
@@ -322,7 +377,8 @@ def test_the_helper_has_nothing_of_the_callers(helper, tmp_path):
     assert seen.startswith("(True, ") and "secret" not in seen and "command=echo" in seen
     fds = re.search(r"\[([^]]*)\]", seen)[1].replace("'", "").split(", ")
     # Three more are the script's: its null device, its file, and the one that lists them.
-    assert str(writer) not in fds and set(fds[:5]) == {"0", "1", "2", "3", "4"} and len(fds) <= 8, fds
+    assert str(writer) not in fds and set(fds[:5]) == {"0", "1", "2", "3", "4"} and len(fds) <= 8, \
+        fds
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -342,7 +398,9 @@ def test_a_signal_before_there_is_an_answer(helper, number):
 def test_no_helper(start, lock, tmp_path):
     p = start(ME_ONLY, lock, "echo", "ran", env=environment(ME_ONLY_EXEC_PATH=str(tmp_path)))
     status, out, err = ended(p)
-    assert (status, out) == (3, b"") and re.fullmatch(rf"me-only: (.*etcd|{lock}): [^\n]*not there[^\n]*\n", err), err
+    assert (status, out) == (3,
+                             b"") \
+        and re.fullmatch(rf"me-only: (.*etcd|{lock}): [^\n]*not there[^\n]*\n", err), err
 
 
 def test_a_helper_that_cannot_be_run(start, lock, tmp_path):
@@ -361,7 +419,8 @@ def test_a_helper_that_cannot_be_run(start, lock, tmp_path):
 def test_an_errno_is_not_taken_for_a_verdict_of_ours(helper, tmp_path, inject, said):
     """The guard's "no time is left", and "others can write the helper", are not errnos."""
     trace = tmp_path / "trace"
-    p = helper("held(60); hear()", under=("strace", "-f", "-o", trace, "-e", "trace=" + inject.partition(":")[0],
+    p = helper("held(60); hear()", under=("strace", "-f", "-o", trace, "-e",
+                                          "trace=" + inject.partition(":")[0],
                                           "-e", "inject=" + inject))
     status, out, err = ended(p)
     assert status in (1, 3) and out == b"" and "(INJECTED)" in trace.read_text()
@@ -374,7 +433,8 @@ def test_no_descriptor_is_left(helper, limit):
     p = helper('say("failed")', under=("prlimit", f"--nofile={limit}"))
     status, out, err = ended(p)
     assert (status, out) == (3, b"")
-    assert re.fullmatch(r"me-only: [^\n]+: (No file descriptors available|Too many open files)[^\n]*\n", err), err
+    assert re.fullmatch(
+        r"me-only: [^\n]+: (No file descriptors available|Too many open files)[^\n]*\n", err), err
 
 
 @pytest.mark.root
@@ -387,14 +447,17 @@ def test_root_runs_no_helper_that_others_can_write(start, lock, tmp_path, what):
     assert (status, out) == (3, b"") and "others can write" in err, err
 
 
-@pytest.mark.parametrize("argv", [(), ("2", "take", "x"), ("1", "take"), ("1", "steal", "x"), ("1", "take", "x", "ttl=x"), ("1", "take", "x", "nonsense"), ("--help",)],
+@pytest.mark.parametrize("argv", [(), ("2", "take", "x"), ("1", "take"), ("1", "steal", "x"),
+                                  ("1", "take", "x", "ttl=x"), ("1", "take", "x", "nonsense"),
+                                  ("--help",)],
                          ids=" ".join)
 def test_the_helper_alone_takes_nothing(call, argv, etcd):
     """A user who starts it by hand gets a message, or it ends."""
     before = etcd.client().leases()
     r = call(os.path.join(BUILD, "libexec", "me-only", "etcd"), *argv, env=environment(etcd.env))
     assert r.returncode != 0 or argv == ("--help",) or r.stdout or r.stderr, r
-    assert etcd.client().entries("x/") == [] and etcd.client().leases() <= before | etcd.client().leases()
+    assert etcd.client().entries("x/") == [] \
+        and etcd.client().leases() <= before | etcd.client().leases()
 
 
 def test_a_run_with_the_real_one(c):

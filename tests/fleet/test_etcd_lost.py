@@ -12,13 +12,14 @@ import time
 
 import pytest
 
-from fleet import (DEADLINE, ME_ONLY, Ticks, all_processes_of, boottime, environment, helper_of, is_alive, process_state, program, read_line,
-                   release, said, wait_for)
+from fleet import (DEADLINE, ME_ONLY, Ticks, all_processes_of, boottime, environment, helper_of,
+                   is_alive, process_state, program, read_line, release, said, wait_for)
 from test_etcd_wait import Line
 
 TTL = 10
 SHORT = ("-q", "--ttl", str(TTL), "-k", "2")
-JOBS = {"plain": (), "stubborn": ("stubborn",), "family": ("stubborn", "child", "daemon", "bare"), "forks": ("stubborn", "forks")}
+JOBS = {"plain": (), "stubborn": ("stubborn",), "family": ("stubborn", "child", "daemon", "bare"),
+        "forks": ("stubborn", "forks")}
 jobs = pytest.mark.parametrize("words", JOBS.values(), ids=JOBS.keys())
 
 
@@ -40,10 +41,13 @@ def assert_lost(c, p, ticks, by=None, status=5, why=r"[^\n]+"):
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (status, b""), err
     assert ticks.living() == set()
-    assert re.fullmatch(rf"me-only: {c.lock}: lost\b[^\n]*: {why}; the command (was stopped|had just ended)[^\n]*\n", said(err)), err
+    assert re.fullmatch(
+        rf"me-only: {c.lock}: lost\b[^\n]*: {why}; the command (was stopped|had just "
+        rf"ended)[^\n]*\n", said(err)), err
     if by:
         assert ticks.last() < by
-    assert not is_alive(p.helper) or wait_for(lambda: not is_alive(p.helper), "the helper has ended")
+    assert not is_alive(p.helper) or wait_for(lambda: not is_alive(p.helper),
+                                              "the helper has ended")
     assert all_processes_of(c.lock) == []
 
 
@@ -83,14 +87,16 @@ def test_the_command_is_asked_first(c, store, prefix, ticks):
     assert b"SIGTERM" in err and b"SIGKILL" not in err
 
 
-@pytest.mark.parametrize("options, status", [(("--exit-base=90",), 95), (("-E", "9"), 5), (("-o",), 5)], ids=["base", "E", "close"])
+@pytest.mark.parametrize("options, status", [(("--exit-base=90",), 95), (("-E", "9"), 5),
+                                             (("-o",), 5)], ids=["base", "E", "close"])
 def test_the_status(c, store, prefix, ticks, options, status):
     p = begin(c, ticks, options=("-q", *options))
     store.delete(store.entries(prefix)[0].key)
     assert_lost(c, p, ticks, status=status)
 
 
-def test_a_command_that_ends_with_success_when_it_is_asked_has_lost_its_lock_all_the_same(c, store, prefix, ticks):
+def test_a_command_that_ends_with_success_when_it_is_asked_has_lost_its_lock_all_the_same(
+        c, store, prefix, ticks):
     p = begin(c, ticks, options=("-q",))
     store.delete(store.entries(prefix)[0].key)
     assert p.wait(DEADLINE) == 5
@@ -101,7 +107,8 @@ def test_nobody_starts_beside_a_command_that_is_being_stopped(c, store, prefix, 
     """Waiters keep away for as long as it may take."""
     scratch = tmp_path / "witness"
     script = ("trap '' TERM; " if words else "") + 'exec "$@"'
-    holder = c.start("-q", c.lock, "sh", "-c", script, "sh", program("witness"), scratch, "100000", "up")
+    holder = c.start("-q", c.lock, "sh", "-c", script, "sh", program("witness"), scratch,
+                     "100000", "up")
     assert read_line(holder.stdout) == b"up\n"
     line = Line(c, store)
     waiter = line.wait("-q", command=(program("witness"), scratch, "0", "mine"))
@@ -120,10 +127,12 @@ def test_all_leases_of_a_line_end_at_once(c, store, prefix, tmp_path, words, hol
     """
     scratch = tmp_path / "witness"
     script = ("trap '' TERM; " if words else "") + 'exec "$@"'
-    holder = c.start("-q", c.lock, "sh", "-c", script, "sh", program("witness"), scratch, "100000", "up")
+    holder = c.start("-q", c.lock, "sh", "-c", script, "sh", program("witness"), scratch,
+                     "100000", "up")
     assert read_line(holder.stdout) == b"up\n"
     line = Line(c, store)
-    waiters = [line.wait("-q", command=(program("witness"), scratch, "0", "mine")) for _ in range(3)]
+    waiters = [line.wait("-q", command=(program("witness"), scratch, "0", "mine"))
+               for _ in range(3)]
     for entry in line.entries() if holder_first else reversed(line.entries()):
         store.revoke(entry.lease)
     for p in waiters:
@@ -195,7 +204,8 @@ def test_a_server_that_comes_back_in_time_is_not_noticed(callers, own_etcd, tick
     entry, = own_etcd.client().entries(c.lock[5:] + "/")
     store = own_etcd.client()
     over = boottime() + TTL + 1
-    wait_for(lambda: boottime() > over, "the time has passed that the lock would last alone", timeout=60)
+    wait_for(lambda: boottime() > over, "the time has passed that the lock would last alone",
+             timeout=60)
     assert p.poll() is None and "term" not in ticks.seen()
     assert store.time_left(entry.lease) > 0
     p.terminate()
@@ -256,7 +266,8 @@ def test_the_command_has_ended_in_time_but_what_it_has_left_is_not_guarded(c, ti
     The helper is stopped when the command ends, so nothing reports that the lock is kept for what
     still runs: that ends by the deadline.
     """
-    p = c.start(*SHORT, c.lock, "sh", "-c", '"$@" & read line; exit 7', "sh", *ticks.job("stubborn"), stdin=subprocess.PIPE)
+    p = c.start(*SHORT, c.lock, "sh", "-c", '"$@" & read line; exit 7', "sh",
+                *ticks.job("stubborn"), stdin=subprocess.PIPE)
     ticks.wait_for("job")
     p.helper = helper_of(p)
     os.kill(p.helper, signal.SIGSTOP)
@@ -293,13 +304,15 @@ def test_me_only_is_killed(c, store, prefix, ticks, words):
     wait_for(lambda: not is_alive(p.helper), "the helper has ended")
 
 
-LEFT = {"closed": ((), (), ("bare",)), "without environment": ((), ("env", "-i"), ("child", "daemon")),
+LEFT = {"closed": ((), (), ("bare",)), "without environment": ((), ("env", "-i"),
+                                                               ("child", "daemon")),
         # Like sudo, which does not end with its parent.
         "without a parent": (("-o",), ("env", "-i", "setpriv", "--pdeathsig", "clear"), ())}
 
 
 @pytest.mark.parametrize("form, way, words", LEFT.values(), ids=LEFT.keys())
-def test_by_what_the_helper_finds_a_command_whose_me_only_is_killed(c, store, prefix, ticks, form, way, words):
+def test_by_what_the_helper_finds_a_command_whose_me_only_is_killed(
+        c, store, prefix, ticks, form, way, words):
     """One part of the lock is enough."""
     p = c.start(*SHORT, *form, c.lock, *way, *ticks.job("stubborn", *words))
     ticks.wait_for("job", *words)
@@ -335,7 +348,8 @@ def group(name):
     A control group (v2) that is delegated to its processes, as systemd does with Delegate=yes.
     """
     with open("/proc/mounts", encoding="utf-8") as f:
-        folder = next(mount for _, mount, kind, *_ in map(str.split, f) if kind == "cgroup2") + f"/test-{name}"
+        folder = next(mount for _, mount, kind, *_ in map(str.split, f)
+                      if kind == "cgroup2") + f"/test-{name}"
     os.mkdir(folder)
     os.setxattr(folder, "trusted.delegate", b"1")
     yield folder
@@ -359,7 +373,8 @@ def test_a_group_of_the_commands_own(c, start, store, prefix, group, ticks, kill
     It also finds processes that have closed the lock, emptied their environment, and lost their
     ancestor.
     """
-    p = start("sh", "-c", 'echo $$ >"$0/cgroup.procs"; exec "$@"', group, ME_ONLY, *SHORT, c.lock, "env", "-i", *ticks.job("stubborn", "bare"),
+    p = start("sh", "-c", 'echo $$ >"$0/cgroup.procs"; exec "$@"', group, ME_ONLY, *SHORT, c.lock,
+              "env", "-i", *ticks.job("stubborn", "bare"),
               env=environment(c.env))
     ticks.wait_for("job", "bare")
     p.helper = helper_of(p)
@@ -387,14 +402,18 @@ def test_me_only_is_stopped_and_the_lock_taken_away(c, store, prefix, ticks):
     assert_lost(c, p, ticks)
 
 
-def test_what_the_caller_had_started_before_is_none_of_the_commands(c, start, store, prefix, ticks, tmp_path):
+def test_what_the_caller_had_started_before_is_none_of_the_commands(
+        c, start, store, prefix, ticks, tmp_path):
     """
     The helper knows that as well: it ends the command while me-only is stopped, and not the
     children of the shell that has become me-only.
     """
     elder = Ticks(tmp_path / "elder")
-    script = f'{shlex.join(elder.job())} >/dev/null 2>&1 & until [ -s "{elder.path}" ]; do :; done; exec "$@"'
-    p = start("bash", "-c", script, "bash", ME_ONLY, *SHORT, c.lock, *ticks.job("stubborn", "child"), env=environment(c.env))
+    script = (
+        f'{shlex.join(elder.job())} >/dev/null 2>&1 & until [ -s "{elder.path}" ]; do :; done; '
+        f'exec "$@"')
+    p = start("bash", "-c", script, "bash", ME_ONLY, *SHORT, c.lock,
+              *ticks.job("stubborn", "child"), env=environment(c.env))
     ticks.wait_for("job", "child")
     p.helper = helper_of(p)
     os.kill(p.pid, signal.SIGSTOP)
@@ -415,8 +434,10 @@ def test_me_only_is_stopped_before_it_has_told_of_its_command(c, start, tmp_path
     The command runs. It is ended before another can have the lock, even one that has not been in
     line, and so does not stand back.
     """
-    strace = ("strace", "-D", "-o", tmp_path / "trace", "-e", "trace=pidfd_open", "-e", "inject=pidfd_open:signal=SIGSTOP:when=1")
-    p = start(*strace, ME_ONLY, *SHORT, *options, c.lock, *ticks.job("stubborn", "daemon"), env=environment(c.env))
+    strace = ("strace", "-D", "-o", tmp_path / "trace", "-e", "trace=pidfd_open", "-e",
+              "inject=pidfd_open:signal=SIGSTOP:when=1")
+    p = start(*strace, ME_ONLY, *SHORT, *options, c.lock, *ticks.job("stubborn", "daemon"),
+              env=environment(c.env))
     ticks.wait_for("job", "daemon")
     p.helper = helper_of(p)
 
@@ -454,7 +475,8 @@ def test_a_loss_after_the_stream_has_ended(callers, gateway, ticks):
     stream, = gateway.wait_for("watch", 1)
     wait_for(lambda: len(getattr(stream, "lines", ())) >= 2, "the stream is open")
     before = boottime()
-    stream.end_watch = [{"error": {"grpc_code": 14, "http_code": 503, "message": "transport is closing"}}]
+    stream.end_watch = [{"error": {"grpc_code": 14, "http_code": 503,
+                                   "message": "transport is closing"}}]
     gateway.store.drop_deletes = 0
     gateway.wait_for("watch", 2)
     gateway.delete(gateway.keys()[0])
@@ -493,7 +515,8 @@ def test_me_only_is_stopped_for_a_while(c, ticks):
     p = begin(c, ticks)
     os.kill(p.pid, signal.SIGSTOP)
     over = boottime() + TTL + 1
-    wait_for(lambda: boottime() > over, "the time has passed that the lock would last alone", timeout=60)
+    wait_for(lambda: boottime() > over, "the time has passed that the lock would last alone",
+             timeout=60)
     ticks.grow()
     os.kill(p.pid, signal.SIGCONT)
     p.terminate()

@@ -23,7 +23,8 @@ def silence(tmp_path):
 def c(callers, gateway, silence):
     """A caller with a test resolver (tests/programs/resolver.c)."""
     sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
-    return callers({"LD_PRELOAD": os.path.join(BUILD, "tests", "programs", "resolver.so"), "RESOLVER_HANGS": str(silence),
+    return callers({"LD_PRELOAD": os.path.join(BUILD, "tests", "programs", "resolver.so"),
+                    "RESOLVER_HANGS": str(silence),
                     "ASAN_OPTIONS": sanitizer, **names(gateway, "etcd")})
 
 
@@ -54,7 +55,8 @@ def test_a_resolver_that_hangs_holds_up_no_renewal(c, gateway, silence):
     wait_for(lambda: not is_alive(helper), "the helper has ended")
 
 
-@pytest.mark.parametrize("hosts", [("hangs", "etcd"), ("etcd", "hangs"), ("hangs", "hangs", "etcd")])
+@pytest.mark.parametrize("hosts", [("hangs", "etcd"), ("etcd", "hangs"),
+                                   ("hangs", "hangs", "etcd")])
 def test_a_member_whose_name_is_not_resolved(c, gateway, hosts):
     """It counts as down: the others are asked, and nothing waits for it at the end."""
     c = c.with_env(**names(gateway, *hosts))
@@ -70,7 +72,8 @@ def test_no_name_is_resolved(c, gateway):
     """Unreachable is neither held nor free."""
     r = c.run("-q", c.lock, "echo", "ran", env={**QUICK, **names(gateway, "hangs")})
     assert (r.returncode, r.stdout) == (3, b""), r
-    assert said(r) == f"me-only: {c.lock}: the name of http://hangs.test:{gateway.port} cannot be resolved\n"
+    assert said(r) == \
+        f"me-only: {c.lock}: the name of http://hangs.test:{gateway.port} cannot be resolved\n"
     assert gateway.requests == []
 
 
@@ -80,7 +83,8 @@ def test_the_lock_is_lost_while_the_resolver_hangs(c, gateway, tmp_path):
     renewal.
     """
     ticks = Ticks(tmp_path / "ticks")
-    p = c.with_env(**names(gateway, "etcd", "hangs")).start("-q", "--ttl", "10", "-k", "2", c.lock, *ticks.job())
+    p = c.with_env(**names(gateway, "etcd", "hangs")).start("-q", "--ttl", "10", "-k", "2", c.lock,
+                                                            *ticks.job())
     ticks.wait_for("job")
     helper = helper_of(p)
     gateway.wait_for("lease/keepalive", renewals(gateway) + 1)

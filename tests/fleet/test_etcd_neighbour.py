@@ -40,7 +40,9 @@ def test_etcdctl_holds(c, line):
     entry, = line.entries()
     r = c.run(c.lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (4, b"")
-    assert said(r) == f"me-only: {c.lock}: held by another program (etcdctl lock?) with the lease {entry.lease:x}\n"
+    assert said(r) == \
+        (f"me-only: {c.lock}: held by another program (etcdctl lock?) with the lease "
+         f"{entry.lease:x}\n")
     for options in (("-s",), ("-j2",), ("-w", "0.2")):
         assert c.run("-q", *options, c.lock, "echo", "ran").returncode == 4
     line.stop.unlink()
@@ -66,7 +68,8 @@ def test_the_order_is_that_in_which_they_came(c, line, tmp_path):
     everybody = []
     for n in range(8):
         job = (program("witness"), str(scratch), "5", str(n))
-        everybody.append(line.wait("-q", command=job, stdout=writer) if n % 2 else etcdctl_lock(c, line, *job, stdout=writer))
+        everybody.append(line.wait("-q", command=job, stdout=writer) if n % 2
+                         else etcdctl_lock(c, line, *job, stdout=writer))
     os.close(writer)
     assert len(line.entries()) == 9
     assert release(holder) == 0
@@ -85,7 +88,8 @@ def test_a_crowd_of_both(c, line, tmp_path):
             crowd.append(c.start("-q", "-w", "inf", c.lock, *job, stdout=f))
             crowd.append(c.etcdctl("lock", line.prefix[:-1], "--", *job, stdout=f))
         assert [p.wait(DEADLINE) for p in crowd] == [0] * 12
-    assert out.read_bytes() == b"ran\n" * 12 and scratch.read_bytes() == b"" and line.entries() == []
+    assert out.read_bytes() == b"ran\n" * 12 and scratch.read_bytes() == b"" \
+        and line.entries() == []
 
 
 def test_tokens_of_both_grow(c, line):
@@ -93,7 +97,8 @@ def test_tokens_of_both_grow(c, line):
     holder = c.hold("-q")
     first = line.entries()[0].modified
     say = ("sh", "-c", "echo $ETCD_LOCK_KEY $ETCD_LOCK_REV")
-    everybody = [line.wait("-q", command=say) if n % 2 else etcdctl_lock(c, line, *say) for n in range(4)]
+    everybody = [line.wait("-q", command=say) if n % 2 else etcdctl_lock(c, line, *say)
+                 for n in range(4)]
     keys = [e.key for e in line.entries()][1:]
     assert release(holder) == 0
     told = [p.communicate(timeout=DEADLINE)[0].decode().split() for p in everybody]
@@ -107,7 +112,8 @@ def test_etcdctl_is_killed(c, line, store):
     Its lease ends some time; then it is this caller's turn, after the pause for what it has left
     running.
     """
-    p = c.etcdctl("lock", "--ttl", "2", line.prefix[:-1], "--", "sh", "-c", "echo up; exec sleep 1000")
+    p = c.etcdctl("lock", "--ttl", "2", line.prefix[:-1], "--", "sh", "-c",
+                  "echo up; exec sleep 1000")
     assert read_line(p.stdout) == b"up\n"
     waiter = line.wait("-q")
     p.kill()

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from fleet import DEADLINE, HAND_DOWN, ME_ONLY, environment, environment_of, read_line, release, said, wait_for
+from fleet import DEADLINE, HAND_DOWN, ME_ONLY, environment, environment_of, read_line, release, \
+    said, wait_for
 
 forms = pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 
@@ -14,10 +15,15 @@ WAYS = {
     "direct": ['exec "$@"'],
     "through a shell": ['sh -c \'"$@"; exit $?\' sh "$@"; exit $?'],
     "own session": ['exec setsid --wait "$@"'],
-    "environment emptied but for the cluster": ['exec env -i ETCDCTL_ENDPOINTS="$ETCDCTL_ENDPOINTS" "$@"'],
-    "environment lies": ['ME_ONLY_LOCK=other ETCD_LOCK_KEY=other/1 ETCD_LOCK_REV=1 ME_ONLY_TOKEN=1 exec "$@"'],
-    "without the variables": ['unset ME_ONLY_LOCK ETCD_LOCK_KEY ETCD_LOCK_REV ME_ONLY_TOKEN; exec "$@"'],
-    "with descriptors closed": ['for n in /proc/$$/fd/*; do n=${n##*/}; [ "$n" -lt 3 ] || [ "$n" -gt 200 ] || eval "exec $n>&-"; done; exec "$@"'],
+    "environment emptied but for the cluster": [
+        'exec env -i ETCDCTL_ENDPOINTS="$ETCDCTL_ENDPOINTS" "$@"'],
+    "environment lies": [
+        'ME_ONLY_LOCK=other ETCD_LOCK_KEY=other/1 ETCD_LOCK_REV=1 ME_ONLY_TOKEN=1 exec "$@"'],
+    "without the variables": [
+        'unset ME_ONLY_LOCK ETCD_LOCK_KEY ETCD_LOCK_REV ME_ONLY_TOKEN; exec "$@"'],
+    "with descriptors closed": [
+        'for n in /proc/$$/fd/*; do n=${n##*/}; [ "$n" -lt 3 ] || [ "$n" -gt 200 ] || eval "exec '
+        '$n>&-"; done; exec "$@"'],
 }
 ROOTS_WAYS = {
     "sudo": ['exec sudo -n ETCDCTL_ENDPOINTS="$ETCDCTL_ENDPOINTS" "$@"'],
@@ -27,7 +33,8 @@ ROOTS_WAYS = {
     "mount namespace": ['exec unshare --mount "$@"'],
 }
 ways = pytest.mark.parametrize("way", [w[0] for w in WAYS.values()], ids=WAYS.keys())
-roots_ways = pytest.mark.parametrize("way", [w[0] for w in ROOTS_WAYS.values()], ids=ROOTS_WAYS.keys())
+roots_ways = pytest.mark.parametrize("way", [w[0] for w in ROOTS_WAYS.values()],
+                                     ids=ROOTS_WAYS.keys())
 
 
 def ask_inside(c, form, way, *argv, shape=()):
@@ -38,7 +45,8 @@ def ask_inside(c, form, way, *argv, shape=()):
 
 def assert_told_so(c, r, status=4):
     assert (r.returncode, r.stdout) == (status, b""), r
-    assert re.fullmatch(rf"me-only: {c.lock}: this job already holds it: held by pid \d+ [^\n]*\n", said(r)), said(r)
+    assert re.fullmatch(rf"me-only: {c.lock}: this job already holds it: held by pid \d+ [^\n]*\n",
+                        said(r)), said(r)
 
 
 @forms
@@ -71,14 +79,16 @@ def test_also_by_another_user(c, form, way):
     assert (r.returncode, r.stdout, said(r)) == (0, b"", "")
 
 
-@pytest.mark.parametrize("options", [("-E", "9"), ("-E", "0"), ("-E", "9", "-w", "inf")], ids=" ".join)
+@pytest.mark.parametrize("options", [("-E", "9"), ("-E", "0"), ("-E", "9", "-w", "inf")],
+                         ids=" ".join)
 def test_no_status_can_be_chosen_for_that(c, options):
     assert_told_so(c, ask_inside(c, (), 'exec "$@"', *options, c.lock, "echo", "ran"))
 
 
 def test_also_while_others_wait(c, store, prefix):
     """They come first, so it would wait for itself for ever."""
-    p = c.start("-q", c.lock, "sh", "-c", 'echo $$; read line; exec "$@"', "sh", ME_ONLY, "-w", "inf", c.lock, "echo", "ran", stdin=-1)
+    p = c.start("-q", c.lock, "sh", "-c", 'echo $$; read line; exec "$@"', "sh", ME_ONLY, "-w",
+                "inf", c.lock, "echo", "ran", stdin=-1)
     read_line(p.stdout)
     other = c.start("-q", "-w", "inf", c.lock, "echo", "mine")
     wait_for(lambda: len(store.entries(prefix)) == 2, "it waits")
@@ -87,7 +97,8 @@ def test_also_while_others_wait(c, store, prefix):
     assert other.communicate(timeout=DEADLINE)[0] == b"mine\n"
 
 
-@pytest.mark.parametrize("outer, inner", [(("-s",), ()), ((), ("-s",)), (("-j2",), ("-j1",)), (("-s",), ("-s",)), (("-j2",), ("-j2",))],
+@pytest.mark.parametrize("outer, inner", [(("-s",), ()), ((), ("-s",)), (("-j2",), ("-j1",)),
+                                          (("-s",), ("-s",)), (("-j2",), ("-j2",))],
                          ids=lambda o: " ".join(o) or "plain")
 def test_shapes(c, outer, inner):
     """As with other locks: a job that shares, or has a slot, asks for what it already holds."""
@@ -109,7 +120,8 @@ def test_others_are_not_under_the_lock(c):
     holder = c.hold("-q")
     assert answer() == 1
     # Variables are hints, never proof.
-    env = {k: v for k, v in environment_of(holder.job).items() if k.startswith(("ETCD_LOCK", "ME_ONLY_"))}
+    env = {k: v for k, v in environment_of(holder.job).items()
+           if k.startswith(("ETCD_LOCK", "ME_ONLY_"))}
     assert len(env) >= 3
     assert answer(**env) == 1
     r = c.run("-w", "0.2", c.lock, "true", env=env)
@@ -122,7 +134,9 @@ def test_others_are_not_under_the_lock(c):
 def test_the_first_line_of_a_script(c, tmp_path):
     """It becomes the only instance by restarting itself."""
     script = tmp_path / "script"
-    script.write_text(f'#!/bin/sh\n{ME_ONLY} -q --held "$L" || exec {ME_ONLY} -q "$L" "$0" "$@"\necho "$1 runs"\n{ME_ONLY} -q "$L" true\necho $?\n')
+    script.write_text(
+        f'#!/bin/sh\n{ME_ONLY} -q --held "$L" || exec {ME_ONLY} -q "$L" "$0" "$@"\necho "$1 runs"\n'
+        f'{ME_ONLY} -q "$L" true\necho $?\n')
     script.chmod(0o755)
     p = c.start_(str(script), "it", env=environment(c.env, L=c.lock))
     out, err = p.communicate(timeout=DEADLINE)
@@ -145,7 +159,9 @@ def test_below_a_lock_in_the_middle(c):
 def test_a_child_that_has_the_lock_of_a_command_that_has_ended(c, tmp_path):
     """It keeps the lock, and holds it: it is told so."""
     out = tmp_path / "out"
-    script = f'(read line <{tmp_path}/go; "$@"; echo $? >{out}.new; mv {out}.new {out}) >/dev/null 2>&1 & echo up'
+    script = (
+        f'(read line <{tmp_path}/go; "$@"; echo $? >{out}.new; mv {out}.new {out}) >/dev/null 2>&1 '
+        f'& echo up')
     os.mkfifo(tmp_path / "go")
     p = c.start("-q", c.lock, "sh", "-c", script, "sh", ME_ONLY, "-w", "inf", c.lock, "true")
     assert read_line(p.stdout) == b"up\n" and p.wait(DEADLINE) == 0
@@ -163,8 +179,10 @@ def test_a_stranger_cannot_hand_his_lock_down(c, owner, held):
     count. For a refusal, all count.
     """
     for argv, status in ((("--held", c.lock), held), (("-w", "inf", c.lock, "echo", "ran"), 4)):
-        p = c.start_(sys.executable, "-ISc", HAND_DOWN, str(owner), ME_ONLY, "-q", c.lock, "sh", "-c",
-                     "echo up; read line; echo >&9; exec sleep 1000", "--ask", ME_ONLY, "-q", *argv, stdin=-1, env=environment(c.env))
+        p = c.start_(sys.executable, "-ISc", HAND_DOWN, str(owner), ME_ONLY, "-q", c.lock, "sh",
+                     "-c",
+                     "echo up; read line; echo >&9; exec sleep 1000", "--ask", ME_ONLY, "-q", *argv,
+                     stdin=-1, env=environment(c.env))
         assert read_line(p.stdout) == b"up\n"
         p.stdin.write(b"\n")
         p.stdin.flush()
@@ -175,5 +193,6 @@ def test_a_stranger_cannot_hand_his_lock_down(c, owner, held):
 
 
 def test_asking_whether_it_is_held_needs_the_cluster(c):
-    r = c.with_env(ETCDCTL_ENDPOINTS="127.0.0.1:1", ETCDCTL_COMMAND_TIMEOUT="1s").run("--held", c.lock)
+    r = c.with_env(ETCDCTL_ENDPOINTS="127.0.0.1:1",
+                   ETCDCTL_COMMAND_TIMEOUT="1s").run("--held", c.lock)
     assert r.returncode == 3 and said(r).startswith(f"me-only: {c.lock}: ")

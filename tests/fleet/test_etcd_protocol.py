@@ -35,8 +35,10 @@ class Helper:
         self.parent = start(*parent, pass_fds=[writer])
         fds = [reader] if timer is None else [reader, timer]
         redirections = " ".join(f"{n}<&{fd}" for n, fd in enumerate(fds, 3))
-        self.process = start("bash", "-c", f'exec "$@" {redirections}', "bash", HELPER, "1", "take", name, f"pid={self.parent.pid}",
-                             "command=c", f"ttl={TTL * 10**9}", "kill-after=2000000000", *arguments, env=environment(env), stdin=control,
+        self.process = start("bash", "-c", f'exec "$@" {redirections}', "bash", HELPER, "1", "take",
+                             name, f"pid={self.parent.pid}",
+                             "command=c", f"ttl={TTL * 10**9}", "kill-after=2000000000", *arguments,
+                             env=environment(env), stdin=control,
                              stdout=control, pass_fds=fds)
         control.close()
         os.close(reader)
@@ -78,7 +80,8 @@ def take(start, gateway, name):
     made = []
 
     def take_(*arguments, **kw):
-        made.append(Helper(start, {**gateway.env, "ETCDCTL_COMMAND_TIMEOUT": "20s"}, name, *arguments, **kw))
+        made.append(Helper(start, {**gateway.env, "ETCDCTL_COMMAND_TIMEOUT": "20s"}, name,
+                           *arguments, **kw))
         return made[-1]
 
     yield take_
@@ -115,14 +118,17 @@ def test_the_time_counts_from_the_question(take, gateway, path, word):
     for _ in range(1 if word == "held" else 3):
         said = helper.hear_of(word)
         heard = boottime()
-        last = asked[0] if word == "held" else max(when for when in asked if when < (seconds(said, "at") if "at" in said else heard))
+        last = asked[0] if word == "held" else max(when for when in asked
+                                                   if when < (seconds(said, "at") if "at" in said
+                                                              else heard))
         assert 0 < seconds(said) <= last + TTL - MARGIN
 
 
 def test_the_time_counts_from_the_first_question(take, gateway):
     """Its answer is lost; the answer to the second one is that the lease already exists."""
     asked = []
-    gateway.on("lease/grant", lambda x: asked.append(boottime())).on("lease/grant", g.once(g.hang_after))
+    gateway.on("lease/grant", lambda x: asked.append(boottime())).on(
+        "lease/grant", g.once(g.hang_after))
     # A key that has it would show that the lease exists.
     gateway.on("kv/txn", g.once(g.drop))
     assert seconds(take().hear_of("held")) <= asked[0] + TTL - MARGIN and len(asked) == 2
@@ -145,7 +151,8 @@ def test_a_time_that_has_passed_is_final(take, gateway):
             while boottime() <= until:
                 x.wait(0.01)
             passed.append(boottime())
-    gateway.on("lease/keepalive", lambda x: None if boottime() > until - 0.7 else x.fail(14, "etcdserver: no leader"))
+    gateway.on("lease/keepalive", lambda x: None if boottime() > until - 0.7
+               else x.fail(14, "etcdserver: no leader"))
     gateway.on("kv/txn", read)
     wait_for(lambda: boottime() > until + 0.5, "the time has passed")
     gateway.off()
@@ -158,7 +165,8 @@ def test_a_lock_that_was_got_late_is_renewed_first(take, gateway):
     asked = []
     # The grant and the write go out together: either can be the first to arrive.
     gateway.on("lease/grant", lambda x: asked.append(boottime()))
-    gateway.on("kv/txn", lambda x: x.fail(14, "etcdserver: no leader") if not asked or boottime() < asked[0] + 7.5 else None)
+    gateway.on("kv/txn", lambda x: x.fail(14, "etcdserver: no leader") if not asked
+               or boottime() < asked[0] + 7.5 else None)
     helper = take()
     assert seconds(helper.hear_of("held")) - boottime() > 2
 
@@ -194,7 +202,8 @@ def test_a_loss_of_which_the_stream_has_not_told(take, gateway):
     gateway.store.drop_deletes = -1
 
     def read(x):
-        if gateway.keys() and not any(op in x.body.decode() for op in ("request_put", "request_delete_range")):
+        if gateway.keys() and not any(op in x.body.decode()
+                                      for op in ("request_put", "request_delete_range")):
             proofs.append(boottime())
     gateway.on("kv/txn", read)
     helper.hear_of("until")
@@ -291,5 +300,6 @@ def test_a_release_whose_answer_is_lost(take, gateway, hook):
     helper = take()
     helper.hear_of("held")
     gateway.on("kv/txn", g.only(lambda x: "request_delete_range" in x.body.decode(), g.once(hook)))
-    assert helper.let_go()[-1] == ("released", {}) and "lost" not in [word for word, _ in helper.lines]
+    assert helper.let_go()[-1] == ("released",
+                                   {}) and "lost" not in [word for word, _ in helper.lines]
     assert gateway.keys() == []

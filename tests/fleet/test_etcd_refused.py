@@ -50,7 +50,8 @@ def hung():
 # ---- no server ----
 
 def test_nobody_listens(c, dead):
-    refused(c, ETCDCTL_ENDPOINTS=dead, pattern=rf"[^\n]*{re.escape(dead)}[^\n]*(refused|reached)[^\n]*")
+    refused(c, ETCDCTL_ENDPOINTS=dead,
+            pattern=rf"[^\n]*{re.escape(dead)}[^\n]*(refused|reached)[^\n]*")
 
 
 def test_nobody_answers(c, hung):
@@ -64,7 +65,8 @@ def test_the_server_is_stopped(callers, own_etcd):
 
 
 def test_a_name_that_does_not_exist(c):
-    refused(c, ETCDCTL_ENDPOINTS="no-such-host.invalid:2379", pattern=r"[^\n]*no-such-host\.invalid[^\n]*")
+    refused(c, ETCDCTL_ENDPOINTS="no-such-host.invalid:2379",
+            pattern=r"[^\n]*no-such-host\.invalid[^\n]*")
 
 
 def test_waiting_does_not_help(c, dead):
@@ -74,7 +76,8 @@ def test_waiting_does_not_help(c, dead):
 
 
 def test_the_status_can_be_shifted(c, dead):
-    r = c.run("--exit-base=90", "-E", "7", c.lock, "echo", "ran", env={**QUICK, "ETCDCTL_ENDPOINTS": dead})
+    r = c.run("--exit-base=90", "-E", "7", c.lock, "echo", "ran",
+              env={**QUICK, "ETCDCTL_ENDPOINTS": dead})
     assert (r.returncode, r.stdout) == (93, b"")
 
 
@@ -84,7 +87,9 @@ def test_questions_are_refused_too(c, dead, question):
     assert (r.returncode, r.stdout) == (3, b"") and re.fullmatch(r"me-only: [^\n]+\n", said(r)), r
 
 
-@pytest.mark.parametrize("endpoints", ["", ",", "ftp://127.0.0.1:2379", "http://mo:a secret@127.0.0.1:2379", "http://", "127.0.0.1:x", "127.0.0.1:99999",
+@pytest.mark.parametrize("endpoints", ["", ",", "ftp://127.0.0.1:2379",
+                                       "http://mo:a secret@127.0.0.1:2379", "http://",
+                                       "127.0.0.1:x", "127.0.0.1:99999",
                                        "unix:///tmp/x", "http://[::1", "127.0.0.1:1,,127.0.0.1:2"])
 def test_what_is_no_endpoint(c, endpoints):
     r = c.run("-q", c.lock, "echo", "ran", env={**QUICK, "ETCDCTL_ENDPOINTS": endpoints})
@@ -101,7 +106,8 @@ def test_what_is_no_duration(c, name, value):
 
 @pytest.mark.parametrize("value", ["300ms", "2s", "1m", "1m30s", "1h0m0s"])
 def test_durations_as_etcdctl_writes_them(c, value):
-    r = c.run("-q", c.lock, "echo", "ran", env={"ETCDCTL_COMMAND_TIMEOUT": value, "ETCDCTL_DIAL_TIMEOUT": value})
+    r = c.run("-q", c.lock, "echo", "ran", env={"ETCDCTL_COMMAND_TIMEOUT": value,
+                                                "ETCDCTL_DIAL_TIMEOUT": value})
     assert (r.returncode, r.stdout) == (0, b"ran\n"), r
 
 
@@ -113,7 +119,8 @@ def test_a_dead_member_is_passed_by(c, etcd, dead):
 
 
 def test_a_hung_member_is_passed_by(c, etcd, hung):
-    r = c.run("-q", c.lock, "echo", "ran", env={"ETCDCTL_ENDPOINTS": f"{hung},http://{etcd.endpoint}"})
+    r = c.run("-q", c.lock, "echo", "ran",
+              env={"ETCDCTL_ENDPOINTS": f"{hung},http://{etcd.endpoint}"})
     assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
 
 
@@ -212,7 +219,8 @@ def test_a_member_of_another_cluster(callers, new_gateway, told):
         told_now.set()
         return True
 
-    first, second = ("maintenance/status", "kv/txn") if told == "before" else ("kv/txn", "maintenance/status")
+    first, second = ("maintenance/status",
+                     "kv/txn") if told == "before" else ("kv/txn", "maintenance/status")
     one.on("kv/txn", fails(14, "etcdserver: no leader"))
     other.on(first, tell)
     other.on(second, lambda x: told_now.wait(DEADLINE) and None)
@@ -235,17 +243,20 @@ def test_certificates(callers, tls_etcd):
 
 def test_an_endpoint_without_a_scheme_is_asked_by_tls_if_there_are_certificates(callers, tls_etcd):
     """As in etcdctl."""
-    r = callers(tls_etcd).run("-q", "etcd:x", "echo", "ran", env={"ETCDCTL_ENDPOINTS": tls_etcd.endpoint})
+    r = callers(tls_etcd).run("-q", "etcd:x", "echo", "ran",
+                              env={"ETCDCTL_ENDPOINTS": tls_etcd.endpoint})
     assert (r.returncode, r.stdout) == (0, b"ran\n"), r
 
 
 def test_the_authority_is_another(callers, tls_etcd, certificates):
-    refused(callers(tls_etcd), ETCDCTL_CACERT=certificates.wrong_ca, pattern=r"the certificate of [^\n]*is not to be trusted[^\n]*ETCDCTL_CACERT[^\n]*")
+    refused(callers(tls_etcd), ETCDCTL_CACERT=certificates.wrong_ca,
+            pattern=r"the certificate of [^\n]*is not to be trusted[^\n]*ETCDCTL_CACERT[^\n]*")
 
 
 def test_the_authority_is_unknown(callers, tls_etcd):
     env = {k: v for k, v in tls_etcd.env.items() if k != "ETCDCTL_CACERT"}
-    refused(callers(env), pattern=r"the certificate of [^\n]*is not to be trusted[^\n]*ETCDCTL_CACERT[^\n]*")
+    refused(callers(env),
+            pattern=r"the certificate of [^\n]*is not to be trusted[^\n]*ETCDCTL_CACERT[^\n]*")
 
 
 def test_the_server_has_the_certificate_of_another(callers, new_etcd, certificates):
@@ -264,18 +275,21 @@ def test_our_certificate_is_missing(callers, tls_etcd):
 
 def test_our_certificate_is_of_another_authority(callers, tls_etcd, certificates):
     crt, key = certificates.wrong_client
-    refused(callers(tls_etcd), ETCDCTL_CERT=crt, ETCDCTL_KEY=key, pattern=r"[^\n]*certificate[^\n]*ETCDCTL_CERT[^\n]*")
+    refused(callers(tls_etcd), ETCDCTL_CERT=crt, ETCDCTL_KEY=key,
+            pattern=r"[^\n]*certificate[^\n]*ETCDCTL_CERT[^\n]*")
 
 
 @pytest.mark.parametrize("which", ["CACERT", "CERT", "KEY"])
 def test_a_file_is_missing(callers, tls_etcd, which):
-    refused(callers(tls_etcd), **{"ETCDCTL_" + which: "/nonexistent/file"}, pattern=rf"ETCDCTL_{which}: /nonexistent/file: No such file or directory")
+    refused(callers(tls_etcd), **{"ETCDCTL_" + which: "/nonexistent/file"},
+            pattern=rf"ETCDCTL_{which}: /nonexistent/file: No such file or directory")
 
 
 @pytest.mark.parametrize("which", ["CACERT", "CERT", "KEY"])
 def test_a_file_is_no_certificate(callers, tls_etcd, tmp_path, which):
     (tmp_path / "file").write_text("a secret\n")
-    refused(callers(tls_etcd), **{"ETCDCTL_" + which: str(tmp_path / "file")}, pattern=r"[^\n]*ETCDCTL_[^\n]*")
+    refused(callers(tls_etcd), **{"ETCDCTL_" + which: str(tmp_path / "file")},
+            pattern=r"[^\n]*ETCDCTL_[^\n]*")
 
 
 def test_a_certificate_without_its_key(callers, tls_etcd):
@@ -284,7 +298,8 @@ def test_a_certificate_without_its_key(callers, tls_etcd):
 
 
 def test_http_to_a_port_of_https(callers, tls_etcd):
-    refused(callers({"ETCDCTL_ENDPOINTS": f"http://{tls_etcd.endpoint}"}), pattern=r"[^\n]*(TLS|https)[^\n]*")
+    refused(callers({"ETCDCTL_ENDPOINTS": f"http://{tls_etcd.endpoint}"}),
+            pattern=r"[^\n]*(TLS|https)[^\n]*")
 
 
 def test_https_to_a_port_of_http(callers, etcd):
@@ -303,17 +318,21 @@ def test_user_and_password(callers, auth_etcd, allowed):
 
 
 def test_the_password_is_wrong(callers, auth_etcd, allowed):
-    refused(callers(auth_etcd), allowed, ETCDCTL_PASSWORD="a secret", pattern=r"[^\n]*refuses user 'mo': wrong name or password[^\n]*")
-    refused(callers(auth_etcd), allowed, ETCDCTL_USER="nobody:another secret", pattern=r"[^\n]*refuses user 'nobody'[^\n]*")
+    refused(callers(auth_etcd), allowed, ETCDCTL_PASSWORD="a secret",
+            pattern=r"[^\n]*refuses user 'mo': wrong name or password[^\n]*")
+    refused(callers(auth_etcd), allowed, ETCDCTL_USER="nobody:another secret",
+            pattern=r"[^\n]*refuses user 'nobody'[^\n]*")
 
 
 def test_a_user_without_a_password(callers, auth_etcd, allowed):
     env = {k: v for k, v in auth_etcd.env.items() if k != "ETCDCTL_PASSWORD"}
-    refused(callers(env), allowed, pattern=r"ETCDCTL_USER names 'mo', but there is no password[^\n]*")
+    refused(callers(env), allowed,
+            pattern=r"ETCDCTL_USER names 'mo', but there is no password[^\n]*")
 
 
 def test_no_user(callers, auth_etcd, allowed):
-    refused(callers({"ETCDCTL_ENDPOINTS": auth_etcd.endpoint}), allowed, pattern=r"[^\n]*ETCDCTL_USER[^\n]*")
+    refused(callers({"ETCDCTL_ENDPOINTS": auth_etcd.endpoint}), allowed,
+            pattern=r"[^\n]*ETCDCTL_USER[^\n]*")
 
 
 def test_no_permission(callers, auth_etcd, lock):
@@ -325,7 +344,8 @@ def test_no_permission(callers, auth_etcd, lock):
 
 def test_a_user_where_there_are_none(callers, etcd, lock):
     """The server knows no users: everybody may do everything."""
-    r = callers({**etcd.env, "ETCDCTL_USER": USER, "ETCDCTL_PASSWORD": PASSWORD}).run("-q", lock, "echo", "ran")
+    r = callers({**etcd.env, "ETCDCTL_USER": USER, "ETCDCTL_PASSWORD": PASSWORD}).run(
+        "-q", lock, "echo", "ran")
     assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
 
 
@@ -391,15 +411,19 @@ def test_users_and_certificates(callers, both_etcd, allowed):
     assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
 
 
-def test_a_certificate_with_a_name_is_refused_where_there_are_users(callers, both_etcd, certificates, allowed):
+def test_a_certificate_with_a_name_is_refused_where_there_are_users(
+        callers, both_etcd, certificates, allowed):
     """Not by etcd's gateway; etcdctl can use it. So the message is in plain words."""
     crt, key = certificates.named_client
-    refused(callers(both_etcd), allowed, ETCDCTL_CERT=crt, ETCDCTL_KEY=key, pattern=r"[^\n]*(common name|CN)[^\n]*")
+    refused(callers(both_etcd), allowed, ETCDCTL_CERT=crt, ETCDCTL_KEY=key,
+            pattern=r"[^\n]*(common name|CN)[^\n]*")
 
 
-def test_a_certificate_with_a_name_is_good_where_there_are_no_users(callers, tls_etcd, certificates, lock):
+def test_a_certificate_with_a_name_is_good_where_there_are_no_users(
+        callers, tls_etcd, certificates, lock):
     crt, key = certificates.named_client
-    r = callers(tls_etcd).run("-q", lock, "echo", "ran", env={"ETCDCTL_CERT": crt, "ETCDCTL_KEY": key})
+    r = callers(tls_etcd).run("-q", lock, "echo", "ran",
+                              env={"ETCDCTL_CERT": crt, "ETCDCTL_KEY": key})
     assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
 
 
@@ -417,7 +441,8 @@ def test_the_port_of_the_members(callers, etcd):
 
 def test_a_port_that_speaks_something_else(callers, start):
     with socket.create_server(("127.0.0.1", 0)) as s:
-        p = callers({"ETCDCTL_ENDPOINTS": f"127.0.0.1:{s.getsockname()[1]}", **QUICK}).start("-q", "etcd:x", "echo", "ran")
+        p = callers({"ETCDCTL_ENDPOINTS": f"127.0.0.1:{s.getsockname()[1]}",
+                     **QUICK}).start("-q", "etcd:x", "echo", "ran")
         s.settimeout(0.1)
         while p.poll() is None:
             try:
@@ -430,7 +455,8 @@ def test_a_port_that_speaks_something_else(callers, start):
                 except OSError:
                     pass
         out, err = p.communicate(timeout=DEADLINE)
-        assert (p.returncode, out) == (3, b"") and re.fullmatch(rb"me-only: etcd:x: [^\n]+\n", err), err
+        assert (p.returncode, out) == (3, b"") and re.fullmatch(rb"me-only: etcd:x: [^\n]+\n",
+                                                                err), err
 
 
 def test_the_database_is_full(callers, new_etcd):

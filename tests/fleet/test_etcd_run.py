@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from fleet import DEADLINE, ME_ONLY, environment, helper_of, is_alive, program, read_line, release, said, wait_for
+from fleet import DEADLINE, ME_ONLY, environment, helper_of, is_alive, program, read_line, \
+    release, said, wait_for
 
 forms = pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 
@@ -24,8 +25,10 @@ for n in os.listdir("/proc/self/fd"):
     except OSError:
         pass
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(json.dumps({"fds": fds, "env": dict(os.environ), "cwd": os.getcwd(), "umask": os.umask(0), "session": os.getsid(0), "group": os.getpgid(0),
-                  "blocked": status["SigBlk"].strip(), "ignored": status["SigIgn"].strip(), "stdin": sys.stdin.read(),
+print(json.dumps({"fds": fds, "env": dict(os.environ), "cwd": os.getcwd(), "umask": os.umask(0),
+                  "session": os.getsid(0), "group": os.getpgid(0),
+                  "blocked": status["SigBlk"].strip(), "ignored": status["SigIgn"].strip(),
+                  "stdin": sys.stdin.read(),
                   "limits": [l for l in open("/proc/self/limits")], "priority": os.nice(0)}))
 """
 LOOK = (sys.executable, "-ISc", LOOK)
@@ -55,7 +58,8 @@ def test_the_commands_status_passes_through(c, first):
 
 @forms
 def test_the_signal_that_ended_the_command_ends_us(c, store, prefix, form):
-    for n in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE, signal.SIGTERM,
+    for n in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT, signal.SIGKILL,
+              signal.SIGSEGV, signal.SIGPIPE, signal.SIGTERM,
               signal.SIGUSR1, 34, 64):
         assert c.run(*form, c.lock, program("die"), str(n)).returncode == -n
         assert store.entries(prefix) == []
@@ -64,7 +68,8 @@ def test_the_signal_that_ended_the_command_ends_us(c, store, prefix, form):
 @forms
 def test_a_command_that_cannot_be_found_leaves_the_lock_free(c, store, prefix, form):
     r = c.run(*form, c.lock, "me-only-no-such-command")
-    assert (r.returncode, r.stdout, said(r)) == (1, b"", "me-only: me-only-no-such-command: not found\n")
+    assert (r.returncode, r.stdout, said(r)) == (1, b"",
+                                                 "me-only: me-only-no-such-command: not found\n")
     assert store.entries(prefix) == []
 
 
@@ -112,7 +117,8 @@ def test_the_environment_of_the_command(c, store, prefix):
     """
     The token is the revision of the write that took the lock; that is the revision of the key.
     """
-    p = c.start(c.lock, "sh", "-c", "echo $$; read line; env -0", stdin=-1, env={"MINE": "a\nb", "ME_ONLY_TOKEN": "1", "ME_ONLY_SLOT": "7"})
+    p = c.start(c.lock, "sh", "-c", "echo $$; read line; env -0", stdin=-1,
+                env={"MINE": "a\nb", "ME_ONLY_TOKEN": "1", "ME_ONLY_SLOT": "7"})
     read_line(p.stdout)
     entry, = store.entries(prefix)
     out, _ = p.communicate(b"\n", timeout=DEADLINE)
@@ -124,7 +130,8 @@ def test_the_environment_of_the_command(c, store, prefix):
 
 
 def test_nothing_else_is_in_the_environment_of_the_command(c):
-    before = environment(c.env, MINE="x", PWD=os.getcwd(), ME_ONLY_TOKEN="old", ETCD_LOCK_KEY="old", ETCD_LOCK_REV="old")
+    before = environment(c.env, MINE="x", PWD=os.getcwd(), ME_ONLY_TOKEN="old", ETCD_LOCK_KEY="old",
+                         ETCD_LOCK_REV="old")
     r = c.run(c.lock, "env", "-0", env=before)
     now = [v.split("=", 1)[0] for v in r.stdout.decode().split("\0")[:-1]]
     assert len(now) == len(set(now))
@@ -146,16 +153,19 @@ def test_credentials_are_not_passed_on(callers, auth_etcd, allowed):
     c = callers(auth_etcd)
     out = c.run(allowed, "env").stdout
     assert b"ME_ONLY_TOKEN=" in out
-    assert b"ETCDCTL_USER" not in out and b"ETCDCTL_PASSWORD" not in out and b"the password" not in out
+    assert b"ETCDCTL_USER" not in out and b"ETCDCTL_PASSWORD" not in out \
+        and b"the password" not in out
 
 
 def test_credentials_are_not_passed_on_if_nobody_asks_for_them(c):
     out = c.run(c.lock, "env", env={"ETCDCTL_USER": "mo:the password"}).stdout
-    assert b"ETCDCTL_ENDPOINTS=" in out and b"ETCDCTL_USER" not in out and b"the password" not in out
+    assert b"ETCDCTL_ENDPOINTS=" in out and b"ETCDCTL_USER" not in out \
+        and b"the password" not in out
 
 
 def test_a_lock_inside_a_lock_has_a_token_of_its_own(c):
-    r = c.run(c.lock, ME_ONLY, "-q", c.lock + "-inner", "sh", "-c", "echo $ME_ONLY_LOCK $ME_ONLY_TOKEN $ETCD_LOCK_REV")
+    r = c.run(c.lock, ME_ONLY, "-q", c.lock + "-inner", "sh", "-c",
+              "echo $ME_ONLY_LOCK $ME_ONLY_TOKEN $ETCD_LOCK_REV")
     other, token, revision = r.stdout.decode().split()
     assert other == c.lock + "-inner" and token == revision
     # A host lock inside it has none.
@@ -180,7 +190,8 @@ def test_descriptors(c, call, form, pipes):
     if form:
         assert more == {}
     else:
-        assert len(more) == 1 and all(w.startswith("pipe:") for w in more.values()) and all(int(n) > 2 for n in more), now
+        assert len(more) == 1 and all(w.startswith("pipe:") for w in more.values()) \
+            and all(int(n) > 2 for n in more), now
 
 
 def test_the_callers_own_descriptors_are_passed_on(c):
@@ -195,13 +206,16 @@ def test_the_callers_own_descriptors_are_passed_on(c):
 @forms
 @pytest.mark.parametrize("closed", ["", "0", "1", "2", "01", "12", "012"])
 def test_closed_standard_descriptors_stay_closed(c, start, tmp_path, closed, form):
-    report, closing = tmp_path / "report", [program("caller"), *(word for n in closed for word in ("-c", n))]
-    p = start(*closing, ME_ONLY, "-q", *form, c.lock, program("state"), report, env=environment(c.env))
+    report, closing = tmp_path / "report", [program("caller"),
+                                            *(word for n in closed for word in ("-c", n))]
+    p = start(*closing, ME_ONLY, "-q", *form, c.lock, program("state"), report,
+              env=environment(c.env))
     assert p.wait(DEADLINE) == 0
     found = re.findall(r"^descriptor (\d+): (.*)$", report.read_text(), re.MULTILINE)
     assert {int(n) for n, _ in found} & {0, 1, 2} == {0, 1, 2} - {int(n) for n in closed}
     more = [(int(n), what) for n, what in found if int(n) > 2]
-    assert len(more) == (0 if form else 1) and all(n >= 10 and what.startswith("pipe:") for n, what in more), found
+    assert len(more) == (0 if form else 1) and all(n >= 10 and what.startswith("pipe:")
+                                                   for n, what in more), found
 
 
 def test_standard_input_and_output_belong_to_the_command(c):
@@ -248,7 +262,8 @@ def test_what_is_written_about_the_holder(c, store, prefix):
     holder = c.hold("-q")
     entry, = store.entries(prefix)
     value = entry.json()
-    assert (value["v"], value["m"], value["st"], value["cmd"], value["pid"], value["host"]) == (1, "x", "held", "sh", holder.pid, os.uname().nodename)
+    assert (value["v"], value["m"], value["st"], value["cmd"], value["pid"],
+            value["host"]) == (1, "x", "held", "sh", holder.pid, os.uname().nodename)
     assert len(entry.value) <= 1024
     assert entry.lease > 0 and 20 < store.time_left(entry.lease) <= 30
 
@@ -263,8 +278,10 @@ def test_the_time_to_live_can_be_chosen(c, store, prefix, ttl):
 
 # ---- names ----
 
-@pytest.mark.parametrize("end", ["", "/with/slashes", " and spaces", "\tä€𝄞", "\x01\x7f", "x" * 2000, "=", "%41", "'\"\\"],
-                         ids=["plain", "slashes", "spaces", "unicode", "control", "long", "equals", "percent", "quotes"])
+@pytest.mark.parametrize("end", ["", "/with/slashes", " and spaces", "\tä€𝄞", "\x01\x7f",
+                                 "x" * 2000, "=", "%41", "'\"\\"],
+                         ids=["plain", "slashes", "spaces", "unicode", "control", "long", "equals",
+                              "percent", "quotes"])
 def test_any_name(c, store, prefix, end):
     lock = c.lock + end
     p = c.hold("-q", lock=lock)
@@ -277,7 +294,8 @@ def test_any_name(c, store, prefix, end):
 
 def test_a_name_that_is_too_long_for_the_cluster(c):
     r = c.run(c.lock + "x" * 5000, "echo", "ran")
-    assert (r.returncode, r.stdout) in ((3, b""), (2, b"")) and "too long for a lock of etcd" in said(r)
+    assert (r.returncode, r.stdout) in ((3, b""),
+                                        (2, b"")) and "too long for a lock of etcd" in said(r)
 
 
 def test_a_name_that_is_no_utf_8(c, store, name):
@@ -303,7 +321,8 @@ def test_a_lock_waits_for_those_below_it_as_etcdctl_does(c):
 def test_the_server_is_too_old_to_be_trusted(c):
     """In one line, for each run without -q; Debian 12's is too old, Debian 13's is not."""
     err = c.run(c.lock, "true").stderr.decode()
-    version = re.search(r"etcd Version: (\S+)", subprocess.check_output(["etcd", "--version"], text=True))[1]
+    version = re.search(r"etcd Version: (\S+)",
+                        subprocess.check_output(["etcd", "--version"], text=True))[1]
     line = f"me-only: {c.lock}: the server is etcd {version}, which has known bugs with leases"
     is_old = version.startswith("3.4.23")
     assert re.fullmatch(re.escape(line) + r"[^\n]*\n" if is_old else "", err), err
@@ -311,7 +330,8 @@ def test_the_server_is_too_old_to_be_trusted(c):
 
 
 @pytest.mark.parametrize("gateway, old", [({"version": v}, old) for v, old in (
-    ("3.4.30", True), ("3.4.31", False), ("3.4.100", False), ("3.5.12", True), ("3.5.13", False), ("3.6.0", False), ("3.3.27", True),
+    ("3.4.30", True), ("3.4.31", False), ("3.4.100", False), ("3.5.12", True), ("3.5.13", False),
+    ("3.6.0", False), ("3.3.27", True),
     ("4.0.0", False))], indirect=["gateway"])
 def test_which_servers_are_too_old(callers, gateway, old):
     err = callers(gateway).run("etcd:x", "true").stderr.decode()
@@ -323,4 +343,5 @@ def test_verbose_says_what_happens(c):
     r = c.run("-v", c.lock, "echo", "ran")
     assert r.stdout == b"ran\n"
     lines = said(r).splitlines()
-    assert lines and all(re.match(r"me-only: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", line) for line in lines), lines
+    assert lines and all(re.match(r"me-only: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", line)
+                         for line in lines), lines

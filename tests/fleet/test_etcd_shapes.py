@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from fleet import DEADLINE, environment_of, is_alive, program, read_line, release, said, user, wait_for
+from fleet import DEADLINE, environment_of, is_alive, program, read_line, release, said, \
+    user, wait_for
 from test_etcd_wait import Line
 
 HOST = os.uname().nodename
@@ -54,7 +55,8 @@ def test_those_who_share_wait_behind_one_alone_that_waits(c, line):
     """So that it has its turn; then they start together."""
     reader = c.hold("-q", "-s")
     writer = line.wait("-q", command=("sh", "-c", "echo mine; exec cat"), stdin=-1)
-    late = [line.wait("-q", "-s", command=("sh", "-c", "echo shared; exec cat"), stdin=-1) for _ in range(2)]
+    late = [line.wait("-q", "-s", command=("sh", "-c", "echo shared; exec cat"), stdin=-1)
+            for _ in range(2)]
     refused(c, "-q", "-s")
     assert line.states() == ["held", "wait", "wait", "wait"]
     assert release(reader) == 0
@@ -85,7 +87,9 @@ def test_at_most_so_many(c, line):
     holders = [c.hold("-q", "-j3") for _ in range(3)]
     assert sorted(slot(h) for h in holders) == [0, 1, 2]
     message = refused(c, "-j3")
-    assert re.search(rf"all 3 slots are in use, slot [012] held by pid \d+ \({user()}\) on {HOST} for ", message), message
+    assert re.search(
+        rf"all 3 slots are in use, slot [012] held by pid \d+ \({user()}\) on {HOST} for ",
+        message), message
     assert release(holders[1]) == 0
     again = c.hold("-q", "-j3")
     assert slot(again) == 1
@@ -95,7 +99,8 @@ def test_at_most_so_many(c, line):
 def test_slots_are_distinct_and_never_too_many(c, tmp_path, line):
     """A crowd, with a witness for each slot."""
     scratch = tmp_path / "witness"
-    crowd = [c.start("-q", "-w", "inf", "-j3", c.lock, program("slot-witness"), scratch, "20", env={"SLOTS": "3"}) for _ in range(15)]
+    crowd = [c.start("-q", "-w", "inf", "-j3", c.lock, program("slot-witness"), scratch, "20",
+                     env={"SLOTS": "3"}) for _ in range(15)]
     assert [p.wait(DEADLINE) for p in crowd] == [0] * 15
     assert scratch.read_bytes() == b"" and line.entries() == []
 
@@ -103,7 +108,8 @@ def test_slots_are_distinct_and_never_too_many(c, tmp_path, line):
 def test_waiters_for_slots_start_in_order(c, line):
     holders = [c.hold("-q", "-j2") for _ in range(2)]
     reader, writer = os.pipe()
-    waiters = [line.wait("-q", "-j2", command=("sh", "-c", f"echo {n}; exec cat"), stdin=-1, stdout=writer) for n in range(3)]
+    waiters = [line.wait("-q", "-j2", command=("sh", "-c", f"echo {n}; exec cat"), stdin=-1,
+                         stdout=writer) for n in range(3)]
     os.close(writer)
     with open(reader, "rb", buffering=0) as f:
         assert release(holders[1]) == 0
@@ -155,7 +161,8 @@ def test_a_crowd_of_all_shapes(c, line, tmp_path):
     for n in range(12):
         shape = ("x", "s", "n")[n % 3]
         how = {"x": "-xn", "s": "-sn", "n": "-sn"}[shape]
-        crowd.append(c.start("-q", "-w", "inf", *SHAPES[shape], c.lock, "flock", how, str(scratch), "sleep", "0.02"))
+        crowd.append(c.start("-q", "-w", "inf", *SHAPES[shape], c.lock, "flock", how, str(scratch),
+                             "sleep", "0.02"))
     assert [p.wait(DEADLINE) for p in crowd] == [0] * 12
     assert line.entries() == []
 
@@ -164,7 +171,8 @@ def test_a_crowd_of_all_shapes(c, line, tmp_path):
 
 def test_ten_calls_during_a_run_make_one_more_run(c, line, tmp_path):
     holder, out = c.hold("-q"), tmp_path / "runs"
-    calls = [c.start("-q", "-w", "inf", "--queue=1", c.lock, "sh", "-c", 'echo ran >>"$0"', str(out)) for _ in range(10)]
+    calls = [c.start("-q", "-w", "inf", "--queue=1", c.lock, "sh", "-c", 'echo ran >>"$0"',
+                     str(out)) for _ in range(10)]
     wait_for(lambda: sum(p.poll() is not None for p in calls) == 9, "nine have given up")
     assert not out.exists() and line.states() == ["held", "wait"]
     assert release(holder) == 0
@@ -177,7 +185,9 @@ def test_so_many_wait_and_the_next_gives_up(c, line, places):
     holder = c.hold("-q")
     waiters = [line.wait("-q", f"--queue={places}") for _ in range(places)]
     message = refused(c, "-w", "inf", f"--queue={places}")
-    assert re.fullmatch(rf"me-only: {c.lock}: the queue is full, pid {waiters[0].pid} [^\n]* waits?; held by pid {holder.pid} [^\n]*\n", message), message
+    assert re.fullmatch(
+        rf"me-only: {c.lock}: the queue is full, pid {waiters[0].pid} [^\n]* waits?; held by pid "
+        rf"{holder.pid} [^\n]*\n", message), message
     assert refused(c, "-q", "-w", "inf", f"--queue={places}") == ""
     r = c.run("-q", "-E", "7", "-w", "inf", f"--queue={places}", c.lock, "true")
     assert r.returncode == 7
@@ -216,7 +226,9 @@ def test_a_lock_that_is_kept_after_its_command(c, line, store):
     entry, = line.entries()
     assert entry.json()["st"] == "kept" and 0 <= store.time_left(entry.lease) <= 6
     message = refused(c)
-    assert re.fullmatch(rf"me-only: {c.lock}: held by pid \d+ \({user()}\) on {HOST}, whose command has ended \(--hold-for\), for \d\S*: echo\n", message), message
+    assert re.fullmatch(
+        rf"me-only: {c.lock}: held by pid \d+ \({user()}\) on {HOST}, whose command has ended "
+        rf"\(--hold-for\), for \d\S*: echo\n", message), message
     wait_for(lambda: c.run("-q", c.lock, "true").returncode == 0, "it is free")
     assert time.monotonic() - before >= 3.9
 
@@ -246,7 +258,8 @@ def test_a_command_that_fails_is_kept_too(c, line):
 @pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 def test_a_command_that_could_not_be_run_is_not_kept(c, line, form):
     """A user who corrects the command line does not have to wait."""
-    assert c.run("-q", "--hold-for", "100", *form, c.lock, "me-only-no-such-command").returncode == 1
+    assert c.run("-q", "--hold-for", "100", *form, c.lock,
+                 "me-only-no-such-command").returncode == 1
     assert line.entries() == []
 
 

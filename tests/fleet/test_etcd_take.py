@@ -61,7 +61,8 @@ class Others:
 
     def keys(self):
         """Those that are not these."""
-        return [k for k in self.gateway.keys() if not (k.startswith(self.prefix.encode()) and lease_of(k) <= self.n)]
+        return [k for k in self.gateway.keys() if not (k.startswith(self.prefix.encode())
+                                                       and lease_of(k) <= self.n)]
 
 
 @pytest.fixture
@@ -76,7 +77,8 @@ def waits(c, others, *options, command=READY, wait="inf"):
     p.key, = wait_for(lambda: set(others.keys()) - before, "it is in line")
     wait_for(lambda: state(gateway, p.key) == "held" or [
         x for x in gateway.seen("watch")
-        if to64(p.key) in x.body.decode() and len(getattr(x, "lines", ())) >= 2], "its stream is open")
+        if to64(p.key) in x.body.decode() and len(getattr(x, "lines", ())) >= 2],
+             "its stream is open")
     return p
 
 
@@ -206,7 +208,8 @@ def test_behind_several_each_of_them_counts(c, gateway, others, mode):
     assert ran_at(p) >= lost + LOCK_DELAY - 0.01
 
 
-@pytest.mark.parametrize("mode, looks", [("x", False), ("s", True)], ids=["asked while it is taken", "asked before"])
+@pytest.mark.parametrize("mode, looks", [("x", False), ("s", True)],
+                         ids=["asked while it is taken", "asked before"])
 def test_a_leader_that_has_been_replaced_is_no_witness(c, gateway, others, mode, looks):
     """It reports the lease as alive, which the others have ended: in the term in which it led."""
     def outdated(value):
@@ -342,7 +345,8 @@ def test_the_lock_is_handed_over_when_the_time_is_over(c, gateway, others):
         granted.append(gateway.store.revision)
         others.let_go(holder)
     for path in "kv/txn", "lease/revoke":
-        gateway.on(path, g.only(lambda x: x.path == "lease/revoke" or b"request_delete_range" in x.body,
+        gateway.on(path, g.only(lambda x: x.path == "lease/revoke"
+                                or b"request_delete_range" in x.body,
                                 lambda x: None if granted else hand_over(x)))
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (0, f"{granted[0]}\n".encode()), err
@@ -385,7 +389,8 @@ def test_a_try_that_joins_again_does_not_ask_all_the_time(c, gateway, others, pr
     p = c.start(*SHORT, "-s", c.lock, "true", env={"ETCDCTL_COMMAND_TIMEOUT": "700ms"})
     started.set()
     wait_for(lambda: [k for _, kind, k, _ in list(gateway.store.events)
-                      if kind == "DELETE" and k.key.startswith(prefix.encode())], "its place is given back")
+                      if kind == "DELETE" and k.key.startswith(prefix.encode())],
+             "its place is given back")
     begun = time.monotonic()
     wait_for(lambda: time.monotonic() - begun > 1, "its time is over")
     before = len(gateway.requests)

@@ -5,13 +5,15 @@ afterwards.
 
 import pytest
 
-from fleet import ME_ONLY, Terminal, children_of, environment, name_of, process_state, program, wait_for
+from fleet import ME_ONLY, Terminal, children_of, environment, name_of, process_state, \
+    program, wait_for
 
 
 @pytest.fixture
 def bash(start, etcd, lock):
     """An interactive bash that shows its prompt; $L is the lock, $M the program."""
-    env = environment(etcd.env, PS1="ready> ", PS2="", HISTFILE="/dev/null", TERM="dumb", INPUTRC="/dev/null", L=lock, M=ME_ONLY)
+    env = environment(etcd.env, PS1="ready> ", PS2="", HISTFILE="/dev/null", TERM="dumb",
+                      INPUTRC="/dev/null", L=lock, M=ME_ONLY)
     t = Terminal(start, "bash", "--norc", "--noprofile", "--noediting", "-i", env=env)
     t.wait_for("ready> ")
     yield t
@@ -72,7 +74,8 @@ def test_ctrl_z_and_fg(bash, c, store, prefix):
 def test_hanging_up(bash, store, prefix):
     bash.enter("$M -q $L sh -c 'echo up; exec sleep 1000'")
     bash.wait_for("up\r\n")
-    job = wait_for(lambda: [p for p in children_of(bash.process.pid) if name_of(p) == "sleep"], "the job")
+    job = wait_for(lambda: [p for p in children_of(bash.process.pid) if name_of(p) == "sleep"],
+                   "the job")
     bash.hang_up()
     wait_for(is_free(store, prefix), "the lock is free")
     assert not [p for p in job if process_state(p) not in ("Z", None)]

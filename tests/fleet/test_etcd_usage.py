@@ -31,10 +31,12 @@ WRONG = [
     (("--held", "--ttl", "30", "etcd:x"), r""),
     (("--who", "--hold-for", "30", "etcd:x"), r""),
     (("--held", "etcd:x", "true"), r""),
-    (("--ttl", "30", "x", "true"), r"--ttl is for locks that others keep for us, as etcd:NAME, not for 'x'"),
+    (("--ttl", "30", "x", "true"),
+     r"--ttl is for locks that others keep for us, as etcd:NAME, not for 'x'"),
     (("--ttl", "30", "host:x", "true"), r"--ttl is for"),
     (("--ttl", "30", "file:/tmp/x", "true"), r"--ttl is for"),
-    (("--hold-for", "30", "x", "true"), r"--hold-for is for locks of a whole fleet, as etcd:NAME, not for 'x'"),
+    (("--hold-for", "30", "x", "true"),
+     r"--hold-for is for locks of a whole fleet, as etcd:NAME, not for 'x'"),
     (("--hold-for", "30", "file:/tmp/x", "true"), r"--hold-for is for"),
     (("-k", "3", "x", "true"), r"-k is for --replace, and for locks that can be lost"),
     (("etdc:x", "true"), r"host:etdc:x"),
@@ -50,8 +52,10 @@ def test_wrong_usage(callers, gateway, argv, message):
     assert gateway.requests == []
 
 
-@pytest.mark.parametrize("argv", [("--ttl", "30"), ("--ttl", "10s", "-k", "5"), ("--ttl=5m",), ("--hold-for", "0.001"), ("-k", "15"), ("-k", "0"),
-                                  ("-j1024",), ("-w", "1", "--queue=1024"), ("-s",), ("-o", "-s"), ("--exit-base=250",), ("-n",)], ids=" ".join)
+@pytest.mark.parametrize("argv", [("--ttl", "30"), ("--ttl", "10s", "-k", "5"), ("--ttl=5m",),
+                                  ("--hold-for", "0.001"), ("-k", "15"), ("-k", "0"),
+                                  ("-j1024",), ("-w", "1", "--queue=1024"), ("-s",), ("-o", "-s"),
+                                  ("--exit-base=250",), ("-n",)], ids=" ".join)
 def test_right_usage(callers, gateway, argv):
     r = callers(gateway).run(*argv, "etcd:x", "echo", "ran")
     assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from fleet import DEADLINE, ME_ONLY, environment, helper_of, is_alive, process_state, processor_time, program, read_line, release, said, user, wait_for
+from fleet import DEADLINE, ME_ONLY, environment, helper_of, is_alive, process_state, \
+    processor_time, program, read_line, release, said, user, wait_for
 
 HOST = os.uname().nodename
 
@@ -69,7 +70,8 @@ def test_first_come_first_served(c, line, tmp_path):
     scratch = tmp_path / "witness"
     holder = c.hold("-q")
     reader, writer = os.pipe()
-    waiters = [line.wait("-q", command=(program("witness"), scratch, "0", str(n)), stdout=writer) for n in range(10)]
+    waiters = [line.wait("-q", command=(program("witness"), scratch, "0", str(n)), stdout=writer)
+               for n in range(10)]
     os.close(writer)
     assert release(holder) == 0
     assert [p.wait(DEADLINE) for p in waiters] == [0] * 10
@@ -81,9 +83,11 @@ def test_first_come_first_served(c, line, tmp_path):
 def test_a_crowd_that_comes_at_once_runs_one_by_one(c, line, tmp_path):
     scratch, out = tmp_path / "witness", tmp_path / "out"
     with open(out, "wb") as f:
-        crowd = [c.start("-q", "-w", "inf", c.lock, program("witness"), scratch, "10", "ran", stdout=f) for _ in range(12)]
+        crowd = [c.start("-q", "-w", "inf", c.lock, program("witness"), scratch, "10", "ran",
+                         stdout=f) for _ in range(12)]
         assert [p.wait(DEADLINE) for p in crowd] == [0] * 12
-    assert out.read_bytes() == b"ran\n" * 12 and scratch.read_bytes() == b"" and line.entries() == []
+    assert out.read_bytes() == b"ran\n" * 12 and scratch.read_bytes() == b"" \
+        and line.entries() == []
 
 
 def test_tokens_grow_along_the_line(c, line):
@@ -95,13 +99,16 @@ def test_tokens_grow_along_the_line(c, line):
     assert tokens == sorted(set(tokens))
 
 
-@pytest.mark.parametrize("options, status", [((), 4), (("-E", "9"), 9), (("--exit-base=90",), 94)], ids=["plain", "E", "base"])
+@pytest.mark.parametrize("options, status", [((), 4), (("-E", "9"), 9), (("--exit-base=90",), 94)],
+                         ids=["plain", "E", "base"])
 def test_the_time_is_up(c, line, store, options, status):
     holder = c.hold("-q")
     p = line.wait(*options, duration="300ms")
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (status, b"")
-    assert re.fullmatch(rf"me-only: {c.lock}: gave up after 300ms: held by pid {holder.pid} \({user()}\) on {HOST} for \d\S*: sh\n", said(err)), err
+    assert re.fullmatch(
+        rf"me-only: {c.lock}: gave up after 300ms: held by pid {holder.pid} \({user()}\) on {HOST} "
+        rf"for \d\S*: sh\n", said(err)), err
     assert line.states() == ["held"]
     assert release(holder) == 0
 
@@ -154,12 +161,15 @@ def test_a_waiter_whose_helper_is_killed_says_so(c, line):
     os.kill(helper_of(p), signal.SIGKILL)
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (3, b""), err
-    assert re.fullmatch(rf"me-only: {c.lock}: waiting[^\n]*\nme-only: {c.lock}: [^\n]+\n|me-only: {c.lock}: [^\n]+\n", said(err)), err
+    assert re.fullmatch(
+        rf"me-only: {c.lock}: waiting[^\n]*\nme-only: {c.lock}: [^\n]+\n|me-only: {c.lock}: "
+        rf"[^\n]+\n", said(err)), err
 
 
 def test_what_the_caller_ignores_does_not_end_a_waiter(c, line, start):
     holder = c.hold("-q")
-    p = start("sh", "-c", "trap '' INT HUP TERM; exec \"$@\"", "sh", ME_ONLY, "-q", "-w", "inf", c.lock, "echo", "mine",
+    p = start("sh", "-c", "trap '' INT HUP TERM; exec \"$@\"", "sh", ME_ONLY, "-q", "-w", "inf",
+              c.lock, "echo", "mine",
               env=environment(c.env))
     wait_for(lambda: line.states() == ["held", "wait"], "it waits")
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
@@ -187,7 +197,8 @@ def test_a_waiter_that_was_stopped_for_a_while_gets_its_turn(c, line):
 def test_a_waiter_that_is_stopped_when_its_turn_comes_keeps_nobody_waiting_for_ever(c, line, given):
     """And runs beside none when it resumes."""
     holder = c.hold("-q", "--ttl", "10")
-    p, last = line.wait("-q", "--ttl", "300" if given else "10"), line.wait("-q", command=("sh", "-c", "echo mine; exec cat"), stdin=-1)
+    p, last = line.wait("-q", "--ttl", "300" if given else "10"), \
+        line.wait("-q", command=("sh", "-c", "echo mine; exec cat"), stdin=-1)
     # A holder that has done something since knows which entry is next.
     if given:
         wait_renewed(line.store, line.entries()[0].lease)
@@ -208,7 +219,9 @@ def test_a_long_wait_says_for_whom(c, line):
     text = read_line(p.stderr).decode()
     while "has known bugs" in text:
         text = read_line(p.stderr).decode()
-    assert re.fullmatch(rf"me-only: {c.lock}: waiting for pid {holder.pid} \({user()}\) on {HOST}, which has held it for \d\S*: sh\n", text), text
+    assert re.fullmatch(
+        rf"me-only: {c.lock}: waiting for pid {holder.pid} \({user()}\) on {HOST}, which has held "
+        rf"it for \d\S*: sh\n", text), text
     assert release(holder) == 0
     assert p.communicate(timeout=DEADLINE)[0] == b"mine\n" and p.returncode == 0
 
@@ -240,7 +253,8 @@ def test_behind_a_child_that_has_inherited_the_lock(c, line):
 
 
 def test_with_o_the_lock_ends_with_the_command(c, line):
-    p = c.start("-q", "-o", c.lock, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!; read line", stdin=-1)
+    p = c.start("-q", "-o", c.lock, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!; read line",
+                stdin=-1)
     read_line(p.stdout)
     waiter = line.wait("-q")
     assert release(p) == 1

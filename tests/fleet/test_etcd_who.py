@@ -10,7 +10,8 @@ from fleet import DEADLINE, Caller, release, said, user, wait_for
 from test_etcd_wait import Line
 
 HOST = os.uname().nodename
-KEYS = {"lock", "state", "mode", "slot", "slots", "place", "pid", "user", "host", "since", "age", "left", "token", "command"}
+KEYS = {"lock", "state", "mode", "slot", "slots", "place", "pid", "user", "host", "since", "age",
+        "left", "token", "command"}
 
 
 @pytest.fixture
@@ -38,7 +39,8 @@ def listed(c, prefix):
 
 def table(r):
     """The rows of a table, by the names in its head; columns are where the head has them."""
-    lines = [line for line in r.stdout.decode().splitlines() if not line.startswith("etcd:") or " held by " not in line]
+    lines = [line for line in r.stdout.decode().splitlines() if not line.startswith("etcd:")
+             or " held by " not in line]
     head = next(n for n, line in enumerate(lines) if line.startswith("LOCK"))
     return [line.split() for line in lines[head + 1:]]
 
@@ -58,18 +60,24 @@ def test_a_lock_and_those_who_wait(c, line):
     assert [row["pid"] for row in rows] == [holder.pid, *(p.pid for p in waiters)]
     first = rows[0]
     entry = line.entries()[0]
-    assert (first["lock"], first["state"], first["mode"], first["user"], first["host"], first["command"]) == \
+    assert (first["lock"], first["state"], first["mode"], first["user"], first["host"],
+            first["command"]) == \
         (c.lock, "held", "exclusive", user(), HOST, "sh")
-    assert first["token"] == entry.modified and 0 < first["left"] <= 30 and 0 <= first["age"] < DEADLINE and first["place"] is None
+    assert first["token"] == entry.modified and 0 < first["left"] <= 30 \
+        and 0 <= first["age"] < DEADLINE and first["place"] is None
     assert first["slot"] is None
     for n, row in enumerate(rows[1:], 1):
-        assert (row["state"], row["place"], row["command"], row["token"], row["left"]) == ("waiting", n, "echo", None, None)
+        assert (row["state"], row["place"], row["command"], row["token"],
+                row["left"]) == ("waiting", n, "echo", None, None)
     r = c.run("--who", c.lock)
     assert r.returncode == 4 and said(r) == ""
     text = r.stdout.decode().splitlines()
-    assert re.fullmatch(rf"{c.lock}: held by pid {holder.pid} \({user()}\) on {HOST} for \d\S*: sh", text[0]), text
-    assert text[1].split() == ["LOCK", "STATE", "MODE", "SLOT", "PLACE", "PID", "USER", "HOST", "SINCE", "AGE", "LEFT", "COMMAND"]
-    assert [row[:3] for row in table(r)] == [[c.lock, "held", "exclusive"], *[[c.lock, "waiting", "exclusive"]] * 3]
+    assert re.fullmatch(rf"{c.lock}: held by pid {holder.pid} \({user()}\) on {HOST} for \d\S*: sh",
+                        text[0]), text
+    assert text[1].split() == ["LOCK", "STATE", "MODE", "SLOT", "PLACE", "PID", "USER", "HOST",
+                               "SINCE", "AGE", "LEFT", "COMMAND"]
+    assert [row[:3] for row in table(r)] == [[c.lock, "held", "exclusive"],
+                                             *[[c.lock, "waiting", "exclusive"]] * 3]
     assert release(holder) == 0
     assert [p.wait(DEADLINE) for p in waiters] == [0] * 3
     assert who(c, status=0) == []
@@ -110,9 +118,11 @@ def test_another_program(c, store, prefix):
     lease = store.grant(60)
     store.put(f"{prefix}{lease:x}", "", lease)
     row, = who(c)
-    assert (row["state"], row["mode"], row["pid"], row["user"], row["host"], row["since"]) == ("held", "exclusive", None, None, None, None)
+    assert (row["state"], row["mode"], row["pid"], row["user"], row["host"],
+            row["since"]) == ("held", "exclusive", None, None, None, None)
     assert f"{lease:x}" in row["command"] and 0 < row["left"] <= 60
-    assert f"held by another program (etcdctl lock?) with the lease {lease:x}".encode() in c.run("--who", c.lock).stdout
+    assert f"held by another program (etcdctl lock?) with the lease {lease:x}".encode() in c.run(
+        "--who", c.lock).stdout
 
 
 def test_a_key_without_a_lease(c, store, prefix):
@@ -125,7 +135,8 @@ def test_a_key_without_a_lease(c, store, prefix):
 def test_what_others_have_written_is_made_harmless(c, store, prefix):
     """In a table it is one line, in JSON a string."""
     lease = store.grant(60)
-    value = {"v": 1, "m": "x", "st": "held", "host": "h\x1b[31m\nost", "user": "u\u202eser", "cmd": "c\x07\n\u2028", "pid": 7, "since": 1}
+    value = {"v": 1, "m": "x", "st": "held", "host": "h\x1b[31m\nost", "user": "u\u202eser",
+             "cmd": "c\x07\n\u2028", "pid": 7, "since": 1}
     store.put(f"{prefix}{lease:x}", json.dumps(value), lease)
     for r in (c.run("--who", c.lock), c.run("--list", c.lock)):
         text = r.stdout.decode()
@@ -135,14 +146,18 @@ def test_what_others_have_written_is_made_harmless(c, store, prefix):
     assert row["pid"] == 7
 
 
-@pytest.mark.parametrize("value", [b"x", b"{", b"[]", b"\xff\xfe", b"x" * 100000, b'{"v":1}', b'{"v":1,"m":7,"k":"x","st":[],"host":1,"since":-1e300,"pid":1e99}',
-                                   b"[" * 10000], ids=["x", "brace", "list", "binary", "big", "v1", "types", "deep"])
+@pytest.mark.parametrize("value", [b"x", b"{", b"[]", b"\xff\xfe", b"x" * 100000, b'{"v":1}',
+                                   b'{"v":1,"m":7,"k":"x","st":[],"host":1,"since":-1e300,'
+                                   b'"pid":1e99}',
+                                   b"[" * 10000], ids=["x", "brace", "list", "binary", "big", "v1",
+                                                       "types", "deep"])
 def test_whatever_somebody_has_written(c, store, prefix, value):
     lease = store.grant(60)
     store.put(f"{prefix}{lease:x}", value, lease)
     row, = who(c)
     assert row["state"] in ("held", "kept", "waiting")
-    assert listed(c, c.lock) == [dict(row, **{k: listed_row[k] for k in ("age", "left")}) for listed_row in listed(c, c.lock)]
+    assert listed(c, c.lock) == [dict(row, **{k: listed_row[k] for k in ("age", "left")})
+                                 for listed_row in listed(c, c.lock)]
     assert c.run("--who", c.lock).returncode == 4
 
 
@@ -155,9 +170,11 @@ def test_all_locks_below_a_prefix(c, store):
     waiter = Line(c, store, below[1]).wait("-q")
     rows = listed(c, c.lock + "/")
     assert [(row["lock"], row["state"], row["pid"]) for row in rows] == [
-        (below[0], "held", holders[0].pid), (below[1], "held", holders[1].pid), (below[1], "waiting", waiter.pid), (below[2], "held", holders[2].pid)]
+        (below[0], "held", holders[0].pid), (below[1], "held", holders[1].pid),
+        (below[1], "waiting", waiter.pid), (below[2], "held", holders[2].pid)]
     r = c.run("--list", c.lock + "/")
-    assert r.returncode == 0 and [row[:2] for row in table(r)] == [[row["lock"], row["state"]] for row in rows]
+    assert r.returncode == 0 and [row[:2] for row in table(r)] == [[row["lock"], row["state"]]
+                                                                   for row in rows]
     assert [row["lock"] for row in listed(c, below[2])] == [below[2]]
     # They are only some of the cluster's locks.
     assert {row["lock"] for row in rows} <= {row["lock"] for row in listed(c, "etcd:")}
@@ -173,13 +190,16 @@ def test_many(c, store, prefix):
     """More than fits into one packet, or one page."""
     lease = store.grant(60)
     for n in range(300):
-        store.put(f"{prefix}{n:03}/{lease:x}", json.dumps({"v": 1, "m": "x", "st": "held", "host": "h" * 60, "user": "u", "cmd": "c" * 100, "pid": n + 1,
-                                                           "since": 1}), lease)
+        store.put(f"{prefix}{n:03}/{lease:x}",
+                  json.dumps({"v": 1, "m": "x", "st": "held", "host": "h" * 60, "user": "u",
+                              "cmd": "c" * 100, "pid": n + 1,
+                              "since": 1}), lease)
     rows = listed(c, c.lock + "/")
     assert [row["lock"] for row in rows] == [f"{c.lock}/{n:03}" for n in range(300)]
 
 
-@pytest.mark.parametrize("argv", [("--list", "host:x"), ("--list", "file:/tmp/x"), ("--list", "x"), ("--list", "etdc:x"), ("--list", "etcd:x", "true"),
+@pytest.mark.parametrize("argv", [("--list", "host:x"), ("--list", "file:/tmp/x"), ("--list", "x"),
+                                  ("--list", "etdc:x"), ("--list", "etcd:x", "true"),
                                   ("--who", "etcd:"), ("--json", "etcd:x", "true")], ids=" ".join)
 def test_wrong_usage(c, argv):
     r = c.run(*argv)
@@ -197,17 +217,20 @@ def test_the_locks_of_a_host_are_listed_without_the_cluster(c):
 def test_with_certificates(callers, tls_etcd):
     c = callers(tls_etcd)
     holder = c.hold("-q")
-    assert [row["pid"] for row in who(c)] == [holder.pid] == [row["pid"] for row in listed(c, c.lock)]
+    assert [row["pid"] for row in who(c)] == [holder.pid] == [row["pid"]
+                                                              for row in listed(c, c.lock)]
 
 
 def test_with_a_user(callers, auth_etcd, allowed):
     c = callers(auth_etcd)
     c.lock = allowed
     holder = c.hold("-q")
-    assert [row["pid"] for row in who(c)] == [holder.pid] == [row["pid"] for row in listed(c, allowed)]
+    assert [row["pid"] for row in who(c)] == [holder.pid] == [row["pid"]
+                                                              for row in listed(c, allowed)]
     # This user may not see all locks of the cluster.
     r = c.run("--list", "etcd:")
-    assert (r.returncode, r.stdout) == (3, b"") and "permission" in said(r) and PASSWORD not in said(r)
+    assert (r.returncode, r.stdout) == (3, b"") and "permission" in said(r) \
+        and PASSWORD not in said(r)
 
 
 @pytest.mark.parametrize("gateway", ["3.4", "debian", "3.6"], indirect=True)
@@ -216,17 +239,20 @@ def test_with_other_versions(callers, gateway):
     holder = c.hold("-q")
     p = c.start("-q", "-w", "inf", c.lock, "true")
     wait_for(lambda: len(gateway.keys()) == 2, "it waits")
-    assert [row["pid"] for row in who(c)] == [holder.pid, p.pid] == [row["pid"] for row in listed(c, c.lock)]
+    assert [row["pid"] for row in who(c)] == [holder.pid,
+                                              p.pid] == [row["pid"] for row in listed(c, c.lock)]
 
 
 def test_without_a_quorum(callers, gateway):
     """What a member knows by itself may be stale; it is shown as such, or not at all."""
     c = callers(gateway)
     holder = c.hold("-q")
-    gateway.on("kv/range", lambda x: None if x.message.get("serializable") else x.fail(14, "etcdserver: no leader"))
+    gateway.on("kv/range", lambda x: None if x.message.get("serializable")
+               else x.fail(14, "etcdserver: no leader"))
     gateway.on("kv/txn", lambda x: x.fail(14, "etcdserver: no leader"))
     r = c.run("--who", c.lock, env={"ETCDCTL_COMMAND_TIMEOUT": "1s"})
     if r.returncode == 4:
-        assert f"pid {holder.pid} " in r.stdout.decode() and "stale" in (r.stdout + r.stderr).decode()
+        assert f"pid {holder.pid} " in r.stdout.decode() \
+            and "stale" in (r.stdout + r.stderr).decode()
     else:
         assert (r.returncode, r.stdout) == (3, b"") and said(r).startswith("me-only: ")

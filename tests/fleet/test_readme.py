@@ -40,14 +40,16 @@ class Place:
         os.symlink(ME_ONLY, self.bin / "me-only")
         for name in ("backup.sh", "deploy.sh", "nightly.sh"):
             self.program(name, JOB)
-        self.env = environment(server.env, PATH=f"{self.bin}:{os.environ['PATH']}", LOG=str(self.log), BLOCK=str(self.block), ETCDCTL_API="3")
+        self.env = environment(server.env, PATH=f"{self.bin}:{os.environ['PATH']}",
+                               LOG=str(self.log), BLOCK=str(self.block), ETCDCTL_API="3")
 
     def program(self, name, text):
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
     def shell(self, shell, text, **env):
-        return self.start(*([shell, "-f"] if shell == "zsh" else [shell]), "-c", text.replace("/usr/local/bin/", f"{self.bin}/"),
+        return self.start(*([shell, "-f"] if shell == "zsh" else [shell]), "-c",
+                          text.replace("/usr/local/bin/", f"{self.bin}/"),
                           env=self.env | env)
 
     def lines(self):
@@ -79,12 +81,14 @@ def test_a_server_to_try_it_with(shell, tmp_path, start):
     # The five seconds for a start are enough for a server, but not on a machine that is busy with
     # tests.
     p = start(*([shell, "-f"] if shell == "zsh" else [shell]), "-c", text,
-              env=environment(PATH=f"{tmp_path}/bin:{os.environ['PATH']}", TMPDIR=str(tmp_path / "tmp"), ETCDCTL_COMMAND_TIMEOUT="60s"))
+              env=environment(PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
+                              TMPDIR=str(tmp_path / "tmp"), ETCDCTL_COMMAND_TIMEOUT="60s"))
     status, out, err = ended(p)
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "the only one, with token 2", "the first write of a new server"
-    assert lines[1].split()[:3] == ["LOCK", "STATE", "MODE"] and lines[2].split()[:3] == ["etcd:locks/try", "held", "exclusive"]
+    assert lines[1].split()[:3] == ["LOCK", "STATE", "MODE"] \
+        and lines[2].split()[:3] == ["etcd:locks/try", "held", "exclusive"]
     assert len(lines) == 3 and os.listdir(tmp_path / "tmp") == [], "nothing is left"
 
 
@@ -94,7 +98,8 @@ def test_the_only_instance_on_all_hosts(place, lock, c):
     place.block.touch()
     first = place.shell("dash", text)
     place.running()
-    assert re.fullmatch(rf"me-only: {lock}: held by pid \d+ \(\S+\) on \S+ for \S+: deploy\.sh\n", said(c.run(lock, "true"))), "as it is shown"
+    assert re.fullmatch(rf"me-only: {lock}: held by pid \d+ \(\S+\) on \S+ for \S+: deploy\.sh\n",
+                        said(c.run(lock, "true"))), "as it is shown"
     second = place.shell("dash", text)
     wait_for(lambda: " waiting " in c.run("--who", lock).stdout.decode(), "the second one waits")
     place.block.unlink()
@@ -104,7 +109,8 @@ def test_the_only_instance_on_all_hosts(place, lock, c):
 
 def test_the_same_crontab_on_all_hosts(place, lock, c):
     line = recipe("fleet-cron").rstrip("\n")
-    command = re.fullmatch(r"(?:[-*/,\d]+\s+){5}(\S.*)", line)[1].replace("etcd:locks/nightly", lock)
+    command = re.fullmatch(r"(?:[-*/,\d]+\s+){5}(\S.*)",
+                           line)[1].replace("etcd:locks/nightly", lock)
     assert "%" not in command, "cron ends the line there"
     assert " --hold-for=2m " in command and lock in command
     assert ended(place.shell("/bin/sh", command, PATH="/usr/bin:/bin")) == (0, "", "")
@@ -117,7 +123,8 @@ def test_the_same_crontab_on_all_hosts(place, lock, c):
 
 def test_refuse_late_writes(place, lock):
     store = place.path / "report.csv"
-    text = recipe("fleet-fence").replace("etcd:locks/report", lock).replace("/srv/data/report.csv", str(store))
+    text = recipe("fleet-fence").replace("etcd:locks/report",
+                                         lock).replace("/srv/data/report.csv", str(store))
     assert lock in text and str(store) in text
     place.program("make-report", "#!/bin/sh\necho \"a report of $ME_ONLY_TOKEN\"\n")
     path = f"{place.bin}:{os.path.join(ROOT, 'examples')}:{os.environ['PATH']}"
@@ -126,13 +133,17 @@ def test_refuse_late_writes(place, lock):
     token = int(re.fullmatch(r"a report of (\d+)\n", store.read_text())[1])
     # A host that was frozen since the first of them, and does not know that another holds its lock.
     late = re.search(r"'(.*)'", text)[1]
-    status, _, err = ended(place.shell("dash", late, PATH=path, ME_ONLY_LOCK=lock, ME_ONLY_TOKEN=str(token - 1)))
-    assert (status, err) == (10, f"fenced-file.sh: {store}: refused: token {token - 1} is older than {token}\n")
+    status, _, err = ended(place.shell("dash", late, PATH=path, ME_ONLY_LOCK=lock,
+                                       ME_ONLY_TOKEN=str(token - 1)))
+    assert (status, err) == (10,
+                             f"fenced-file.sh: {store}: refused: token {token - 1} is older than "
+                             f"{token}\n")
     assert store.read_text() == f"a report of {token}\n"
 
 
 def test_scripts_that_already_use_etcdctl_lock(place, lock, name, c):
-    old, new = recipe("etcdctl").replace("etcd:locks/backup", lock).replace("locks/backup", name).splitlines()
+    old, new = recipe("etcdctl").replace("etcd:locks/backup",
+                                         lock).replace("locks/backup", name).splitlines()
     assert f"etcdctl lock {name} -- " in old and f" {lock} " in new
     for n, (first, second) in enumerate(((old, new), (new, old))):
         place.block.touch()

@@ -24,10 +24,12 @@ def test_etcdctl_holds_a_lock(c, store, prefix, name):
     p = c.etcdctl("lock", name, "--", "sh", "-c", "echo up; sleep 1000")
     assert read_line(p.stdout) == b"up\n"
     entry, = store.entries(prefix)
-    assert entry.key == f"{prefix}{entry.lease:x}" and entry.value == b"" and entry.created == entry.modified
+    assert entry.key == f"{prefix}{entry.lease:x}" and entry.value == b"" \
+        and entry.created == entry.modified
     assert 0 < store.time_left(entry.lease) <= 60
     store.revoke(entry.lease)
-    assert store.entries(prefix) == [] and store.time_left(entry.lease) == -1 and store.keepalive(entry.lease) == 0
+    assert store.entries(prefix) == [] and store.time_left(entry.lease) == -1 \
+        and store.keepalive(entry.lease) == 0
 
 
 def test_a_server_is_killed_and_started_again(own_etcd):
@@ -75,7 +77,8 @@ def test_users(auth_etcd):
 
 def test_certificates(tls_etcd, c):
     tls_etcd.client().put("x", "y")
-    r = subprocess.run(["etcdctl", "get", "x"], env=environment(tls_etcd.env, ETCDCTL_API="3"), capture_output=True, timeout=DEADLINE,
+    r = subprocess.run(["etcdctl", "get", "x"], env=environment(tls_etcd.env, ETCDCTL_API="3"),
+                       capture_output=True, timeout=DEADLINE,
                        check=True)
     assert r.stdout == b"x\ny\n"
 
@@ -109,7 +112,8 @@ def ask(port, path, *bodies):
     """One request: (status, text)."""
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as s:
         body = "".join(json.dumps(b) for b in bodies).encode()
-        s.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(body), body))
+        s.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (
+            path.encode(), len(body), body))
         r = http.client.HTTPResponse(s)
         r.begin()
         return r.status, r.read().decode()
@@ -120,14 +124,18 @@ def test_the_gateway_keeps_keys_and_leases(gateway):
     client = Client(gateway.port)
     assert client.fetch("/version")["etcdserver"] == gateway.version
     lease = client.grant(10)
-    assert client.put("a/1", "x", lease) == 2 and client.put("a/2") == 3 and client.put("a/1", "y", lease) == 4
+    assert client.put("a/1", "x", lease) == 2 and client.put("a/2") == 3 \
+        and client.put("a/1", "y", lease) == 4
     first, second = client.entries("a/")
-    assert (first.key, first.created, first.modified, first.value, first.lease) == ("a/1", 2, 4, b"y", lease)
+    assert (first.key, first.created, first.modified, first.value,
+            first.lease) == ("a/1", 2, 4, b"y", lease)
     assert second.key == "a/2"
-    assert 8 <= client.time_left(lease) <= 10 and client.keepalive(lease) == 10 and client.leases() == {lease}
+    assert 8 <= client.time_left(lease) <= 10 and client.keepalive(lease) == 10 \
+        and client.leases() == {lease}
     assert client.delete("a/2") == 1 and client.delete("a/2") == 0
     client.revoke(lease)
-    assert client.entries("a/") == [] and client.time_left(lease) == -1 and client.keepalive(lease) == 0
+    assert client.entries("a/") == [] and client.time_left(lease) == -1 \
+        and client.keepalive(lease) == 0
     with pytest.raises(Refused) as refused:
         client.put("a/1", "x", lease)
     assert (refused.value.status, refused.value.code) == (404, 5)
@@ -141,26 +149,42 @@ QUESTIONS = [
     # The requests of a lock; the two must give the same answers.
     ("lease/grant", {"TTL": "10", "ID": "77"}),
     ("lease/grant", {"TTL": "10", "ID": "77"}),
-    ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("n/4d"), "result": "EQUAL", "create_revision": "0"}],
-                "success": [{"request_put": {"key": to64("n/4d"), "value": to64("v"), "lease": "77"}},
-                            {"request_range": {"key": to64("n/"), "range_end": to64("n0"), "sort_order": "ASCEND", "sort_target": "CREATE",
+    ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("n/4d"), "result": "EQUAL",
+                             "create_revision": "0"}],
+                "success": [{"request_put": {"key": to64("n/4d"), "value": to64("v"),
+                                             "lease": "77"}},
+                            {"request_range": {"key": to64("n/"), "range_end": to64("n0"),
+                                               "sort_order": "ASCEND", "sort_target": "CREATE",
                                                "limit": "1"}}],
                 "failure": [{"request_range": {"key": to64("n/4d")}}]}),
     ("kv/put", {"key": to64("n/zz")}),
-    ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("n/4d"), "result": "EQUAL", "create_revision": "0"}],
+    ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("n/4d"), "result": "EQUAL",
+                             "create_revision": "0"}],
                 "success": [], "failure": [{"request_range": {"key": to64("n/4d")}}]}),
-    ("kv/range", {"key": to64("n/"), "range_end": to64("n0"), "sort_order": "DESCEND", "sort_target": "CREATE", "limit": "1",
+    ("kv/range", {"key": to64("n/"), "range_end": to64("n0"), "sort_order": "DESCEND",
+                  "sort_target": "CREATE", "limit": "1",
                   "max_create_revision": "2", "keys_only": True}),
     ("kv/range", {"key": to64("n/"), "range_end": to64("n0"), "count_only": True}),
-    ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("n/"), "range_end": to64("n0"), "result": "GREATER", "create_revision": "1"},
-                            {"target": "CREATE", "key": to64("m/"), "range_end": to64("m0"), "result": "EQUAL", "create_revision": "0"}],
-                "success": [{"request_put": {"key": to64("n/4d"), "value": to64("w"), "ignore_lease": True}},
-                            {"request_txn": {"compare": [], "success": [{"request_range": {"key": to64("n/4d")}}]}}]}),
-    ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("n/"), "range_end": to64("n0"), "result": "GREATER", "create_revision": "2"}],
-                "success": [], "failure": [{"request_delete_range": {"key": to64("n/zz"), "prev_kv": True}}]}),
+    ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("n/"), "range_end": to64("n0"),
+                             "result": "GREATER", "create_revision": "1"},
+                            {"target": "CREATE", "key": to64("m/"), "range_end": to64("m0"),
+                             "result": "EQUAL", "create_revision": "0"}],
+                "success": [{"request_put": {"key": to64("n/4d"), "value": to64("w"),
+                                             "ignore_lease": True}},
+                            {"request_txn": {"compare": [],
+                                             "success": [
+                                                 {"request_range": {"key": to64("n/4d")}}]}}]}),
+    ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("n/"), "range_end": to64("n0"),
+                             "result": "GREATER", "create_revision": "2"}],
+                "success": [],
+                "failure": [{"request_delete_range": {"key": to64("n/zz"), "prev_kv": True}}]}),
     # An empty range compares like a key that was created at 0.
-    ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("m/"), "range_end": to64("m0"), "result": "GREATER", "create_revision": "1"}],
-                "success": [], "failure": [{"request_txn": {"compare": [], "success": [{"request_range": {"key": to64("n/4d")}}]}}]}),
+    ("kv/txn", {"compare": [{"target": "CREATE", "key": to64("m/"), "range_end": to64("m0"),
+                             "result": "GREATER", "create_revision": "1"}],
+                "success": [],
+                "failure": [{"request_txn": {"compare": [],
+                                             "success": [
+                                                 {"request_range": {"key": to64("n/4d")}}]}}]}),
     ("kv/put", {"key": to64("n/5"), "ignore_lease": True}),
     ("kv/put", {"key": to64("n/5"), "lease": "99"}),
     ("lease/keepalive", {"ID": "77"}),
@@ -176,7 +200,8 @@ QUESTIONS = [
 ]
 
 
-OWN = {"cluster_id", "member_id", "raft_term", "raftTerm", "version", "dbSize", "leader", "raftIndex", "raftAppliedIndex", "dbSizeInUse"}
+OWN = {"cluster_id", "member_id", "raft_term", "raftTerm", "version", "dbSize", "leader",
+       "raftIndex", "raftAppliedIndex", "dbSizeInUse"}
 
 
 def comparable(text):
@@ -212,7 +237,9 @@ class Watch:
     def __init__(self, port, **request):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
         body = json.dumps({"create_request": request}).encode()
-        self.socket.sendall(b"POST /v3/watch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        self.socket.sendall(
+            b"POST /v3/watch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (
+                len(body), body))
         self.response = http.client.HTTPResponse(self.socket)
         self.response.begin()
 
@@ -227,7 +254,8 @@ def test_watches_of_the_gateway_are_those_of_etcd(gateway, own_etcd):
         client.put("a/1", "x")
         lease = client.grant(10)
         client.put("a/2", "y", lease)
-        w = Watch(server.port, key=to64("a/"), range_end=to64(end_of("a/")), start_revision="2", prev_kv=True)
+        w = Watch(server.port, key=to64("a/"), range_end=to64(end_of("a/")), start_revision="2",
+                  prev_kv=True)
         deletions = Watch(server.port, key=to64("a/2"), filters=["NOPUT"])
         lines = [w.next(), deletions.next()]
         lines.append(w.next())
@@ -255,7 +283,8 @@ def test_leases_of_the_gateway_end(gateway):
 
 
 @pytest.mark.parametrize("style, unary, stream", [
-    ("3.4", '{"error":"text","message":"text","code":5}', '{"error":{"grpc_code":5,"http_code":404,"message":"text","http_status":'),
+    ("3.4", '{"error":"text","message":"text","code":5}',
+     '{"error":{"grpc_code":5,"http_code":404,"message":"text","http_status":'),
     ("debian", '{"code":5, "message":"text"}', '{"error":{"code":5, "message":"text"}}'),
 ])
 def test_errors_in_the_style_of_each_version(style, unary, stream):
@@ -269,7 +298,8 @@ def test_errors_in_the_style_of_each_version(style, unary, stream):
 
 def test_hooks(gateway):
     client = Client(gateway.port)
-    gateway.on("kv/put", g.once(g.drop)).on("kv/put", g.once(g.drop_after)).on("kv/put", g.once(g.half))
+    gateway.on("kv/put", g.once(g.drop)).on("kv/put",
+                                            g.once(g.drop_after)).on("kv/put", g.once(g.half))
     for revision in (1, 2, 3):
         with pytest.raises((http.client.HTTPException, OSError)):
             client.put("a")
@@ -278,7 +308,9 @@ def test_hooks(gateway):
     with pytest.raises(OSError):
         client.post("kv/put", timeout=0.2, key=to64("a"))
     assert client.revision() == 4
-    gateway.on("kv/put", g.once(g.one_byte_at_a_time)).on("kv/put", g.once(g.late(0.01))).on("kv/put", g.once(g.says("no", 404, "text/plain")))
+    gateway.on("kv/put", g.once(g.one_byte_at_a_time))
+    gateway.on("kv/put", g.once(g.late(0.01)))
+    gateway.on("kv/put", g.once(g.says("no", 404, "text/plain")))
     assert (client.put("a"), client.put("a")) == (5, 6)
     assert ask(gateway.port, "/v3/kv/put", {"key": to64("a")}) == (404, "no")
     gateway.down()

@@ -1,9 +1,13 @@
-"""A job that shows that it lives: ticker.py FILE [WORD]... appends "WHO PID BOOTTIME" to FILE every 10 ms.
+"""
+A job that shows that it lives: ticker.py FILE [WORD]... appends "WHO PID BOOTTIME" to FILE every
+10 ms.
 
     stubborn   ignores SIGTERM; otherwise it writes "term PID BOOTTIME" and ends
-    child      has a child that does the same; "daemon": a grandchild in a session of its own; "bare": that has closed all descriptors
+    child      has a child that does the same
+    daemon     has a grandchild in its own session
+    bare       the same, with all descriptors closed
     forks      has a new child every 10 ms, which lives for a tenth of a second
-    leave      ends at once itself, what it has started lives on
+    leave      ends at once; what it has started lives on
 """
 import os
 import signal
@@ -15,7 +19,8 @@ out = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
 
 def write(who):
-    os.write(out, b"%s %d %d\n" % (who.encode(), os.getpid(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)))
+    os.write(out, b"%s %d %d\n" % (who.encode(), os.getpid(),
+                                   time.clock_gettime_ns(time.CLOCK_BOOTTIME)))
 
 
 def on_term(_number, _frame):
