@@ -13,8 +13,11 @@
  *   lock.c       the engine for LOCK. lock.h is THE interface of locks; holder.c: who holds one, in
  *                words; trace.c: --verbose
  *   host/        NAME: an abstract socket name
- *                engine.c       takes it, serves those who ask, releases it; address.c, sha256.c
- *                queue.c        waiting, first come, first served; messages.c: between waiters
+ *                engine.c       takes and releases it; address.c, sha256.c, socket.c
+ *                clients.c      those that connect to the holder; reentry.c: is the lock ours?
+ *                queue.c        waiting, first come, first served: waiter.c has the states
+ *                successors.c   the next in line; messages.c: between waiters
+ *                slots.c        the names that the first in line waits for
  *                holder.c       who holds it, as the kernel, the holder and /proc say;
  *                               socket-table.c
  *                places.c       --queue
@@ -22,7 +25,10 @@
  *                engine.c       takes and releases it, waits; holder.c: who holds it; waiter.c:
  *                               what it shares with the thread that waits
  *   helper/      etcd:NAME: a lock that a helper keeps (PROTOCOL.md)
- *                engine.c       speaks to the helper; start.c starts it, and --who and --list
+ *                engine.c       what me-only asks of the helper; replies.c, packets.c
+ *                child.c        the helper's process; start.c finds it, and that of --who and --list
+ *                control.c      the helper's half, for any service: entry.c, queue.c, identity.c
+ *                schedule.c     when a command has to end, for both halves
  *                descendants.c  finds all processes of a command; cgroup.c: in a group of its own
  *   base/        messages, our exit statuses, numbers, durations, deadlines, descriptors,
  *                processes, tables of /proc, whom to trust
