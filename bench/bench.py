@@ -395,7 +395,7 @@ def targets(result, start):
                         ("its keeper", sizes["me-only, after 1 s"][KEEPER]),
                         ("me-only -o, waiting for its job", sizes["me-only -o"]["parent"]),
                         ("its keeper", sizes["me-only -o"][KEEPER])):
-        add(f"resident: {text}", value["rss"], 72, "kB", note=f"proportional {value['pss']} kB")
+        add(f"resident: {text}", value["rss"], 104, "kB", note=f"proportional {value['pss']} kB")
     add("code and constants", result["text"] / 1024, 84, "kB")
     for key, text in (("handover", "hand-over"), ("handover_held", f"hand-over after {HELD_MS / 1000} s")):
         ours, theirs = result[key]["me-only"]["median"], result[key]["flock -n"]["median"]
