@@ -177,16 +177,12 @@ static void consider(struct session *session, struct place *place, const struct 
 
 char *ahead_update(struct session *session, struct place *place, const json_t *body)
 {
-	const uint64_t created = session->own.created;
-	const bool waited = created && !session->own.token && !place->acquired &&
-			    !session->own.doubtful;
 	struct entries was = place->before;
 	char *text;
 
 	place->before = (struct entries){ .n = 0 };
 	text = ahead_read(session, place, body);
-	/* If the lock was handed over to us, the holder has released it, as when an event says so. */
-	if (!text && !(waited && session->own.token && session->own.created == created))
+	if (!text)
 		consider(session, place, &was);
 	entries_free(&was);
 	return text;

@@ -128,7 +128,6 @@ char *place_enter(struct session *session, struct place *place)
 	char *text;
 
 	session_new_place(session);
-	place->acquired = false;
 	if (!session->config.user) {
 		client_call_both(&session->client, PATH_GRANT, session_grant_request(session),
 				 &lease, PATH_TXN, entry_request(session), &key);
@@ -203,7 +202,6 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 	const int64_t noticed = session_now();
 	char *text = NULL;
 
-	place->acquired = true;
 	if (place->to_ask) {
 		client_call_both(&session->client, PATH_TXN, json_incref(body), &answer,
 				 PATH_TIME_TO_LIVE, request_lease(place->to_ask), &lease);
