@@ -177,12 +177,15 @@ static void consider(struct session *session, struct place *place, const struct 
 
 char *ahead_update(struct session *session, struct place *place, const json_t *body)
 {
+	const uint64_t created = session->own.created;
+	const bool waits = created && !session->own.token && !place->tried && !session->own.doubtful;
 	struct entries was = place->before;
 	char *text;
 
 	place->before = (struct entries){ .n = 0 };
 	text = ahead_read(session, place, body);
-	if (!text)
+	/* If the holder has handed the lock over it released it: the event says no more. */
+	if (!text && !(waits && session->own.token && session->own.created == created))
 		consider(session, place, &was);
 	entries_free(&was);
 	return text;

@@ -21,7 +21,7 @@ struct place {
 	struct entries before;		/* those ahead of us; or the line's head and its last one */
 	bool wide;			/* read all entries ahead of us: there are many holders */
 	bool ours_is_there;
-	bool acquiring;			/* our write that takes the lock may have been done */
+	bool tried;			/* a write of ours that takes the lock was sent */
 	int64_t delay;			/* the lock must not be used earlier */
 	/*
 	 * The term in which leases were reported alive, 0 if that is proved; and until when to

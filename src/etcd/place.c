@@ -128,7 +128,7 @@ char *place_enter(struct session *session, struct place *place)
 	char *text;
 
 	session_new_place(session);
-	place->acquiring = false;
+	place->tried = false;
 	if (!session->config.user) {
 		client_call_both(&session->client, PATH_GRANT, session_grant_request(session),
 				 &lease, PATH_TXN, entry_request(session), &key);
@@ -203,7 +203,7 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 	const int64_t noticed = session_now();
 	char *text = NULL;
 
-	place->acquiring = true;
+	place->tried = true;
 	if (place->to_ask) {
 		client_call_both(&session->client, PATH_TXN, json_incref(body), &answer,
 				 PATH_TIME_TO_LIVE, request_lease(place->to_ask), &lease);
@@ -228,7 +228,6 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 	} else {
 		text = ahead_update(session, place, answer.body);
 	}
-	place->acquiring = answer.code != CODE_OK;
 	answer_free(&answer);
 	return text ? text : look_at_all_holders(session, place);
 }
@@ -325,9 +324,12 @@ void place_give_back(struct session *session, const struct place *place)
 {
 	session->client.limit = session_now() + LEAVE_LIMIT;
 	client_unwatch(&session->client);
-	/* A holder that stands back passes that on to its successors: an ended lease tells them. */
-	if (session->own.created && !place->acquiring &&
-	    (!session->own.token || (!place->to_ask && session_now() >= place->delay)))
+	/*
+	 * A holder that stands back passes that on to its successors: an ended lease tells them. So
+	 * does one that may be the holder without knowing.
+	 */
+	if (session->own.created &&
+	    (session->own.token ? !place->to_ask && session_now() >= place->delay : !place->tried))
 		(void)delete_place(session, false);
 	session_revoke(session);
 }

@@ -103,6 +103,34 @@ static void shared_delay(enum world_event event, struct job *job, int detail)
 		end_lease(&world.jobs[0], job->duration - random_between(20 * MS, 300 * MS));
 }
 
+/* --- 2b: one that stands back for a lost holder is killed before it knows that it holds ------- */
+
+static void killed_taker_jobs(ns *last)
+{
+	add(0, 100 * MS, 30 * S, NEVER);
+	add(1, 500 * MS, 1 * S, NEVER);
+	add(2, 1 * S, 1 * S, NEVER);
+	*last = 2 * S;
+}
+
+static void term_event(void *argument, int64_t n)
+{
+	(void)n;
+	fault_job(FAULT_TERM, argument, 0);
+}
+
+static void killed_taker(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (event == EVENT_RUNS && is(job, 0))
+		end_lease(job, random_between(3 * S, 5 * S));
+	if (event != EVENT_HELD || !is(job, 1) || job->hit)
+		return;
+	job->hit = true;
+	fault_job(FAULT_STOP_HELPER, job, random_between(100 * MS, 600 * MS));
+	event_at(now + random_between(0, 50 * MS), term_event, job, 0);
+}
+
 /* --- 3: one that has released long ago, or has only waited, was not lost ---------------------- */
 
 static void stand_back_jobs(ns *last)
@@ -483,6 +511,11 @@ const struct profile scenarios[] = {
 	  .what = "of two shared holders one is lost, and the other ends just after that",
 	  .jobs = shared_delay_jobs,
 	  .react = shared_delay,
+	  .lost_by_mistake = true },
+	{ .name = "killed-taker",
+	  .what = "a waiter is killed while its write takes the lock of a lost holder",
+	  .jobs = killed_taker_jobs,
+	  .react = killed_taker,
 	  .lost_by_mistake = true },
 	{ .name = "stand-back",
 	  .what = "entries that have gone long ago, or have only waited: nobody stands back for "
