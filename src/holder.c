@@ -20,7 +20,8 @@ static bool is_stranger(const struct holder *holder)
 
 bool holder_is_more_interesting(const struct holder *a, const struct holder *b)
 {
-	return is_stranger(a) > is_stranger(b) || (is_stranger(a) == is_stranger(b) && a->held > b->held);
+	return is_stranger(a) > is_stranger(b) ||
+	       (is_stranger(a) == is_stranger(b) && a->held > b->held);
 }
 
 /* If the line of /etc/passwd is UID's, adds the name in it to LINE. */
@@ -31,7 +32,8 @@ static bool add_name_from(struct line *line, const char *entry, size_t length, c
 	if (!name_end)
 		return false;
 	at = memchr(name_end + 1, ':', (size_t)(end - name_end) - 1);
-	if (!at || (size_t)(end - ++at) <= strlen(uid) || memcmp(at, uid, strlen(uid)) != 0 || at[strlen(uid)] != ':')
+	if (!at || (size_t)(end - ++at) <= strlen(uid) || memcmp(at, uid, strlen(uid)) != 0 ||
+	    at[strlen(uid)] != ':')
 		return false;
 	line_escape(line, entry, (size_t)(name_end - entry), 64);
 	return true;
@@ -50,7 +52,8 @@ static void add_user(struct line *line, uid_t uid)
 	int fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
 
 	number_format(uid, number);
-	while (fd >= 0 && !found && have < sizeof text && (n = read(fd, text + have, sizeof text - have)) > 0) {
+	while (fd >= 0 && !found && have < sizeof text &&
+	       (n = read(fd, text + have, sizeof text - have)) > 0) {
 		char *entry = text;
 
 		have += (size_t)n;
@@ -86,9 +89,11 @@ static void add_command(struct line *line, const struct holder *holder)
 	line_escape(line, command, length, COMMAND_SHOWN);
 }
 
-static void describe_hidden(const struct holder *holder, bool stranger, bool waiting, struct line *line)
+static void describe_hidden(const struct holder *holder, bool stranger, bool waiting,
+			    struct line *line)
 {
-	line_add(line, waiting ? "waiting for a holder that is hidden (" : "held, by whom is hidden (");
+	line_add(line,
+		 waiting ? "waiting for a holder that is hidden (" : "held, by whom is hidden (");
 	line_add(line, holder->hidden);
 	if (stranger) {
 		line_add(line, "; the user is ");
@@ -154,9 +159,11 @@ void holder_describe(const struct holder *holder, bool waiting, struct line *lin
 	line_add(line, waiting ? "waiting for " : "held by ");
 	add_pid(holder, line);
 	if (holder->heir)
-		line_add(line, waiting ? ", left running by a command that has ended" : ", left running by a command that has ended,");
+		line_add(line, waiting ? ", left running by a command that has ended"
+				       : ", left running by a command that has ended,");
 	if (holder->remote && holder->remote->kept)
-		line_add(line, waiting ? ", whose command has ended (--hold-for)" : ", whose command has ended (--hold-for),");
+		line_add(line, waiting ? ", whose command has ended (--hold-for)"
+				       : ", whose command has ended (--hold-for),");
 	if (holder->held >= 0) {
 		line_add(line, waiting ? ", which has held it for " : " for ");
 		if (holder->at_most)

@@ -12,22 +12,23 @@
 struct remote_holder {
 	const char *host;
 	const char *user;
-	const char *command;	/* its first argument; or what is known of one that is no me-only */
-	bool other;		/* the latter */
-	bool kept;		/* the command has ended, the lock is kept for a while (--hold-for) */
+	const char *command; /* its first argument; or what is known of one that is no me-only */
+	bool other;	     /* the latter */
+	bool kept;	     /* the command has ended, the lock is kept for a while (--hold-for) */
 };
 
 struct holder {
-	pid_t pid;		/* 0: hidden */
-	uid_t uid;		/* valid if uid_known, also when the pid is hidden */
+	pid_t pid; /* 0: hidden */
+	uid_t uid; /* valid if uid_known, also when the pid is hidden */
 	bool uid_known;
-	unsigned slot;		/* of several */
-	unsigned slots;		/* how many there are, if it has said that; else 0 */
-	bool heir;		/* inherited the lock from a command that has ended */
-	int64_t held;		/* for how long, ns; -1: unknown */
-	bool at_most;		/* held is only the age of the process */
-	const char *hidden;	/* why the pid is hidden */
-	const struct remote_holder *remote;	/* NULL: it is on this host. Else uid is valid only if it is this user, by name, or root */
+	unsigned slot;			    /* of several */
+	unsigned slots;			    /* how many there are, if it has said that; else 0 */
+	bool heir;			    /* inherited the lock from a command that has ended */
+	int64_t held;			    /* for how long, ns; -1: unknown */
+	bool at_most;			    /* held is only the age of the process */
+	const char *hidden;		    /* why the pid is hidden */
+	const struct remote_holder *remote; /* NULL: it is on this host. Else uid is valid only if
+					       it is this user, by name, or root */
 };
 
 /*

@@ -20,7 +20,8 @@ static size_t prefix_length(const char *spec)
 static const struct lock_engine *find_engine(const char *prefix, size_t length)
 {
 	for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++)
-		if (strlen(engines[i]->prefix) == length && !memcmp(engines[i]->prefix, prefix, length))
+		if (strlen(engines[i]->prefix) == length &&
+		    !memcmp(engines[i]->prefix, prefix, length))
 			return engines[i];
 	return NULL;
 }
@@ -29,15 +30,23 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error)
 {
 	size_t length = prefix_length(spec);
 
-	*lock = (struct lock){ .engine = &lock_host, .spec = spec, .name = spec, .slots = 1,
-			       .fd = -1, .watched = -1, .line.fds = { -1, -1, -1 } };
+	*lock = (struct lock){ .engine = &lock_host,
+			       .spec = spec,
+			       .name = spec,
+			       .slots = 1,
+			       .fd = -1,
+			       .watched = -1,
+			       .line.fds = { -1, -1, -1 } };
 	if (length > 0) {
 		lock->engine = find_engine(spec, length);
 		lock->name = spec + length + 1;
 	}
 	/* A typing error must not become a lock that nobody else takes. */
 	if (!lock->engine)
-		*error = (struct usage_error){ "no such kind of lock:", spec, "; for a lock of this host with that name write host:", true };
+		*error = (struct usage_error){
+			"no such kind of lock:", spec,
+			"; for a lock of this host with that name write host:", true
+		};
 	else if (!*lock->name)
 		*error = (struct usage_error){ "the name of the lock is empty", NULL, "", false };
 	else
@@ -86,11 +95,18 @@ int lock_shape(struct lock *lock, const struct options *options, struct usage_er
 	if (options->slots)
 		lock->slots = options->slots;
 	if (lock->shared && !lock->engine->can_share)
-		*error = (struct usage_error){ "-s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of", lock->spec, "", false };
+		*error = (struct usage_error){
+			"-s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of",
+			lock->spec, "", false
+		};
 	else if (options->slots && !lock->engine->can_have_slots)
-		*error = (struct usage_error){ "-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of", lock->spec, "", false };
+		*error = (struct usage_error){
+			"-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of",
+			lock->spec, "", false
+		};
 	else if (lock->shared && options->slots > 1)
-		*error = (struct usage_error){ "-s and -j", NULL, " contradict each other: leave one out", false };
+		*error = (struct usage_error){ "-s and -j", NULL,
+					       " contradict each other: leave one out", false };
 	else
 		return check_lease(lock, options, error);
 	return -EINVAL;

@@ -20,21 +20,21 @@ struct pollfd;
  * every negative errno, so a function can return either, and no errno is mistaken for one of these.
  */
 enum lock_result {
-	LOCK_HELD = -5000,	/* somebody holds it */
-	LOCK_TIMED_OUT,		/* somebody held it until the deadline */
-	LOCK_QUEUE_FULL,	/* wait->places are taken */
-	LOCK_NESTED,		/* the caller runs under it */
-	LOCK_NOT_REPLACED,	/* wait->attend(): the holder may not be replaced */
-	LOCK_FAILED,		/* lock->failed is the whole message, there is no errno */
-	LOCK_LOST,		/* after it was taken: it is lost, or no time is left to run */
-	LOCK_RETRY,		/* internal to an engine: try again */
+	LOCK_HELD = -5000, /* somebody holds it */
+	LOCK_TIMED_OUT,	   /* somebody held it until the deadline */
+	LOCK_QUEUE_FULL,   /* wait->places are taken */
+	LOCK_NESTED,	   /* the caller runs under it */
+	LOCK_NOT_REPLACED, /* wait->attend(): the holder may not be replaced */
+	LOCK_FAILED,	   /* lock->failed is the whole message, there is no errno */
+	LOCK_LOST,	   /* after it was taken: it is lost, or no time is left to run */
+	LOCK_RETRY,	   /* internal to an engine: try again */
 	LOCK_TAKEN = 0,
 };
 
 /* What keeps the line of waiters together behind a holder that has waited, until leave_line(). */
 struct lock_line {
-	int fds[3];		/* the first is -1: we lead no line */
-	pid_t successors[2];	/* to whom the last two of these lead; 0: not known */
+	int fds[3];	     /* the first is -1: we lead no line */
+	pid_t successors[2]; /* to whom the last two of these lead; 0: not known */
 };
 
 /* Others keep the lock for us until a time that has to be moved again and again. */
@@ -45,43 +45,43 @@ struct lock_lease {
 	 * left.
 	 */
 	int64_t until;
-	int64_t confirmed;	/* when that was confirmed the last time (CLOCK_BOOTTIME, ns) */
-	const char *trouble;	/* why it has not been moved for a while; NULL: not known */
-	const char *lost;	/* why it is lost; NULL: it is not. release() sets it, too */
-	bool unused;		/* the command could not be run */
-	pid_t helper;		/* a child of ours that is not the command's; 0: none */
-	struct cgroup *cgroup;	/* where the command may get its own */
+	int64_t confirmed;     /* when that was confirmed the last time (CLOCK_BOOTTIME, ns) */
+	const char *trouble;   /* why it has not been moved for a while; NULL: not known */
+	const char *lost;      /* why it is lost; NULL: it is not. release() sets it, too */
+	bool unused;	       /* the command could not be run */
+	pid_t helper;	       /* a child of ours that is not the command's; 0: none */
+	struct cgroup *cgroup; /* where the command may get its own */
 };
 
 struct lock {
 	const struct lock_engine *engine;
-	const char *spec;	/* as the user wrote it */
-	const char *name;	/* without the engine's prefix */
-	bool shared;		/* with other shared holders */
-	unsigned slots;		/* so many can hold it at a time */
-	unsigned slot;		/* which of them we are, once it is held */
-	int fd;			/* open as long as the lock is held, close-on-exec; -1 before */
-	int watched;		/* POLLIN calls for serve(), which may change it; -1: none */
+	const char *spec; /* as the user wrote it */
+	const char *name; /* without the engine's prefix */
+	bool shared;	  /* with other shared holders */
+	unsigned slots;	  /* so many can hold it at a time */
+	unsigned slot;	  /* which of them we are, once it is held */
+	int fd;		  /* open as long as the lock is held, close-on-exec; -1 before */
+	int watched;	  /* POLLIN calls for serve(), which may change it; -1: none */
 	struct lock_line line;
-	const struct pollfd *heed;	/* in wait->attend(): what ends waiting for an answer */
-	unsigned long heeded;	/* how many there are */
-	const char *failed;	/* after LOCK_FAILED or an errno: what could not be done */
+	const struct pollfd *heed; /* in wait->attend(): what ends waiting for an answer */
+	unsigned long heeded;	   /* how many there are */
+	const char *failed;	   /* after LOCK_FAILED or an errno: what could not be done */
 	const struct options *options;
 	/*
 	 * For the command's environment: "NAME=value", or "NAME" for one to leave out; NULL: none.
 	 */
 	const char *const *variables;
-	struct lock_lease *lease;	/* of an engine with leases, once the lock is taken */
+	struct lock_lease *lease; /* of an engine with leases, once the lock is taken */
 };
 
 /* How to wait, and what is to be done meanwhile. */
 struct lock_wait {
-	int64_t deadline;	/* 0: do not wait */
-	int64_t due;		/* when to call attend() again, at the latest, or DEADLINE_NEVER */
-	unsigned places;	/* not if that many that set this wait already; 0: any number */
-	struct holder waiter;	/* after LOCK_QUEUE_FULL: one of them */
-	unsigned waiters;	/* after LOCK_QUEUE_FULL: how many wait */
-	int place;		/* ours, with --queue; to be closed after the wait; -1: none */
+	int64_t deadline;     /* 0: do not wait */
+	int64_t due;	      /* when to call attend() again, at the latest, or DEADLINE_NEVER */
+	unsigned places;      /* not if that many that set this wait already; 0: any number */
+	struct holder waiter; /* after LOCK_QUEUE_FULL: one of them */
+	unsigned waiters;     /* after LOCK_QUEUE_FULL: how many wait */
+	int place;	      /* ours, with --queue; to be closed after the wait; -1: none */
 
 	/*
 	 * Called once when the wait begins, and whenever it is due. Returns 0, or what ends the
@@ -93,15 +93,15 @@ struct lock_wait {
 /* What tells one holding of a lock from the next. */
 struct lock_identity {
 	uint64_t number;
-	uid_t uid;		/* whose it is; valid if uid_known */
+	uid_t uid; /* whose it is; valid if uid_known */
 	bool uid_known;
 };
 
 /* The command that holds a lock. */
 struct lock_job {
 	pid_t pid;
-	bool foreign;		/* another program that runs one, and does not pass signals on */
-	const char *refused;	/* why it may not be replaced */
+	bool foreign;	     /* another program that runs one, and does not pass signals on */
+	const char *refused; /* why it may not be replaced */
 };
 
 /*
@@ -126,11 +126,11 @@ struct lock_leased {
 };
 
 struct lock_engine {
-	const char *prefix;	/* "host": the part of LOCK before the colon */
+	const char *prefix; /* "host": the part of LOCK before the colon */
 	bool can_share, can_have_slots;
-	bool is_default;	/* LOCK needs no prefix */
-	bool by_socket;		/* it is held by a socket: what is known of sockets applies */
-	const struct lock_leased *leased;	/* NULL: the lock lasts as long as it is open */
+	bool is_default; /* LOCK needs no prefix */
+	bool by_socket;	 /* it is held by a socket: what is known of sockets applies */
+	const struct lock_leased *leased; /* NULL: the lock lasts as long as it is open */
 
 	/*
 	 * Takes the lock; if it is held, waits as WAIT says. Returns an enum lock_result, or a

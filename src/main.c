@@ -26,12 +26,11 @@
  *                               what it shares with the thread that waits
  *   helper/      etcd:NAME: a lock that a helper keeps (PROTOCOL.md)
  *                engine.c       what me-only asks of the helper; replies.c, packets.c
- *                child.c        the helper's process; start.c finds it, and that of --who and --list
- *                control.c      the helper's half, for any service: entry.c, queue.c, identity.c
- *                schedule.c     when a command has to end, for both halves
- *                descendants.c  finds all processes of a command; cgroup.c: in a group of its own
- *   base/        messages, our exit statuses, numbers, durations, deadlines, descriptors,
- *                processes, tables of /proc, whom to trust
+ *                child.c        the helper's process; start.c finds it, and that of --who and
+ * --list control.c      the helper's half, for any service: entry.c, queue.c, identity.c schedule.c
+ * when a command has to end, for both halves descendants.c  finds all processes of a command;
+ * cgroup.c: in a group of its own base/        messages, our exit statuses, numbers, durations,
+ * deadlines, descriptors, processes, tables of /proc, whom to trust
  *
  * Programs of their own: etcd/main.c is the helper, list/main.c answers --who and --list.
  *
@@ -179,7 +178,8 @@ static int refused(const struct lock *lock, const struct options *options, int r
 }
 
 /* Enough waiters already: this one is not needed, or not wanted. */
-static int queue_full(const struct lock *lock, const struct options *options, const struct lock_wait *wait)
+static int queue_full(const struct lock *lock, const struct options *options,
+		      const struct lock_wait *wait)
 {
 	struct holder holder;
 	struct line line;
@@ -219,16 +219,14 @@ static int run(struct lock *lock, const struct options *options)
 			trace_held(options, lock, deadline_now() - began);
 		return options->no_fork ? job_become(lock, options) : job_run(lock, options);
 	case LOCK_HELD:
-	case LOCK_TIMED_OUT:
-		return refused(lock, options, r);
-	case LOCK_QUEUE_FULL:
-		return queue_full(lock, options, &waiting.wait);
+	case LOCK_TIMED_OUT: return refused(lock, options, r);
+	case LOCK_QUEUE_FULL: return queue_full(lock, options, &waiting.wait);
 	case LOCK_NESTED:
 		return refused_in_any_case(lock, options, "this job already holds it", "");
 	case LOCK_NOT_REPLACED:
-		return refused_in_any_case(lock, options, "not replaced, ", waiting.replacement.refused);
-	default:
-		return third_party_failed(lock, options, r);
+		return refused_in_any_case(lock, options, "not replaced, ",
+					   waiting.replacement.refused);
+	default: return third_party_failed(lock, options, r);
 	}
 }
 

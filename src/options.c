@@ -9,16 +9,26 @@
 #include "base/limits.h"
 #include "base/number.h"
 
-#define MAX_EXIT_BASE 250	/* 250 + 5 is the last status there is */
+#define MAX_EXIT_BASE 250 /* 250 + 5 is the last status there is */
 
 #define DEFAULT_KILL_AFTER (5 * NS_PER_S)
 #define DEFAULT_TTL (30 * NS_PER_S)
 #define LEAST_TTL (10 * NS_PER_S)
-#define MOST_TTL (300 * NS_PER_S)	/* also for --hold-for */
+#define MOST_TTL (300 * NS_PER_S) /* also for --hold-for */
 
 enum {
-	ID_EXIT_BASE = 1, ID_QUEUE, ID_REPLACE, ID_TTL, ID_HOLD_FOR, ID_COMPLAIN_AFTER,
-	ID_JSON, ID_HELD, ID_WHO, ID_LIST, ID_HELP, ID_VERSION
+	ID_EXIT_BASE = 1,
+	ID_QUEUE,
+	ID_REPLACE,
+	ID_TTL,
+	ID_HOLD_FOR,
+	ID_COMPLAIN_AFTER,
+	ID_JSON,
+	ID_HELD,
+	ID_WHO,
+	ID_LIST,
+	ID_HELP,
+	ID_VERSION
 };
 
 /* Explanations have 50 columns. */
@@ -30,8 +40,7 @@ const struct option_row option_rows[] = {
 	{ 's', false, 's', "shared", NULL,
 	  "share the lock with other -s holders (file: and\n"
 	  "etcd: only)" },
-	{ 'j', true, 'j', "slots", "N",
-	  "let N (1 to 1024) run at a time" },
+	{ 'j', true, 'j', "slots", "N", "let N (1 to 1024) run at a time" },
 	{ 0, false, ID_QUEUE, "queue", "N",
 	  "with -w: give up if N others with --queue already\n"
 	  "wait" },
@@ -61,8 +70,7 @@ const struct option_row option_rows[] = {
 	{ 'v', false, 'v', "verbose", NULL, "report what happens, with times" },
 	{ 0, true, ID_HELD, "held", NULL, "exit 0 if the caller already runs under LOCK, or 1" },
 	{ 0, true, ID_WHO, "who", NULL, "print who holds LOCK and who waits for it" },
-	{ 0, true, ID_LIST, "list", NULL,
-	  "list the locks of this host, or of etcd:PREFIX" },
+	{ 0, true, ID_LIST, "list", NULL, "list the locks of this host, or of etcd:PREFIX" },
 	{ 0, false, ID_JSON, "json", NULL, "with --who and --list: print JSON" },
 	{ 'h', false, ID_HELP, "help", NULL, "print a short help (-h) or all (--help)" },
 	{ 0, false, ID_VERSION, "version", NULL, "print the version" },
@@ -79,11 +87,14 @@ static int wrong(struct usage_error *error, const char *text, const char *subjec
 
 static int duration(const char *argument, int64_t *ns, struct usage_error *error)
 {
-	return duration_parse(argument, ns) ? wrong(error, "not a duration:", argument, " (a number and ms, s, m, h or d, or inf)") : 0;
+	return duration_parse(argument, ns) ? wrong(error, "not a duration:", argument,
+						    " (a number and ms, s, m, h or d, or inf)")
+					    : 0;
 }
 
 /* A duration from LEAST to MOST_TTL. */
-static int limited(const char *argument, int64_t least, int64_t *ns, const char *hint, struct usage_error *error)
+static int limited(const char *argument, int64_t least, int64_t *ns, const char *hint,
+		   struct usage_error *error)
 {
 	int r = duration(argument, ns, error);
 
@@ -94,7 +105,9 @@ static int limited(const char *argument, int64_t least, int64_t *ns, const char 
 
 static int count(const char *argument, unsigned max, unsigned *n, struct usage_error *error)
 {
-	return number_parse(argument, max, n) || *n == 0 ? wrong(error, "not a number from 1 to 1024:", argument, "") : 0;
+	return number_parse(argument, max, n) || *n == 0
+		       ? wrong(error, "not a number from 1 to 1024:", argument, "")
+		       : 0;
 }
 
 static int question(struct options *options, enum mode mode, struct usage_error *error)
@@ -111,43 +124,25 @@ static int apply(struct options *options, char id, const char *argument, struct 
 	unsigned n;
 
 	switch (id) {
-	case 'w':
-		options->wait_given = true;
-		return duration(argument, &options->wait, error);
-	case 'k':
-		return duration(argument, &options->kill_after, error);
-	case ID_COMPLAIN_AFTER:
-		return duration(argument, &options->complain_after, error);
+	case 'w': options->wait_given = true; return duration(argument, &options->wait, error);
+	case 'k': return duration(argument, &options->kill_after, error);
+	case ID_COMPLAIN_AFTER: return duration(argument, &options->complain_after, error);
 	case ID_TTL:
-		return limited(argument, LEAST_TTL, &options->ttl, " is not from 10s to 300s", error);
+		return limited(argument, LEAST_TTL, &options->ttl, " is not from 10s to 300s",
+			       error);
 	case ID_HOLD_FOR:
-		return limited(argument, 1, &options->hold_for, " is not more than 0 and at most 300s", error);
-	case 's':
-		options->shared = true;
-		return 0;
-	case 'j':
-		return count(argument, MOST_SLOTS, &options->slots, error);
-	case ID_QUEUE:
-		return count(argument, MOST_PLACES, &options->queue, error);
-	case ID_REPLACE:
-		options->replace = true;
-		return 0;
-	case ID_JSON:
-		options->json = true;
-		return 0;
-	case ID_WHO:
-		return question(options, MODE_WHO, error);
-	case ID_LIST:
-		return question(options, MODE_LIST, error);
-	case 'n':
-		options->nonblock = true;
-		return 0;
-	case 'F':
-		options->no_fork = true;
-		return 0;
-	case 'o':
-		options->close = true;
-		return 0;
+		return limited(argument, 1, &options->hold_for,
+			       " is not more than 0 and at most 300s", error);
+	case 's': options->shared = true; return 0;
+	case 'j': return count(argument, MOST_SLOTS, &options->slots, error);
+	case ID_QUEUE: return count(argument, MOST_PLACES, &options->queue, error);
+	case ID_REPLACE: options->replace = true; return 0;
+	case ID_JSON: options->json = true; return 0;
+	case ID_WHO: return question(options, MODE_WHO, error);
+	case ID_LIST: return question(options, MODE_LIST, error);
+	case 'n': options->nonblock = true; return 0;
+	case 'F': options->no_fork = true; return 0;
+	case 'o': options->close = true; return 0;
 	case 'E':
 		if (number_parse(argument, 255, &n))
 			return wrong(error, "not an exit status (0 to 255):", argument, "");
@@ -155,26 +150,16 @@ static int apply(struct options *options, char id, const char *argument, struct 
 		return 0;
 	case ID_EXIT_BASE:
 		if (number_parse(argument, MAX_EXIT_BASE, &n))
-			return wrong(error, "not a base for exit statuses (0 to 250):", argument, "");
+			return wrong(error, "not a base for exit statuses (0 to 250):", argument,
+				     "");
 		options->exit_base = n;
 		return 0;
-	case 'q':
-		options->quiet = true;
-		return 0;
-	case 'v':
-		options->verbose = true;
-		return 0;
-	case ID_HELD:
-		return question(options, MODE_HELD, error);
-	case 'h':
-		options->mode = MODE_SHORT_HELP;
-		return 0;
-	case ID_HELP:
-		options->mode = MODE_HELP;
-		return 0;
-	default:
-		options->mode = MODE_VERSION;
-		return 0;
+	case 'q': options->quiet = true; return 0;
+	case 'v': options->verbose = true; return 0;
+	case ID_HELD: return question(options, MODE_HELD, error);
+	case 'h': options->mode = MODE_SHORT_HELP; return 0;
+	case ID_HELP: options->mode = MODE_HELP; return 0;
+	default: options->mode = MODE_VERSION; return 0;
 	}
 }
 
@@ -194,7 +179,10 @@ static const struct option_row *find_name(const char *name, size_t length)
 	return NULL;
 }
 
-/* "--name", "--name=argument" or "--name argument" at **ARGV; moves it to the last argument that it used. */
+/*
+ * "--name", "--name=argument" or "--name argument" at **ARGV; moves it to the last argument that it
+ * used.
+ */
 static int parse_long(char ***argv, struct options *options, struct usage_error *error)
 {
 	const char *option = **argv, *name = option + 2;
@@ -244,20 +232,28 @@ static int parse_short(char ***argv, struct options *options, struct usage_error
 /* Options that are about running a command. */
 static bool has_run_options(const struct options *options)
 {
-	return options->wait_given || options->nonblock || options->no_fork || options->close || options->conflict_status >= 0 ||
-	       options->shared || options->slots || options->queue || options->replace || options->kill_after >= 0 || options->complain_after >= 0 ||
-	       options->ttl || options->hold_for;
+	return options->wait_given || options->nonblock || options->no_fork || options->close ||
+	       options->conflict_status >= 0 || options->shared || options->slots ||
+	       options->queue || options->replace || options->kill_after >= 0 ||
+	       options->complain_after >= 0 || options->ttl || options->hold_for;
 }
 
 /* The forms that run nothing. */
 static int check_question(char **rest, struct options *options, struct usage_error *error)
 {
-	if (has_run_options(options) || (options->mode != MODE_HELD && (options->quiet || options->verbose)))
-		return wrong(error, "--held, --who and --list run nothing: leave options for a command out", NULL, "");
+	if (has_run_options(options) ||
+	    (options->mode != MODE_HELD && (options->quiet || options->verbose)))
+		return wrong(
+			error,
+			"--held, --who and --list run nothing: leave options for a command out",
+			NULL, "");
 	if (!*rest)
 		return options->mode == MODE_LIST ? 0 : wrong(error, "no LOCK given", NULL, "");
 	if (options->mode == MODE_LIST && strncmp(*rest, "etcd:", 5) != 0)
-		return wrong(error, "--list is for all locks of this host, or for those of etcd:PREFIX; --who is for one:", *rest, "");
+		return wrong(
+			error,
+			"--list is for all locks of this host, or for those of etcd:PREFIX; --who is for one:",
+			*rest, "");
 	options->lock = *rest++;
 	return *rest ? wrong(error, "--held, --who and --list take no command:", *rest, "") : 0;
 }
@@ -279,11 +275,17 @@ static int check_run(char **rest, struct options *options, struct usage_error *e
 	if (options->queue && !options->wait)
 		return wrong(error, "--queue is for those who wait: give -w, too", NULL, "");
 	if (options->replace && options->slots > 1)
-		return wrong(error, "--replace and -j do not go together: which of the holders would be meant?", NULL, "");
+		return wrong(
+			error,
+			"--replace and -j do not go together: which of the holders would be meant?",
+			NULL, "");
 	if (options->quiet && options->complain_after >= 0)
 		return wrong(error, "-q and --complain-after", NULL, contradict);
 	if (options->no_fork && options->close)
-		return wrong(error, "-F and -o contradict each other: with -F only the command holds the lock", NULL, "");
+		return wrong(
+			error,
+			"-F and -o contradict each other: with -F only the command holds the lock",
+			NULL, "");
 	return 0;
 }
 
@@ -294,12 +296,15 @@ static int check(char **rest, struct options *options, struct usage_error *error
 		return 0;
 	if (options->json && options->mode != MODE_WHO && options->mode != MODE_LIST)
 		return wrong(error, "--json is for --who and --list", NULL, "");
-	return options->mode == MODE_RUN ? check_run(rest, options, error) : check_question(rest, options, error);
+	return options->mode == MODE_RUN ? check_run(rest, options, error)
+					 : check_question(rest, options, error);
 }
 
 int options_parse(char **argv, struct options *options, struct usage_error *error)
 {
-	*options = (struct options){ .mode = MODE_RUN, .conflict_status = -1, .kill_after = -1, .complain_after = -1 };
+	*options = (struct options){
+		.mode = MODE_RUN, .conflict_status = -1, .kill_after = -1, .complain_after = -1
+	};
 	if (!*argv)
 		return wrong(error, "no LOCK given", NULL, "");
 	while (*++argv && argv[0][0] == '-' && argv[0][1]) {
@@ -309,7 +314,8 @@ int options_parse(char **argv, struct options *options, struct usage_error *erro
 			argv++;
 			break;
 		}
-		r = argv[0][1] == '-' ? parse_long(&argv, options, error) : parse_short(&argv, options, error);
+		r = argv[0][1] == '-' ? parse_long(&argv, options, error)
+				      : parse_short(&argv, options, error);
 		if (r)
 			return r;
 	}

@@ -101,8 +101,10 @@ void trace_end(const struct options *options, const struct lock *lock, int statu
 	struct line line;
 
 	trace_begin(&line, options, lock);
-	line_add(&line, WIFSIGNALED(status) ? "the command was ended by signal " : "the command ended with status ");
-	line_number(&line, (uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));
+	line_add(&line, WIFSIGNALED(status) ? "the command was ended by signal "
+					    : "the command ended with status ");
+	line_number(&line,
+		    (uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));
 	line_add(&line, " after ");
 	line_duration(&line, ran);
 	line_end_if_ready(&line);

@@ -5,7 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifdef SYS_clock_gettime64	/* machines with 32 bits */
+#ifdef SYS_clock_gettime64 /* machines with 32 bits */
 #define SYS_CLOCK SYS_clock_gettime64
 #else
 #define SYS_CLOCK SYS_clock_gettime
@@ -13,7 +13,7 @@
 
 int64_t clock_now(int clock)
 {
-	int64_t now[2] = { 0 };		/* seconds and nanoseconds */
+	int64_t now[2] = { 0 }; /* seconds and nanoseconds */
 
 	/*
 	 * The raw call: for a few calls it is as fast as finding the vDSO's, and libc's is 850

@@ -60,7 +60,8 @@ int descriptor_off_stdio(int fd)
 int descriptor_pass(int fd)
 {
 	/* The duplicate is inherited, the original is closed by exec: one system call. */
-	if (control(fd, F_DUPFD, PASSED_FD) < 0 && control(fd, F_DUPFD, SCRIPTS_FD) < 0 && control(fd, F_SETFD, 0) < 0)
+	if (control(fd, F_DUPFD, PASSED_FD) < 0 && control(fd, F_DUPFD, SCRIPTS_FD) < 0 &&
+	    control(fd, F_SETFD, 0) < 0)
 		return -errno;
 	return 0;
 }

@@ -3,6 +3,6 @@
 #define BASE_LIMITS_H
 
 #define MOST_SLOTS 1024
-#define MOST_PLACES 1024	/* --queue */
+#define MOST_PLACES 1024 /* --queue */
 
 #endif

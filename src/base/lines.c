@@ -23,7 +23,10 @@ static bool fill(struct lines *lines)
 	lines->at = 0;
 	/* One byte stays for a NUL. */
 	do
-		n = lines->fd < 0 || lines->end == sizeof lines->text - 1 ? 0 : read(lines->fd, lines->text + lines->end, sizeof lines->text - 1 - lines->end);
+		n = lines->fd < 0 || lines->end == sizeof lines->text - 1
+			    ? 0
+			    : read(lines->fd, lines->text + lines->end,
+				   sizeof lines->text - 1 - lines->end);
 	while (n < 0 && errno == EINTR);
 	lines->end += n > 0 ? (size_t)n : 0;
 	lines->fills += n > 0;

@@ -6,9 +6,10 @@
 #include <stdint.h>
 
 struct lines {
-	int fd;			/* negative: there is no file, or no more of it */
+	int fd; /* negative: there is no file, or no more of it */
 	size_t at, end;
-	unsigned fills;		/* from how many pieces it was put together: in between a table of the kernel can have changed */
+	unsigned fills; /* from how many pieces it was put together: in between a table of the
+			   kernel can have changed */
 	char text[4096];
 };
 

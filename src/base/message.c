@@ -13,7 +13,7 @@
 
 static void add(struct line *line, const char *bytes, size_t n)
 {
-	size_t room = LINE_SIZE - 1 - line->length;	/* one byte stays for the newline */
+	size_t room = LINE_SIZE - 1 - line->length; /* one byte stays for the newline */
 
 	if (n > room)
 		n = room;
@@ -55,7 +55,11 @@ void line_duration(struct line *line, int64_t ns)
 static size_t utf8_decode(const unsigned char *bytes, size_t n, uint32_t *code)
 {
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t length = bytes[0] < 0x80 ? 1 : bytes[0] >> 5 == 6 ? 2 : bytes[0] >> 4 == 14 ? 3 : bytes[0] >> 3 == 30 ? 4 : 0;
+	size_t length = bytes[0] < 0x80	      ? 1
+			: bytes[0] >> 5 == 6  ? 2
+			: bytes[0] >> 4 == 14 ? 3
+			: bytes[0] >> 3 == 30 ? 4
+					      : 0;
 
 	if (length == 0 || length > n)
 		return 0;
@@ -65,14 +69,17 @@ static size_t utf8_decode(const unsigned char *bytes, size_t n, uint32_t *code)
 			return 0;
 		*code = *code << 6 | (bytes[i] & 0x3f);
 	}
-	return *code < least[length] || *code > 0x10ffff || (*code >= 0xd800 && *code <= 0xdfff) ? 0 : length;
+	return *code < least[length] || *code > 0x10ffff || (*code >= 0xd800 && *code <= 0xdfff)
+		       ? 0
+		       : length;
 }
 
 /* Characters that move the cursor, end the line or turn the direction of the text around. */
 static bool is_harmful(uint32_t code)
 {
-	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x61c || code == 0x200e || code == 0x200f ||
-	       (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x61c || code == 0x200e ||
+	       code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
+	       (code >= 0x2066 && code <= 0x2069);
 }
 
 void line_escape(struct line *line, const char *bytes, size_t n, size_t max)
@@ -184,18 +191,14 @@ void message(const char *subject, const char *text, int error)
 static const char *advice(int error)
 {
 	switch (error) {
-	case EMFILE:
-		return " (the limit is ulimit -n)";
-	case ENFILE:
-		return " (the limit is fs.file-max)";
-	case EAGAIN:
-		return " (the limit is ulimit -u, or pids.max of the cgroup)";
+	case EMFILE: return " (the limit is ulimit -n)";
+	case ENFILE: return " (the limit is fs.file-max)";
+	case EAGAIN: return " (the limit is ulimit -u, or pids.max of the cgroup)";
 	case EACCES:
 	case EPERM:
 	case EAFNOSUPPORT:
 		return " (a policy forbids it: AppArmor, SELinux, seccomp, or RestrictAddressFamilies= of a service)";
-	default:
-		return "";
+	default: return "";
 	}
 }
 

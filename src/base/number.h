@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define NUMBER_TEXT_SIZE 21	/* 2^64-1 has 20 digits, and a NUL */
+#define NUMBER_TEXT_SIZE 21 /* 2^64-1 has 20 digits, and a NUL */
 
 /* Writes N and a NUL; returns where the NUL is. */
 char *number_format(uint64_t n, char *text);

@@ -23,12 +23,15 @@ int file_status(int directory, const char *path, struct statx *status)
 	 * The raw call: libc's stat() has to translate what it gets. AT_EMPTY_PATH changes nothing
 	 * for other paths.
 	 */
-	return syscall(SYS_statx, directory, path, AT_EMPTY_PATH, STATX_BASIC_STATS, status) ? -errno : 0;
+	return syscall(SYS_statx, directory, path, AT_EMPTY_PATH, STATX_BASIC_STATS, status)
+		       ? -errno
+		       : 0;
 }
 
 bool file_is(const struct statx *status, const struct file_id *file)
 {
-	return status->stx_ino == file->inode && status->stx_dev_major == file->major && status->stx_dev_minor == file->minor;
+	return status->stx_ino == file->inode && status->stx_dev_major == file->major &&
+	       status->stx_dev_minor == file->minor;
 }
 
 const char *process_path(char path[PROCESS_PATH_SIZE], pid_t pid, const char *file)
@@ -90,7 +93,8 @@ int process_read(pid_t pid, struct process *process)
 	fields += 2;
 	process->state = *fields;
 	process->parent = (pid_t)number_at(stat_field(fields, 4), 10, NULL);
-	process->start = (int64_t)(number_at(stat_field(fields, 22), 10, NULL) * (uint64_t)(NS_PER_S / (int64_t)getauxval(AT_CLKTCK)));
+	process->start = (int64_t)(number_at(stat_field(fields, 22), 10, NULL) *
+				   (uint64_t)(NS_PER_S / (int64_t)getauxval(AT_CLKTCK)));
 	process->age = clock_now(CLOCK_BOOTTIME) - process->start;
 	return 0;
 }
@@ -153,7 +157,8 @@ static int64_t numbers_next(struct numbers *numbers)
 
 		if (numbers->at >= numbers->end) {
 			numbers->at = 0;
-			numbers->end = syscall(SYS_getdents64, numbers->fd, numbers->entries, sizeof numbers->entries);
+			numbers->end = syscall(SYS_getdents64, numbers->fd, numbers->entries,
+					       sizeof numbers->entries);
 			if (numbers->end <= 0)
 				return -1;
 		}
@@ -178,7 +183,8 @@ static bool has_descriptor(pid_t pid, const char *kind, uint64_t inode)
 		return false;
 	while (!found && (fd = numbers_next(&fds)) >= 0) {
 		number_format((uint64_t)fd, path);
-		found = readlinkat(fds.fd, path, seen, sizeof seen) == (ssize_t)length && !memcmp(seen, wanted, length);
+		found = readlinkat(fds.fd, path, seen, sizeof seen) == (ssize_t)length &&
+			!memcmp(seen, wanted, length);
 	}
 	close(fds.fd);
 	return found;
@@ -206,8 +212,10 @@ bool process_is_me_only(pid_t pid)
 	char path[PROCESS_PATH_SIZE];
 	struct statx own, other;
 
-	return file_status(AT_FDCWD, me_only, &own) == 0 && file_status(AT_FDCWD, process_path(path, pid, "exe"), &other) == 0 &&
-	       file_is(&other, &(struct file_id){ own.stx_dev_major, own.stx_dev_minor, own.stx_ino });
+	return file_status(AT_FDCWD, me_only, &own) == 0 &&
+	       file_status(AT_FDCWD, process_path(path, pid, "exe"), &other) == 0 &&
+	       file_is(&other,
+		       &(struct file_id){ own.stx_dev_major, own.stx_dev_minor, own.stx_ino });
 }
 
 int process_pidfd(pid_t pid)
@@ -223,7 +231,8 @@ bool process_seems_me_only(pid_t pid)
 	char name[32];
 
 	name[process_command(pid, false, name, sizeof name - 1)] = 0;
-	return process_is_me_only(pid) || (!strncmp(name, own, sizeof own - 1) && strchr(" ", name[sizeof own - 1]));
+	return process_is_me_only(pid) ||
+	       (!strncmp(name, own, sizeof own - 1) && strchr(" ", name[sizeof own - 1]));
 }
 
 void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument)
@@ -256,7 +265,8 @@ static bool look_at(pid_t pid, void *argument)
 	return search->own_kind;
 }
 
-pid_t process_find(bool (*has)(pid_t pid, const void *argument), const void *argument, bool *own_kind)
+pid_t process_find(bool (*has)(pid_t pid, const void *argument), const void *argument,
+		   bool *own_kind)
 {
 	struct search search = { .has = has, .argument = argument };
 
@@ -280,7 +290,8 @@ bool process_is_keeper(pid_t pid)
 	static const char keeper[] = KEEPER_NAME;
 	char name[64];
 
-	return process_command(pid, false, name, sizeof name) == sizeof keeper - 1 && !memcmp(name, keeper, sizeof keeper - 1);
+	return process_command(pid, false, name, sizeof name) == sizeof keeper - 1 &&
+	       !memcmp(name, keeper, sizeof keeper - 1);
 }
 
 /* Opens what /proc shows of the descriptor FD of PID. */
@@ -361,7 +372,9 @@ pid_t process_own_flock_taker(int fd, const struct file_id *file)
 {
 	struct statx status;
 
-	return file_status(fd, "", &status) == 0 && file_is(&status, file) ? flock_taker(getpid(), (uint64_t)fd) : -1;
+	return file_status(fd, "", &status) == 0 && file_is(&status, file)
+		       ? flock_taker(getpid(), (uint64_t)fd)
+		       : -1;
 }
 
 pid_t process_kept_by(pid_t pid)
@@ -396,14 +409,17 @@ bool process_has_variable(pid_t pid, const char *entry, bool whole)
 {
 	char path[PROCESS_PATH_SIZE], bytes[4096];
 	const size_t length = strlen(entry) + whole;
-	size_t same = 0;	/* how much of ENTRY the bytes before AT are; length + 1: they are another variable's */
+	size_t same = 0; /* how much of ENTRY the bytes before AT are; length + 1: they are another
+			    variable's */
 	int fd = open(process_path(path, pid, "environ"), O_RDONLY | O_CLOEXEC);
 	bool found = false;
 	ssize_t n;
 
 	while (fd >= 0 && !found && (n = read(fd, bytes, sizeof bytes)) > 0)
 		for (const char *at = bytes; !found && at < bytes + n; at++) {
-			same = same < length && *at == entry[same] ? same + 1 : *at ? length + 1 : 0;
+			same = same < length && *at == entry[same] ? same + 1
+			       : *at				   ? length + 1
+								   : 0;
 			found = same == length;
 		}
 	if (fd >= 0)

@@ -20,7 +20,7 @@ int file_status(int directory, const char *path, struct statx *status);
 
 /* What tells one file from another. */
 struct file_id {
-	uint32_t major, minor;	/* of its device */
+	uint32_t major, minor; /* of its device */
 	uint64_t inode;
 };
 
@@ -37,10 +37,11 @@ bool file_is(const struct statx *status, const struct file_id *file);
 const char *process_path(char path[PROCESS_PATH_SIZE], pid_t pid, const char *file);
 
 struct process {
-	char state;		/* R, S, T (stopped), Z ... */
+	char state; /* R, S, T (stopped), Z ... */
 	pid_t parent;
-	int64_t start;		/* when it was started (CLOCK_BOOTTIME, ns, in steps of 1/100 s); exec does not change it */
-	int64_t age;		/* nanoseconds since then */
+	int64_t start; /* when it was started (CLOCK_BOOTTIME, ns, in steps of 1/100 s); exec does
+			  not change it */
+	int64_t age;   /* nanoseconds since then */
 };
 
 /* Reads /proc/PID/stat. Returns 0 or a negative errno. */
@@ -114,7 +115,8 @@ bool process_is_keeper(pid_t pid);
  * Finds a process, other than this one, of which HAS is true; a me-only only if there is no other.
  * Returns its pid, and in OWN_KIND whether it is a me-only; 0 if none was seen.
  */
-pid_t process_find(bool (*has)(pid_t pid, const void *argument), const void *argument, bool *own_kind);
+pid_t process_find(bool (*has)(pid_t pid, const void *argument), const void *argument,
+		   bool *own_kind);
 
 /* The same for a process that has the socket INODE open. */
 pid_t process_find_socket(uint32_t inode, bool *own_kind);

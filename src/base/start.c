@@ -7,7 +7,8 @@
 
 pid_t start_process(void (*function)(void *argument), void *argument)
 {
-	pid_t pid = vfork();	// NOLINT(clang-analyzer-security.insecureAPI.vfork): nothing is to be copied
+	pid_t pid = vfork(); // NOLINT(clang-analyzer-security.insecureAPI.vfork): nothing is to be
+			     // copied
 
 	if (pid == 0)
 		function(argument);
@@ -15,8 +16,8 @@ pid_t start_process(void (*function)(void *argument), void *argument)
 }
 
 /* Not sanitized: a red zone would be below the child's stack. */
-__attribute__((no_sanitize_address))
-pid_t start_clone(int (*function)(void *argument), void *argument, int flags)
+__attribute__((no_sanitize_address)) pid_t start_clone(int (*function)(void *argument),
+						       void *argument, int flags)
 {
 	/*
 	 * Where the child's stack begins in its copy of our memory. It may outgrow this: below is

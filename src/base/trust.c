@@ -19,7 +19,8 @@ static bool namespace_names_all_users(void)
 		return false;
 	n = read(fd, map, sizeof map);
 	close(fd);
-	return n > (ssize_t)sizeof all - 1 && !memcmp(map + n - (sizeof all - 1), all, sizeof all - 1);
+	return n > (ssize_t)sizeof all - 1 &&
+	       !memcmp(map + n - (sizeof all - 1), all, sizeof all - 1);
 }
 
 /* In a user namespace that does not map everybody, all others look like this one user. */

@@ -44,7 +44,8 @@ struct entries ahead_entries(const json_t *body)
 	struct entries all;
 	size_t i;
 
-	json_array_foreach(json_object_get(body, "responses"), i, response) {
+	json_array_foreach(json_object_get(body, "responses"), i, response)
+	{
 		json_array_extend(
 			kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
 	}
@@ -178,7 +179,8 @@ static void consider(struct session *session, struct place *place, const struct 
 char *ahead_update(struct session *session, struct place *place, const json_t *body)
 {
 	const uint64_t created = session->own.created;
-	const bool waits = created && !session->own.token && !place->tried && !session->own.doubtful;
+	const bool waits =
+		created && !session->own.token && !place->tried && !session->own.doubtful;
 	struct entries was = place->before;
 	char *text;
 

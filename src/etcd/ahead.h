@@ -18,11 +18,11 @@
 
 /* Times are CLOCK_BOOTTIME, ns. */
 struct place {
-	struct entries before;		/* those ahead of us; or the line's head and its last one */
-	bool wide;			/* read all entries ahead of us: there are many holders */
+	struct entries before; /* those ahead of us; or the line's head and its last one */
+	bool wide;	       /* read all entries ahead of us: there are many holders */
 	bool ours_is_there;
-	bool tried;			/* a write of ours that takes the lock was sent */
-	int64_t delay;			/* the lock must not be used earlier */
+	bool tried;    /* a write of ours that takes the lock was sent */
+	int64_t delay; /* the lock must not be used earlier */
 	/*
 	 * The term in which leases were reported alive, 0 if that is proved; and until when to
 	 * stand back if it was wrong.
@@ -32,7 +32,7 @@ struct place {
 	uint64_t to_ask;		/* the lease to ask for while taking the lock; 0: none */
 	int64_t entered;		/* when; 0: not yet */
 	unsigned short_stays;		/* places in a row that were lost quickly */
-	int64_t watch_due, watch_pause;	/* when the stream may be reopened, and the next pause */
+	int64_t watch_due, watch_pause; /* when the stream may be reopened, and the next pause */
 	uint64_t watched;		/* whose key (create_revision); 0: none; UINT64_MAX: all */
 	uint64_t named;			/* the holder that me-only was told of, likewise */
 	unsigned renewals;		/* since the line was last read */

@@ -14,7 +14,9 @@ uint64_t answer_number(const json_t *object, const char *name)
 
 	/* 64-bit numbers are strings, of which a lease's may be negative in answers. */
 	if (json_is_string(value))
-		return json_string_value(value)[0] == '-' ? (uint64_t)strtoll(json_string_value(value), NULL, 10) : strtoull(json_string_value(value), NULL, 10);
+		return json_string_value(value)[0] == '-'
+			       ? (uint64_t)strtoll(json_string_value(value), NULL, 10)
+			       : strtoull(json_string_value(value), NULL, 10);
 	return json_is_integer(value) ? (uint64_t)json_integer_value(value) : 0;
 }
 
@@ -46,15 +48,23 @@ void answer_fail(struct answer *answer, enum code code, char *text)
 static void explain_end(struct answer *answer, const struct asked *asked)
 {
 	if (asked->known)
-		answer_fail(answer, CODE_NO_ANSWER, memory_format("%s has closed the connection", asked->url));
+		answer_fail(answer, CODE_NO_ANSWER,
+			    memory_format("%s has closed the connection", asked->url));
 	else if (!strncmp(asked->url, "https:", 6))
-		answer_fail(answer, CODE_CLOSED, memory_format("%s closes the connection: it may want another client certificate (ETCDCTL_CERT, "
-								"ETCDCTL_KEY)", asked->url));
+		answer_fail(
+			answer, CODE_CLOSED,
+			memory_format(
+				"%s closes the connection: it may want another client certificate (ETCDCTL_CERT, "
+				"ETCDCTL_KEY)",
+				asked->url));
 	else
-		answer_fail(answer, CODE_CLOSED, memory_format("%s closes the connection: it may want TLS (https://)", asked->url));
+		answer_fail(answer, CODE_CLOSED,
+			    memory_format("%s closes the connection: it may want TLS (https://)",
+					  asked->url));
 }
 
-void answer_explain(struct answer *answer, const struct asked *asked, CURLcode curl, const char *detail)
+void answer_explain(struct answer *answer, const struct asked *asked, CURLcode curl,
+		    const char *detail)
 {
 	const char *url = asked->url;
 	/* One that has answered before is being restarted. */
@@ -62,24 +72,38 @@ void answer_explain(struct answer *answer, const struct asked *asked, CURLcode c
 
 	switch (curl) {
 	case CURLE_COULDNT_RESOLVE_HOST:
-		answer_fail(answer, CODE_NO_ANSWER, memory_format("the name of %s cannot be resolved", url));
+		answer_fail(answer, CODE_NO_ANSWER,
+			    memory_format("the name of %s cannot be resolved", url));
 		break;
 	case CURLE_COULDNT_CONNECT:
-		answer_fail(answer, CODE_NO_ANSWER, memory_format("%s cannot be reached: %s", url, detail));
+		answer_fail(answer, CODE_NO_ANSWER,
+			    memory_format("%s cannot be reached: %s", url, detail));
 		break;
 	case CURLE_OPERATION_TIMEDOUT:
 		answer_fail(answer, CODE_NO_ANSWER, memory_format("%s does not answer", url));
 		break;
 	case CURLE_PEER_FAILED_VERIFICATION:
-		answer_fail(answer, CODE_REFUSED, memory_format("the certificate of %s is not to be trusted (ETCDCTL_CACERT says by whom it may be "
-								"signed): %s", url, detail));
+		answer_fail(
+			answer, CODE_REFUSED,
+			memory_format(
+				"the certificate of %s is not to be trusted (ETCDCTL_CACERT says by whom it may be "
+				"signed): %s",
+				url, detail));
 		break;
 	case CURLE_SSL_CERTPROBLEM:
 	case CURLE_SSL_CACERT_BADFILE:
-		answer_fail(answer, CODE_REFUSED, memory_format("a file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT cannot be used: %s", detail));
+		answer_fail(
+			answer, CODE_REFUSED,
+			memory_format(
+				"a file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT cannot be used: %s",
+				detail));
 		break;
 	case CURLE_SSL_CONNECT_ERROR:
-		answer_fail(answer, refused, memory_format("%s does not speak TLS, or refuses our certificate (ETCDCTL_CERT, ETCDCTL_KEY): %s", url, detail));
+		answer_fail(
+			answer, refused,
+			memory_format(
+				"%s does not speak TLS, or refuses our certificate (ETCDCTL_CERT, ETCDCTL_KEY): %s",
+				url, detail));
 		break;
 	case CURLE_WEIRD_SERVER_REPLY:
 	case CURLE_UNSUPPORTED_PROTOCOL:
@@ -88,15 +112,14 @@ void answer_explain(struct answer *answer, const struct asked *asked, CURLcode c
 			explain_end(answer, asked);
 			break;
 		}
-		answer_fail(answer, refused, memory_format("%s does not speak HTTP: is it etcd's client port?", url));
+		answer_fail(
+			answer, refused,
+			memory_format("%s does not speak HTTP: is it etcd's client port?", url));
 		break;
 	case CURLE_GOT_NOTHING:
 	case CURLE_SEND_ERROR:
-	case CURLE_RECV_ERROR:
-		explain_end(answer, asked);
-		break;
-	default:
-		answer_fail(answer, CODE_NO_ANSWER, memory_format("%s: %s", url, detail));
+	case CURLE_RECV_ERROR: explain_end(answer, asked); break;
+	default: answer_fail(answer, CODE_NO_ANSWER, memory_format("%s: %s", url, detail));
 	}
 }
 
@@ -105,13 +128,14 @@ void answer_explain(struct answer *answer, const struct asked *asked, CURLcode c
  * if BODY is not an error:
  *
  *  3.4, and 3.5 as released    {"error":TEXT,"message":TEXT,"code":N}
- *  the same, of a stream       {"error":{"grpc_code":N,"http_code":N,"message":TEXT,"http_status":TEXT}}
+ *  the same, of a stream {"error":{"grpc_code":N,"http_code":N,"message":TEXT,"http_status":TEXT}}
  *  3.6, and 3.5 as in Debian   {"code":N,"message":TEXT}
  *  the same, of a stream       {"error":{"code":N,"message":TEXT}}
  */
 static const char *error_in(const json_t *body, enum code *code)
 {
-	const json_t *error = json_object_get(body, "error"), *message = json_object_get(body, "message");
+	const json_t *error = json_object_get(body, "error"),
+		     *message = json_object_get(body, "message");
 	uint64_t n = answer_number(body, "code");
 
 	if (json_is_object(error)) {
@@ -125,7 +149,8 @@ static const char *error_in(const json_t *body, enum code *code)
 }
 
 /* An error of etcd itself. */
-static void explain_error(struct answer *answer, const struct asked *asked, enum code code, const char *message)
+static void explain_error(struct answer *answer, const struct asked *asked, enum code code,
+			  const char *message)
 {
 	const char *url = asked->url, *user = asked->user ? asked->user : "";
 	/* Behind a colon there may be a password that was meant. */
@@ -133,56 +158,95 @@ static void explain_error(struct answer *answer, const struct asked *asked, enum
 
 	switch (code) {
 	case CODE_DENIED:
-		answer_fail(answer, CODE_DENIED, memory_format("etcd lets user '%.*s' not do that: it needs readwrite permission for all keys that begin with "
-							       "the lock's name and \"/\" (%s)", shown, user, url));
+		answer_fail(
+			answer, CODE_DENIED,
+			memory_format(
+				"etcd lets user '%.*s' not do that: it needs readwrite permission for all keys that begin with "
+				"the lock's name and \"/\" (%s)",
+				shown, user, url));
 		break;
 	case CODE_UNAUTHENTICATED:
-		answer_fail(answer, CODE_UNAUTHENTICATED, memory_format("%s wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD (%s)", url, message));
+		answer_fail(
+			answer, CODE_UNAUTHENTICATED,
+			memory_format(
+				"%s wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD (%s)",
+				url, message));
 		break;
 	case CODE_INVALID:
 		if (strstr(message, "user name is empty"))
-			answer_fail(answer, CODE_REFUSED, memory_format("%s wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD", url));
+			answer_fail(
+				answer, CODE_REFUSED,
+				memory_format(
+					"%s wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD",
+					url));
 		else if (strstr(message, "authentication failed"))
-			answer_fail(answer, CODE_REFUSED, memory_format("%s refuses user '%.*s': wrong name or password (ETCDCTL_USER, ETCDCTL_PASSWORD)", url, shown, user));
+			answer_fail(
+				answer, CODE_REFUSED,
+				memory_format(
+					"%s refuses user '%.*s': wrong name or password (ETCDCTL_USER, ETCDCTL_PASSWORD)",
+					url, shown, user));
 		else
 			answer_fail(answer, CODE_INVALID, memory_format("%s: %s", url, message));
 		break;
 	case CODE_EXHAUSTED:
-		answer_fail(answer, CODE_EXHAUSTED, memory_format("%s takes nothing new: its database is full (%s)", url, message));
+		answer_fail(answer, CODE_EXHAUSTED,
+			    memory_format("%s takes nothing new: its database is full (%s)", url,
+					  message));
 		break;
 	default:
 		/* The gateway dials its own server, with the server's certificate. */
-		if (code == CODE_UNAVAILABLE && (strstr(message, "bad certificate") || strstr(message, "connection closed")) && !asked->known)
-			answer_fail(answer, CODE_REFUSED, memory_format("the JSON gateway of %s cannot reach its own server: does the server's certificate "
-									"allow clientAuth? (%s)", url, message));
+		if (code == CODE_UNAVAILABLE &&
+		    (strstr(message, "bad certificate") || strstr(message, "connection closed")) &&
+		    !asked->known)
+			answer_fail(
+				answer, CODE_REFUSED,
+				memory_format(
+					"the JSON gateway of %s cannot reach its own server: does the server's certificate "
+					"allow clientAuth? (%s)",
+					url, message));
 		else
 			answer_fail(answer, code, memory_format("%s: %s", url, message));
 	}
 }
 
 /* An answer that is no JSON, or none of etcd's. */
-static void explain_other(struct answer *answer, const struct asked *asked, long status, const char *text)
+static void explain_other(struct answer *answer, const struct asked *asked, long status,
+			  const char *text)
 {
 	const char *url = asked->url;
 	char shown[120];
 
 	if (text && strstr(text, "CommonName"))
-		answer_fail(answer, CODE_REFUSED, memory_format("%s takes no client certificate with a common name through its JSON gateway once users are "
-								"switched on: use one with an empty CN (ETCDCTL_CERT)", url));
+		answer_fail(
+			answer, CODE_REFUSED,
+			memory_format(
+				"%s takes no client certificate with a common name through its JSON gateway once users are "
+				"switched on: use one with an empty CN (ETCDCTL_CERT)",
+				url));
 	else if (text && strstr(text, "HTTP request to an HTTPS server"))
-		answer_fail(answer, CODE_REFUSED, memory_format("%s wants TLS: write https:// in ETCDCTL_ENDPOINTS", url));
+		answer_fail(
+			answer, CODE_REFUSED,
+			memory_format("%s wants TLS: write https:// in ETCDCTL_ENDPOINTS", url));
 	else if (status == 404)
-		answer_fail(answer, CODE_REFUSED, memory_format("%s has no JSON gateway: it may be switched off (--enable-grpc-gateway), on another port "
-								"(--listen-client-http-urls), or this is no etcd from 3.4 on", url));
+		answer_fail(
+			answer, CODE_REFUSED,
+			memory_format(
+				"%s has no JSON gateway: it may be switched off (--enable-grpc-gateway), on another port "
+				"(--listen-client-http-urls), or this is no etcd from 3.4 on",
+				url));
 	else if (status >= 500)
-		answer_fail(answer, CODE_UNAVAILABLE, memory_format("%s: HTTP status %ld", url, status));
+		answer_fail(answer, CODE_UNAVAILABLE,
+			    memory_format("%s: HTTP status %ld", url, status));
 	else {
 		size_t n = 0;
 
 		for (; text && text[n] && n < sizeof shown - 1; n++)
 			shown[n] = (char)(text[n] >= ' ' && text[n] < 127 ? text[n] : ' ');
 		shown[n] = 0;
-		answer_fail(answer, CODE_REFUSED, memory_format("%s does not answer as etcd does: HTTP status %ld, \"%s\"", url, status, shown));
+		answer_fail(
+			answer, CODE_REFUSED,
+			memory_format("%s does not answer as etcd does: HTTP status %ld, \"%s\"",
+				      url, status, shown));
 	}
 }
 
@@ -194,7 +258,8 @@ static json_t *parse(const char *text, size_t n)
 	return text ? json_loadb(text, n, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
 }
 
-void answer_read(struct answer *answer, const struct asked *asked, long status, const char *text, size_t n)
+void answer_read(struct answer *answer, const struct asked *asked, long status, const char *text,
+		 size_t n)
 {
 	json_t *body = parse(text, n), *result = json_object_get(body, "result");
 	const char *message;
@@ -207,7 +272,8 @@ void answer_read(struct answer *answer, const struct asked *asked, long status, 
 	}
 	message = error_in(body, &code);
 	if (code != CODE_OK || status != 200) {
-		explain_error(answer, asked, code != CODE_OK ? code : CODE_UNKNOWN, message ? message : "no reason given");
+		explain_error(answer, asked, code != CODE_OK ? code : CODE_UNKNOWN,
+			      message ? message : "no reason given");
 		json_decref(body);
 		return;
 	}
@@ -230,7 +296,7 @@ json_t *answer_result(const char *line, size_t n)
 
 bool answer_is_of_old(const char *version)
 {
-	unsigned long parts[3];	/* "3.4.23" */
+	unsigned long parts[3]; /* "3.4.23" */
 	char *end;
 
 	for (size_t i = 0; i < 3; i++, version = end + 1) {
@@ -240,5 +306,7 @@ bool answer_is_of_old(const char *version)
 		if (i < 2 && *end != '.')
 			return false;
 	}
-	return parts[0] < 3 || (parts[0] == 3 && (parts[1] < 4 || (parts[1] == 4 && parts[2] < 31) || (parts[1] == 5 && parts[2] < 13)));
+	return parts[0] < 3 ||
+	       (parts[0] == 3 && (parts[1] < 4 || (parts[1] == 4 && parts[2] < 31) ||
+				  (parts[1] == 5 && parts[2] < 13)));
 }

@@ -24,25 +24,25 @@ enum code {
 	CODE_UNAVAILABLE = 14,
 	CODE_UNAUTHENTICATED = 16,
 	CODE_LAST = 16,
-	CODE_NO_ANSWER = 100,	/* of our own: the outcome is not known */
-	CODE_REFUSED = 101,	/* our own: not an etcd, or it refuses us; no use trying again */
-	CODE_CLOSED = 103,	/* our own: connection closed; if that repeats, like CODE_REFUSED */
-	CODE_STOPPED = 102,	/* of our own: attend() has stopped the call */
+	CODE_NO_ANSWER = 100, /* of our own: the outcome is not known */
+	CODE_REFUSED = 101,   /* our own: not an etcd, or it refuses us; no use trying again */
+	CODE_CLOSED = 103,    /* our own: connection closed; if that repeats, like CODE_REFUSED */
+	CODE_STOPPED = 102,   /* of our own: attend() has stopped the call */
 };
 
 struct answer {
 	enum code code;
-	json_t *body;		/* of CODE_OK; to be freed by answer_free() */
-	char *text;		/* otherwise the error, with the endpoint; see answer_free() */
-	int64_t sent;		/* CLOCK_BOOTTIME, ns: before it was handed to the socket */
-	size_t endpoint;	/* which one has answered */
+	json_t *body;	 /* of CODE_OK; to be freed by answer_free() */
+	char *text;	 /* otherwise the error, with the endpoint; see answer_free() */
+	int64_t sent;	 /* CLOCK_BOOTTIME, ns: before it was handed to the socket */
+	size_t endpoint; /* which one has answered */
 };
 
 /* Which endpoint was asked, and as which user: for messages. */
 struct asked {
 	const char *url;
-	const char *user;	/* NULL: without one */
-	bool known;		/* an endpoint has answered as etcd before: the failure may pass */
+	const char *user; /* NULL: without one */
+	bool known;	  /* an endpoint has answered as etcd before: the failure may pass */
 };
 
 void answer_free(struct answer *answer);

@@ -14,7 +14,9 @@ char *base64_encode(const void *bytes, size_t n)
 	char *text = memory_get((n + 2) / 3 * 4 + 1), *out = text;
 
 	for (size_t i = 0; i < n; i += 3) {
-		uint32_t group = (uint32_t)in[i] << 16 | (uint32_t)(i + 1 < n ? in[i + 1] : 0) << 8 | (uint32_t)(i + 2 < n ? in[i + 2] : 0);
+		uint32_t group = (uint32_t)in[i] << 16 |
+				 (uint32_t)(i + 1 < n ? in[i + 1] : 0) << 8 |
+				 (uint32_t)(i + 2 < n ? in[i + 2] : 0);
 
 		for (unsigned j = 0; j < 4; j++)
 			*out++ = (char)(i + j <= n ? digits[group >> (18 - 6 * j) & 63] : '=');

@@ -83,10 +83,8 @@ static bool may_pass(enum code code)
 	case CODE_OUT_OF_RANGE:
 	case CODE_UNAUTHENTICATED:
 	case CODE_REFUSED:
-	case CODE_STOPPED:
-		return false;
-	default:
-		return true;
+	case CODE_STOPPED: return false;
+	default: return true;
 	}
 }
 

@@ -23,11 +23,12 @@
 
 /* What was given, before it is known what it means together. */
 struct settings {
-	char *endpoints, *cacert, *cert, *key, *user, *password, *skip_verify, *insecure, *dial_timeout, *command_timeout, *discovery;
+	char *endpoints, *cacert, *cert, *key, *user, *password, *skip_verify, *insecure,
+		*dial_timeout, *command_timeout, *discovery;
 };
 
 static const struct {
-	const char *name;	/* after the prefix */
+	const char *name; /* after the prefix */
 	size_t offset;
 } names[] = {
 	{ "ENDPOINTS", offsetof(struct settings, endpoints) },
@@ -44,8 +45,17 @@ static const struct {
 };
 
 /* Those of etcdctl that mean nothing here. */
-static const char *const others[] = { "API", "HEX", "DEBUG", "WRITE_OUT", "KEEPALIVE_TIME", "KEEPALIVE_TIMEOUT", "INSECURE_DISCOVERY", "DISCOVERY_SRV_NAME",
-				      "AUTH_JWT_TOKEN", "MAX_REQUEST_BYTES", "MAX_RECV_BYTES" };
+static const char *const others[] = { "API",
+				      "HEX",
+				      "DEBUG",
+				      "WRITE_OUT",
+				      "KEEPALIVE_TIME",
+				      "KEEPALIVE_TIMEOUT",
+				      "INSECURE_DISCOVERY",
+				      "DISCOVERY_SRV_NAME",
+				      "AUTH_JWT_TOKEN",
+				      "MAX_REQUEST_BYTES",
+				      "MAX_RECV_BYTES" };
 
 static char **setting(struct settings *settings, size_t i)
 {
@@ -99,15 +109,18 @@ static char *take_line(struct settings *settings, const char *file, unsigned num
 		value++;
 	}
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (!strncmp(line, PREFIX, strlen(PREFIX)) && !strcmp(line + strlen(PREFIX), names[i].name)) {
+		if (!strncmp(line, PREFIX, strlen(PREFIX)) &&
+		    !strcmp(line + strlen(PREFIX), names[i].name)) {
 			*setting(settings, i) = value;
 			return NULL;
 		}
 	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-		if (!strncmp(line, PREFIX, strlen(PREFIX)) && !strcmp(line + strlen(PREFIX), others[i]))
+		if (!strncmp(line, PREFIX, strlen(PREFIX)) &&
+		    !strcmp(line + strlen(PREFIX), others[i]))
 			return NULL;
 	/* A typing error must not become a lock in another cluster. */
-	return memory_format("%s: line %u: a name that neither me-only nor etcdctl knows", file, number);
+	return memory_format("%s: line %u: a name that neither me-only nor etcdctl knows", file,
+			     number);
 }
 
 /* SETTINGS point into *TEXT, to be freed. Returns NULL, or what is wrong. */
@@ -120,7 +133,9 @@ static char *from_file(struct settings *settings, const char *file, char **text)
 	ssize_t n;
 
 	if (fd < 0)
-		return errno == ENOENT || errno == ENOTDIR ? NULL : memory_format("%s: %s", file, strerror(errno));
+		return errno == ENOENT || errno == ENOTDIR
+			       ? NULL
+			       : memory_format("%s: %s", file, strerror(errno));
 	*text = memory_get(LARGEST_FILE);
 	n = fstat(fd, &status) ? -1 : read(fd, *text, LARGEST_FILE);
 	if (n < 0)
@@ -134,9 +149,12 @@ static char *from_file(struct settings *settings, const char *file, char **text)
 			*next++ = 0;
 		error = take_line(settings, file, number, line);
 	}
-	if (!error && (status.st_mode & 0007) && (settings->password || (settings->user && strchr(settings->user, ':'))))
-		error = memory_format("%s holds a password, and others can read it: chmod o= %s", file, file);
-	if (!error && ((status.st_mode & 0002) || (status.st_uid != 0 && status.st_uid != geteuid())))
+	if (!error && (status.st_mode & 0007) &&
+	    (settings->password || (settings->user && strchr(settings->user, ':'))))
+		error = memory_format("%s holds a password, and others can read it: chmod o= %s",
+				      file, file);
+	if (!error &&
+	    ((status.st_mode & 0002) || (status.st_uid != 0 && status.st_uid != geteuid())))
 		error = memory_format("%s is not used: another user can write it", file);
 	return error;
 }
@@ -159,14 +177,18 @@ static char *add_endpoint(struct config *config, const char *text, size_t n, con
 	if (n == 0)
 		return memory_string("ETCDCTL_ENDPOINTS has an empty endpoint");
 	url = memory_text(text, n);
-	if (strstr(url, "://") && strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+	if (strstr(url, "://") && strncmp(url, "http://", 7) != 0 &&
+	    strncmp(url, "https://", 8) != 0)
 		error = memory_format("ETCDCTL_ENDPOINTS: neither http:// nor https://: '%s'", url);
 	/* It would be shown in messages. */
 	else if (strchr(url, '@'))
-		error = memory_string("ETCDCTL_ENDPOINTS: a user belongs into ETCDCTL_USER, not into an endpoint");
+		error = memory_string(
+			"ETCDCTL_ENDPOINTS: a user belongs into ETCDCTL_USER, not into an endpoint");
 	if (!error) {
-		config->endpoints = memory_grow(config->endpoints, config->n, &config->room, sizeof *config->endpoints);
-		config->endpoints[config->n++] = memory_format("%s%s", strstr(url, "://") ? "" : scheme, url);
+		config->endpoints = memory_grow(config->endpoints, config->n, &config->room,
+						sizeof *config->endpoints);
+		config->endpoints[config->n++] =
+			memory_format("%s%s", strstr(url, "://") ? "" : scheme, url);
 	}
 	free(url);
 	return error;
@@ -179,7 +201,8 @@ static char *read_endpoints(struct config *config, const char *text, bool tls)
 
 	do {
 		end = text + strcspn(text, ",");
-		error = add_endpoint(config, text, (size_t)(end - text), tls ? "https://" : "http://");
+		error = add_endpoint(config, text, (size_t)(end - text),
+				     tls ? "https://" : "http://");
 		text = end + 1;
 	} while (!error && *end);
 	return error;
@@ -191,7 +214,8 @@ static int sum_up(const char *text, int64_t *ns)
 	int64_t sum = 0;
 
 	do {
-		size_t digits = strspn(text, "0123456789."), length = digits + strcspn(text + digits, "0123456789.");
+		size_t digits = strspn(text, "0123456789."),
+		       length = digits + strcspn(text + digits, "0123456789.");
 		char *piece = memory_text(text, length);
 		int64_t part;
 		int r = duration_parse(piece, &part);
@@ -246,7 +270,9 @@ static void read_user(struct config *config, const struct settings *settings)
 /* A file that cannot be read would be found out by the TLS library, in its own words. */
 static char *check_file(const char *name, const char *path)
 {
-	return path && access(path, R_OK) ? memory_format("ETCDCTL_%s: %s: %s", name, path, strerror(errno)) : NULL;
+	return path && access(path, R_OK)
+		       ? memory_format("ETCDCTL_%s: %s: %s", name, path, strerror(errno))
+		       : NULL;
 }
 
 static char *interpret(struct config *config, struct settings *settings)
@@ -255,7 +281,8 @@ static char *interpret(struct config *config, struct settings *settings)
 	bool tls;
 
 	if (settings->discovery && *settings->discovery)
-		return memory_string("ETCDCTL_DISCOVERY_SRV is not supported: name the members in ETCDCTL_ENDPOINTS");
+		return memory_string(
+			"ETCDCTL_DISCOVERY_SRV is not supported: name the members in ETCDCTL_ENDPOINTS");
 	/* An empty variable is none. */
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (*setting(settings, i) && !**setting(settings, i))
@@ -264,13 +291,17 @@ static char *interpret(struct config *config, struct settings *settings)
 	config->cert = whole_path(settings->cert);
 	config->key = whole_path(settings->key);
 	config->skip_verify = is_true(settings->skip_verify);
-	tls = settings->cacert || settings->cert || settings->key || config->skip_verify || (settings->insecure && !is_true(settings->insecure));
+	tls = settings->cacert || settings->cert || settings->key || config->skip_verify ||
+	      (settings->insecure && !is_true(settings->insecure));
 	read_user(config, settings);
-	error = read_endpoints(config, settings->endpoints ? settings->endpoints : DEFAULT_ENDPOINT, tls);
+	error = read_endpoints(config, settings->endpoints ? settings->endpoints : DEFAULT_ENDPOINT,
+			       tls);
 	if (!error)
-		error = read_duration("DIAL_TIMEOUT", settings->dial_timeout, DIAL_TIMEOUT, &config->dial_timeout);
+		error = read_duration("DIAL_TIMEOUT", settings->dial_timeout, DIAL_TIMEOUT,
+				      &config->dial_timeout);
 	if (!error)
-		error = read_duration("COMMAND_TIMEOUT", settings->command_timeout, COMMAND_TIMEOUT, &config->command_timeout);
+		error = read_duration("COMMAND_TIMEOUT", settings->command_timeout, COMMAND_TIMEOUT,
+				      &config->command_timeout);
 	if (!error)
 		error = check_file("CACERT", config->cacert);
 	if (!error)
@@ -278,16 +309,20 @@ static char *interpret(struct config *config, struct settings *settings)
 	if (!error)
 		error = check_file("KEY", config->key);
 	if (!error && !config->cert != !config->key)
-		error = memory_string("ETCDCTL_CERT and ETCDCTL_KEY belong together: give both or none");
+		error = memory_string(
+			"ETCDCTL_CERT and ETCDCTL_KEY belong together: give both or none");
 	if (!error && config->user && !config->password)
-		error = memory_format("ETCDCTL_USER names '%s', but there is no password: set ETCDCTL_PASSWORD", config->user);
+		error = memory_format(
+			"ETCDCTL_USER names '%s', but there is no password: set ETCDCTL_PASSWORD",
+			config->user);
 	return error;
 }
 
 char *config_read(struct config *config, const char *file)
 {
 	struct settings settings = { .user = NULL };
-	char *text = NULL, *error = from_environment(&settings) ? NULL : from_file(&settings, file, &text);
+	char *text = NULL,
+	     *error = from_environment(&settings) ? NULL : from_file(&settings, file, &text);
 
 	*config = (struct config){ .n = 0 };
 	if (!error)

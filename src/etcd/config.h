@@ -9,13 +9,13 @@
 #define CONFIG_FILE "/etc/me-only/etcd.conf"
 
 struct config {
-	char **endpoints;		/* URLs without a "/" at the end, in order */
+	char **endpoints; /* URLs without a "/" at the end, in order */
 	size_t n, room;
-	char *cacert, *cert, *key;	/* paths; NULL: not given */
-	char *user, *password;		/* NULL: none */
+	char *cacert, *cert, *key; /* paths; NULL: not given */
+	char *user, *password;	   /* NULL: none */
 	bool skip_verify;
-	int64_t dial_timeout;		/* ns: for one endpoint to take a connection */
-	int64_t command_timeout;	/* ns: how long a start without success is tried */
+	int64_t dial_timeout;	 /* ns: for one endpoint to take a connection */
+	int64_t command_timeout; /* ns: how long a start without success is tried */
 };
 
 /*

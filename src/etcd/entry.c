@@ -75,7 +75,8 @@ void entries_read(struct entries *result, const json_t *kvs)
 
 	*result = (struct entries){ .all = memory_get((json_array_size(kvs) + 1) *
 						      sizeof *result->all) };
-	json_array_foreach(kvs, i, kv) {
+	json_array_foreach(kvs, i, kv)
+	{
 		const char *key = json_string_value(json_object_get(kv, "key")),
 			   *value = json_string_value(json_object_get(kv, "value"));
 		struct entry *entry = &result->all[result->n];
@@ -103,7 +104,7 @@ static json_t *text_json(const char *text)
 
 	if (as_it_is)
 		return as_it_is;
-	line_escape(&line, text, strlen(text), sizeof ((struct identity *)NULL)->command - 4);
+	line_escape(&line, text, strlen(text), sizeof((struct identity *)NULL)->command - 4);
 	return json_stringn(line.text, line.length);
 }
 

@@ -176,11 +176,11 @@ static void tell_held(struct session *session)
 
 /* What is due while the lock is held, beside renewals. DEADLINE_NEVER: not, or not any more. */
 struct dues {
-	int64_t watch;		/* the stream is to be opened */
-	int64_t give_back;	/* memory is to be given back */
-	bool next;		/* we may ask for our successor: after a renewal */
-	bool watched;		/* the stream was open before */
-	int64_t opened, pause;	/* when it was opened, and the pause after its last end */
+	int64_t watch;	       /* the stream is to be opened */
+	int64_t give_back;     /* memory is to be given back */
+	bool next;	       /* we may ask for our successor: after a renewal */
+	bool watched;	       /* the stream was open before */
+	int64_t opened, pause; /* when it was opened, and the pause after its last end */
 };
 
 /* Waits until something is due, or has happened. */

@@ -74,13 +74,16 @@ static void read_argument(struct arguments *arguments, const char *text)
 	value++;
 	for (size_t i = 0; i < sizeof times / sizeof *times; i++)
 		if (!strncmp(text, times[i].key, strlen(times[i].key)))
-			*(int64_t *)(void *)((char *)arguments + times[i].offset) = time_argument(value);
+			*(int64_t *)(void *)((char *)arguments + times[i].offset) =
+				time_argument(value);
 	if (!strncmp(text, "pid=", 4))
 		arguments->pid = (pid_t)strtol(value, NULL, 10);
 	else if (!strncmp(text, "command=", 8))
 		arguments->command = value;
 	else if (!strncmp(text, "mode=", 5))
-		arguments->mode = !strcmp(value, "shared") ? ENTRY_SHARED : !strcmp(value, "slots") ? ENTRY_SLOTS : ENTRY_EXCLUSIVE;
+		arguments->mode = !strcmp(value, "shared")  ? ENTRY_SHARED
+				  : !strcmp(value, "slots") ? ENTRY_SLOTS
+							    : ENTRY_EXCLUSIVE;
 	else if (!strncmp(text, "slots=", 6))
 		arguments->slots = (unsigned)strtoul(value, NULL, 10);
 	else if (!strncmp(text, "queue=", 6))
@@ -130,8 +133,11 @@ static void run(const struct arguments *arguments)
 
 int main(int argc, char **argv)
 {
-	static const int ignored[] = { SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM };
-	struct arguments arguments = { .command = "", .ttl = 30 * NS_PER_S, .kill_after = 5 * NS_PER_S, .slots = 1 };
+	static const int ignored[] = { SIGPIPE, SIGTERM, SIGINT,  SIGHUP,
+				       SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM };
+	struct arguments arguments = {
+		.command = "", .ttl = 30 * NS_PER_S, .kill_after = 5 * NS_PER_S, .slots = 1
+	};
 
 	if (argc < 4 || !has_control()) {
 		message("etcd", "is a part of me-only: use me-only etcd:NAME COMMAND", 0);
@@ -139,7 +145,11 @@ int main(int argc, char **argv)
 	}
 	/* Descriptors of me-only's caller are not for us. */
 	arguments.has_timer = !strcmp(argv[2], "take") && has_timer();
-	syscall(SYS_close_range, (unsigned)(arguments.has_timer ? TIMER_FD + 1 : strcmp(argv[2], "take") ? PIPE_FD : PIPE_FD + 1), ~0U, 0);
+	syscall(SYS_close_range,
+		(unsigned)(arguments.has_timer	     ? TIMER_FD + 1
+			   : strcmp(argv[2], "take") ? PIPE_FD
+						     : PIPE_FD + 1),
+		~0U, 0);
 	/*
 	 * A signal that ends a whole service or session must not end us before me-only: its end is
 	 * ours, and the lock is released in order.
@@ -148,7 +158,9 @@ int main(int argc, char **argv)
 		(void)signal(ignored[i], SIG_IGN);
 	prctl(PR_SET_NAME, "me-only etcd");
 	if (strcmp(argv[1], PROTOCOL_VERSION) != 0) {
-		say_text("failed", "me-only and its helper for etcd are of different versions: install both again");
+		say_text(
+			"failed",
+			"me-only and its helper for etcd are of different versions: install both again");
 		return EXIT_THIRD_PARTY;
 	}
 	arguments.task = argv[2];
@@ -156,10 +168,12 @@ int main(int argc, char **argv)
 	for (int i = 4; i < argc; i++)
 		read_argument(&arguments, argv[i]);
 	if (strlen(arguments.name) > LONGEST_NAME)
-		say_text("failed", "the name is longer than 2048 bytes, too long for a lock of etcd");
+		say_text("failed",
+			 "the name is longer than 2048 bytes, too long for a lock of etcd");
 	/* In packets and in the environment it would be another name. */
 	else if (strchr(arguments.name, '\n'))
-		say_text("failed", "the name has a newline in it, which no name of a lock of etcd can have");
+		say_text("failed",
+			 "the name has a newline in it, which no name of a lock of etcd can have");
 	else
 		run(&arguments);
 	/* Cleaning up the libraries would take processor time from the next holder. */

@@ -18,7 +18,8 @@ static int give_back(struct dl_phdr_info *info, size_t size, void *page_size)
 	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
 		uintptr_t begin = (info->dlpi_addr + segment->p_vaddr) & ~(page - 1);
-		uintptr_t end = (info->dlpi_addr + segment->p_vaddr + segment->p_memsz + page - 1) & ~(page - 1);
+		uintptr_t end = (info->dlpi_addr + segment->p_vaddr + segment->p_memsz + page - 1) &
+				~(page - 1);
 
 		if (segment->p_type == PT_LOAD && !(segment->p_flags & PF_W))
 			madvise((void *)begin, end - begin, MADV_DONTNEED);

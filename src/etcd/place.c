@@ -10,7 +10,6 @@
 #include "helper/say.h"
 #include "helper/queue.h"
 
-
 /* How long giving a place back may take. If it fails, the place lapses. */
 #define LEAVE_LIMIT (2 * NS_PER_S)
 
@@ -156,7 +155,8 @@ char *place_enter(struct session *session, struct place *place)
 		 */
 		if (key.code == CODE_NOT_FOUND)
 			text = session_surveyed(
-				session, deadline_earlier(limit, session_now() + PLACE_SURVEY_LIMIT));
+				session,
+				deadline_earlier(limit, session_now() + PLACE_SURVEY_LIMIT));
 	}
 	place->entered = session_now();
 	if (!text)
@@ -187,7 +187,7 @@ static json_t *acquire_request(struct session *session, const struct place *plac
 							       session->own.created - 1));
 	request = request_txn(compare, list_of(operation_put(&session->own.keys, value, 0), NULL),
 			      ahead_operations(session, place->wide || place_needs_all(session),
-					      session->own.created));
+					       session->own.created));
 	free(value);
 	return request;
 }
@@ -285,8 +285,8 @@ const struct entry *place_find_own(const struct session *session, const struct p
  */
 static bool delete_place(struct session *session, bool as_it_was)
 {
-	json_t *compare = list_of(
-		compare_created(&session->own.keys, "EQUAL", session->own.created), NULL);
+	json_t *compare =
+		list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL);
 	json_t *request;
 	struct entries own = { .n = 0 };
 	struct answer answer;

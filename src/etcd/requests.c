@@ -30,7 +30,8 @@ struct keys keys_one(const char *key)
 
 struct keys keys_copy(const struct keys *keys)
 {
-	return (struct keys){ .key = strdup(keys->key), .end = keys->end ? strdup(keys->end) : NULL };
+	return (struct keys){ .key = strdup(keys->key),
+			      .end = keys->end ? strdup(keys->end) : NULL };
 }
 
 void keys_free(struct keys *keys)
@@ -59,13 +60,15 @@ json_t *request_lease(uint64_t lease)
 	return json_pack("{s:o}", "ID", number(lease));
 }
 
-json_t *request_range(const struct keys *keys, enum order order, unsigned limit, uint64_t created_before)
+json_t *request_range(const struct keys *keys, enum order order, unsigned limit,
+		      uint64_t created_before)
 {
 	json_t *body = json_object();
 
 	add_keys(body, keys);
 	if (order != ORDER_NONE) {
-		json_object_set_new(body, "sort_order", json_string(order == ORDER_OLDEST ? "ASCEND" : "DESCEND"));
+		json_object_set_new(body, "sort_order",
+				    json_string(order == ORDER_OLDEST ? "ASCEND" : "DESCEND"));
 		json_object_set_new(body, "sort_target", json_string("CREATE"));
 	}
 	if (limit)
@@ -77,7 +80,8 @@ json_t *request_range(const struct keys *keys, enum order order, unsigned limit,
 
 json_t *compare_created(const struct keys *keys, const char *result, uint64_t revision)
 {
-	json_t *compare = json_pack("{s:s, s:s, s:o}", "target", "CREATE", "result", result, "create_revision", number(revision));
+	json_t *compare = json_pack("{s:s, s:s, s:o}", "target", "CREATE", "result", result,
+				    "create_revision", number(revision));
 
 	add_keys(compare, keys);
 	return compare;
@@ -85,7 +89,8 @@ json_t *compare_created(const struct keys *keys, const char *result, uint64_t re
 
 json_t *compare_modified(const struct keys *key, uint64_t revision)
 {
-	json_t *compare = json_pack("{s:s, s:s, s:o}", "target", "MOD", "result", "EQUAL", "mod_revision", number(revision));
+	json_t *compare = json_pack("{s:s, s:s, s:o}", "target", "MOD", "result", "EQUAL",
+				    "mod_revision", number(revision));
 
 	add_keys(compare, key);
 	return compare;
@@ -121,7 +126,8 @@ json_t *operation_delete(const struct keys *keys)
 
 json_t *request_txn(json_t *compare, json_t *success, json_t *failure)
 {
-	return json_pack("{s:o, s:o, s:o}", "compare", compare, "success", success, "failure", failure);
+	return json_pack("{s:o, s:o, s:o}", "compare", compare, "success", success, "failure",
+			 failure);
 }
 
 json_t *request_watch(const struct keys *keys, uint64_t revision, unsigned what)

@@ -32,7 +32,11 @@ json_t *request_grant(int64_t ttl, uint64_t lease);
 /* For keepalive, revoke and time to live. */
 json_t *request_lease(uint64_t lease);
 
-enum order { ORDER_NONE, ORDER_OLDEST, ORDER_NEWEST };
+enum order {
+	ORDER_NONE,
+	ORDER_OLDEST,
+	ORDER_NEWEST
+};
 
 /* LIMIT and CREATED_BEFORE (a revision; only keys created before it): 0 is none. */
 json_t *request_range(const struct keys *keys, enum order order, unsigned limit,
@@ -61,7 +65,7 @@ json_t *list_from(json_t *const *values);
 
 /* Watches KEYS from REVISION on. Deletions are told, and WHAT else. */
 #define WATCH_PUTS 1u
-#define WATCH_BEFORE 2u		/* and the key before: costs a read and half of the event */
+#define WATCH_BEFORE 2u /* and the key before: costs a read and half of the event */
 json_t *request_watch(const struct keys *keys, uint64_t revision, unsigned what);
 
 #endif

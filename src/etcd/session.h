@@ -18,19 +18,19 @@
 struct arguments {
 	const char *task, *name, *command;
 	pid_t pid;
-	int64_t wait;		/* 0: do not wait; DEADLINE_NEVER */
+	int64_t wait; /* 0: do not wait; DEADLINE_NEVER */
 	enum entry_mode mode;
 	unsigned slots;
-	unsigned queue;		/* 0: none */
+	unsigned queue; /* 0: none */
 	int64_t ttl, kill_after, hold_for;
 	bool quiet;
-	bool has_timer;		/* me-only reads the deadline from a timer */
+	bool has_timer; /* me-only reads the deadline from a timer */
 };
 
 enum phase {
-	PHASE_TAKING,		/* until we have the lock: the end of me-only ends us */
+	PHASE_TAKING, /* until we have the lock: the end of me-only ends us */
 	PHASE_HOLDING,
-	PHASE_GIVING_BACK,	/* nothing stops us but time */
+	PHASE_GIVING_BACK, /* nothing stops us but time */
 };
 
 /* Times are CLOCK_BOOTTIME, ns. "We" are this helper and its me-only. */
@@ -40,59 +40,59 @@ struct session { // NOLINT(clang-analyzer-optin.performance.Padding): there is o
 	struct client client;
 	struct identity me;
 	enum phase phase;
-	int64_t wait_until;		/* 0: do not wait */
-	int64_t try_until;		/* without waiting */
-	int64_t taken;			/* when the lock was */
-	bool polls_pipe;		/* since then */
+	int64_t wait_until; /* 0: do not wait */
+	int64_t try_until;  /* without waiting */
+	int64_t taken;	    /* when the lock was */
+	bool polls_pipe;    /* since then */
 	bool lost;
-	bool told;			/* the message about that is in me-only's socket */
+	bool told; /* the message about that is in me-only's socket */
 
 	struct {
 		uint64_t id;
-		int64_t asked;		/* when it was first requested; 0: not yet */
-		int64_t ttl;		/* as granted */
-		int64_t deadline;	/* the key is safely ours until then; final once passed */
-		int64_t seen;		/* when we sent the last request that found our key */
+		int64_t asked;	  /* when it was first requested; 0: not yet */
+		int64_t ttl;	  /* as granted */
+		int64_t deadline; /* the key is safely ours until then; final once passed */
+		int64_t seen;	  /* when we sent the last request that found our key */
 		int64_t renew_due;
-		unsigned failures;	/* of renewals in a row */
-		int64_t renewing;	/* since when we try to renew; 0: the last was answered */
+		unsigned failures; /* of renewals in a row */
+		int64_t renewing;  /* since when we try to renew; 0: the last was answered */
 	} lease;
 
 	/* Our entry in line: a key that is bound to the lease. */
 	struct {
-		char *name;		/* of the key, as it is */
-		struct keys keys;	/* in base64 */
-		struct entry entry;	/* what the key's value says */
-		uint64_t created;	/* revisions; 0: no key, */
-		uint64_t token;		/* not held yet */
-		uint64_t modified;	/* when it was last read */
-		bool doubtful;		/* a request whose answer was lost may still write it */
+		char *name;	    /* of the key, as it is */
+		struct keys keys;   /* in base64 */
+		struct entry entry; /* what the key's value says */
+		uint64_t created;   /* revisions; 0: no key, */
+		uint64_t token;	    /* not held yet */
+		uint64_t modified;  /* when it was last read */
+		bool doubtful;	    /* a request whose answer was lost may still write it */
 	} own;
 
 	/* The lock's line. */
 	struct {
-		struct keys keys;	/* of all entries */
-		bool entered;		/* at some time: so the cluster is there, and lets us in */
-		bool others;		/* while we hold the lock: somebody may wait for it */
-		struct entry next;	/* our successor, as far as is known; key NULL: not known */
+		struct keys keys;  /* of all entries */
+		bool entered;	   /* at some time: so the cluster is there, and lets us in */
+		bool others;	   /* while we hold the lock: somebody may wait for it */
+		struct entry next; /* our successor, as far as is known; key NULL: not known */
 	} line;
 
 	/* What the stream has reported, and what it watches. */
 	struct {
-		bool resting;		/* we wait for an event, or for the end of the stream */
-		bool canceled;		/* the stream is no longer of use */
-		bool own_gone;		/* our key was deleted */
-		bool changed;		/* something else was */
-		struct entry gone;	/* the entry that was deleted; key NULL: none */
-		uint64_t granted;	/* revision of the write that handed us the lock; 0: none */
-		struct keys other;	/* also watched; no end: one key; key NULL: none */
-		uint64_t other_modified;	/* revision of that key */
-		uint64_t revision;	/* of etcd when we last looked: the stream starts here */
-		uint64_t heard;		/* of etcd, by the stream */
+		bool resting;	   /* we wait for an event, or for the end of the stream */
+		bool canceled;	   /* the stream is no longer of use */
+		bool own_gone;	   /* our key was deleted */
+		bool changed;	   /* something else was */
+		struct entry gone; /* the entry that was deleted; key NULL: none */
+		uint64_t granted;  /* revision of the write that handed us the lock; 0: none */
+		struct keys other; /* also watched; no end: one key; key NULL: none */
+		uint64_t other_modified; /* revision of that key */
+		uint64_t revision;	 /* of etcd when we last looked: the stream starts here */
+		uint64_t heard;		 /* of etcd, by the stream */
 	} events;
 
-	struct control control;		/* me-only and the command */
-	int64_t spoke;			/* when we last sent me-only something */
+	struct control control; /* me-only and the command */
+	int64_t spoke;		/* when we last sent me-only something */
 };
 
 /* Prepares everything. Returns NULL or what is wrong, to be freed. */
@@ -123,7 +123,11 @@ void session_new_place(struct session *session);
 json_t *session_grant_request(struct session *session);
 char *session_granted(struct session *session, struct answer *answer);
 
-enum renewal { RENEWAL_DONE, RENEWAL_FAILED, RENEWAL_LOST };
+enum renewal {
+	RENEWAL_DONE,
+	RENEWAL_FAILED,
+	RENEWAL_LOST
+};
 
 /*
  * One attempt to renew the lease: a keepalive, then a linearizable read of our key at the same

@@ -67,7 +67,8 @@ void session_event(void *argument, json_t *result)
 	}
 	if (answer_header(result, "revision") > session->events.heard)
 		session->events.heard = answer_header(result, "revision");
-	json_array_foreach(json_object_get(result, "events"), i, event) {
+	json_array_foreach(json_object_get(result, "events"), i, event)
+	{
 		const json_t *kv = json_object_get(event, "kv"),
 			     *before = json_object_get(event, "prev_kv");
 		const char *type = json_string_value(json_object_get(event, "type")),

@@ -44,7 +44,6 @@
 #define LAST_LOOK (500 * NS_PER_MS)
 #define LAST_TAKE (3 * NS_PER_S)
 
-
 /* --- time: rule 7 ----------------------------------------------------------------------------- */
 
 int64_t take_end_of_time(const struct session *session)
@@ -241,8 +240,8 @@ static enum step confirm(struct session *session, struct place *place)
 	}
 	if (process_is_stopped(session->arguments->pid))
 		return STEP_STOPPED;
-	error = session_surveyed(
-		session, deadline_earlier(session->client.limit, session_now() + PLACE_SURVEY_LIMIT));
+	error = session_surveyed(session, deadline_earlier(session->client.limit,
+							   session_now() + PLACE_SURVEY_LIMIT));
 	if (error)
 		return failed(session, error);
 	step = make_time(session);
@@ -256,8 +255,8 @@ static enum step confirm(struct session *session, struct place *place)
 bool take(struct session *session)
 {
 	static enum step (*const steps[])(struct session *, struct place *) = {
-		[STEP_ENTER] = enter,        [STEP_JUDGE] = wait_judge,
-		[STEP_WAIT] = wait_look, [STEP_STOPPED] = wait_until_it_goes_on,
+		[STEP_ENTER] = enter,	  [STEP_JUDGE] = wait_judge,
+		[STEP_WAIT] = wait_look,  [STEP_STOPPED] = wait_until_it_goes_on,
 		[STEP_CONFIRM] = confirm,
 	};
 	struct place place = { .entered = 0 };

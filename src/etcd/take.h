@@ -9,13 +9,13 @@
 
 /* What to do next. */
 enum step {
-	STEP_ENTER, /* get a place in line: the first one, or a new one */
-	STEP_JUDGE, /* we know more of the queue */
-	STEP_WAIT, /* nothing to do before something changes */
+	STEP_ENTER,   /* get a place in line: the first one, or a new one */
+	STEP_JUDGE,   /* we know more of the queue */
+	STEP_WAIT,    /* nothing to do before something changes */
 	STEP_STOPPED, /* me-only is stopped */
 	STEP_CONFIRM, /* we hold the lock */
-	STEP_READY, /* and may use it */
-	STEP_OVER, /* we do not get it, and me-only knows */
+	STEP_READY,   /* and may use it */
+	STEP_OVER,    /* we do not get it, and me-only knows */
 };
 
 /* Rule 7: when the attempt ends, and whether it has. */

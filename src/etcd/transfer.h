@@ -16,35 +16,35 @@
 struct client {
 	const struct config *config;
 	CURLM *multi;
-	CURL *easy, *second;		/* for calls; the second for two at the same time */
+	CURL *easy, *second; /* for calls; the second for two at the same time */
 	/* Of calls, stream and probes: a token may be renewed while libcurl still uses a list. */
 	struct curl_slist *headers, *watch_headers, *probe_headers;
-	char *token;			/* of the user, or NULL */
-	bool no_users;			/* they were not switched on when we asked */
-	size_t endpoint;		/* the one that has answered last: it is tried first */
-	int64_t attempt;		/* ns: how long one endpoint may take */
-	int64_t limit;			/* no call lasts beyond this (CLOCK_BOOTTIME, ns) */
-	uint64_t cluster;		/* its id; 0: not known yet */
-	bool wrong_cluster;		/* an endpoint belongs to another */
-	bool retried;			/* the last call was sent twice: the first may count */
-	int64_t *unresolved;		/* per endpoint: not to be resolved before */
-	struct transfer *probes;		/* one for each endpoint: client_survey() */
+	char *token;		 /* of the user, or NULL */
+	bool no_users;		 /* they were not switched on when we asked */
+	size_t endpoint;	 /* the one that has answered last: it is tried first */
+	int64_t attempt;	 /* ns: how long one endpoint may take */
+	int64_t limit;		 /* no call lasts beyond this (CLOCK_BOOTTIME, ns) */
+	uint64_t cluster;	 /* its id; 0: not known yet */
+	bool wrong_cluster;	 /* an endpoint belongs to another */
+	bool retried;		 /* the last call was sent twice: the first may count */
+	int64_t *unresolved;	 /* per endpoint: not to be resolved before */
+	struct transfer *probes; /* one for each endpoint: client_survey() */
 
-	struct curl_waitfd fds[CLIENT_FDS];	/* also polled */
+	struct curl_waitfd fds[CLIENT_FDS]; /* also polled */
 	unsigned n_fds;
-	int timer;			/* in fds; CLOCK_BOOTTIME: libcurl's waits ignore sleep */
-	int64_t timer_set;		/* when it expires; DEADLINE_NEVER: disarmed */
-	int64_t due;			/* when to call attend() at the latest */
-	bool (*attend)(void *owner);	/* something may have happened; true: stop the call */
+	int timer;		     /* in fds; CLOCK_BOOTTIME: libcurl's waits ignore sleep */
+	int64_t timer_set;	     /* when it expires; DEADLINE_NEVER: disarmed */
+	int64_t due;		     /* when to call attend() at the latest */
+	bool (*attend)(void *owner); /* something may have happened; true: stop the call */
 	void *owner;
 
 	/* The stream of events. */
 	CURL *watch;
-	bool watching;			/* it is open */
-	size_t watch_endpoint;		/* at which one */
-	size_t watch_skips;		/* how many endpoints behind the one in use */
-	void (*event)(void *owner, json_t *result);	/* a result of the stream */
-	char *line;			/* what has come of the next result */
+	bool watching;				    /* it is open */
+	size_t watch_endpoint;			    /* at which one */
+	size_t watch_skips;			    /* how many endpoints behind the one in use */
+	void (*event)(void *owner, json_t *result); /* a result of the stream */
+	char *line;				    /* what has come of the next result */
 	size_t line_length, line_room;
 };
 
@@ -61,7 +61,7 @@ struct transfer {
 	char detail[CURL_ERROR_SIZE];
 	bool done;
 	CURLcode result;
-	unsigned sent;		/* how often: libcurl resends if a reused connection was closed */
+	unsigned sent; /* how often: libcurl resends if a reused connection was closed */
 };
 
 /* Prepares EASY for a request to URL. HEADERS are used until it is done. */

@@ -17,7 +17,7 @@
 
 /* Rule 3. */
 static void watch_blocker(struct session *session, struct place *place, enum queue_verdict verdict,
-		  const struct entry *blocker)
+			  const struct entry *blocker)
 {
 	uint64_t whom = verdict == QUEUE_WATCH_ALL ? UINT64_MAX : blocker->created;
 	struct keys keys;

@@ -42,7 +42,8 @@ void client_watch(struct client *client, json_t *requests)
 
 	client_unwatch(client);
 	/* One after the other, in one body. */
-	json_array_foreach(requests, i, request) {
+	json_array_foreach(requests, i, request)
+	{
 		char *one = json_dumps(request, JSON_COMPACT),
 		     *both = memory_format("%s%s\n", text, one ? one : "");
 

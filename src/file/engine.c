@@ -1,19 +1,25 @@
 /*
- * The file engine: a lock is an flock(2) on a file, so that flock(1), and whoever else locks the same file so, is excluded, too.
+ * The file engine: a lock is an flock(2) on a file, so that flock(1), and whoever else locks the
+ * same file so, is excluded, too.
  *
- *  1. The file is opened if it is there, for reading, or where that is not allowed for writing, without blocking (a FIFO) and without
- *     changing anything; only if it is missing it is made. O_CREAT for a file that is there would be refused in /tmp by
- *     fs.protected_regular, even to root. It is never written, and never deleted.
- *  2. If the path is a symbolic link that another user has put into a sticky folder, it is not followed: he would choose which file is
- *     made or locked. The kernel's fs.protected_symlinks is the same rule, where it is switched on, also for links behind that link.
- *  3. The lock is had only if, after it was granted, the path still leads to the locked file: who has deleted or replaced it has made
- *     another lock of it. Otherwise all begins anew.
+ *  1. The file is opened if it is there, for reading, or where that is not allowed for writing,
+ * without blocking (a FIFO) and without changing anything; only if it is missing it is made.
+ * O_CREAT for a file that is there would be refused in /tmp by fs.protected_regular, even to root.
+ * It is never written, and never deleted.
+ *  2. If the path is a symbolic link that another user has put into a sticky folder, it is not
+ * followed: he would choose which file is made or locked. The kernel's fs.protected_symlinks is the
+ * same rule, where it is switched on, also for links behind that link.
+ *  3. The lock is had only if, after it was granted, the path still leads to the locked file: who
+ * has deleted or replaced it has made another lock of it. Otherwise all begins anew.
  *  4. EWOULDBLOCK, and nothing else, means held.
- *  5. The lock belongs to the open file description: the command inherits it, me-only and the keeper have it, too, as with a host lock.
- *  6. The wait is the kernel's: first come, first served (since Linux 5.0), as long as nobody is interrupted; to stop a waiter and let
- *     it go on is that. So a thread of its own waits in flock(2), while we attend to what is due. It is a thread and not a process, so that the kernel's table has our
- *     pid, and so that it ends with us, whatever ends us.
- *  7. Re-entry: the caller has inherited a descriptor that has the lock, or one of its ancestors has one.
+ *  5. The lock belongs to the open file description: the command inherits it, me-only and the
+ * keeper have it, too, as with a host lock.
+ *  6. The wait is the kernel's: first come, first served (since Linux 5.0), as long as nobody is
+ * interrupted; to stop a waiter and let it go on is that. So a thread of its own waits in flock(2),
+ * while we attend to what is due. It is a thread and not a process, so that the kernel's table has
+ * our pid, and so that it ends with us, whatever ends us.
+ *  7. Re-entry: the caller has inherited a descriptor that has the lock, or one of its ancestors
+ * has one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -45,7 +51,10 @@
 #define TIME_TO_QUEUE (1 * NS_PER_MS)
 #define TELL_AGAIN_MS 10
 
-/* --- opening ------------------------------------------------------------------------------------------------------------------ */
+/*
+ * --- opening -------------------------------------------------------------------------------------
+ * -----------------------------
+ */
 
 /* The folder that PATH is in, into FOLDER. Returns 0 or a negative errno. */
 static int folder_status(const char *path, struct statx *folder)
@@ -65,11 +74,13 @@ static int check_link(const char *path)
 	struct statx folder, link;
 	int r = folder_status(path, &folder);
 
-	if (r == 0 && syscall(SYS_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &link))
+	if (r == 0 &&
+	    syscall(SYS_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &link))
 		r = -errno;
 	if (r)
 		return r;
-	if ((folder.stx_mode & S_ISVTX) && (folder.stx_mode & (S_IWGRP | S_IWOTH)) && link.stx_uid != geteuid() && link.stx_uid != folder.stx_uid)
+	if ((folder.stx_mode & S_ISVTX) && (folder.stx_mode & (S_IWGRP | S_IWOTH)) &&
+	    link.stx_uid != geteuid() && link.stx_uid != folder.stx_uid)
 		return -EACCES;
 	return 0;
 }
@@ -103,7 +114,8 @@ static int open_file(struct lock *lock, bool writable)
 		if (fd == -ELOOP && follow) {
 			fd = check_link(lock->name);
 			if (fd == -EACCES)
-				lock->failed = "cannot open the file: another user has put a symbolic link there";
+				lock->failed =
+					"cannot open the file: another user has put a symbolic link there";
 			if (fd)
 				return fd;
 			follow = 0;
@@ -119,7 +131,9 @@ static int open_file(struct lock *lock, bool writable)
 			break;
 		}
 	}
-	/* What open(2) says of a lease (F_SETLEASE), for we do not block. No limit is the reason. */
+	/*
+	 * What open(2) says of a lease (F_SETLEASE), for we do not block. No limit is the reason.
+	 */
 	if (fd == -EWOULDBLOCK) {
 		lock->failed = "cannot open the file: another process has a lease on it";
 		return LOCK_FAILED;
@@ -127,12 +141,15 @@ static int open_file(struct lock *lock, bool writable)
 	return fd < 0 ? fd : descriptor_off_stdio(fd);
 }
 
-/* --- re-entry ----------------------------------------------------------------------------------------------------------------- */
+/*
+ * --- re-entry ------------------------------------------------------------------------------------
+ * -----------------------------
+ */
 
 /* Under which holding the caller runs. */
 struct own {
 	const struct file_id *file;
-	pid_t taker;		/* who took it; -1: none is known */
+	pid_t taker; /* who took it; -1: none is known */
 };
 
 static bool is_locked(int fd, void *argument)
@@ -181,23 +198,30 @@ static bool is_reentry(int fd)
 	if (find_own(&(struct own){ &file, -1 }) || is_kept(&file))
 		return true;
 	/* Of an ancestor that has more rights than we only the number is seen. */
-	return file_holders_read(&file, &holders) == 0 && process_descends(getpid(), holders.taker) && file_taker_lives(holders.taker, &file);
+	return file_holders_read(&file, &holders) == 0 &&
+	       process_descends(getpid(), holders.taker) && file_taker_lives(holders.taker, &file);
 }
 
-/* Whether nobody but root and this user can open FILE, at the path NAME: then a lock on it is theirs. */
+/*
+ * Whether nobody but root and this user can open FILE, at the path NAME: then a lock on it is
+ * theirs.
+ */
 static bool is_private(const char *name, const struct file_id *file)
 {
 	struct statx status;
 
-	/* The permissions of a group are the most that an access control list can give to anybody. */
-	return file_status(AT_FDCWD, name, &status) == 0 && file_is(&status, file) && trust_user(status.stx_uid) &&
-	       !(status.stx_mode & (S_IRWXG | S_IRWXO));
+	/*
+	 * The permissions of a group are the most that an access control list can give to anybody.
+	 */
+	return file_status(AT_FDCWD, name, &status) == 0 && file_is(&status, file) &&
+	       trust_user(status.stx_uid) && !(status.stx_mode & (S_IRWXG | S_IRWXO));
 }
 
 /*
- * A stranger must not be able to hand his lock down, by sudo for instance: so who took it must be proved to be this user or root.
- * What a process is now is no proof: it can have taken the lock before it became a program with more rights. A me-only is one, as no
- * such program is (but not we: we can be what it has become). Otherwise strangers must not be able to open the file.
+ * A stranger must not be able to hand his lock down, by sudo for instance: so who took it must be
+ * proved to be this user or root. What a process is now is no proof: it can have taken the lock
+ * before it became a program with more rights. A me-only is one, as no such program is (but not we:
+ * we can be what it has become). Otherwise strangers must not be able to open the file.
  */
 static int file_is_ours(struct lock *lock)
 {
@@ -211,11 +235,16 @@ static int file_is_ours(struct lock *lock)
 		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
 	if (!find_own(&own))
 		return is_kept(&file);
-	return is_private(lock->name, &file) || is_kept(&file) || (own.taker != getpid() && process_is_me_only(own.taker) && process_flock_taker(own.taker, &file) == own.taker &&
-						  process_user(own.taker, &uid) == 0 && trust_user(uid));
+	return is_private(lock->name, &file) || is_kept(&file) ||
+	       (own.taker != getpid() && process_is_me_only(own.taker) &&
+		process_flock_taker(own.taker, &file) == own.taker &&
+		process_user(own.taker, &uid) == 0 && trust_user(uid));
 }
 
-/* --- waiting ------------------------------------------------------------------------------------------------------------------ */
+/*
+ * --- waiting -------------------------------------------------------------------------------------
+ * -----------------------------
+ */
 
 /* The waiter must be told, or it would hold the lock and wait for ever. */
 static void tell(const struct file_waiter *w)
@@ -245,21 +274,26 @@ static int start_thread(pthread_t *thread, struct file_waiter *w)
 
 	pthread_attr_init(&small);
 	pthread_attr_setstacksize(&small, STACK_SIZE);
-	pthread_attr_setguardsize(&small, 0);	/* a page more, and a call that musl does not look at */
+	pthread_attr_setguardsize(&small,
+				  0); /* a page more, and a call that musl does not look at */
 	return -pthread_create(thread, &small, wait_for_lock, w);
 }
 
 /*
- * Attends until the thread has ended, or it is over. Returns 0, or what ends the wait. The first time only when the thread has had
- * time to come into line: with --replace the holder ends then, and those who have been waiting come first.
+ * Attends until the thread has ended, or it is over. Returns 0, or what ends the wait. The first
+ * time only when the thread has had time to come into line: with --replace the holder ends then,
+ * and those who have been waiting come first.
  */
-static int attend_until_done(const struct lock *lock, struct lock_wait *wait, const struct file_waiter *w, bool *begun)
+static int attend_until_done(const struct lock *lock, struct lock_wait *wait,
+			     const struct file_waiter *w, bool *begun)
 {
 	struct pollfd done = { .fd = w->done, .events = POLLIN };
 	int64_t soon = *begun ? DEADLINE_NEVER : deadline_in(TIME_TO_QUEUE);
 	int r = 0;
 
-	while (r == 0 && poll(&done, 1, deadline_poll_timeout(deadline_earlier(soon, deadline_earlier(wait->deadline, wait->due)))) <= 0) {
+	while (r == 0 && poll(&done, 1,
+			      deadline_poll_timeout(deadline_earlier(
+				      soon, deadline_earlier(wait->deadline, wait->due)))) <= 0) {
 		if (!*begun || deadline_now() >= wait->due)
 			r = wait->attend(wait, lock);
 		*begun = true;
@@ -278,7 +312,8 @@ static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, boo
 	int r;
 
 	lock->failed = "cannot wait";
-	*w = (struct file_waiter){ .fd = fd, .operation = lock->shared ? LOCK_SH : LOCK_EX,
+	*w = (struct file_waiter){ .fd = fd,
+				   .operation = lock->shared ? LOCK_SH : LOCK_EX,
 				   .done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
 	r = w->done < 0 ? -errno : start_thread(&thread, w);
 	if (r) {
@@ -287,7 +322,10 @@ static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, boo
 		return r;
 	}
 	r = attend_until_done(lock, wait, w, begun);
-	/* It is ours when the thread was first, even if our time is over by now, or it was we who could not be replaced. */
+	/*
+	 * It is ours when the thread was first, even if our time is over by now, or it was we who
+	 * could not be replaced.
+	 */
 	if (r && !atomic_exchange(&w->settled, 1))
 		return r;
 	pthread_join(thread, NULL);
@@ -295,7 +333,10 @@ static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, boo
 	return w->error ? LOCK_RETRY : 0;
 }
 
-/* --- taking ------------------------------------------------------------------------------------------------------------------- */
+/*
+ * --- taking --------------------------------------------------------------------------------------
+ * -----------------------------
+ */
 
 /* Rule 4. Returns 0, -EWOULDBLOCK, or another negative errno. */
 static int try_lock(const struct lock *lock, int fd)
@@ -320,11 +361,14 @@ static int lock_file_at(struct lock *lock, struct lock_wait *wait, int fd, bool 
 		r = wait_in_kernel(lock, wait, fd, begun);
 		if (r != LOCK_RETRY)
 			return r;
-		/* The kernel has ended the wait for a reason that trying tells, or that has passed. */
+		/*
+		 * The kernel has ended the wait for a reason that trying tells, or that has passed.
+		 */
 		if (deadline_now() >= wait->deadline)
 			return LOCK_TIMED_OUT;
 		pause = pause < LONGEST_PAUSE ? pause * 2 : pause;
-		poll(NULL, 0, deadline_poll_timeout(deadline_earlier(deadline_in(pause), wait->deadline)));
+		poll(NULL, 0,
+		     deadline_poll_timeout(deadline_earlier(deadline_in(pause), wait->deadline)));
 	}
 	lock->failed = "cannot lock the file";
 	return r != -EWOULDBLOCK ? r : is_reentry(fd) ? LOCK_NESTED : LOCK_HELD;
@@ -360,7 +404,10 @@ static int is_still_there(struct lock *lock, int fd)
 	return r ? r : file_is(&status, &file);
 }
 
-/* Opens and locks the file once. Returns 1: that was it; 0: it was replaced meanwhile; or as file_take(). */
+/*
+ * Opens and locks the file once. Returns 1: that was it; 0: it was replaced meanwhile; or as
+ * file_take().
+ */
 static int take_once(struct lock *lock, struct lock_wait *wait, bool writable, bool *begun)
 {
 	int fd = open_file(lock, writable), r = fd < 0 ? fd : 0;
@@ -386,7 +433,10 @@ static int file_take(struct lock *lock, struct lock_wait *wait)
 	for (int tries = 0; tries < OPEN_TRIES; tries++) {
 		int r = take_once(lock, wait, writable, &begun);
 
-		/* On NFS, where the kernel makes a record lock of it, an exclusive one is only for who may write. */
+		/*
+		 * On NFS, where the kernel makes a record lock of it, an exclusive one is only for
+		 * who may write.
+		 */
 		if ((r == -EBADF || r == -EIO) && !writable)
 			writable = true;
 		else if (r)
@@ -396,7 +446,10 @@ static int file_take(struct lock *lock, struct lock_wait *wait)
 	return -ESTALE;
 }
 
-/* --- the engine --------------------------------------------------------------------------------------------------------------- */
+/*
+ * --- the engine ----------------------------------------------------------------------------------
+ * -----------------------------
+ */
 
 static void file_release(struct lock *lock)
 {
@@ -414,7 +467,8 @@ static int file_identify_holding(const struct lock *lock, struct lock_identity *
 	if (r)
 		return r;
 	*identity = (struct lock_identity){ .number = holders.number };
-	identity->uid_known = file_taker_lives(holders.taker, &file) && process_user(holders.taker, &identity->uid) == 0;
+	identity->uid_known = file_taker_lives(holders.taker, &file) &&
+			      process_user(holders.taker, &identity->uid) == 0;
 	return 0;
 }
 
@@ -431,7 +485,8 @@ static bool file_has(const struct lock *lock, uint64_t number, pid_t pid)
 {
 	struct file_id file;
 
-	return file_identify(lock->name, &file) == 0 && file_number(process_flock_taker(pid, &file)) == number;
+	return file_identify(lock->name, &file) == 0 &&
+	       file_number(process_flock_taker(pid, &file)) == number;
 }
 
 const struct lock_engine lock_file = {

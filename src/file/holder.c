@@ -1,11 +1,13 @@
 /*
- * /proc/locks has a line for each flock(2): "1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF", and behind it one for each that waits
- * for it, with "->" behind the number. The pid is that of the process that called flock(2), even when it has ended and others have
- * inherited the lock; in a pid namespace that is not the first one, the line is missing then, and so it is for processes of others.
- * The device is that of the file system, which is not what stat(2) says on btrfs and overlayfs.
+ * /proc/locks has a line for each flock(2): "1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF", and
+ * behind it one for each that waits for it, with "->" behind the number. The pid is that of the
+ * process that called flock(2), even when it has ended and others have inherited the lock; in a pid
+ * namespace that is not the first one, the line is missing then, and so it is for processes of
+ * others. The device is that of the file system, which is not what stat(2) says on btrfs and
+ * overlayfs.
  *
- * So the table only says where to look. What proves that a process has the lock is its descriptor: it leads to the file, and
- * /proc/PID/fdinfo shows the lock that its open file description has.
+ * So the table only says where to look. What proves that a process has the lock is its descriptor:
+ * it leads to the file, and /proc/PID/fdinfo shows the lock that its open file description has.
  */
 #include "file/holder.h"
 
@@ -27,11 +29,15 @@ int file_identify(const char *path, struct file_id *file)
 	int r = file_status(AT_FDCWD, path, &status);
 
 	if (r == 0)
-		*file = (struct file_id){ status.stx_dev_major, status.stx_dev_minor, status.stx_ino };
+		*file = (struct file_id){ status.stx_dev_major, status.stx_dev_minor,
+					  status.stx_ino };
 	return r;
 }
 
-/* --- the kernel's table of file locks ---------------------------------------------------------------------------------------- */
+/*
+ * --- the kernel's table of file locks
+ * ----------------------------------------------------------------------------------------
+ */
 
 bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *waits, bool *shared)
 {
@@ -54,15 +60,17 @@ bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *wa
 	minor = *at ? (uint32_t)number_at(at + 1, 16, &at) : 0;
 	if (!*at || number_at(at + 1, 10, NULL) != file->inode)
 		return false;
-	return (major == file->major && minor == file->minor) || (*waits ? process_has_file(*pid, file) : process_has_flock(*pid, file));
+	return (major == file->major && minor == file->minor) ||
+	       (*waits ? process_has_file(*pid, file) : process_has_flock(*pid, file));
 }
 
 bool file_table_is_whole(void)
 {
-	static const char first[] = "pid:[4026531836]";	/* the kernel's PROC_PID_INIT_INO */
+	static const char first[] = "pid:[4026531836]"; /* the kernel's PROC_PID_INIT_INO */
 	char namespace[sizeof first];
 
-	return readlink("/proc/self/ns/pid", namespace, sizeof namespace) == sizeof first - 1 && !memcmp(namespace, first, sizeof first - 1);
+	return readlink("/proc/self/ns/pid", namespace, sizeof namespace) == sizeof first - 1 &&
+	       !memcmp(namespace, first, sizeof first - 1);
 }
 
 /* How much TAKER is the one to be named of several. */
@@ -80,7 +88,10 @@ static bool has_flock(pid_t pid, const void *file)
 	return process_has_flock(pid, file);
 }
 
-/* Where the table does not show it, as in pid namespaces and where its numbers are not those of stat(2), some process may. */
+/*
+ * Where the table does not show it, as in pid namespaces and where its numbers are not those of
+ * stat(2), some process may.
+ */
 static int find_holder(const struct file_id *file, struct file_holders *holders)
 {
 	bool own_kind;
@@ -108,7 +119,8 @@ static int read_table(const struct file_id *file, struct file_holders *holders)
 		pid_t pid;
 
 		/* One that others have come before between two pieces is there twice. */
-		if (!file_lock_read(line, file, &pid, &waits, &shared) || waits || (holders->n > 0 && pid == last))
+		if (!file_lock_read(line, file, &pid, &waits, &shared) || waits ||
+		    (holders->n > 0 && pid == last))
 			continue;
 		last = pid;
 		holders->n++;
@@ -124,7 +136,10 @@ int file_holders_read(const struct file_id *file, struct file_holders *holders)
 {
 	int r = read_table(file, holders);
 
-	/* Lines can be there twice, or not at all, if others came or went while the table was read piece by piece. */
+	/*
+	 * Lines can be there twice, or not at all, if others came or went while the table was read
+	 * piece by piece.
+	 */
 	for (int tries = 0; r > 1 && tries < MOST_READINGS; tries++) {
 		struct file_holders before = *holders;
 
@@ -146,14 +161,18 @@ bool file_taker_lives(pid_t taker, const struct file_id *file)
 	if (process_read(taker, &process))
 		return false;
 	/* Where its descriptors may not be seen its number has to do. */
-	return process_has_flock(taker, file) || access(process_path(path, taker, "fd"), R_OK | X_OK) != 0;
+	return process_has_flock(taker, file) ||
+	       access(process_path(path, taker, "fd"), R_OK | X_OK) != 0;
 }
 
-/* --- who it is --------------------------------------------------------------------------------------------------------------- */
+/*
+ * --- who it is -----------------------------------------------------------------------------------
+ * ----------------------------
+ */
 
 struct child {
 	pid_t parent, found;
-	const struct file_id *file;	/* that it has the lock on; NULL: any, the youngest */
+	const struct file_id *file; /* that it has the lock on; NULL: any, the youngest */
 	int64_t start;
 };
 
@@ -162,7 +181,8 @@ static bool look_at(pid_t pid, void *argument)
 	struct child *child = argument;
 	struct process process;
 
-	if (process_read(pid, &process) || process.parent != child->parent || process_is_keeper(pid))
+	if (process_read(pid, &process) || process.parent != child->parent ||
+	    process_is_keeper(pid))
 		return true;
 	if (child->file ? process_has_flock(pid, child->file) : process.start >= child->start) {
 		child->found = pid;
@@ -176,12 +196,16 @@ pid_t file_job_of(pid_t wrapper, const struct file_id *file, bool certain)
 	struct child child = { .parent = wrapper, .found = process_kept_by(wrapper), .file = file };
 	struct process process;
 
-	/* One that has not started its command yet may have pidfds of others: with --replace, of those that it looks at. */
+	/*
+	 * One that has not started its command yet may have pidfds of others: with --replace, of
+	 * those that it looks at.
+	 */
 	if (child.found && (process_read(child.found, &process) || process.parent != wrapper))
 		child.found = 0;
 	/*
-	 * A me-only may have children that the shell had that became it: the command is the one that has inherited the lock, and younger
-	 * than these. (Process 1 is given others' children, too.)
+	 * A me-only may have children that the shell had that became it: the command is the one
+	 * that has inherited the lock, and younger than these. (Process 1 is given others'
+	 * children, too.)
 	 */
 	if (!child.found)
 		process_walk(look_at, &child);
@@ -192,14 +216,15 @@ pid_t file_job_of(pid_t wrapper, const struct file_id *file, bool certain)
 }
 
 /*
- * Anybody can have the name of a keeper, and a pidfd of any process: what proves it is the program that it runs, as this user or root.
+ * Anybody can have the name of a keeper, and a pidfd of any process: what proves it is the program
+ * that it runs, as this user or root.
  */
 static bool is_keeper(pid_t pid, const void *file)
 {
 	uid_t uid;
 
-	return process_is_me_only(pid) && process_is_keeper(pid) && process_user(pid, &uid) == 0 && trust_user(uid) &&
-	       process_has_flock(pid, file);
+	return process_is_me_only(pid) && process_is_keeper(pid) && process_user(pid, &uid) == 0 &&
+	       trust_user(uid) && process_has_flock(pid, file);
 }
 
 pid_t file_kept_job(const struct file_id *file)
@@ -218,8 +243,12 @@ static void find_heir(const struct file_id *file, struct holder *holder)
 	holder->pid = file_kept_job(file);
 	if (!holder->pid) {
 		holder->pid = process_find(has_flock, file, &own_kind);
-		/* Others, as a shell that has called flock(1), may hold a lock that a process took which has ended. */
-		holder->heir = holder->pid && !own_kind && process_has_variable(holder->pid, "ME_ONLY_LOCK=file:", false);
+		/*
+		 * Others, as a shell that has called flock(1), may hold a lock that a process took
+		 * which has ended.
+		 */
+		holder->heir = holder->pid && !own_kind &&
+			       process_has_variable(holder->pid, "ME_ONLY_LOCK=file:", false);
 	}
 	if (!holder->pid)
 		holder->hidden = "its process cannot be seen";
@@ -232,12 +261,14 @@ void file_find_holder(const struct file_id *file, struct holder *holder, bool th
 	pid_t job;
 	int r = file_holders_read(file, &holders);
 
-	*holder = (struct holder){ .held = -1, .hidden = "the kernel does not show its table of file locks" };
+	*holder = (struct holder){ .held = -1,
+				   .hidden = "the kernel does not show its table of file locks" };
 	if (r == 0 && file_taker_lives(holders.taker, file)) {
 		holder->pid = holders.taker;
 		holder->uid_known = process_user(holder->pid, &holder->uid) == 0;
 		/* What a me-only runs is to be named, and that is as old as the holding at most. */
-		job = process_seems_me_only(holders.taker) ? file_job_of(holders.taker, file, false) : 0;
+		job = process_seems_me_only(holders.taker) ? file_job_of(holders.taker, file, false)
+							   : 0;
 		if (job)
 			holder->pid = job;
 	} else if (thorough) {
@@ -252,7 +283,10 @@ void file_find_holder(const struct file_id *file, struct holder *holder, bool th
 	}
 }
 
-/* --- the command, to be replaced --------------------------------------------------------------------------------------------- */
+/*
+ * --- the command, to be replaced
+ * ---------------------------------------------------------------------------------------------
+ */
 
 /* A pidfd of the command that the me-only WRAPPER runs, or a negative errno. */
 static int open_job(pid_t wrapper, const struct file_id *file, pid_t *job)
@@ -263,7 +297,8 @@ static int open_job(pid_t wrapper, const struct file_id *file, pid_t *job)
 	*job = file_job_of(wrapper, file, true);
 	pidfd = *job ? process_pidfd(*job) : -ESRCH;
 	/* The pidfd was first: what is read now is of the process that it is for. */
-	if (pidfd >= 0 && (process_read(*job, &process) || process.parent != wrapper || file_job_of(wrapper, file, true) != *job)) {
+	if (pidfd >= 0 && (process_read(*job, &process) || process.parent != wrapper ||
+			   file_job_of(wrapper, file, true) != *job)) {
 		close(pidfd);
 		pidfd = -ESRCH;
 	}
@@ -271,8 +306,8 @@ static int open_job(pid_t wrapper, const struct file_id *file, pid_t *job)
 }
 
 /*
- * The process that took the lock is gone: a pidfd of the command that its keeper has a pidfd of. -ESRCH if there is none; or -EPERM
- * and the reason.
+ * The process that took the lock is gone: a pidfd of the command that its keeper has a pidfd of.
+ * -ESRCH if there is none; or -EPERM and the reason.
  */
 static int open_kept(const struct file_id *file, struct lock_job *job)
 {
@@ -303,13 +338,16 @@ int file_find_job(const struct lock *lock, struct lock_job *job)
 	if (r == 0)
 		r = file_holders_read(&file, &holders);
 	if (r)
-		return r == -ENOENT ? -ESRCH : r == -ENODATA ? open_kept(&file, job) : lock_refuse_unproved(&job->refused);
+		return r == -ENOENT    ? -ESRCH
+		       : r == -ENODATA ? open_kept(&file, job)
+				       : lock_refuse_unproved(&job->refused);
 	if (holders.n > 1)
 		return lock_refuse(&job->refused, "several share it");
 	taker = process_pidfd(holders.taker);
 	if (taker < 0 && taker != -ESRCH)
 		return lock_refuse_unproved(&job->refused);
-	if (taker >= 0 && process_user(holders.taker, &uid) == 0 && !trust_user(uid) && file_taker_lives(holders.taker, &file)) {
+	if (taker >= 0 && process_user(holders.taker, &uid) == 0 && !trust_user(uid) &&
+	    file_taker_lives(holders.taker, &file)) {
 		close(taker);
 		return lock_refuse_stranger(&job->refused);
 	}

@@ -1,4 +1,7 @@
-/* Who holds a lock on a file and who waits for it: what /proc/locks and the descriptors of processes tell (proc(5), flock(2)). */
+/*
+ * Who holds a lock on a file and who waits for it: what /proc/locks and the descriptors of
+ * processes tell (proc(5), flock(2)).
+ */
 #ifndef FILE_HOLDER_H
 #define FILE_HOLDER_H
 
@@ -11,10 +14,13 @@
 
 /* What the kernel's table of file locks says of one file. */
 struct file_holders {
-	unsigned n;		/* how many hold it, as far as the table tells them apart: more than one share it */
-	uint64_t number;	/* what tells one holding from the next: file_number() of whoever took it; the sum, if several share it */
-	pid_t taker;		/* the process that took it; it can have ended, and its number have been used again. Of several one that is
-				   neither this user's nor root's, or else one that is still there */
+	unsigned n; /* how many hold it, as far as the table tells them apart: more than one share
+		       it */
+	uint64_t number; /* what tells one holding from the next: file_number() of whoever took it;
+			    the sum, if several share it */
+	pid_t taker; /* the process that took it; it can have ended, and its number have been used
+			again. Of several one that is neither this user's nor root's, or else one
+			that is still there */
 };
 
 /* The number of a holding that TAKER took, by the pid that the kernel shows. Never 0. */
@@ -26,28 +32,41 @@ static inline uint64_t file_number(pid_t taker)
 /* Puts the file that PATH leads to into FILE. Returns 0 or a negative errno. */
 int file_identify(const char *path, struct file_id *file);
 
-/* Reads one line of /proc/locks. Returns whether it is about an flock(2) on FILE, who took it or WAITS for it, and whether SHARED. */
+/*
+ * Reads one line of /proc/locks. Returns whether it is about an flock(2) on FILE, who took it or
+ * WAITS for it, and whether SHARED.
+ */
 bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *waits, bool *shared);
 
 /*
- * Reads /proc/locks. Returns 0; -ENOENT if nobody holds FILE; -ENODATA if somebody may, as far as can be seen from a pid namespace;
- * or another negative errno.
+ * Reads /proc/locks. Returns 0; -ENOENT if nobody holds FILE; -ENODATA if somebody may, as far as
+ * can be seen from a pid namespace; or another negative errno.
  */
 int file_holders_read(const struct file_id *file, struct file_holders *holders);
 
-/* Whether the table shows all locks. In a pid namespace those of processes that have no number there (any more) are left out. */
+/*
+ * Whether the table shows all locks. In a pid namespace those of processes that have no number
+ * there (any more) are left out.
+ */
 bool file_table_is_whole(void);
 
-/* Whether TAKER, of which the table of file locks speaks, is still there and has the lock, as far as that can be seen. */
+/*
+ * Whether TAKER, of which the table of file locks speaks, is still there and has the lock, as far
+ * as that can be seen.
+ */
 bool file_taker_lives(pid_t taker, const struct file_id *file);
 
 /*
- * The command of the me-only WRAPPER, which has the lock on FILE; 0: it has none (yet), or it cannot be told from its other children.
- * Unless it is to be CERTAIN, the youngest of these will do.
+ * The command of the me-only WRAPPER, which has the lock on FILE; 0: it has none (yet), or it
+ * cannot be told from its other children. Unless it is to be CERTAIN, the youngest of these will
+ * do.
  */
 pid_t file_job_of(pid_t wrapper, const struct file_id *file, bool certain);
 
-/* The command whose keeper has the lock on FILE: the keeper is there as long as the command is. 0: none is seen. */
+/*
+ * The command whose keeper has the lock on FILE: the keeper is there as long as the command is. 0:
+ * none is seen.
+ */
 pid_t file_kept_job(const struct file_id *file);
 
 /* Says in HOLDER who holds FILE; unless THOROUGH without looking at all processes. */

@@ -6,8 +6,8 @@
 
 struct file_waiter {
 	int fd, operation;
-	int error;		/* once it has ended */
-	int done;		/* an eventfd, readable once it has ended or is about to */
+	int error; /* once it has ended */
+	int done;  /* an eventfd, readable once it has ended or is about to */
 	/* By whoever comes first: the thread, with the lock, or we, when we give up. */
 	atomic_int settled;
 };

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 struct cgroup {
-	char path[PATH_MAX];	/* its directory; "": there is none */
+	char path[PATH_MAX]; /* its directory; "": there is none */
 };
 
 /* Looks whether ours is delegated to us, and where one of the command's own would be. */

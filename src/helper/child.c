@@ -55,8 +55,9 @@ static void become_helper(void *argument)
 	if (socket < 0 || (take && (pipe < 0 || timer < 0)))
 		start->failed = -EMFILE;
 	else if (dup2(socket, STDIN_FILENO) < 0 || dup2(socket, STDOUT_FILENO) < 0 ||
-	    (take && (dup2(pipe, PIPE_FD) < 0 || dup2(timer, TIMER_FD) < 0)) ||
-	    (syscall(SYS_close_range, take ? TIMER_FD + 1 : PIPE_FD, ~0U, 0) && errno != ENOSYS))
+		 (take && (dup2(pipe, PIPE_FD) < 0 || dup2(timer, TIMER_FD) < 0)) ||
+		 (syscall(SYS_close_range, take ? TIMER_FD + 1 : PIPE_FD, ~0U, 0) &&
+		  errno != ENOSYS))
 		start->failed = -errno;
 	else
 		start->failed = helper_become(start->name, start->program, start->argv,
@@ -150,7 +151,8 @@ int child_begin(struct lock *lock, struct child_start *start, bool take)
 	if (take) {
 		session_of(lock)->timer = make_timer();
 		if (session_of(lock)->timer < 0)
-			return helper_cannot(lock, "cannot create a timer", session_of(lock)->timer);
+			return helper_cannot(lock, "cannot create a timer",
+					     session_of(lock)->timer);
 	}
 	start->socket = sockets[1];
 	start->pipe = pipes[0];

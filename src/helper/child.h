@@ -10,15 +10,15 @@
 
 struct child_start {
 	struct helper_session *session;
-	const char *name;	/* of the helper */
+	const char *name; /* of the helper */
 	char *argv[MOST_ARGUMENTS];
 	char command[1024];
-	char text[1024];	/* what the arguments with numbers point to */
+	char text[1024]; /* what the arguments with numbers point to */
 	char *end;
 	unsigned n;
-	const char *program;	/* the file of me-only, if that is not this program; NULL */
-	int socket, pipe, timer;	/* passed to the helper; pipe and timer may be -1 */
-	int failed;		/* of the new process: HELPER_REFUSED or a negative errno */
+	const char *program;	 /* the file of me-only, if that is not this program; NULL */
+	int socket, pipe, timer; /* passed to the helper; pipe and timer may be -1 */
+	int failed;		 /* of the new process: HELPER_REFUSED or a negative errno */
 };
 
 /* Prepares the arguments for TASK; and for "take". */

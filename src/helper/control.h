@@ -12,20 +12,20 @@
 
 /* Times are CLOCK_BOOTTIME, ns. */
 struct control {
-	bool orphaned;		/* me-only is gone */
-	bool done;		/* it has reported the end of the command */
-	bool unused;		/* and that it could not be run */
-	bool pipe_closed;	/* no process has the lock pipe any more */
-	bool started;		/* the command is */
-	int job;		/* its pidfd; -1: not started, or there are no pidfds here */
+	bool orphaned;	  /* me-only is gone */
+	bool done;	  /* it has reported the end of the command */
+	bool unused;	  /* and that it could not be run */
+	bool pipe_closed; /* no process has the lock pipe any more */
+	bool started;	  /* the command is */
+	int job;	  /* its pidfd; -1: not started, or there are no pidfds here */
 	bool job_ended;
-	bool news;		/* something of this has changed; the caller clears it */
+	bool news; /* something of this has changed; the caller clears it */
 	struct descendants descendants;
-	struct cgroup cgroup;	/* of the command, if it has one */
-	int64_t ask_due, force_due;	/* when SIGTERM and SIGKILL are; DEADLINE_NEVER */
-	int64_t force_pause;	/* until the next SIGKILL */
-	bool ending;		/* the command has to end, even if the lock is renewed */
-	bool orphans_ended;	/* nothing is left of the command of a me-only that was killed */
+	struct cgroup cgroup;	    /* of the command, if it has one */
+	int64_t ask_due, force_due; /* when SIGTERM and SIGKILL are; DEADLINE_NEVER */
+	int64_t force_pause;	    /* until the next SIGKILL */
+	bool ending;		    /* the command has to end, even if the lock is renewed */
+	bool orphans_ended; /* nothing is left of the command of a me-only that was killed */
 };
 
 /* ME_ONLY is its pid; PIPE the inode of the lock pipe. */

@@ -7,11 +7,11 @@
 #include <sys/types.h>
 
 struct descendants {
-	pid_t ancestor;		/* me-only, a subreaper: the ancestor of all while it lives */
-	int64_t since;		/* the start of the command (CLOCK_BOOTTIME, ns) */
-	pid_t helper;		/* does not count, though it may descend from me-only; 0: none */
-	const char *mark;	/* "NAME=value" in its environment; NULL: not looked for */
-	uint64_t pipe;		/* inode of the lock pipe; 0: not looked for */
+	pid_t ancestor;	  /* me-only, a subreaper: the ancestor of all while it lives */
+	int64_t since;	  /* the start of the command (CLOCK_BOOTTIME, ns) */
+	pid_t helper;	  /* does not count, though it may descend from me-only; 0: none */
+	const char *mark; /* "NAME=value" in its environment; NULL: not looked for */
+	uint64_t pipe;	  /* inode of the lock pipe; 0: not looked for */
 };
 
 /*

@@ -124,12 +124,13 @@ static void take_in(struct lock *lock)
 		if (lock->lease->trouble && lock->options->verbose)
 			trace(lock->options, lock, lock->lease->trouble);
 	} else if (packet_is(packet, "lost")) {
-		lock->lease->lost = packet_sentence(packet, "text", session->said, sizeof session->said);
+		lock->lease->lost =
+			packet_sentence(packet, "text", session->said, sizeof session->said);
 		if (!lock->lease->lost)
 			lock->lease->lost = "it is not ours any more";
 		/* The earliest time at which another may hold it. */
-		lock->lease->until = deadline_earlier(lock->lease->until,
-					       packet_number(packet, "until", DEADLINE_NEVER));
+		lock->lease->until = deadline_earlier(
+			lock->lease->until, packet_number(packet, "until", DEADLINE_NEVER));
 	} else if (packet_is(packet, "note")) {
 		replies_show_note(lock);
 	} else if (packet_is(packet, "released") || packet_is(packet, "kept")) {
@@ -210,11 +211,11 @@ static void helper_release(struct lock *lock)
 	session->releasing = true;
 	packet_send(session->control, lock->lease->unused ? "done\nunused 1" : "done", -1);
 	lock->fd = lock->watched = -1;
-	while (!session->ended && !lock->lease->lost && clock_now(CLOCK_BOOTTIME) < lock->lease->until &&
-	       deadline_now() < limit) {
+	while (!session->ended && !lock->lease->lost &&
+	       clock_now(CLOCK_BOOTTIME) < lock->lease->until && deadline_now() < limit) {
 		struct pollfd control = { .fd = session->control, .events = POLLIN };
-		int64_t left =
-			deadline_earlier(lock->lease->until - clock_now(CLOCK_BOOTTIME), LOOK_AGAIN);
+		int64_t left = deadline_earlier(lock->lease->until - clock_now(CLOCK_BOOTTIME),
+						LOOK_AGAIN);
 
 		if (poll(&control, 1,
 			 deadline_poll_timeout(deadline_earlier(limit, deadline_in(left)))) > 0)
@@ -272,7 +273,7 @@ static void read_told(struct helper_session *session, struct lock_told *told,
 }
 
 int helper_ask(struct lock *lock, const char *task, const char *program,
-		    void (*tell)(void *argument, const struct lock_told *told), void *argument)
+	       void (*tell)(void *argument, const struct lock_told *told), void *argument)
 {
 	static char texts[3][PACKET_SIZE];
 	struct lock_wait wait = { .due = DEADLINE_NEVER };
@@ -309,7 +310,9 @@ static void helper_find_holder(const struct lock *lock, struct holder *holder, b
 	*holder = session_of(lock)->holder;
 }
 
-static const struct lock_leased leased = { .confirm = helper_confirm, .started = helper_started, .abandon = helper_abandon };
+static const struct lock_leased leased = { .confirm = helper_confirm,
+					   .started = helper_started,
+					   .abandon = helper_abandon };
 
 const struct lock_engine lock_etcd = {
 	.prefix = "etcd",

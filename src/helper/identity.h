@@ -7,10 +7,10 @@
 #include <sys/types.h>
 
 struct identity {
-	char host[256], boot[64], user[256], command[256];	/* "" where not known */
+	char host[256], boot[64], user[256], command[256]; /* "" where not known */
 	uint64_t pid_namespace;
-	uint64_t pid, start;	/* of the me-only; start is CLOCK_BOOTTIME, ns, in 1/100 s */
-	uint64_t pipe;		/* inode of the lock pipe */
+	uint64_t pid, start; /* of the me-only; start is CLOCK_BOOTTIME, ns, in 1/100 s */
+	uint64_t pipe;	     /* inode of the lock pipe */
 };
 
 /* Fills in what is known of this host and user, and of the me-only PID. */

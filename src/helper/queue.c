@@ -79,8 +79,7 @@ bool queue_can_be_lost(const struct entry *ours, const struct entry *gone,
 		       const struct entry *before, size_t n)
 {
 	/* Its command had ended, or both share the lock: running beside it does no harm. */
-	if (gone->state == ENTRY_KEPT ||
-	    (wants(ours, ENTRY_SHARED) && wants(gone, ENTRY_SHARED)))
+	if (gone->state == ENTRY_KEPT || (wants(ours, ENTRY_SHARED) && wants(gone, ENTRY_SHARED)))
 		return false;
 	for (size_t i = 0; i < n; i++) {
 		if (go_together(&before[i], gone))

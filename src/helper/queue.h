@@ -21,9 +21,9 @@
  *             choose the same.
  */
 enum queue_verdict {
-	QUEUE_OURS,		/* we may have it */
-	QUEUE_WATCH_KEY,	/* not before BLOCKER's key is gone, or changed */
-	QUEUE_WATCH_ALL,	/* not before any key of those before us is gone */
+	QUEUE_OURS,	 /* we may have it */
+	QUEUE_WATCH_KEY, /* not before BLOCKER's key is gone, or changed */
+	QUEUE_WATCH_ALL, /* not before any key of those before us is gone */
 };
 
 /* Judges OURS by those ahead. *BLOCKER points into BEFORE; *SLOT is set with QUEUE_OURS. */

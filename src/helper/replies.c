@@ -34,7 +34,7 @@ static void read_holder(struct helper_session *session, struct holder *holder, c
 {
 	struct remote_holder *remote = &session->remote[n];
 	const char *packet = session->packet;
-	char (*texts)[256] = session->texts[n], name[32];
+	char(*texts)[256] = session->texts[n], name[32];
 	int64_t since = packet_time(packet, prefixed(prefix, "since", name), NS_PER_MS);
 
 	*remote = (struct remote_holder){
@@ -100,8 +100,9 @@ static void read_held(struct lock *lock)
 	const char *at = NULL, *value;
 	size_t length;
 
-	lock->lease->until = deadline_earlier(packet_number(session->packet, "until", 0),
-				       clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options));
+	lock->lease->until =
+		deadline_earlier(packet_number(session->packet, "until", 0),
+				 clock_now(CLOCK_BOOTTIME) + options_ttl(lock->options));
 	lock->lease->confirmed = clock_now(CLOCK_BOOTTIME);
 	lock->slot = (unsigned)packet_number(session->packet, "slot", 0);
 	value = packet_field(session->packet, "token", &length, NULL);
@@ -211,4 +212,3 @@ int replies_hear(struct lock *lock, struct lock_wait *wait)
 		}
 	}
 }
-

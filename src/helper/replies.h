@@ -5,8 +5,8 @@
 #include "helper/session.h"
 
 /*
- * Waits for the final reply, which is in session_of(lock)->packet then. Returns as take() does; 0 also
- * for the reply to a question.
+ * Waits for the final reply, which is in session_of(lock)->packet then. Returns as take() does; 0
+ * also for the reply to a question.
  */
 int replies_hear(struct lock *lock, struct lock_wait *wait);
 

@@ -53,7 +53,8 @@ void host_address(struct host_address *address, const char *name)
 		return;
 	}
 	out = begin(address, ':');
-	memcpy(out, name, length);	// NOLINT(bugprone-not-null-terminated-result): an address has a length instead
+	memcpy(out, name, length); // NOLINT(bugprone-not-null-terminated-result): an address has a
+				   // length instead
 	finish(address, out + length);
 }
 
@@ -65,18 +66,20 @@ static char *put_number(char *out, uint64_t n)
 	return mempcpy(out, text, (size_t)(number_format(n, text) - text));
 }
 
-void host_address_suffixed(struct host_address *address, const struct host_address *lock, const char *kind, uint64_t n)
+void host_address_suffixed(struct host_address *address, const struct host_address *lock,
+			   const char *kind, uint64_t n)
 {
 	char *out;
 
 	memcpy(address, lock, sizeof *address);
 	out = (char *)&address->un + address->length;
 	*out++ = 0;
-	out = stpcpy(out, kind) + 1;	/* with its NUL */
+	out = stpcpy(out, kind) + 1; /* with its NUL */
 	finish(address, put_number(out, n));
 }
 
-void host_address_of_file(struct host_address *address, uint32_t major, uint32_t minor, uint64_t inode)
+void host_address_of_file(struct host_address *address, uint32_t major, uint32_t minor,
+			  uint64_t inode)
 {
 	char *out = begin(address, '@');
 
@@ -95,7 +98,10 @@ void host_slot_address(struct host_address *address, const struct host_address *
 		memcpy(address, name, sizeof *address);
 }
 
-/* Whether PATH, of *LENGTH bytes, is a name of the lock NAME; then moves both behind the lock's own name. */
+/*
+ * Whether PATH, of *LENGTH bytes, is a name of the lock NAME; then moves both behind the lock's own
+ * name.
+ */
 static bool skip_name(const struct host_address *name, const char **path, size_t *length)
 {
 	size_t named = name->length - offsetof(struct sockaddr_un, sun_path);
@@ -107,17 +113,22 @@ static bool skip_name(const struct host_address *name, const char **path, size_t
 	return true;
 }
 
-/* The N in "\0KIND\0N", the LENGTH bytes at SUFFIX, if it is written as we write it and below LIMIT; else LIMIT. */
+/*
+ * The N in "\0KIND\0N", the LENGTH bytes at SUFFIX, if it is written as we write it and below
+ * LIMIT; else LIMIT.
+ */
 static unsigned read_suffix(const char *suffix, size_t length, const char *kind, unsigned limit)
 {
 	size_t before = strlen(kind) + 2;
 	char number[8];
 	unsigned n;
 
-	if (length <= before || length - before >= sizeof number || suffix[0] != 0 || memcmp(suffix + 1, kind, before - 1) != 0)
+	if (length <= before || length - before >= sizeof number || suffix[0] != 0 ||
+	    memcmp(suffix + 1, kind, before - 1) != 0)
 		return limit;
 	*(char *)mempcpy(number, suffix + before, length - before) = 0;
-	if (strlen(number) != length - before || (number[0] == '0' && number[1]) || number_parse(number, limit - 1, &n))
+	if (strlen(number) != length - before || (number[0] == '0' && number[1]) ||
+	    number_parse(number, limit - 1, &n))
 		return limit;
 	return n;
 }
@@ -136,10 +147,12 @@ unsigned host_address_slot(const struct host_address *name, const char *path, si
 
 unsigned host_address_place(const struct host_address *name, const char *path, size_t length)
 {
-	return skip_name(name, &path, &length) ? read_suffix(path, length, "place", MOST_PLACES) : MOST_PLACES;
+	return skip_name(name, &path, &length) ? read_suffix(path, length, "place", MOST_PLACES)
+					       : MOST_PLACES;
 }
 
-void host_queue_address(struct host_address *address, const struct host_address *name, uid_t uid, unsigned slots)
+void host_queue_address(struct host_address *address, const struct host_address *name, uid_t uid,
+			unsigned slots)
 {
 	host_address_suffixed(address, name, "queue", uid);
 	if (slots > 1) {

@@ -30,16 +30,26 @@ static int clients_open(struct lock *lock)
 
 static void greet(int fd, const struct lock *lock, pid_t job, int64_t since)
 {
-	struct host_greeting greeting = { .held = deadline_now() - since, .job = (uint32_t)job, .slots = lock->slots, .name_length = (uint32_t)strlen(lock->name) };
-	struct iovec parts[] = { { &greeting, sizeof greeting }, { (void *)(uintptr_t)lock->name, greeting.name_length } };
+	struct host_greeting greeting = { .held = deadline_now() - since,
+					  .job = (uint32_t)job,
+					  .slots = lock->slots,
+					  .name_length = (uint32_t)strlen(lock->name) };
+	struct iovec parts[] = { { &greeting, sizeof greeting },
+				 { (void *)(uintptr_t)lock->name, greeting.name_length } };
 	struct msghdr greets = { .msg_iov = parts, .msg_iovlen = 2 };
 
 	memcpy(greeting.magic, HOST_GREETING_MAGIC, sizeof greeting.magic);
-	/* Fails when the other end has gone, or a name is too long for one message: then nobody is greeted. */
+	/*
+	 * Fails when the other end has gone, or a name is too long for one message: then nobody is
+	 * greeted.
+	 */
 	(void)sendmsg(fd, &greets, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-/* Whether so few descriptors are left behind FD that clients must have no more of them: a keeper needs some. */
+/*
+ * Whether so few descriptors are left behind FD that clients must have no more of them: a keeper
+ * needs some.
+ */
 static bool is_near_limit(int fd)
 {
 	struct rlimit limit;
@@ -50,7 +60,9 @@ static bool is_near_limit(int fd)
 /* Takes one connection in. Returns whether there can be more. */
 static bool admit(struct lock *lock, pid_t job, int64_t since)
 {
-	struct epoll_event gone = { .events = 0 };	/* hang-up is always told; data are never looked at */
+	struct epoll_event gone = {
+		.events = 0
+	}; /* hang-up is always told; data are never looked at */
 	int fd = accept4(lock->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
@@ -93,7 +105,10 @@ void host_serve(struct lock *lock, pid_t job, int64_t since)
 			dismiss(lock, events[i].data.fd);
 			continue;
 		}
-		/* Somebody who has inherited it has shut it down: nobody can connect any more, and that would be told for ever. */
+		/*
+		 * Somebody who has inherited it has shut it down: nobody can connect any more, and
+		 * that would be told for ever.
+		 */
 		if (events[i].events & EPOLLHUP) {
 			epoll_ctl(lock->watched, EPOLL_CTL_DEL, lock->fd, NULL);
 			continue;

@@ -45,7 +45,8 @@ int host_peer_read(int fd, struct host_peer *peer)
 	return 0;
 }
 
-bool host_is_proved_holder(const struct host_address *address, const struct host_sources *sources, pid_t pid)
+bool host_is_proved_holder(const struct host_address *address, const struct host_sources *sources,
+			   pid_t pid)
 {
 	struct socket_entry entry;
 	struct process process;
@@ -53,7 +54,8 @@ bool host_is_proved_holder(const struct host_address *address, const struct host
 	if (sources->find_socket(sources, address, &entry))
 		return false;
 	return process_has_socket(pid, entry.inode) ||
-	       (process_read(pid, &process) == 0 && process_has_socket(process.parent, entry.inode));
+	       (process_read(pid, &process) == 0 &&
+		process_has_socket(process.parent, entry.inode));
 }
 
 bool host_is_trusted(const struct host_address *address)
@@ -72,7 +74,10 @@ bool host_is_trusted(const struct host_address *address)
 	return r == 0 && trust_user(peer.cred.uid);
 }
 
-/* --- the inquiry ----------------------------------------------------------------------------------------------------------- */
+/*
+ * --- the inquiry ---------------------------------------------------------------------------------
+ * --------------------------
+ */
 
 void host_inquire(struct host_inquiry *inquiry, const struct host_address *address)
 {
@@ -101,11 +106,15 @@ static bool read_greeting(int fd, struct holder *holder)
 	struct process job;
 
 	if (recv(fd, &greeting, sizeof greeting, MSG_DONTWAIT) != sizeof greeting ||
-	    memcmp(greeting.magic, HOST_GREETING_MAGIC, sizeof greeting.magic) != 0 || greeting.held < 0)
+	    memcmp(greeting.magic, HOST_GREETING_MAGIC, sizeof greeting.magic) != 0 ||
+	    greeting.held < 0)
 		return false;
 	holder->held = greeting.held;
 	holder->slots = greeting.slots;
-	/* We came before the command had listened: then the pid was that of the me-only that was about to start it. */
+	/*
+	 * We came before the command had listened: then the pid was that of the me-only that was
+	 * about to start it.
+	 */
 	if (process_read((pid_t)greeting.job, &job) == 0 && job.parent == holder->pid)
 		holder->pid = (pid_t)greeting.job;
 	return true;
@@ -114,10 +123,11 @@ static bool read_greeting(int fd, struct holder *holder)
 static const char just_let_go[] = "it has just let go";
 
 /*
- * Who has the socket when the process that listened last is gone or cannot be asked. That is an heir of its command, or a
- * me-only: one that is about to let go, or a keeper.
+ * Who has the socket when the process that listened last is gone or cannot be asked. That is an
+ * heir of its command, or a me-only: one that is about to let go, or a keeper.
  */
-static void find_heir(const struct host_address *address, const struct host_sources *sources, bool peer_is_dead, struct holder *holder)
+static void find_heir(const struct host_address *address, const struct host_sources *sources,
+		      bool peer_is_dead, struct holder *holder)
 {
 	struct socket_entry entry;
 	struct process process;
@@ -125,9 +135,9 @@ static void find_heir(const struct host_address *address, const struct host_sour
 	int r = sources->find_socket(sources, address, &entry);
 
 	if (r) {
-		holder->hidden = r == -ENOENT ? just_let_go :
-				 r == -EMFILE ? "there is no descriptor left to look for it" :
-						"the kernel does not show its table of sockets";
+		holder->hidden = r == -ENOENT	? just_let_go
+				 : r == -EMFILE ? "there is no descriptor left to look for it"
+						: "the kernel does not show its table of sockets";
 		return;
 	}
 	if (entry.uid != SOCKET_UID_UNKNOWN && !holder->uid_known) {
@@ -150,8 +160,8 @@ static void find_heir(const struct host_address *address, const struct host_sour
 	holder->at_most = true;
 }
 
-void host_conclude(struct host_inquiry *inquiry, const struct host_address *address, const struct host_sources *sources,
-		   struct holder *holder)
+void host_conclude(struct host_inquiry *inquiry, const struct host_address *address,
+		   const struct host_sources *sources, struct holder *holder)
 {
 	const struct host_peer *peer = &inquiry->peer;
 	struct process process;
@@ -165,12 +175,18 @@ void host_conclude(struct host_inquiry *inquiry, const struct host_address *addr
 	holder->uid_known = true;
 	if (peer->cred.pid == 0) {
 		holder->hidden = "its process is in another pid namespace";
-	} else if (peer->life == PEER_DEAD || (peer->life == PEER_UNKNOWN && !host_is_proved_holder(address, sources, peer->cred.pid))) {
+	} else if (peer->life == PEER_DEAD ||
+		   (peer->life == PEER_UNKNOWN &&
+		    !host_is_proved_holder(address, sources, peer->cred.pid))) {
 		find_heir(address, sources, true, holder);
 	} else {
 		holder->pid = peer->cred.pid;
-		/* The kernel's word on the age of the process is never less than what the holder says. */
-		if (!(host_may_be_greeted(inquiry) && read_greeting(inquiry->fd, holder)) && process_read(holder->pid, &process) == 0) {
+		/*
+		 * The kernel's word on the age of the process is never less than what the holder
+		 * says.
+		 */
+		if (!(host_may_be_greeted(inquiry) && read_greeting(inquiry->fd, holder)) &&
+		    process_read(holder->pid, &process) == 0) {
 			holder->held = process.age;
 			holder->at_most = true;
 		}
@@ -178,11 +194,15 @@ void host_conclude(struct host_inquiry *inquiry, const struct host_address *addr
 	close(inquiry->fd);
 }
 
-/* --- the command, to be replaced ----------------------------------------------------------------------------------------- */
+/*
+ * --- the command, to be replaced
+ * -----------------------------------------------------------------------------------------
+ */
 
 /*
- * A pidfd of the process that listened last at the other end of FD, PEER: SO_PEERPIDFD is the kernel's word for it; before Linux
- * 6.5 the socket among its descriptors or its parent's. -ESRCH if it has ended or nothing proves that it is it.
+ * A pidfd of the process that listened last at the other end of FD, PEER: SO_PEERPIDFD is the
+ * kernel's word for it; before Linux 6.5 the socket among its descriptors or its parent's. -ESRCH
+ * if it has ended or nothing proves that it is it.
  */
 static int proved_pidfd(int fd, const struct host_peer *peer, const struct host_address *address)
 {
@@ -192,7 +212,7 @@ static int proved_pidfd(int fd, const struct host_peer *peer, const struct host_
 		return -ESRCH;
 	if (peer->life == PEER_ALIVE) {
 		pidfd = host_peer_pidfd(fd);
-		return says_gone(pidfd) ? -ESRCH : pidfd;	/* it has ended since */
+		return says_gone(pidfd) ? -ESRCH : pidfd; /* it has ended since */
 	}
 	pidfd = process_pidfd(peer->cred.pid);
 	if (pidfd < 0 || host_is_proved_holder(address, &host_kernel, peer->cred.pid))
@@ -210,11 +230,16 @@ int host_find_job(const struct lock *lock, struct lock_job *job)
 
 	host_address(&address, lock->name);
 	host_inquire(&inquiry, &address);
-	/* Nobody can be asked: then there are only its descriptors to tell the holder by. Or it has gone. */
+	/*
+	 * Nobody can be asked: then there are only its descriptors to tell the holder by. Or it has
+	 * gone.
+	 */
 	if (inquiry.fd < 0) {
 		int r = socket_table_find(&address, 1, &entry);
 
-		return r == -ENOENT || (r == 0 && entry.uid != SOCKET_UID_UNKNOWN) ? -ESRCH : lock_refuse_unproved(&job->refused);
+		return r == -ENOENT || (r == 0 && entry.uid != SOCKET_UID_UNKNOWN)
+			       ? -ESRCH
+			       : lock_refuse_unproved(&job->refused);
 	}
 	job->pid = inquiry.peer.cred.pid;
 	pidfd = proved_pidfd(inquiry.fd, &inquiry.peer, &address);
@@ -225,12 +250,17 @@ int host_find_job(const struct lock *lock, struct lock_job *job)
 		close(pidfd);
 	if (!trust_user(inquiry.peer.cred.uid))
 		return lock_refuse_stranger(&job->refused);
-	return job->pid == 0 ? lock_refuse(&job->refused, "the holder is in another pid namespace") : lock_refuse_unproved(&job->refused);
+	return job->pid == 0 ? lock_refuse(&job->refused, "the holder is in another pid namespace")
+			     : lock_refuse_unproved(&job->refused);
 }
 
-/* --- the kernel's own tables ---------------------------------------------------------------------------------------------- */
+/*
+ * --- the kernel's own tables
+ * ----------------------------------------------------------------------------------------------
+ */
 
-static int find_socket(const struct host_sources *sources, const struct host_address *address, struct socket_entry *entry)
+static int find_socket(const struct host_sources *sources, const struct host_address *address,
+		       struct socket_entry *entry)
 {
 	(void)sources;
 	return socket_table_find(address, 1, entry);
@@ -244,13 +274,15 @@ static pid_t find_process(const struct host_sources *sources, uint32_t inode, bo
 
 const struct host_sources host_kernel = { find_socket, find_process };
 
-static int find_nothing(const struct host_sources *sources, const struct host_address *address, struct socket_entry *entry)
+static int find_nothing(const struct host_sources *sources, const struct host_address *address,
+			struct socket_entry *entry)
 {
 	(void)sources, (void)address, (void)entry;
 	return -ENOENT;
 }
 
-void host_find_holder(const struct host_address *address, struct holder *holder, bool thorough, int64_t deadline, const struct lock *lock)
+void host_find_holder(const struct host_address *address, struct holder *holder, bool thorough,
+		      int64_t deadline, const struct lock *lock)
 {
 	static const struct host_sources nothing = { find_nothing, NULL };
 	struct host_inquiry inquiry;

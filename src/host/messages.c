@@ -23,7 +23,9 @@ int host_send_word(int fd, enum word word, pid_t number, const int fds[], size_t
 {
 	struct words words = { .word = (int32_t)word, .number = number };
 	struct iovec part = { &words, sizeof words };
-	union descriptors control = { .align = { .cmsg_len = CMSG_LEN(n * sizeof *fds), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	union descriptors control = { .align = { .cmsg_len = CMSG_LEN(n * sizeof *fds),
+						 .cmsg_level = SOL_SOCKET,
+						 .cmsg_type = SCM_RIGHTS } };
 	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1 };
 
 	if (n > 0) {
@@ -37,7 +39,8 @@ int host_send_word(int fd, enum word word, pid_t number, const int fds[], size_t
 /* Keeps the first two descriptors in PART and closes all others. */
 static void take_descriptors(const struct cmsghdr *part, int fds[2])
 {
-	const unsigned char *at = CMSG_DATA(part), *end = (const unsigned char *)part + part->cmsg_len;
+	const unsigned char *at = CMSG_DATA(part),
+			    *end = (const unsigned char *)part + part->cmsg_len;
 
 	for (; at + sizeof(int) <= end; at += sizeof(int)) {
 		int fd;
@@ -57,11 +60,17 @@ int host_receive_word(int fd, struct heard *heard)
 	struct words words = { 0 };
 	struct iovec part = { &words, sizeof words };
 	union descriptors control;
-	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	struct msghdr msg = { .msg_iov = &part,
+			      .msg_iovlen = 1,
+			      .msg_control = &control,
+			      .msg_controllen = sizeof control };
 	bool own = false;
 	ssize_t n;
 
-	/* If the other end closed without having read what we sent, that is told first, once, and then what it had sent before. */
+	/*
+	 * If the other end closed without having read what we sent, that is told first, once, and
+	 * then what it had sent before.
+	 */
 	do
 		n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == ECONNRESET);

@@ -23,13 +23,16 @@ static int take_first(struct lock *lock, int fd, const struct host_address *name
 
 		host_address_suffixed(&address, name, "place", place);
 		r = host_bind(lock, fd, &address);
-		taken += r == -EADDRINUSE && host_is_trusted(&address);	/* a stranger keeps others from it, and does not wait */
+		taken += r == -EADDRINUSE &&
+			 host_is_trusted(
+				 &address); /* a stranger keeps others from it, and does not wait */
 	}
 	return r == -EADDRINUSE && taken == n ? LOCK_QUEUE_FULL : r;
 }
 
 /* Says in WAITER who waits in the place ENTRY. */
-static void find_waiter(const struct host_address *name, const struct socket_entry *entry, struct holder *waiter)
+static void find_waiter(const struct host_address *name, const struct socket_entry *entry,
+			struct holder *waiter)
 {
 	struct host_address address;
 	struct host_inquiry inquiry;
@@ -50,7 +53,10 @@ static void find_waiter(const struct host_address *name, const struct socket_ent
 	waiter->pid = entry->inode ? process_find_socket((uint32_t)entry->inode, &own_kind) : 0;
 }
 
-/* Counts who waits, those too that were told of more places than we. Returns how many, up to wait->places; negative: not known. */
+/*
+ * Counts who waits, those too that were told of more places than we. Returns how many, up to
+ * wait->places; negative: not known.
+ */
 static int count(const struct host_address *name, struct lock_wait *wait)
 {
 	struct socket_entry entry;
@@ -67,7 +73,10 @@ int place_take(struct lock *lock, const struct host_address *name, struct lock_w
 {
 	int fd, r;
 
-	/* First, so that nobody has a place who will not wait: the first ones can be free that others have left before those who allow more. */
+	/*
+	 * First, so that nobody has a place who will not wait: the first ones can be free that
+	 * others have left before those who allow more.
+	 */
 	if (count(name, wait) >= (int)wait->places)
 		return LOCK_QUEUE_FULL;
 	fd = host_socket();
@@ -83,6 +92,9 @@ int place_take(struct lock *lock, const struct host_address *name, struct lock_w
 	close(fd);
 	if (r == LOCK_QUEUE_FULL)
 		(void)count(name, wait);
-	/* Strangers cannot keep us from waiting: then nobody counts us, and there may be one run too many, but none too few. */
+	/*
+	 * Strangers cannot keep us from waiting: then nobody counts us, and there may be one run
+	 * too many, but none too few.
+	 */
 	return r == -EADDRINUSE ? 0 : r;
 }

@@ -1,11 +1,13 @@
 /*
- * --queue=N: places to wait in, so that only few wait and the others give up. A place is an abstract socket name as the lock of
- * host/address.h is, so it is free as soon as its waiter is gone; it listens, so that it can be seen who that is.
+ * --queue=N: places to wait in, so that only few wait and the others give up. A place is an
+ * abstract socket name as the lock of host/address.h is, so it is free as soon as its waiter is
+ * gone; it listens, so that it can be seen who that is.
  *
  * Anybody can bind such a name: a place that neither this user nor root has taken does not count.
  *
- * Who has the lock leaves its place before its command starts. So who finds all places taken is told to give up only while one that
- * waits has not started yet: that one's command does what this one's would have done (if it does not give up, too).
+ * Who has the lock leaves its place before its command starts. So who finds all places taken is
+ * told to give up only while one that waits has not started yet: that one's command does what this
+ * one's would have done (if it does not give up, too).
  */
 #ifndef HOST_PLACES_H
 #define HOST_PLACES_H

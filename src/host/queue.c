@@ -1,32 +1,36 @@
 /*
  * Waiting for a host lock: first come, first served.
  *
- *  5. The queue of a lock is a second name (host/address.h): a listening socket that belongs to the FRONT, the waiter who is
- *     next. Who comes goes to the queue first, before trying the lock, so that nobody is overtaken. Who finds the queue unbound
- *     binds it and is the front; all others connect to it and stay in its backlog, which the kernel keeps in order. Nobody keeps
- *     a list. Every user has a queue of his own, since sockets are only handed to the same user; between several users' fronts
- *     the bind decides. A lock of several slots has a queue for each number of slots that is asked for: the front waits for all
- *     of them at once, and takes the first that is free.
- *  6. The front binds the lock; while it cannot, it stays connected to it and waits for the hang-up that the kernel sends when
- *     the last descriptor of the name is closed. It also tries once a second: a stranger may close the name and keep the
- *     connection. If the hang-up comes while the name stays bound, it pauses and does not spin. Meanwhile it keeps two SUCCESSORS,
- *     the SECOND and the THIRD: the oldest live connections of the queue. Both are given a copy of the queue socket, and a link
- *     (a socket pair) to each other. Who hears the hang-up of all that are before it is the front. So whoever of the three ends,
- *     for whatever reason and at whatever moment, the queue socket stays open and its order known: with one successor alone, a front
- *     killed in its first instant would take the queue with it. A successor that has gone or is stopped is replaced, the stopped one
- *     told so; a waiter that is stopped is passed over. A front that has no successor as it leaves gives the queue to the oldest.
- *     A successor that takes the lock past a front that does not move listens on the queue. SO_PEERCRED
- *     of the queue names the process that listened last, and only that one appoints successors. It tells
- *     those it has passed over, which join again when they resume, and it tells its successor to
- *     follow it alone.
- *  7. After every wait the bind is the only truth; everything else is only about order. If front and successors die at once, the
- *     queue socket is closed and all waiters hear it and start again, in any order. If they are stopped, nothing tells: so a
- *     waiter in line looks now and then whether the name is free, and takes it when it stays free: a successor soon if it sees
- *     that all before it are stopped, others after some seconds. Between two jobs of a line that moves the name is free as well, but
- *     not for long. A name that cannot be connected to (it does not listen, its backlog is full, policy forbids it) is tried with
- *     a growing pause. If the queue is full, of waiters or of those that have given up, a waiter
- *     waits OUTSIDE for a place in it: in connect(2), where the kernel keeps the order as well. It
- *     also looks past the front, but seldom.
+ *  5. The queue of a lock is a second name (host/address.h): a listening socket that belongs to the
+ * FRONT, the waiter who is next. Who comes goes to the queue first, before trying the lock, so that
+ * nobody is overtaken. Who finds the queue unbound binds it and is the front; all others connect to
+ * it and stay in its backlog, which the kernel keeps in order. Nobody keeps a list. Every user has
+ * a queue of his own, since sockets are only handed to the same user; between several users' fronts
+ *     the bind decides. A lock of several slots has a queue for each number of slots that is asked
+ * for: the front waits for all of them at once, and takes the first that is free.
+ *  6. The front binds the lock; while it cannot, it stays connected to it and waits for the hang-up
+ * that the kernel sends when the last descriptor of the name is closed. It also tries once a
+ * second: a stranger may close the name and keep the connection. If the hang-up comes while the
+ * name stays bound, it pauses and does not spin. Meanwhile it keeps two SUCCESSORS, the SECOND and
+ * the THIRD: the oldest live connections of the queue. Both are given a copy of the queue socket,
+ * and a link (a socket pair) to each other. Who hears the hang-up of all that are before it is the
+ * front. So whoever of the three ends, for whatever reason and at whatever moment, the queue socket
+ * stays open and its order known: with one successor alone, a front killed in its first instant
+ * would take the queue with it. A successor that has gone or is stopped is replaced, the stopped
+ * one told so; a waiter that is stopped is passed over. A front that has no successor as it leaves
+ * gives the queue to the oldest. A successor that takes the lock past a front that does not move
+ * listens on the queue. SO_PEERCRED of the queue names the process that listened last, and only
+ * that one appoints successors. It tells those it has passed over, which join again when they
+ * resume, and it tells its successor to follow it alone.
+ *  7. After every wait the bind is the only truth; everything else is only about order. If front
+ * and successors die at once, the queue socket is closed and all waiters hear it and start again,
+ * in any order. If they are stopped, nothing tells: so a waiter in line looks now and then whether
+ * the name is free, and takes it when it stays free: a successor soon if it sees that all before it
+ * are stopped, others after some seconds. Between two jobs of a line that moves the name is free as
+ * well, but not for long. A name that cannot be connected to (it does not listen, its backlog is
+ * full, policy forbids it) is tried with a growing pause. If the queue is full, of waiters or of
+ * those that have given up, a waiter waits OUTSIDE for a place in it: in connect(2), where the
+ * kernel keeps the order as well. It also looks past the front, but seldom.
  *  8. Only the same effective user is trusted with the queue. A waiter waits ALONE, on the lock's
  *     name only, if a stranger has its queue, if it may not use the queue, or if the queue is full
  *     and the kernel's socket table does not show it as its user's. A descriptor that comes is
@@ -75,17 +79,24 @@
 #define LOOK_OUTSIDE (20 * NS_PER_S)
 
 /*
- * A name that was seen free is looked at so often, and must be free so many times in a row before somebody in line takes it:
- * counted, not timed, since on a busy machine a waiter can be kept from looking for as long as all the others run.
+ * A name that was seen free is looked at so often, and must be free so many times in a row before
+ * somebody in line takes it: counted, not timed, since on a busy machine a waiter can be kept from
+ * looking for as long as all the others run.
  */
 #define FREE_LOOK (NS_PER_S / 20)
 #define FREE_LOOKS_STOPPED 4
 #define FREE_LOOKS 50
 
-/* So often in quick succession a full or silent queue is tried, or one that does not keep us, before waiting alone. */
+/*
+ * So often in quick succession a full or silent queue is tried, or one that does not keep us,
+ * before waiting alone.
+ */
 #define JOIN_TRIES 10
 
-/* More in one piece nobody has to say to a successor: who goes on talks to a waiter that does other things, too. */
+/*
+ * More in one piece nobody has to say to a successor: who goes on talks to a waiter that does other
+ * things, too.
+ */
 #define MOST_WORDS 16
 
 static void go_alone(struct waiter *w)
@@ -95,7 +106,10 @@ static void go_alone(struct waiter *w)
 	w->look = 0;
 }
 
-/* Makes a queue socket that is bound and listens. Returns it, -EADDRINUSE if there is one already, or another errno. */
+/*
+ * Makes a queue socket that is bound and listens. Returns it, -EADDRINUSE if there is one already,
+ * or another errno.
+ */
 static int found_queue(struct waiter *w)
 {
 	const int on = 1;
@@ -104,7 +118,9 @@ static int found_queue(struct waiter *w)
 	if (fd < 0)
 		return fd;
 	/* Connections inherit this from the listener: who answers is known by every message. */
-	r = setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) ? -errno : host_bind(w->lock, fd, &w->queue_name);
+	r = setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on)
+		    ? -errno
+		    : host_bind(w->lock, fd, &w->queue_name);
 	if (r == 0)
 		return fd;
 	close(fd);
@@ -194,7 +210,10 @@ static bool all_ahead_are_stopped(const struct waiter *w)
 	return true;
 }
 
-/* --- who is ahead ------------------------------------------------------------------------------------------------------------ */
+/*
+ * --- who is ahead --------------------------------------------------------------------------------
+ * ----------------------------
+ */
 
 static void become_front(struct waiter *w)
 {
@@ -236,10 +255,13 @@ static void lose_place(struct waiter *w)
 	}
 }
 
-/* Takes from HEARD, which ahead[I] has said, what it says, and the descriptors that belong to it. */
+/*
+ * Takes from HEARD, which ahead[I] has said, what it says, and the descriptors that belong to it.
+ */
 static void obey(struct waiter *w, int i, struct heard *heard)
 {
-	if (heard->word == GIVE && w->queue < 0 && heard->fds[0] >= 0 && host_is_listener(heard->fds[0], &w->queue_name)) {
+	if (heard->word == GIVE && w->queue < 0 && heard->fds[0] >= 0 &&
+	    host_is_listener(heard->fds[0], &w->queue_name)) {
 		w->queue = heard->fds[0];
 		w->ahead[0].pid = heard->sender;
 		w->ahead[1] = (struct link){ heard->fds[1], heard->number };
@@ -268,7 +290,8 @@ static int hear_words(struct waiter *w, int i)
 	struct heard heard;
 	int r = 0;
 
-	for (int n = 0; n < MOST_WORDS && (r = host_receive_word(w->ahead[i].fd, &heard)) == 0; n++) {
+	for (int n = 0; n < MOST_WORDS && (r = host_receive_word(w->ahead[i].fd, &heard)) == 0;
+	     n++) {
 		obey(w, i, &heard);
 		waiter_close(&heard.fds[0]);
 		waiter_close(&heard.fds[1]);
@@ -288,7 +311,9 @@ static void hear_ahead(struct waiter *w, int i)
 	waiter_close(&w->ahead[i].fd);
 	if (waiter_is_in_line(w))
 		return;
-	/* After a stop, we may hear at once that we were a successor and that we were passed over. */
+	/*
+	 * After a stop, we may hear at once that we were a successor and that we were passed over.
+	 */
 	if (w->queue < 0 || successors_have_passed_us(w)) {
 		lose_place(w);
 		return;
@@ -301,8 +326,8 @@ static void hear_ahead(struct waiter *w, int i)
 
 /*
  * Those ahead of us do not move, and we hold the lock or are needed: from now on we are the front.
- * What they said earlier still counts: who our successor is, or that we are out of the line. Then we
- * tell them to join again, and our successor to follow us alone.
+ * What they said earlier still counts: who our successor is, or that we are out of the line. Then
+ * we tell them to join again, and our successor to follow us alone.
  */
 static void pass_over(struct waiter *w)
 {
@@ -325,20 +350,21 @@ static void pass_over(struct waiter *w)
 }
 
 /*
- * All before us are stopped, and whoever comes behind us is as well, or waits to be given the queue. If we stopped too, nobody could
- * lead the line.
+ * All before us are stopped, and whoever comes behind us is as well, or waits to be given the
+ * queue. If we stopped too, nobody could lead the line.
  */
 static bool is_needed_as_front(const struct waiter *w)
 {
 	struct pollfd waiting = { .fd = w->queue, .events = POLLIN };
 
-	return w->successors[0].fd >= 0 ? process_is_stopped(w->successors[0].pid) : poll(&waiting, 1, 0) > 0;
+	return w->successors[0].fd >= 0 ? process_is_stopped(w->successors[0].pid)
+					: poll(&waiting, 1, 0) > 0;
 }
 
 /*
- * Somebody in line looks whether the front takes the name when it is free. Binding tells that at no cost as long as it is in
- * use; once it was seen free, connecting tells without being in the front's way.
- * Returns 0 when the name is ours, LOCK_RETRY, or what failed.
+ * Somebody in line looks whether the front takes the name when it is free. Binding tells that at no
+ * cost as long as it is in use; once it was seen free, connecting tells without being in the
+ * front's way. Returns 0 when the name is ours, LOCK_RETRY, or what failed.
  */
 static int look_past_front(struct waiter *w)
 {
@@ -399,21 +425,20 @@ static int act(struct waiter *w)
 	}
 	switch (waiter_state(w)) {
 	case WAITER_FRONT:
-	case WAITER_ALONE:
-		r = slots_try(w, now, over);
-		break;
+	case WAITER_ALONE: r = slots_try(w, now, over); break;
 	case WAITER_OUTSIDE:
 	case WAITER_IN_LINE:
 	case WAITER_SUCCESSOR:
 		if (due)
 			r = look_past_front(w);
 		break;
-	case WAITER_NOWHERE:
-		break;
+	case WAITER_NOWHERE: break;
 	}
 	if (r != LOCK_RETRY)
 		return r;
-	/* The successors come after the name: a holder sees to them when its command has started. */
+	/*
+	 * The successors come after the name: a holder sees to them when its command has started.
+	 */
 	if (waiter_state(w) == WAITER_FRONT)
 		lead(w, now, due);
 	else if (w->alone)
@@ -422,7 +447,12 @@ static int act(struct waiter *w)
 }
 
 /* What a waiter listens to: others, and behind them the watch and the job of each slot. */
-enum { AHEAD, SUCCESSOR = AHEAD + 2, QUEUE = SUCCESSOR + SUCCESSORS, SLOTS };
+enum {
+	AHEAD,
+	SUCCESSOR = AHEAD + 2,
+	QUEUE = SUCCESSOR + SUCCESSORS,
+	SLOTS
+};
 
 static size_t most_sources(const struct waiter *w)
 {
@@ -440,9 +470,13 @@ static nfds_t find_sources(const struct waiter *w, struct pollfd fds[], unsigned
 	for (unsigned i = 0; i < most_sources(w); i++) {
 		const struct slot *slot = i < SLOTS ? NULL : &w->slots[(i - SLOTS) / 2];
 		const bool is_watch = slot && (i - SLOTS) % 2 == 0;
-		int fd = i < SUCCESSOR ? w->ahead[i - AHEAD].fd : i < QUEUE ? w->successors[i - SUCCESSOR].fd :
-			 is_watch ? slot->watch : slot ? slot->job :
-			 waiter_is_front(w) && w->successors[SUCCESSORS - 1].fd < 0 && !w->deaf ? w->queue : -1;
+		int fd = i < SUCCESSOR ? w->ahead[i - AHEAD].fd
+			 : i < QUEUE   ? w->successors[i - SUCCESSOR].fd
+			 : is_watch    ? slot->watch
+			 : slot	       ? slot->job
+			 : waiter_is_front(w) && w->successors[SUCCESSORS - 1].fd < 0 && !w->deaf
+				 ? w->queue
+				 : -1;
 
 		if (fd < 0)
 			continue;
@@ -456,7 +490,8 @@ static nfds_t find_sources(const struct waiter *w, struct pollfd fds[], unsigned
 static int listen_around(struct waiter *w)
 {
 	const size_t n = most_sources(w);
-	int64_t when = deadline_earlier(deadline_earlier(w->wait->deadline, w->wait->due), deadline_earlier(w->look, slots_next_try(w)));
+	int64_t when = deadline_earlier(deadline_earlier(w->wait->deadline, w->wait->due),
+					deadline_earlier(w->look, slots_next_try(w)));
 	struct pollfd fds[n];
 	unsigned which[n];
 	bool ready[n];
@@ -476,7 +511,8 @@ static int listen_around(struct waiter *w)
 	/* The last first: the others move up. */
 	for (int i = SUCCESSORS - 1; i >= 0; i--)
 		/* A front finds out by itself whether it was passed over. */
-		if (ready[SUCCESSOR + i] && w->successors[i].fd >= 0 && successors_hear(w, i) && waiter_is_in_line(w))
+		if (ready[SUCCESSOR + i] && w->successors[i].fd >= 0 && successors_hear(w, i) &&
+		    waiter_is_in_line(w))
 			lose_place(w);
 	for (int i = 1; i >= 0; i--)
 		if (ready[AHEAD + i] && w->ahead[i].fd >= 0)
@@ -499,7 +535,10 @@ static int attend_listening(struct waiter *w)
 	return r;
 }
 
-/* Lets the caller do what it has to do. The first time the name was in use when we tried it: we may be waiting for ourselves. */
+/*
+ * Lets the caller do what it has to do. The first time the name was in use when we tried it: we may
+ * be waiting for ourselves.
+ */
 static int attend(struct waiter *w)
 {
 	if (!w->begun) {
@@ -541,14 +580,15 @@ static void leave(struct waiter *w)
 		if (w->successors[i].fd >= 0 && waiter_has_hung_up(w->successors[i].fd))
 			successors_drop(w, i);
 	/*
-	 * A front that gives us the queue while we close our connection would believe that it has an
-	 * successor. So from here on it cannot, and what it has given us before we hear.
+	 * A front that gives us the queue while we close our connection would believe that it has
+	 * an successor. So from here on it cannot, and what it has given us before we hear.
 	 */
 	if (w->queue < 0 && w->ahead[0].fd >= 0 && shutdown(w->ahead[0].fd, SHUT_RD) == 0)
 		hear_words(w, 0);
 	/*
-	 * While somebody ahead of us lives, it appoints the successors: two that appoint would make two
-	 * fronts. If nobody does, we may not have heard that yet, nor that we now lead the line.
+	 * While somebody ahead of us lives, it appoints the successors: two that appoint would make
+	 * two fronts. If nobody does, we may not have heard that yet, nor that we now lead the
+	 * line.
 	 */
 	for (int i = 0; i < 2; i++)
 		if (w->ahead[i].fd >= 0 && waiter_has_hung_up(w->ahead[i].fd))
@@ -560,8 +600,10 @@ static void leave(struct waiter *w)
 
 void host_leave_line(struct lock *lock)
 {
-	struct waiter w = { .queue = lock->line.fds[0], .ahead = { { -1, 0 }, { -1, 0 } },
-			    .successors = { { lock->line.fds[1], lock->line.successors[0] }, { lock->line.fds[2], lock->line.successors[1] } } };
+	struct waiter w = { .queue = lock->line.fds[0],
+			    .ahead = { { -1, 0 }, { -1, 0 } },
+			    .successors = { { lock->line.fds[1], lock->line.successors[0] },
+					    { lock->line.fds[2], lock->line.successors[1] } } };
 
 	if (w.queue >= 0)
 		leave(&w);
@@ -571,8 +613,14 @@ void host_leave_line(struct lock *lock)
 int host_wait(struct lock *lock, const struct host_address *name, struct lock_wait *wait)
 {
 	struct slot slots[lock->slots];
-	struct waiter w = { .lock = lock, .name = name, .wait = wait, .candidate = -1, .slots = slots, .queue = -1,
-			    .ahead = { { -1, 0 }, { -1, 0 } }, .successors = { { -1, 0 }, { -1, 0 } } };
+	struct waiter w = { .lock = lock,
+			    .name = name,
+			    .wait = wait,
+			    .candidate = -1,
+			    .slots = slots,
+			    .queue = -1,
+			    .ahead = { { -1, 0 }, { -1, 0 } },
+			    .successors = { { -1, 0 }, { -1, 0 } } };
 	int r = slots_renew_candidate(&w);
 
 	for (unsigned n = 0; n < lock->slots; n++)

@@ -42,19 +42,27 @@ static bool is_slot(int fd, void *argument)
 	struct search *search = argument;
 	struct host_address address = { .length = sizeof address.un };
 
-	if (getsockname(fd, (struct sockaddr *)&address.un, &address.length) || address.length <= offsetof(struct sockaddr_un, sun_path))
+	if (getsockname(fd, (struct sockaddr *)&address.un, &address.length) ||
+	    address.length <= offsetof(struct sockaddr_un, sun_path))
 		return false;
-	search->found = host_address_slot(search->name, address.un.sun_path, address.length - offsetof(struct sockaddr_un, sun_path));
-	return search->found < search->slots && host_is_listener(fd, &address) && is_of_this_namespace(fd);
+	search->found = host_address_slot(search->name, address.un.sun_path,
+					  address.length - offsetof(struct sockaddr_un, sun_path));
+	return search->found < search->slots && host_is_listener(fd, &address) &&
+	       is_of_this_namespace(fd);
 }
 
-/* Whether the holder at the other end of FD, of ADDRESS, is an ancestor of ours. Its number alone is no proof: it can have been used again. */
+/*
+ * Whether the holder at the other end of FD, of ADDRESS, is an ancestor of ours. Its number alone
+ * is no proof: it can have been used again.
+ */
 static bool descends_from(int fd, const struct host_address *address)
 {
 	struct host_peer peer;
 
-	return host_peer_read(fd, &peer) == 0 && peer.life != PEER_DEAD && process_descends(getpid(), peer.cred.pid) &&
-	       (peer.life == PEER_ALIVE || host_is_proved_holder(address, &host_kernel, peer.cred.pid));
+	return host_peer_read(fd, &peer) == 0 && peer.life != PEER_DEAD &&
+	       process_descends(getpid(), peer.cred.pid) &&
+	       (peer.life == PEER_ALIVE ||
+		host_is_proved_holder(address, &host_kernel, peer.cred.pid));
 }
 
 /* Rule 14, second half: whether the holder of one of the slots is an ancestor of ours. */
@@ -68,7 +76,8 @@ static bool descends_from_holder(struct search *search)
 		close(fd);
 	search->found = 0;
 	while (!found && ++search->found < search->slots &&
-	       (fd = host_connect_next(search->name, "slot", search->slots, &search->found)) != -ENOENT) {
+	       (fd = host_connect_next(search->name, "slot", search->slots, &search->found)) !=
+		       -ENOENT) {
 		if (fd < 0)
 			continue;
 		host_slot_address(&address, search->name, search->found);

@@ -7,7 +7,10 @@
 #include "host/address.h"
 #include "lock.h"
 
-/* Whether the caller itself runs under one of the first SLOTS slots of the lock NAME, which the kernel says are in use. */
+/*
+ * Whether the caller itself runs under one of the first SLOTS slots of the lock NAME, which the
+ * kernel says are in use.
+ */
 bool host_is_reentry(const struct host_address *name, unsigned slots);
 
 /* As lock_engine.is_ours(). */

@@ -16,7 +16,10 @@
 /* So often the name of a command that has ended is tried in a row: for some 0.4 ms. */
 #define CATCH_TRIES 400
 
-/* The front of many slots leaves so many descriptors free; a slot for which there is none left is tried with a growing pause. */
+/*
+ * The front of many slots leaves so many descriptors free; a slot for which there is none left is
+ * tried with a growing pause.
+ */
 #define KEPT_FDS 24
 
 /* So many slots somebody in line looks at, at a time. */
@@ -41,7 +44,10 @@ int slots_bind(struct waiter *w, unsigned slot)
 	return host_bind(w->lock, w->candidate, &address);
 }
 
-/* A pidfd of the process that listened last at the other end of FD, or a negative errno. If its number was used again, no harm is done. */
+/*
+ * A pidfd of the process that listened last at the other end of FD, or a negative errno. If its
+ * number was used again, no harm is done.
+ */
 static int job_of(int fd)
 {
 	struct ucred peer;
@@ -78,8 +84,9 @@ static int watch_slot(struct waiter *w, unsigned n)
 }
 
 /*
- * The command that held the name has ended. Its me-only is woken up as we are, and lets go in some 50 microseconds: as long as
- * it takes to fall asleep and to wake up again, so that is not done. Returns 0 when the name is ours, or what slots_bind() does.
+ * The command that held the name has ended. Its me-only is woken up as we are, and lets go in some
+ * 50 microseconds: as long as it takes to fall asleep and to wake up again, so that is not done.
+ * Returns 0 when the name is ours, or what slots_bind() does.
  */
 static int catch_slot(struct waiter *w, unsigned n)
 {
@@ -145,7 +152,8 @@ int slots_try(struct waiter *w, int64_t now, bool all)
 	int r = LOCK_RETRY;
 
 	/* The one first that has just become free. */
-	for (unsigned i = 0, n = w->slot; r == LOCK_RETRY && i < slots; i++, n = n + 1 < slots ? n + 1 : 0)
+	for (unsigned i = 0, n = w->slot; r == LOCK_RETRY && i < slots;
+	     i++, n = n + 1 < slots ? n + 1 : 0)
 		if (all || now >= w->slots[n].look)
 			r = try_slot(w, n);
 	return r;
@@ -167,7 +175,8 @@ int slots_bind_any(struct waiter *w)
 {
 	int r = slots_bind(w, w->slot);
 
-	for (unsigned looks = 1; r == -EADDRINUSE && looks < w->lock->slots && looks < MOST_LOOKS; looks++) {
+	for (unsigned looks = 1; r == -EADDRINUSE && looks < w->lock->slots && looks < MOST_LOOKS;
+	     looks++) {
 		w->slot = (w->slot + 1) % w->lock->slots;
 		r = slots_bind(w, w->slot);
 	}

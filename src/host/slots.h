@@ -18,25 +18,34 @@ int slots_bind(struct waiter *w, unsigned slot);
 /* The front, or who waits alone, is that no more. */
 void slots_unwatch(struct waiter *w);
 
-/* A slot may be free. If the hang-ups come fast while it stays bound, the next connection waits for a pause. */
+/*
+ * A slot may be free. If the hang-ups come fast while it stays bound, the next connection waits for
+ * a pause.
+ */
 void slots_hear(struct waiter *w, unsigned n);
 
 /*
- * The front, or who waits alone, tries the slots that are due at NOW, or ALL; while they are in use, arranges to be woken up.
- * Returns 0 when one is ours, LOCK_RETRY, or what failed.
+ * The front, or who waits alone, tries the slots that are due at NOW, or ALL; while they are in
+ * use, arranges to be woken up. Returns 0 when one is ours, LOCK_RETRY, or what failed.
  */
 int slots_try(struct waiter *w, int64_t now, bool all);
 
 /* Whether nobody has the slot at which we have looked last, without taking it. */
 bool slots_seem_free(const struct waiter *w);
 
-/* Binds the slot at which we have looked last, or the next one that is free. Returns as slots_bind() does. */
+/*
+ * Binds the slot at which we have looked last, or the next one that is free. Returns as
+ * slots_bind() does.
+ */
 int slots_bind_any(struct waiter *w);
 
 /* When the front, or who waits alone, has to try a slot again, at the latest. */
 int64_t slots_next_try(const struct waiter *w);
 
-/* Tries the slots whose commands have just ended. Returns 0 when one is ours, LOCK_RETRY, or what failed. */
+/*
+ * Tries the slots whose commands have just ended. Returns 0 when one is ours, LOCK_RETRY, or what
+ * failed.
+ */
 int slots_catch(struct waiter *w);
 
 /* With many slots there may be fewer descriptors than would be wanted. */

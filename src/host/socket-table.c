@@ -18,14 +18,15 @@
 #endif
 
 /*
- * States of Unix sockets, by TCP's names (net/tcp_states.h). A bound socket is in one of these. Accepted connections carry the
- * listener's name too, but they are in the state "established".
+ * States of Unix sockets, by TCP's names (net/tcp_states.h). A bound socket is in one of these.
+ * Accepted connections carry the listener's name too, but they are in the state "established".
  */
 #define STATES (1u << 7 /* TCP_CLOSE */ | 1u << 10 /* TCP_LISTEN */)
 
 /*
- * So often the table is read before a socket is taken not to be there. It comes in pieces, and the kernel counts how far in a
- * bucket of its hash a piece has come: if one before that is closed meanwhile, the next one is left out.
+ * So often the table is read before a socket is taken not to be there. It comes in pieces, and the
+ * kernel counts how far in a bucket of its hash a piece has come: if one before that is closed
+ * meanwhile, the next one is left out.
  */
 #define LOOKS 3
 
@@ -35,8 +36,12 @@ static int ask(int fd)
 		struct nlmsghdr header;
 		struct unix_diag_req request;
 	} question = {
-		.header = { .nlmsg_len = sizeof question, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
-		.request = { .sdiag_family = AF_UNIX, .udiag_states = STATES, .udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_UID },
+		.header = { .nlmsg_len = sizeof question,
+			    .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			    .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+		.request = { .sdiag_family = AF_UNIX,
+			     .udiag_states = STATES,
+			     .udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_UID },
 	};
 
 	return send(fd, &question, sizeof question, 0) < 0 ? -errno : 0;
@@ -45,9 +50,9 @@ static int ask(int fd)
 struct search {
 	const struct host_address *name;
 	unsigned (*number)(const struct host_address *name, const char *path, size_t length);
-	unsigned limit;			/* numbers from here on are not looked for */
-	bool trusted;			/* only those of this user and root */
-	unsigned found, wanted;		/* how many of them, and when to stop */
+	unsigned limit;		/* numbers from here on are not looked for */
+	bool trusted;		/* only those of this user and root */
+	unsigned found, wanted; /* how many of them, and when to stop */
 	struct socket_entry *entry;
 };
 
@@ -60,7 +65,8 @@ static bool look_at(const struct nlmsghdr *header, struct search *search)
 	uid_t uid = SOCKET_UID_UNKNOWN;
 	bool stranger;
 
-	for (const struct rtattr *a = (const struct rtattr *)(socket + 1); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+	for (const struct rtattr *a = (const struct rtattr *)(socket + 1); RTA_OK(a, left);
+	     a = RTA_NEXT(a, left)) {
 		if (a->rta_type == UNIX_DIAG_NAME)
 			number = search->number(search->name, RTA_DATA(a), RTA_PAYLOAD(a));
 		else if (a->rta_type == UNIX_DIAG_UID && RTA_PAYLOAD(a) >= sizeof uid)
@@ -85,7 +91,9 @@ static int failure(int error)
 	return error == -ENOENT ? -EPROTONOSUPPORT : error;
 }
 
-/* Reads the answer to its end or until all is found. Returns 0, -ENOENT, or another negative errno. */
+/*
+ * Reads the answer to its end or until all is found. Returns 0, -ENOENT, or another negative errno.
+ */
 static int search_answer(int fd, struct search *search)
 {
 	_Alignas(struct nlmsghdr) char answer[16384];
@@ -101,7 +109,8 @@ static int search_answer(int fd, struct search *search)
 		if (n <= 0)
 			return n < 0 ? -errno : -ENOENT;
 		left = (unsigned)n;
-		for (const struct nlmsghdr *h = (const struct nlmsghdr *)answer; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
+		for (const struct nlmsghdr *h = (const struct nlmsghdr *)answer; NLMSG_OK(h, left);
+		     h = NLMSG_NEXT(h, left)) {
 			if (h->nlmsg_type == NLMSG_DONE)
 				return -ENOENT;
 			if (h->nlmsg_type == NLMSG_ERROR)
@@ -112,7 +121,10 @@ static int search_answer(int fd, struct search *search)
 	}
 }
 
-/* Reads the table, up to LOOKS times. Returns 0 if all was found, -ENOENT if not, or another negative errno. */
+/*
+ * Reads the table, up to LOOKS times. Returns 0 if all was found, -ENOENT if not, or another
+ * negative errno.
+ */
 static int read_table(struct search *search, int looks)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG), r;
@@ -130,14 +142,23 @@ static int read_table(struct search *search, int looks)
 
 int socket_table_find(const struct host_address *name, unsigned slots, struct socket_entry *entry)
 {
-	struct search search = { .name = name, .number = host_address_slot, .limit = slots, .wanted = slots, .entry = entry };
+	struct search search = { .name = name,
+				 .number = host_address_slot,
+				 .limit = slots,
+				 .wanted = slots,
+				 .entry = entry };
 
 	return read_table(&search, LOOKS);
 }
 
 int socket_table_places(const struct host_address *name, unsigned most, struct socket_entry *entry)
 {
-	struct search search = { .name = name, .number = host_address_place, .limit = MOST_PLACES, .trusted = true, .wanted = most, .entry = entry };
+	struct search search = { .name = name,
+				 .number = host_address_place,
+				 .limit = MOST_PLACES,
+				 .trusted = true,
+				 .wanted = most,
+				 .entry = entry };
 	int r = read_table(&search, 1);
 
 	return r == 0 || r == -ENOENT ? (int)search.found : r;

@@ -73,12 +73,14 @@ int host_connect_until(const struct host_address *address, int64_t when)
 {
 	const int ms = deadline_poll_timeout(when);
 	/* 0 would wait for ever. */
-	const struct timeval time = { .tv_sec = ms / 1000, .tv_usec = ms > 0 ? ms % 1000 * 1000 : 1 };
+	const struct timeval time = { .tv_sec = ms / 1000,
+				      .tv_usec = ms > 0 ? ms % 1000 * 1000 : 1 };
 
 	return connect_to(address, true, &time);
 }
 
-int host_connect_next(const struct host_address *name, const char *kind, unsigned limit, unsigned *n)
+int host_connect_next(const struct host_address *name, const char *kind, unsigned limit,
+		      unsigned *n)
 {
 	int fd = host_socket(), r = fd < 0 ? fd : -ENOENT;
 
@@ -104,7 +106,8 @@ bool host_is_listener(int fd, const struct host_address *address)
 	socklen_t length = sizeof name, size = sizeof(int);
 	int value;
 
-	return getsockname(fd, (struct sockaddr *)&name, &length) == 0 && length == address->length &&
-	       memcmp(&name, &address->un, length) == 0 && getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &size) == 0 &&
-	       value == SOCK_SEQPACKET && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &size) == 0 && value;
+	return getsockname(fd, (struct sockaddr *)&name, &length) == 0 &&
+	       length == address->length && memcmp(&name, &address->un, length) == 0 &&
+	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &size) == 0 && value == SOCK_SEQPACKET &&
+	       getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &size) == 0 && value;
 }

@@ -28,8 +28,9 @@ static bool is_led_by_passed(const struct waiter *w)
 }
 
 /*
- * Takes the oldest live connection out of the queue. Returns whether there is one. Who has been taken out and is not given the
- * queue before we end has lost its place: nothing that takes time is to be done between the two.
+ * Takes the oldest live connection out of the queue. Returns whether there is one. Who has been
+ * taken out and is not given the queue before we end has lost its place: nothing that takes time is
+ * to be done between the two.
  */
 static bool next_in_queue(const struct waiter *w, struct link *next)
 {
@@ -60,7 +61,10 @@ static void close_both(int ends[2])
 	waiter_close(&ends[1]);
 }
 
-/* Two ends of a connection between the second and the third, on which messages carry credentials. Returns 0 or a negative errno. */
+/*
+ * Two ends of a connection between the second and the third, on which messages carry credentials.
+ * Returns 0 or a negative errno.
+ */
 static int make_link(int ends[2])
 {
 	const int on = 1;
@@ -89,9 +93,9 @@ void successors_dismiss_if_stopped(struct waiter *w, int i)
 }
 
 /*
- * Links the second, if there is one, to the third that is to be: ENDS[1] is for the third. The second must have its end first:
- * if we died between, the third would hear the hang-up of us and of the link, and be a front beside the second.
- * Returns 0 or a negative errno.
+ * Links the second, if there is one, to the third that is to be: ENDS[1] is for the third. The
+ * second must have its end first: if we died between, the third would hear the hang-up of us and of
+ * the link, and be a front beside the second. Returns 0 or a negative errno.
  */
 static int link_second(struct waiter *w, int ends[2])
 {
@@ -106,8 +110,11 @@ static int link_second(struct waiter *w, int ends[2])
 	if (r == 0)
 		return 0;
 	close_both(ends);
-	/* Only who has gone is dropped: who is dropped and lives still would be a front beside us. */
-	if ((r != -EPIPE && r != -ECONNRESET && r != -ENOTCONN) || !waiter_has_hung_up(w->successors[0].fd))
+	/*
+	 * Only who has gone is dropped: who is dropped and lives still would be a front beside us.
+	 */
+	if ((r != -EPIPE && r != -ECONNRESET && r != -ENOTCONN) ||
+	    !waiter_has_hung_up(w->successors[0].fd))
 		return r;
 	successors_drop(w, 0);
 	return 0;
@@ -129,14 +136,19 @@ static bool appoint_next(struct waiter *w)
 		return false;
 	given[0] = w->queue;
 	given[1] = ends[1];
-	/* The dead are passed over with the same link: a FOLLOW for each of them would fill the second's socket. */
+	/*
+	 * The dead are passed over with the same link: a FOLLOW for each of them would fill the
+	 * second's socket.
+	 */
 	while (!appointed && successors_lead(w) && (found = next_in_queue(w, &next))) {
 		/*
 		 * If we were passed over before we took it out, we must not decide whom it follows.
-		 * If we are passed over from now on, its place is known: the successor has heard FOLLOW.
+		 * If we are passed over from now on, its place is known: the successor has heard
+		 * FOLLOW.
 		 */
 		appointed = successors_lead(w) &&
-			    host_send_word(next.fd, GIVE, w->successors[0].pid, given, ends[1] < 0 ? 1 : 2) == 0 &&
+			    host_send_word(next.fd, GIVE, w->successors[0].pid, given,
+					   ends[1] < 0 ? 1 : 2) == 0 &&
 			    !waiter_has_hung_up(next.fd);
 		if (!appointed)
 			close(next.fd);

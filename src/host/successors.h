@@ -21,10 +21,16 @@ void successors_drop(struct waiter *w, int i);
 /* A successor that is stopped would stop all others when its turn comes. */
 void successors_dismiss_if_stopped(struct waiter *w, int i);
 
-/* The front sees to it that it has as many successors as there are waiters for, none of them stopped. */
+/*
+ * The front sees to it that it has as many successors as there are waiters for, none of them
+ * stopped.
+ */
 void successors_appoint(struct waiter *w);
 
-/* Hears what a successor says, or that it has gone. Returns whether it says that it has passed us over. */
+/*
+ * Hears what a successor says, or that it has gone. Returns whether it says that it has passed us
+ * over.
+ */
 bool successors_hear(struct waiter *w, int i);
 
 /* Whether a successor has passed us over: we were stopped. Then it is not told what we do. */

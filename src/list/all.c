@@ -21,7 +21,21 @@
 /* Descriptors that are needed for other things than connections. */
 #define KEPT_FDS 32
 
-enum { LOCK, STATE, PID, USER, UID, SINCE, AGE, AT_MOST, SLOT, WAITERS, COMMAND, HIDDEN, COLUMNS };
+enum {
+	LOCK,
+	STATE,
+	PID,
+	USER,
+	UID,
+	SINCE,
+	AGE,
+	AT_MOST,
+	SLOT,
+	WAITERS,
+	COMMAND,
+	HIDDEN,
+	COLUMNS
+};
 
 static const struct column columns[COLUMNS] = {
 	[LOCK] = { .name = "LOCK", .part = 3, .sorted = true },
@@ -59,8 +73,12 @@ static size_t count_waiters(struct view *view, const struct seen_lock *lock)
 	return n;
 }
 
-/* Adds a row for the lock NAME, which it frees, with the SLOT that HOLDER had at the time AT, and so many WAITERS. */
-static void add_row(struct table *table, char *name, const struct holder *holder, int64_t at, unsigned slot, size_t waiters, bool json)
+/*
+ * Adds a row for the lock NAME, which it frees, with the SLOT that HOLDER had at the time AT, and
+ * so many WAITERS.
+ */
+static void add_row(struct table *table, char *name, const struct holder *holder, int64_t at,
+		    unsigned slot, size_t waiters, bool json)
 {
 	uid_t uid = holder->uid_known ? holder->uid : SOCKET_UID_UNKNOWN;
 	char *cells[COLUMNS] = {
@@ -79,21 +97,27 @@ static void add_row(struct table *table, char *name, const struct holder *holder
 	if (!json && !cells[USER] && holder->uid_known)
 		cells[USER] = text_number(uid);
 	if (holder->held >= 0) {
-		cells[SINCE] = json ? text_seconds(at - holder->held) : text_day_or_time(at - holder->held);
-		cells[AGE] = json ? text_seconds(holder->held) : text_age(holder->held, holder->at_most);
+		cells[SINCE] = json ? text_seconds(at - holder->held)
+				    : text_day_or_time(at - holder->held);
+		cells[AGE] =
+			json ? text_seconds(holder->held) : text_age(holder->held, holder->at_most);
 	}
 	if (!json && holder->pid == 0)
 		cells[COMMAND] = text_in_parentheses(holder->hidden);
 	table_add(table, cells);
 }
 
-static void add_host_row(struct table *table, struct view *view, const struct seen_lock *lock, bool json)
+static void add_host_row(struct table *table, struct view *view, const struct seen_lock *lock,
+			 bool json)
 {
-	add_row(table, text_lock(lock->address, lock->name, lock->holder.pid), &lock->holder, lock->at, lock->socket->slot,
-		count_waiters(view, lock), json);
+	add_row(table, text_lock(lock->address, lock->name, lock->holder.pid), &lock->holder,
+		lock->at, lock->socket->slot, count_waiters(view, lock), json);
 }
 
-/* Of locks on files those that some me-only, or what it has started, speaks of: others are lslocks(8)'s. */
+/*
+ * Of locks on files those that some me-only, or what it has started, speaks of: others are
+ * lslocks(8)'s.
+ */
 static void add_files(struct table *table, bool json)
 {
 	struct file_locks locks;
@@ -106,8 +130,9 @@ static void add_files(struct table *table, bool json)
 
 		file_find_holder(&locks.all[i].file, &holder, true);
 		if (r == 0 && (seen.takers.n > 0 || holder.pid))
-			add_row(table, memory_copy(locks.all[i].name, strlen(locks.all[i].name) + 1), &holder, clock_now(CLOCK_REALTIME), 0,
-				seen.waiters.n, json);
+			add_row(table,
+				memory_copy(locks.all[i].name, strlen(locks.all[i].name) + 1),
+				&holder, clock_now(CLOCK_REALTIME), 0, seen.waiters.n, json);
 		file_forget(&seen);
 	}
 	file_locks_free(&locks);
@@ -120,8 +145,8 @@ static bool has_gone(struct view *view, const struct seen_lock *lock)
 }
 
 /*
- * All are asked before any of them is waited for: the holders answer while we go on. All have the same deadline, so that
- * many who are stopped cost no more than one.
+ * All are asked before any of them is waited for: the holders answer while we go on. All have the
+ * same deadline, so that many who are stopped cost no more than one.
  */
 static void ask(struct view *view, struct seen_lock *locks, size_t n)
 {

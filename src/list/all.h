@@ -4,7 +4,10 @@
 
 #include <stdbool.h>
 
-/* All locks as text or JSON into TEXT, to be freed. PROGRAM is the file of me-only. Returns 0 or a negative errno. */
+/*
+ * All locks as text or JSON into TEXT, to be freed. PROGRAM is the file of me-only. Returns 0 or a
+ * negative errno.
+ */
 int all_locks(const char *program, bool json, char **text);
 
 #endif

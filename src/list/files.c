@@ -14,7 +14,10 @@
 
 static const char engine[] = "file:";
 
-/* --- one file ---------------------------------------------------------------------------------------------------------- */
+/*
+ * --- one file ------------------------------------------------------------------------------------
+ * ----------------------
+ */
 
 static void add(struct pids *pids, pid_t pid)
 {
@@ -76,12 +79,17 @@ void file_forget(struct seen_file *seen)
 	free(seen->owners.all);
 }
 
-/* --- all of them ------------------------------------------------------------------------------------------------------- */
+/*
+ * --- all of them ---------------------------------------------------------------------------------
+ * ----------------------
+ */
 
 static bool is_known(const struct file_locks *locks, const struct file_id *file)
 {
 	for (size_t i = 0; i < locks->n; i++)
-		if (locks->all[i].file.inode == file->inode && locks->all[i].file.major == file->major && locks->all[i].file.minor == file->minor)
+		if (locks->all[i].file.inode == file->inode &&
+		    locks->all[i].file.major == file->major &&
+		    locks->all[i].file.minor == file->minor)
 			return true;
 	return false;
 }
@@ -102,7 +110,8 @@ static char *folder_of(pid_t pid)
 /* PID speaks of the lock on the file NAME. */
 static void note(struct file_locks *locks, pid_t pid, const char *name)
 {
-	char *folder = *name == '/' ? memory_text("", 0) : folder_of(pid), path[PROCESS_PATH_SIZE], *whole;
+	char *folder = *name == '/' ? memory_text("", 0) : folder_of(pid), path[PROCESS_PATH_SIZE],
+	     *whole;
 	size_t length = strlen(folder);
 	struct file_id file;
 
@@ -110,12 +119,14 @@ static void note(struct file_locks *locks, pid_t pid, const char *name)
 	whole = memory_get(strlen(path) + length + strlen(name) + 2);
 	/* As PID sees it, and if we may not look there, as we do. */
 	stpcpy(stpcpy(stpcpy(whole, path), folder), name);
-	if ((file_identify(whole, &file) == 0 || file_identify(whole + strlen(path), &file) == 0) && !is_known(locks, &file)) {
+	if ((file_identify(whole, &file) == 0 || file_identify(whole + strlen(path), &file) == 0) &&
+	    !is_known(locks, &file)) {
 		char *lock = memory_get(sizeof engine + length + strlen(name));
 
 		stpcpy(stpcpy(stpcpy(lock, engine), folder), name);
 		locks->all = memory_grow(locks->all, locks->n, &locks->room, sizeof *locks->all);
-		locks->all[locks->n++] = (struct file_lock){ file, text_escaped(lock, strlen(lock)) };
+		locks->all[locks->n++] =
+			(struct file_lock){ file, text_escaped(lock, strlen(lock)) };
 		free(lock);
 	}
 	free(whole);

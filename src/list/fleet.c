@@ -11,7 +11,23 @@
 #include "list/table.h"
 #include "list/text.h"
 
-enum { LOCK, STATE, MODE, SLOT, SLOTS, PLACE, PID, USER, HOST, SINCE, AGE, LEFT, TOKEN, COMMAND, COLUMNS };
+enum {
+	LOCK,
+	STATE,
+	MODE,
+	SLOT,
+	SLOTS,
+	PLACE,
+	PID,
+	USER,
+	HOST,
+	SINCE,
+	AGE,
+	LEFT,
+	TOKEN,
+	COMMAND,
+	COLUMNS
+};
 
 static const struct column columns[COLUMNS] = {
 	[LOCK] = { .name = "LOCK", .part = 3 },
@@ -34,10 +50,10 @@ struct answer {
 	struct table *table;
 	bool json;
 	size_t n, held, place;
-	bool mixed;		/* one of those that hold it does not hold one of several */
-	unsigned slots;		/* of the first that holds one of several */
-	char *name;		/* of the lock that the last one was of */
-	struct line first;	/* who holds it, in words that are escaped already; a NUL behind them */
+	bool mixed;	   /* one of those that hold it does not hold one of several */
+	unsigned slots;	   /* of the first that holds one of several */
+	char *name;	   /* of the lock that the last one was of */
+	struct line first; /* who holds it, in words that are escaped already; a NUL behind them */
 };
 
 static char *escaped(const char *text)
@@ -69,7 +85,8 @@ static void add(void *argument, const struct lock_told *told)
 {
 	struct answer *answer = argument;
 	const struct remote_holder *remote = told->holder.remote;
-	const bool waits = told->state && !strcmp(told->state, "waiting"), slots = told->mode && !strcmp(told->mode, "slots");
+	const bool waits = told->state && !strcmp(told->state, "waiting"),
+		   slots = told->mode && !strcmp(told->mode, "slots");
 	const bool json = answer->json;
 	char *cells[COLUMNS] = { NULL };
 
@@ -83,12 +100,16 @@ static void add(void *argument, const struct lock_told *told)
 	cells[PID] = told->holder.pid ? text_number((uint64_t)told->holder.pid) : NULL;
 	cells[USER] = escaped(remote->user);
 	cells[HOST] = escaped(remote->host);
-	cells[LEFT] = told->left < 0 ? NULL : json ? text_seconds(told->left) : text_age(told->left, false);
+	cells[LEFT] = told->left < 0 ? NULL
+		      : json	     ? text_seconds(told->left)
+				     : text_age(told->left, false);
 	cells[TOKEN] = told->token ? text_number(told->token) : NULL;
-	cells[COMMAND] = remote->other && !json ? text_in_parentheses(remote->command) : escaped(remote->command);
+	cells[COMMAND] = remote->other && !json ? text_in_parentheses(remote->command)
+						: escaped(remote->command);
 	if (told->since >= 0) {
 		cells[SINCE] = json ? text_seconds(told->since) : text_day_or_time(told->since);
-		cells[AGE] = json ? text_seconds(told->holder.held) : text_age(told->holder.held, false);
+		cells[AGE] =
+			json ? text_seconds(told->holder.held) : text_age(told->holder.held, false);
 	}
 	if (answer->held == 0 && !waits) {
 		holder_describe(&told->holder, false, &answer->first);
@@ -130,7 +151,8 @@ static char *sentence(const struct lock *lock, const struct answer *answer)
 
 int fleet(struct lock *lock, bool who, const char *program, bool json, char **text, bool *held)
 {
-	struct answer answer = { .table = table_new(who ? "who" : "locks", columns, COLUMNS, json), .json = json };
+	struct answer answer = { .table = table_new(who ? "who" : "locks", columns, COLUMNS, json),
+				 .json = json };
 	int r = helper_ask(lock, who ? "who" : "list", program, add, &answer);
 	char *table = table_finish(answer.table);
 

@@ -1,13 +1,15 @@
 /*
- * The front and its heirs, the second and the third, have the queue's socket; all others are in its backlog. What tells the
- * order of the first three:
+ * The front and its heirs, the second and the third, have the queue's socket; all others are in its
+ * backlog. What tells the order of the first three:
  *
- *   - an heir has the client's end of a connection to the queue, and the front has the accepted one: the front is ahead of it.
- *     When the front has gone these are closed, and the second is the front.
- *   - second and third have the ends of a socket pair, whose inodes follow each other: the lower one is the second's.
+ *   - an heir has the client's end of a connection to the queue, and the front has the accepted
+ * one: the front is ahead of it. When the front has gone these are closed, and the second is the
+ * front.
+ *   - second and third have the ends of a socket pair, whose inodes follow each other: the lower
+ * one is the second's.
  *
- * An heir that was stopped and dismissed keeps the queue's socket until it goes on. It has no such connection any more, and will
- * join again as the last.
+ * An heir that was stopped and dismissed keeps the queue's socket until it goes on. It has no such
+ * connection any more, and will join again as the last.
  */
 #include "list/line.h"
 
@@ -26,12 +28,12 @@
 
 struct queue {
 	struct view *view;
-	const struct unix_socket *socket;	/* the listener */
-	const struct unix_socket *first, *end;	/* all that bear the queue's name */
-	const struct unix_socket *lock;		/* the first of all that bear a name of the lock */
+	const struct unix_socket *socket;      /* the listener */
+	const struct unix_socket *first, *end; /* all that bear the queue's name */
+	const struct unix_socket *lock;	       /* the first of all that bear a name of the lock */
 	pid_t heads[MOST_HEADS];
 	size_t n_heads;
-	size_t place;				/* the last that was given away */
+	size_t place; /* the last that was given away */
 };
 
 static void add(struct line_of_waiters *line, pid_t pid, uid_t uid, size_t place)
@@ -56,14 +58,18 @@ static bool is_head(const struct queue *queue, pid_t pid)
 	return false;
 }
 
-/* --- the front and its heirs ------------------------------------------------------------------------------------------- */
+/*
+ * --- the front and its heirs
+ * -------------------------------------------------------------------------------------------
+ */
 
 /* Whether PID has the lock, in one of its slots. */
 static bool holds(const struct queue *queue, pid_t pid)
 {
 	const struct view *view = queue->view;
 
-	for (const struct unix_socket *s = queue->lock; sockets_share_lock(&view->sockets, s, queue->lock); s++)
+	for (const struct unix_socket *s = queue->lock;
+	     sockets_share_lock(&view->sockets, s, queue->lock); s++)
 		if (socket_is_holder(s) && processes_has(&view->processes, s->inode, pid))
 			return true;
 	return false;
@@ -73,7 +79,8 @@ static bool holds(const struct queue *queue, pid_t pid)
 static void find_heads(struct queue *queue)
 {
 	size_t n;
-	const struct socket_owner *owners = processes_find(&queue->view->processes, queue->socket->inode, &n);
+	const struct socket_owner *owners =
+		processes_find(&queue->view->processes, queue->socket->inode, &n);
 
 	for (size_t i = 0; i < n && queue->n_heads < MOST_HEADS; i++)
 		if (!holds(queue, owners[i].pid))
@@ -83,7 +90,8 @@ static void find_heads(struct queue *queue)
 /* Whether SOCKET is a connection to the queue that was accepted and whose other end lives. */
 static bool is_heirs_connection(const struct unix_socket *socket)
 {
-	return socket->state == SOCKET_ESTABLISHED && socket->inode && socket->peer && !socket->shut;
+	return socket->state == SOCKET_ESTABLISHED && socket->inode && socket->peer &&
+	       !socket->shut;
 }
 
 static bool is_ahead(const struct queue *queue, pid_t a, pid_t b)
@@ -92,20 +100,23 @@ static bool is_ahead(const struct queue *queue, pid_t a, pid_t b)
 	const struct processes *processes = &queue->view->processes;
 
 	for (const struct unix_socket *s = queue->first; s < queue->end; s++)
-		if (is_heirs_connection(s) && processes_has(processes, s->inode, a) && processes_has(processes, s->peer, b))
+		if (is_heirs_connection(s) && processes_has(processes, s->inode, a) &&
+		    processes_has(processes, s->peer, b))
 			return true;
 	for (size_t i = 0; i < sockets->n && sockets->all[i].kind == SOCKET_OTHER; i++) {
-		const struct unix_socket *s = &sockets->all[i], *end = s->peer ? sockets_find(sockets, s->peer) : NULL;
+		const struct unix_socket *s = &sockets->all[i],
+					 *end = s->peer ? sockets_find(sockets, s->peer) : NULL;
 
 		/* Inodes are counted on and on. */
-		if (end && end->kind == SOCKET_OTHER && (int32_t)(s->inode - s->peer) < 0 && processes_has(processes, s->inode, a) &&
-		    processes_has(processes, s->peer, b))
+		if (end && end->kind == SOCKET_OTHER && (int32_t)(s->inode - s->peer) < 0 &&
+		    processes_has(processes, s->inode, a) && processes_has(processes, s->peer, b))
 			return true;
 	}
 	return false;
 }
 
-static bool is_dismissed(const struct queue *queue, const bool ahead[MOST_HEADS][MOST_HEADS], size_t i)
+static bool is_dismissed(const struct queue *queue, const bool ahead[MOST_HEADS][MOST_HEADS],
+			 size_t i)
 {
 	for (size_t j = 0; j < queue->n_heads; j++)
 		if (ahead[i][j] || ahead[j][i])
@@ -120,8 +131,12 @@ static int64_t age_of(pid_t pid)
 	return process_read(pid, &process) ? -1 : process.age;
 }
 
-/* The one that comes next: nobody who is left is ahead of it. Where that does not decide, the oldest. N_HEADS: nobody is left. */
-static size_t next_head(const struct queue *queue, const bool ahead[MOST_HEADS][MOST_HEADS], const bool done[MOST_HEADS])
+/*
+ * The one that comes next: nobody who is left is ahead of it. Where that does not decide, the
+ * oldest. N_HEADS: nobody is left.
+ */
+static size_t next_head(const struct queue *queue, const bool ahead[MOST_HEADS][MOST_HEADS],
+			const bool done[MOST_HEADS])
 {
 	size_t best = queue->n_heads;
 	bool best_is_free = false;
@@ -136,7 +151,8 @@ static size_t next_head(const struct queue *queue, const bool ahead[MOST_HEADS][
 		for (size_t j = 0; j < queue->n_heads; j++)
 			is_free &= done[j] || !ahead[j][i];
 		age = age_of(queue->heads[i]);
-		if (best == queue->n_heads || is_free > best_is_free || (is_free == best_is_free && age > best_age)) {
+		if (best == queue->n_heads || is_free > best_is_free ||
+		    (is_free == best_is_free && age > best_age)) {
 			best = i;
 			best_is_free = is_free;
 			best_age = age;
@@ -161,30 +177,40 @@ static void add_heads(struct line_of_waiters *line, struct queue *queue)
 	}
 }
 
-/* Those of the first three that cannot be seen: somebody has the queue's socket, and the connections tell of the others. */
+/*
+ * Those of the first three that cannot be seen: somebody has the queue's socket, and the
+ * connections tell of the others.
+ */
 static void add_hidden_heads(struct line_of_waiters *line, struct queue *queue)
 {
 	bool front_is_hidden = queue->n_heads == 0;
 
 	for (const struct unix_socket *s = queue->first; s < queue->end; s++)
-		front_is_hidden |= is_heirs_connection(s) && !owner_of(queue, s->inode) && view_still_has(queue->view, s->inode);
+		front_is_hidden |= is_heirs_connection(s) && !owner_of(queue, s->inode) &&
+				   view_still_has(queue->view, s->inode);
 	/* The holder itself may have it: then there is no front at this moment. */
-	if (front_is_hidden && owner_of(queue, queue->socket->inode) == 0 && view_still_has(queue->view, queue->socket->inode))
+	if (front_is_hidden && owner_of(queue, queue->socket->inode) == 0 &&
+	    view_still_has(queue->view, queue->socket->inode))
 		add(line, 0, queue->socket->uid, ++queue->place);
 	for (const struct unix_socket *s = queue->first; s < queue->end; s++)
-		if (is_heirs_connection(s) && !owner_of(queue, s->peer) && view_still_has(queue->view, s->peer))
+		if (is_heirs_connection(s) && !owner_of(queue, s->peer) &&
+		    view_still_has(queue->view, s->peer))
 			add(line, 0, queue->socket->uid, ++queue->place);
 }
 
-/* --- the backlog ------------------------------------------------------------------------------------------------------- */
+/*
+ * --- the backlog ---------------------------------------------------------------------------------
+ * ----------------------
+ */
 
 /*
- * Only connections of the queue's own user are ever let in. Who is not in the table came after it was read; who has the queue by
- * now is told already.
+ * Only connections of the queue's own user are ever let in. Who is not in the table came after it
+ * was read; who has the queue by now is told already.
  */
 static bool is_waiting(const struct queue *queue, uint32_t inode)
 {
-	const struct unix_socket *client = inode ? sockets_find(&queue->view->sockets, inode) : NULL;
+	const struct unix_socket *client =
+		inode ? sockets_find(&queue->view->sockets, inode) : NULL;
 	pid_t pid = client ? owner_of(queue, inode) : 0;
 
 	if (!client || client->uid != queue->socket->uid)
@@ -203,9 +229,15 @@ static void add_backlog(struct line_of_waiters *line, struct queue *queue)
 		line->untold += socket->pending;
 }
 
-/* --- all of it --------------------------------------------------------------------------------------------------------- */
+/*
+ * --- all of it -----------------------------------------------------------------------------------
+ * ----------------------
+ */
 
-/* Whether this user namespace has a number for everybody; where it has not, the kernel shows OVERFLOW_UID for others. */
+/*
+ * Whether this user namespace has a number for everybody; where it has not, the kernel shows
+ * OVERFLOW_UID for others.
+ */
 static bool names_all_users(void)
 {
 	FILE *map = fopen("/proc/self/uid_map", "re");
@@ -220,7 +252,8 @@ static bool names_all_users(void)
 /* A queue that somebody else has made is joined by nobody. */
 static bool is_its_users(const struct unix_socket *queue)
 {
-	return queue->uid == queue->queue_uid || queue->uid == SOCKET_UID_UNKNOWN || (queue->uid == OVERFLOW_UID && !names_all_users());
+	return queue->uid == queue->queue_uid || queue->uid == SOCKET_UID_UNKNOWN ||
+	       (queue->uid == OVERFLOW_UID && !names_all_users());
 }
 
 static void read_queue(struct line_of_waiters *line, struct queue *queue)
@@ -247,12 +280,14 @@ static bool is_queue(const struct unix_socket *socket)
 
 static bool is_same_queue(const struct unix_socket *a, const struct unix_socket *b)
 {
-	return a->kind == SOCKET_QUEUE && a->queue_uid == b->queue_uid && a->queue_slots == b->queue_slots;
+	return a->kind == SOCKET_QUEUE && a->queue_uid == b->queue_uid &&
+	       a->queue_slots == b->queue_slots;
 }
 
 bool line_is_there(const struct view *view, const struct unix_socket *first)
 {
-	for (const struct unix_socket *s = first; s && sockets_share_lock(&view->sockets, s, first); s++)
+	for (const struct unix_socket *s = first; s && sockets_share_lock(&view->sockets, s, first);
+	     s++)
 		if (is_queue(s))
 			return true;
 	return false;
@@ -264,8 +299,11 @@ void line_read(struct line_of_waiters *line, struct view *view, const struct uni
 	if (!line_is_there(view, first))
 		return;
 	view_look(view);
-	for (const struct unix_socket *s = first; sockets_share_lock(&view->sockets, s, first); s++) {
-		struct queue queue = { .view = view, .socket = s, .first = s, .end = s, .lock = first };
+	for (const struct unix_socket *s = first; sockets_share_lock(&view->sockets, s, first);
+	     s++) {
+		struct queue queue = {
+			.view = view, .socket = s, .first = s, .end = s, .lock = first
+		};
 
 		if (!is_queue(s))
 			continue;
@@ -275,7 +313,8 @@ void line_read(struct line_of_waiters *line, struct view *view, const struct uni
 		}
 		while (queue.first > first && is_same_queue(&queue.first[-1], s))
 			queue.first--;
-		while (sockets_share_lock(&view->sockets, queue.end, first) && is_same_queue(queue.end, s))
+		while (sockets_share_lock(&view->sockets, queue.end, first) &&
+		       is_same_queue(queue.end, s))
 			queue.end++;
 		read_queue(line, &queue);
 	}

@@ -8,19 +8,22 @@
 #include "list/view.h"
 
 struct waiter {
-	pid_t pid;		/* 0: hidden */
-	uid_t uid;		/* SOCKET_UID_UNKNOWN: unknown */
-	size_t place;		/* from 1, in its user's queue; 0: unknown */
+	pid_t pid;    /* 0: hidden */
+	uid_t uid;    /* SOCKET_UID_UNKNOWN: unknown */
+	size_t place; /* from 1, in its user's queue; 0: unknown */
 };
 
 struct line_of_waiters {
-	struct waiter *all;	/* queue by queue, each in its order */
+	struct waiter *all; /* queue by queue, each in its order */
 	size_t n, room;
-	size_t untold;		/* so many more are in backlogs that the kernel does not tell, the dead among them */
-	bool left_out;		/* there is a queue that is not its user's */
+	size_t untold; /* so many more are in backlogs that the kernel does not tell, the dead among
+			  them */
+	bool left_out; /* there is a queue that is not its user's */
 };
 
-/* Finds all waiters of LOCK, whose sockets begin at FIRST (sockets_of_lock()). LINE is to be freed. */
+/*
+ * Finds all waiters of LOCK, whose sockets begin at FIRST (sockets_of_lock()). LINE is to be freed.
+ */
 void line_read(struct line_of_waiters *line, struct view *view, const struct unix_socket *first);
 
 void line_free(struct line_of_waiters *line);

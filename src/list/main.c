@@ -1,5 +1,6 @@
 /*
- * The helper for me-only --who and --list. me-only becomes it, with its arguments; the first of them is me-only's own file.
+ * The helper for me-only --who and --list. me-only becomes it, with its arguments; the first of
+ * them is me-only's own file.
  *
  * The sources in the order in which a question calls them:
  *
@@ -10,15 +11,14 @@
  *   list/all.c            --list
  *   list/fleet.c          both for locks of etcd, as the helper for them tells
  *   list/files.c          locks on files
- *   list/view.c           what can be seen of locks at one moment; ../host/holder.c says what follows from it
- *     list/sockets.c        the kernel's table of sockets, by libmnl
- *     list/processes.c      who has which of them open
- *   list/line.c           who waits, and in which order
- *   list/table.c          tables and JSON, by libsmartcols
- *     list/text.c           their cells
+ *   list/view.c           what can be seen of locks at one moment; ../host/holder.c says what
+ * follows from it list/sockets.c        the kernel's table of sockets, by libmnl list/processes.c
+ * who has which of them open list/line.c           who waits, and in which order list/table.c
+ * tables and JSON, by libsmartcols list/text.c           their cells
  *   ../memory.c      memory
  *
- * Nothing is ever bound here, and no queue is ever connected to: asking takes no lock and no place in line.
+ * Nothing is ever bound here, and no queue is ever connected to: asking takes no lock and no place
+ * in line.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +36,10 @@
 #include "lock.h"
 #include "options.h"
 
-/* Where standard output is closed, no socket of ours is to take its place: writing fails as it should. */
+/*
+ * Where standard output is closed, no socket of ours is to take its place: writing fails as it
+ * should.
+ */
 static void fill_stdio(void)
 {
 	int fd;
@@ -75,7 +78,8 @@ static int answer(struct lock *lock, const char *program, const struct options *
 	if (lock && lock->engine->leased)
 		r = fleet(lock, options->mode == MODE_WHO, program, options->json, &text, &held);
 	else
-		r = lock ? who(lock, program, options->json, &text, &held) : all_locks(program, options->json, &text);
+		r = lock ? who(lock, program, options->json, &text, &held)
+			 : all_locks(program, options->json, &text);
 
 	if (r) {
 		if (lock && lock->engine->leased)
@@ -118,7 +122,8 @@ int main(int argc, char **argv)
 	if (!setlocale(LC_CTYPE, "C.UTF-8"))
 		(void)setlocale(LC_CTYPE, "");
 	/* me-only has looked at all this before. */
-	if (options_parse(argv, &options, &error) || (options.mode != MODE_WHO && options.mode != MODE_LIST) ||
+	if (options_parse(argv, &options, &error) ||
+	    (options.mode != MODE_WHO && options.mode != MODE_LIST) ||
 	    (options.lock && open_lock(&lock, &options, &error))) {
 		message("list", "is a part of me-only: use me-only --who or --list", 0);
 		return EXIT_USAGE;

@@ -30,7 +30,8 @@ static uint32_t inode_in(const char *link, ssize_t n)
 
 static void add(struct processes *processes, uint32_t inode, pid_t pid)
 {
-	processes->all = memory_grow(processes->all, processes->n, &processes->room, sizeof *processes->all);
+	processes->all =
+		memory_grow(processes->all, processes->n, &processes->room, sizeof *processes->all);
 	processes->all[processes->n++] = (struct socket_owner){ inode, pid };
 }
 
@@ -47,7 +48,8 @@ static bool visit(pid_t pid, void *argument)
 		return true;
 	}
 	while ((entry = readdir(folder))) {
-		uint32_t inode = inode_in(link, readlinkat(dirfd(folder), entry->d_name, link, sizeof link));
+		uint32_t inode =
+			inode_in(link, readlinkat(dirfd(folder), entry->d_name, link, sizeof link));
 
 		if (inode && sockets_find(walk->sockets, inode))
 			add(walk->processes, inode, pid);
@@ -60,7 +62,8 @@ static int compare(const void *a, const void *b)
 {
 	const struct socket_owner *x = a, *y = b;
 
-	return x->inode != y->inode ? (x->inode < y->inode ? -1 : 1) : (x->pid > y->pid) - (x->pid < y->pid);
+	return x->inode != y->inode ? (x->inode < y->inode ? -1 : 1)
+				    : (x->pid > y->pid) - (x->pid < y->pid);
 }
 
 void processes_read(struct processes *processes, const struct sockets *sockets)
@@ -86,7 +89,8 @@ void processes_free(struct processes *processes)
 	*processes = (struct processes){ 0 };
 }
 
-const struct socket_owner *processes_find(const struct processes *processes, uint32_t inode, size_t *n)
+const struct socket_owner *processes_find(const struct processes *processes, uint32_t inode,
+					  size_t *n)
 {
 	size_t low = 0, high = processes->n;
 
@@ -98,7 +102,8 @@ const struct socket_owner *processes_find(const struct processes *processes, uin
 		else
 			high = middle;
 	}
-	for (*n = 0; inode && low + *n < processes->n && processes->all[low + *n].inode == inode; ++*n)
+	for (*n = 0; inode && low + *n < processes->n && processes->all[low + *n].inode == inode;
+	     ++*n)
 		;
 	return *n > 0 ? processes->all + low : NULL;
 }

@@ -15,10 +15,10 @@ struct socket_owner {
 };
 
 struct processes {
-	struct socket_owner *all;	/* by inode, then as /proc has them: by pid */
+	struct socket_owner *all; /* by inode, then as /proc has them: by pid */
 	size_t n, room;
 	bool looked;
-	bool denied;			/* there are processes whose descriptors we may not see */
+	bool denied; /* there are processes whose descriptors we may not see */
 };
 
 /* Finds who has the sockets in SOCKETS, this process left out. */
@@ -26,8 +26,12 @@ void processes_read(struct processes *processes, const struct sockets *sockets);
 
 void processes_free(struct processes *processes);
 
-/* The owners of the socket INODE: the first of them, and into N how many; NULL where there are none. */
-const struct socket_owner *processes_find(const struct processes *processes, uint32_t inode, size_t *n);
+/*
+ * The owners of the socket INODE: the first of them, and into N how many; NULL where there are
+ * none.
+ */
+const struct socket_owner *processes_find(const struct processes *processes, uint32_t inode,
+					  size_t *n);
 
 /* Whether PID is seen to have the socket INODE. */
 bool processes_has(const struct processes *processes, uint32_t inode, pid_t pid);

@@ -11,7 +11,22 @@
 #include "list/table.h"
 #include "list/text.h"
 
-enum { LOCK, ROLE, SLOT, PLACE, PID, USER, UID, STATE, SINCE, AGE, AT_MOST, COMMAND, HIDDEN, COLUMNS };
+enum {
+	LOCK,
+	ROLE,
+	SLOT,
+	PLACE,
+	PID,
+	USER,
+	UID,
+	STATE,
+	SINCE,
+	AGE,
+	AT_MOST,
+	COMMAND,
+	HIDDEN,
+	COLUMNS
+};
 
 static const struct column all_columns[COLUMNS] = {
 	[LOCK] = { .name = "LOCK", .json_only = true },
@@ -74,7 +89,8 @@ void rows_add(struct rows *rows, const struct row *row)
 	};
 
 	if (row->age >= 0) {
-		cells[SINCE] = json ? text_seconds(row->at - row->age) : text_time(row->at - row->age);
+		cells[SINCE] =
+			json ? text_seconds(row->at - row->age) : text_time(row->at - row->age);
 		cells[AGE] = json ? text_seconds(row->age) : text_age(row->age, row->at_most);
 	}
 	/* In a table the reason why somebody is hidden stands where his command would. */
@@ -86,7 +102,9 @@ void rows_add(struct rows *rows, const struct row *row)
 
 struct row row_of(const char *role, pid_t pid)
 {
-	return (struct row){ .role = role, .slot = -1, .pid = pid, .uid = SOCKET_UID_UNKNOWN, .age = -1 };
+	return (struct row){
+		.role = role, .slot = -1, .pid = pid, .uid = SOCKET_UID_UNKNOWN, .age = -1
+	};
 }
 
 bool row_describe(struct row *row)

@@ -9,20 +9,23 @@
 
 struct row {
 	const char *role;
-	int slot;		/* -1: none, or unknown */
-	size_t place;		/* 0: none, or unknown */
-	pid_t pid;		/* 0: hidden */
-	uid_t uid;		/* SOCKET_UID_UNKNOWN: unknown */
-	char state;		/* 0: unknown */
-	int64_t age;		/* ns; -1: unknown */
-	int64_t at;		/* when that was its age: CLOCK_REALTIME, ns */
+	int slot;     /* -1: none, or unknown */
+	size_t place; /* 0: none, or unknown */
+	pid_t pid;    /* 0: hidden */
+	uid_t uid;    /* SOCKET_UID_UNKNOWN: unknown */
+	char state;   /* 0: unknown */
+	int64_t age;  /* ns; -1: unknown */
+	int64_t at;   /* when that was its age: CLOCK_REALTIME, ns */
 	bool at_most;
 	const char *hidden;
 };
 
 struct rows;
 
-/* No rows yet, for the lock NAME as text_lock() has it, which stays the caller's; with a column for the slot or (text only) without. */
+/*
+ * No rows yet, for the lock NAME as text_lock() has it, which stays the caller's; with a column for
+ * the slot or (text only) without.
+ */
 struct rows *rows_new(const char *name, bool slots, bool json);
 
 /* A row of ROLE for PID, of which nothing else is known. */

@@ -17,22 +17,26 @@
 #endif
 
 /*
- * The kernel fills a message as big as the buffers that it has seen us read with, up to 32 kB; and it ends a dump where a
- * socket does not fit. The waiters of one queue are one such socket: some 8,000 of them fit.
+ * The kernel fills a message as big as the buffers that it has seen us read with, up to 32 kB; and
+ * it ends a dump where a socket does not fit. The waiters of one queue are one such socket: some
+ * 8,000 of them fit.
  */
 #define BUFFER_SIZE 65536
 
 #define ANY_STATE (~0U)
 
-/* --- names ------------------------------------------------------------------------------------------------------------- */
+/*
+ * --- names ---------------------------------------------------------------------------------------
+ * ----------------------
+ */
 
-#define PREFIX_LENGTH 8		/* "me-only:" or "me-only#" */
-#define LONGEST_NAME 77		/* host/address.h */
-#define LONG_NAME 77		/* a beginning of 44, "#", a digest of 32 */
+#define PREFIX_LENGTH 8 /* "me-only:" or "me-only#" */
+#define LONGEST_NAME 77 /* host/address.h */
+#define LONG_NAME 77	/* a beginning of 44, "#", a digest of 32 */
 
 /*
- * Reads the number of LIMIT at most that is written in *AT as we write numbers, up to a NUL or END, and moves *AT behind that. Returns
- * whether there is one.
+ * Reads the number of LIMIT at most that is written in *AT as we write numbers, up to a NUL or END,
+ * and moves *AT behind that. Returns whether there is one.
  */
 static bool read_number(const char **at, const char *end, uint64_t limit, uint64_t *number)
 {
@@ -42,22 +46,27 @@ static bool read_number(const char **at, const char *end, uint64_t limit, uint64
 	for (; *at < end && **at >= '0' && **at <= '9' && value <= limit; ++*at)
 		value = value * 10 + (uint64_t)(**at - '0');
 	*number = value;
-	if (*at == digits || value > limit || (*digits == '0' && *at - digits > 1) || (*at < end && **at != 0))
+	if (*at == digits || value > limit || (*digits == '0' && *at - digits > 1) ||
+	    (*at < end && **at != 0))
 		return false;
 	*at += *at < end;
 	return true;
 }
 
-/* Says in SOCKET what a name means that has the N bytes SUFFIX behind the lock's. Returns whether it is one that tells something. */
+/*
+ * Says in SOCKET what a name means that has the N bytes SUFFIX behind the lock's. Returns whether
+ * it is one that tells something.
+ */
 static bool read_suffix(struct unix_socket *socket, const char *suffix, size_t n)
 {
-	static const char queue[] = "\0queue", slot[] = "\0slot";	/* with the NUL behind */
+	static const char queue[] = "\0queue", slot[] = "\0slot"; /* with the NUL behind */
 	const char *at, *end = suffix + n;
 	uint64_t number, slots = 1;
 
 	if (n > sizeof queue && !memcmp(suffix, queue, sizeof queue)) {
 		at = suffix + sizeof queue;
-		if (!read_number(&at, end, UINT32_MAX - 1, &number) || (at < end && !read_number(&at, end, MOST_SLOTS, &slots)))
+		if (!read_number(&at, end, UINT32_MAX - 1, &number) ||
+		    (at < end && !read_number(&at, end, MOST_SLOTS, &slots)))
 			return false;
 		socket->kind = SOCKET_QUEUE;
 		socket->queue_uid = (uid_t)number;
@@ -74,13 +83,17 @@ static bool read_suffix(struct unix_socket *socket, const char *suffix, size_t n
 	return false;
 }
 
-/* Says in SOCKET what the N bytes PATH, the name of a socket, mean. Returns whether it is a name of ours. */
+/*
+ * Says in SOCKET what the N bytes PATH, the name of a socket, mean. Returns whether it is a name of
+ * ours.
+ */
 static bool read_name(struct unix_socket *socket, const char *path, size_t n)
 {
 	const char *end;
 	size_t length;
 
-	if (n <= PREFIX_LENGTH + 1 || path[0] != 0 || memcmp(path + 1, "me-only", 7) != 0 || (path[8] != ':' && path[8] != '#'))
+	if (n <= PREFIX_LENGTH + 1 || path[0] != 0 || memcmp(path + 1, "me-only", 7) != 0 ||
+	    (path[8] != ':' && path[8] != '#'))
 		return false;
 	end = memchr(path + 1, 0, n - 1);
 	length = end ? (size_t)(end - path) : n;
@@ -97,7 +110,10 @@ static bool read_name(struct unix_socket *socket, const char *path, size_t n)
 	return true;
 }
 
-/* --- the dumps --------------------------------------------------------------------------------------------------------- */
+/*
+ * --- the dumps -----------------------------------------------------------------------------------
+ * ----------------------
+ */
 
 struct dump {
 	struct sockets *sockets;
@@ -131,11 +147,8 @@ static void read_attribute(struct unix_socket *socket, const struct nlattr *attr
 		if (size >= sizeof socket->uid)
 			memcpy(&socket->uid, payload, sizeof socket->uid);
 		break;
-	case UNIX_DIAG_SHUTDOWN:
-		socket->shut = size > 0 && *payload != 0;
-		break;
-	default:
-		break;
+	case UNIX_DIAG_SHUTDOWN: socket->shut = size > 0 && *payload != 0; break;
+	default: break;
 	}
 }
 
@@ -147,17 +160,18 @@ static int take_socket(const struct nlmsghdr *header, void *argument)
 	const struct nlattr *attribute;
 	struct unix_socket socket = { .uid = SOCKET_UID_UNKNOWN };
 
-	if (mnl_nlmsg_get_payload_len(header) < sizeof *message || message->udiag_type != SOCK_SEQPACKET)
+	if (mnl_nlmsg_get_payload_len(header) < sizeof *message ||
+	    message->udiag_type != SOCK_SEQPACKET)
 		return MNL_CB_OK;
 	socket.state = message->udiag_state;
 	socket.inode = message->udiag_ino;
 	// cppcheck-suppress unknownMacro
-	mnl_attr_for_each(attribute, header, sizeof *message)
-		read_attribute(&socket, attribute);
+	mnl_attr_for_each(attribute, header, sizeof *message) read_attribute(&socket, attribute);
 	/* Waiters' ends of connections have no name, or one that the kernel has given them. */
 	if (socket.kind == SOCKET_OTHER && socket.state != SOCKET_ESTABLISHED)
 		return MNL_CB_OK;
-	dump->sockets->all = memory_grow(dump->sockets->all, dump->sockets->n, &dump->room, sizeof socket);
+	dump->sockets->all =
+		memory_grow(dump->sockets->all, dump->sockets->n, &dump->room, sizeof socket);
 	dump->sockets->all[dump->sockets->n++] = socket;
 	return MNL_CB_OK;
 }
@@ -175,18 +189,21 @@ static int take_line(const struct nlmsghdr *header, void *argument)
 	queue = (struct unix_socket *)(uintptr_t)sockets_find(dump->sockets, message->udiag_ino);
 	if (!queue || queue->kind != SOCKET_QUEUE || queue->state != SOCKET_LISTEN || queue->line)
 		return MNL_CB_OK;
-	mnl_attr_for_each(attribute, header, sizeof *message) {
+	mnl_attr_for_each(attribute, header, sizeof *message)
+	{
 		if (mnl_attr_get_type(attribute) != UNIX_DIAG_ICONS)
 			continue;
 		queue->line_length = mnl_attr_get_payload_len(attribute) / sizeof *queue->line;
-		queue->line = memory_copy(mnl_attr_get_payload(attribute), queue->line_length * sizeof *queue->line);
+		queue->line = memory_copy(mnl_attr_get_payload(attribute),
+					  queue->line_length * sizeof *queue->line);
 		break;
 	}
 	return MNL_CB_OK;
 }
 
 /* Asks for the sockets in STATES and what SHOW says of each. Returns 0 or a negative errno. */
-static int read_dump(struct mnl_socket *netlink, uint32_t states, uint32_t show, mnl_cb_t take, struct dump *dump)
+static int read_dump(struct mnl_socket *netlink, uint32_t states, uint32_t show, mnl_cb_t take,
+		     struct dump *dump)
 {
 	char *buffer = memory_get(BUFFER_SIZE);
 	struct nlmsghdr *header = mnl_nlmsg_put_header(buffer);
@@ -216,7 +233,10 @@ static int read_dump(struct mnl_socket *netlink, uint32_t states, uint32_t show,
 	return r;
 }
 
-/* --- order ------------------------------------------------------------------------------------------------------------- */
+/*
+ * --- order ---------------------------------------------------------------------------------------
+ * ----------------------
+ */
 
 static int compare(uint64_t a, uint64_t b)
 {
@@ -249,7 +269,10 @@ static int by_inode(const void *a, const void *b, void *argument)
 	return compare(all[*(const size_t *)a].inode, all[*(const size_t *)b].inode);
 }
 
-/* Puts the sockets in order, without those that are there twice: when sockets go away during a dump others are told again. */
+/*
+ * Puts the sockets in order, without those that are there twice: when sockets go away during a dump
+ * others are told again.
+ */
 static void put_in_order(struct sockets *sockets)
 {
 	size_t kept = 0;
@@ -258,7 +281,8 @@ static void put_in_order(struct sockets *sockets)
 		return;
 	qsort(sockets->all, sockets->n, sizeof *sockets->all, by_lock);
 	for (size_t i = 0; i < sockets->n; i++) {
-		const struct unix_socket *last = kept > 0 ? &sockets->all[kept - 1] : NULL, *socket = &sockets->all[i];
+		const struct unix_socket *last = kept > 0 ? &sockets->all[kept - 1] : NULL,
+					 *socket = &sockets->all[i];
 
 		if (!last || by_lock(last, socket) != 0)
 			sockets->all[kept++] = *socket;
@@ -279,12 +303,19 @@ int sockets_read(struct sockets *sockets)
 	*sockets = (struct sockets){ 0 };
 	if (!netlink)
 		return -errno;
-	r = read_dump(netlink, ANY_STATE, UDIAG_SHOW_NAME | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN | UDIAG_SHOW_UID, take_socket, &dump);
+	r = read_dump(netlink, ANY_STATE,
+		      UDIAG_SHOW_NAME | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN | UDIAG_SHOW_UID,
+		      take_socket, &dump);
 	put_in_order(sockets);
 	for (size_t i = 0; r == 0 && i < sockets->n; i++)
-		if (sockets->all[i].kind == SOCKET_QUEUE && sockets->all[i].state == SOCKET_LISTEN && sockets->all[i].pending > 0) {
-			/* By the same socket: the kernel knows by now what messages we can take. Without the order there is much else. */
-			(void)read_dump(netlink, 1U << SOCKET_LISTEN, UDIAG_SHOW_ICONS, take_line, &dump);
+		if (sockets->all[i].kind == SOCKET_QUEUE &&
+		    sockets->all[i].state == SOCKET_LISTEN && sockets->all[i].pending > 0) {
+			/*
+			 * By the same socket: the kernel knows by now what messages we can take.
+			 * Without the order there is much else.
+			 */
+			(void)read_dump(netlink, 1U << SOCKET_LISTEN, UDIAG_SHOW_ICONS, take_line,
+					&dump);
 			break;
 		}
 	mnl_socket_close(netlink);
@@ -318,13 +349,18 @@ const struct unix_socket *sockets_find(const struct sockets *sockets, uint32_t i
 	return NULL;
 }
 
-const struct unix_socket *sockets_of_lock(const struct sockets *sockets, const struct host_address *address)
+const struct unix_socket *sockets_of_lock(const struct sockets *sockets,
+					  const struct host_address *address)
 {
-	/* A sun_path is compared to its end: the address that is looked for must be as empty there as those in the table. */
+	/*
+	 * A sun_path is compared to its end: the address that is looked for must be as empty there
+	 * as those in the table.
+	 */
 	struct host_address wanted = { .length = address->length };
 	size_t low = 0, high = sockets->n;
 
-	memcpy(wanted.un.sun_path, address->un.sun_path, address->length - offsetof(struct sockaddr_un, sun_path));
+	memcpy(wanted.un.sun_path, address->un.sun_path,
+	       address->length - offsetof(struct sockaddr_un, sun_path));
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
@@ -333,20 +369,26 @@ const struct unix_socket *sockets_of_lock(const struct sockets *sockets, const s
 		else
 			high = middle;
 	}
-	return low < sockets->n && compare_addresses(&sockets->all[low].lock, &wanted) == 0 ? &sockets->all[low] : NULL;
+	return low < sockets->n && compare_addresses(&sockets->all[low].lock, &wanted) == 0
+		       ? &sockets->all[low]
+		       : NULL;
 }
 
 bool socket_is_holder(const struct unix_socket *socket)
 {
-	return socket->kind == SOCKET_LOCK && (socket->state == SOCKET_LISTEN || socket->state == SOCKET_CLOSE);
+	return socket->kind == SOCKET_LOCK &&
+	       (socket->state == SOCKET_LISTEN || socket->state == SOCKET_CLOSE);
 }
 
-bool sockets_share_lock(const struct sockets *sockets, const struct unix_socket *socket, const struct unix_socket *other)
+bool sockets_share_lock(const struct sockets *sockets, const struct unix_socket *socket,
+			const struct unix_socket *other)
 {
-	return socket < sockets->all + sockets->n && compare_addresses(&socket->lock, &other->lock) == 0;
+	return socket < sockets->all + sockets->n &&
+	       compare_addresses(&socket->lock, &other->lock) == 0;
 }
 
-const struct unix_socket *sockets_of_slot(const struct sockets *sockets, const struct host_address *address)
+const struct unix_socket *sockets_of_slot(const struct sockets *sockets,
+					  const struct host_address *address)
 {
 	const char *path = address->un.sun_path, *end;
 	size_t length = address->length - offsetof(struct sockaddr_un, sun_path);
@@ -357,7 +399,8 @@ const struct unix_socket *sockets_of_slot(const struct sockets *sockets, const s
 	end = memchr(path + 1, 0, length - 1);
 	lock.un.sun_family = AF_UNIX;
 	if (end)
-		lock.length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)(end - path));
+		lock.length =
+			(socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)(end - path));
 	memcpy(lock.un.sun_path, path, lock.length - offsetof(struct sockaddr_un, sun_path));
 	first = sockets_of_lock(sockets, &lock);
 	for (const struct unix_socket *s = first; s && sockets_share_lock(sockets, s, first); s++)

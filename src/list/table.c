@@ -15,8 +15,8 @@ struct table {
 	const struct column *columns;
 	size_t n;
 	bool json;
-	size_t width;				/* of the terminal; 0: there is none */
-	struct libscols_column *sorted_by;	/* or NULL */
+	size_t width;			   /* of the terminal; 0: there is none */
+	struct libscols_column *sorted_by; /* or NULL */
 };
 
 static void *need(void *got)
@@ -36,12 +36,9 @@ static size_t terminal_width(void)
 static int type_of(enum column_kind kind)
 {
 	switch (kind) {
-	case COLUMN_NUMBER:
-		return SCOLS_JSON_NUMBER;
-	case COLUMN_TRUTH:
-		return SCOLS_JSON_BOOLEAN;
-	default:
-		return SCOLS_JSON_STRING;
+	case COLUMN_NUMBER: return SCOLS_JSON_NUMBER;
+	case COLUMN_TRUTH: return SCOLS_JSON_BOOLEAN;
+	default: return SCOLS_JSON_STRING;
 	}
 }
 
@@ -54,7 +51,8 @@ struct table *table_new(const char *name, const struct column *columns, size_t n
 {
 	struct table *table = memory_get(sizeof *table);
 
-	*table = (struct table){ need(scols_new_table()), columns, n, json, json ? 0 : terminal_width(), NULL };
+	*table = (struct table){ need(scols_new_table()),     columns, n, json,
+				 json ? 0 : terminal_width(), NULL };
 	scols_table_set_name(table->scols, name);
 	scols_table_enable_json(table->scols, json);
 	/* What is harmful is escaped already; the library would escape the backslashes. */
@@ -64,8 +62,10 @@ struct table *table_new(const char *name, const struct column *columns, size_t n
 
 		if (!is_shown(table, &columns[i]))
 			continue;
-		column = need(scols_table_new_column(table->scols, columns[i].name, 0,
-						     (columns[i].right ? SCOLS_FL_RIGHT : 0) | (columns[i].cut ? SCOLS_FL_TRUNC : 0)));
+		column =
+			need(scols_table_new_column(table->scols, columns[i].name, 0,
+						    (columns[i].right ? SCOLS_FL_RIGHT : 0) |
+							    (columns[i].cut ? SCOLS_FL_TRUNC : 0)));
 		scols_column_set_json_type(column, type_of(columns[i].kind));
 		if (columns[i].sorted) {
 			scols_column_set_cmpfunc(column, scols_cmpstr_cells, NULL);
@@ -81,13 +81,17 @@ void table_add(struct table *table, char **cells)
 	size_t at = 0;
 
 	for (size_t i = 0; i < table->n; i++) {
-		/* The library takes characters apart that have no width, and does not come to an end with some. */
+		/*
+		 * The library takes characters apart that have no width, and does not come to an
+		 * end with some.
+		 */
 		char *cell = table->json ? cells[i] : text_printable(cells[i]);
 
 		if (cell && table->columns[i].part && table->width)
 			text_cut(cell, table->width / table->columns[i].part);
 
-		if (is_shown(table, &table->columns[i]) && cell && scols_line_set_data(line, at, cell))
+		if (is_shown(table, &table->columns[i]) && cell &&
+		    scols_line_set_data(line, at, cell))
 			need(NULL);
 		free(cell);
 		at += is_shown(table, &table->columns[i]);

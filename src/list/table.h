@@ -5,15 +5,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum column_kind { COLUMN_TEXT, COLUMN_NUMBER, COLUMN_TRUTH };
+enum column_kind {
+	COLUMN_TEXT,
+	COLUMN_NUMBER,
+	COLUMN_TRUTH
+};
 
 struct column {
-	const char *name;	/* in JSON in lower case */
+	const char *name; /* in JSON in lower case */
 	enum column_kind kind;
-	bool right;		/* to the right */
-	bool cut;		/* can be cut off where a terminal is too narrow */
-	unsigned part;		/* instead: it has at most one of so many parts of the terminal's width. 0: no limit */
-	bool sorted;		/* the rows are sorted by it */
+	bool right;    /* to the right */
+	bool cut;      /* can be cut off where a terminal is too narrow */
+	unsigned part; /* instead: it has at most one of so many parts of the terminal's width. 0:
+			  no limit */
+	bool sorted;   /* the rows are sorted by it */
 	bool json_only;
 };
 

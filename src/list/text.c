@@ -29,7 +29,10 @@
 /* "host:" */
 static const char engine[] = "host:";
 
-/* How many of the first N bytes can be escaped without regard to those behind them: no character is cut into two. */
+/*
+ * How many of the first N bytes can be escaped without regard to those behind them: no character is
+ * cut into two.
+ */
 static size_t piece_of(const char *bytes, size_t n)
 {
 	size_t at = PIECE;
@@ -75,7 +78,8 @@ char *text_printable(char *text)
 		size_t n = mbrtowc(&character, at, strlen(at), &state);
 
 		if (n > 0 && n < (size_t)-2 && wcwidth(character) >= 0) {
-			out = (char *)memcpy(out, at, n) + n;	// NOLINT(bugprone-not-null-terminated-result)
+			out = (char *)memcpy(out, at, n) +
+			      n; // NOLINT(bugprone-not-null-terminated-result)
 		} else {
 			if (n == 0 || n >= (size_t)-2) {
 				n = 1;
@@ -94,7 +98,7 @@ void text_cut(char *text, size_t columns)
 {
 	mbstate_t state = { 0 };
 	size_t used = 0;
-	char *end = text;	/* up to here there is room for the dots, too */
+	char *end = text; /* up to here there is room for the dots, too */
 	int wide;
 
 	/* Room for the dots and one more. */
@@ -135,7 +139,8 @@ char *text_seconds(int64_t ns)
 	char text[64];
 
 	/* By hand: a locale may have a comma. */
-	(void)snprintf(text, sizeof text, "%s%lld.%06lld", ns < 0 ? "-" : "", llabs(ns / NS_PER_S), llabs(ns % NS_PER_S / 1000));
+	(void)snprintf(text, sizeof text, "%s%lld.%06lld", ns < 0 ? "-" : "", llabs(ns / NS_PER_S),
+		       llabs(ns % NS_PER_S / 1000));
 	return memory_string(text);
 }
 
@@ -153,7 +158,9 @@ static char *format_time(const char *format, int64_t ns)
 	struct tm parts;
 	char text[64];
 
-	return localtime_r(&seconds, &parts) && strftime(text, sizeof text, format, &parts) ? memory_string(text) : NULL;
+	return localtime_r(&seconds, &parts) && strftime(text, sizeof text, format, &parts)
+		       ? memory_string(text)
+		       : NULL;
 }
 
 char *text_time(int64_t ns)
@@ -163,7 +170,8 @@ char *text_time(int64_t ns)
 
 char *text_day_or_time(int64_t ns)
 {
-	char *day = format_time("%Y-%m-%d", ns), *today = format_time("%Y-%m-%d", clock_now(CLOCK_REALTIME)), *shown = day;
+	char *day = format_time("%Y-%m-%d", ns),
+	     *today = format_time("%Y-%m-%d", clock_now(CLOCK_REALTIME)), *shown = day;
 
 	if (day && today && !strcmp(day, today)) {
 		free(day);
@@ -224,24 +232,15 @@ char *text_command(pid_t pid, uid_t uid)
 const char *text_state(char letter)
 {
 	switch (letter) {
-	case 'R':
-		return "running";
-	case 'S':
-		return "sleeping";
-	case 'D':
-		return "blocked";
-	case 'T':
-		return "stopped";
-	case 't':
-		return "traced";
-	case 'Z':
-		return "zombie";
-	case 'X':
-		return "dead";
-	case 'I':
-		return "idle";
-	default:
-		return NULL;
+	case 'R': return "running";
+	case 'S': return "sleeping";
+	case 'D': return "blocked";
+	case 'T': return "stopped";
+	case 't': return "traced";
+	case 'Z': return "zombie";
+	case 'X': return "dead";
+	case 'I': return "idle";
+	default: return NULL;
 	}
 }
 
@@ -269,9 +268,12 @@ char *text_strings(pid_t pid, const char *file, size_t *n)
 	return bytes;
 }
 
-/* --- the name of a lock ------------------------------------------------------------------------------------------------ */
+/*
+ * --- the name of a lock
+ * ------------------------------------------------------------------------------------------------
+ */
 
-#define BEGINNING 44		/* how much of a long name is in its address: host/address.h */
+#define BEGINNING 44 /* how much of a long name is in its address: host/address.h */
 
 static bool is_name_of(const char *name, const struct host_address *address)
 {
@@ -281,7 +283,8 @@ static bool is_name_of(const char *name, const struct host_address *address)
 		return false;
 	host_address(&named, name);
 	return named.length == address->length &&
-	       !memcmp(named.un.sun_path, address->un.sun_path, named.length - offsetof(struct sockaddr_un, sun_path));
+	       !memcmp(named.un.sun_path, address->un.sun_path,
+		       named.length - offsetof(struct sockaddr_un, sun_path));
 }
 
 /* The name that the command was told, if it is this lock's. */
@@ -298,7 +301,8 @@ static char *name_from_environment(pid_t pid, const struct host_address *address
 			continue;
 		if (is_name_of(value, address))
 			name = memory_string(value);
-		else if (!strncmp(value, engine, sizeof engine - 1) && is_name_of(value + sizeof engine - 1, address))
+		else if (!strncmp(value, engine, sizeof engine - 1) &&
+			 is_name_of(value + sizeof engine - 1, address))
 			name = memory_string(value + sizeof engine - 1);
 	}
 	free(environment);
@@ -314,8 +318,9 @@ static char *as_lock(const char *name)
 	size_t length = strlen(name), before = plain ? 0 : sizeof engine - 1;
 	char *bytes = memory_get(before + length), *text;
 
-	memcpy(bytes, engine, before);	// NOLINT(bugprone-not-null-terminated-result): a length is passed on instead
-	memcpy(bytes + before, name, length);	// NOLINT(bugprone-not-null-terminated-result)
+	memcpy(bytes, engine, before); // NOLINT(bugprone-not-null-terminated-result): a length is
+				       // passed on instead
+	memcpy(bytes + before, name, length); // NOLINT(bugprone-not-null-terminated-result)
 	text = text_escaped(bytes, before + length);
 	free(bytes);
 	return text;
@@ -324,7 +329,8 @@ static char *as_lock(const char *name)
 char *text_lock(const struct host_address *address, const char *name, pid_t job)
 {
 	const char *path = address->un.sun_path + sizeof "me-only:";
-	size_t length = address->length - offsetof(struct sockaddr_un, sun_path) - sizeof "me-only:";
+	size_t length =
+		address->length - offsetof(struct sockaddr_un, sun_path) - sizeof "me-only:";
 	char *found = NULL, *text, *beginning;
 
 	if (!name && path[-1] == ':')

@@ -14,14 +14,21 @@
 #include "base/process.h"
 #include "host/socket-table.h"
 
-/* With so many who wait to be accepted nobody accepts: a holder of -F, or an heir. Then to connect is to fill its backlog. */
+/*
+ * With so many who wait to be accepted nobody accepts: a holder of -F, or an heir. Then to connect
+ * is to fill its backlog.
+ */
 #define MOST_UNHEARD 16
 
 /* As long as the longest argument can be. */
 #define LONGEST_GREETING (sizeof(struct host_greeting) + 131072)
 
-/* As socket_table_find() for one slot, from the table that we have read: it is not read again for each of many locks. */
-static int find_socket(const struct host_sources *sources, const struct host_address *address, struct socket_entry *entry)
+/*
+ * As socket_table_find() for one slot, from the table that we have read: it is not read again for
+ * each of many locks.
+ */
+static int find_socket(const struct host_sources *sources, const struct host_address *address,
+		       struct socket_entry *entry)
 {
 	struct view *view = (struct view *)(uintptr_t)sources;
 	const struct unix_socket *socket = sockets_of_slot(&view->sockets, address);
@@ -83,16 +90,18 @@ int view_is_me_only(const struct view *view, pid_t pid)
 	char path[PROCESS_PATH_SIZE];
 	int r;
 
-	r = view->program_failed ? view->program_failed : file_status(AT_FDCWD, process_path(path, pid, "exe"), &other);
+	r = view->program_failed ? view->program_failed
+				 : file_status(AT_FDCWD, process_path(path, pid, "exe"), &other);
 	if (r)
 		return r;
-	return own->stx_dev_major == other.stx_dev_major && own->stx_dev_minor == other.stx_dev_minor &&
-	       own->stx_ino == other.stx_ino;
+	return own->stx_dev_major == other.stx_dev_major &&
+	       own->stx_dev_minor == other.stx_dev_minor && own->stx_ino == other.stx_ino;
 }
 
 /*
- * Whether the processes that have the lock tell who holds it, without connecting: there is a command among them that has started
- * all others, and it is not left over. What init has adopted may be left over from a command that has ended.
+ * Whether the processes that have the lock tell who holds it, without connecting: there is a
+ * command among them that has started all others, and it is not left over. What init has adopted
+ * may be left over from a command that has ended.
  */
 static bool is_told_by_processes(struct view *view, const struct unix_socket *socket)
 {
@@ -106,7 +115,8 @@ static bool is_told_by_processes(struct view *view, const struct unix_socket *so
 			continue;
 		if (process_read(owners[i].pid, &process))
 			return false;
-		if (processes_has(processes, socket->inode, process.parent) && view_is_me_only(view, process.parent) != 1)
+		if (processes_has(processes, socket->inode, process.parent) &&
+		    view_is_me_only(view, process.parent) != 1)
 			continue;
 		if (process.parent == 1 || roots++ > 0)
 			return false;
@@ -115,16 +125,17 @@ static bool is_told_by_processes(struct view *view, const struct unix_socket *so
 }
 
 /*
- * Whether somebody is there to greet: the me-only, of whatever version, that has started the holder and has the lock. Where we
- * cannot see that, it may be.
+ * Whether somebody is there to greet: the me-only, of whatever version, that has started the holder
+ * and has the lock. Where we cannot see that, it may be.
  */
 static bool can_greet(const struct view *view, const struct seen_lock *lock)
 {
 	struct process process;
 	char path[PROCESS_PATH_SIZE];
 
-	if (view_is_me_only(view, lock->inquiry.peer.cred.pid) == 1 || process_read(lock->inquiry.peer.cred.pid, &process) ||
-	    process.parent == 0 || process_has_socket(process.parent, lock->socket->inode))
+	if (view_is_me_only(view, lock->inquiry.peer.cred.pid) == 1 ||
+	    process_read(lock->inquiry.peer.cred.pid, &process) || process.parent == 0 ||
+	    process_has_socket(process.parent, lock->socket->inode))
 		return true;
 	return access(process_path(path, process.parent, "fd"), R_OK | X_OK) != 0;
 }
@@ -149,13 +160,18 @@ void view_inquire(struct view *view, struct seen_lock *lock)
 	lock->at = clock_now(CLOCK_REALTIME);
 	lock->inquiry = (struct host_inquiry){ .fd = -EAGAIN };
 	/* In no case more than half of a backlog. */
-	if (socket->pending <= MOST_UNHEARD || (socket->pending < socket->most_pending / 2 && !is_told_by_processes(view, socket)))
+	if (socket->pending <= MOST_UNHEARD ||
+	    (socket->pending < socket->most_pending / 2 && !is_told_by_processes(view, socket)))
 		host_inquire(&lock->inquiry, &lock->slot_address);
 	lock->connecting = lock->inquiry.fd < 0 ? lock->inquiry.fd : 0;
-	lock->may_greet = !lock->connecting && (host_may_be_greeted(&lock->inquiry) || is_long(lock->address));
+	lock->may_greet = !lock->connecting &&
+			  (host_may_be_greeted(&lock->inquiry) || is_long(lock->address));
 }
 
-/* The name in a greeting of N bytes, if the lock's address proves it: then anybody may have said it. To be freed; or NULL. */
+/*
+ * The name in a greeting of N bytes, if the lock's address proves it: then anybody may have said
+ * it. To be freed; or NULL.
+ */
 static char *name_in(const char *bytes, size_t n, const struct host_address *address)
 {
 	struct host_greeting greeting;
@@ -165,13 +181,15 @@ static char *name_in(const char *bytes, size_t n, const struct host_address *add
 	if (n <= sizeof greeting)
 		return NULL;
 	memcpy(&greeting, bytes, sizeof greeting);
-	if (memcmp(greeting.magic, HOST_GREETING_MAGIC, sizeof greeting.magic) != 0 || greeting.name_length != n - sizeof greeting)
+	if (memcmp(greeting.magic, HOST_GREETING_MAGIC, sizeof greeting.magic) != 0 ||
+	    greeting.name_length != n - sizeof greeting)
 		return NULL;
 	name = memory_get(greeting.name_length + 1);
 	memcpy(name, bytes + sizeof greeting, greeting.name_length);
 	host_address(&named, name);
 	if (named.length == address->length && strlen(name) == greeting.name_length &&
-	    !memcmp(named.un.sun_path, address->un.sun_path, named.length - offsetof(struct sockaddr_un, sun_path)))
+	    !memcmp(named.un.sun_path, address->un.sun_path,
+		    named.length - offsetof(struct sockaddr_un, sun_path)))
 		return name;
 	free(name);
 	return NULL;
@@ -197,7 +215,8 @@ void view_hear(const struct view *view, struct seen_lock *lock, int64_t deadline
 	if (!lock->may_greet)
 		return;
 	/* Whether it can greet at all takes time to find out: only where it has not. */
-	if (!wait_until(lock->inquiry.fd, 0) && (!can_greet(view, lock) || !wait_until(lock->inquiry.fd, deadline)))
+	if (!wait_until(lock->inquiry.fd, 0) &&
+	    (!can_greet(view, lock) || !wait_until(lock->inquiry.fd, deadline)))
 		return;
 	if (!is_long(lock->address))
 		return;

@@ -1,4 +1,7 @@
-/* What can be seen of the locks of this host at one moment, and what the questions for one lock and for all have in common. */
+/*
+ * What can be seen of the locks of this host at one moment, and what the questions for one lock and
+ * for all have in common.
+ */
 #ifndef LIST_VIEW_H
 #define LIST_VIEW_H
 
@@ -11,30 +14,33 @@
 #include "list/sockets.h"
 
 struct view {
-	struct host_sources sources;	/* first: host_conclude() hands it back to us */
-	const char *program;		/* the file of the me-only that has started us */
+	struct host_sources sources; /* first: host_conclude() hands it back to us */
+	const char *program;	     /* the file of the me-only that has started us */
 	struct statx program_file;
-	int program_failed;		/* 0, or why that is not known */
+	int program_failed; /* 0, or why that is not known */
 	struct sockets sockets;
-	struct processes processes;	/* filled in by view_look() */
-	struct sockets later;		/* the table once more, after that; filled in by view_still_has() */
+	struct processes processes; /* filled in by view_look() */
+	struct sockets later; /* the table once more, after that; filled in by view_still_has() */
 	bool looked_again;
 };
 
 /* What is known of one lock and its holder. */
 struct seen_lock {
-	const struct host_address *address;	/* of the lock, that is, of its first slot */
+	const struct host_address *address; /* of the lock, that is, of its first slot */
 	struct host_address slot_address;
 	const struct unix_socket *socket;
 	struct host_inquiry inquiry;
 	struct holder holder;
 	bool may_greet;
-	int64_t at;		/* CLOCK_REALTIME, ns: when holder.held was true */
-	int connecting;		/* 0, or the negative errno with which that failed */
-	char *name;		/* what the greeting says it is, where that is proved; to be freed */
+	int64_t at;	/* CLOCK_REALTIME, ns: when holder.held was true */
+	int connecting; /* 0, or the negative errno with which that failed */
+	char *name;	/* what the greeting says it is, where that is proved; to be freed */
 };
 
-/* Reads the table of sockets. PROGRAM stays the caller's. Returns 0 or a negative errno; VIEW is to be freed in any case. */
+/*
+ * Reads the table of sockets. PROGRAM stays the caller's. Returns 0 or a negative errno; VIEW is to
+ * be freed in any case.
+ */
 int view_read(struct view *view, const char *program);
 
 void view_free(struct view *view);
@@ -42,7 +48,10 @@ void view_free(struct view *view);
 /* Looks which processes have the sockets, unless that is known. */
 const struct processes *view_look(struct view *view);
 
-/* Whether the socket INODE is still there: what has no visible process may have gone since, or is hidden. */
+/*
+ * Whether the socket INODE is still there: what has no visible process may have gone since, or is
+ * hidden.
+ */
 bool view_still_has(struct view *view, uint32_t inode);
 
 /* Whether PID runs the program: 1, 0, or a negative errno (it may not be seen). */

@@ -14,7 +14,10 @@
 #include "list/rows.h"
 #include "list/text.h"
 
-/* A lock that changes hands while we look is looked at again, so often; then what was seen last has to do. */
+/*
+ * A lock that changes hands while we look is looked at again, so often; then what was seen last has
+ * to do.
+ */
 #define TRIES 5
 
 /* A row for PID, unless it was told already or has ended. */
@@ -37,7 +40,9 @@ static void add_hidden(struct rows *rows, const char *role, const char *reason)
 	rows_add(rows, &row);
 }
 
-/* Who took it: a me-only and the command that it runs, or the command itself, or another program. */
+/*
+ * Who took it: a me-only and the command that it runs, or the command itself, or another program.
+ */
 static void add_taker(struct rows *rows, struct pids *told, pid_t taker, const struct file_id *file)
 {
 	pid_t job = process_seems_me_only(taker) ? file_job_of(taker, file, false) : 0;
@@ -49,7 +54,8 @@ static void add_taker(struct rows *rows, struct pids *told, pid_t taker, const s
 	add(rows, told, job || process_seems_me_only(taker) ? "wrapper" : "job", taker);
 }
 
-static void add_holders(struct rows *rows, const struct seen_file *seen, const struct holder *holder)
+static void add_holders(struct rows *rows, const struct seen_file *seen,
+			const struct holder *holder)
 {
 	struct pids told = { 0 };
 
@@ -66,7 +72,8 @@ static void add_holders(struct rows *rows, const struct seen_file *seen, const s
 	if (told.n == 0)
 		add_hidden(rows, "job", holder->hidden);
 	else if (seen->denied && !(holder->uid_known && trust_is_self(holder->uid)))
-		add_hidden(rows, "child", "whether other users' processes have it, too, cannot be seen");
+		add_hidden(rows, "child",
+			   "whether other users' processes have it, too, cannot be seen");
 	free(told.all);
 }
 
@@ -84,7 +91,8 @@ static void add_waiters(struct rows *rows, const struct seen_file *seen)
 	}
 }
 
-static char *answer_text(const struct lock *lock, const struct seen_file *seen, const struct holder *holder, bool json)
+static char *answer_text(const struct lock *lock, const struct seen_file *seen,
+			 const struct holder *holder, bool json)
 {
 	static const char ours[] = "me-only: ";
 	char *name = text_escaped(lock->spec, strlen(lock->spec)), *before, *text;
@@ -100,7 +108,9 @@ static char *answer_text(const struct lock *lock, const struct seen_file *seen, 
 	if (holder)
 		holder_describe(holder, false, &line);
 	else
-		line_add(&line, file_table_is_whole() ? "free" : "free, as far as can be seen from this pid namespace");
+		line_add(&line, file_table_is_whole()
+					? "free"
+					: "free, as far as can be seen from this pid namespace");
 	line.text[line.length++] = '\n';
 	before = memory_text(line.text + sizeof ours - 1, line.length - (sizeof ours - 1));
 	if (holder)
@@ -121,7 +131,8 @@ static bool is_as_it_was(const struct seen_file *seen)
 
 	for (size_t i = 0; i < seen->takers.n; i++)
 		number += file_number(seen->takers.all[i]);
-	return (r == 0 || r == -ENOENT || r == -ENODATA) && holders.n == seen->takers.n && holders.number == number;
+	return (r == 0 || r == -ENOENT || r == -ENODATA) && holders.n == seen->takers.n &&
+	       holders.number == number;
 }
 
 int who_file(const struct lock *lock, bool json, char **text, bool *held)

@@ -19,22 +19,32 @@
 #include "list/view.h"
 #include "list/who-file.h"
 
-/* A lock that changes hands while we look is looked at again, so often; then what was seen last has to do. */
+/*
+ * A lock that changes hands while we look is looked at again, so often; then what was seen last has
+ * to do.
+ */
 #define TRIES 5
 
-/* --- those who have it ------------------------------------------------------------------------------------------------- */
+/*
+ * --- those who have it
+ * -------------------------------------------------------------------------------------------------
+ */
 
-/* Whether the holder was found among those who have the socket. A job that is a me-only itself is named by the kernel. */
+/*
+ * Whether the holder was found among those who have the socket. A job that is a me-only itself is
+ * named by the kernel.
+ */
 static bool is_found(const struct seen_lock *lock)
 {
 	return lock->connecting || lock->inquiry.peer.life == PEER_DEAD;
 }
 
 /*
- * What PID, which has the socket of LOCK, is for it. A me-only that runs inside the job has it, too, and so has its keeper: that
- * is the keeper of another lock.
+ * What PID, which has the socket of LOCK, is for it. A me-only that runs inside the job has it,
+ * too, and so has its keeper: that is the keeper of another lock.
  */
-static const char *role_of(struct view *view, const struct seen_lock *lock, pid_t pid, pid_t wrapper)
+static const char *role_of(struct view *view, const struct seen_lock *lock, pid_t pid,
+			   pid_t wrapper)
 {
 	struct process process;
 
@@ -48,12 +58,17 @@ static const char *role_of(struct view *view, const struct seen_lock *lock, pid_
 		return "wrapper";
 	if (process_read(pid, &process))
 		return "child";
-	if (process_is_keeper(pid) && (process.parent == wrapper || !processes_has(&view->processes, lock->socket->inode, process.parent)))
+	if (process_is_keeper(pid) &&
+	    (process.parent == wrapper ||
+	     !processes_has(&view->processes, lock->socket->inode, process.parent)))
 		return "keeper";
 	return own_kind && pid == lock->holder.pid ? "wrapper" : "child";
 }
 
-/* The me-only, of whatever version, that has started the job: its parent, if that has the lock. 0: gone, or not to be seen. */
+/*
+ * The me-only, of whatever version, that has started the job: its parent, if that has the lock. 0:
+ * gone, or not to be seen.
+ */
 static pid_t find_wrapper(struct view *view, const struct seen_lock *lock)
 {
 	struct process job;
@@ -74,7 +89,8 @@ static const char *why_hidden(const struct seen_lock *lock)
 	return lock->holder.hidden;
 }
 
-static void add_holder(struct rows *rows, struct view *view, const struct seen_lock *lock, pid_t wrapper)
+static void add_holder(struct rows *rows, struct view *view, const struct seen_lock *lock,
+		       pid_t wrapper)
 {
 	const struct holder *holder = &lock->holder;
 	struct row row = row_of("job", holder->pid);
@@ -93,18 +109,22 @@ static void add_holder(struct rows *rows, struct view *view, const struct seen_l
 	rows_add(rows, &row);
 }
 
-static void add_others(struct rows *rows, struct view *view, const struct seen_lock *lock, pid_t wrapper)
+static void add_others(struct rows *rows, struct view *view, const struct seen_lock *lock,
+		       pid_t wrapper)
 {
 	static const char *const roles[] = { "wrapper", "keeper", "child" };
 	size_t n;
-	const struct socket_owner *owners = processes_find(&view->processes, lock->socket->inode, &n);
+	const struct socket_owner *owners =
+		processes_find(&view->processes, lock->socket->inode, &n);
 
 	for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
 		for (size_t j = 0; j < n; j++) {
 			struct row row = row_of(roles[i], owners[j].pid);
 
 			row.slot = (int)lock->socket->slot;
-			if (row.pid != lock->holder.pid && !strcmp(role_of(view, lock, row.pid, wrapper), roles[i]) && row_describe(&row))
+			if (row.pid != lock->holder.pid &&
+			    !strcmp(role_of(view, lock, row.pid, wrapper), roles[i]) &&
+			    row_describe(&row))
 				rows_add(rows, &row);
 		}
 }
@@ -120,7 +140,10 @@ static void add_unseen(struct rows *rows, const struct view *view, const struct 
 		rows_add(rows, &row);
 }
 
-/* --- those who wait ---------------------------------------------------------------------------------------------------- */
+/*
+ * --- those who wait ------------------------------------------------------------------------------
+ * ----------------------
+ */
 
 static void add_hidden_waiter(struct rows *rows, const char *reason)
 {
@@ -157,23 +180,31 @@ static void add_waiters(struct rows *rows, struct view *view, const struct unix_
 		rows_add(rows, &row);
 	}
 	if (line.untold)
-		add_hidden_waiter(rows, "there are more in line than the kernel tells the order of: ss -xl shows how many");
+		add_hidden_waiter(
+			rows,
+			"there are more in line than the kernel tells the order of: ss -xl shows how many");
 	if (line.left_out)
 		add_hidden_waiter(rows, "there is a queue that is not its user's: left out");
 	line_free(&line);
 }
 
-/* --- the question ------------------------------------------------------------------------------------------------------ */
+/*
+ * --- the question --------------------------------------------------------------------------------
+ * ----------------------
+ */
 
 /* The lock that is asked for: those who hold it, one for each slot that is in use. */
 struct question {
 	struct host_address name;
 	struct seen_lock *seen;
 	size_t n, room;
-	const struct unix_socket *first;	/* of all sockets that bear a name of it */
+	const struct unix_socket *first; /* of all sockets that bear a name of it */
 };
 
-/* Whether the name is really free: a dump of a table that changes can leave sockets out. Nobody else would be connected to. */
+/*
+ * Whether the name is really free: a dump of a table that changes can leave sockets out. Nobody
+ * else would be connected to.
+ */
 static bool is_free(const struct host_address *address)
 {
 	int fd = host_connect(address);
@@ -187,7 +218,8 @@ static bool is_as_it_was(const struct seen_lock *lock)
 {
 	struct socket_entry entry;
 
-	return socket_table_find(&lock->slot_address, 1, &entry) == 0 && entry.inode == lock->socket->inode;
+	return socket_table_find(&lock->slot_address, 1, &entry) == 0 &&
+	       entry.inode == lock->socket->inode;
 }
 
 /* Asks once. Returns whether what was seen belongs together. */
@@ -197,9 +229,11 @@ static bool ask(struct view *view, struct question *question)
 	bool belongs = true;
 
 	question->first = sockets_of_lock(&view->sockets, &question->name);
-	for (const struct unix_socket *s = question->first; s && sockets_share_lock(&view->sockets, s, question->first); s++)
+	for (const struct unix_socket *s = question->first;
+	     s && sockets_share_lock(&view->sockets, s, question->first); s++)
 		if (socket_is_holder(s)) {
-			question->seen = memory_grow(question->seen, question->n, &question->room, sizeof *question->seen);
+			question->seen = memory_grow(question->seen, question->n, &question->room,
+						     sizeof *question->seen);
 			question->seen[question->n++] = view_lock(s);
 		}
 	if (question->n == 0)
@@ -226,7 +260,10 @@ static void forget(struct view *view, struct question *question)
 	view_free(view);
 }
 
-/* How many slots the lock has, as far as that is known: those that hold it say it, and the queue of those who wait. */
+/*
+ * How many slots the lock has, as far as that is known: those that hold it say it, and the queue of
+ * those who wait.
+ */
 static unsigned count_slots(const struct view *view, const struct question *question)
 {
 	unsigned slots = 1;
@@ -237,7 +274,8 @@ static unsigned count_slots(const struct view *view, const struct question *ques
 		if (question->seen[i].socket->slot >= slots)
 			slots = question->seen[i].socket->slot + 1;
 	}
-	for (const struct unix_socket *s = question->first; s && sockets_share_lock(&view->sockets, s, question->first); s++)
+	for (const struct unix_socket *s = question->first;
+	     s && sockets_share_lock(&view->sockets, s, question->first); s++)
 		if (s->kind == SOCKET_QUEUE && s->queue_slots > slots)
 			slots = s->queue_slots;
 	return slots;
@@ -266,10 +304,12 @@ static char *sentence(const struct lock *lock, const struct question *question, 
 	return memory_text(line.text + sizeof ours - 1, line.length - (sizeof ours - 1));
 }
 
-static char *answer_text(struct view *view, const struct lock *lock, const struct question *question, bool json)
+static char *answer_text(struct view *view, const struct lock *lock,
+			 const struct question *question, bool json)
 {
 	unsigned slots = count_slots(view, question);
-	char *name = text_lock(&question->name, lock->name, 0), *before = sentence(lock, question, slots), *text;
+	char *name = text_lock(&question->name, lock->name, 0),
+	     *before = sentence(lock, question, slots), *text;
 	struct rows *rows = rows_new(name, slots > 1, json);
 
 	for (size_t i = 0; i < question->n; i++) {
@@ -287,7 +327,8 @@ static char *answer_text(struct view *view, const struct lock *lock, const struc
 	return text;
 }
 
-static int who_host(const struct lock *lock, const char *program, bool json, char **text, bool *held)
+static int who_host(const struct lock *lock, const char *program, bool json, char **text,
+		    bool *held)
 {
 	struct question question = { .n = 0 };
 	struct view view;

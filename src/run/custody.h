@@ -22,38 +22,38 @@ struct custody_form;
 
 /* Private to keeper.c. */
 struct keeper {
-	pid_t pid;			/* 0: none */
-	int gate[2];			/* -o: the pipe at which the command waits for its keeper */
-	int command_fd, own_fd;		/* pidfds of the command and of this process; -1: not yet */
-	bool missed;			/* it could not be started the last time */
+	pid_t pid;		/* 0: none */
+	int gate[2];		/* -o: the pipe at which the command waits for its keeper */
+	int command_fd, own_fd; /* pidfds of the command and of this process; -1: not yet */
+	bool missed;		/* it could not be started the last time */
 };
 
 /* Private to guard.c. The largest member is last: what is near the beginning needs shorter code. */
 struct guard {
-	bool asked;		/* it was time to end the command */
-	bool told, forced;	/* it was: SIGTERM, SIGKILL */
-	bool complained;	/* that it does not end */
-	bool known;		/* the lock is known to be lost, not only about to be */
-	bool found;		/* there was something to be ended */
+	bool asked;	   /* it was time to end the command */
+	bool told, forced; /* it was: SIGTERM, SIGKILL */
+	bool complained;   /* that it does not end */
+	bool known;	   /* the lock is known to be lost, not only about to be */
+	bool found;	   /* there was something to be ended */
 	const char *why;
-	int64_t force_due;	/* CLOCK_BOOTTIME, ns */
-	int64_t ended;		/* when the command was seen to have (CLOCK_BOOTTIME); 0: not yet */
-	int64_t pause;		/* until the next look for processes that do not end */
-	int64_t since;		/* when the loss was known, or certain to come (CLOCK_REALTIME) */
-	int64_t unconfirmed;	/* for how long it had not been confirmed then, ns */
-	struct cgroup *cgroup;	/* of the command */
-	int refused;		/* LOCK_LOST: why the new process did not execute the command */
+	int64_t force_due;     /* CLOCK_BOOTTIME, ns */
+	int64_t ended;	       /* when the command was seen to have (CLOCK_BOOTTIME); 0: not yet */
+	int64_t pause;	       /* until the next look for processes that do not end */
+	int64_t since;	       /* when the loss was known, or certain to come (CLOCK_REALTIME) */
+	int64_t unconfirmed;   /* for how long it had not been confirmed then, ns */
+	struct cgroup *cgroup; /* of the command */
+	int refused;	       /* LOCK_LOST: why the new process did not execute the command */
 	struct descendants descendants;
 };
 
 struct custody {
 	const struct custody_form *form;
 	struct lock *lock;
-	pid_t command;		/* 0: not started; a guard has reaped it */
-	int64_t since;		/* when it was started (CLOCK_MONOTONIC, ns) */
-	int timer;		/* to be polled for form->look(); -1: none */
-	int64_t due;		/* when to call form->tend() */
-	bool released;		/* the lock: nothing of it is to be touched any more */
+	pid_t command; /* 0: not started; a guard has reaped it */
+	int64_t since; /* when it was started (CLOCK_MONOTONIC, ns) */
+	int timer;     /* to be polled for form->look(); -1: none */
+	int64_t due;   /* when to call form->tend() */
+	bool released; /* the lock: nothing of it is to be touched any more */
 	union {
 		struct keeper keeper;
 		struct guard guard;
@@ -62,8 +62,8 @@ struct custody {
 
 struct custody_form {
 	/*
-	 * What can be done while a signal that is typed still ends us: before there is a command it is
-	 * not ours to pass on. Returns 0 or a negative errno.
+	 * What can be done while a signal that is typed still ends us: before there is a command it
+	 * is not ours to pass on. Returns 0 or a negative errno.
 	 */
 	int (*prepare)(struct custody *custody);
 

@@ -25,7 +25,7 @@ static int try_exec(const char *path, char *const command[], char *const environ
 		n++;
 	char *script[n + 2];
 
-	script[0] = (char *)(uintptr_t)"/bin/sh";
+	script[0] = (char *)(uintptr_t) "/bin/sh";
 	script[1] = (char *)(uintptr_t)path;
 	memcpy(script + 2, command + 1, n * sizeof *command);
 	execve(script[0], script, environment);
@@ -46,7 +46,7 @@ static bool next_candidate(const char **search, const char *name, char path[PATH
 		if (length + 1 + strlen(name) >= PATH_MAX)
 			continue;
 		memcpy(path, directory, length);
-		if (length > 0)		/* an empty entry is the working directory */
+		if (length > 0) /* an empty entry is the working directory */
 			path[length++] = '/';
 		strcpy(path + length, name);
 		return true;
@@ -75,8 +75,9 @@ __attribute__((noinline)) static int search_exec(char *const command[], char *co
 		int r = try_exec(path, command, environment);
 
 		if (r == -EACCES)
-			error = r;	/* unless a later one can be run */
-		else if (r != -ENOENT && r != -ENOTDIR && r != -ESTALE && r != -ENODEV && r != -ETIMEDOUT)
+			error = r; /* unless a later one can be run */
+		else if (r != -ENOENT && r != -ENOTDIR && r != -ESTALE && r != -ENODEV &&
+			 r != -ETIMEDOUT)
 			return r;
 	}
 	return error;
@@ -84,7 +85,8 @@ __attribute__((noinline)) static int search_exec(char *const command[], char *co
 
 int exec_command(char *const command[], char *const environment[])
 {
-	return strchr(command[0], '/') ? try_exec(command[0], command, environment) : search_exec(command, environment);
+	return strchr(command[0], '/') ? try_exec(command[0], command, environment)
+				       : search_exec(command, environment);
 }
 
 /*
@@ -137,7 +139,8 @@ void exec_explain(char *const command[], int error)
 	find_file(command[0], path);
 	exists = *path && stat(path, &status) == 0;
 	/* EACCES can also come from a directory in PATH that cannot be searched. */
-	if (!exists && (error == ENOENT || error == ENOTDIR || (error == EACCES && !strchr(command[0], '/')))) {
+	if (!exists && (error == ENOENT || error == ENOTDIR ||
+			(error == EACCES && !strchr(command[0], '/')))) {
 		message(command[0], "not found", 0);
 		return;
 	}

@@ -70,7 +70,8 @@ static int prepare(struct custody *custody)
 	custody->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (custody->timer < 0)
 		return -errno;
-	guard->descendants = (struct descendants){ .ancestor = getpid(), .helper = lock->lease->helper };
+	guard->descendants =
+		(struct descendants){ .ancestor = getpid(), .helper = lock->lease->helper };
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
 		return -errno;
 	guard->cgroup = lock->lease->cgroup;
@@ -128,8 +129,9 @@ static void ask(struct custody *custody)
 	guard->since = clock_now(CLOCK_REALTIME);
 	guard->unconfirmed = now() - lock->lease->confirmed;
 	guard->force_due = guard->known ? grace_end(lock) : lock->lease->until;
-	guard->why = lock->lease->lost ? lock->lease->lost :
-		     lock->lease->trouble ? lock->lease->trouble : "it was not renewed in time";
+	guard->why = lock->lease->lost	    ? lock->lease->lost
+		     : lock->lease->trouble ? lock->lease->trouble
+					    : "it was not renewed in time";
 	/*
 	 * A command that was frozen until the deadline must not run for an instant, as it would to
 	 * receive SIGTERM.
@@ -265,10 +267,10 @@ static void tell(const struct guard *guard, const struct lock *lock)
 	line_add(&line, " (last confirmed ");
 	line_duration(&line, guard->unconfirmed);
 	line_add(&line, " before)");
-	line_add(&line, !guard->found ? "; the command had just ended" :
-			!guard->forced ? "; the command was stopped (SIGTERM)" :
-			guard->told ? "; the command was stopped (SIGTERM, then SIGKILL)" :
-			"; the command was stopped (SIGKILL)");
+	line_add(&line, !guard->found	 ? "; the command had just ended"
+			: !guard->forced ? "; the command was stopped (SIGTERM)"
+			: guard->told	 ? "; the command was stopped (SIGTERM, then SIGKILL)"
+					 : "; the command was stopped (SIGKILL)");
 	if (left) {
 		line_add(&line, ", but ");
 		line_number(&line, left);

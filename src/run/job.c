@@ -26,9 +26,9 @@
 struct job {
 	struct lock *lock;
 	const struct options *options;
-	int status;		/* as wait(2) gives it */
+	int status; /* as wait(2) gives it */
 	bool ended;
-	bool lost;		/* ended, but how is not known */
+	bool lost; /* ended, but how is not known */
 	struct signals signals;
 	struct custody custody;
 };

@@ -33,10 +33,10 @@
 
 /* What a keeper is started with. */
 struct start {
-	int lock;	/* what is to be held */
-	int command;	/* pidfd of the command */
-	int parent;	/* pidfd of this process */
-	int ready;	/* where to write a byte when in a session of its own; -1: nowhere */
+	int lock;    /* what is to be held */
+	int command; /* pidfd of the command */
+	int parent;  /* pidfd of this process */
+	int ready;   /* where to write a byte when in a session of its own; -1: nowhere */
 };
 
 /* --- the keeper's process --------------------------------------------------------------------- */
@@ -220,7 +220,8 @@ static void tend(struct custody *custody)
 
 	/* Out of processes: again later. Without pidfds (before Linux 5.3): never. */
 	if (r && !custody->keeper.missed && lock->options->verbose)
-		trace(lock->options, lock, "cannot start the keeper: "
+		trace(lock->options, lock,
+		      "cannot start the keeper: "
 		      "if me-only is killed, the command alone has the lock");
 	custody->keeper.missed = r != 0;
 	custody->due = r == 0 || r == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);

@@ -149,8 +149,8 @@ static int identify(const struct lock *lock, struct replacement *replacement)
 struct hunt {
 	struct replacement *replacement;
 	const struct lock *lock;
-	int number;		/* what is sent to whom we find */
-	int found;		/* who belongs to the holder */
+	int number; /* what is sent to whom we find */
+	int found;  /* who belongs to the holder */
 	int unproved;
 };
 
@@ -296,7 +296,8 @@ static int ask_job(const struct lock *lock, struct replacement *replacement)
 	process_read(replacement->job, &process);
 	wrapper = hunt.found > 0 ? -ESRCH : process_pidfd(process.parent);
 	if (wrapper >= 0) {
-		if (process_seems_me_only(process.parent) && has_lock(lock, replacement, process.parent))
+		if (process_seems_me_only(process.parent) &&
+		    has_lock(lock, replacement, process.parent))
 			r = end(wrapper, SIGTERM);
 		close(wrapper);
 	}
@@ -326,8 +327,8 @@ static int ask_heirs(const struct lock *lock, struct replacement *replacement)
 			return 0;
 		poll(NULL, 0, ASK_PAUSE_MS);
 	}
-	return hunt.unproved > 0 ? lock_refuse(&replacement->refused, unproved) :
-	       lock_refuse_unproved(&replacement->refused);
+	return hunt.unproved > 0 ? lock_refuse(&replacement->refused, unproved)
+				 : lock_refuse_unproved(&replacement->refused);
 }
 
 /*
@@ -335,10 +336,13 @@ static int ask_heirs(const struct lock *lock, struct replacement *replacement)
  */
 static int press(const struct lock *lock, struct replacement *replacement, bool by_force)
 {
-	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = by_force ? SIGKILL : SIGTERM };
+	struct hunt hunt = { .replacement = replacement,
+			     .lock = lock,
+			     .number = by_force ? SIGKILL : SIGTERM };
 	int r;
 
-	if (!by_force && (replacement->heirs_asked || !replacement->job || !has_ended(replacement->job_fd)))
+	if (!by_force &&
+	    (replacement->heirs_asked || !replacement->job || !has_ended(replacement->job_fd)))
 		return 0;
 	r = still_holds(lock, replacement);
 	if (r <= 0)

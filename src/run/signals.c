@@ -87,8 +87,7 @@ static bool has_reached(pid_t command, const struct signalfd_siginfo *info)
 	case SIGTSTP:
 	case SIGTTIN:
 	case SIGTTOU:
-	case SIGWINCH:
-		return true;
+	case SIGWINCH: return true;
 	case SIGHUP:
 	case SIGCONT:
 		/*
@@ -96,8 +95,7 @@ static bool has_reached(pid_t command, const struct signalfd_siginfo *info)
 		 * command.
 		 */
 		return getsid(0) != getpid();
-	default:
-		return false;
+	default: return false;
 	}
 }
 
@@ -105,7 +103,7 @@ static bool has_reached(pid_t command, const struct signalfd_siginfo *info)
 static void stop_by(int number)
 {
 	kill(getpid(), number);
-	unblock_for_a_moment(number);	/* stops here, until SIGCONT */
+	unblock_for_a_moment(number); /* stops here, until SIGCONT */
 }
 
 void signals_pass_on(const struct signalfd_siginfo *info, pid_t command)

@@ -13,7 +13,7 @@
 #include <sys/signalfd.h>
 #include <sys/types.h>
 
-#define SIGNALS 64	/* the kernel's _NSIG on all machines but MIPS, where it is 128 */
+#define SIGNALS 64 /* the kernel's _NSIG on all machines but MIPS, where it is 128 */
 
 /* A signal set as the kernel has it. */
 struct kernel_sigset {
@@ -21,9 +21,9 @@ struct kernel_sigset {
 };
 
 struct signals {
-	int fd;				/* to be polled */
-	struct kernel_sigset mask;	/* as we were started */
-	bool child_ignored;		/* SIGCHLD, as we were started */
+	int fd;			   /* to be polled */
+	struct kernel_sigset mask; /* as we were started */
+	bool child_ignored;	   /* SIGCHLD, as we were started */
 };
 
 /*

@@ -72,7 +72,11 @@ static size_t fit(struct line *line, size_t columns)
 
 	for (size_t i = 0; i < line->length; i++) {
 		unsigned char c = (unsigned char)line->text[i];
-		size_t wide = c >> 6 == 2 ? 0 : c > 0xe1 || (c == 0xe1 && i + 1 < line->length && (unsigned char)line->text[i + 1] >= 0x84) ? 2 : 1;
+		size_t wide = c >> 6 == 2 ? 0
+			      : c > 0xe1 || (c == 0xe1 && i + 1 < line->length &&
+					     (unsigned char)line->text[i + 1] >= 0x84)
+				      ? 2
+				      : 1;
 
 		if (used + wide > columns) {
 			line->length = i;
@@ -161,7 +165,8 @@ static int64_t say_for_whom(struct waiting *waiting, const struct lock *lock)
 	}
 	/* An unknown holder may have let go: the end of the wait will tell. */
 	if (waiting->holder.held >= 0)
-		missing = options->complain_after - (waiting->holder.held + deadline_now() - waiting->found);
+		missing = options->complain_after -
+			  (waiting->holder.held + deadline_now() - waiting->found);
 	if (options->complain_after >= 0 && missing > 0)
 		return deadline_in(missing);
 	tell(waiting, lock);
@@ -170,7 +175,8 @@ static int64_t say_for_whom(struct waiting *waiting, const struct lock *lock)
 
 /* --- the end of the holder -------------------------------------------------------------------- */
 
-static void say(struct waiting *waiting, const struct lock *lock, const char *what, pid_t pid, const char *rest)
+static void say(struct waiting *waiting, const struct lock *lock, const char *what, pid_t pid,
+		const char *rest)
 {
 	struct line line;
 
@@ -196,12 +202,16 @@ static int press(struct waiting *waiting, const struct lock *lock)
 	waiting->look_due = DEADLINE_NEVER;
 	if (r)
 		return r == -ENOENT ? 0 : LOCK_NOT_REPLACED;
-	waiting->look_due = by_force ? deadline_in(FORCE_AGAIN) : replacement->heirs_asked || !replacement->job ? waiting->kill_due :
-			    deadline_earlier(waiting->kill_due, deadline_in(ASK_AGAIN));
+	waiting->look_due = by_force ? deadline_in(FORCE_AGAIN)
+			    : replacement->heirs_asked || !replacement->job
+				    ? waiting->kill_due
+				    : deadline_earlier(waiting->kill_due, deadline_in(ASK_AGAIN));
 	if (options->verbose && replacement->struck)
-		say(waiting, lock, by_force ? "killed pid " : "asked pid ", replacement->struck, by_force ? "" : " to end");
+		say(waiting, lock, by_force ? "killed pid " : "asked pid ", replacement->struck,
+		    by_force ? "" : " to end");
 	if (replacement->stubborn != before)
-		say(waiting, lock, "pid ", replacement->stubborn, " does not end, and this user may not kill it; still waiting");
+		say(waiting, lock, "pid ", replacement->stubborn,
+		    " does not end, and this user may not kill it; still waiting");
 	return 0;
 }
 
@@ -221,7 +231,9 @@ static int64_t when_to_speak(struct waiting *waiting)
 		return waiting->began;
 	waiting->looks = 0;
 	/* A short wait is told by its end. */
-	return waiting->wait.deadline - waiting->began > WORTH_A_LINE ? waiting->began + WORTH_A_LINE : DEADLINE_NEVER;
+	return waiting->wait.deadline - waiting->began > WORTH_A_LINE
+		       ? waiting->began + WORTH_A_LINE
+		       : DEADLINE_NEVER;
 }
 
 static int attend(struct lock_wait *wait, const struct lock *lock)
@@ -245,8 +257,11 @@ static int attend(struct lock_wait *wait, const struct lock *lock)
 void waiting_prepare(struct waiting *waiting, const struct options *options)
 {
 	*waiting = (struct waiting){
-		.wait = { .deadline = options->wait ? deadline_in(options->wait) : 0, .due = DEADLINE_NEVER, .places = options->queue,
-			  .place = -1, .attend = attend },
+		.wait = { .deadline = options->wait ? deadline_in(options->wait) : 0,
+			  .due = DEADLINE_NEVER,
+			  .places = options->queue,
+			  .place = -1,
+			  .attend = attend },
 		.options = options,
 		.look_due = options->replace ? 0 : DEADLINE_NEVER,
 		.kill_due = DEADLINE_NEVER,

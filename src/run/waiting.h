@@ -13,19 +13,19 @@
 #include "run/replacement.h"
 
 struct waiting {
-	struct lock_wait wait;		/* for lock->engine->take() */
+	struct lock_wait wait; /* for lock->engine->take() */
 	const struct options *options;
 	int64_t began;
-	int64_t look_due;		/* --replace: when to look what is left of the holder */
-	int64_t kill_due;		/* --replace: from when on force is used */
+	int64_t look_due; /* --replace: when to look what is left of the holder */
+	int64_t kill_due; /* --replace: from when on force is used */
 	struct replacement replacement;
-	bool on_terminal;		/* one line, kept up to date */
-	size_t columns;			/* that it has at present */
-	int64_t line_due;		/* when it is to be said (again) for whom we wait */
-	struct lock_identity whom;	/* whose holding the line is about */
+	bool on_terminal;	   /* one line, kept up to date */
+	size_t columns;		   /* that it has at present */
+	int64_t line_due;	   /* when it is to be said (again) for whom we wait */
+	struct lock_identity whom; /* whose holding the line is about */
 	struct holder holder;
-	int64_t found;			/* when that was so */
-	unsigned looks;			/* how often nobody was found */
+	int64_t found;	/* when that was so */
+	unsigned looks; /* how often nobody was found */
 };
 
 /* Prepares WAITING. Nothing is done before the wait begins: a lock that is free costs nothing. */
