@@ -16,7 +16,8 @@
  *                engine.c       takes and releases it; address.c, sha256.c, socket.c
  *                clients.c      those that connect to the holder; reentry.c: is the lock ours?
  *                queue.c        waiting, first come, first served: waiter.c has the states
- *                successors.c   the next in line; messages.c: between waiters
+ *                ahead.c        those ahead of a waiter; successors.c: those behind the first;
+ *                               messages.c: between waiters
  *                slots.c        the names that the first in line waits for
  *                holder.c       who holds it, as the kernel, the holder and /proc say;
  *                               socket-table.c

@@ -52,52 +52,29 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
-#include <sched.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/deadline.h"
-#include "base/process.h"
 #include "base/trust.h"
+#include "host/ahead.h"
+#include "host/queue.h"
 #include "host/reentry.h"
 #include "host/slots.h"
-#include "host/socket.h"
-#include "host/holder.h"
-#include "host/messages.h"
-#include "host/queue.h"
 #include "host/socket-table.h"
+#include "host/socket.h"
 #include "host/successors.h"
 #include "host/waiter.h"
 
-/* Waiters further behind look ever less often, up to this: thousands of them must cost nothing. */
-#define LONGEST_LOOK (5 * NS_PER_S)
-
 /* The look of a waiter outside the queue: it costs the waiter its place among those outside. */
 #define LOOK_OUTSIDE (20 * NS_PER_S)
-
-/*
- * A name that was seen free is looked at so often, and must be free so many times in a row before
- * somebody in line takes it: counted, not timed, since on a busy machine a waiter can be kept from
- * looking for as long as all the others run.
- */
-#define FREE_LOOK (NS_PER_S / 20)
-#define FREE_LOOKS_STOPPED 4
-#define FREE_LOOKS 50
 
 /*
  * So often in quick succession a full or silent queue is tried, or one that does not keep us,
  * before waiting alone.
  */
 #define JOIN_TRIES 10
-
-/*
- * More in one piece nobody has to say to a successor: who goes on talks to a waiter that does other
- * things, too.
- */
-#define MOST_WORDS 16
 
 static void go_alone(struct waiter *w)
 {
@@ -202,204 +179,11 @@ static int wait_outside(struct waiter *w)
 	return 0;
 }
 
-static bool all_ahead_are_stopped(const struct waiter *w)
-{
-	for (int i = 0; i < 2; i++)
-		if (w->ahead[i].fd >= 0 && !process_is_stopped(w->ahead[i].pid))
-			return false;
-	return true;
-}
-
-/*
- * --- who is ahead --------------------------------------------------------------------------------
- * ----------------------------
- */
-
-static void become_front(struct waiter *w)
-{
-	/* From now on we are the one whom SO_PEERCRED of the queue names. */
-	if (listen(w->queue, INT_MAX))
-		waiter_close(&w->queue);
-	w->pause = w->look = 0;
-	w->seen_free = 0;
-}
-
-/* Closes all that we have of the line. */
-static void quit_line(struct waiter *w)
-{
-	waiter_close(&w->queue);
-	for (int i = 0; i < 2; i++) {
-		waiter_close(&w->ahead[i].fd);
-		waiter_close(&w->successors[i].fd);
-	}
-}
-
-/*
- * We are out of the line and join it again, at the end. At once the first time, for we may have
- * come just as the last one left, and others must not get ahead of us. If it happens again and
- * again, something is wrong with the queue.
- */
-static void lose_place(struct waiter *w)
-{
-	quit_line(w);
-	slots_unwatch(w);
-	w->deaf = false;
-	w->passed[0] = w->passed[1] = 0;
-	if (deadline_now() - w->joined > LONGEST_PAUSE)
-		w->losses = 0;
-	if (w->losses++ > 0) {
-		waiter_rest(&w->pause, &w->look);
-	} else {
-		w->joins = 0;
-		w->pause = w->look = 0;
-	}
-}
-
-/*
- * Takes from HEARD, which ahead[I] has said, what it says, and the descriptors that belong to it.
- */
-static void obey(struct waiter *w, int i, struct heard *heard)
-{
-	if (heard->word == GIVE && w->queue < 0 && heard->fds[0] >= 0 &&
-	    host_is_listener(heard->fds[0], &w->queue_name)) {
-		w->queue = heard->fds[0];
-		w->ahead[0].pid = heard->sender;
-		w->ahead[1] = (struct link){ heard->fds[1], heard->number };
-		w->look_interval = LOOK;
-		w->look = deadline_now() + LOOK;
-		heard->fds[0] = heard->fds[1] = -1;
-	} else if (heard->word == FOLLOW && w->queue >= 0 && heard->fds[0] >= 0) {
-		waiter_close(&w->successors[0].fd);
-		w->successors[0] = (struct link){ heard->fds[0], 0 };
-		heard->fds[0] = -1;
-	} else if (heard->word == FOLLOW) {
-		w->successors[0].pid = heard->number;
-	} else if (heard->word == CLOSE_UP) {
-		waiter_close(&w->ahead[!i].fd);
-		if (heard->fds[0] >= 0) {
-			waiter_close(&w->ahead[i].fd);
-			w->ahead[i].fd = heard->fds[0];
-			heard->fds[0] = -1;
-		}
-	}
-}
-
-/* Hears what ahead[I] has said. Returns -EPIPE if it has gone, else 0 or -EAGAIN. */
-static int hear_words(struct waiter *w, int i)
-{
-	struct heard heard;
-	int r = 0;
-
-	for (int n = 0; n < MOST_WORDS && (r = host_receive_word(w->ahead[i].fd, &heard)) == 0;
-	     n++) {
-		obey(w, i, &heard);
-		waiter_close(&heard.fds[0]);
-		waiter_close(&heard.fds[1]);
-		if (heard.word == DISMISS) {
-			lose_place(w);
-			return 0;
-		}
-	}
-	return r;
-}
-
-/* Somebody before us said something, or has gone. */
-static void hear_ahead(struct waiter *w, int i)
-{
-	if (hear_words(w, i) != -EPIPE)
-		return;
-	waiter_close(&w->ahead[i].fd);
-	if (waiter_is_in_line(w))
-		return;
-	/*
-	 * After a stop, we may hear at once that we were a successor and that we were passed over.
-	 */
-	if (w->queue < 0 || successors_have_passed_us(w)) {
-		lose_place(w);
-		return;
-	}
-	become_front(w);
-	/* A stop may have come between the two. */
-	if (successors_have_passed_us(w))
-		lose_place(w);
-}
-
-/*
- * Those ahead of us do not move, and we hold the lock or are needed: from now on we are the front.
- * What they said earlier still counts: who our successor is, or that we are out of the line. Then
- * we tell them to join again, and our successor to follow us alone.
- */
-static void pass_over(struct waiter *w)
-{
-	become_front(w);
-	for (int i = 0; i < 2; i++)
-		if (w->ahead[i].fd >= 0)
-			hear_words(w, i);
-	if (successors_have_passed_us(w))
-		lose_place(w);
-	for (int i = 0; i < 2; i++)
-		if (w->ahead[i].fd >= 0)
-			host_send_word(w->ahead[i].fd, DISMISS, 0, NULL, 0);
-	/* Who listens on the queue from now on has been told. */
-	for (int i = 0; w->queue >= 0 && successors_lead(w) && i < 2; i++)
-		w->passed[i] = w->ahead[i].fd >= 0 ? w->ahead[i].pid : 0;
-	if (w->successors[0].fd >= 0)
-		successors_close_up(w);
-	for (int i = 0; i < 2; i++)
-		waiter_close(&w->ahead[i].fd);
-}
-
-/*
- * All before us are stopped, and whoever comes behind us is as well, or waits to be given the
- * queue. If we stopped too, nobody could lead the line.
- */
-static bool is_needed_as_front(const struct waiter *w)
-{
-	struct pollfd waiting = { .fd = w->queue, .events = POLLIN };
-
-	return w->successors[0].fd >= 0 ? process_is_stopped(w->successors[0].pid)
-					: poll(&waiting, 1, 0) > 0;
-}
-
-/*
- * Somebody in line looks whether the front takes the name when it is free. Binding tells that at no
- * cost as long as it is in use; once it was seen free, connecting tells without being in the
- * front's way. Returns 0 when the name is ours, LOCK_RETRY, or what failed.
- */
-static int look_past_front(struct waiter *w)
-{
-	const bool stopped = w->queue >= 0 && all_ahead_are_stopped(w);
-	int limit = stopped ? FREE_LOOKS_STOPPED : FREE_LOOKS;
-	int r;
-
-	if (stopped && is_needed_as_front(w)) {
-		pass_over(w);
-		return LOCK_RETRY;
-	}
-	if (w->seen_free > 0 && w->seen_free < limit) {
-		w->seen_free = slots_seem_free(w) ? w->seen_free + 1 : 0;
-	} else {
-		/* What was seen free so often, or whatever is free now. */
-		r = w->seen_free > 0 ? slots_bind(w, w->slot) : slots_bind_any(w);
-		if (r == 0 && w->seen_free > 0)
-			return 0;
-		if (r && r != -EADDRINUSE)
-			return r;
-		w->seen_free = r == 0;
-		if (r == 0 && (r = slots_renew_candidate(w)))
-			return r;
-	}
-	if (!w->seen_free && w->queue < 0 && !w->outside)
-		w->look_interval = deadline_earlier(w->look_interval * 2, LONGEST_LOOK);
-	w->look = deadline_now() + (w->seen_free ? FREE_LOOK : w->look_interval);
-	return LOCK_RETRY;
-}
-
 /* What the front does for the line. */
 static void lead(struct waiter *w, int64_t now, bool due)
 {
 	if (!successors_lead(w) && !successors_lead_again(w)) {
-		lose_place(w);
+		ahead_lose_place(w);
 		return;
 	}
 	if (due)
@@ -430,7 +214,7 @@ static int act(struct waiter *w)
 	case WAITER_IN_LINE:
 	case WAITER_SUCCESSOR:
 		if (due)
-			r = look_past_front(w);
+			r = ahead_look_past(w);
 		break;
 	case WAITER_NOWHERE: break;
 	}
@@ -513,10 +297,10 @@ static int listen_around(struct waiter *w)
 		/* A front finds out by itself whether it was passed over. */
 		if (ready[SUCCESSOR + i] && w->successors[i].fd >= 0 && successors_hear(w, i) &&
 		    waiter_is_in_line(w))
-			lose_place(w);
+			ahead_lose_place(w);
 	for (int i = 1; i >= 0; i--)
 		if (ready[AHEAD + i] && w->ahead[i].fd >= 0)
-			hear_ahead(w, i);
+			ahead_hear(w, i);
 	return 0;
 }
 
@@ -584,7 +368,7 @@ static void leave(struct waiter *w)
 	 * an successor. So from here on it cannot, and what it has given us before we hear.
 	 */
 	if (w->queue < 0 && w->ahead[0].fd >= 0 && shutdown(w->ahead[0].fd, SHUT_RD) == 0)
-		hear_words(w, 0);
+		ahead_hear_messages(w, 0);
 	/*
 	 * While somebody ahead of us lives, it appoints the successors: two that appoint would make
 	 * two fronts. If nobody does, we may not have heard that yet, nor that we now lead the
@@ -592,10 +376,10 @@ static void leave(struct waiter *w)
 	 */
 	for (int i = 0; i < 2; i++)
 		if (w->ahead[i].fd >= 0 && waiter_has_hung_up(w->ahead[i].fd))
-			hear_ahead(w, i);
+			ahead_hear(w, i);
 	if (waiter_is_front(w))
 		successors_appoint(w);
-	quit_line(w);
+	ahead_leave(w);
 }
 
 void host_leave_line(struct lock *lock)
@@ -637,7 +421,7 @@ int host_wait(struct lock *lock, const struct host_address *name, struct lock_wa
 	}
 	lock->fd = lock->watched = w.candidate;
 	if (w.queue >= 0 && waiter_is_in_line(&w))
-		pass_over(&w);
+		ahead_pass_over(&w);
 	for (int i = 0; i < 2; i++)
 		waiter_close(&w.ahead[i].fd);
 	lock->line.fds[0] = w.queue;
