@@ -155,7 +155,7 @@ void ahead_pass_over(struct waiter *w)
 	for (int i = 0; i < 2; i++)
 		if (w->ahead[i].fd >= 0)
 			host_send_word(w->ahead[i].fd, DISMISS, 0, NULL, 0);
-	/* Who listens on the queue from now on has been told. */
+	/* A process that listens on the queue from now on has been told. */
 	for (int i = 0; w->queue >= 0 && successors_lead(w) && i < 2; i++)
 		w->passed[i] = w->ahead[i].fd >= 0 ? w->ahead[i].pid : 0;
 	if (w->successors[0].fd >= 0)

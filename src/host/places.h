@@ -5,7 +5,7 @@
  *
  * Anybody can bind such a name: a place that neither this user nor root has taken does not count.
  *
- * Who has the lock leaves its place before its command starts. So who finds all places taken is
+ * The holder leaves its place before its command starts. So a caller that finds all places taken is
  * told to give up only while one that waits has not started yet: that one's command does what this
  * one's would have done (if it does not give up, too).
  */

@@ -2,25 +2,26 @@
  * Waiting for a host lock: first come, first served.
  *
  *  5. The queue of a lock is a second name (host/address.h): a listening socket that belongs to the
- * FRONT, the waiter who is next. Who comes goes to the queue first, before trying the lock, so that
- * nobody is overtaken. Who finds the queue unbound binds it and is the front; all others connect to
- * it and stay in its backlog, which the kernel keeps in order. Nobody keeps a list. Every user has
- * a queue of his own, since sockets are only handed to the same user; between several users' fronts
- *     the bind decides. A lock of several slots has a queue for each number of slots that is asked
- * for: the front waits for all of them at once, and takes the first that is free.
+ * FRONT, the waiter that is next. A newcomer goes to the queue first, before trying the lock, so
+ * that nobody is overtaken. A waiter that finds the queue unbound binds it and is the front; all
+ * others connect to it and stay in its backlog, which the kernel keeps in order. Nobody keeps a
+ * list. Every user has a queue of their own, since sockets are only handed to the same user;
+ * between several users' fronts the bind decides. A lock of several slots has a queue for each
+ * number of slots that is asked for: the front waits for all of them at once, and takes the first
+ * that is free.
  *  6. The front binds the lock; while it cannot, it stays connected to it and waits for the hang-up
  * that the kernel sends when the last descriptor of the name is closed. It also tries once a
  * second: a stranger may close the name and keep the connection. If the hang-up comes while the
  * name stays bound, it pauses and does not spin. Meanwhile it keeps two SUCCESSORS, the SECOND and
  * the THIRD: the oldest live connections of the queue. Both are given a copy of the queue socket,
- * and a link (a socket pair) to each other. Who hears the hang-up of all that are before it is the
- * front. So whoever of the three ends, for whatever reason and at whatever moment, the queue socket
- * stays open and its order known: with one successor alone, a front killed in its first instant
- * would take the queue with it. A successor that has gone or is stopped is replaced, the stopped
- * one told so; a waiter that is stopped is passed over. A front that has no successor as it leaves
- * gives the queue to the oldest. A successor that takes the lock past a front that does not move
- * listens on the queue. SO_PEERCRED of the queue names the process that listened last, and only
- * that one appoints successors. It tells those it has passed over, which join again when they
+ * and a link (a socket pair) to each other. A waiter that has heard the hang-up of all ahead of it
+ * is the front. So whoever of the three ends, for whatever reason and at whatever moment, the queue
+ * socket stays open and its order known: with one successor alone, a front killed in its first
+ * instant would take the queue with it. A successor that has gone or is stopped is replaced, the
+ * stopped one told so; a waiter that is stopped is passed over. A front that has no successor as it
+ * leaves gives the queue to the oldest. A successor that takes the lock past a front that does not
+ * move listens on the queue. SO_PEERCRED of the queue names the process that listened last, and
+ * only that one appoints successors. It tells those it has passed over, which join again when they
  * resume, and it tells its successor to follow it alone.
  *  7. After every wait the bind is the only truth; everything else is only about order. If front
  * and successors die at once, the queue socket is closed and all waiters hear it and start again,

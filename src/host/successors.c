@@ -28,9 +28,9 @@ static bool is_led_by_passed(const struct waiter *w)
 }
 
 /*
- * Takes the oldest live connection out of the queue. Returns whether there is one. Who has been
- * taken out and is not given the queue before we end has lost its place: nothing that takes time is
- * to be done between the two.
+ * Takes the oldest live connection out of the queue. Returns whether there is one. A waiter that
+ * has been taken out and is not given the queue before we end has lost its place: nothing that
+ * takes time is to be done between the two.
  */
 static bool next_in_queue(const struct waiter *w, struct link *next)
 {

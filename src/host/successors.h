@@ -37,8 +37,9 @@ bool successors_hear(struct waiter *w, int i);
 bool successors_have_passed_us(struct waiter *w);
 
 /*
- * Who is stopped just before it listens, and passed over, listens when it resumes. But it has been
- * told before, hears that then, and leaves. So we, who have passed it over, still are the front.
+ * A waiter that is stopped just before it listens, and passed over, listens when it resumes. But it
+ * has been told before, hears that then, and leaves. So we, who have passed it over, still are the
+ * front.
  */
 bool successors_lead_again(struct waiter *w);
 

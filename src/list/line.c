@@ -204,8 +204,8 @@ static void add_hidden_heads(struct line_of_waiters *line, struct queue *queue)
  */
 
 /*
- * Only connections of the queue's own user are ever let in. Who is not in the table came after it
- * was read; who has the queue by now is told already.
+ * Only connections of the queue's own user are ever let in. A waiter that is not in the table came
+ * after it was read; who has the queue by now is told already.
  */
 static bool is_waiting(const struct queue *queue, uint32_t inode)
 {
