@@ -3,23 +3,23 @@
  * same file so, is excluded, too.
  *
  *  1. The file is opened if it is there, for reading, or where that is not allowed for writing,
- * without blocking (a FIFO) and without changing anything; only if it is missing it is made.
- * O_CREAT for a file that is there would be refused in /tmp by fs.protected_regular, even to root.
- * It is never written, and never deleted.
+ *     without blocking (a FIFO) and without changing anything; only if it is missing it is made.
+ *     O_CREAT for a file that is there would be refused in /tmp by fs.protected_regular, even to
+ *     root. It is never written, and never deleted.
  *  2. If the path is a symbolic link that another user has put into a sticky folder, it is not
- * followed: he would choose which file is made or locked. The kernel's fs.protected_symlinks is the
- * same rule, where it is switched on, also for links behind that link.
+ *     followed: he would choose which file is made or locked. The kernel's fs.protected_symlinks is
+ *     the same rule, where it is switched on, also for links behind that link.
  *  3. The lock is had only if, after it was granted, the path still leads to the locked file: who
- * has deleted or replaced it has made another lock of it. Otherwise all begins anew.
+ *     has deleted or replaced it has made another lock of it. Otherwise all begins anew.
  *  4. EWOULDBLOCK, and nothing else, means held.
  *  5. The lock belongs to the open file description: the command inherits it, me-only and the
- * keeper have it, too, as with a host lock.
+ *     keeper have it, too, as with a host lock.
  *  6. The wait is the kernel's: first come, first served (since Linux 5.0), as long as nobody is
- * interrupted; to stop a waiter and let it go on is that. So a thread of its own waits in flock(2),
- * while we attend to what is due. It is a thread and not a process, so that the kernel's table has
- * our pid, and so that it ends with us, whatever ends us.
+ *     interrupted; to stop a waiter and let it go on is that. So a thread of its own waits in
+ *     flock(2), while we attend to what is due. It is a thread and not a process, so that the
+ *     kernel's table has our pid, and so that it ends with us, whatever ends us.
  *  7. Re-entry: the caller has inherited a descriptor that has the lock, or one of its ancestors
- * has one.
+ *     has one.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -53,8 +53,7 @@ void host_address(struct host_address *address, const char *name)
 		return;
 	}
 	out = begin(address, ':');
-	memcpy(out, name, length); // NOLINT(bugprone-not-null-terminated-result): an address has a
-				   // length instead
+	memcpy(out, name, length); // NOLINT(bugprone-not-null-terminated-result)
 	finish(address, out + length);
 }
 

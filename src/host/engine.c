@@ -3,25 +3,25 @@
  * holds the lock.
  *
  *  1. The address is in host/address.h, the type SOCK_SEQPACKET for ever: the kernel keeps equal
- * addresses of different types apart, so another type would be another lock.
+ *     addresses of different types apart, so another type would be another lock.
  *  2. socket, bind, listen. EADDRINUSE, and nothing else, means held. listen makes the holder
- * visible: who connects is told the pid and the user of the process that listened last
- * (SO_PEERCRED), without its help. So the command listens again before it is executed, with -o too:
- * what everybody sees is the job.
+ *     visible: who connects is told the pid and the user of the process that listened last
+ *     (SO_PEERCRED), without its help. So the command listens again before it is executed, with -o
+ *     too: what everybody sees is the job.
  *  3. The command inherits the socket, and the me-only process keeps it: the lock survives the
- * death of either. A keeper (run/keeper.c) is there against both at once.
+ *     death of either. A keeper (run/keeper.c) is there against both at once.
  *  4. The descriptor is never 0, 1 or 2 (base/descriptor.h).
  *  5. Waiting is in host/queue.c, rules 5 to 8 there.
  *  9. The holding me-only accepts those who connect (people who ask, and the waiter who is next and
- * waits for the hang-up), greets each with one message, never reads from them, keeps the live ones
- * and closes those that have gone. At its limit of descriptors it stops looking at the listener.
- * The name is closed before the connections, or the next waiter would wake up to a name that is
- * still bound.
+ *     waits for the hang-up), greets each with one message, never reads from them, keeps the live
+ *     ones and closes those that have gone. At its limit of descriptors it stops looking at the
+ *     listener. The name is closed before the connections, or the next waiter would wake up to a
+ *     name that is still bound.
  * 11. A lock with slots has a name for each of them, and the first is that of the lock itself: so a
- * plain lock is one with one slot. A try takes the first that is free. Whoever asks for fewer slots
- * sees only these.
+ *     plain lock is one with one slot. A try takes the first that is free. Whoever asks for fewer
+ *     slots sees only these.
  * 14. Re-entry: the name is in use, and the caller has inherited its socket or descends from the
- * process that listened last.
+ *     process that listened last.
  *
  * unix(7) has the basics. Facts that are not in it, from net/unix/af_unix.c: listen() on a
  * listening socket sets the credentials anew; accept() passes SO_PASSCRED on; closing the last

@@ -2,36 +2,38 @@
  * Waiting for a host lock: first come, first served.
  *
  *  5. The queue of a lock is a second name (host/address.h): a listening socket that belongs to the
- * FRONT, the waiter that is next. A newcomer goes to the queue first, before trying the lock, so
- * that nobody is overtaken. A waiter that finds the queue unbound binds it and is the front; all
- * others connect to it and stay in its backlog, which the kernel keeps in order. Nobody keeps a
- * list. Every user has a queue of their own, since sockets are only handed to the same user;
- * between several users' fronts the bind decides. A lock of several slots has a queue for each
- * number of slots that is asked for: the front waits for all of them at once, and takes the first
- * that is free.
+ *     FRONT, the waiter that is next. A newcomer goes to the queue first, before trying the lock,
+ *     so that nobody is overtaken. A waiter that finds the queue unbound binds it and is the front;
+ *     all others connect to it and stay in its backlog, which the kernel keeps in order. Nobody
+ *     keeps a list. Every user has a queue of their own, since sockets are only handed to the same
+ *     user; between several users' fronts the bind decides. A lock of several slots has a queue for
+ *     each number of slots that is asked for: the front waits for all of them at once, and takes
+ *     the first that is free.
  *  6. The front binds the lock; while it cannot, it stays connected to it and waits for the hang-up
- * that the kernel sends when the last descriptor of the name is closed. It also tries once a
- * second: a stranger may close the name and keep the connection. If the hang-up comes while the
- * name stays bound, it pauses and does not spin. Meanwhile it keeps two SUCCESSORS, the SECOND and
- * the THIRD: the oldest live connections of the queue. Both are given a copy of the queue socket,
- * and a link (a socket pair) to each other. A waiter that has heard the hang-up of all ahead of it
- * is the front. So whoever of the three ends, for whatever reason and at whatever moment, the queue
- * socket stays open and its order known: with one successor alone, a front killed in its first
- * instant would take the queue with it. A successor that has gone or is stopped is replaced, the
- * stopped one told so; a waiter that is stopped is passed over. A front that has no successor as it
- * leaves gives the queue to the oldest. A successor that takes the lock past a front that does not
- * move listens on the queue. SO_PEERCRED of the queue names the process that listened last, and
- * only that one appoints successors. It tells those it has passed over, which join again when they
- * resume, and it tells its successor to follow it alone.
+ *     that the kernel sends when the last descriptor of the name is closed. It also tries once a
+ *     second: a stranger may close the name and keep the connection. If the hang-up comes while the
+ *     name stays bound, it pauses and does not spin. Meanwhile it keeps two SUCCESSORS, the SECOND
+ *     and the THIRD: the oldest live connections of the queue. Both are given a copy of the queue
+ *     socket, and a link (a socket pair) to each other. A waiter that has heard the hang-up of all
+ *     ahead of it is the front. So whoever of the three ends, for whatever reason and at whatever
+ *     moment, the queue socket stays open and its order known: with one successor alone, a front
+ *     killed in its first instant would take the queue with it. A successor that has gone or is
+ *     stopped is replaced, the stopped one told so; a waiter that is stopped is passed over. A
+ *     front that has no successor as it leaves gives the queue to the oldest. A successor that
+ *     takes the lock past a front that does not move listens on the queue. SO_PEERCRED of the queue
+ *     names the process that listened last, and only that one appoints successors. It tells those
+ *     it has passed over, which join again when they resume, and it tells its successor to follow
+ *     it alone.
  *  7. After every wait the bind is the only truth; everything else is only about order. If front
- * and successors die at once, the queue socket is closed and all waiters hear it and start again,
- * in any order. If they are stopped, nothing tells: so a waiter in line looks now and then whether
- * the name is free, and takes it when it stays free: a successor soon if it sees that all before it
- * are stopped, others after some seconds. Between two jobs of a line that moves the name is free as
- * well, but not for long. A name that cannot be connected to (it does not listen, its backlog is
- * full, policy forbids it) is tried with a growing pause. If the queue is full, of waiters or of
- * those that have given up, a waiter waits OUTSIDE for a place in it: in connect(2), where the
- * kernel keeps the order as well. It also looks past the front, but seldom.
+ *     and successors die at once, the queue socket is closed and all waiters hear it and start
+ *     again, in any order. If they are stopped, nothing tells: so a waiter in line looks now and
+ *     then whether the name is free, and takes it when it stays free: a successor soon if it sees
+ *     that all before it are stopped, others after some seconds. Between two jobs of a line that
+ *     moves the name is free as well, but not for long. A name that cannot be connected to (it does
+ *     not listen, its backlog is full, policy forbids it) is tried with a growing pause. If the
+ *     queue is full, of waiters or of those that have given up, a waiter waits OUTSIDE for a place
+ *     in it: in connect(2), where the kernel keeps the order as well. It also looks past the front,
+ *     but seldom.
  *  8. Only the same effective user is trusted with the queue. A waiter waits ALONE, on the lock's
  *     name only, if a stranger has its queue, if it may not use the queue, or if the queue is full
  *     and the kernel's socket table does not show it as its user's. A descriptor that comes is

@@ -78,8 +78,7 @@ char *text_printable(char *text)
 		size_t n = mbrtowc(&character, at, strlen(at), &state);
 
 		if (n > 0 && n < (size_t)-2 && wcwidth(character) >= 0) {
-			out = (char *)memcpy(out, at, n) +
-			      n; // NOLINT(bugprone-not-null-terminated-result)
+			out = mempcpy(out, at, n);
 		} else {
 			if (n == 0 || n >= (size_t)-2) {
 				n = 1;
@@ -318,8 +317,7 @@ static char *as_lock(const char *name)
 	size_t length = strlen(name), before = plain ? 0 : sizeof engine - 1;
 	char *bytes = memory_get(before + length), *text;
 
-	memcpy(bytes, engine, before); // NOLINT(bugprone-not-null-terminated-result): a length is
-				       // passed on instead
+	memcpy(bytes, engine, before);	      // NOLINT(bugprone-not-null-terminated-result)
 	memcpy(bytes + before, name, length); // NOLINT(bugprone-not-null-terminated-result)
 	text = text_escaped(bytes, before + length);
 	free(bytes);
