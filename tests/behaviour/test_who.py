@@ -114,6 +114,7 @@ def test_a_free_lock(run, lock, who):
 @forms
 def test_the_job_and_what_belongs_to_it(hold, run, who, lock, form):
     holder = hold(lock, *form)
+    wait_for(lambda: process_state(holder.job) == "S", "it waits for its input")
     r = run("--who", lock)
     assert r.returncode == 4 and r.stderr == b""
     lines = r.stdout.decode().splitlines()

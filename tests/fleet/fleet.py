@@ -203,6 +203,10 @@ class Caller:
                            env=environment(self.env, ETCDCTL_API="3"), **kw)
 
 
+# Seconds that a busy machine may wake a process late. Another job waits for 3 s after a loss.
+LATE = 2
+
+
 class Ticks:
     """The output of ticker.py: which processes of a job live, and when each lived last."""
 

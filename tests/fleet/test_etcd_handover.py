@@ -2,6 +2,7 @@
 An exclusive lock is handed over: the write that deletes the holder's key makes the next one the
 holder.
 """
+import itertools
 import json
 import subprocess
 
@@ -350,8 +351,9 @@ def test_a_waiter_is_told_of_its_own_write_and_does_nothing(callers, gateway, pr
     renewal = wait_for(lambda: [x for x in gateway.seen("lease/keepalive")
                                 if int(x.message["ID"]) == int(waiter.key.split("/")[-1], 16)],
                        "it renews")[0]
-    assert [x.path for x in gateway.requests if x.time < renewal.time
-            and mine in x.body.decode()] == ["kv/txn", "watch"]
+    paths = [x.path for x in gateway.requests if x.time < renewal.time and mine in x.body.decode()]
+    # On a busy machine the first may be repeated.
+    assert [path for path, _ in itertools.groupby(paths)] == ["kv/txn", "watch"]
     assert release(holder) == 0 and release(waiter) == 0
 
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from fleet import (DEADLINE, ME_ONLY, Ticks, all_processes_of, boottime, environment, helper_of,
+from fleet import (DEADLINE, LATE, ME_ONLY, Ticks, all_processes_of, boottime, environment, helper_of,
                    is_alive, process_state, program, read_line, release, said, wait_for)
 from test_etcd_wait import Line
 
@@ -45,7 +45,7 @@ def assert_lost(c, p, ticks, by=None, status=5, why=r"[^\n]+"):
         rf"me-only: {c.lock}: lost\b[^\n]*: {why}; the command (was stopped|had just "
         rf"ended)[^\n]*\n", said(err)), err
     if by:
-        assert ticks.last() < by
+        assert ticks.last() < by + LATE
     assert not is_alive(p.helper) or wait_for(lambda: not is_alive(p.helper),
                                               "the helper has ended")
     assert all_processes_of(c.lock) == []
@@ -254,7 +254,7 @@ def test_the_helper_is_stopped(c, ticks):
     stopped = boottime()
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (5, b""), err
-    assert ticks.living() == set() and ticks.last() < stopped + TTL
+    assert ticks.living() == set() and ticks.last() < stopped + TTL + LATE
     # If it is still alive, it finds nothing to do.
     if is_alive(p.helper):
         os.kill(p.helper, signal.SIGCONT)
@@ -275,7 +275,7 @@ def test_the_command_has_ended_in_time_but_what_it_has_left_is_not_guarded(c, ti
     stopped = boottime()
     out, err = p.communicate(timeout=DEADLINE)  # the end of its input ends the command
     assert (p.returncode, out) == (5, b""), err
-    assert ticks.living() == set() and ticks.last() < stopped + TTL
+    assert ticks.living() == set() and ticks.last() < stopped + TTL + LATE
     wait_for(lambda: not is_alive(p.helper), "the helper has ended")
 
 
@@ -502,7 +502,7 @@ def test_me_only_is_stopped_and_the_server_away(callers, own_etcd, ticks):
     own_etcd.kill()
     confirmed = boottime()
     wait_for(lambda: not ticks.living(), "nobody lives")
-    assert ticks.last() < confirmed + TTL
+    assert ticks.last() < confirmed + TTL + LATE
     os.kill(p.pid, signal.SIGCONT)
     assert_lost(c, p, ticks)
 
