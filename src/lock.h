@@ -35,6 +35,7 @@ enum lock_result {
 struct lock_line {
 	int fds[3];	     /* the first is -1: we lead no line */
 	pid_t successors[2]; /* to whom the last two of these lead; 0: not known */
+	pid_t passed[2];     /* who was passed over, and may not know yet; 0: nobody */
 };
 
 /* Others keep the lock for us until a time that has to be moved again and again. */
