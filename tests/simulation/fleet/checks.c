@@ -133,11 +133,13 @@ static bool is_deaf(const struct job *job)
 
 /*
  * Its stream was open when its key went, and yet the event was lost, or comes later than the
- * lock-delay allows for. From then on it has the usual time to end its command.
+ * lock-delay allows for. Then it has the usual time to end its command. With a --ttl of at most
+ * 15 s, renewals notice the loss in time.
  */
 static bool hears_late(const struct job *job)
 {
-	if (job->lost_at && now > job->lost_at + job->kill_after + 600 * MS)
+	if (job->ttl <= 15 * S ||
+	    (job->lost_at && now > job->lost_at + job->kill_after + 600 * MS))
 		return false;
 	if (job->told_at)
 		return job->told_at > job->gone_at + MOST_LATE;
