@@ -27,11 +27,12 @@
  *                               what it shares with the thread that waits
  *   helper/      etcd:NAME: a lock that a helper keeps (PROTOCOL.md)
  *                engine.c       what me-only asks of the helper; replies.c, packets.c
- *                child.c        the helper's process; start.c finds it, and that of --who and
- * --list control.c      the helper's half, for any service: entry.c, queue.c, identity.c schedule.c
- * when a command has to end, for both halves descendants.c  finds all processes of a command;
- * cgroup.c: in a group of its own base/        messages, our exit statuses, numbers, durations,
- * deadlines, descriptors, processes, tables of /proc, whom to trust
+ *                child.c        the helper's process; start.c finds it, and that of --who and --list
+ *                control.c      the helper's half, for any service: entry.c, queue.c, identity.c
+ *                schedule.c     when a command has to end, for both halves
+ *                descendants.c  finds all processes of a command; cgroup.c: in a group of its own
+ *   base/        messages, our exit statuses, numbers, durations, deadlines, descriptors,
+ *                processes, tables of /proc, whom to trust
  *
  * Programs of their own: etcd/main.c is the helper, list/main.c answers --who and --list.
  *

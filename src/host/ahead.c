@@ -38,10 +38,7 @@ static bool all_ahead_are_stopped(const struct waiter *w)
 	return true;
 }
 
-/*
- * --- who is ahead --------------------------------------------------------------------------------
- * ----------------------------
- */
+/* --- who is ahead ----------------------------------------------------------------------------- */
 
 static void become_front(struct waiter *w)
 {

@@ -74,10 +74,7 @@ bool host_is_trusted(const struct host_address *address)
 	return r == 0 && trust_user(peer.cred.uid);
 }
 
-/*
- * --- the inquiry ---------------------------------------------------------------------------------
- * --------------------------
- */
+/* --- the inquiry ------------------------------------------------------------------------------ */
 
 void host_inquire(struct host_inquiry *inquiry, const struct host_address *address)
 {
@@ -194,10 +191,7 @@ void host_conclude(struct host_inquiry *inquiry, const struct host_address *addr
 	close(inquiry->fd);
 }
 
-/*
- * --- the command, to be replaced
- * -----------------------------------------------------------------------------------------
- */
+/* --- the command, to be replaced -------------------------------------------------------------- */
 
 /*
  * A pidfd of the process that listened last at the other end of FD, PEER: SO_PEERPIDFD is the
@@ -254,10 +248,7 @@ int host_find_job(const struct lock *lock, struct lock_job *job)
 			     : lock_refuse_unproved(&job->refused);
 }
 
-/*
- * --- the kernel's own tables
- * ----------------------------------------------------------------------------------------------
- */
+/* --- the kernel's own tables ------------------------------------------------------------------ */
 
 static int find_socket(const struct host_sources *sources, const struct host_address *address,
 		       struct socket_entry *entry)

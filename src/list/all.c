@@ -18,7 +18,7 @@
 #include "list/text.h"
 #include "list/view.h"
 
-/* Descriptors that are needed for other things than connections. */
+/* Descriptors needed for anything but connections. */
 #define KEPT_FDS 32
 
 enum {
@@ -75,7 +75,7 @@ static size_t count_waiters(struct view *view, const struct seen_lock *lock)
 
 /*
  * Adds a row for the lock NAME, which it frees, with the SLOT that HOLDER had at the time AT, and
- * so many WAITERS.
+ * the number of WAITERS.
  */
 static void add_row(struct table *table, char *name, const struct holder *holder, int64_t at,
 		    unsigned slot, size_t waiters, bool json)
@@ -115,8 +115,8 @@ static void add_host_row(struct table *table, struct view *view, const struct se
 }
 
 /*
- * Of locks on files those that some me-only, or what it has started, speaks of: others are
- * lslocks(8)'s.
+ * File locks that appear in the arguments or environment of some me-only or its descendants. For
+ * all others there is lslocks(8).
  */
 static void add_files(struct table *table, bool json)
 {
@@ -138,15 +138,15 @@ static void add_files(struct table *table, bool json)
 	file_locks_free(&locks);
 }
 
-/* Whether a lock that nobody could be found behind has been let go since the table was read. */
+/* Whether a lock without a visible holder was released since the table was read. */
 static bool has_gone(struct view *view, const struct seen_lock *lock)
 {
 	return lock->holder.pid == 0 && !view_still_has(view, lock->socket->inode);
 }
 
 /*
- * All are asked before any of them is waited for: the holders answer while we go on. All have the
- * same deadline, so that many who are stopped cost no more than one.
+ * All holders are asked before we wait for any of them, so they answer in parallel. All have the
+ * same deadline, so many stopped ones cost no more than one.
  */
 static void ask(struct view *view, struct seen_lock *locks, size_t n)
 {
@@ -165,7 +165,7 @@ static void ask(struct view *view, struct seen_lock *locks, size_t n)
 		view_conclude(view, &locks[i]);
 }
 
-/* So many connections can be open at once. */
+/* How many connections can be open at once. */
 static size_t most_at_once(void)
 {
 	struct rlimit limit;

@@ -14,10 +14,7 @@
 
 static const char engine[] = "file:";
 
-/*
- * --- one file ------------------------------------------------------------------------------------
- * ----------------------
- */
+/* --- one file --------------------------------------------------------------------------------- */
 
 static void add(struct pids *pids, pid_t pid)
 {
@@ -33,7 +30,7 @@ bool pids_has(const struct pids *pids, pid_t pid)
 	return false;
 }
 
-/* The kernel's table can tell of one twice, if others come while it is read piece by piece. */
+/* The kernel's table can show one twice if others come while it is read in pieces. */
 static void add_once(struct pids *pids, pid_t pid)
 {
 	if (!pids_has(pids, pid))
@@ -79,10 +76,7 @@ void file_forget(struct seen_file *seen)
 	free(seen->owners.all);
 }
 
-/*
- * --- all of them ---------------------------------------------------------------------------------
- * ----------------------
- */
+/* --- all of them ------------------------------------------------------------------------------ */
 
 static bool is_known(const struct file_locks *locks, const struct file_id *file)
 {
@@ -94,8 +88,8 @@ static bool is_known(const struct file_locks *locks, const struct file_id *file)
 	return false;
 }
 
-/* The folder that PID works in, and "/"; "" where that is not to be seen. To be freed. */
-static char *folder_of(pid_t pid)
+/* The working directory of PID, and "/"; "" if that is hidden. To be freed. */
+static char *directory_of(pid_t pid)
 {
 	char path[PROCESS_PATH_SIZE], text[4096];
 	ssize_t n = readlink(process_path(path, pid, "cwd"), text, sizeof text - 1);
@@ -107,33 +101,33 @@ static char *folder_of(pid_t pid)
 	return memory_text(text, (size_t)n);
 }
 
-/* PID speaks of the lock on the file NAME. */
+/* PID names the lock on the file NAME. */
 static void note(struct file_locks *locks, pid_t pid, const char *name)
 {
-	char *folder = *name == '/' ? memory_text("", 0) : folder_of(pid), path[PROCESS_PATH_SIZE],
-	     *whole;
-	size_t length = strlen(folder);
+	char *directory = *name == '/' ? memory_text("", 0) : directory_of(pid),
+	     path[PROCESS_PATH_SIZE], *whole;
+	size_t length = strlen(directory);
 	struct file_id file;
 
 	process_path(path, pid, "root");
 	whole = memory_get(strlen(path) + length + strlen(name) + 2);
-	/* As PID sees it, and if we may not look there, as we do. */
-	stpcpy(stpcpy(stpcpy(whole, path), folder), name);
+	/* As PID sees it; if that is hidden, as we do. */
+	stpcpy(stpcpy(stpcpy(whole, path), directory), name);
 	if ((file_identify(whole, &file) == 0 || file_identify(whole + strlen(path), &file) == 0) &&
 	    !is_known(locks, &file)) {
 		char *lock = memory_get(sizeof engine + length + strlen(name));
 
-		stpcpy(stpcpy(stpcpy(lock, engine), folder), name);
+		stpcpy(stpcpy(stpcpy(lock, engine), directory), name);
 		locks->all = memory_grow(locks->all, locks->n, &locks->room, sizeof *locks->all);
 		locks->all[locks->n++] =
 			(struct file_lock){ file, text_escaped(lock, strlen(lock)) };
 		free(lock);
 	}
 	free(whole);
-	free(folder);
+	free(directory);
 }
 
-/* Notes what PID's arguments (it is a me-only) or its environment say. */
+/* Notes the locks in PID's environment, or in its arguments if it is a me-only. */
 static void read_strings(struct file_locks *locks, pid_t pid, const char *file, const char *prefix)
 {
 	size_t n, length = strlen(prefix);

@@ -50,10 +50,10 @@ struct answer {
 	struct table *table;
 	bool json;
 	size_t n, held, place;
-	bool mixed;	   /* one of those that hold it does not hold one of several */
-	unsigned slots;	   /* of the first that holds one of several */
+	bool mixed;	   /* one of the holders does not hold a slot */
+	unsigned slots;	   /* of the first holder of a slot */
 	char *name;	   /* of the lock that the last one was of */
-	struct line first; /* who holds it, in words that are escaped already; a NUL behind them */
+	struct line first; /* its holders, in words that are escaped already, with a NUL */
 };
 
 static char *escaped(const char *text)

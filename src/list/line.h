@@ -1,4 +1,4 @@
-/* Who waits for a lock, in the order in which they will get it (host/queue.c, rules 5 and 6). */
+/* The waiters for a lock, in the order in which they will get it (host/queue.c, rules 5 and 6). */
 #ifndef LIST_LINE_H
 #define LIST_LINE_H
 
@@ -16,8 +16,8 @@ struct waiter {
 struct line_of_waiters {
 	struct waiter *all; /* queue by queue, each in its order */
 	size_t n, room;
-	size_t untold; /* so many more are in backlogs that the kernel does not tell, the dead among
-			  them */
+	size_t untold; /* how many more are in backlogs that the kernel does not show, including
+			  dead ones */
 	bool left_out; /* there is a queue that is not its user's */
 };
 

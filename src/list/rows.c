@@ -93,7 +93,7 @@ void rows_add(struct rows *rows, const struct row *row)
 			json ? text_seconds(row->at - row->age) : text_time(row->at - row->age);
 		cells[AGE] = json ? text_seconds(row->age) : text_age(row->age, row->at_most);
 	}
-	/* In a table the reason why somebody is hidden stands where his command would. */
+	/* In a table, the reason why a process is hidden takes the place of its command. */
 	if (!json && row->hidden && !cells[COMMAND])
 		cells[COMMAND] = text_in_parentheses(row->hidden);
 	table_add(rows->table, cells);

@@ -1,4 +1,4 @@
-/* The rows of --who: one process each, or what is known of one that is hidden. */
+/* The rows of --who: one process each, or what is known of a hidden one. */
 #ifndef LIST_ROWS_H
 #define LIST_ROWS_H
 
@@ -23,15 +23,15 @@ struct row {
 struct rows;
 
 /*
- * No rows yet, for the lock NAME as text_lock() has it, which stays the caller's; with a column for
- * the slot or (text only) without.
+ * Starts without rows, for the lock NAME in the form of text_lock(), which stays the caller's; with
+ * a column for the slot or (text only) without.
  */
 struct rows *rows_new(const char *name, bool slots, bool json);
 
-/* A row of ROLE for PID, of which nothing else is known. */
+/* A row of ROLE for PID, with nothing else known. */
 struct row row_of(const char *role, pid_t pid);
 
-/* Adds to ROW what /proc says of row->pid. Returns whether it is there. */
+/* Adds what /proc shows of row->pid. Returns whether it exists. */
 bool row_describe(struct row *row);
 
 void rows_add(struct rows *rows, const struct row *row);

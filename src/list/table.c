@@ -55,7 +55,7 @@ struct table *table_new(const char *name, const struct column *columns, size_t n
 				 json ? 0 : terminal_width(), NULL };
 	scols_table_set_name(table->scols, name);
 	scols_table_enable_json(table->scols, json);
-	/* What is harmful is escaped already; the library would escape the backslashes. */
+	/* Harmful characters are already escaped; the library would escape the backslashes. */
 	scols_table_enable_noencoding(table->scols, 1);
 	for (size_t i = 0; i < n; i++) {
 		struct libscols_column *column;
@@ -81,10 +81,7 @@ void table_add(struct table *table, char **cells)
 	size_t at = 0;
 
 	for (size_t i = 0; i < table->n; i++) {
-		/*
-		 * The library takes characters apart that have no width, and does not come to an
-		 * end with some.
-		 */
+		/* The library splits characters that have no width, and loops for ever on some. */
 		char *cell = table->json ? cells[i] : text_printable(cells[i]);
 
 		if (cell && table->columns[i].part && table->width)

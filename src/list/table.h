@@ -12,12 +12,12 @@ enum column_kind {
 };
 
 struct column {
-	const char *name; /* in JSON in lower case */
+	const char *name; /* in lower case in JSON */
 	enum column_kind kind;
-	bool right;    /* to the right */
-	bool cut;      /* can be cut off where a terminal is too narrow */
-	unsigned part; /* instead: it has at most one of so many parts of the terminal's width. 0:
-			  no limit */
+	bool right;    /* right-aligned */
+	bool cut;      /* may be cut off if the terminal is too narrow */
+	unsigned part; /* instead: its width is at most the terminal's divided by this. 0: no limit
+			*/
 	bool sorted;   /* the rows are sorted by it */
 	bool json_only;
 };
@@ -30,7 +30,7 @@ struct table *table_new(const char *name, const struct column *columns, size_t n
 /* Adds a row of a cell for each column; NULL: not known. Takes and frees the cells. */
 void table_add(struct table *table, char **cells);
 
-/* The whole table, to be freed; "" for an empty one that is no JSON. Frees TABLE. */
+/* The whole table, to be freed; "" for an empty one as text. Frees TABLE. */
 char *table_finish(struct table *table);
 
 #endif

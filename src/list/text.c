@@ -20,18 +20,17 @@
 #include "holder.h"
 #include "lock.h"
 
-/* So many bytes fit into a line when each takes four. */
+/* How many bytes fit into a line if each takes four. */
 #define PIECE 1000
 
-/* What is read of a process's arguments and environment at most. */
+/* At most this much is read of a process's arguments and environment. */
 #define MOST_READ (8U << 20)
 
 /* "host:" */
 static const char engine[] = "host:";
 
 /*
- * How many of the first N bytes can be escaped without regard to those behind them: no character is
- * cut into two.
+ * How many of the first N bytes can be escaped without looking at the rest: no character is split.
  */
 static size_t piece_of(const char *bytes, size_t n)
 {
@@ -41,7 +40,7 @@ static size_t piece_of(const char *bytes, size_t n)
 		return n;
 	while (at > PIECE - 4 && ((unsigned char)bytes[at] & 0xc0) == 0x80)
 		at--;
-	/* So many in a row are no character. */
+	/* No character is longer. */
 	return at > PIECE - 4 ? at : PIECE;
 }
 
@@ -97,7 +96,7 @@ void text_cut(char *text, size_t columns)
 {
 	mbstate_t state = { 0 };
 	size_t used = 0;
-	char *end = text; /* up to here there is room for the dots, too */
+	char *end = text; /* up to here there is also room for the dots */
 	int wide;
 
 	/* Room for the dots and one more. */
@@ -267,10 +266,7 @@ char *text_strings(pid_t pid, const char *file, size_t *n)
 	return bytes;
 }
 
-/*
- * --- the name of a lock
- * ------------------------------------------------------------------------------------------------
- */
+/* --- the name of a lock ----------------------------------------------------------------------- */
 
 #define BEGINNING 44 /* how much of a long name is in its address: host/address.h */
 
@@ -286,7 +282,7 @@ static bool is_name_of(const char *name, const struct host_address *address)
 		       named.length - offsetof(struct sockaddr_un, sun_path));
 }
 
-/* The name that the command was told, if it is this lock's. */
+/* The name in the command's environment, if it is this lock's. */
 static char *name_from_environment(pid_t pid, const struct host_address *address)
 {
 	static const char variable[] = "ME_ONLY_LOCK=";
@@ -308,7 +304,7 @@ static char *name_from_environment(pid_t pid, const struct host_address *address
 	return name;
 }
 
-/* NAME as LOCK: with its engine before it where it would be taken for something else. */
+/* NAME as LOCK: with its engine's prefix if it would be taken for something else. */
 static char *as_lock(const char *name)
 {
 	struct usage_error error;

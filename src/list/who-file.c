@@ -15,12 +15,12 @@
 #include "list/text.h"
 
 /*
- * A lock that changes hands while we look is looked at again, so often; then what was seen last has
- * to do.
+ * How often a lock that changes hands while we look is looked at again; then the last view has to
+ * do.
  */
 #define TRIES 5
 
-/* A row for PID, unless it was told already or has ended. */
+/* A row for PID, unless it is listed already or has ended. */
 static void add(struct rows *rows, struct pids *told, const char *role, pid_t pid)
 {
 	struct row row = row_of(role, pid);
@@ -41,7 +41,8 @@ static void add_hidden(struct rows *rows, const char *role, const char *reason)
 }
 
 /*
- * Who took it: a me-only and the command that it runs, or the command itself, or another program.
+ * The process that took it: a me-only and the command that it runs, or the command itself, or
+ * another program.
  */
 static void add_taker(struct rows *rows, struct pids *told, pid_t taker, const struct file_id *file)
 {

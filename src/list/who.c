@@ -20,19 +20,16 @@
 #include "list/who-file.h"
 
 /*
- * A lock that changes hands while we look is looked at again, so often; then what was seen last has
- * to do.
+ * How often a lock that changes hands while we look is looked at again; then the last view has to
+ * do.
  */
 #define TRIES 5
 
-/*
- * --- those who have it
- * -------------------------------------------------------------------------------------------------
- */
+/* --- those who have it ------------------------------------------------------------------------ */
 
 /*
- * Whether the holder was found among those who have the socket. A job that is a me-only itself is
- * named by the kernel.
+ * Whether the holder was found among the processes that have the socket. If a job is itself a
+ * me-only, the kernel names it.
  */
 static bool is_found(const struct seen_lock *lock)
 {
@@ -40,8 +37,8 @@ static bool is_found(const struct seen_lock *lock)
 }
 
 /*
- * What PID, which has the socket of LOCK, is for it. A me-only that runs inside the job has it,
- * too, and so has its keeper: that is the keeper of another lock.
+ * The role of PID, which has the socket of LOCK. A me-only that runs inside the job also has it,
+ * and so has its keeper: that is another lock's keeper.
  */
 static const char *role_of(struct view *view, const struct seen_lock *lock, pid_t pid,
 			   pid_t wrapper)
@@ -66,8 +63,8 @@ static const char *role_of(struct view *view, const struct seen_lock *lock, pid_
 }
 
 /*
- * The me-only, of whatever version, that has started the job: its parent, if that has the lock. 0:
- * gone, or not to be seen.
+ * The me-only, of any version, that has started the job: its parent, if that has the lock. 0: gone
+ * or hidden.
  */
 static pid_t find_wrapper(struct view *view, const struct seen_lock *lock)
 {
@@ -79,7 +76,7 @@ static pid_t find_wrapper(struct view *view, const struct seen_lock *lock)
 	return job.parent;
 }
 
-/* Why the holder is hidden, with what exit 4 has no room for. */
+/* Why the holder is hidden, with details that the message of exit 4 has no room for. */
 static const char *why_hidden(const struct seen_lock *lock)
 {
 	if (lock->connecting == -EPERM || lock->connecting == -EACCES)
@@ -129,7 +126,7 @@ static void add_others(struct rows *rows, struct view *view, const struct seen_l
 		}
 }
 
-/* Others' processes may have inherited it where we may not look. */
+/* Hidden processes of others may have inherited it. */
 static void add_unseen(struct rows *rows, const struct view *view, const struct seen_lock *lock)
 {
 	struct row row = row_of("child", 0);
@@ -140,10 +137,7 @@ static void add_unseen(struct rows *rows, const struct view *view, const struct 
 		rows_add(rows, &row);
 }
 
-/*
- * --- those who wait ------------------------------------------------------------------------------
- * ----------------------
- */
+/* --- those who wait --------------------------------------------------------------------------- */
 
 static void add_hidden_waiter(struct rows *rows, const char *reason)
 {
@@ -188,22 +182,19 @@ static void add_waiters(struct rows *rows, struct view *view, const struct unix_
 	line_free(&line);
 }
 
-/*
- * --- the question --------------------------------------------------------------------------------
- * ----------------------
- */
+/* --- the question ----------------------------------------------------------------------------- */
 
-/* The lock that is asked for: those who hold it, one for each slot that is in use. */
+/* The lock in question: its holders, one for each slot in use. */
 struct question {
 	struct host_address name;
 	struct seen_lock *seen;
 	size_t n, room;
-	const struct unix_socket *first; /* of all sockets that bear a name of it */
+	const struct unix_socket *first; /* of all sockets with a name of it */
 };
 
 /*
- * Whether the name is really free: a dump of a table that changes can leave sockets out. Nobody
- * else would be connected to.
+ * Whether the name is really free: a dump of a changing table can leave sockets out. No other
+ * holder is connected to.
  */
 static bool is_free(const struct host_address *address)
 {
@@ -222,7 +213,7 @@ static bool is_as_it_was(const struct seen_lock *lock)
 	       entry.inode == lock->socket->inode;
 }
 
-/* Asks once. Returns whether what was seen belongs together. */
+/* Looks once. Returns whether the results are consistent. */
 static bool ask(struct view *view, struct question *question)
 {
 	int64_t deadline = deadline_in(HOST_GREETING_MS * NS_PER_MS);
@@ -260,10 +251,7 @@ static void forget(struct view *view, struct question *question)
 	view_free(view);
 }
 
-/*
- * How many slots the lock has, as far as that is known: those that hold it say it, and the queue of
- * those who wait.
- */
+/* How many slots the lock has, if known: from its holders, and from the queue of waiters. */
 static unsigned count_slots(const struct view *view, const struct question *question)
 {
 	unsigned slots = 1;
@@ -281,7 +269,7 @@ static unsigned count_slots(const struct view *view, const struct question *ques
 	return slots;
 }
 
-/* The first line: what exit 4 says, or with slots how many of them are free. */
+/* The first line: the message of exit 4, or with slots how many are free. */
 static char *sentence(const struct lock *lock, const struct question *question, unsigned slots)
 {
 	static const char ours[] = "me-only: ";

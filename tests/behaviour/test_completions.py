@@ -159,7 +159,7 @@ def test_no_queue_no_slot_no_place_and_no_strange_name(complete, lock, tmp_path)
 @pytest.mark.parametrize("complete", SHELLS)
 @pytest.mark.parametrize("before", ["", "-s ", "-w 10 -s ", "--held ", "--who "])
 def test_a_lock_on_a_file(complete, before, tmp_path):
-    (tmp_path / "files" / "folder").mkdir(parents=True)
+    (tmp_path / "files" / "fonts").mkdir(parents=True)
     (tmp_path / "files" / "flock").touch()
     (tmp_path / "files" / "other").touch()
     path = f"{tmp_path}/files/"
@@ -167,7 +167,7 @@ def test_a_lock_on_a_file(complete, before, tmp_path):
     # Not every shell repeats what precedes the last colon, or the last slash.
     offered = {o.rstrip("/").removeprefix("file:").removeprefix(path)
                for o in complete(f"me-only {before}file:{path}f", tmp_path)}
-    assert offered == {"flock", "folder"}
+    assert offered == {"flock", "fonts"}
 
 
 @pytest.mark.parametrize("complete", SHELLS)

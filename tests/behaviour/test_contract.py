@@ -722,12 +722,12 @@ def test_replace_uses_force_against_one_that_does_not_end(c, form):
 @pytest.fixture
 def for_everybody(c):
     """The program, and the lock if it is a file, in a directory that every user can reach."""
-    folder = tempfile.mkdtemp(prefix="me-only-test-")
-    os.chmod(folder, 0o777)
+    directory = tempfile.mkdtemp(prefix="me-only-test-")
+    os.chmod(directory, 0o777)
     if c.shape.engine == "file":
-        c.name = f"file:{folder}/the lock"
-    yield shutil.copy(ME_ONLY, folder)
-    shutil.rmtree(folder)
+        c.name = f"file:{directory}/the lock"
+    yield shutil.copy(ME_ONLY, directory)
+    shutil.rmtree(directory)
 
 
 DAEMON = {"user": "daemon", "group": "daemon", "extra_groups": [], "cwd": "/"}

@@ -193,12 +193,12 @@ KINDS = {
     "file": lambda path: path.write_text("content"),
     "empty file": lambda path: path.touch(),
     "read-only": lambda path: (path.write_text("content"), path.chmod(0o444)),
-    "folder": lambda path: path.mkdir(),
-    "read-only folder": lambda path: path.mkdir(mode=0o555),
+    "directory": lambda path: path.mkdir(),
+    "read-only directory": lambda path: path.mkdir(mode=0o555),
     "FIFO": make_fifo,
     "link": lambda path: (path.with_name("target").write_text("content"),
                           path.symlink_to("target")),
-    "link to a folder": lambda path: (path.with_name("target").mkdir(), path.symlink_to("target")),
+    "link to a directory": lambda path: (path.with_name("target").mkdir(), path.symlink_to("target")),
 }
 ROOTS_KINDS = {"block device": make_block_device, "character device": make_character_device}
 kinds = pytest.mark.parametrize("make",
@@ -273,12 +273,12 @@ def test_the_file_stays(hold, run, path):
 @pytest.fixture
 def world():
     """A directory in which everybody may do everything, with a copy of the program."""
-    folder = tempfile.mkdtemp(prefix="me-only-test-")
-    os.chmod(folder, 0o777)
-    shutil.copy(ME_ONLY, os.path.join(folder, "me-only"))
-    yield folder
-    subprocess.run(["chmod", "-R", "u+rwx", folder], check=True)
-    shutil.rmtree(folder)
+    directory = tempfile.mkdtemp(prefix="me-only-test-")
+    os.chmod(directory, 0o777)
+    shutil.copy(ME_ONLY, os.path.join(directory, "me-only"))
+    yield directory
+    subprocess.run(["chmod", "-R", "u+rwx", directory], check=True)
+    shutil.rmtree(directory)
 
 
 ORDINARY = {"user": "daemon", "group": "daemon", "extra_groups": [],
@@ -323,13 +323,13 @@ def test_a_file_that_may_only_be_written_excludes(ordinary, start, world):
 
 # ---- what cannot be opened ----
 
-def test_a_missing_folder(run, path):
+def test_a_missing_directory(run, path):
     assert_failed(run(f"file:{path}/a/b", "echo", "ran"), f"{path}/a/b",
                   "cannot make the file: No such file or directory")
     assert not path.exists()
 
 
-def test_a_file_for_a_folder(run, path):
+def test_a_file_for_a_directory(run, path):
     path.touch()
     assert_failed(run(f"file:{path}/b", "echo", "ran"), f"{path}/b",
                   "cannot open the file: Not a directory")
@@ -488,10 +488,10 @@ STRANGER = 1  # daemon
 @pytest.fixture
 def sticky(world):
     """A directory like /tmp."""
-    folder = os.path.join(world, "sticky")
-    os.mkdir(folder)
-    os.chmod(folder, 0o1777)
-    return folder
+    directory = os.path.join(world, "sticky")
+    os.mkdir(directory)
+    os.chmod(directory, 0o1777)
+    return directory
 
 
 @pytest.mark.root
@@ -525,17 +525,17 @@ def test_a_planted_link_is_refused_in_the_working_directory(run, world, sticky):
 @pytest.mark.root
 @pytest.mark.parametrize("mode", [0o777, 0o1755, 0o755], ids=lambda n: f"{n:04o}")
 def test_elsewhere_the_links_of_others_are_followed(run, world, mode):
-    folder = f"{world}/folder"
-    os.mkdir(folder)
-    os.symlink(f"{world}/target", f"{folder}/lock")
-    os.lchown(f"{folder}/lock", STRANGER, STRANGER)
-    os.chmod(folder, mode)
-    assert run(f"file:{folder}/lock", "echo", "ran").stdout == b"ran\n"
+    directory = f"{world}/directory"
+    os.mkdir(directory)
+    os.symlink(f"{world}/target", f"{directory}/lock")
+    os.lchown(f"{directory}/lock", STRANGER, STRANGER)
+    os.chmod(directory, mode)
+    assert run(f"file:{directory}/lock", "echo", "ran").stdout == b"ran\n"
     assert os.path.isfile(f"{world}/target")
 
 
 @pytest.mark.root
-def test_the_links_of_the_folders_owner_are_followed(run, world, sticky):
+def test_the_links_of_the_directories_owner_are_followed(run, world, sticky):
     """Its owner controls everything in it."""
     os.chown(sticky, STRANGER, STRANGER)
     os.symlink(f"{world}/target", f"{sticky}/lock")
@@ -1111,7 +1111,7 @@ def test_replace_flock_with_a_command_that_does_not_end(start, run, path):
 
 
 @pytest.mark.parametrize("before", ["", "trap '' TERM; "], ids=["ordinary", "obstinate"])
-def test_replace_heirs(run, path, before):
+def test_replace_descendants(run, path, before):
     """A process started with the lock's variable belongs to it."""
     job = before + "setsid sleep 1000 >/dev/null 2>&1 & echo $!"
     child = int(run(f"file:{path}", "sh", "-c", job).stdout)
@@ -1184,14 +1184,14 @@ sys.stdin.read()
 @pytest.fixture
 def planted(start, me_only, path, request):
     """planted(BEFORE...) runs a job that sends its lock to a service, and returns both."""
-    folder = tempfile.mkdtemp(prefix="me-only-test-")  # a short path, since it is a socket's
-    request.addfinalizer(lambda: shutil.rmtree(folder))
+    directory = tempfile.mkdtemp(prefix="me-only-test-")  # a short path, since it is a socket's
+    request.addfinalizer(lambda: shutil.rmtree(directory))
 
     def planted_(*before):
-        service = start(*before, sys.executable, "-ISc", SERVICE, f"{folder}/socket",
+        service = start(*before, sys.executable, "-ISc", SERVICE, f"{directory}/socket",
                         stdin=subprocess.PIPE)
         assert read_line(service.stdout) == b"ready\n"
-        holder = me_only(f"file:{path}", sys.executable, "-ISc", PLANT, f"{folder}/socket", path,
+        holder = me_only(f"file:{path}", sys.executable, "-ISc", PLANT, f"{directory}/socket", path,
                          stdin=subprocess.PIPE)
         assert read_line(service.stdout) == b"1\n"
         assert read_line(holder.stdout) == b"planted\n"
@@ -1234,9 +1234,9 @@ UNDER_LOCK = (
 class FileTrial(Trial):
     """One run under strace, with its own file."""
 
-    def __init__(self, folder):
-        super().__init__(folder, "")
-        self.path = os.path.join(folder, f"lock-{self.number}")
+    def __init__(self, directory):
+        super().__init__(directory, "")
+        self.path = os.path.join(directory, f"lock-{self.number}")
         self.lock = f"file:{self.path}"
         open(self.path, "w", encoding="ascii").close()
 
@@ -1370,7 +1370,7 @@ def test_a_name_that_begins_with_a_slash_is_no_file(hold, run, path):
     assert run(f"file:{path}", "echo", "ran").stdout == b"ran\n"
 
 
-def test_a_shell_that_has_called_flock_is_no_heir(start, run, path):
+def test_a_shell_that_has_called_flock_has_no_descendants(start, run, path):
     """The process that took the lock has ended as it should: nothing was left running."""
     shell = start("sh", "-c", 'exec 9>"$0"; flock 9; echo $$; read line', path,
                   stdin=subprocess.PIPE)

@@ -515,7 +515,7 @@ def test_a_process_that_has_the_number_of_the_job(take, me_only, replace, witnes
     """
     trap = "trap '' TERM; " if how == "killed" else ""
     holder = take("-F", lock, f"up; {trap}sleep 1000 & read line; exit 0")
-    heir = wait_for(lambda: children_of(holder.job), "the daemon runs")[0]
+    daemon = wait_for(lambda: children_of(holder.job), "the daemon runs")[0]
     assert holder.pid == holder.job
     p = None
     if how == "killed":
@@ -530,7 +530,7 @@ def test_a_process_that_has_the_number_of_the_job(take, me_only, replace, witnes
         assert p.communicate(timeout=DEADLINE)[0] == b"ran\n"
     else:
         assert_ran(replace(lock))
-    wait_for(lambda: not is_alive(heir), "the daemon has ended")
+    wait_for(lambda: not is_alive(daemon), "the daemon has ended")
     assert is_alive(holder.job)
 
 
@@ -638,22 +638,30 @@ def test_exit_base_counts_for_a_refusal(start, replace, public_me_only, lock):
 
 @pytest.mark.root
 @forms
-@pytest.mark.parametrize("heir", [False, True], ids=["job", "heir"])
-def test_the_holder_is_roots(start, take, public_me_only, lock, form, heir):
+@pytest.mark.parametrize("descendant", [False, True], ids=["job", "descendant"])
+def test_the_holder_is_roots(start, take, public_me_only, lock, form, descendant):
     """Being known is not being permitted."""
-    holder = take(*form, lock, "up; exec sleep 1000" if not heir else "setsid sleep 1000 & echo $!")
-    if heir:
+    job = "setsid sleep 1000 & echo $!" if descendant else "up; exec sleep 1000"
+    holder = take(*form, lock, job)
+    if descendant:
         holder.wait(DEADLINE)
-    if heir and form == ("-o",):
-        return
+    if descendant and form == ("-o",):
+        # The lock has ended with the command.
+        reason = None
+    elif descendant:
+        # Another user cannot even see what root has left running.
+        reason = "it is not certain who the holder is"
+    else:
+        reason = "this user may not signal it"
     for options in ((), ("-q",), ("-E", "99")):
         p = start("setpriv", "--reuid=2", "--regid=2", "--clear-groups", public_me_only,
                   "--replace", *options, lock, "echo", "ran")
         out, err = p.communicate(timeout=DEADLINE)
-        assert (p.returncode, out) == (4, b"")
-        # Another user cannot even see what root has left running.
-        reason = "it is not certain who the holder is" if heir else "this user may not signal it"
-        assert f": not replaced, {reason}: held".encode() in err
+        if reason:
+            assert (p.returncode, out) == (4, b"")
+            assert f": not replaced, {reason}: held".encode() in err
+        else:
+            assert (p.returncode, out) == (0, b"ran\n")
     assert is_alive(holder.job)
 
 

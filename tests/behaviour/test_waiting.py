@@ -33,11 +33,11 @@ CLONE_NEWNET = 0x40000000
 
 def open_files(pid):
     """The link targets of PID's descriptors."""
-    folder = f"/proc/{pid}/fd/".encode()
+    directory = f"/proc/{pid}/fd/".encode()
     found = []
-    for number in os.listdir(folder):
+    for number in os.listdir(directory):
         try:
-            found.append(os.readlink(folder + number))
+            found.append(os.readlink(directory + number))
         except FileNotFoundError:
             pass  # closed meanwhile
     return found
@@ -1053,7 +1053,7 @@ def test_quiet_says_nothing_when_it_gives_up(hold, run, lock):
 
 @pytest.mark.static
 @pytest.mark.parametrize("limit", [5, 6, 7])
-def test_a_front_without_descriptors_for_heirs_does_not_spin(hold, me_only, lock, limit):
+def test_a_front_without_descriptors_for_successors_does_not_spin(hold, me_only, lock, limit):
     holder = hold(lock)
     front = me_only("-w", "inf", lock, "true",
                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
@@ -1089,7 +1089,7 @@ def test_the_growing_pause_begins_with_the_shortest(run, call, lock, tmp_path):
 
 
 @pytest.mark.parametrize("who", [1, 2], ids=["second", "third"])
-def test_an_heir_that_runs_out_of_time_leaves_the_others_in_order(hold, lock, crowd, who):
+def test_a_successor_that_runs_out_of_time_leaves_the_others_in_order(hold, lock, crowd, who):
     holder = hold(lock)
     for n in range(6):
         crowd.join(1, wait="3s" if n == who else "inf")

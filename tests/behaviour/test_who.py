@@ -45,15 +45,15 @@ def who(call):
 @pytest.fixture
 def for_everybody():
     """The directory of a copy of the program and its helper that every user can run."""
-    folder = tempfile.mkdtemp(prefix="me-only-test-")
-    os.makedirs(os.path.join(folder, "libexec", "me-only"))
-    shutil.copy(ME_ONLY, folder)
-    shutil.copy(HELPER, os.path.join(folder, "libexec", "me-only"))
-    for path, _, _ in os.walk(folder):
+    directory = tempfile.mkdtemp(prefix="me-only-test-")
+    os.makedirs(os.path.join(directory, "libexec", "me-only"))
+    shutil.copy(ME_ONLY, directory)
+    shutil.copy(HELPER, os.path.join(directory, "libexec", "me-only"))
+    for path, _, _ in os.walk(directory):
         os.chmod(path, 0o755)
-    os.chmod(os.path.join(folder, "libexec", "me-only", "list"), 0o755)
-    yield folder
-    shutil.rmtree(folder)
+    os.chmod(os.path.join(directory, "libexec", "me-only", "list"), 0o755)
+    yield directory
+    shutil.rmtree(directory)
 
 
 def first_line(call, lock, prefix=(), me_only=ME_ONLY, status=4, **kw):
@@ -245,14 +245,14 @@ def test_a_pid_that_was_used_again_is_not_named(call, lock, for_everybody):
         "$0/me-only" "$1" true 2>"$2/said"
         echo $job $child $other
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         r = call("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", script,
-                 for_everybody, lock, folder)
+                 for_everybody, lock, directory)
         job, child, other = r.stdout.split()
         assert job == other, "the number was used again"
 
         def read(name):
-            with open(os.path.join(folder, name), encoding="utf-8") as f:
+            with open(os.path.join(directory, name), encoding="utf-8") as f:
                 return f.read()
 
         said = read("said").rstrip("\n")
@@ -430,7 +430,7 @@ def test_strangers_in_slots(start, hold, who, lock, for_everybody):
     rows = who(lock, OTHER, me_only=os.path.join(for_everybody, "me-only"))
     assert [(row["slot"], row["pid"]) for row in rows
             if row["role"] == "job"] == [(0, ours.job), (1, job)]
-    # For a stranger's job, the heirs of its slot cannot be seen.
+    # For a stranger's job, the descendants in its slot cannot be seen.
     assert [row["slot"] for row in rows if row["role"] == "child" and row["pid"] is None] == [0]
 
 
@@ -639,7 +639,7 @@ def test_a_helper_that_is_missing(run, lock, tmp_path):
          "it is built with libsmartcols and libmnl\n").encode()
 
 
-@pytest.mark.parametrize("what", ["file", "folder"])
+@pytest.mark.parametrize("what", ["file", "directory"])
 def test_a_helper_that_others_can_write(run, lock, tmp_path, what):
     tmp_path.chmod(0o755)
     path = shutil.copy(HELPER, tmp_path)
@@ -648,7 +648,7 @@ def test_a_helper_that_others_can_write(run, lock, tmp_path, what):
     r = run("--who", lock, env=dict(os.environ, ME_ONLY_EXEC_PATH=str(tmp_path)))
     assert (r.returncode, r.stdout) == (3, b"")
     assert r.stderr.decode().endswith(
-        "list: the helper for --who and --list cannot be run: others can write it or its folder\n")
+        "list: the helper for --who and --list cannot be run: others can write it or its directory\n")
 
 
 @pytest.mark.static

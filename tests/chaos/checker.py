@@ -1,6 +1,6 @@
 """Judges a run by what the jobs themselves wrote down, on the one clock they share.
 
-usage: checker.py FOLDER      judges the logs that scripts/chaos --keep FOLDER has left
+usage: checker.py DIRECTORY      judges the logs that scripts/chaos --keep DIRECTORY has left
 
 What must hold, each a function below:
 
@@ -439,13 +439,13 @@ def read_register(lock, path):
     return writes
 
 
-def save(history, folder):
-    with open(os.path.join(folder, "history.json"), "w") as out:
+def save(history, directory):
+    with open(os.path.join(directory, "history.json"), "w") as out:
         json.dump(asdict(history), out)
 
 
-def load(folder):
-    with open(os.path.join(folder, "history.json")) as file:
+def load(directory):
+    with open(os.path.join(directory, "history.json")) as file:
         raw = json.load(file)
     raw["runs"] = [Run(**run) for run in raw["runs"]]
     raw["faults"] = [Fault(**fault) for fault in raw["faults"]]

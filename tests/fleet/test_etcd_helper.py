@@ -44,19 +44,19 @@ def rest():
 @pytest.fixture
 def helper(start, tmp_path, lock):
     """helper(SCRIPT, OPTION..., job=) starts a me-only whose helper is the script."""
-    folder = tmp_path / "helpers"
-    folder.mkdir(mode=0o755)
+    directory = tmp_path / "helpers"
+    directory.mkdir(mode=0o755)
 
     def helper_(script, *options, job=("echo", "ran"), before=(), under=(), **kw):
-        shutil.copy(os.path.realpath(sys.executable), folder / "etcd")
-        shutil.copy(os.path.join(BUILD, "libexec", "me-only", "list"), folder)
-        (folder / "1").write_text(FRAME.replace("{script}", script))
+        shutil.copy(os.path.realpath(sys.executable), directory / "etcd")
+        shutil.copy(os.path.join(BUILD, "libexec", "me-only", "list"), directory)
+        (directory / "1").write_text(FRAME.replace("{script}", script))
         # BEFORE: what the process that becomes me-only has started. UNDER: a program that runs
         # me-only.
         first = ("bash", "-c", f'{shlex.join(before)} >/dev/null 2>&1 & exec "$@"',
                  "bash") if before else ()
-        return start(*first, *under, ME_ONLY, *options, lock, *job, cwd=folder,
-                     env=environment(ME_ONLY_EXEC_PATH=str(folder), PYTHONHOME=sys.prefix), **kw)
+        return start(*first, *under, ME_ONLY, *options, lock, *job, cwd=directory,
+                     env=environment(ME_ONLY_EXEC_PATH=str(directory), PYTHONHOME=sys.prefix), **kw)
 
     return helper_
 
@@ -438,7 +438,7 @@ def test_no_descriptor_is_left(helper, limit):
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("what", ["file", "folder"])
+@pytest.mark.parametrize("what", ["file", "directory"])
 def test_root_runs_no_helper_that_others_can_write(start, lock, tmp_path, what):
     shutil.copy(os.path.join(BUILD, "libexec", "me-only", "etcd"), tmp_path / "etcd")
     os.chmod(tmp_path / "etcd" if what == "file" else tmp_path, 0o777)
