@@ -20,7 +20,7 @@ static bool is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
-/* NS nanoseconds times DIGITS, a string of decimal digits; DEADLINE_NEVER when that is too much. */
+/* NS nanoseconds times DIGITS, a string of decimal digits; DEADLINE_NEVER if that is too much. */
 static int64_t times(int64_t ns, const char *digits, size_t n)
 {
 	int64_t number = 0;
@@ -33,8 +33,8 @@ static int64_t times(int64_t ns, const char *digits, size_t n)
 }
 
 /*
- * The part of a unit of NS nanoseconds that the digits behind the point say, rounded up: 0.0001ms
- * is not "at once".
+ * The fraction of a unit of NS nanoseconds that the digits after the point stand for, rounded up:
+ * 0.0001ms is not "at once".
  */
 static int64_t fraction(int64_t ns, const char *digits, size_t n)
 {

@@ -13,7 +13,7 @@
 
 static void add(struct line *line, const char *bytes, size_t n)
 {
-	size_t room = LINE_SIZE - 1 - line->length; /* one byte stays for the newline */
+	size_t room = LINE_SIZE - 1 - line->length; /* one byte is for the newline */
 
 	if (n > room)
 		n = room;
@@ -49,7 +49,7 @@ void line_duration(struct line *line, int64_t ns)
 }
 
 /*
- * The length of the UTF-8 character at BYTES and its code point; 0 if it is none (also overlong,
+ * The length of the UTF-8 character at BYTES and its code point; 0 if it is invalid (also overlong,
  * surrogate, cut off).
  */
 static size_t utf8_decode(const unsigned char *bytes, size_t n, uint32_t *code)
@@ -74,7 +74,7 @@ static size_t utf8_decode(const unsigned char *bytes, size_t n, uint32_t *code)
 		       : length;
 }
 
-/* Characters that move the cursor, end the line or turn the direction of the text around. */
+/* Characters that move the cursor, end the line or change the direction of text. */
 static bool is_harmful(uint32_t code)
 {
 	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x61c || code == 0x200e ||
@@ -102,8 +102,8 @@ void line_escape(struct line *line, const char *bytes, size_t n, size_t max)
 			i++;
 		} else if (length == 0 || is_harmful(code)) {
 			/*
-			 * Of a harmful character every byte is shown: its other bytes alone are no
-			 * UTF-8.
+			 * Every byte of a harmful character is escaped: its other bytes alone are
+			 * not UTF-8.
 			 */
 			add(line, shown, sizeof shown);
 			i++;
@@ -115,8 +115,8 @@ void line_escape(struct line *line, const char *bytes, size_t n, size_t max)
 }
 
 /*
- * Writes to standard error. Swallows the SIGPIPE of a pipe that nobody reads: it would lose our
- * exit status.
+ * Writes to standard error. Swallows the SIGPIPE of a pipe without a reader: it would lose our exit
+ * status.
  */
 static void write_quietly(const char *text, size_t length)
 {
@@ -138,7 +138,7 @@ static void write_quietly(const char *text, size_t length)
 	}
 	if (length > 0 && errno == EPIPE && !sigismember(&before, SIGPIPE))
 		sigtimedwait(&pipe_only, NULL, &now);
-	/* Not SIG_SETMASK: musl would lose three real-time signals of the mask. */
+	/* Not SIG_SETMASK: musl would drop three real-time signals from the mask. */
 	if (!sigismember(&before, SIGPIPE))
 		sigprocmask(SIG_UNBLOCK, &pipe_only, NULL);
 }

@@ -20,7 +20,7 @@ __attribute__((no_sanitize_address)) pid_t start_clone(int (*function)(void *arg
 						       void *argument, int flags)
 {
 	/*
-	 * Where the child's stack begins in its copy of our memory. It may outgrow this: below is
+	 * The top of the child's stack in its copy of our memory. It may outgrow this: below is
 	 * only free stack.
 	 */
 	_Alignas(16) char stack[1024];

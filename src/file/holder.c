@@ -228,7 +228,7 @@ pid_t file_kept_job(const struct file_id *file)
 }
 
 /* Finds a process that has the lock when the one that took it is gone. */
-static void find_heir(const struct file_id *file, struct holder *holder)
+static void find_descendant(const struct file_id *file, struct holder *holder)
 {
 	bool own_kind = true;
 
@@ -267,7 +267,7 @@ void file_find_holder(const struct file_id *file, struct holder *holder, bool th
 		if (job)
 			holder->pid = job;
 	} else if (thorough) {
-		find_heir(file, holder);
+		find_descendant(file, holder);
 		holder->uid_known = holder->pid && process_user(holder->pid, &holder->uid) == 0;
 	} else if (r == 0 || r == -ENOENT || r == -ENODATA) {
 		holder->hidden = "the process that took it has ended";

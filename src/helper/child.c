@@ -51,7 +51,7 @@ static void become_helper(void *argument)
 	    timer = take ? fcntl(start->timer, F_DUPFD_CLOEXEC, 10) : -1;
 
 	setsid();
-	/* Also where the limit is below 10, of which fcntl(2) says EINVAL. */
+	/* Also with a limit below 10, for which fcntl(2) fails with EINVAL. */
 	if (socket < 0 || (take && (pipe < 0 || timer < 0)))
 		start->failed = -EMFILE;
 	else if (dup2(socket, STDIN_FILENO) < 0 || dup2(socket, STDOUT_FILENO) < 0 ||
@@ -214,7 +214,7 @@ const char *child_last_words(struct helper_session *session)
 	char *end = stpcpy(session->said, "the helper for such locks has ended");
 	int status;
 
-	/* A helper that has closed the socket is of no use any more. */
+	/* A helper that has closed the socket is useless. */
 	if (child_is_there(session))
 		kill(session->helper, SIGKILL);
 	if (child_is_there(session) && waitpid(session->helper, &status, 0) == session->helper) {

@@ -65,7 +65,7 @@ int helper_become(const char *name, const char *program, char **argv, char path[
 	r = find(self, name, path);
 	if (r)
 		return r;
-	/* What is looked at is what is run: by descriptors, not by the path again. */
+	/* We run what we checked: by descriptor, not by the path again. */
 	slash = strrchr(path, '/');
 	*slash = 0;
 	directory = open(*path ? path : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The variables of a lock that we inherited are another's. */
+/* Inherited lock variables belong to another lock. */
 static bool is_lock_variable(const char *entry)
 {
 	static const char prefix[] = "ME_ONLY_";

@@ -1,4 +1,4 @@
-/* The command's environment: ours, with the variables of its lock instead of those of another. */
+/* The command's environment: ours, with the variables of its own lock. */
 #ifndef RUN_ENVIRONMENT_H
 #define RUN_ENVIRONMENT_H
 
@@ -6,7 +6,7 @@
 
 #include "lock.h"
 
-/* How many places environment_make() needs. */
+/* How many entries environment_make() needs. */
 size_t environment_size(const struct lock *lock);
 
 /*

@@ -1,10 +1,10 @@
 /*
- * The guard of a command under a lease: ends it, with all that descends from it, before the lock
- * can be another's.
+ * The guard of a command under a lease: ends it and its descendants before the lock can be
+ * another's.
  *
- * It trusts no helper: it goes by the time until which the lock is safe. This process becomes the
- * subreaper of the command's descendants, so that none of them escapes by forking twice or in a
- * session of its own, as long as this process lives.
+ * It trusts no helper, only the time until which the lock is safe. This process becomes the
+ * subreaper of the command's descendants: while it lives, none of them escapes by forking twice or
+ * in a session of its own.
  */
 #include <errno.h>
 #include <poll.h>
@@ -27,8 +27,8 @@
 #include "trace.h"
 
 /*
- * A process that SIGKILL does not end waits for a disk, in the kernel, and does nothing. We wait
- * this long for it.
+ * A process that survives SIGKILL waits for a disk in the kernel and does nothing. We wait this
+ * long for it.
  */
 #define FORCE_LIMIT (10 * NS_PER_S)
 
@@ -39,7 +39,7 @@ static int64_t now(void)
 
 static void wake_at(const struct custody *custody, int64_t when)
 {
-	/* 0 would switch it off. */
+	/* 0 would disarm it. */
 	struct itimerspec at = { .it_value = { .tv_sec = (time_t)(when / NS_PER_S),
 					       .tv_nsec = (long)(when % NS_PER_S) + 1 } };
 
@@ -177,7 +177,7 @@ static void see_to_it(struct custody *custody)
 	}
 	if (guard->asked && now() >= guard->force_due) {
 		force(custody);
-		/* One that has more rights than we have: report it now, and not when it ends. */
+		/* One with more rights than ours: report it now, not when it ends. */
 		if (guard->pause >= SCHEDULE_LOOK_SELDOM && !guard->complained) {
 			message(lock->spec,
 				"lost, but not all of the command can be ended; waiting for it", 0);
@@ -222,7 +222,7 @@ static void started(struct custody *custody)
 	see_to_it(custody);
 }
 
-/* A lost lock is released when all descendants of the command are gone, too. */
+/* A lost lock is released when all descendants of the command are gone as well. */
 static bool ended(struct custody *custody)
 {
 	struct guard *guard = &custody->guard;
@@ -280,9 +280,9 @@ static void tell(const struct guard *guard, const struct lock *lock)
 }
 
 /*
- * The command has ended in time, but nobody has confirmed that the lock was given back, or is kept
- * for what the command has left running. That is watched until then. Returns whether it has to be
- * ended.
+ * The command has ended in time, but nobody has confirmed yet that the lock was released, or is
+ * kept for what the command has left running. Until then we watch that. Returns whether it has to
+ * be ended.
  */
 static bool watch_over(const struct guard *guard, struct lock *lock)
 {
@@ -310,7 +310,7 @@ static bool finish(struct custody *custody, int status)
 		ask(custody);
 	if (lost) {
 		end_descendants(custody);
-		/* The helper has ended it, while we were stopped. */
+		/* The helper ended it while we were stopped. */
 		if (!guard->found && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
 			guard->found = guard->forced = true;
 		tell(guard, lock);

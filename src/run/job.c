@@ -1,6 +1,6 @@
 /*
- * The runner. Whatever fails is found before the command starts, or there is a way to continue
- * without it: once the command runs, nothing makes us leave it.
+ * The runner. A failure is found before the command starts, or we can continue without what failed:
+ * once the command runs, nothing makes us leave it.
  */
 #include "run/job.h"
 
@@ -92,7 +92,7 @@ static void forget_line(const struct lock *lock)
 }
 
 /*
- * In the new process, where all but the lock is as when we were started. Exits with the status for
+ * In the new process: everything but the lock is as when we were started. Exits with the status for
  * what failed.
  */
 static void become_command(void *argument)
@@ -106,9 +106,8 @@ static void become_command(void *argument)
 	if (r)
 		_exit(r);
 	/*
-	 * A stop between vfork and exec stops this process once signals get through, and us, who
-	 * wait for it in vfork and cannot be seen stopped. SIGCONT ends that. The time for it is
-	 * short.
+	 * A stop between vfork and exec stops this process once signals get through, and also us:
+	 * we wait in vfork and do not appear as stopped. SIGCONT ends that. The window is short.
 	 */
 	signals_restore(&job->signals);
 	if (form->enter && form->enter(&job->custody))
@@ -133,7 +132,7 @@ static int cannot_start(const struct job *job, int r)
 
 /* --- running ---------------------------------------------------------------------------------- */
 
-/* Reaps whoever has ended: the command, its keeper, and (as process 1) orphans. */
+/* Reaps what has ended: the command, its keeper, and (as process 1) orphans. */
 static void reap(struct job *job)
 {
 	struct custody *custody = &job->custody;
@@ -142,10 +141,7 @@ static void reap(struct job *job)
 	int status;
 	pid_t pid;
 
-	/*
-	 * The lock first: its waiters do not have to wait until the kernel has put the command
-	 * away.
-	 */
+	/* The lock first: its waiters need not wait until the kernel has reaped the command. */
 	if (waitid(P_PID, (id_t)command, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
 	    info.si_pid == command && (!custody->form->ended || custody->form->ended(custody)))
 		custody_release(custody);
@@ -158,8 +154,8 @@ static void reap(struct job *job)
 		}
 	}
 	/*
-	 * No children, and the command was not among them; or a filter forbids the call. Do not
-	 * wait for ever.
+	 * There are no children, and the command was not among them; or a filter forbids the call.
+	 * Do not wait for ever.
 	 */
 	if (pid < 0 && !job->ended) {
 		job->ended = true;

@@ -16,26 +16,26 @@
 
 #define MOST_COLUMNS 512
 
-/* After this many looks a holder that cannot be asked is looked for among all processes. */
+/* After this many looks, a holder that cannot be asked is searched for among all processes. */
 #define THOROUGH_LOOK 2
 
-/* Elsewhere a shorter wait is not worth a line. */
+/* Elsewhere, a shorter wait is not worth a line. */
 #define WORTH_A_LINE (1 * NS_PER_S)
 
 /*
- * How often to look whether the command that was asked to exit has done so, and left others
+ * How often to check whether the command that was asked to exit has done so and left others
  * running.
  */
 #define ASK_AGAIN (100 * NS_PER_MS)
 
-/* How long processes that were killed may take, before we look for more of them. */
+/* How long killed processes may take before we look for more of them. */
 #define FORCE_AGAIN (1 * NS_PER_S)
 
 /* --- the line --------------------------------------------------------------------------------- */
 
 /*
- * Whether we may write on the terminal without waiting. In the background of a shell a person types
- * there; and a terminal that is stopped must not stop the waiters behind us.
+ * Whether we may write on the terminal without waiting. While we are in a shell's background, a
+ * person types there; and a stopped terminal must not hold up the waiters behind us.
  */
 static bool may_write(void)
 {
@@ -47,7 +47,7 @@ static bool may_write(void)
 	return ioctl(STDERR_FILENO, TIOCGPGRP, &foreground) || foreground == getpgrp();
 }
 
-/* Erases the line. If a signal ends us it stays, and tells for whom we had been waiting. */
+/* Erases the line. If a signal ends us it stays, and shows for whom we were waiting. */
 static void erase(struct waiting *waiting)
 {
 	char blanks[MOST_COLUMNS + 2];
@@ -88,8 +88,8 @@ static size_t fit(struct line *line, size_t columns)
 }
 
 /*
- * The width of the terminal, or 0 if standard error is none. The last column stays free: with it
- * some would begin a new line.
+ * The width of the terminal, or 0 if standard error is not one. The last column stays free: some
+ * terminals would begin a new line.
  */
 static size_t terminal_columns(void)
 {
@@ -103,7 +103,7 @@ static size_t terminal_columns(void)
 	return columns < MOST_COLUMNS ? columns : MOST_COLUMNS;
 }
 
-/* "LOCK: waiting for pid 4242 ..." as of now; on a terminal over the last such line. */
+/* "LOCK: waiting for pid 4242 ..." as of now; on a terminal, in place of the last such line. */
 static void tell(struct waiting *waiting, const struct lock *lock)
 {
 	struct holder holder = waiting->holder;
@@ -130,8 +130,8 @@ static void tell(struct waiting *waiting, const struct lock *lock)
 }
 
 /*
- * The holder can be another by now. The same holder is not asked twice: it may not be one that
- * listens.
+ * The holder may be another by now. The same holder is not asked twice: it may be one that does not
+ * answer.
  */
 static void find_out(struct waiting *waiting, const struct lock *lock)
 {
@@ -156,14 +156,14 @@ static int64_t say_for_whom(struct waiting *waiting, const struct lock *lock)
 
 	find_out(waiting, lock);
 	/*
-	 * In a line that moves, holders change quickly: that is not worth a walk over all
-	 * processes, unless somebody watches.
+	 * In a line that moves, holders change quickly: not worth a walk over all processes, unless
+	 * somebody watches.
 	 */
 	if (!waiting->holder.pid && waiting->looks++ < THOROUGH_LOOK) {
 		waiting->found = 0;
 		return deadline_in(REFRESH);
 	}
-	/* An unknown holder may have let go: the end of the wait will tell. */
+	/* An unknown holder may have let go: the end of the wait will show it. */
 	if (waiting->holder.held >= 0)
 		missing = options->complain_after -
 			  (waiting->holder.held + deadline_now() - waiting->found);
@@ -203,7 +203,7 @@ static int press(struct waiting *waiting, const struct lock *lock)
 	if (r)
 		return r == -ENOENT ? 0 : LOCK_NOT_REPLACED;
 	waiting->look_due = by_force ? deadline_in(FORCE_AGAIN)
-			    : replacement->heirs_asked || !replacement->job
+			    : replacement->descendants_asked || !replacement->job
 				    ? waiting->kill_due
 				    : deadline_earlier(waiting->kill_due, deadline_in(ASK_AGAIN));
 	if (options->verbose && replacement->struck)
@@ -230,7 +230,7 @@ static int64_t when_to_speak(struct waiting *waiting)
 	if (waiting->on_terminal)
 		return waiting->began;
 	waiting->looks = 0;
-	/* A short wait is told by its end. */
+	/* A short wait is reported only by its end. */
 	return waiting->wait.deadline - waiting->began > WORTH_A_LINE
 		       ? waiting->began + WORTH_A_LINE
 		       : DEADLINE_NEVER;
@@ -245,7 +245,7 @@ static int attend(struct lock_wait *wait, const struct lock *lock)
 		waiting->began = deadline_now();
 		waiting->line_due = when_to_speak(waiting);
 	}
-	/* Before the holder is asked to exit: now its command line is still there. */
+	/* Before the holder is asked to exit, while its command line is still there. */
 	if (deadline_now() >= waiting->line_due)
 		waiting->line_due = say_for_whom(waiting, lock);
 	if (deadline_now() >= waiting->look_due)
