@@ -158,8 +158,8 @@ static int wait_at_gate(void *argument)
 
 /*
  * The command does not hold the lock, so it must not start before its keeper is there. It waits at
- * a gate, a pipe, which the keeper's byte opens. If the keeper dies before, end of file does not:
- * we keep the writing end open until the keeper has ended.
+ * a gate, a pipe, which the keeper's byte opens. If the keeper dies first, end of file does not
+ * open it; that comes only when the keeper, which has the writing end as well, has ended.
  */
 static int start_behind_gate(struct custody *custody, void (*function)(void *), void *argument)
 {

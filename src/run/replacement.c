@@ -150,7 +150,7 @@ struct hunt {
 	struct replacement *replacement;
 	const struct lock *lock;
 	int number; /* what to send to those that are found */
-	int found;  /* which processes belong to the holder */
+	int found;  /* how many belong to the holder */
 	int unproved;
 };
 
