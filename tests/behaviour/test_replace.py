@@ -8,7 +8,6 @@ all descriptors before any of its locks is free (for flock(2) the kernel does no
 descriptors may be closed from the highest on).
 """
 import collections
-import itertools
 import os
 import random
 import re
@@ -22,8 +21,8 @@ import pytest
 
 from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, is_bound, name_of,
                       process_state, program, read_line, release, user, wait_for, waiters_of)
-from errnos import NEVER, errnos_of
-from test_faults import STATUS, Trial, all_calls
+from errnos import errnos_of
+from injection import STATUS, Fault, Trial, calls_of
 from test_faults import many as many_at_once
 
 forking = pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
@@ -843,25 +842,31 @@ def test_each_call_fails(tmp_path, lock, witness, take, start, job):
     has the lock.
     """
     bystander = start("sleep", "1000")
-    numbers = itertools.count()
 
-    def attempt(inject=None):
-        t = Trial(str(tmp_path), f"{lock}/{next(numbers)}")
+    def attempt(fault=None):
+        t = Trial(str(tmp_path), lock, fault)
         holder = take(t.lock, job, env=dict(witness.env, WITNESS=f"{t.report}-witness"))
         old = [holder.job, *children_of(holder.job)]
-        run = t.run(["-q", "--replace", "-w", "20", "-k", "0.2"], inject,
-                    detached=inject is not None)
+        # A fault can keep it from seeing the holder: then it waits to the end.
+        run = t.finish(t.start("-q", "--replace", "-w", "4" if fault else "20", "-k", "0.1",
+                               t.lock, *t.command()))
         if run.report:
             # A process that exits has no descriptors any more, but may still exist for a moment; a
             # process that was not asked stays.
             wait_for(lambda: not any(map(is_alive, old)),
-                     f"{inject}: {old} have ended, since {run.report}")
+                     f"{fault}: {old} have ended, since {run.report}")
         for pid in filter(is_alive, old):
             os.kill(pid, signal.SIGKILL)
-        return t, run
+        t.wait_for_all()
+        trace = t.traced()
+        t.clean_up()
+        return run, trace
+
+    hits = []
 
     def work(fault):
-        _, run = attempt(fault)
+        run, trace = attempt(fault)
+        hits.extend(line for line in trace if line[0] == "hit")
         words = [word for _, word in run.report]
         problems = []
         if words not in ([], ["started", "held"]):
@@ -870,21 +875,19 @@ def test_each_call_fails(tmp_path, lock, witness, take, start, job):
             problems.append(f"status {run.status}, {words}: {run.stderr}")
         return problems
 
-    t, run = attempt()
+    run, trace = attempt()
     assert run.report
     # Of what is done for each process of the host, a few are enough, and of the errors any.
     calls = collections.defaultdict(list)
-    for c in all_calls(t.calls()):
+    for c in calls_of(trace):
         calls[c.name].append(c)
     chosen = [c for same in calls.values()
-              for c in same[:4] + random.sample(same[4:], min(1, len(same[4:])))]
+              for c in same[:3] + random.sample(same[3:], min(1, len(same[3:])))]
     assert len(chosen) > 40
-    # strace has only one name for an errno that has two. After ENOEXEC the shell would read the
-    # program as a script, and do anything.
-    many_at_once(work,
-                 [f"{c.name}:error="
-                  f"{random.choice(sorted(set(errnos_of(c.name)) - {'ENOEXEC'}))}:when={c.number}"
-                  .replace("EWOULDBLOCK", "EAGAIN") for c in chosen if c.name not in NEVER])
+    # After ENOEXEC the shell would read the program as a script, and do anything.
+    many_at_once(work, [Fault(*c, random.choice(sorted(set(errnos_of(c.name)) - {"ENOEXEC"})))
+                        for c in chosen], at_once=8)
+    assert len(hits) > len(chosen) / 4
     assert bystander.poll() is None
 
 

@@ -26,7 +26,7 @@ from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_boun
 WITNESS = os.path.join(PROGRAMS, "witness")
 # A sanitized program takes some more megabytes and milliseconds for each.
 DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
-MANY = 300 if DYNAMIC else 2000
+MANY = 300 if DYNAMIC else 500
 FORMS = [[], ["-F"], ["-o"]]
 CLONE_NEWNET = 0x40000000
 
@@ -250,7 +250,7 @@ def test_a_front_that_is_killed_at_any_moment_takes_nobodys_place(hold, lock, cr
     already.
     """
     holder = hold(lock)
-    count = MANY // 2
+    count = 150 if DYNAMIC else 1000
     for n in range(count):
         crowd.join(1, options=FORMS[n % 3])
     release(holder)

@@ -304,15 +304,42 @@ def test_a_stopped_waiter_is_shown_as_stopped(hold, line, who, lock):
              == ["stopped"], "it is shown as stopped")
 
 
-def test_a_thousand_and_more_waiters(hold, line, who, call, lock):
+# Connects to a queue as waiters do, from so many processes, one after the other. Each line that it
+# reads ends the process with that number.
+CROWD = '''
+import os, signal, socket, sys
+for _ in range(int(sys.argv[2])):
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        s.connect(bytes.fromhex(sys.argv[1]))
+        os.close(theirs)
+        signal.pause()
+    os.close(theirs)
+    os.read(ours, 1)
+    os.close(ours)
+    print(pid, flush=True)
+for line in sys.stdin:
+    os.kill(int(line), signal.SIGKILL)
+    os.waitpid(int(line), 0)
+    print("ended", flush=True)
+'''
+
+
+def test_a_thousand_and_more_waiters(hold, line, who, call, lock, start):
+    """The first ones are real: the front, its successors, one in line. To the kernel all are alike."""
     hold(lock)
-    waiters = line(1500)
-    assert waiting(who(lock)) == [p.pid for p in waiters]
-    dead = waiters[3::7]
-    for p in dead:
-        p.kill()
-        p.wait()
-    left = [p.pid for p in waiters if p.returncode is None]
+    waiters = [p.pid for p in line(4)]
+    crowd = start(sys.executable, "-ISc", CROWD, queue_of(lock).hex(), "1200", stdin=subprocess.PIPE)
+    waiters += [int(read_line(crowd.stdout)) for _ in range(1200)]
+    assert waiting(who(lock)) == waiters
+    dead = waiters[7::7]
+    for pid in dead:
+        crowd.stdin.write(b"%d\n" % pid)
+        crowd.stdin.flush()
+        assert read_line(crowd.stdout) == b"ended\n"
+    left = [pid for pid in waiters if pid not in dead]
     assert waiting(who(lock)) == left
     assert listed(call, lock)["waiters"] == len(left)
 
@@ -450,8 +477,8 @@ def resident(pid):
 
 def test_questions_leave_nothing_behind(hold, line, lock, call):
     """
-    A thousand: whatever each of them left behind, a descriptor, a page, an entry in the backlog,
-    would be there a thousand times.
+    Many: whatever each of them left behind, a descriptor, a page, an entry in the backlog,
+    would be there as many times.
     """
     holder = hold(lock)
     waiters = line(3)
@@ -460,7 +487,7 @@ def test_questions_leave_nothing_behind(hold, line, lock, call):
     ask = [f'for i in $(seq {{}}); do "{ME_ONLY}" --who "{lock}" >/dev/null; done'] * 2
     call("sh", "-c", ask[0].format(20))
     descriptors, pages = len(os.listdir(f"/proc/{holder.pid}/fd")), resident(holder.pid)
-    call("sh", "-c", ask[1].format(1000), timeout=10 * DEADLINE)
+    call("sh", "-c", ask[1].format(150), timeout=10 * DEADLINE)
     wait_for(lambda: len(os.listdir(f"/proc/{holder.pid}/fd")) <= descriptors
              and pending(lock) == 0, "nothing is left")
     assert resident(holder.pid) <= pages + 8
