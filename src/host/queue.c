@@ -70,9 +70,6 @@
 #include "host/successors.h"
 #include "host/waiter.h"
 
-/* The look of a waiter outside the queue: it costs the waiter its place among those outside. */
-#define LOOK_OUTSIDE (20 * NS_PER_S)
-
 /*
  * So often in quick succession a full or silent queue is tried, or one that does not keep us,
  * before waiting alone.
