@@ -58,20 +58,25 @@ bool host_is_proved_holder(const struct host_address *address, const struct host
 		process_has_socket(process.parent, entry.inode));
 }
 
-bool host_is_trusted(const struct host_address *address)
+bool host_peer_is_trusted(const struct host_address *address)
 {
-	struct socket_entry entry;
 	struct host_peer peer;
-	int fd, r;
+	int fd = host_connect(address), r;
 
-	if (socket_table_find(address, 1, &entry) == 0 && entry.uid != SOCKET_UID_UNKNOWN)
-		return trust_user(entry.uid);
-	fd = host_connect(address);
 	if (fd < 0)
 		return false;
 	r = host_peer_read(fd, &peer);
 	close(fd);
 	return r == 0 && trust_user(peer.cred.uid);
+}
+
+bool host_is_trusted(const struct host_address *address)
+{
+	struct socket_entry entry;
+
+	if (socket_table_find(address, 1, &entry) == 0 && entry.uid != SOCKET_UID_UNKNOWN)
+		return trust_user(entry.uid);
+	return host_peer_is_trusted(address);
 }
 
 /* --- the inquiry ------------------------------------------------------------------------------ */

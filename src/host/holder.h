@@ -81,6 +81,9 @@ bool host_is_proved_holder(const struct host_address *address, const struct host
 /* Whether the socket that is bound to ADDRESS is this user's or root's. */
 bool host_is_trusted(const struct host_address *address);
 
+/* The same without the kernel's table: by the process that listened last, who must listen still. */
+bool host_peer_is_trusted(const struct host_address *address);
+
 /* As lock_engine.find_job(). */
 int host_find_job(const struct lock *lock, struct lock_job *job);
 
