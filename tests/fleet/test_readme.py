@@ -1,5 +1,5 @@
 """
-The recipes of the README that need a cluster, run; the others are in
+The recipes of the README and of docs/recipes.md that need a cluster, run; the others are in
 tests/behaviour/test_documents.py.
 """
 import os
@@ -22,8 +22,11 @@ echo "${0##*/} $*: end" >>"$LOG"
 
 
 def recipe(name):
-    """The block of the README that is marked with <!-- recipe: NAME -->."""
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+    """
+    The block of docs/recipes.md, which has all of the README's, that is marked with
+    <!-- recipe: NAME -->.
+    """
+    with open(os.path.join(ROOT, "docs", "recipes.md"), encoding="utf-8") as f:
         found = re.findall(rf"<!-- recipe: {name} -->\n```\w+\n(.*?)```\n", f.read(), re.S)
     assert len(found) == 1, f"one recipe named {name}"
     return found[0]
