@@ -926,6 +926,18 @@ def test_a_new_line_does_what_the_old_one_did(old, new, place, run, hold):
     assert place.lines() == jobs
 
 
+def test_new_lines_in_the_manual():
+    """The manual has some of the table, with a shorter path."""
+    rows = re.findall(r"^ {5}(\w.*?) {2,}(me-only .*?)$",
+                      manual("EXAMPLES").replace("\u2018", "'").replace("\u2019", "'"), re.M)
+    shown = {(old.replace("/run/x.lock", "/x"), new.replace("/run/x.lock", "/x"))
+             for old, new in moves()}
+    same = [(old, new.replace("'a && b'", "'job && job'")) for old, new in rows
+            if old.split()[0] in ("flock", "setlock", "run-one")]
+    assert len(same) == 7 and {(old.replace("'a && b'", "'job && job'"), new)
+                               for old, new in same} <= shown
+
+
 @pytest.mark.parametrize("name, lock", [("moving-descriptor", "file:/run/x.lock"),
                                         ("moving-pid-file", "/run/job")])
 def test_a_script_that_locked_a_file_itself(name, lock, place):
