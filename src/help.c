@@ -98,7 +98,7 @@ static const char end[] =
 	"\n"
 	"COMMAND gets ME_ONLY_LOCK; with -j ME_ONLY_SLOT, from 0; and with etcd:\n"
 	"ME_ONLY_TOKEN, a fencing token: it lets stores reject late writes from\n"
-	"a previous holder. Manuals: me-only(1), me-only-etcd(7).\n";
+	"a previous holder. Manuals: me-only(1), me-only-messages(7), me-only-etcd(7).\n";
 
 int help_print(bool brief)
 {

@@ -38,7 +38,7 @@ int host_peer_pidfd(int fd);
 
 /*
  * What a holder says to who connects; the whole name of the lock follows. All in the order of the
- * machine's bytes.
+ * machine's bytes. docs/protocol.md promises it to other programs.
  */
 struct host_greeting {
 	char magic[8];	/* HOST_GREETING_MAGIC, without its NUL */

@@ -371,6 +371,32 @@ def test_example_is_executable():
     assert os.stat(os.path.join(ROOT, "examples", "my-pid.sh")).st_mode & stat.S_IXOTH
 
 
+NARROW = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "NEWS.md", "docs/benchmarks.md",
+          "docs/comparison.md", "docs/faq.md", "docs/moving-from-flock.md", "docs/protocol.md",
+          "docs/recipes.md"]
+
+
+@pytest.mark.parametrize("path", NARROW)
+def test_lines_are_short(path):
+    assert [line for line in read(path).splitlines() if len(line) > 100] == []
+
+
+@pytest.mark.root
+def test_a_user_namespace_without_a_mapping(call, hold, lock):
+    """As docs/faq.md says it: it excludes, and trusts nobody."""
+    def in_namespace(*words):
+        return call("unshare", "--user", ME_ONLY, *words, lock, "sh", "-c", "echo ran")
+
+    assert in_namespace().stdout == b"ran\n"
+    holder = hold(lock)
+    for options in (), ("-q",), ("--replace",):
+        r = in_namespace(*options)
+        assert (r.returncode, r.stdout) == (4, b"") and b"neither this user nor root" in r.stderr
+    assert holder.poll() is None
+    r = call("unshare", "--user", ME_ONLY, lock + "/held", ME_ONLY, "--held", lock + "/held")
+    assert r.returncode == 1
+
+
 # --- running the recipes ---
 
 # A recipe's job: it logs its beginning, runs while $BLOCK exists, and logs its end.
