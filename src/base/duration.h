@@ -6,7 +6,8 @@
 #include <stdint.h>
 
 /*
- * Reads a number with an optional fraction, followed by ms, s (default), m, h or d; or "inf".
+ * Reads a number with an optional fraction and a unit behind it: ms, s (default), m, h or d, or a
+ * longer form such as "sec", "min" or "days"; or a sum of them, "1h30m"; or "inf", "infinity".
  * Returns 0 and the nanoseconds (DEADLINE_NEVER for "inf" and for more than 292 years), or -EINVAL.
  */
 int duration_parse(const char *text, int64_t *ns);

@@ -208,34 +208,10 @@ static char *read_endpoints(struct config *config, const char *text, bool tls)
 	return error;
 }
 
-/* A duration as etcdctl writes it, "1m30s": several of ours. Returns 0 or a negative errno. */
-static int sum_up(const char *text, int64_t *ns)
-{
-	int64_t sum = 0;
-
-	do {
-		size_t digits = strspn(text, "0123456789."),
-		       length = digits + strcspn(text + digits, "0123456789.");
-		char *piece = memory_text(text, length);
-		int64_t part;
-		int r = duration_parse(piece, &part);
-
-		free(piece);
-		if (r || part > LONGEST_TIMEOUT)
-			part = LONGEST_TIMEOUT;
-		if (r)
-			return r;
-		sum += part;
-		text += length;
-	} while (*text && sum < LONGEST_TIMEOUT);
-	*ns = sum;
-	return 0;
-}
-
 static char *read_duration(const char *name, const char *text, int64_t otherwise, int64_t *ns)
 {
 	*ns = otherwise;
-	if (text && (sum_up(text, ns) || *ns <= 0))
+	if (text && (duration_parse(text, ns) || *ns <= 0))
 		return memory_format("ETCDCTL_%s is no duration: '%s'", name, text);
 	if (*ns > LONGEST_TIMEOUT)
 		*ns = LONGEST_TIMEOUT;
