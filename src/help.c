@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "options.h"
+#include "option-rows.h"
 #include "version.h"
 
 /* Where the explanations begin. */

@@ -57,11 +57,27 @@
 #include "run/waiting.h"
 #include "trace.h"
 
+/* The option that is wrong: of -abc=x only -b, if that is it; of --abc=x only --abc. */
+static void add_option(struct line *line, const struct usage_error *error)
+{
+	const char only[] = { '-', error->letter, 0 };
+
+	if (!error->option)
+		return;
+	/* Not half a character of UTF-8. */
+	if (error->letter > 0)
+		line_escape(line, only, strlen(only), LINE_SUBJECT);
+	else
+		line_escape(line, error->option, strcspn(error->option, "="), LINE_SUBJECT);
+	line_add(line, ": ");
+}
+
 static int usage(const struct options *options, const struct usage_error *error)
 {
 	struct line line;
 
 	line_begin(&line);
+	add_option(&line, error);
 	line_add(&line, error->text);
 	if (error->subject) {
 		line_add(&line, " '");
@@ -71,6 +87,11 @@ static int usage(const struct options *options, const struct usage_error *error)
 	line_add(&line, error->hint);
 	if (error->hint_subject && error->subject)
 		line_escape(&line, error->subject, strlen(error->subject), LINE_SUBJECT);
+	if (error->meant) {
+		line_add(&line, " (did you mean --");
+		line_add(&line, error->meant);
+		line_add(&line, "?)");
+	}
 	line_add(&line, "; try 'me-only --help'");
 	line_end(&line);
 	return options_status(options, EXIT_USAGE);
@@ -205,6 +226,8 @@ static int run(struct lock *lock, const struct options *options)
 	struct waiting waiting;
 	int r;
 
+	if (options->verbose)
+		trace_name(options, lock);
 	if (options->wait)
 		waiting_prepare(&waiting, options);
 	else

@@ -66,6 +66,25 @@ void trace(const struct options *options, const struct lock *lock, const char *w
 	line_end_if_ready(&line);
 }
 
+/* A name that its user may take for a file. */
+static bool looks_like_path(const char *name)
+{
+	static const char *const endings[] = { ".lock", ".lck", ".pid" };
+	size_t length = strlen(name);
+
+	for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++)
+		if (length > strlen(endings[i]) &&
+		    !strcmp(name + length - strlen(endings[i]), endings[i]))
+			return true;
+	return strchr(name, '/') != NULL;
+}
+
+void trace_name(const struct options *options, const struct lock *lock)
+{
+	if (lock->engine->is_default && looks_like_path(lock->name))
+		trace(options, lock, "a name of this host, no file; flock(1) locks file:PATH");
+}
+
 void trace_held(const struct options *options, const struct lock *lock, int64_t waited)
 {
 	struct line line;

@@ -20,6 +20,7 @@ void trace_begin(struct line *line, const struct options *options, const struct 
  * touched.
  */
 void trace(const struct options *options, const struct lock *lock, const char *what);
+void trace_name(const struct options *options, const struct lock *lock);
 void trace_held(const struct options *options, const struct lock *lock, int64_t waited);
 void trace_start(const struct options *options, const struct lock *lock, pid_t command);
 void trace_end(const struct options *options, const struct lock *lock, int status, int64_t ran);

@@ -131,6 +131,24 @@ static bool add_interpreter(struct line *line, const char *path)
 	return true;
 }
 
+/* No file is COMMAND. A whole line for the shell is a habit from other programs. */
+static void explain_missing(const char *command, const char *text, int error)
+{
+	struct line line;
+
+	line_begin_about(&line, command);
+	line_add(&line, text);
+	if (error) {
+		line_add(&line, ": ");
+		line_add(&line, strerror(error));
+	}
+	if (command[strcspn(command, " \t\n")])
+		line_add(
+			&line,
+			"; it is one word with blanks: a line for the shell needs sh -c, or LOCK -c LINE");
+	line_end(&line);
+}
+
 void exec_explain(char *const command[], int error)
 {
 	char path[PATH_MAX];
@@ -143,11 +161,11 @@ void exec_explain(char *const command[], int error)
 	/* EACCES can also come from a directory in PATH that cannot be searched. */
 	if (!exists && (error == ENOENT || error == ENOTDIR ||
 			(error == EACCES && !strchr(command[0], '/')))) {
-		message(command[0], "not found", 0);
+		explain_missing(command[0], "not found", 0);
 		return;
 	}
 	if (!exists) {
-		message(command[0], "cannot be run", error);
+		explain_missing(command[0], "cannot be run", error);
 		return;
 	}
 	line_begin(&line);
