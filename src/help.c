@@ -69,8 +69,8 @@ static int print_rows(bool brief)
 
 static const char usage[] =
 	"Usage: me-only [OPTION]... LOCK COMMAND [ARGUMENT]...\n"
-	"       me-only --held | --who LOCK\n"
-	"       me-only --list [etcd:PREFIX]\n"
+	"       me-only [OPTION]... LOCK -c 'COMMAND LINE FOR SH'\n"
+	"       me-only --held LOCK | --who LOCK | --list [etcd:PREFIX]\n"
 	"       me-only -h | --help | --version\n"
 	"Run one copy of COMMAND at a time, on this host or in a fleet.\n"
 	"\n"
@@ -79,7 +79,7 @@ static const char usage[] =
 	"      etcd:NAME, known to all hosts that use the same etcd cluster.\n";
 
 static const char syntax[] =
-	"Options end at LOCK. DURATION: a number with ms, s (default), m, h or d.\n\n";
+	"Options end at LOCK. DURATION: a number with ms, s (default), m, h or d; 1h30m.\n\n";
 
 static const char brief_end[] =
 	"\n"

@@ -213,7 +213,7 @@ static int parse_short(char ***argv, struct options *options, struct usage_error
 		int r = parse_letter(argv, letter, options, error);
 
 		if (r && option_find_name(option + 1, length))
-			error->meant = option_find_name(option + 1, length)->name;
+			error->meant = option_meant(option + 1, length);
 		if (r || option_find_letter(*letter)->argument)
 			return r;
 	}

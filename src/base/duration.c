@@ -10,13 +10,13 @@
 static const struct unit {
 	const char *suffix;
 	int64_t ns;
-	const char *names; /* as people write it, with a blank behind each */
+	const char *names; /* as people write it, with a comma behind each */
 } units[] = {
-	{ "d", 86400 * NS_PER_S, "d day days " },
-	{ "h", 3600 * NS_PER_S, "h hr hrs hour hours " },
-	{ "m", 60 * NS_PER_S, "m min mins minute minutes " },
-	{ "s", NS_PER_S, "s sec secs second seconds " },
-	{ "ms", NS_PER_MS, "ms msec msecs " },
+	{ "d", 86400 * NS_PER_S, "d,day,days," },
+	{ "h", 3600 * NS_PER_S, "h,hr,hrs,hour,hours," },
+	{ "m", 60 * NS_PER_S, "m,min,mins,minute,minutes," },
+	{ "s", NS_PER_S, "s,sec,secs,second,seconds," },
+	{ "ms", NS_PER_MS, "ms,msec,msecs," },
 };
 
 static bool is_digit(char c)
@@ -57,8 +57,8 @@ static int64_t fraction(int64_t ns, const char *digits, size_t n)
 /* Whether the first LENGTH bytes of TEXT are one of NAMES. */
 static bool is_one_of(const char *names, const char *text, size_t length)
 {
-	for (; *names; names += strcspn(names, " ") + 1)
-		if (!strncmp(names, text, length) && names[length] == ' ')
+	for (; *names; names += strcspn(names, ",") + 1)
+		if (!strncmp(names, text, length) && names[length] == ',')
 			return true;
 	return false;
 }

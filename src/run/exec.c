@@ -131,7 +131,23 @@ static bool add_interpreter(struct line *line, const char *path)
 	return true;
 }
 
-/* No file is COMMAND. A whole line for the shell is a habit from other programs. */
+/*
+ * Whether COMMAND, which is no file, looks like a line for the shell: blanks, and before them
+ * something that could be run.
+ */
+static bool is_shell_line(const char *command)
+{
+	char first[PATH_MAX];
+	size_t length;
+
+	command += strspn(command, " \t\n");
+	length = strcspn(command, " \t\n");
+	if (!command[length] || length >= sizeof first)
+		return false;
+	*(char *)mempcpy(first, command, length) = 0;
+	return !strchr(first, '/') || access(first, F_OK) == 0;
+}
+
 static void explain_missing(const char *command, const char *text, int error)
 {
 	struct line line;
@@ -142,7 +158,7 @@ static void explain_missing(const char *command, const char *text, int error)
 		line_add(&line, ": ");
 		line_add(&line, strerror(error));
 	}
-	if (command[strcspn(command, " \t\n")])
+	if (is_shell_line(command))
 		line_add(
 			&line,
 			"; it is one word with blanks: a line for the shell needs sh -c, or LOCK -c LINE");

@@ -25,7 +25,12 @@ OPTIONS = {"-w": "DURATION", "--wait": "DURATION", "-n": None, "--nonblock": Non
            "--help": None, "--version": None,
            "--replace": None, "-k": "DURATION", "--kill-after": "DURATION", "--complain-after": "AGE", "--who": None,
            "--list": None, "--json": None, "-s": None, "--shared": None, "-j": "N", "--slots": "N", "--queue": "N", "--ttl": "DURATION",
-           "--hold-for": "DURATION"}
+           "--hold-for": "DURATION", "-x": None, "--exclusive": None, "-e": None, "--nb": None,
+           "--timeout": "DURATION", "-V": None}
+# Other forms, for users of flock: beside the first one in the manual, and in the help behind "also".
+ALSO = {"-e": "-x", "--nb": "--nonblock", "--timeout": "--wait"}
+# What only users of flock need.
+OF_FLOCK = {*ALSO, "-x", "--exclusive", "-V"}
 STATUSES = {1, 2, 3, 4, 5}
 VARIABLES = {"ME_ONLY_LOCK", "ME_ONLY_SLOT", "ME_ONLY_TOKEN"}
 OWN_VARIABLES = {"ME_ONLY_EXEC_PATH"}  # read by me-only itself
@@ -86,6 +91,10 @@ def test_options_in_the_help(run):
         shown[name] = argument
         if letter:
             shown[letter] = argument
+    for row in re.split(r"\n(?=  -|      --)", text.split("\n\n")[2]):
+        for also in re.findall(r"; also (-\S+)", row):
+            assert f"{ALSO[also]}," in row or f"{ALSO[also]}=" in row or f"{ALSO[also]} " in row
+            shown[also] = shown[ALSO[also]]
     assert shown == OPTIONS
 
 
@@ -108,7 +117,8 @@ def test_options_in_the_manual():
         known_by_letter = {"--nonblock": "n", "--no-fork": "F", "--close": "o", "--quiet": "q",
                            "--verbose": "v", "--wait": "w",
                            "--conflict-exit-code": "E", "--kill-after": "k", "--shared": "s",
-                           "--slots": "j"}
+                           "--slots": "j", "--exclusive": "x", **{
+                               also: ALSO[also].strip("-")[0] for also in ALSO if also[1] == "-"}}
         short = option if len(option) == 2 else "-" + known_by_letter.get(option, "")
         assert short[1:] and short[1:] in letters or option in synopsis \
             or f"[{short} " in synopsis, option
@@ -138,11 +148,11 @@ OF_THE_CLUSTER = {
                                   *(f"man/{page}" for page in PAGES)])
 def test_no_other_option_is_mentioned(path):
     """An option in a document is one of me-only's, or one of a program that an example calls."""
-    others = {"--full", "--ff-only", "-C", "-xl", "--prefix", "-c", "-eq", "-eu", "-TERM", "-u",
+    others = {"--command", "--unlock", "--full", "--ff-only", "-C", "-xl", "--prefix", "-c", "-eq", "-eu", "-TERM", "-u",
               "-a", "-d", "-r", "-U", "--map-root-user", "-e", "-x", "-f", "-l"}
     if path in ("man/me-only-etcd.7", "README.md", "docs/recipes.md"):
         others |= OF_THE_CLUSTER
-    text = manual_text(path.removeprefix("man/")).replace("[-Fnoqsv]",
+    text = manual_text(path.removeprefix("man/")).replace("[-eFnoqsvx]",
                                                           "") if path.startswith("man/") else read(
                                                               path)
     assert set(OPTION.findall(text)) - set(OPTIONS) - others == set()
@@ -199,8 +209,8 @@ def strings_of(name):
     return [s for s in found if re.search(THREE_WORDS, s) and s not in UNSAID]
 
 
-# help.c and options.c have the help and usage errors; lock.c has errors in names.
-SILENT = {"help.c", "options.c", "lock.c"}
+# help.c, options.c and their table have the help and usage errors; lock.c has errors in names.
+SILENT = {"help.c", "options.c", "option-rows.c", "lock.c"}
 ROOMS = ["", "run/", "host/", "file/", "helper/", "base/", "etcd/"]
 SPEAKING = ["list/main.c"] + [
     room + n for room in ROOMS for n in sorted(os.listdir(os.path.join(ROOT, "src", room)))
