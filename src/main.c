@@ -3,7 +3,8 @@
  *
  * The rooms, in the order in which a run enters them. Includes point down this list, never up:
  *
- *   main.c       options.c reads the command line and help.c prints it
+ *   main.c       options.c reads the command line, option-rows.c has its options, and
+ *                help.c prints them
  *   run/         waiting.c      what a run prints and does while it waits; replacement.c: --replace
  *                job.c          starts the command, passes signals on, reports its end; signals.c
  *                exec.c         PATH, scripts without "#!", why it cannot be run; environment.c
