@@ -56,13 +56,14 @@ struct lock_lease {
 
 struct lock {
 	const struct lock_engine *engine;
-	const char *spec; /* as the user wrote it */
-	const char *name; /* without the engine's prefix */
-	bool shared;	  /* with other shared holders */
-	unsigned slots;	  /* so many can hold it at a time */
-	unsigned slot;	  /* which of them we are, once it is held */
-	int fd;		  /* open as long as the lock is held, close-on-exec; -1 before */
-	int watched;	  /* POLLIN calls for serve(), which may change it; -1: none */
+	const char *spec;     /* as the user wrote it */
+	const char *absolute; /* the same for those who stand elsewhere; NULL: SPEC is */
+	const char *name;     /* without the engine's prefix */
+	bool shared;	      /* with other shared holders */
+	unsigned slots;	      /* so many can hold it at a time */
+	unsigned slot;	      /* which of them we are, once it is held */
+	int fd;		      /* open as long as the lock is held, close-on-exec; -1 before */
+	int watched;	      /* POLLIN calls for serve(), which may change it; -1: none */
 	struct lock_line line;
 	const struct pollfd *heed; /* in wait->attend(): what ends waiting for an answer */
 	unsigned long heeded;	   /* how many there are */
@@ -202,6 +203,12 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error);
  * and what to do instead.
  */
 int lock_shape(struct lock *lock, const struct options *options, struct usage_error *error);
+
+/* The lock as it is called wherever one stands. */
+static inline const char *lock_absolute(const struct lock *lock)
+{
+	return lock->absolute ? lock->absolute : lock->spec;
+}
 
 /* Only runs that have waited have a line, and touch the code that leaves it. */
 static inline void lock_leave_line(struct lock *lock)

@@ -38,6 +38,7 @@
 #include "base/statx.h"
 #include "base/trust.h"
 #include "file/holder.h"
+#include "file/path.h"
 #include "file/waiter.h"
 #include "host/places.h"
 #include "lock.h"
@@ -418,18 +419,23 @@ static int take_once(struct lock *lock, struct lock_wait *wait, bool writable, b
 static int file_take(struct lock *lock, struct lock_wait *wait)
 {
 	bool writable = false, begun = false;
+	int r = file_path_absolute(lock);
 
+	if (r)
+		return r;
 	for (int tries = 0; tries < OPEN_TRIES; tries++) {
-		int r = take_once(lock, wait, writable, &begun);
-
+		r = take_once(lock, wait, writable, &begun);
 		/*
 		 * On NFS the kernel makes it a record lock, and an exclusive one needs a file open
 		 * for writing.
 		 */
 		if ((r == -EBADF || r == -EIO) && !writable)
 			writable = true;
+		else if (r < 0)
+			return r;
 		else if (r)
-			return r < 0 ? r : 0;
+			/* Again after a wait: the directory may have been moved meanwhile. */
+			return begun ? file_path_absolute(lock) : 0;
 	}
 	lock->failed = "the file is replaced again and again";
 	return -ESTALE;

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "base/statx.h"
 #include "file/holder.h"
+#include "file/path.h"
 #include "list/text.h"
 
 static const char engine[] = "file:";
@@ -109,6 +110,9 @@ static void note(struct file_locks *locks, pid_t pid, const char *name)
 	size_t length = strlen(directory);
 	struct file_id file;
 
+	if (length)
+		name = file_path_short(name);
+
 	process_path(path, pid, "root");
 	whole = memory_get(strlen(path) + length + strlen(name) + 2);
 	/* As PID sees it; if that is hidden, as we do. */
@@ -141,7 +145,8 @@ static void read_strings(struct file_locks *locks, pid_t pid, const char *file, 
 
 static bool ask(pid_t pid, void *argument)
 {
-	if (process_seems_me_only(pid))
+	/* A keeper has left the directory that its arguments are about. */
+	if (process_seems_me_only(pid) && !process_is_keeper(pid))
 		read_strings(argument, pid, "cmdline", engine);
 	read_strings(argument, pid, "environ", "ME_ONLY_LOCK=file:");
 	return true;

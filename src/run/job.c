@@ -39,11 +39,12 @@ struct job {
 static int execute(const struct lock *lock, const struct options *options)
 {
 	static const char variable[] = "ME_ONLY_LOCK=", number[] = "ME_ONLY_SLOT=";
-	char locked[sizeof variable + strlen(lock->spec)], slot[sizeof number + NUMBER_TEXT_SIZE];
+	char locked[sizeof variable + strlen(lock_absolute(lock))],
+		slot[sizeof number + NUMBER_TEXT_SIZE];
 	char *environment[environment_size(lock)];
 	int r;
 
-	strcpy(stpcpy(locked, variable), lock->spec);
+	strcpy(stpcpy(locked, variable), lock_absolute(lock));
 	number_format(lock->slot, stpcpy(slot, number));
 	environment_make(environment, lock, locked, options->slots ? slot : NULL);
 	r = exec_command(options->command, environment);

@@ -182,13 +182,14 @@ static bool is_of_session(const struct replacement *replacement, pid_t pid)
 /* Whether PID was started with the lock's ME_ONLY_LOCK, with or without the engine's prefix. */
 static bool has_variable(const struct lock *lock, pid_t pid)
 {
-	static const char name[] = "ME_ONLY_LOCK=";
-	char entry[sizeof name + strlen(lock->engine->prefix) + 1 + strlen(lock->name)];
+	static const char variable[] = "ME_ONLY_LOCK=";
+	const char *name = lock_absolute(lock) + (lock->name - lock->spec);
+	char entry[sizeof variable + strlen(lock->engine->prefix) + 1 + strlen(name)];
 
-	strcpy(stpcpy(stpcpy(stpcpy(entry, name), lock->engine->prefix), ":"), lock->name);
+	strcpy(stpcpy(stpcpy(stpcpy(entry, variable), lock->engine->prefix), ":"), name);
 	if (process_has_variable(pid, entry, true))
 		return true;
-	strcpy(stpcpy(entry, name), lock->name);
+	strcpy(stpcpy(entry, variable), name);
 	return lock->engine->is_default && process_has_variable(pid, entry, true);
 }
 
