@@ -25,7 +25,8 @@
  *                places.c       --queue
  *   file/        file:PATH: flock(2)
  *                engine.c       takes and releases it, waits; holder.c: who holds it; waiter.c:
- *                               what it shares with the thread that waits
+ *                               what it shares with the thread that waits; path.c: a relative PATH;
+ *                               reentry.c: is the lock ours?
  *   helper/      etcd:NAME: a lock that a helper keeps (PROTOCOL.md)
  *                engine.c       what me-only asks of the helper; replies.c, packets.c
  *                child.c        the helper's process; start.c finds it, and that of --who and --list
@@ -248,7 +249,8 @@ static int run(struct lock *lock, const struct options *options)
 	case LOCK_TIMED_OUT: return refused(lock, options, r);
 	case LOCK_QUEUE_FULL: return queue_full(lock, options, &waiting.wait);
 	case LOCK_NESTED:
-		return refused_in_any_case(lock, options, "this job already holds it", "");
+		return refused_in_any_case(lock, options, "this job already holds it",
+					   lock->unproved ? lock->unproved : "");
 	case LOCK_NOT_REPLACED:
 		return refused_in_any_case(lock, options, "not replaced, ",
 					   waiting.replacement.refused);

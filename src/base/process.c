@@ -327,37 +327,69 @@ static pid_t flock_taker(pid_t pid, uint64_t fd)
 	return taker;
 }
 
-/*
- * Looks for a descriptor of PID that is FILE, if LOCKED with an flock(2) on it. Returns the process
- * that took that, 0 if not LOCKED; -1: none.
- */
-static pid_t find_file(pid_t pid, const struct file_id *file, bool locked)
+/* Whether TEST is true of one of PID's descriptors that are FILE. */
+static bool find_file(pid_t pid, const struct file_id *file,
+		      bool (*test)(pid_t pid, uint64_t fd, void *argument), void *argument)
 {
 	char path[PROCESS_PATH_SIZE];
 	struct statx status;
 	struct numbers fds;
-	pid_t found = -1;
+	bool found = false;
 	int64_t fd;
 
 	if (numbers_open(&fds, process_path(path, pid, "fd")))
-		return -1;
-	while (found < 0 && (fd = numbers_next(&fds)) >= 0) {
+		return false;
+	while (!found && (fd = numbers_next(&fds)) >= 0) {
 		number_format((uint64_t)fd, path);
-		if (file_status(fds.fd, path, &status) == 0 && file_is(&status, file))
-			found = locked ? flock_taker(pid, (uint64_t)fd) : 0;
+		found = file_status(fds.fd, path, &status) == 0 && file_is(&status, file) &&
+			test(pid, (uint64_t)fd, argument);
 	}
 	close(fds.fd);
 	return found;
 }
 
+static bool is_any(pid_t pid, uint64_t fd, void *argument)
+{
+	(void)pid, (void)fd, (void)argument;
+	return true;
+}
+
 bool process_has_file(pid_t pid, const struct file_id *file)
 {
-	return find_file(pid, file, false) >= 0;
+	return find_file(pid, file, is_any, NULL);
+}
+
+struct takers {
+	bool (*test)(pid_t taker, void *argument);
+	void *argument;
+};
+
+static bool has_taker(pid_t pid, uint64_t fd, void *argument)
+{
+	const struct takers *takers = argument;
+	pid_t taker = flock_taker(pid, fd);
+
+	return taker >= 0 && takers->test(taker, takers->argument);
+}
+
+bool process_find_flock(pid_t pid, const struct file_id *file,
+			bool (*test)(pid_t taker, void *argument), void *argument)
+{
+	return find_file(pid, file, has_taker, &(struct takers){ test, argument });
+}
+
+static bool is_first(pid_t taker, void *argument)
+{
+	*(pid_t *)argument = taker;
+	return true;
 }
 
 pid_t process_flock_taker(pid_t pid, const struct file_id *file)
 {
-	return find_file(pid, file, true);
+	pid_t taker = -1;
+
+	process_find_flock(pid, file, is_first, &taker);
+	return taker;
 }
 
 bool process_has_flock(pid_t pid, const struct file_id *file)

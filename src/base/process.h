@@ -90,7 +90,14 @@ bool process_has_pipe(pid_t pid, uint64_t inode);
  */
 pid_t process_flock_taker(pid_t pid, const struct file_id *file);
 
-/* The same for our own descriptor FD. */
+/*
+ * Whether TEST is true of the process that took one of the flock(2)s on FILE that PID is seen to
+ * have: where a lock is shared it can have several.
+ */
+bool process_find_flock(pid_t pid, const struct file_id *file,
+			bool (*test)(pid_t taker, void *argument), void *argument);
+
+/* process_flock_taker() for our own descriptor FD. */
 pid_t process_own_flock_taker(int fd, const struct file_id *file);
 
 /* Whether PID is seen to have one. */

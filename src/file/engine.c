@@ -34,11 +34,11 @@
 
 #include "base/deadline.h"
 #include "base/descriptor.h"
-#include "base/lines.h"
 #include "base/statx.h"
 #include "base/trust.h"
 #include "file/holder.h"
 #include "file/path.h"
+#include "file/reentry.h"
 #include "file/waiter.h"
 #include "host/places.h"
 #include "lock.h"
@@ -138,102 +138,6 @@ static int open_file(struct lock *lock, bool writable)
 		return LOCK_FAILED;
 	}
 	return fd < 0 ? fd : descriptor_off_stdio(fd);
-}
-
-/* --- re-entry --------------------------------------------------------------------------------- */
-
-/* Under which holding the caller runs. */
-struct own {
-	const struct file_id *file;
-	pid_t taker; /* who took it; -1: none is known */
-};
-
-static bool is_locked(int fd, void *argument)
-{
-	struct own *own = argument;
-
-	own->taker = process_own_flock_taker(fd, own->file);
-	return own->taker >= 0;
-}
-
-/* Rule 7: whether one of our descriptors, or of our ancestors', has the lock. */
-static bool find_own(struct own *own)
-{
-	struct process process;
-
-	if (descriptor_inherited(is_locked, own))
-		return true;
-	for (pid_t pid = getppid(); pid > 0; pid = process.parent) {
-		own->taker = process_flock_taker(pid, own->file);
-		if (own->taker >= 0)
-			return true;
-		if (process_read(pid, &process))
-			break;
-	}
-	return false;
-}
-
-/* Whether we run for the command of a keeper: that command need not have the lock itself. */
-static bool is_kept(const struct file_id *file)
-{
-	pid_t job = file_kept_job(file);
-
-	return job && process_descends(getpid(), job);
-}
-
-/* Whether a waiter for the file FD would wait for itself. */
-static bool is_reentry(int fd)
-{
-	struct file_holders holders;
-	struct statx status;
-	struct file_id file;
-
-	if (file_status(fd, "", &status))
-		return false;
-	file = (struct file_id){ status.stx_dev_major, status.stx_dev_minor, status.stx_ino };
-	if (find_own(&(struct own){ &file, -1 }) || is_kept(&file))
-		return true;
-	/* Of an ancestor with more rights than ours, only the number is visible. */
-	return file_holders_read(&file, &holders) == 0 &&
-	       process_descends(getpid(), holders.taker) && file_taker_lives(holders.taker, &file);
-}
-
-/*
- * Whether nobody but root and this user can open FILE, at the path NAME: then a lock on it is
- * theirs.
- */
-static bool is_private(const char *name, const struct file_id *file)
-{
-	struct statx status;
-
-	/* The group permissions limit what an access control list can grant to anybody. */
-	return file_status(AT_FDCWD, name, &status) == 0 && file_is(&status, file) &&
-	       trust_user(status.stx_uid) && !(status.stx_mode & (S_IRWXG | S_IRWXO));
-}
-
-/*
- * A stranger must not be able to hand a lock down, for instance through sudo: the process that took
- * it must be proved to be this user's or root's. What a process is now proves nothing: it can have
- * taken the lock before it became a program with more rights. That it is a me-only does prove it,
- * because no such program is one (but not for ourselves: we may be what it has become). Otherwise
- * strangers must not be able to open the file.
- */
-static int file_is_ours(struct lock *lock)
-{
-	struct file_id file;
-	struct own own = { &file, -1 };
-	uid_t uid;
-	int r = file_identify(lock->name, &file);
-
-	lock->failed = "cannot look at the file";
-	if (r)
-		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
-	if (!find_own(&own))
-		return is_kept(&file);
-	return is_private(lock->name, &file) || is_kept(&file) ||
-	       (own.taker != getpid() && process_is_me_only(own.taker) &&
-		process_flock_taker(own.taker, &file) == own.taker &&
-		process_user(own.taker, &uid) == 0 && trust_user(uid));
 }
 
 /* --- waiting ---------------------------------------------------------------------------------- */
@@ -345,7 +249,7 @@ static int lock_file_at(struct lock *lock, struct lock_wait *wait, int fd, bool 
 	int r;
 
 	while ((r = try_lock(lock, fd)) == -EWOULDBLOCK && wait->deadline) {
-		if (!*begun && is_reentry(fd))
+		if (!*begun && file_is_reentry(lock, fd))
 			return LOCK_NESTED;
 		r = wait_in_kernel(lock, wait, fd, begun);
 		if (r != LOCK_RETRY)
@@ -358,7 +262,7 @@ static int lock_file_at(struct lock *lock, struct lock_wait *wait, int fd, bool 
 		     deadline_poll_timeout(deadline_earlier(deadline_in(pause), wait->deadline)));
 	}
 	lock->failed = "cannot lock the file";
-	return r != -EWOULDBLOCK ? r : is_reentry(fd) ? LOCK_NESTED : LOCK_HELD;
+	return r != -EWOULDBLOCK ? r : file_is_reentry(lock, fd) ? LOCK_NESTED : LOCK_HELD;
 }
 
 static int take_place(struct lock *lock, struct lock_wait *wait, int fd)
@@ -370,11 +274,8 @@ static int take_place(struct lock *lock, struct lock_wait *wait, int fd)
 	lock->failed = "cannot look at the file";
 	if (r)
 		return r;
-	/*
-	 * A caller that does not wait must not hold it even for an instant: another would give up
-	 * because of that.
-	 */
-	if (is_reentry(fd))
+	/* Not for an instant by somebody who will not wait: another would give up because of it. */
+	if (file_is_reentry(lock, fd))
 		return LOCK_NESTED;
 	host_address_of_file(&name, status.stx_dev_major, status.stx_dev_minor, status.stx_ino);
 	return place_take(lock, &name, wait);
@@ -404,6 +305,8 @@ static int take_once(struct lock *lock, struct lock_wait *wait, bool writable, b
 
 	if (r == 0 && wait->places && wait->place < 0)
 		r = take_place(lock, wait, fd);
+	if (r == 0 && lock->shared && !*begun)
+		r = file_check_share(lock, fd);
 	if (r == 0)
 		r = lock_file_at(lock, wait, fd, begun);
 	if (r == 0)
