@@ -42,11 +42,13 @@ static int execute(const struct lock *lock, const struct options *options)
 	char locked[sizeof variable + strlen(lock_absolute(lock))],
 		slot[sizeof number + NUMBER_TEXT_SIZE];
 	char *environment[environment_size(lock)];
+	struct environment_texts texts;
 	int r;
 
 	strcpy(stpcpy(locked, variable), lock_absolute(lock));
 	number_format(lock->slot, stpcpy(slot, number));
-	environment_make(environment, lock, locked, options->slots ? slot : NULL);
+	environment_make(environment, lock, locked, options->slots ? slot : NULL,
+			 options->no_fork ? NULL : &texts);
 	r = exec_command(options->command, environment);
 	exec_explain(options->command, -r);
 	return options_status(options, EXIT_COMMAND);

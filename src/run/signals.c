@@ -105,6 +105,21 @@ static void stop_by(int number)
 	unblock_for_a_moment(number); /* stops here, until SIGCONT */
 }
 
+/* Sends COMMAND the signal INFO; one of sigqueue(3) with its value, and as from its sender. */
+static void forward(const struct signalfd_siginfo *info, pid_t command)
+{
+	const int number = (int)info->ssi_signo;
+	siginfo_t queued = { .si_signo = number, .si_code = SI_QUEUE };
+
+	queued.si_pid = (pid_t)info->ssi_pid;
+	queued.si_uid = info->ssi_uid;
+	queued.si_value.sival_ptr = (void *)(uintptr_t)info->ssi_ptr;
+	/* At the limit of pending signals it comes without the value, as with kill(2). */
+	if (info->ssi_code != SI_QUEUE ||
+	    syscall(SYS_rt_sigqueueinfo, command, number, &queued) != 0)
+		kill(command, number);
+}
+
 void signals_pass_on(const struct signalfd_siginfo *info, pid_t command)
 {
 	int number = (int)info->ssi_signo;
@@ -113,7 +128,7 @@ void signals_pass_on(const struct signalfd_siginfo *info, pid_t command)
 	if (info->ssi_code <= 0 && info->ssi_pid == (uint32_t)getpid())
 		return;
 	if (!has_reached(command, info))
-		kill(command, number);
+		forward(info, command);
 	if (number == SIGTSTP || number == SIGTTIN || number == SIGTTOU)
 		stop_by(number);
 }
