@@ -64,10 +64,12 @@ struct lock {
 	unsigned slot;	      /* which of them we are, once it is held */
 	int fd;		      /* open as long as the lock is held, close-on-exec; -1 before */
 	int watched;	      /* POLLIN calls for serve(), which may change it; -1: none */
+	int64_t serve_due;    /* when to call serve() in any case, which may change it */
 	struct lock_line line;
-	const struct pollfd *heed; /* in wait->attend(): what ends waiting for an answer */
-	unsigned long heeded;	   /* how many there are */
-	const char *failed;	   /* after LOCK_FAILED or an errno: what could not be done */
+	/* In wait->attend(): what ends waiting for an answer, behind an entry for the answer. */
+	struct pollfd *heed;
+	unsigned long heeded; /* how many there are, without that one */
+	const char *failed;   /* after LOCK_FAILED or an errno: what could not be done */
 	const struct options *options;
 	const char *unproved; /* after LOCK_NESTED: why --held says no; NULL: it does not */
 	/*
@@ -155,8 +157,8 @@ struct lock_engine {
 	int (*claim)(struct lock *lock);
 
 	/*
-	 * Serves clients: lock->watched is readable. JOB is the command's pid; SINCE when it was
-	 * started (CLOCK_MONOTONIC, ns).
+	 * Serves clients: lock->watched is readable, or it is lock->serve_due. JOB is the command's
+	 * pid; SINCE when it was started (CLOCK_MONOTONIC, ns).
 	 */
 	void (*serve)(struct lock *lock, pid_t job, int64_t since);
 

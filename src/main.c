@@ -29,7 +29,8 @@
  *                               reentry.c: is the lock ours?
  *   helper/      etcd:NAME: a lock that a helper keeps (PROTOCOL.md)
  *                engine.c       what me-only asks of the helper; replies.c, packets.c
- *                child.c        the helper's process; start.c finds it, and that of --who and --list
+ *                child.c        the helper's process; start.c finds it, and that of --who and
+ *                               --list
  *                control.c      the helper's half, for any service: entry.c, queue.c, identity.c
  *                schedule.c     when a command has to end, for both halves
  *                descendants.c  finds all processes of a command; cgroup.c: in a group of its own
@@ -285,6 +286,7 @@ static int ask_helper(char **argv, const struct options *options)
 		line_add(&line, "others can write it or its folder");
 	else
 		line_add(&line, strerror(-r));
+	line_add(&line, message_limit(-r));
 	if (r == -ENOENT)
 		line_add(&line, "; it is built with libsmartcols and libmnl");
 	line_end(&line);
