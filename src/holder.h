@@ -37,11 +37,23 @@ struct holder {
  */
 bool holder_is_more_interesting(const struct holder *a, const struct holder *b);
 
-/*
- * "held by pid 4242 (root) for 2h13m: /usr/local/bin/backup.sh --full", or where WAITING
- * "waiting for pid 4242 (root), which has held it for 2h13m: /usr/local/bin/backup.sh --full".
- */
-void holder_describe(const struct holder *holder, bool waiting, struct line *line);
+enum holder_form {
+	/* "held by pid 4242 (root) for 2h13m: /usr/local/bin/backup.sh --full" */
+	HOLDER_HELD,
+	/* "waiting for pid 4242 (root), 2h13m: /usr/local/bin/backup.sh --full" */
+	HOLDER_AWAITED,
+	/* the same, with long names of users and hosts cut, for a terminal */
+	HOLDER_AWAITED_BRIEFLY,
+	/* "replacing pid 4242 (root), 2h13m: /usr/local/bin/backup.sh --full" */
+	HOLDER_REPLACED,
+	/* "replaced by pid 4711 (root): me-only --replace /tmp/sync sync.sh" */
+	HOLDER_REPLACER
+};
+
+void holder_describe(const struct holder *holder, enum holder_form form, struct line *line);
+
+/* "2 of 3 slots are in use, 1 is free" */
+void holder_describe_slots(size_t used, size_t slots, struct line *line);
 
 /* "pid 4242 (root) waits", "pid 4242 (root) and 2 others wait": of N in all. */
 void holder_describe_waiter(const struct holder *waiter, unsigned n, struct line *line);

@@ -161,7 +161,7 @@ static void describe(const struct lock *lock, const struct holder *holder, struc
 		line_number(line, holder->slot);
 		line_add(line, " ");
 	}
-	holder_describe(holder, false, line);
+	holder_describe(holder, HOLDER_HELD, line);
 }
 
 /*
@@ -230,7 +230,7 @@ static int run(struct lock *lock, const struct options *options)
 	int r;
 
 	if (options->verbose)
-		trace_name(options, lock);
+		trace_name(lock);
 	if (options->wait)
 		waiting_prepare(&waiting, options);
 	else
@@ -302,6 +302,8 @@ int main(int argc, char **argv)
 	(void)argc;
 	if (options_parse(argv, &options, &error))
 		return usage(&options, &error);
+	if (options.verbose)
+		message_with_times();
 	if (options.mode == MODE_HELP || options.mode == MODE_SHORT_HELP)
 		return printed(help_print(options.mode == MODE_SHORT_HELP));
 	if (options.mode == MODE_VERSION)

@@ -15,7 +15,7 @@ const struct option_row option_rows[] = {
 	  "share the lock with other -s holders (file: and\n"
 	  "etcd: only)",
 	  NULL },
-	{ 'j', true, true, 'j', "slots", "N", "let N (1 to 1024) run at a time", NULL },
+	{ 'j', true, false, 'j', "slots", "N", "let N (1 to 1024) run at a time", NULL },
 	{ 0, false, true, ID_QUEUE, "queue", "N",
 	  "with -w: give up if N others with --queue already\n"
 	  "wait",

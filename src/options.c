@@ -233,6 +233,9 @@ static int check_question(char **rest, struct options *options, struct usage_err
 {
 	const char *option = options->for_command;
 
+	/* --who -j N: would a try with -j N get in? */
+	if (options->slots && options->mode != MODE_WHO)
+		option = "-j";
 	if (options->mode != MODE_HELD && !option)
 		option = options->quiet ? "-q" : options->verbose ? "-v" : NULL;
 	if (option)

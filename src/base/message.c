@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/deadline.h"
 #include "base/duration.h"
 #include "base/number.h"
 
@@ -19,12 +20,6 @@ static void add(struct line *line, const char *bytes, size_t n)
 		n = room;
 	memcpy(line->text + line->length, bytes, n);
 	line->length += n;
-}
-
-void line_begin(struct line *line)
-{
-	line->length = 0;
-	line_add(line, "me-only: ");
 }
 
 void line_add(struct line *line, const char *text)
@@ -46,6 +41,61 @@ void line_duration(struct line *line, int64_t ns)
 
 	duration_format(ns, text);
 	line_add(line, text);
+}
+
+static void add_two_digits(struct line *line, int64_t n)
+{
+	if (n < 10)
+		line_add(line, "0");
+	line_number(line, (uint64_t)n);
+}
+
+static bool is_leap(int64_t year)
+{
+	return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+}
+
+void line_time(struct line *line, int64_t now)
+{
+	static const char lengths[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+	int64_t day = now / 86400, second = now % 86400, year = 1970;
+	int month = 0;
+
+	/* A loop is slow, and short. Libc's gmtime() would be a fiftieth of the whole program. */
+	for (; day >= 365 + is_leap(year); year++)
+		day -= 365 + is_leap(year);
+	for (; day >= lengths[month] + (month == 1 && is_leap(year)); month++)
+		day -= lengths[month] + (month == 1 && is_leap(year));
+	line_number(line, (uint64_t)year);
+	line_add(line, "-");
+	add_two_digits(line, month + 1);
+	line_add(line, "-");
+	add_two_digits(line, day + 1);
+	line_add(line, "T");
+	add_two_digits(line, second / 3600);
+	line_add(line, ":");
+	add_two_digits(line, second / 60 % 60);
+	line_add(line, ":");
+	add_two_digits(line, second % 60);
+	line_add(line, "Z");
+}
+
+/* Written only with --verbose: without it not even this page is touched. */
+static bool timed;
+
+void message_with_times(void)
+{
+	timed = true;
+}
+
+void line_begin(struct line *line)
+{
+	line->length = 0;
+	line_add(line, "me-only: ");
+	if (timed) {
+		line_time(line, clock_now(CLOCK_REALTIME) / NS_PER_S);
+		line_add(line, " ");
+	}
 }
 
 /*

@@ -22,6 +22,9 @@ struct line {
 	char text[LINE_SIZE];
 };
 
+/* From now on every line has the time before its text, as "2026-11-23T16:45:19Z". */
+void message_with_times(void);
+
 /* Begins a line with "me-only: ". */
 void line_begin(struct line *line);
 
@@ -36,6 +39,9 @@ void line_number(struct line *line, uint64_t n);
 
 /* Adds NS nanoseconds in the form of duration_format(). */
 void line_duration(struct line *line, int64_t ns);
+
+/* Adds NOW, seconds since 1970, as "2026-11-23T16:45:19Z". UTC: local time would need files. */
+void line_time(struct line *line, int64_t now);
 
 /*
  * Adds N bytes that others chose, so that they stay on one line and cannot reach the terminal:

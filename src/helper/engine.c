@@ -122,7 +122,7 @@ static void take_in(struct lock *lock)
 		lock->lease->trouble =
 			packet_sentence(packet, "text", session->trouble, sizeof session->trouble);
 		if (lock->lease->trouble && lock->options->verbose)
-			trace(lock->options, lock, lock->lease->trouble);
+			trace(lock, lock->lease->trouble);
 	} else if (packet_is(packet, "lost")) {
 		lock->lease->lost =
 			packet_sentence(packet, "text", session->said, sizeof session->said);

@@ -61,13 +61,20 @@ int file_see(struct seen_file *seen, const struct file_id *file, bool owners)
 		bool waits, shared;
 		pid_t pid;
 
-		if (file_lock_read(line, file, &pid, &waits, &shared))
-			add_once(waits ? &seen->waiters : &seen->takers, pid);
+		if (!file_lock_read(line, file, &pid, &waits, &shared))
+			continue;
+		add_once(waits ? &seen->waiters : &seen->takers, pid);
+		seen->shared = seen->shared || (shared && !waits);
 	}
 	lines_close(&lines);
 	if (owners)
 		process_walk(look_at, seen);
 	return r;
+}
+
+const char *file_mode(const struct seen_file *seen)
+{
+	return seen->takers.n == 0 ? NULL : seen->shared ? "shared" : "exclusive";
 }
 
 void file_forget(struct seen_file *seen)

@@ -22,14 +22,18 @@ struct seen_file {
 	struct pids takers;  /* the processes that took it, by the kernel's table: several if it is
 				shared. They may have ended */
 	struct pids waiters; /* in their order */
-	struct pids owners;  /* the processes that have it open, except this one */
-	bool denied;	     /* some processes' descriptors are hidden from us */
+	struct pids owners;  /* who has it; this process left out */
+	bool shared;	     /* the takers share it */
+	bool denied;	     /* there are processes whose descriptors we may not see */
 };
 
 /*
  * Looks at FILE. OWNERS: and at all processes. SEEN is to be freed. Returns 0 or a negative errno.
  */
 int file_see(struct seen_file *seen, const struct file_id *file, bool owners);
+
+/* In which mode it is held; NULL: not known. */
+const char *file_mode(const struct seen_file *seen);
 
 void file_forget(struct seen_file *seen);
 

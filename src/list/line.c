@@ -36,10 +36,11 @@ struct queue {
 	size_t place; /* the last one assigned */
 };
 
-static void add(struct line_of_waiters *line, pid_t pid, uid_t uid, size_t place)
+static void add(struct line_of_waiters *line, const struct queue *queue, pid_t pid, size_t place)
 {
 	line->all = memory_grow(line->all, line->n, &line->room, sizeof *line->all);
-	line->all[line->n++] = (struct waiter){ pid, uid, place };
+	line->all[line->n++] =
+		(struct waiter){ pid, queue->socket->uid, queue->socket->queue_slots, place };
 }
 
 static pid_t owner_of(const struct queue *queue, uint32_t inode)
@@ -171,7 +172,7 @@ static void add_heads(struct line_of_waiters *line, struct queue *queue)
 		done[i] = is_dismissed(queue, ahead, i);
 	while ((next = next_head(queue, ahead, done)) < queue->n_heads) {
 		done[next] = true;
-		add(line, queue->heads[next], queue->socket->uid, ++queue->place);
+		add(line, queue, queue->heads[next], ++queue->place);
 	}
 }
 
@@ -189,11 +190,11 @@ static void add_hidden_heads(struct line_of_waiters *line, struct queue *queue)
 	/* The holder itself may have it: then there is no front at this moment. */
 	if (front_is_hidden && owner_of(queue, queue->socket->inode) == 0 &&
 	    view_still_has(queue->view, queue->socket->inode))
-		add(line, 0, queue->socket->uid, ++queue->place);
+		add(line, queue, 0, ++queue->place);
 	for (const struct unix_socket *s = queue->first; s < queue->end; s++)
 		if (is_successors_connection(s) && !owner_of(queue, s->peer) &&
 		    view_still_has(queue->view, s->peer))
-			add(line, 0, queue->socket->uid, ++queue->place);
+			add(line, queue, 0, ++queue->place);
 }
 
 /* --- the backlog ------------------------------------------------------------------------------ */
@@ -219,7 +220,7 @@ static void add_backlog(struct line_of_waiters *line, struct queue *queue)
 
 	for (size_t i = 0; i < socket->line_length; i++)
 		if (is_waiting(queue, socket->line[i]))
-			add(line, owner_of(queue, socket->line[i]), socket->uid, ++queue->place);
+			add(line, queue, owner_of(queue, socket->line[i]), ++queue->place);
 	if (!socket->line)
 		line->untold += socket->pending;
 }
@@ -261,7 +262,7 @@ static void read_queue(struct line_of_waiters *line, struct queue *queue)
 		for (size_t j = 0; j < line->n; j++)
 			told |= line->all[j].pid == queue->heads[i];
 		if (!told)
-			add(line, queue->heads[i], queue->socket->uid, 0);
+			add(line, queue, queue->heads[i], 0);
 	}
 }
 

@@ -8,9 +8,10 @@
 #include "list/view.h"
 
 struct waiter {
-	pid_t pid;    /* 0: hidden */
-	uid_t uid;    /* SOCKET_UID_UNKNOWN: unknown */
-	size_t place; /* from 1, in its user's queue; 0: unknown */
+	pid_t pid;	/* 0: hidden */
+	uid_t uid;	/* SOCKET_UID_UNKNOWN: unknown */
+	unsigned slots; /* for one of how many */
+	size_t place;	/* from 1, in its user's queue; 0: unknown */
 };
 
 struct line_of_waiters {

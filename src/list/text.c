@@ -74,7 +74,7 @@ char *text_printable(char *text)
 	shown = out = memory_get(strlen(text) * 4 + 1);
 	for (const char *at = text; *at;) {
 		wchar_t character;
-		size_t n = mbrtowc(&character, at, strlen(at), &state);
+		size_t n = mbrtowc(&character, at, MB_CUR_MAX, &state);
 
 		if (n > 0 && n < (size_t)-2 && wcwidth(character) >= 0) {
 			out = mempcpy(out, at, n);
@@ -92,28 +92,94 @@ char *text_printable(char *text)
 	return shown;
 }
 
+/* The width of the character at *AT, which is moved behind it. */
+static size_t next_width(const char **at, mbstate_t *state)
+{
+	wchar_t character;
+	size_t n = mbrtowc(&character, *at, MB_CUR_MAX, state);
+	int wide;
+
+	if (n == 0 || n >= (size_t)-2) {
+		*state = (mbstate_t){ 0 };
+		++*at;
+		return 1;
+	}
+	*at += n;
+	wide = wcwidth(character);
+	return wide > 0 ? (size_t)wide : 0;
+}
+
+size_t text_width(const char *text)
+{
+	mbstate_t state = { 0 };
+	size_t width = 0;
+
+	while (*text)
+		width += next_width(&text, &state);
+	return width;
+}
+
 void text_cut(char *text, size_t columns)
 {
 	mbstate_t state = { 0 };
-	size_t used = 0;
+	size_t used = 0, dots = columns < 3 ? columns : 3;
 	char *end = text; /* up to here there is also room for the dots */
-	int wide;
 
-	/* Room for the dots and one more. */
-	columns = columns < 4 ? 4 : columns;
-	for (char *at = text; *at; used += (size_t)wide) {
-		wchar_t character;
-		size_t n = mbrtowc(&character, at, MB_CUR_MAX, &state);
-
-		wide = wcwidth(character);
-		if (used + (size_t)wide > columns) {
-			strcpy(end, "...");
+	for (const char *at = text; *at;) {
+		used += next_width(&at, &state);
+		if (used > columns) {
+			memset(end, '.', dots);
+			end[dots] = 0;
 			return;
 		}
-		at += n;
-		if (used + (size_t)wide + 3 <= columns)
-			end = at;
+		if (used + dots <= columns)
+			end = text + (at - text);
 	}
+}
+
+/*
+ * How many bytes of TEXT make a line of at most COLUMNS: up to its last blank, or where there is
+ * none, as many as fit.
+ */
+static size_t line_of(const char *text, size_t columns)
+{
+	mbstate_t state = { 0 };
+	size_t used = 0, blank = 0, fits = 0;
+
+	for (const char *at = text; *at;) {
+		if (*at == ' ')
+			blank = (size_t)(at - text);
+		used += next_width(&at, &state);
+		if (used > columns)
+			return blank ? blank : fits ? fits : (size_t)(at - text);
+		fits = (size_t)(at - text);
+	}
+	return fits;
+}
+
+char *text_wrapped(char *text, size_t columns)
+{
+	static const char indent[] = "  ";
+	char *wrapped, *out;
+	const char *at = text;
+
+	if (columns <= sizeof indent)
+		return text;
+	/* In the worst case each byte begins a line. */
+	wrapped = out = memory_get((strlen(text) + 1) * (sizeof indent + 1));
+	while (*at) {
+		bool first = at == text;
+		size_t n = line_of(at, first ? columns : columns - (sizeof indent - 1));
+
+		out = mempcpy(stpcpy(out, first ? "" : indent), at, n);
+		at += n;
+		while (*at == ' ')
+			at++;
+		if (*at)
+			*out++ = '\n';
+	}
+	free(text);
+	return wrapped;
 }
 
 char *text_number(uint64_t n)
@@ -159,11 +225,6 @@ static char *format_time(const char *format, int64_t ns)
 	return localtime_r(&seconds, &parts) && strftime(text, sizeof text, format, &parts)
 		       ? memory_string(text)
 		       : NULL;
-}
-
-char *text_time(int64_t ns)
-{
-	return format_time("%Y-%m-%d %H:%M:%S", ns);
 }
 
 char *text_day_or_time(int64_t ns)

@@ -17,8 +17,20 @@ char *text_escaped(const char *bytes, size_t n);
  */
 char *text_printable(char *text);
 
-/* Cuts the printable TEXT to at most COLUMNS of a terminal; the last three are then dots. */
+/* How many columns of a terminal TEXT needs, which is printable. */
+size_t text_width(const char *text);
+
+/*
+ * Cuts TEXT, which is printable, so that it takes at most COLUMNS of a terminal; the last three are
+ * then dots.
+ */
 void text_cut(char *text, size_t columns);
+
+/*
+ * TEXT, which is printable and is freed, in lines of at most COLUMNS, the first one without an
+ * indent. To be freed.
+ */
+char *text_wrapped(char *text, size_t columns);
 
 char *text_number(uint64_t n);
 
@@ -31,14 +43,11 @@ char *text_seconds(int64_t ns);
 /* "2h13m", with "<" before it if that is an upper bound. */
 char *text_age(int64_t ns, bool at_most);
 
-/* The local time of NS, of CLOCK_REALTIME. */
 /*
- * The time of NS if that is today, else the day: for a narrow table. To be freed; NULL if there is
- * none.
+ * The local time of NS if that is today, else the day: for a table with little room. To be freed;
+ * NULL where there is none.
  */
 char *text_day_or_time(int64_t ns);
-
-char *text_time(int64_t ns);
 
 /* The name that /etc/passwd has for UID, or NULL. */
 char *text_user(uid_t uid);

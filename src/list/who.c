@@ -14,7 +14,7 @@
 #include "host/socket.h"
 #include "host/socket-table.h"
 #include "list/line.h"
-#include "list/rows.h"
+#include "list/records.h"
 #include "list/text.h"
 #include "list/view.h"
 #include "list/who-file.h"
@@ -86,27 +86,24 @@ static const char *why_hidden(const struct seen_lock *lock)
 	return lock->holder.hidden;
 }
 
-static void add_holder(struct rows *rows, struct view *view, const struct seen_lock *lock,
+static void add_holder(struct records *records, struct view *view, const struct seen_lock *lock,
 		       pid_t wrapper)
 {
 	const struct holder *holder = &lock->holder;
-	struct row row = row_of("job", holder->pid);
+	struct record record = record_of("job", holder->pid);
 
-	row.slot = (int)lock->socket->slot;
-	row.age = holder->held;
-	row.at = lock->at;
-	row.at_most = holder->at_most;
-	row.uid = holder->uid_known ? holder->uid : SOCKET_UID_UNKNOWN;
+	record_slots(&record, holder, lock->socket->slot);
+	record_holder(&record, holder, lock->at);
 	if (holder->pid == 0)
-		row.hidden = why_hidden(lock);
+		record.hidden = why_hidden(lock);
 	else
-		row.role = role_of(view, lock, holder->pid, wrapper);
-	if (holder->pid > 0 && !row_describe(&row))
-		row.hidden = "/proc does not show its process";
-	rows_add(rows, &row);
+		record.role = role_of(view, lock, holder->pid, wrapper);
+	if (holder->pid > 0 && !record_describe(&record))
+		record.hidden = "/proc does not show its process";
+	records_add(records, &record);
 }
 
-static void add_others(struct rows *rows, struct view *view, const struct seen_lock *lock,
+static void add_others(struct records *records, struct view *view, const struct seen_lock *lock,
 		       pid_t wrapper)
 {
 	static const char *const roles[] = { "wrapper", "keeper", "child" };
@@ -116,69 +113,73 @@ static void add_others(struct rows *rows, struct view *view, const struct seen_l
 
 	for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
 		for (size_t j = 0; j < n; j++) {
-			struct row row = row_of(roles[i], owners[j].pid);
+			struct record record = record_of(roles[i], owners[j].pid);
 
-			row.slot = (int)lock->socket->slot;
-			if (row.pid != lock->holder.pid &&
-			    !strcmp(role_of(view, lock, row.pid, wrapper), roles[i]) &&
-			    row_describe(&row))
-				rows_add(rows, &row);
+			record_slots(&record, &lock->holder, lock->socket->slot);
+			if (record.pid != lock->holder.pid &&
+			    !strcmp(role_of(view, lock, record.pid, wrapper), roles[i]) &&
+			    record_describe(&record))
+				records_add(records, &record);
 		}
 }
 
-/* Hidden processes of others may have inherited it. */
-static void add_unseen(struct rows *rows, const struct view *view, const struct seen_lock *lock)
+/* Others' processes may have inherited it where we may not look. */
+static void add_unseen(struct records *records, const struct view *view,
+		       const struct seen_lock *lock)
 {
-	struct row row = row_of("child", 0);
+	struct record record = record_of("child", 0);
 
-	row.hidden = "whether other users' processes have it, too, cannot be seen";
-	row.slot = (int)lock->socket->slot;
+	record.hidden = "whether other users' processes have it, too, cannot be seen";
+	record_slots(&record, &lock->holder, lock->socket->slot);
 	if (view->processes.denied && !(lock->holder.uid_known && trust_is_self(lock->holder.uid)))
-		rows_add(rows, &row);
+		records_add(records, &record);
 }
 
 /* --- those who wait --------------------------------------------------------------------------- */
 
-static void add_hidden_waiter(struct rows *rows, const char *reason)
+static void add_hidden_waiter(struct records *records, const char *reason)
 {
-	struct row row = row_of("waiter", 0);
+	struct record record = record_of("waiter", 0);
 
-	row.hidden = reason;
-	rows_add(rows, &row);
+	record.hidden = reason;
+	records_add(records, &record);
 }
 
-static void add_waiters(struct rows *rows, struct view *view, const struct unix_socket *first)
+static void add_waiters(struct records *records, struct view *view, const struct unix_socket *first)
 {
 	struct line_of_waiters line;
-	size_t gone = 0;
+	size_t gone = 0, before = records_count(records);
 
 	if (!first)
 		return;
 	line_read(&line, view, first);
 	for (size_t i = 0; i < line.n; i++) {
 		const struct waiter *waiter = &line.all[i];
-		struct row row = row_of("waiter", waiter->pid);
+		struct record record = record_of("waiter", waiter->pid);
 
-		row.uid = waiter->uid;
+		record.uid = waiter->uid;
+		record.mode = waiter->slots > 1 ? "slots" : "exclusive";
+		record.slots = waiter->slots > 1 ? waiter->slots : 0;
 		if (waiter->place == 1)
 			gone = 0;
 		if (waiter->pid == 0) {
-			row.hidden = "its process cannot be seen";
-		} else if (!row_describe(&row)) {
+			record.hidden = "its process cannot be seen";
+		} else if (!record_describe(&record)) {
 			gone += waiter->place > 0;
 			continue;
 		}
-		row.place = waiter->place > gone ? waiter->place - gone : 0;
-		if (row.place == 0)
-			row.hidden = "its place in line is not known";
-		rows_add(rows, &row);
+		record.place = waiter->place > gone ? waiter->place - gone : 0;
+		if (record.place == 0)
+			record.hidden = "its place in line is not known";
+		records_add(records, &record);
 	}
+	records_set_waiters(records, 0, records_count(records) - before + line.untold);
 	if (line.untold)
 		add_hidden_waiter(
-			rows,
+			records,
 			"there are more in line than the kernel tells the order of: ss -xl shows how many");
 	if (line.left_out)
-		add_hidden_waiter(rows, "there is a queue that is not its user's: left out");
+		add_hidden_waiter(records, "there is a queue that is not its user's: left out");
 	line_free(&line);
 }
 
@@ -269,50 +270,64 @@ static unsigned count_slots(const struct view *view, const struct question *ques
 	return slots;
 }
 
-/* The first line: the message of exit 4, or with slots how many are free. */
-static char *sentence(const struct lock *lock, const struct question *question, unsigned slots)
+/* How many of the first SLOTS are in use. */
+static unsigned count_used(const struct question *question, unsigned slots)
 {
-	static const char ours[] = "me-only: ";
-	struct line line;
+	unsigned used = 0;
 
-	line_begin_about(&line, lock->spec);
-	if (slots > 1) {
-		line_number(&line, question->n);
-		line_add(&line, " of ");
-		line_number(&line, slots);
-		line_add(&line, " slots are in use, ");
-		line_number(&line, slots - question->n);
-		line_add(&line, slots - question->n == 1 ? " is free" : " are free");
+	for (size_t i = 0; i < question->n; i++)
+		used += question->seen[i].socket->slot < slots;
+	return used;
+}
+
+/*
+ * The first line: what a refused caller prints, or of several SLOTS how many are in use.
+ */
+static void sentence(const struct lock *lock, const struct question *question, unsigned slots,
+		     struct line *line)
+{
+	unsigned used = count_used(question, slots);
+
+	line_begin_about(line, lock->spec);
+	if (question->n > 0 && (slots > 1 || used == 0)) {
+		holder_describe_slots(used, slots, line);
 	} else if (question->n > 0) {
-		holder_describe(&question->seen[0].holder, false, &line);
+		holder_describe(&question->seen[0].holder, HOLDER_HELD, line);
 	} else {
-		line_add(&line, "free");
+		line_add(line, "free");
 	}
-	line.text[line.length++] = '\n';
-	return memory_text(line.text + sizeof ours - 1, line.length - (sizeof ours - 1));
 }
 
 static char *answer_text(struct view *view, const struct lock *lock,
 			 const struct question *question, bool json)
 {
-	unsigned slots = count_slots(view, question);
-	char *name = text_lock(&question->name, lock->name, 0),
-	     *before = sentence(lock, question, slots), *text;
-	struct rows *rows = rows_new(name, slots > 1, json);
+	unsigned slots = lock->options->slots ? lock->options->slots : count_slots(view, question);
+	char *name = text_lock(&question->name, lock->name, 0), *text;
+	struct records *records = records_new(FORM_WHO, name, json);
+	struct line first;
 
+	sentence(lock, question, slots, &first);
 	for (size_t i = 0; i < question->n; i++) {
 		const struct seen_lock *seen = &question->seen[i];
 		pid_t wrapper = find_wrapper(view, seen);
 
-		add_holder(rows, view, seen, wrapper);
-		add_others(rows, view, seen, wrapper);
-		add_unseen(rows, view, seen);
+		add_holder(records, view, seen, wrapper);
+		add_others(records, view, seen, wrapper);
+		add_unseen(records, view, seen);
 	}
-	add_waiters(rows, view, question->first);
-	text = rows_finish(rows, before);
-	free(before);
+	records_set_waiters(records, 0, 0);
+	add_waiters(records, view, question->first);
+	text = records_finish(records, "who", &first);
 	free(name);
 	return text;
+}
+
+/* Whether the lock is held; with -j whether a try with the same -j would be refused. */
+static bool is_refused(const struct lock *lock, const struct question *question)
+{
+	unsigned slots = lock->options->slots;
+
+	return slots ? count_used(question, slots) == slots : question->n > 0;
 }
 
 static int who_host(const struct lock *lock, const char *program, bool json, char **text,
@@ -329,7 +344,7 @@ static int who_host(const struct lock *lock, const char *program, bool json, cha
 			break;
 		if (ask(&view, &question) || tries == TRIES) {
 			*text = answer_text(&view, lock, &question, json);
-			*held = question.n > 0;
+			*held = is_refused(lock, &question);
 			break;
 		}
 		forget(&view, &question);

@@ -140,7 +140,7 @@ static void ask(struct custody *custody)
 		return;
 	guard->found = guard->told = descendants_signal(&guard->descendants, SIGTERM) > 0;
 	if (lock->options->verbose && guard->found)
-		trace(lock->options, lock, "the lock is lost: asked the command to end");
+		trace(lock, "the lock is lost: asked the command to end");
 }
 
 static void force(struct custody *custody)
@@ -155,7 +155,7 @@ static void force(struct custody *custody)
 	if (!descendants_signal(&guard->descendants, SIGKILL))
 		return;
 	if (lock->options->verbose && !guard->forced)
-		trace(lock->options, lock, "the lock is lost: killed the command");
+		trace(lock, "the lock is lost: killed the command");
 	guard->forced = guard->found = true;
 }
 
@@ -261,7 +261,7 @@ static void tell(const struct guard *guard, const struct lock *lock)
 
 	line_begin_about(&line, lock->spec);
 	line_add(&line, "lost at ");
-	trace_time(&line, guard->since / NS_PER_S);
+	line_time(&line, guard->since / NS_PER_S);
 	line_add(&line, ": ");
 	line_add(&line, guard->why);
 	line_add(&line, " (last confirmed ");

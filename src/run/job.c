@@ -20,6 +20,7 @@
 #include "run/custody.h"
 #include "run/environment.h"
 #include "run/exec.h"
+#include "run/replacement.h"
 #include "run/signals.h"
 #include "trace.h"
 
@@ -76,7 +77,7 @@ int job_become(struct lock *lock, const struct options *options)
 
 	lock_leave_line(lock);
 	if (options->verbose)
-		trace(options, lock, "becoming the command");
+		trace(lock, "becoming the command");
 	r = pass(lock, options);
 	return r ? r : execute(lock, options);
 }
@@ -166,6 +167,28 @@ static void reap(struct job *job)
 	}
 }
 
+/* A signal is the end of the command by another --replace: says by whose. */
+static void tell_replaced(const struct job *job, const struct signalfd_siginfo *info)
+{
+	const struct holder other = {
+		.pid = (pid_t)info->ssi_pid, .uid = info->ssi_uid, .uid_known = true, .held = -1
+	};
+	struct line line;
+
+	if (info->ssi_signo != SIGTERM || job->options->quiet ||
+	    !replacement_is_by((pid_t)info->ssi_pid))
+		return;
+	line_begin_about(&line, job->lock->spec);
+	holder_describe(&other, HOLDER_REPLACER, &line);
+	line_end_if_ready(&line);
+}
+
+static void pass_on(const struct job *job, const struct signalfd_siginfo *info)
+{
+	signals_pass_on(info, job->custody.command);
+	tell_replaced(job, info);
+}
+
 static void read_signals(struct job *job)
 {
 	struct signalfd_siginfo info;
@@ -174,7 +197,7 @@ static void read_signals(struct job *job)
 		if (info.ssi_signo == SIGCHLD)
 			reap(job);
 		else
-			signals_pass_on(&info, job->custody.command);
+			pass_on(job, &info);
 	}
 }
 
@@ -214,8 +237,7 @@ static int finish(struct job *job)
 		return options_status(job->options, EXIT_THIRD_PARTY);
 	}
 	if (job->options->verbose)
-		trace_end(job->options, job->lock, job->status,
-			  deadline_now() - job->custody.since);
+		trace_end(job->lock, job->status, deadline_now() - job->custody.since);
 	if (lost)
 		return options_status(job->options, EXIT_LOST);
 	if (WIFSIGNALED(job->status)) {

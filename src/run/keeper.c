@@ -217,9 +217,8 @@ static void tend(struct custody *custody)
 
 	/* Out of processes: try again later. Without pidfds (before Linux 5.3): never. */
 	if (r && !custody->keeper.missed && lock->options->verbose)
-		trace(lock->options, lock,
-		      "cannot start the keeper: "
-		      "if me-only is killed, the command alone has the lock");
+		trace(lock, "cannot start the keeper: "
+			    "if me-only is killed, the command alone has the lock");
 	custody->keeper.missed = r != 0;
 	custody->due = r == 0 || r == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
 }

@@ -359,15 +359,28 @@ static int press(const struct lock *lock, struct replacement *replacement, bool 
 	return 0;
 }
 
+int replacement_find(const struct lock *lock, struct replacement *replacement)
+{
+	replacement->found = true;
+	return identify(lock, replacement);
+}
+
 int replacement_press(const struct lock *lock, struct replacement *replacement, bool by_force)
 {
-	int r;
-
 	replacement->struck = 0;
-	if (replacement->held)
+	if (replacement->asked)
 		return press(lock, replacement, by_force);
-	r = identify(lock, replacement);
-	if (r)
-		return r;
+	replacement->asked = true;
 	return replacement->job ? ask_job(lock, replacement) : ask_descendants(lock, replacement);
+}
+
+bool replacement_is_by(pid_t pid)
+{
+	char command[4096];
+	size_t n;
+
+	if (pid <= 0 || pid == getppid() || !process_seems_me_only(pid))
+		return false;
+	n = process_command(pid, true, command, sizeof command);
+	return memmem(command, n, " --replace ", sizeof " --replace " - 1) != NULL;
 }

@@ -9,6 +9,8 @@
 struct lock;
 
 struct replacement {
+	bool found;    /* replacement_find() was called */
+	bool asked;    /* the holder was asked to exit */
 	uint64_t held; /* which holding of the lock it is (struct lock_identity) */
 	pid_t job;     /* the command; 0: it has ended, and others have inherited the lock */
 	int job_fd;    /* its pidfd */
@@ -24,10 +26,21 @@ struct replacement {
 };
 
 /*
- * Asks the holder of the first call, when REPLACEMENT is all zero, to exit; or kills BY_FORCE what
- * is left of it. Call it again as long as it returns 0. -ENOENT: that holder no longer holds the
- * lock; -EPERM: it may not be replaced, and REPLACEMENT says why.
+ * Finds the current holder, with REPLACEMENT all zero. Returns 0; -ENOENT: nobody holds the lock;
+ * -EPERM: it may not be replaced, and REPLACEMENT says why.
+ */
+int replacement_find(const struct lock *lock, struct replacement *replacement);
+
+/*
+ * Asks that holder to exit; later, asks what it has left running, or kills BY_FORCE all that is
+ * left. Call it again as long as it returns 0; otherwise it is as replacement_find().
  */
 int replacement_press(const struct lock *lock, struct replacement *replacement, bool by_force);
+
+/*
+ * Whether a signal from PID comes from a me-only that replaces us, as far as that can be seen: not
+ * from one that passes its own on.
+ */
+bool replacement_is_by(pid_t pid);
 
 #endif

@@ -19,7 +19,10 @@
 /* After this many looks, a holder that cannot be asked is searched for among all processes. */
 #define THOROUGH_LOOK 2
 
-/* Elsewhere, a shorter wait is not worth a line. */
+/* A terminal shows this much of a lock's name, however long the rest is. */
+#define LEAST_LOCK 8
+
+/* Elsewhere a shorter wait is not worth a line. */
 #define WORTH_A_LINE (1 * NS_PER_S)
 
 /*
@@ -63,23 +66,23 @@ static void erase(struct waiting *waiting)
 }
 
 /*
- * Cuts LINE so that it needs at most COLUMNS, and returns how many it needs. Characters from U+1100
- * may be twice as wide.
+ * Cuts TEXT of *LENGTH bytes so that it needs at most COLUMNS, and returns how many it needs.
+ * Characters from U+1100 may be twice as wide.
  */
-static size_t fit(struct line *line, size_t columns)
+static size_t fit(const char *text, size_t *length, size_t columns)
 {
 	size_t used = 0;
 
-	for (size_t i = 0; i < line->length; i++) {
-		unsigned char c = (unsigned char)line->text[i];
+	for (size_t i = 0; i < *length; i++) {
+		unsigned char c = (unsigned char)text[i];
 		size_t wide = c >> 6 == 2 ? 0
-			      : c > 0xe1 || (c == 0xe1 && i + 1 < line->length &&
-					     (unsigned char)line->text[i + 1] >= 0x84)
+			      : c > 0xe1 || (c == 0xe1 && i + 1 < *length &&
+					     (unsigned char)text[i + 1] >= 0x84)
 				      ? 2
 				      : 1;
 
 		if (used + wide > columns) {
-			line->length = i;
+			*length = i;
 			break;
 		}
 		used += wide;
@@ -103,29 +106,49 @@ static size_t terminal_columns(void)
 	return columns < MOST_COLUMNS ? columns : MOST_COLUMNS;
 }
 
+/*
+ * "me-only: LOCK: waiting for pid 4242 (root), 3m38s: backup.sh" in COLUMNS: the lock gives way to
+ * what is behind it, up to the age.
+ */
+static size_t compose(struct line *line, const struct lock *lock, const struct holder *holder,
+		      size_t columns)
+{
+	struct line rest = { .length = 0 };
+	const char *command;
+	size_t length, most = columns / 3, needed;
+
+	holder_describe(holder, HOLDER_AWAITED_BRIEFLY, &rest);
+	rest.text[rest.length] = 0;
+	command = strstr(rest.text, ": ");
+	length = command ? (size_t)(command - rest.text) : rest.length;
+	needed = sizeof "me-only: : " - 1 + fit(rest.text, &length, columns);
+	if (columns < needed + most)
+		most = columns > needed + LEAST_LOCK ? columns - needed : LEAST_LOCK;
+	line_begin(line);
+	line_escape(line, lock->spec, strlen(lock->spec), most);
+	line_add(line, ": ");
+	line_add(line, rest.text);
+	return fit(line->text, &line->length, columns);
+}
+
 /* "LOCK: waiting for pid 4242 ..." as of now; on a terminal, in place of the last such line. */
 static void tell(struct waiting *waiting, const struct lock *lock)
 {
 	struct holder holder = waiting->holder;
-	size_t columns = terminal_columns();
 	struct line line;
 
 	if (holder.held >= 0)
 		holder.held += deadline_now() - waiting->found;
 	if (!waiting->on_terminal) {
-		trace_begin(&line, waiting->options, lock);
-		holder_describe(&holder, true, &line);
+		line_begin_about(&line, lock->spec);
+		holder_describe(&holder, HOLDER_AWAITED, &line);
 		line_end_if_ready(&line);
 		return;
 	}
-	line_begin(&line);
-	line_escape(&line, lock->spec, strlen(lock->spec), columns / 3);
-	line_add(&line, ": ");
-	holder_describe(&holder, true, &line);
 	if (!may_write())
 		return;
 	erase(waiting);
-	waiting->columns = fit(&line, columns);
+	waiting->columns = compose(&line, lock, &holder, terminal_columns());
 	(void)!write(STDERR_FILENO, line.text, line.length);
 }
 
@@ -181,11 +204,49 @@ static void say(struct waiting *waiting, const struct lock *lock, const char *wh
 	struct line line;
 
 	erase(waiting);
-	trace_begin(&line, waiting->options, lock);
+	line_begin_about(&line, lock->spec);
 	line_add(&line, what);
 	line_number(&line, (uint64_t)pid);
 	line_add(&line, rest);
 	line_end_if_ready(&line);
+}
+
+/*
+ * Says which process is asked to exit. LINE was begun before that: now its command line may be
+ * gone.
+ */
+static void say_replacing(struct waiting *waiting, const struct lock *lock, struct line *line,
+			  pid_t described)
+{
+	const pid_t struck = waiting->replacement.struck;
+
+	if (waiting->options->quiet || !struck)
+		return;
+	if (struck != described) {
+		say(waiting, lock, "replacing pid ", struck, "");
+		return;
+	}
+	erase(waiting);
+	line_end_if_ready(line);
+}
+
+/* The first time: asks the holder to exit. Returns as replacement_press(). */
+static int ask(struct waiting *waiting, const struct lock *lock)
+{
+	struct holder holder = { .pid = 0 };
+	struct line line;
+	int r = replacement_find(lock, &waiting->replacement);
+
+	if (r == 0 && !waiting->options->quiet) {
+		lock->engine->find_holder(lock, &holder, true);
+		line_begin_about(&line, lock->spec);
+		holder_describe(&holder, HOLDER_REPLACED, &line);
+	}
+	if (r == 0)
+		r = replacement_press(lock, &waiting->replacement, false);
+	if (r == 0)
+		say_replacing(waiting, lock, &line, holder.pid);
+	return r;
 }
 
 /* Asks the holder to exit, and kills it when its time is over. Returns 0 or what ends the wait. */
@@ -194,8 +255,8 @@ static int press(struct waiting *waiting, const struct lock *lock)
 	const struct options *options = waiting->options;
 	struct replacement *replacement = &waiting->replacement;
 	pid_t before = replacement->stubborn;
-	bool by_force = deadline_now() >= waiting->kill_due;
-	int r = replacement_press(lock, replacement, by_force);
+	bool by_force = deadline_now() >= waiting->kill_due, first = !replacement->found;
+	int r = first ? ask(waiting, lock) : replacement_press(lock, replacement, by_force);
 
 	if (waiting->kill_due == DEADLINE_NEVER)
 		waiting->kill_due = deadline_in(options_kill_after(options));
@@ -206,12 +267,12 @@ static int press(struct waiting *waiting, const struct lock *lock)
 			    : replacement->descendants_asked || !replacement->job
 				    ? waiting->kill_due
 				    : deadline_earlier(waiting->kill_due, deadline_in(ASK_AGAIN));
-	if (options->verbose && replacement->struck)
-		say(waiting, lock, by_force ? "killed pid " : "asked pid ", replacement->struck,
-		    by_force ? "" : " to end");
+	if (!options->quiet && replacement->struck && !first)
+		say(waiting, lock, by_force ? "killed pid " : "replacing pid ", replacement->struck,
+		    "");
 	if (replacement->stubborn != before)
 		say(waiting, lock, "pid ", replacement->stubborn,
-		    " does not end, and this user may not kill it; still waiting");
+		    " does not exit, and this user may not kill it; still waiting");
 	return 0;
 }
 
