@@ -73,21 +73,35 @@ static void add_user(struct line *line, uid_t uid, size_t most)
 	}
 }
 
+/* The whole command line only of this user's processes, or for root. Returns its length. */
+static size_t read_command(const struct holder *holder, char *text, size_t size)
+{
+	bool whole = geteuid() == 0 || (holder->uid_known && trust_is_self(holder->uid));
+
+	return process_command(holder->pid, whole, text, size);
+}
+
 static void add_command(struct line *line, const struct holder *holder)
 {
 	const struct remote_holder *remote = holder->remote;
 	char command[COMMAND_SHOWN];
-	bool whole = geteuid() == 0 || (holder->uid_known && trust_is_self(holder->uid));
-	size_t length = remote ? 0 : process_command(holder->pid, whole, command, sizeof command);
+	const char *known = remote ? remote->command : holder->command;
+	size_t length = known ? strlen(known) : 0;
 
-	if (remote && remote->command) {
-		line_add(line, ": ");
-		line_escape(line, remote->command, strlen(remote->command), COMMAND_SHOWN);
+	if (!remote && !known) {
+		length = read_command(holder, command, sizeof command);
+		known = command;
 	}
 	if (length == 0)
 		return;
 	line_add(line, ": ");
-	line_escape(line, command, length, COMMAND_SHOWN);
+	line_escape(line, known, length, COMMAND_SHOWN);
+}
+
+void holder_keep_command(struct holder *holder, char *text, size_t size)
+{
+	text[read_command(holder, text, size - 1)] = 0;
+	holder->command = text;
 }
 
 /* How much of a name of a user or a host is shown; briefly, room for the most usual ones. */
@@ -98,7 +112,7 @@ static const char *const beginnings[] = {
 	[HOLDER_HELD] = "held by ",
 	[HOLDER_AWAITED] = "waiting for ",
 	[HOLDER_AWAITED_BRIEFLY] = "waiting for ",
-	[HOLDER_REPLACED] = "replacing ",
+	[HOLDER_ENDED] = "ended ",
 	[HOLDER_REPLACER] = "replaced by ",
 };
 
@@ -156,7 +170,8 @@ static void add_state(const struct holder *holder, struct line *line, const char
 		line_add(line, ", whose command has ended (--hold-for)");
 		line_add(line, end);
 	}
-	if (!holder->remote && process_is_stopped(holder->pid)) {
+	/* With a command that was kept it has ended. */
+	if (!holder->remote && !holder->command && process_is_stopped(holder->pid)) {
 		line_add(line, ", which is stopped");
 		line_add(line, end);
 	}
@@ -174,9 +189,9 @@ void holder_describe_waiter(const struct holder *waiter, unsigned n, struct line
 	if (waiter->pid)
 		add_pid(waiter, HOLDER_HELD, line);
 	else
-		line_add(line, "somebody");
+		line_add(line, "someone");
 	if (n > 1) {
-		line_add(line, n > 2 ? " and " : " and another one");
+		line_add(line, n > 2 ? " and " : " and one other");
 		if (n > 2)
 			line_number(line, n - 1);
 		line_add(line, n > 2 ? " others wait" : " wait");
@@ -202,10 +217,10 @@ void holder_describe_slots(size_t used, size_t slots, struct line *line)
 }
 
 /* The age comes early: a narrow terminal shows only the beginning. */
-static void describe_awaited(const struct holder *holder, struct line *line)
+static void describe_awaited(const struct holder *holder, enum holder_form form, struct line *line)
 {
 	if (holder->held >= 0) {
-		line_add(line, ", ");
+		line_add(line, form == HOLDER_ENDED ? " after " : ", ");
 		add_age(holder, line);
 	}
 	if (is_stranger(holder))
@@ -237,8 +252,8 @@ void holder_describe(const struct holder *holder, enum holder_form form, struct 
 	if (form == HOLDER_HELD)
 		describe_held(holder, line);
 	else
-		describe_awaited(holder, line);
+		describe_awaited(holder, form, line);
 	add_command(line, holder);
-	if (holder->heir)
+	if (holder->heir && form != HOLDER_ENDED)
 		line_add(line, " (with -o the lock ends with the command)");
 }

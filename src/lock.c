@@ -122,7 +122,7 @@ int lock_refuse(const char **refused, const char *reason)
 
 int lock_refuse_unproved(const char **refused)
 {
-	return lock_refuse(refused, "it is not certain who the holder is");
+	return lock_refuse(refused, "the holder cannot be verified");
 }
 
 int lock_refuse_stranger(const char **refused)

@@ -245,6 +245,8 @@ static int run(struct lock *lock, const struct options *options)
 			close(waiting.wait.place);
 		if (options->verbose)
 			trace_held(options, lock, deadline_now() - began);
+		if (options->replace)
+			waiting_tell_ended(&waiting, lock);
 		return options->no_fork ? job_become(lock, options) : job_run(lock, options);
 	case LOCK_HELD:
 	case LOCK_TIMED_OUT: return refused(lock, options, r);
@@ -281,12 +283,14 @@ static int ask_helper(char **argv, const struct options *options)
 	struct line line;
 
 	line_begin_about(&line, path);
-	line_add(&line, "the helper for --who and --list cannot be run: ");
-	if (r == HELPER_REFUSED)
-		line_add(&line, "others can write it or its folder");
-	else
+	if (r == HELPER_REFUSED) {
+		line_add(&line, "refusing to run the helper for --who and --list: "
+				"it or its directory is writable by others");
+	} else {
+		line_add(&line, "cannot run the helper for --who and --list: ");
 		line_add(&line, strerror(-r));
-	line_add(&line, message_limit(-r));
+		line_add(&line, message_limit(-r));
+	}
 	if (r == -ENOENT)
 		line_add(&line, "; it is built with libsmartcols and libmnl");
 	line_end(&line);

@@ -40,7 +40,7 @@ void trace_held(const struct options *options, const struct lock *lock, int64_t 
 	struct line line;
 
 	line_begin_about(&line, lock->spec);
-	line_add(&line, "have the lock");
+	line_add(&line, "got the lock");
 	if (options->slots) {
 		line_add(&line, ", slot ");
 		line_number(&line, lock->slot);
@@ -70,8 +70,8 @@ void trace_end(const struct lock *lock, int status, int64_t ran)
 	struct line line;
 
 	line_begin_about(&line, lock->spec);
-	line_add(&line, WIFSIGNALED(status) ? "the command was ended by signal "
-					    : "the command ended with status ");
+	line_add(&line, WIFSIGNALED(status) ? "the command was killed by signal "
+					    : "the command exited with status ");
 	line_number(&line,
 		    (uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));
 	line_add(&line, " after ");

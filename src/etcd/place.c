@@ -259,7 +259,8 @@ void place_tell(struct session *session, const char *word, const struct entry *e
 	if (entry)
 		entry_describe(entry, &session->me, "", &line);
 	else
-		say_pair(&line, "other", "one that was lost a moment ago");
+		say_pair(&line, "other",
+			 "a holder that has just lost it, and may still be ending its command");
 	if (all_slots)
 		say_number(&line, "slots", all_slots);
 	say_end(&line);

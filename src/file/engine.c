@@ -113,7 +113,7 @@ static int open_file(struct lock *lock, bool writable)
 			fd = check_link(lock->name);
 			if (fd == -EACCES)
 				lock->failed =
-					"cannot open the file: another user has put a symbolic link there";
+					"cannot open the file: another user placed a symbolic link there";
 			if (fd)
 				return fd;
 			follow = 0;
@@ -125,7 +125,7 @@ static int open_file(struct lock *lock, bool writable)
 		fd = try_open(lock->name, access | O_CREAT | (follow ? O_EXCL : 0));
 		if (fd != -EEXIST) {
 			if (fd < 0)
-				lock->failed = "cannot make the file";
+				lock->failed = "cannot create the file";
 			break;
 		}
 	}
@@ -134,7 +134,7 @@ static int open_file(struct lock *lock, bool writable)
 	 * reason.
 	 */
 	if (fd == -EWOULDBLOCK) {
-		lock->failed = "cannot open the file: another process has a lease on it";
+		lock->failed = "cannot open the file: another process holds a lease on it";
 		return LOCK_FAILED;
 	}
 	return fd < 0 ? fd : descriptor_off_stdio(fd);
@@ -271,7 +271,7 @@ static int take_place(struct lock *lock, struct lock_wait *wait, int fd)
 	struct statx status;
 	int r = file_status(fd, "", &status);
 
-	lock->failed = "cannot look at the file";
+	lock->failed = "cannot inspect the file";
 	if (r)
 		return r;
 	/* Not for an instant by somebody who will not wait: another would give up because of it. */
@@ -288,7 +288,7 @@ static int is_still_there(struct lock *lock, int fd)
 	struct file_id file;
 	int r = file_identify(lock->name, &file);
 
-	lock->failed = "cannot look at the file";
+	lock->failed = "cannot inspect the file";
 	if (r)
 		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
 	r = file_status(fd, "", &status);
@@ -340,7 +340,7 @@ static int file_take(struct lock *lock, struct lock_wait *wait)
 			/* Again after a wait: the directory may have been moved meanwhile. */
 			return begun ? file_path_absolute(lock) : 0;
 	}
-	lock->failed = "the file is replaced again and again";
+	lock->failed = "the file keeps being replaced";
 	return -ESTALE;
 }
 
@@ -371,7 +371,7 @@ static void find_holder(const struct lock *lock, struct holder *holder, bool tho
 {
 	struct file_id file;
 
-	*holder = (struct holder){ .held = -1, .hidden = "the file cannot be looked at" };
+	*holder = (struct holder){ .held = -1, .hidden = "the file cannot be inspected" };
 	if (file_identify(lock->name, &file) == 0)
 		file_find_holder(&file, holder, thorough);
 }

@@ -243,7 +243,7 @@ static void find_descendant(const struct file_id *file, struct holder *holder)
 			       process_has_variable(holder->pid, "ME_ONLY_LOCK=file:", false);
 	}
 	if (!holder->pid)
-		holder->hidden = "its process cannot be seen";
+		holder->hidden = "/proc does not show its process";
 }
 
 void file_find_holder(const struct file_id *file, struct holder *holder, bool thorough)
@@ -253,8 +253,7 @@ void file_find_holder(const struct file_id *file, struct holder *holder, bool th
 	pid_t job;
 	int r = file_holders_read(file, &holders);
 
-	*holder = (struct holder){ .held = -1,
-				   .hidden = "the kernel does not show its table of file locks" };
+	*holder = (struct holder){ .held = -1, .hidden = "/proc/locks cannot be read" };
 	if (r == 0 && file_taker_lives(holders.taker, file)) {
 		holder->pid = holders.taker;
 		holder->uid_known = process_user(holder->pid, &holder->uid) == 0;
@@ -270,7 +269,7 @@ void file_find_holder(const struct file_id *file, struct holder *holder, bool th
 		find_descendant(file, holder);
 		holder->uid_known = holder->pid && process_user(holder->pid, &holder->uid) == 0;
 	} else if (r == 0 || r == -ENOENT || r == -ENODATA) {
-		holder->hidden = "the process that took it has ended";
+		holder->hidden = "the process that took it has exited";
 	}
 	if (holder->pid && process_read(holder->pid, &process) == 0) {
 		holder->held = process.age;
@@ -334,7 +333,7 @@ int file_find_job(const struct lock *lock, struct lock_job *job)
 		       : r == -ENODATA ? open_kept(&file, job)
 				       : lock_refuse_unproved(&job->refused);
 	if (holders.n > 1)
-		return lock_refuse(&job->refused, "several share it");
+		return lock_refuse(&job->refused, "several processes share it");
 	taker = process_pidfd(holders.taker);
 	if (taker < 0 && taker != -ESRCH)
 		return lock_refuse_unproved(&job->refused);

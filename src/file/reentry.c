@@ -155,7 +155,7 @@ int file_is_ours(struct lock *lock)
 	struct file_id file;
 	int r = file_identify(lock->name, &file);
 
-	lock->failed = "cannot look at the file";
+	lock->failed = "cannot inspect the file";
 	if (r)
 		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
 	return find_own(&file, is_proved) ||

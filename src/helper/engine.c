@@ -44,7 +44,7 @@ static int check_proc(struct lock *lock)
 	return process_read(getpid(), &process)
 		       ? helper_cannot(
 				 lock,
-				 "/proc cannot be read, which such a lock needs; nothing was run",
+				 "a fleet lock needs /proc, which cannot be read; nothing was run",
 				 LOCK_FAILED)
 		       : 0;
 }
@@ -127,7 +127,7 @@ static void take_in(struct lock *lock)
 		lock->lease->lost =
 			packet_sentence(packet, "text", session->said, sizeof session->said);
 		if (!lock->lease->lost)
-			lock->lease->lost = "it is not ours any more";
+			lock->lease->lost = "it is no longer held here";
 		/* The earliest time at which another may hold it. */
 		lock->lease->until = deadline_earlier(
 			lock->lease->until, packet_number(packet, "until", DEADLINE_NEVER));
@@ -237,7 +237,7 @@ static int hear_told(struct lock *lock, struct lock_wait *wait)
 
 	if (r == 0 || r == LOCK_FAILED)
 		return r;
-	return helper_cannot(lock, "the helper has not answered what it was asked", LOCK_FAILED);
+	return helper_cannot(lock, "the helper gave no valid answer", LOCK_FAILED);
 }
 
 static int helper_is_ours(struct lock *lock)

@@ -92,7 +92,7 @@ static int host_take(struct lock *lock, struct lock_wait *wait)
 		return host_wait(lock, &address, wait);
 	fd = host_socket();
 	if (fd < 0) {
-		lock->failed = "cannot make a socket";
+		lock->failed = "cannot create a socket";
 		return fd;
 	}
 	r = bind_slot(lock, fd, &address);

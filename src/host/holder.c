@@ -122,7 +122,7 @@ static bool read_greeting(int fd, struct holder *holder)
 	return true;
 }
 
-static const char just_let_go[] = "it has just let go";
+static const char just_let_go[] = "it has just released the lock";
 
 /*
  * Who has the socket when the process that listened last is gone or cannot be asked. That is an
@@ -138,8 +138,8 @@ static void find_heir(const struct host_address *address, const struct host_sour
 
 	if (r) {
 		holder->hidden = r == -ENOENT	? just_let_go
-				 : r == -EMFILE ? "there is no descriptor left to look for it"
-						: "the kernel does not show its table of sockets";
+				 : r == -EMFILE ? "no file descriptor is free to look for it"
+						: "the kernel's socket table cannot be read";
 		return;
 	}
 	if (entry.uid != SOCKET_UID_UNKNOWN && !holder->uid_known) {
@@ -148,7 +148,7 @@ static void find_heir(const struct host_address *address, const struct host_sour
 	}
 	holder->pid = sources->find_process(sources, entry.inode, &own_kind);
 	if (holder->pid == 0) {
-		holder->hidden = "its process cannot be seen";
+		holder->hidden = "/proc does not show its process";
 		return;
 	}
 	if (process_read(holder->pid, &process)) {
@@ -176,7 +176,7 @@ void host_conclude(struct host_inquiry *inquiry, const struct host_address *addr
 	holder->uid = peer->cred.uid;
 	holder->uid_known = true;
 	if (peer->cred.pid == 0) {
-		holder->hidden = "its process is in another pid namespace";
+		holder->hidden = "in another PID namespace";
 	} else if (peer->life == PEER_DEAD ||
 		   (peer->life == PEER_UNKNOWN &&
 		    !host_is_proved_holder(address, sources, peer->cred.pid))) {
@@ -249,7 +249,7 @@ int host_find_job(const struct lock *lock, struct lock_job *job)
 		close(pidfd);
 	if (!trust_user(inquiry.peer.cred.uid))
 		return lock_refuse_stranger(&job->refused);
-	return job->pid == 0 ? lock_refuse(&job->refused, "the holder is in another pid namespace")
+	return job->pid == 0 ? lock_refuse(&job->refused, "the holder is in another PID namespace")
 			     : lock_refuse_unproved(&job->refused);
 }
 

@@ -130,7 +130,7 @@ int place_take(struct lock *lock, const struct host_address *name, struct lock_w
 		return refuse(&places, wait);
 	fd = host_socket();
 	if (fd < 0) {
-		lock->failed = "cannot make a socket";
+		lock->failed = "cannot create a socket";
 		return fd;
 	}
 	r = take_first(lock, fd, &places);

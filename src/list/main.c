@@ -74,11 +74,11 @@ static void failed(const struct lock *lock, int r)
 		message_failure(lock->spec, lock->failed, r == LOCK_FAILED ? 0 : -r);
 	/* What is known of sockets does not help with a file. */
 	else if (lock && !lock->engine->by_socket && (r == -EACCES || r == -EPERM))
-		message(lock->spec, "cannot look at the file", -r);
+		message(lock->spec, "cannot inspect the file", -r);
 	else if (lock && !lock->engine->by_socket)
-		message_failure(lock->spec, "cannot look at the file", -r);
+		message_failure(lock->spec, "cannot inspect the file", -r);
 	else
-		message_failure("the kernel's table of sockets", "cannot be read", -r);
+		message_failure("the kernel's socket table", "cannot be read", -r);
 }
 
 static int answer(struct lock *lock, const char *program, const struct options *options)
@@ -132,7 +132,7 @@ int main(int argc, char **argv)
 	if (options_parse(argv, &options, &error) ||
 	    (options.mode != MODE_WHO && options.mode != MODE_LIST) ||
 	    (options.lock && open_lock(&lock, &options, &error))) {
-		message("list", "is a part of me-only: use me-only --who or --list", 0);
+		message("list", "part of me-only; use me-only --who or me-only --list", 0);
 		return EXIT_USAGE;
 	}
 	process_set_me_only(argv[0]);

@@ -81,8 +81,7 @@ static void add_holders(struct records *records, const struct seen_file *seen,
 	if (told.n == 0)
 		add_hidden(records, seen, "job", holder->hidden);
 	else if (seen->denied && !(holder->uid_known && trust_is_self(holder->uid)))
-		add_hidden(records, seen, "child",
-			   "whether other users' processes have it, too, cannot be seen");
+		add_hidden(records, seen, "child", "other users' processes may also hold it");
 	free(told.all);
 }
 

@@ -80,9 +80,9 @@ static pid_t find_wrapper(struct view *view, const struct seen_lock *lock)
 static const char *why_hidden(const struct seen_lock *lock)
 {
 	if (lock->connecting == -EPERM || lock->connecting == -EACCES)
-		return "a policy forbids to connect to its socket (Landlock, SELinux, AppArmor, seccomp), and its process cannot be seen";
+		return "a policy forbids connecting to its socket (Landlock, SELinux, AppArmor, seccomp), and /proc does not show its process";
 	if (lock->connecting == -EAGAIN && lock->socket->pending > 0)
-		return "nobody accepts connections to its socket, and its process cannot be seen";
+		return "it accepts no connections, and /proc does not show its process";
 	return lock->holder.hidden;
 }
 
@@ -129,7 +129,7 @@ static void add_unseen(struct records *records, const struct view *view,
 {
 	struct record record = record_of("child", 0);
 
-	record.hidden = "whether other users' processes have it, too, cannot be seen";
+	record.hidden = "other users' processes may also hold it";
 	record_slots(&record, &lock->holder, lock->socket->slot);
 	if (view->processes.denied && !(lock->holder.uid_known && trust_is_self(lock->holder.uid)))
 		records_add(records, &record);
@@ -163,23 +163,22 @@ static void add_waiters(struct records *records, struct view *view, const struct
 		if (waiter->place == 1)
 			gone = 0;
 		if (waiter->pid == 0) {
-			record.hidden = "its process cannot be seen";
+			record.hidden = "/proc does not show its process";
 		} else if (!record_describe(&record)) {
 			gone += waiter->place > 0;
 			continue;
 		}
 		record.place = waiter->place > gone ? waiter->place - gone : 0;
 		if (record.place == 0)
-			record.hidden = "its place in line is not known";
+			record.hidden = "its position in the queue is unknown";
 		records_add(records, &record);
 	}
 	records_set_waiters(records, 0, records_count(records) - before + line.untold);
 	if (line.untold)
 		add_hidden_waiter(
-			records,
-			"there are more in line than the kernel tells the order of: ss -xl shows how many");
+			records, "more wait than the kernel lists in order: ss -xl shows how many");
 	if (line.left_out)
-		add_hidden_waiter(records, "there is a queue that is not its user's: left out");
+		add_hidden_waiter(records, "a queue that another user created is left out");
 	line_free(&line);
 }
 

@@ -193,7 +193,7 @@ void exec_explain(char *const command[], int error)
 		/* The file exists, so its interpreter or loader is missing. */
 		line_add(&line, "its interpreter ");
 		if (!add_interpreter(&line, path))
-			line_add(&line, "(the loader that it names)");
+			line_add(&line, "(a dynamic loader)");
 		line_add(&line, " is missing");
 	} else {
 		line_add(&line, strerror(error));

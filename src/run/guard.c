@@ -140,7 +140,7 @@ static void ask(struct custody *custody)
 		return;
 	guard->found = guard->told = descendants_signal(&guard->descendants, SIGTERM) > 0;
 	if (lock->options->verbose && guard->found)
-		trace(lock, "the lock is lost: asked the command to end");
+		trace(lock, "the lock is lost: asked the command to exit");
 }
 
 static void force(struct custody *custody)
@@ -180,7 +180,8 @@ static void see_to_it(struct custody *custody)
 		/* One with more rights than ours: report it now, not when it ends. */
 		if (guard->pause >= SCHEDULE_LOOK_SELDOM && !guard->complained) {
 			message(lock->spec,
-				"lost, but not all of the command can be ended; waiting for it", 0);
+				"lost, but some of the command's processes cannot be killed; waiting for them",
+				0);
 			guard->complained = true;
 		}
 		guard->pause = schedule_pause(guard->pause);
@@ -266,7 +267,7 @@ static void tell(const struct guard *guard, const struct lock *lock)
 	line_add(&line, guard->why);
 	line_add(&line, " (last confirmed ");
 	line_duration(&line, guard->unconfirmed);
-	line_add(&line, " before)");
+	line_add(&line, " earlier)");
 	line_add(&line, !guard->found	 ? "; the command had just ended"
 			: !guard->forced ? "; the command was stopped (SIGTERM)"
 			: guard->told	 ? "; the command was stopped (SIGTERM, then SIGKILL)"
@@ -274,7 +275,7 @@ static void tell(const struct guard *guard, const struct lock *lock)
 	if (left) {
 		line_add(&line, ", but ");
 		line_number(&line, left);
-		line_add(&line, " of its processes do not end");
+		line_add(&line, " of its processes do not exit");
 	}
 	line_end(&line);
 }

@@ -130,7 +130,7 @@ static int cannot_start(const struct job *job, int r)
 			"lost before the command could be started; nothing was run", 0);
 		return options_status(job->options, EXIT_THIRD_PARTY);
 	}
-	message_failure(job->options->command[0], "cannot be run: cannot start a process", -r);
+	message_failure(job->options->command[0], "cannot be run: cannot fork", -r);
 	return options_status(job->options, EXIT_COMMAND);
 }
 
@@ -233,7 +233,7 @@ static int finish(struct job *job)
 	const bool lost = job->custody.form->finish(&job->custody, job->status);
 
 	if (job->lost) {
-		message(job->options->command[0], "has ended, how cannot be known", ECHILD);
+		message(job->options->command[0], "has exited with an unknown status", ECHILD);
 		return options_status(job->options, EXIT_THIRD_PARTY);
 	}
 	if (job->options->verbose)

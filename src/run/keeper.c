@@ -151,7 +151,7 @@ static int wait_at_gate(void *argument)
 	while (n < 0 && errno == EINTR);
 	if (n == 1)
 		entrance->function(entrance->argument);
-	message(options->command[0], "cannot be run: the keeper of the lock has not started",
+	message(options->command[0], "cannot be run: the lock's keeper did not start",
 		n < 0 ? errno : 0);
 	_exit(options_status(options, EXIT_COMMAND));
 }
@@ -218,7 +218,7 @@ static void tend(struct custody *custody)
 	/* Out of processes: try again later. Without pidfds (before Linux 5.3): never. */
 	if (r && !custody->keeper.missed && lock->options->verbose)
 		trace(lock, "cannot start the keeper: "
-			    "if me-only is killed, the command alone has the lock");
+			    "if me-only is killed, only the command holds the lock");
 	custody->keeper.missed = r != 0;
 	custody->due = r == 0 || r == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
 }

@@ -211,41 +211,25 @@ static void say(struct waiting *waiting, const struct lock *lock, const char *wh
 	line_end_if_ready(&line);
 }
 
-/*
- * Says which process is asked to exit. LINE was begun before that: now its command line may be
- * gone.
- */
-static void say_replacing(struct waiting *waiting, const struct lock *lock, struct line *line,
-			  pid_t described)
-{
-	const pid_t struck = waiting->replacement.struck;
-
-	if (waiting->options->quiet || !struck)
-		return;
-	if (struck != described) {
-		say(waiting, lock, "replacing pid ", struck, "");
-		return;
-	}
-	erase(waiting);
-	line_end_if_ready(line);
-}
-
 /* The first time: asks the holder to exit. Returns as replacement_press(). */
 static int ask(struct waiting *waiting, const struct lock *lock)
 {
-	struct holder holder = { .pid = 0 };
-	struct line line;
-	int r = replacement_find(lock, &waiting->replacement);
+	struct replacement *replacement = &waiting->replacement;
+	struct holder *ended = &waiting->ended;
+	int r = replacement_find(lock, replacement);
 
+	/* Before the end: now its command line is still there. */
 	if (r == 0 && !waiting->options->quiet) {
-		lock->engine->find_holder(lock, &holder, true);
-		line_begin_about(&line, lock->spec);
-		holder_describe(&holder, HOLDER_REPLACED, &line);
+		lock->engine->find_holder(lock, ended, true);
+		waiting->found_ended = deadline_now();
+		holder_keep_command(ended, waiting->command, sizeof waiting->command);
 	}
 	if (r == 0)
-		r = replacement_press(lock, &waiting->replacement, false);
-	if (r == 0)
-		say_replacing(waiting, lock, &line, holder.pid);
+		r = replacement_press(lock, replacement, false);
+	if (r || ended->pid != replacement->struck) {
+		*ended = (struct holder){ .pid = r ? 0 : replacement->struck, .held = -1 };
+		ended->command = "";
+	}
 	return r;
 }
 
@@ -267,9 +251,9 @@ static int press(struct waiting *waiting, const struct lock *lock)
 			    : replacement->descendants_asked || !replacement->job
 				    ? waiting->kill_due
 				    : deadline_earlier(waiting->kill_due, deadline_in(ASK_AGAIN));
-	if (!options->quiet && replacement->struck && !first)
-		say(waiting, lock, by_force ? "killed pid " : "replacing pid ", replacement->struck,
-		    "");
+	if (options->verbose && replacement->struck)
+		say(waiting, lock, by_force ? "killed pid " : "asked pid ", replacement->struck,
+		    by_force ? "" : " to exit");
 	if (replacement->stubborn != before)
 		say(waiting, lock, "pid ", replacement->stubborn,
 		    " does not exit, and this user may not kill it; still waiting");
@@ -335,4 +319,18 @@ void waiting_end(struct waiting *waiting)
 	erase(waiting);
 	if (waiting->replacement.job)
 		close(waiting->replacement.job_fd);
+}
+
+void waiting_tell_ended(const struct waiting *waiting, const struct lock *lock)
+{
+	struct holder ended = waiting->ended;
+	struct line line;
+
+	if (waiting->options->quiet || !ended.pid)
+		return;
+	if (ended.held >= 0)
+		ended.held += deadline_now() - waiting->found_ended;
+	line_begin_about(&line, lock->spec);
+	holder_describe(&ended, HOLDER_ENDED, &line);
+	line_end_if_ready(&line);
 }

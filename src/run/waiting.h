@@ -24,8 +24,11 @@ struct waiting {
 	int64_t line_due;	   /* when to report (again) for whom we wait */
 	struct lock_identity whom; /* which holder the line is about */
 	struct holder holder;
-	int64_t found;	/* when that was so */
-	unsigned looks; /* how often nobody was found */
+	int64_t found;	     /* when that was so */
+	struct holder ended; /* --replace: who was asked to exit; pid 0: nobody */
+	int64_t found_ended; /* when it was as there */
+	char command[256];   /* its */
+	unsigned looks;	     /* how often nobody was found */
 };
 
 /* Prepares WAITING. Nothing is done before the wait starts: a free lock costs nothing. */
@@ -33,5 +36,8 @@ void waiting_prepare(struct waiting *waiting, const struct options *options);
 
 /* The wait is over: erases the line from the terminal. */
 void waiting_end(struct waiting *waiting);
+
+/* The lock is ours: says whom --replace has ended. */
+void waiting_tell_ended(const struct waiting *waiting, const struct lock *lock);
 
 #endif

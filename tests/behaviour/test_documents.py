@@ -255,8 +255,8 @@ def test_messages_about_other_shapes_of_locks_in_the_manual(run, hold, start, lo
     assert "LOCK: the queue is full, pid N (USER) waits; held by pid N ..." in text
     said = run(f"file:{tmp_path}/missing/lock", "true").stderr.decode()
     assert said == \
-        f"me-only: file:{tmp_path}/missing/lock: cannot make the file: No such file or directory\n"
-    assert "LOCK: cannot make the file: REASON" in text
+        f"me-only: file:{tmp_path}/missing/lock: cannot create the file: No such file or directory\n"
+    assert "LOCK: cannot create the file: REASON" in text
 
 
 def what_goes_with_what():

@@ -295,7 +295,7 @@ BIND_ERRORS = ["EACCES", "EPERM", "ENOMEM", "ENOBUFS", "EINVAL", "EADDRNOTAVAIL"
 
 @pytest.mark.static
 @forms
-@pytest.mark.parametrize("name, error, what", [("socket", e, "cannot make a socket: .")
+@pytest.mark.parametrize("name, error, what", [("socket", e, "cannot create a socket: .")
                                                for e in SOCKET_ERRORS] +
                                               [("bind", e, "cannot bind the name: .")
                                                for e in BIND_ERRORS])
@@ -314,7 +314,7 @@ def test_any_error_but_in_use_is_3_and_runs_nothing(call, lock, tmp_path, name, 
 def test_no_descriptor_left_is_3(call, lock, form):
     r = call("prlimit", "--nofile=3", "--", ME_ONLY, *form, lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (3, b"")
-    assert re.fullmatch(rf"me-only: {lock}: cannot make a socket: [^\n]+\n", r.stderr.decode()), \
+    assert re.fullmatch(rf"me-only: {lock}: cannot create a socket: [^\n]+\n", r.stderr.decode()), \
         r.stderr
     r = call("prlimit", "--nofile=3", "--", ME_ONLY, "--exit-base=100", *form, lock, "echo", "ran")
     assert r.returncode == 103

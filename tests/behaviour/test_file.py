@@ -325,7 +325,7 @@ def test_a_file_that_may_only_be_written_excludes(ordinary, start, world):
 
 def test_a_missing_directory(run, path):
     assert_failed(run(f"file:{path}/a/b", "echo", "ran"), f"{path}/a/b",
-                  "cannot make the file: No such file or directory")
+                  "cannot create the file: No such file or directory")
     assert not path.exists()
 
 
@@ -361,7 +361,7 @@ def test_a_file_that_another_process_has_a_lease_on(run, start, path, options):
     owner = start(sys.executable, "-c", LEASE, path, stdin=subprocess.PIPE)
     assert read_line(owner.stdout) == b"leased\n"
     assert_failed(run(*options, f"file:{path}", "echo", "ran"), path,
-                  "cannot open the file: another process has a lease on it")
+                  "cannot open the file: another process holds a lease on it")
     assert release(owner) == 0
     assert run(f"file:{path}", "echo", "ran").stdout == b"ran\n"
 
@@ -381,7 +381,7 @@ def test_no_permission(ordinary, world):
     open(f"{world}/none", "w", encoding="ascii").close()
     os.chmod(f"{world}/none", 0)
     for name, text in (("closed/lock", "cannot open the file"), ("none", "cannot open the file"),
-                       ("others/lock", "cannot make the file")):
+                       ("others/lock", "cannot create the file")):
         for options in ((), ("-w", "inf")):
             assert_failed(ordinary(*options, f"file:{world}/{name}", "echo", "ran"),
                           f"{world}/{name}", f"{text}: Permission denied")
@@ -397,7 +397,7 @@ def test_a_file_system_that_is_read_only(call, tmp_path):
               tmp_path, ME_ONLY)
     missing = f"{tmp_path}/missing"
     assert_failed(call(*inside, f"file:{missing}", "echo", "ran"), missing,
-                  "cannot make the file: Read-only file system")
+                  "cannot create the file: Read-only file system")
     # Whatever exists can be locked.
     assert call(*inside, f"file:{tmp_path}/there", "echo", "ran").stdout == b"ran\n"
 
@@ -506,7 +506,7 @@ def test_a_link_that_another_user_has_planted_is_refused(run, world, sticky, tar
     os.lchown(link, STRANGER, STRANGER)
     r = run(*options, f"file:{link}", "echo", "ran")
     assert_failed(r, link,
-                  "cannot open the file: another user has put a symbolic link there: Permission "
+                  "cannot open the file: another user placed a symbolic link there: Permission "
                   "denied")
     assert os.path.exists(victim) == (target == "there")
     assert os.path.islink(link)
@@ -518,7 +518,7 @@ def test_a_planted_link_is_refused_in_the_working_directory(run, world, sticky):
     os.lchown(f"{sticky}/lock", STRANGER, STRANGER)
     r = run("file:lock", "echo", "ran", cwd=sticky)
     assert (r.returncode, r.stdout) == (3, b"")
-    assert b"another user has put a symbolic link there" in r.stderr
+    assert b"another user placed a symbolic link there" in r.stderr
     assert not os.path.exists(f"{world}/victim")
 
 
@@ -925,7 +925,7 @@ def test_containers_that_share_a_volume_exclude_each_other(in_container, run, pa
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (4, b"")
     assert err.decode() == \
-        f"me-only: file:{path}: held, by whom is hidden (its process cannot be seen)\n"
+        f"me-only: file:{path}: held by a hidden process (/proc does not show its process)\n"
     # The holder is visible from outside.
     assert "held by pid " in run(f"file:{path}", "true").stderr.decode()
     assert release(holder) == 0
@@ -951,7 +951,7 @@ def test_a_holder_that_cannot_be_seen_is_not_believed_to_be_harmless(in_containe
     p = in_container(*options, f"file:{path}", "echo", "ran")
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (4, b"")
-    assert b": held, by whom is hidden (" in err
+    assert b": held by a hidden process (" in err
 
 
 @pytest.mark.root
@@ -963,7 +963,7 @@ def test_a_container_does_not_replace_a_holder_that_cannot_be_seen(in_container,
     p = in_container("--replace", "-k", "0", "-w", "20", f"file:{path}", "echo", "ran")
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (4, b"")
-    assert b": not replaced, it is not certain who the holder is: held, by whom is hidden (" in err
+    assert b": not replaced, the holder cannot be verified: held by a hidden process (" in err
     assert release(holder) == 0
 
 
@@ -1135,7 +1135,7 @@ def test_replace_a_job_whose_me_only_was_killed(hold, run, path, form):
 @pytest.mark.parametrize("options", [(), ("-q",), ("-E", "9"), ("-k", "0")], ids=" ".join)
 def test_a_lock_that_several_share_is_not_replaced(hold, run, path, options):
     holders = [hold(f"file:{path}", "-s") for _ in range(2)]
-    assert_not_replaced(replace(run, path, *options), "several share it")
+    assert_not_replaced(replace(run, path, *options), "several processes share it")
     assert all(process_state(p.job) == "S" for p in holders)
     assert release(holders.pop()) == 0
     assert replace(run, path).stdout == b"ran\n"

@@ -759,9 +759,9 @@ def test_waiters_where_connect_is_forbidden(hold, start, lock, job, forbidden):
 
 
 @pytest.mark.parametrize("forbidden, what, reasons", [
-    ("socket=EACCES", "cannot make a socket", ["Permission denied"]),
-    ("socket=EPERM", "cannot make a socket", ["Operation not permitted"]),
-    ("socket=EMFILE", "cannot make a socket", TOO_MANY_FILES),
+    ("socket=EACCES", "cannot create a socket", ["Permission denied"]),
+    ("socket=EPERM", "cannot create a socket", ["Operation not permitted"]),
+    ("socket=EMFILE", "cannot create a socket", TOO_MANY_FILES),
     ("bind=EACCES", "cannot bind the name", ["Permission denied"]),
     ("bind=EPERM", "cannot bind the name", ["Operation not permitted"]),
     ("bind=ENOMEM", "cannot bind the name", NO_MEMORY)])

@@ -170,7 +170,7 @@ def test_the_message_says_who_waits_and_who_holds(hold, queue, run, lock):
     who, whom = full(run, lock, "--queue=1")
     assert who == f"pid {waiters[0].pid} ({user()}) waits"
     assert re.fullmatch(rf"held by pid {holder.job} \({user()}\) for \S+: cat", whom)
-    for others in (" and another one wait", " and 2 others wait", " and 3 others wait"):
+    for others in (" and one other wait", " and 2 others wait", " and 3 others wait"):
         waiters.append(queue(4))
         who = full_of(run, lock, f"--queue={len(waiters)}")
         assert who in [f"pid {w.pid} ({user()}){others}" for w in waiters]

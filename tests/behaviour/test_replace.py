@@ -340,10 +340,10 @@ def test_verbose_says_whom_it_asks_and_kills(take, me_only, lock):
                 "true").communicate(timeout=DEADLINE)[1].decode()
     said = [line.split(": ", 2)[2] for line in r.splitlines()]
     assert said[0].startswith("waiting for pid %d (" % holder.job)
-    assert said[1] == f"asked pid {holder.job} to end"
-    assert said[2] == f"asked pid {child} to end"
+    assert said[1] == f"asked pid {holder.job} to exit"
+    assert said[2] == f"asked pid {child} to exit"
     assert said[3] == f"killed pid {child}"
-    assert said[4].startswith("have the lock after ")
+    assert said[4].startswith("got the lock after ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
@@ -380,7 +380,7 @@ def test_all_have_seen_the_same_holder(take, replacers, lock, count):
     holder = take(lock, "trap '' TERM; up; exec sleep 1000")
     started = replacers(count, "-k", "inf")
     for p in started:
-        while b"asked pid %d to end" % holder.job not in read_line(p.stderr):
+        while b"asked pid %d to exit" % holder.job not in read_line(p.stderr):
             pass
     os.kill(holder.job, signal.SIGKILL)
     for p in started:
@@ -649,7 +649,7 @@ def test_the_holder_is_roots(start, take, public_me_only, lock, form, descendant
         reason = None
     elif descendant:
         # Another user cannot even see what root has left running.
-        reason = "it is not certain who the holder is"
+        reason = "the holder cannot be verified"
     else:
         reason = "this user may not signal it"
     for options in ((), ("-q",), ("-E", "99")):
@@ -670,7 +670,7 @@ def test_the_holder_is_in_another_pid_namespace(take, call, witness, lock, form)
     holder = take(*form, lock, "up; exec sleep 1000")
     r = call("unshare", "--pid", "--fork", "--mount-proc", ME_ONLY, "--replace", "-k", "0", lock,
              "echo", "ran")
-    refused(r, "the holder is in another pid namespace")
+    refused(r, "the holder is in another PID namespace")
     assert is_alive(holder.job)
 
 
@@ -766,7 +766,7 @@ def test_without_proc_what_a_command_has_left_running_is_not_certain(take, call,
     assert holder.wait(DEADLINE) == 0
     r = call("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh",
              ME_ONLY, "-q", "--replace", lock, "true")
-    refused(r, "it is not certain who the holder is")
+    refused(r, "the holder cannot be verified")
     assert is_alive(holder.job)
 
 

@@ -880,8 +880,8 @@ def waiting_line(lock, holder, time=""):
     The job of hold() is a shell that becomes cat. On a busy machine the holder may answer too late:
     then its age is shown.
     """
-    return (rf"me-only: {time}{lock}: waiting for pid {holder.job} \([^)]+\), which has held it "
-            rf"for (at most )?\d\S*: (cat|sh [^\n]*)")
+    return (rf"me-only: {time}{lock}: waiting for pid {holder.job} \([^)]+\), "
+            rf"(at most )?\d\S*: (cat|sh [^\n]*)")
 
 
 def shown(t):
@@ -1021,7 +1021,7 @@ def test_verbose_says_for_whom_it_waits_and_when_it_has_the_lock(hold, me_only, 
     rest = p.communicate(timeout=DEADLINE)[1].decode().splitlines()
     assert p.returncode == 0
     before, after = rest[:rest.index("job")], rest[rest.index("job") + 1:]
-    assert any(f"{lock}: have the lock after " in line for line in before)
+    assert any(f"{lock}: got the lock after " in line for line in before)
     assert all(line.startswith("me-only: ") for line in before + after)
 
 

@@ -17,14 +17,13 @@ import pytest
 from conftest import (BUILD, DEADLINE, ME_ONLY, address, children_of, forms, is_listed, name_of,
                       process_state, program, queue_of, read_line, refusal, release, user,
                       wait_for, waiters_of)
+from shape import rows_of
 
 with open(os.path.join(os.path.dirname(__file__), "stranger.py"), encoding="utf-8") as source:
     STRANGER = source.read()
 
 AGE = r"(\d+(\.\d)?(ms|s|m|h|d)){1,2}"
 OTHER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
-COLUMNS = {"lock", "role", "slot", "place", "pid", "user", "uid", "state", "since", "age",
-           "at_most", "command", "hidden"}
 HELPER = os.path.join(BUILD, "libexec", "me-only", "list")
 
 
@@ -35,9 +34,7 @@ def who(call):
     def who_(lock, prefix=(), status=4, me_only=ME_ONLY, **kw):
         r = call(*prefix, me_only, "--who", "--json", lock, **kw)
         assert (r.returncode, r.stderr) == (status, b""), r
-        answer = json.loads(r.stdout)
-        assert list(answer) == ["who"] and all(set(row) == COLUMNS for row in answer["who"])
-        return answer["who"]
+        return rows_of(json.loads(r.stdout), "who")
 
     return who_
 
@@ -66,7 +63,7 @@ def listed(call, lock, prefix=(), me_only=ME_ONLY):
     """The one row of --list --json for the lock."""
     r = call(*prefix, me_only, "--list", "--json")
     assert (r.returncode, r.stderr) == (0, b""), r
-    rows = [row for row in json.loads(r.stdout)["locks"] if row["lock"] == lock]
+    rows = [row for row in rows_of(json.loads(r.stdout), "locks") if row["lock"] == lock]
     assert len(rows) == 1, rows
     return rows[0]
 
@@ -120,14 +117,15 @@ def test_the_job_and_what_belongs_to_it(hold, run, who, lock, form):
     lines = r.stdout.decode().splitlines()
     age = rf"{'at most ' if form == ('-F',) else ''}{AGE}"
     assert re.fullmatch(rf"{lock}: held by pid {holder.job} \({user()}\) for {age}: cat", lines[0])
-    assert lines[1].split() == ["ROLE", "PLACE", "PID", "USER", "STATE", "SINCE", "AGE", "COMMAND"]
+    assert lines[1].split() == ["ROLE", "PID", "USER", "STATE", "SINCE", "AGE", "COMMAND"]
     assert re.fullmatch(
-        rf"job +{holder.job} {user()} +sleeping +[-0-9]{{10}} [:0-9]{{8}} +<?{AGE} +cat", lines[2])
+        rf"job +{holder.job} {user()} +sleeping +([-0-9]{{10}}|[:0-9]{{8}}) +<?{AGE} +cat", lines[2])
     assert run("--exit-base=100", "--who", lock).returncode == 104
     rows = who(lock)
     job = rows[0]
     assert (job["lock"], job["role"], job["pid"], job["uid"],
-            job["state"]) == (lock, "job", holder.job, os.geteuid(), "sleeping")
+            job["state"], job["process"]) == \
+        (lock, "job", holder.job, os.geteuid(), "held", "sleeping")
     assert (job["slot"], job["place"], job["command"], job["hidden"]) == (0, None, "cat", None)
     assert job["at_most"] is (form == ("-F",)) and isinstance(job["since"], float) \
         and isinstance(job["age"], float)
@@ -271,7 +269,8 @@ def test_waiters_in_their_order(hold, line, run, who, lock):
     assert waiting(rows) == [p.pid for p in waiters]
     assert [row["place"] for row in rows if row["role"] == "waiter"] == [1, 2, 3, 4, 5, 6]
     for row in rows[-6:]:
-        assert row["at_most"] is True and row["state"] == "sleeping" and row["uid"] == os.geteuid()
+        assert row["at_most"] is True and row["process"] == "sleeping" and row["state"] == "waiting" \
+            and row["uid"] == os.geteuid()
         assert row["command"] == f"{ME_ONLY} -w inf {lock} true"
     text = run("--who", lock).stdout.decode()
     assert re.search(
@@ -352,7 +351,7 @@ def slots_line(text):
 
 @pytest.mark.parametrize("held, said", [
     ((0,), "1 of 3 slots are in use, 2 are free"), ((0, 1), "2 of 3 slots are in use, 1 is free"),
-    ((0, 1, 2), "3 of 3 slots are in use, 0 are free"),
+    ((0, 1, 2), "all 3 slots are in use"),
     ((2,), "1 of 3 slots are in use, 2 are free"), ((), "free")], ids=str)
 def test_how_many_slots_are_free(hold, run, who, lock, held, said):
     holders = [hold(lock, "-j3") for _ in range(3)]
@@ -378,8 +377,7 @@ def test_all_holders_and_what_belongs_to_them(hold, run, who, lock, form):
         assert (row["lock"], row["place"], row["hidden"],
                 row["uid"]) == (lock, None, None, os.geteuid())
     lines = run("--who", lock).stdout.decode().splitlines()
-    assert lines[1].split() == ["ROLE", "SLOT", "PLACE", "PID", "USER", "STATE", "SINCE",
-                                "AGE", "COMMAND"]
+    assert lines[1].split() == ["ROLE", "SLOT", "PID", "USER", "STATE", "SINCE", "AGE", "COMMAND"]
     jobs = [line.split()[:3] for line in lines if line.startswith("job ")]
     assert jobs == [["job", str(n), str(h.job)] for n, h in enumerate(holders)]
 
@@ -397,7 +395,7 @@ def test_a_child_in_a_slot(hold, run, who, lock):
     left = int(run("-j2", lock, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!").stdout)
     assert {(row["role"], row["slot"], row["pid"]) for row in who(lock)
             if row["slot"] == 1} == {("child", 1, left)}
-    assert slots_line(run("--who", lock).stdout) == "2 of 2 slots are in use, 0 are free"
+    assert slots_line(run("--who", lock).stdout) == "all 2 slots are in use"
 
 
 def test_a_plain_holder_beside_those_with_slots(hold, run, who, lock):
@@ -439,11 +437,11 @@ def test_waiters_for_slots_show_how_many_there_are(hold, start, run, lock):
     """The holder in slot 0 was started without."""
     hold(lock)
     hold(lock, "-F", "-j2")
-    assert slots_line(run("--who", lock).stdout) == "2 of 2 slots are in use, 0 are free"
+    assert slots_line(run("--who", lock).stdout) == "all 2 slots are in use"
     hold(lock, "-F", "-j3")
     start(ME_ONLY, "-w", "inf", "-j3", lock, "true")
     wait_for(lambda: waiters_of(lock, 3) == 1, "it waits")
-    assert slots_line(run("--who", lock).stdout) == "3 of 3 slots are in use, 0 are free"
+    assert slots_line(run("--who", lock).stdout) == "all 3 slots are in use"
 
 
 @pytest.mark.root
@@ -525,13 +523,13 @@ def test_another_users_view(hold, line, who, call, lock, for_everybody):
             rows[0]["command"]) == ("job", holder.job, "root", "cat")
     assert [row["hidden"] for row in rows
             if row["role"] == "child"] == \
-        ["whether other users' processes have it, too, cannot be seen"]
+        ["other users' processes may also hold it"]
     waiters = [row for row in rows if row["role"] == "waiter"]
     assert [row["place"] for row in waiters] == [1, 2, 3,
                                                  4] and {row["user"] for row in waiters} == {"root"}
     assert {(row["pid"], row["hidden"])
-            for row in waiters} == {(None, "its process cannot be seen")}
-    assert "(its process cannot be seen)" in call(*OTHER, me_only, "--who", lock).stdout.decode()
+            for row in waiters} == {(None, "/proc does not show its process")}
+    assert "(/proc does not show its process)" in call(*OTHER, me_only, "--who", lock).stdout.decode()
 
 
 @pytest.mark.root
@@ -551,8 +549,8 @@ def test_a_holder_in_another_pid_namespace(hold, lock, run, who, call):
     """From inside a namespace the PIDs outside have no names."""
     hold(lock)
     inside = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
-    why = "its process is in another pid namespace"
-    assert first_line(call, lock, inside) == f"{lock}: held, by whom is hidden ({why})"
+    why = "in another PID namespace"
+    assert first_line(call, lock, inside) == f"{lock}: held by a hidden process ({why})"
     rows = who(lock, inside)
     assert (rows[0]["pid"], rows[0]["hidden"], rows[0]["uid"]) == (None, why, 0)
     row = listed(call, lock, inside)
@@ -567,7 +565,7 @@ def test_a_proc_that_hides_others(hold, lock, call, for_everybody):
     r = call(*inside, os.path.join(for_everybody, "me-only"), "--who", "--json", lock)
     assert r.returncode == 4
     job = json.loads(r.stdout)["who"][0]
-    assert (job["pid"], job["user"], job["state"], job["hidden"]) == (
+    assert (job["pid"], job["user"], job["process"], job["hidden"]) == (
         holder.job, "root", None, "/proc does not show its process")
 
 
@@ -579,7 +577,7 @@ def test_a_policy_that_forbids_to_connect(hold, lock, call, who):
     assert first_line(call, lock, prefix).startswith(f"{lock}: held")
     rows = who(lock, prefix)
     if rows[0]["pid"] is None:
-        assert rows[0]["hidden"].startswith("a policy forbids to connect")
+        assert rows[0]["hidden"].startswith("a policy forbids connecting")
 
 
 @pytest.mark.root
@@ -590,7 +588,7 @@ def test_a_queue_that_somebody_else_has_made(hold, start, lock, who):
     assert read_line(p.stdout) == b"ready\n"
     rows = [row for row in who(lock) if row["role"] == "waiter"]
     assert [(row["pid"], row["hidden"])
-            for row in rows] == [(None, "there is a queue that is not its user's: left out")]
+            for row in rows] == [(None, "a queue that another user created is left out")]
 
 
 # --- names ---
@@ -654,14 +652,14 @@ def test_a_table_of_sockets_that_cannot_be_read(call, lock, question):
              *([lock] if question == "--who" else []))
     assert (r.returncode, r.stdout) == (53, b"")
     assert r.stderr.startswith(
-        b"me-only: the kernel's table of sockets: cannot be read: Permission denied (")
+        b"me-only: the kernel's socket table: cannot be read: Permission denied (")
 
 
 def test_a_helper_that_is_missing(run, lock, tmp_path):
     r = run("--exit-base=50", "--who", lock, env=dict(os.environ, ME_ONLY_EXEC_PATH=str(tmp_path)))
     assert (r.returncode, r.stdout) == (53, b"")
     assert r.stderr == \
-        (f"me-only: {tmp_path}/list: the helper for --who and --list cannot be run: No such file "
+        (f"me-only: {tmp_path}/list: cannot run the helper for --who and --list: No such file "
          f"or directory; "
          "it is built with libsmartcols and libmnl\n").encode()
 
@@ -675,7 +673,7 @@ def test_a_helper_that_others_can_write(run, lock, tmp_path, what):
     r = run("--who", lock, env=dict(os.environ, ME_ONLY_EXEC_PATH=str(tmp_path)))
     assert (r.returncode, r.stdout) == (3, b"")
     assert r.stderr.decode().endswith(
-        "list: the helper for --who and --list cannot be run: others can write it or its directory\n")
+        "list: refusing to run the helper for --who and --list: it or its directory is writable by others\n")
 
 
 @pytest.mark.static
@@ -691,4 +689,4 @@ def test_a_helper_that_the_kernel_refuses_is_not_one_that_others_can_write(call,
 def test_the_helper_by_itself(call, arguments):
     r = call(HELPER, *arguments)
     assert (r.returncode, r.stdout) == (2, b"")
-    assert r.stderr == b"me-only: list: is a part of me-only: use me-only --who or --list\n"
+    assert r.stderr == b"me-only: list: part of me-only; use me-only --who or me-only --list\n"

@@ -202,7 +202,7 @@ class Checker(unittest.TestCase):
         self.expect(history(run, faults=[fault("cut off", 1, 3)]), "loss")
 
     def test_gave_up_waiting(self):
-        said = "me-only: etcd:l: waiting for pid 7 (root) on h, which has held it for 1s: x\nme-only: etcd:l: no answer\n"
+        said = "me-only: etcd:l: waiting for pid 7 (root) on h, 1s: x\nme-only: etcd:l: no answer\n"
         run = job("a", 1, 3, None, ticks={}, ended=[], status=3, message=said)
         self.expect(history(run, faults=[fault("rolling restart", 1, 3)]), "loss")
         self.expect(history(run, faults=[fault("killed helper", 2, 99, contender=0, run="a", kills="helper")]))

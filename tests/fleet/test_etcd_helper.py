@@ -120,7 +120,7 @@ def test_a_holder_of_whom_anything_is_said(helper, lock, word, who):
 @pytest.mark.parametrize("question", ["--held", "--who", "--list"])
 def test_a_helper_that_refuses_what_it_was_only_asked(helper, lock, question, word):
     p = helper(f'say("{word}"); rest()', question, job=())
-    assert ended(p) == (3, b"", f"me-only: {lock}: the helper has not answered what it was asked\n")
+    assert ended(p) == (3, b"", f"me-only: {lock}: the helper gave no valid answer\n")
 
 
 @pytest.mark.parametrize("noise", ["", "a word that nobody knows", "held-not", "until",
@@ -414,7 +414,7 @@ def test_a_helper_that_cannot_be_run(start, lock, tmp_path):
 @pytest.mark.static
 @pytest.mark.parametrize("inject, said", [
     ("timerfd_create:error=ETIME:when=2", r"cannot start a process: [^\n]+"),
-    ("execveat:error=EPERM", "the helper for such locks cannot be run: Operation not permitted"),
+    ("execveat:error=EPERM", "cannot run the helper: Operation not permitted"),
 ], ids=["no time", "not ours"])
 def test_an_errno_is_not_taken_for_a_verdict_of_ours(helper, tmp_path, inject, said):
     """The guard's "no time is left", and "others can write the helper", are not errnos."""
