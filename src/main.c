@@ -229,8 +229,6 @@ static int run(struct lock *lock, const struct options *options)
 	struct waiting waiting;
 	int r;
 
-	if (options->verbose)
-		trace_name(lock);
 	if (options->wait)
 		waiting_prepare(&waiting, options);
 	else

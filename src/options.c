@@ -42,10 +42,9 @@ static int wrong_about(struct usage_error *error, const char *option, const char
 
 static int duration(const char *argument, int64_t *ns, struct usage_error *error)
 {
-	return duration_parse(argument, ns)
-		       ? wrong(error, "not a duration:", argument,
-			       " (a number and ms, s, m, h or d, as in 90, 1.5h or 1h30m, or inf)")
-		       : 0;
+	return duration_parse(argument, ns) ? wrong(error, "not a duration:", argument,
+						    " (a number and ms, s, m, h or d, or inf)")
+					    : 0;
 }
 
 /* A duration from LEAST to MOST_TTL. */

@@ -143,7 +143,7 @@ def test_what_is_no_number_of_places_is_wrong_usage(run, lock, argument, form):
     r = run("-w", "inf", *[word.format(argument) for word in form], lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (2, b"")
     assert r.stderr.decode() == \
-        f"me-only: not a number from 1 to 1024: '{argument}'; try 'me-only --help'\n"
+        f"me-only: --queue: not a number from 1 to 1024: '{argument}'; try 'me-only --help'\n"
 
 
 @pytest.mark.parametrize("options", [(), ("-n",), ("-w", "0"), ("--wait=0ms",)], ids=" ".join)

@@ -717,7 +717,7 @@ def test_a_long_wait_ends_with_the_lock(hold, me_only, lock, duration):
 
 
 @pytest.mark.parametrize("duration", ["", "x", "-1", "1x", "1 s", " 1", "1s ", "s", ".", "1..2",
-                                      "nan", "infinity", "+inf",
+                                      "nan", "Infinity", "+inf", "1h30",
                                       "-inf", "1,5", "0x10", "1sm", "1\n", "\u0661"])
 def test_what_is_no_duration_is_wrong_usage(run, lock, duration):
     p = run("-w", duration, lock, "echo", "ran")
