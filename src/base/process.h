@@ -77,6 +77,12 @@ bool process_has_variable(pid_t pid, const char *entry, bool whole);
 /* Calls VISIT for every process except this one, until it returns false. */
 void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument);
 
+/*
+ * Calls VISIT, which may close it, for every open descriptor of this process. Returns whether /proc
+ * showed them.
+ */
+bool process_own_descriptors(void (*visit)(int fd, void *argument), void *argument);
+
 /* Whether PID is seen to have the socket INODE open. */
 bool process_has_socket(pid_t pid, uint32_t inode);
 
