@@ -236,6 +236,19 @@ int process_pidfd(pid_t pid)
 	return pidfd < 0 ? -errno : pidfd;
 }
 
+uint64_t process_pidfd_number(pid_t pid)
+{
+	struct statx status = { 0 };
+	int fd = process_pidfd(pid);
+
+	if (fd >= 0) {
+		if (file_status(fd, "", &status))
+			status.stx_ino = 0;
+		close(fd);
+	}
+	return status.stx_ino;
+}
+
 bool process_seems_me_only(pid_t pid)
 {
 	static const char own[] = "me-only";

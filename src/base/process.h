@@ -65,7 +65,13 @@ void process_set_me_only(const char *path);
 /* A pidfd of PID, or a negative errno. */
 int process_pidfd(pid_t pid);
 
-/* The same, or another version: a file of that name. (A keeper's name has a second word.) */
+/*
+ * The number of a pidfd of PID, which no other process ever has (Linux 6.9); 0 where there is none
+ * to have.
+ */
+uint64_t process_pidfd_number(pid_t pid);
+
+/* process_is_me_only() or another version: a file of that name. (A keeper's has a second word.) */
 bool process_seems_me_only(pid_t pid);
 
 /*

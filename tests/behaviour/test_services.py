@@ -79,7 +79,8 @@ import os, socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.bind(sys.argv[1])
 s.listen()
-os.dup2(s.fileno(), 3, inheritable=True)
+s.set_inheritable(True)
+os.dup2(s.fileno(), 3)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(sys.argv[2], sys.argv[2:])
 """

@@ -114,6 +114,11 @@ int process_pidfd(pid_t pid)
 	return descriptor_install(current, file, 0, true);
 }
 
+uint64_t process_pidfd_number(pid_t pid)
+{
+	return find_here(pid) ? (uint64_t)pid : 0;
+}
+
 size_t process_command(pid_t pid, bool whole, char *text, size_t size)
 {
 	(void)pid, (void)whole, (void)size;
