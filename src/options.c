@@ -135,11 +135,14 @@ static int apply(struct options *options, char id, const char *argument, struct 
 static int take(struct options *options, const struct option_row *row, char letter,
 		const char *option, const char *argument, struct usage_error *error)
 {
-	blame(error, option, letter);
+	char id = row->id;
+
+	if (letter == 'h') /* another help than --help */
+		id = letter;
 	if (row->for_command)
 		options->for_command = option;
-	/* -h is another help than --help. */
-	return apply(options, letter == 'h' ? 'h' : row->id, argument, error);
+	blame(error, option, letter);
+	return apply(options, id, argument, error);
 }
 
 /* An option that we do not have, at least not there. */
