@@ -17,6 +17,8 @@
 /* At most this many ancestors of a process are looked at. */
 #define DEEPEST 10000
 
+#define PF_EXITING 0x4 /* the kernel's, in /proc/PID/stat: it has begun to give up what it has */
+
 int file_status(int directory, const char *path, struct statx *status)
 {
 	/*
@@ -93,6 +95,7 @@ int process_read(pid_t pid, struct process *process)
 	fields += 2;
 	process->state = *fields;
 	process->parent = (pid_t)number_at(stat_field(fields, 4), 10, NULL);
+	process->exiting = number_at(stat_field(fields, 9), 10, NULL) & PF_EXITING;
 	process->start = (int64_t)(number_at(stat_field(fields, 22), 10, NULL) *
 				   (uint64_t)(NS_PER_S / (int64_t)getauxval(AT_CLKTCK)));
 	process->age = clock_now(CLOCK_BOOTTIME) - process->start;
@@ -326,6 +329,21 @@ static void open_fdinfo(struct lines *lines, pid_t pid, uint64_t fd)
 
 	number_format(fd, stpcpy(file, before));
 	lines_open(lines, AT_FDCWD, process_path(path, pid, file));
+}
+
+bool process_pidfd_lives(int pidfd)
+{
+	struct process process;
+	struct lines lines;
+	pid_t pid = 0;
+	char *line;
+
+	open_fdinfo(&lines, getpid(), (uint64_t)pidfd);
+	while ((line = lines_next(&lines)))
+		if (!strcmp(next_word(&line), "Pid:"))
+			pid = (pid_t)number_at(next_word(&line), 10, NULL);
+	lines_close(&lines);
+	return pid > 0 && process_read(pid, &process) == 0 && !process.exiting;
 }
 
 /*

@@ -39,6 +39,7 @@ const char *process_path(char path[PROCESS_PATH_SIZE], pid_t pid, const char *fi
 struct process {
 	char state; /* R, S, T (stopped), Z ... */
 	pid_t parent;
+	bool exiting;  /* it has begun to end */
 	int64_t start; /* when it was started (CLOCK_BOOTTIME, ns, in steps of 1/100 s); exec does
 			  not change it */
 	int64_t age;   /* nanoseconds since then */
@@ -64,6 +65,9 @@ void process_set_me_only(const char *path);
 
 /* A pidfd of PID, or a negative errno. */
 int process_pidfd(pid_t pid);
+
+/* Whether the process of PIDFD is seen not to be about to end. */
+bool process_pidfd_lives(int pidfd);
 
 /*
  * The number of a pidfd of PID, which no other process ever has (Linux 6.9); 0 where there is none

@@ -435,6 +435,9 @@ static int wait_with(void *room, struct lock *lock, const struct host_address *n
 	host_queue_address(&w.queue_name, name, geteuid(), lock->slots);
 	if (r == 0)
 		r = wait_in_line(&w);
+	/* Rule 6: the name can be free before all else that its holder has. */
+	if (r == 0)
+		slots_await_end(&w, lock->slot);
 	slots_unwatch(&w);
 	if (r) {
 		leave(&w);

@@ -19,6 +19,13 @@
 #define CATCH_TRIES 400
 
 /*
+ * A process that ends has closed all that it had some 50 microseconds after its lock; with much to
+ * free, later. One that has only closed its lock delays us by the shorter time.
+ */
+#define END_SOON (10 * NS_PER_MS)
+#define END_AT_LAST (1 * NS_PER_S)
+
+/*
  * The front of many slots leaves so many descriptors free; a slot for which there is none left is
  * tried with a growing pause.
  */
@@ -128,6 +135,26 @@ static int catch_slot(struct waiter *w, unsigned n)
 			sched_yield();
 	}
 	return r;
+}
+
+void slots_await_end(const struct waiter *w, unsigned n)
+{
+	struct pollfd ended = { .fd = w->slots[n].job, .events = POLLIN };
+	const int64_t soon = deadline_in(END_SOON), last = soon + END_AT_LAST;
+	int64_t due = soon;
+	int r;
+
+	if (ended.fd < 0)
+		return;
+	while ((r = poll(&ended, 1, deadline_poll_timeout(due))) == 0 ||
+	       (r < 0 && errno == EINTR)) {
+		if (deadline_now() < due)
+			continue;
+		/* It lives, and has closed the lock: that may be long before its end. */
+		if (due == last || process_pidfd_lives(ended.fd))
+			return;
+		due = last;
+	}
 }
 
 void slots_unwatch(struct waiter *w)

@@ -15,6 +15,12 @@ int slots_renew_candidate(struct waiter *w);
 
 int slots_bind(struct waiter *w, unsigned slot);
 
+/*
+ * Slot N is ours. With -F it becomes free while its holder, as it ends, still has its other files
+ * open: files that it has locked, ports. Waits a moment until it has ended, if that is known.
+ */
+void slots_await_end(const struct waiter *w, unsigned n);
+
 /* The front, or who waits alone, is that no more. */
 void slots_unwatch(struct waiter *w);
 

@@ -325,8 +325,9 @@ static int make_stat(char *out, const struct proc *p)
 {
 	TRACE("/proc/%s/stat: %c", p->name, state_of(p));
 	return snprintf(out, MOST_TEXT,
-			"%d (%s) %c %d %d %d 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 %lld 0", p->pid,
+			"%d (%s) %c %d %d %d 0 -1 %d 0 0 0 0 0 0 0 0 20 0 1 0 %lld 0", p->pid,
 			p->comm, state_of(p), p->parent, p->group, p->session,
+			p->state < PROC_EXITING ? 0 : 4, /* PF_EXITING */
 			(long long)(p->born / (S / TICKS)));
 }
 
