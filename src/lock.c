@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/deadline.h"
+
 static const struct lock_engine *const engines[] = { &lock_host, &lock_file, &lock_etcd };
 
 /*
@@ -36,6 +38,7 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error)
 			       .slots = 1,
 			       .fd = -1,
 			       .watched = -1,
+			       .serve_due = DEADLINE_NEVER,
 			       .line.fds = { -1, -1, -1 } };
 	if (length > 0) {
 		lock->engine = find_engine(spec, length);

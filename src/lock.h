@@ -55,17 +55,19 @@ struct lock_lease {
 
 struct lock {
 	const struct lock_engine *engine;
-	const char *spec; /* as the user wrote it */
-	const char *name; /* without the engine's prefix */
-	bool shared;	  /* with other shared holders */
-	unsigned slots;	  /* so many can hold it at a time */
-	unsigned slot;	  /* which of them we are, once it is held */
-	int fd;		  /* open as long as the lock is held, close-on-exec; -1 before */
-	int watched;	  /* POLLIN calls for serve(), which may change it; -1: none */
+	const char *spec;  /* as the user wrote it */
+	const char *name;  /* without the engine's prefix */
+	bool shared;	   /* with other shared holders */
+	unsigned slots;	   /* so many can hold it at a time */
+	unsigned slot;	   /* which of them we are, once it is held */
+	int fd;		   /* open as long as the lock is held, close-on-exec; -1 before */
+	int watched;	   /* POLLIN calls for serve(), which may change it; -1: none */
+	int64_t serve_due; /* when to call serve() in any case, which may change it */
 	struct lock_line line;
-	const struct pollfd *heed; /* in wait->attend(): what ends waiting for an answer */
-	unsigned long heeded;	   /* how many there are */
-	const char *failed;	   /* after LOCK_FAILED or an errno: what could not be done */
+	/* In wait->attend(): what ends waiting for an answer, behind an entry for the answer. */
+	struct pollfd *heed;
+	unsigned long heeded; /* how many there are, without that one */
+	const char *failed;   /* after LOCK_FAILED or an errno: what could not be done */
 	const struct options *options;
 	/*
 	 * For the command's environment: "NAME=value", or "NAME" for one to leave out; NULL: none.
@@ -152,8 +154,8 @@ struct lock_engine {
 	int (*claim)(struct lock *lock);
 
 	/*
-	 * Serves clients: lock->watched is readable. JOB is the command's pid; SINCE when it was
-	 * started (CLOCK_MONOTONIC, ns).
+	 * Serves clients: lock->watched is readable, or it is lock->serve_due. JOB is the command's
+	 * pid; SINCE when it was started (CLOCK_MONOTONIC, ns).
 	 */
 	void (*serve)(struct lock *lock, pid_t job, int64_t since);
 

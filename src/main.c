@@ -258,6 +258,7 @@ static int ask_helper(char **argv, const struct options *options)
 		line_add(&line, "others can write it or its folder");
 	else
 		line_add(&line, strerror(-r));
+	line_add(&line, message_limit(-r));
 	if (r == -ENOENT)
 		line_add(&line, "; it is built with libsmartcols and libmnl");
 	line_end(&line);

@@ -188,17 +188,24 @@ void message(const char *subject, const char *text, int error)
 	line_end(&line);
 }
 
-static const char *advice(int error)
+const char *message_limit(int error)
 {
 	switch (error) {
 	case EMFILE: return " (the limit is ulimit -n)";
 	case ENFILE: return " (the limit is fs.file-max)";
 	case EAGAIN: return " (the limit is ulimit -u, or pids.max of the cgroup)";
+	default: return "";
+	}
+}
+
+static const char *advice(int error)
+{
+	switch (error) {
 	case EACCES:
 	case EPERM:
 	case EAFNOSUPPORT:
 		return " (a policy forbids it: AppArmor, SELinux, seccomp, or RestrictAddressFamilies= of a service)";
-	default: return "";
+	default: return message_limit(error);
 	}
 }
 

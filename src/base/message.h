@@ -65,4 +65,7 @@ void message(const char *subject, const char *text, int error);
  */
 void message_failure(const char *subject, const char *text, int error);
 
+/* The limit that ERROR says was reached, in parentheses behind a blank; "" if it says none. */
+const char *message_limit(int error);
+
 #endif

@@ -13,19 +13,36 @@
 /* The clients leave so many descriptors free. */
 #define KEPT_FDS 8
 
-/* Rule 9. The first connection costs an epoll instance; before, the listener itself is watched. */
-static int clients_open(struct lock *lock)
+/* How long we look away from the listener when something has run out. */
+#define LOOK_AGAIN (1 * NS_PER_S)
+
+/* Whether ERROR says that something has run out, which passes. */
+static bool is_shortage(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS ||
+	       error == ENOSPC;
+}
+
+/* Looks at the listener, or again in a while if that fails with a shortage. */
+static void look_at_listener(struct lock *lock)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.fd = lock->fd };
-	int audience = epoll_create1(EPOLL_CLOEXEC);
 
-	if (audience < 0)
-		return -1;
-	if (epoll_ctl(audience, EPOLL_CTL_ADD, lock->fd, &event)) {
-		close(audience);
-		return -1;
-	}
-	return audience;
+	lock->serve_due = DEADLINE_NEVER;
+	/* EEXIST: we have not looked away. */
+	if (epoll_ctl(lock->watched, EPOLL_CTL_ADD, lock->fd, &event) && is_shortage(errno))
+		lock->serve_due = deadline_in(LOOK_AGAIN);
+}
+
+/* Rule 9. The first connection costs an epoll instance; before, the listener itself is watched. */
+static void clients_open(struct lock *lock)
+{
+	lock->serve_due = DEADLINE_NEVER;
+	lock->watched = epoll_create1(EPOLL_CLOEXEC);
+	if (lock->watched >= 0)
+		look_at_listener(lock);
+	else if (is_shortage(errno))
+		lock->serve_due = deadline_in(LOOK_AGAIN);
 }
 
 static void greet(int fd, const struct lock *lock, pid_t job, int64_t since)
@@ -67,11 +84,18 @@ static bool admit(struct lock *lock, pid_t job, int64_t since)
 
 	if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
 		return errno != EAGAIN;
-	/* No descriptors left, or no memory: look away until one of the clients has gone. */
+	/*
+	 * No descriptors left, or no memory: look away until one of the clients has gone, or for a
+	 * while, since it may be others who have used it up.
+	 */
 	if (fd < 0 || is_near_limit(fd)) {
+		if (fd >= 0 || is_shortage(errno))
+			lock->serve_due = deadline_in(LOOK_AGAIN);
 		epoll_ctl(lock->watched, EPOLL_CTL_DEL, lock->fd, NULL);
-		if (fd >= 0)
+		if (fd >= 0) {
+			greet(fd, lock, job, since);
 			close(fd);
+		}
 		return false;
 	}
 	greet(fd, lock, job, since);
@@ -83,11 +107,9 @@ static bool admit(struct lock *lock, pid_t job, int64_t since)
 
 static void dismiss(struct lock *lock, int fd)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.fd = lock->fd };
-
 	close(fd);
-	/* There is room again. Fails with EEXIST where we have not looked away. */
-	epoll_ctl(lock->watched, EPOLL_CTL_ADD, lock->fd, &event);
+	/* There is room again. */
+	look_at_listener(lock);
 }
 
 void host_serve(struct lock *lock, pid_t job, int64_t since)
@@ -95,8 +117,10 @@ void host_serve(struct lock *lock, pid_t job, int64_t since)
 	struct epoll_event events[16];
 	int n;
 
-	if (lock->watched == lock->fd)
-		lock->watched = clients_open(lock);
+	if (lock->watched == lock->fd || lock->watched < 0)
+		clients_open(lock);
+	else if (deadline_now() >= lock->serve_due)
+		look_at_listener(lock);
 	if (lock->watched < 0)
 		return;
 	n = epoll_wait(lock->watched, events, sizeof events / sizeof *events, 0);

@@ -289,11 +289,9 @@ void host_find_holder(const struct host_address *address, struct holder *holder,
 
 	host_inquire(&inquiry, address);
 	if (host_may_be_greeted(&inquiry)) {
-		struct pollfd fds[1 + lock->heeded];
+		struct pollfd alone, *fds = lock->heed ? lock->heed : &alone;
 
 		fds[0] = (struct pollfd){ .fd = inquiry.fd, .events = POLLIN };
-		for (unsigned long i = 0; i < lock->heeded; i++)
-			fds[1 + i] = lock->heed[i];
 		poll(fds, 1 + lock->heeded, deadline_poll_timeout(deadline));
 	}
 	host_conclude(&inquiry, address, thorough ? &host_kernel : &nothing, holder);

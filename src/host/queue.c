@@ -56,6 +56,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -78,6 +79,9 @@
  * before waiting alone.
  */
 #define JOIN_TRIES 10
+
+/* What a waiter needs for more slots may be more than a small stack holds (ulimit -s). */
+#define FEW_SLOTS 16
 
 static void go_alone(struct waiter *w)
 {
@@ -241,20 +245,21 @@ enum {
 	SLOTS
 };
 
-static size_t most_sources(const struct waiter *w)
+static size_t most_sources(unsigned slots)
 {
-	return SLOTS + 2 * (size_t)w->lock->slots;
+	return SLOTS + 2 * (size_t)slots;
 }
 
 /*
- * Puts the open ones in FDS, and in WHICH their places among all: poll(2) takes no more entries
- * than the limit of descriptors, which can be as low as what we need. Returns how many are open.
+ * Puts the open ones in w->fds, behind a free entry, and in w->which their places among all:
+ * poll(2) takes no more entries than the limit of descriptors, which can be as low as what we need.
+ * Returns how many are open.
  */
-static nfds_t find_sources(const struct waiter *w, struct pollfd fds[], unsigned which[])
+static nfds_t find_sources(const struct waiter *w)
 {
 	nfds_t open = 0;
 
-	for (unsigned i = 0; i < most_sources(w); i++) {
+	for (unsigned i = 0; i < most_sources(w->lock->slots); i++) {
 		const struct slot *slot = i < SLOTS ? NULL : &w->slots[(i - SLOTS) / 2];
 		const bool is_watch = slot && (i - SLOTS) % 2 == 0;
 		int fd = i < SUCCESSOR ? w->ahead[i - AHEAD].fd
@@ -267,8 +272,8 @@ static nfds_t find_sources(const struct waiter *w, struct pollfd fds[], unsigned
 
 		if (fd < 0)
 			continue;
-		fds[open] = (struct pollfd){ .fd = fd, .events = is_watch ? 0 : POLLIN };
-		which[open++] = i;
+		w->which[open] = i;
+		w->fds[++open] = (struct pollfd){ .fd = fd, .events = is_watch ? 0 : POLLIN };
 	}
 	return open;
 }
@@ -276,19 +281,16 @@ static nfds_t find_sources(const struct waiter *w, struct pollfd fds[], unsigned
 /* Sleeps until somebody says something or something is due. Returns 0 or a negative errno. */
 static int listen_around(struct waiter *w)
 {
-	const size_t n = most_sources(w);
+	bool *const ready = w->ready;
 	int64_t when = deadline_earlier(deadline_earlier(w->wait->deadline, w->wait->due),
 					deadline_earlier(w->look, slots_next_try(w)));
-	struct pollfd fds[n];
-	unsigned which[n];
-	bool ready[n];
-	nfds_t open = find_sources(w, fds, which);
+	nfds_t open = find_sources(w);
 
-	memset(ready, 0, sizeof ready);
-	if (poll(fds, open, deadline_poll_timeout(when)) < 0)
+	memset(ready, 0, most_sources(w->lock->slots) * sizeof *ready);
+	if (poll(w->fds + 1, open, deadline_poll_timeout(when)) < 0)
 		return errno == EINTR ? 0 : -errno;
 	for (nfds_t i = 0; i < open; i++)
-		ready[which[i]] = fds[i].revents;
+		ready[w->which[i]] = w->fds[1 + i].revents;
 	for (unsigned i = 0; i < w->lock->slots; i++) {
 		if (ready[SLOTS + 2 * i])
 			slots_hear(w, i);
@@ -310,12 +312,10 @@ static int listen_around(struct waiter *w)
 /* Another slot can become free while we ask the holder of one slot who it is. */
 static int attend_listening(struct waiter *w)
 {
-	struct pollfd fds[most_sources(w)];
-	unsigned which[most_sources(w)];
 	int r;
 
-	w->lock->heed = fds;
-	w->lock->heeded = w->lock->slots > 1 ? find_sources(w, fds, which) : 0;
+	w->lock->heed = w->fds;
+	w->lock->heeded = w->lock->slots > 1 ? find_sources(w) : 0;
 	r = w->wait->attend(w->wait, w->lock);
 	w->lock->heed = NULL;
 	w->lock->heeded = 0;
@@ -397,21 +397,41 @@ void host_leave_line(struct lock *lock)
 	lock->line.fds[0] = lock->line.fds[1] = lock->line.fds[2] = -1;
 }
 
-int host_wait(struct lock *lock, const struct host_address *name, struct lock_wait *wait)
+/* What a waiter has for each slot and for each source. */
+static size_t room_size(unsigned slots)
 {
-	struct slot slots[lock->slots];
+	const size_t n = most_sources(slots);
+
+	return slots * sizeof(struct slot) + (1 + n) * sizeof(struct pollfd) +
+	       n * (sizeof(unsigned) + sizeof(bool));
+}
+
+static void take_room(struct waiter *w, void *room)
+{
+	const unsigned slots = w->lock->slots;
+
+	w->slots = room;
+	w->fds = (struct pollfd *)(w->slots + slots);
+	w->which = (unsigned *)(w->fds + 1 + most_sources(slots));
+	w->ready = (bool *)(w->which + most_sources(slots));
+	for (unsigned n = 0; n < slots; n++)
+		w->slots[n] = (struct slot){ .watch = -1, .job = -1 };
+}
+
+/* Waits with ROOM of room_size(). */
+static int wait_with(void *room, struct lock *lock, const struct host_address *name,
+		     struct lock_wait *wait)
+{
 	struct waiter w = { .lock = lock,
 			    .name = name,
 			    .wait = wait,
 			    .candidate = -1,
-			    .slots = slots,
 			    .queue = -1,
 			    .ahead = { { -1, 0 }, { -1, 0 } },
 			    .successors = { { -1, 0 }, { -1, 0 } } };
 	int r = slots_renew_candidate(&w);
 
-	for (unsigned n = 0; n < lock->slots; n++)
-		slots[n] = (struct slot){ .watch = -1, .job = -1 };
+	take_room(&w, room);
 	slots_share_descriptors(&w);
 	host_queue_address(&w.queue_name, name, geteuid(), lock->slots);
 	if (r == 0)
@@ -433,4 +453,23 @@ int host_wait(struct lock *lock, const struct host_address *name, struct lock_wa
 		lock->line.successors[i] = w.successors[i].pid;
 	}
 	return 0;
+}
+
+int host_wait(struct lock *lock, const struct host_address *name, struct lock_wait *wait)
+{
+	const size_t size = room_size(lock->slots);
+	_Alignas(struct slot) char few[room_size(lock->slots > FEW_SLOTS ? 0 : lock->slots)];
+	void *many;
+	int r;
+
+	if (lock->slots <= FEW_SLOTS)
+		return wait_with(few, lock, name, wait);
+	many = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (many == MAP_FAILED) {
+		lock->failed = "cannot wait";
+		return -errno;
+	}
+	r = wait_with(many, lock, name, wait);
+	munmap(many, size);
+	return r;
 }

@@ -38,6 +38,8 @@ enum waiter_state {
 	WAITER_ALONE
 };
 
+struct pollfd;
+
 struct waiter {
 	struct lock *lock;
 	const struct host_address *name;
@@ -45,6 +47,9 @@ struct waiter {
 	struct lock_wait *wait;
 	int candidate;	    /* the socket that is to be bound to a slot's name */
 	struct slot *slots; /* as many as the lock has */
+	struct pollfd *fds; /* all that it can listen to, behind one that is free */
+	unsigned *which;    /* for each of these, its place among all that it can listen to */
+	bool *ready;	    /* for each of those */
 	unsigned slot;	    /* where to look first */
 	int most_watch;	    /* the highest descriptor of a connection, and whether there are pidfds:
 			       there may be few */

@@ -69,6 +69,20 @@ static int print(const char *text)
 	return 0;
 }
 
+/* Why there is no answer: R is LOCK_FAILED or a negative errno. */
+static void failed(const struct lock *lock, int r)
+{
+	if (lock && lock->engine->leased)
+		message_failure(lock->spec, lock->failed, r == LOCK_FAILED ? 0 : -r);
+	/* What is known of sockets does not help with a file. */
+	else if (lock && !lock->engine->by_socket && (r == -EACCES || r == -EPERM))
+		message(lock->spec, "cannot look at the file", -r);
+	else if (lock && !lock->engine->by_socket)
+		message_failure(lock->spec, "cannot look at the file", -r);
+	else
+		message_failure("the kernel's table of sockets", "cannot be read", -r);
+}
+
 static int answer(struct lock *lock, const char *program, const struct options *options)
 {
 	char *text = NULL;
@@ -82,12 +96,7 @@ static int answer(struct lock *lock, const char *program, const struct options *
 			 : all_locks(program, options->json, &text);
 
 	if (r) {
-		if (lock && lock->engine->leased)
-			message(lock->spec, lock->failed, r == LOCK_FAILED ? 0 : -r);
-		else if (lock && !lock->engine->by_socket)
-			message(lock->spec, "cannot look at the file", -r);
-		else
-			message_failure("the kernel's table of sockets", "cannot be read", -r);
+		failed(lock, r);
 		return options_status(options, EXIT_THIRD_PARTY);
 	}
 	r = print(text);

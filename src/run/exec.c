@@ -161,6 +161,7 @@ void exec_explain(char *const command[], int error)
 		line_add(&line, " is missing");
 	} else {
 		line_add(&line, strerror(error));
+		line_add(&line, message_limit(error));
 	}
 	line_end(&line);
 }

@@ -192,13 +192,16 @@ static void run(struct job *job)
 
 		if (deadline_now() >= custody->due)
 			form->tend(custody);
-		if (poll(fds, 3, deadline_poll_timeout(custody->due)) < 0)
+		if (poll(fds, 3,
+			 deadline_poll_timeout(deadline_earlier(custody->due, lock->serve_due))) <
+		    0)
 			continue;
 		if (form->look)
 			form->look(custody, fds[1].revents, fds[2].revents);
 		if (fds[0].revents)
 			read_signals(job);
-		if (!form->look && fds[1].revents && !job->ended)
+		if (!form->look && !job->ended &&
+		    (fds[1].revents || deadline_now() >= lock->serve_due))
 			lock->engine->serve(lock, custody->command, custody->since);
 	}
 }

@@ -12,6 +12,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -195,6 +196,85 @@ def test_a_waiter_with_few_descriptors(hold, start, lock, job, limit):
     assert not is_bound(address(lock))
 
 
+@pytest.mark.static
+@pytest.mark.parametrize("asks", [["--who"], ["--held"], ["-w", "1"], []],
+                         ids=["who", "held", "wait", "default"])
+@pytest.mark.parametrize("limit", range(4, 11))
+def test_few_descriptors_for_a_helper(finish, limit, asks):
+    """The helper for a fleet lock cannot even be started: the limit is named."""
+    status, said = finish(ME_ONLY, *asks, "etcd:x", *([] if asks[:1] in (["--who"], ["--held"])
+                                                      else ["true"]),
+                          preexec_fn=limited(resource.RLIMIT_NOFILE, limit))
+    assert status == 3 and is_clear(said)
+    assert said[0].endswith(" (the limit is ulimit -n)")
+
+
+# Each of these fails once, for want of something.
+SHORTAGES = ["epoll_create1:1:EMFILE", "epoll_create1:1:ENFILE", "epoll_create1:1:ENOMEM",
+             "epoll_ctl:1:ENOMEM", "accept4:1:EMFILE", "accept4:1:ENFILE", "accept4:1:ENOBUFS"]
+
+
+@pytest.mark.static
+@pytest.mark.parametrize("fault", SHORTAGES)
+def test_a_holder_greets_again_after_a_shortage(start, finish, folder, lock, fault):
+    """It looks away from those who ask, and looks again although none of them goes."""
+    p = start(os.path.join(PROGRAMS, "inject"), os.path.join(folder, "trace"), fault, ME_ONLY, lock,
+              "sh", "-c", "echo up; exec cat", stdin=subprocess.PIPE)
+    assert p.stdout.readline() == b"up\n"
+
+    def is_greeted():
+        status, said = finish(ME_ONLY, lock, "true")
+        assert status == 4 and is_held_line(said, lock)
+        # Without a greeting there is only the age of the process.
+        return " for at most " not in said[0]
+
+    assert not is_greeted()
+    wait_for(is_greeted, "the holder greets")
+    p.stdin.close()
+    assert p.wait(DEADLINE) == 0
+
+
+# --- a small stack ---
+
+ALL_SLOTS = """
+import resource, socket, sys
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+sockets = []
+for n in range(1024):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.bind(b"\\0me-only:" + sys.argv[1].encode() + (b"\\0slot\\0%d" % n if n else b""))
+    s.listen()
+    sockets.append(s)
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.static
+@pytest.mark.parametrize("options", [["-w", "20"], ["-v", "-w", "20"], ["--queue=2", "-w", "20"]],
+                         ids=["wait", "verbose", "queue"])
+def test_a_small_stack_for_a_free_slot(finish, lock, job, options):
+    """What is kept for each of 1,024 slots is not on the stack."""
+    status, _ = finish(ME_ONLY, "-j1024", *options, lock, *job(),
+                       preexec_fn=limited(resource.RLIMIT_STACK, 48 << 10))
+    assert (status, job.report()) == (STATUS, ["started", "held"])
+
+
+@pytest.mark.static
+def test_a_small_stack_for_slots_in_use(start, finish, lock, job):
+    holder = start(sys.executable, "-ISc", ALL_SLOTS, lock, stdin=subprocess.PIPE)
+    assert holder.stdout.readline() == b"up\n"
+    small = {"preexec_fn": limited(resource.RLIMIT_STACK, 48 << 10)}
+    status, said = finish(ME_ONLY, "-j1024", lock, *job(), **small)
+    assert status == 4 and is_clear(said) and "all 1024 slots are in use" in said[0]
+    p = start(ME_ONLY, "-j1024", "-v", "-w", "20", lock, *job(), **small)
+    assert b": waiting for " in p.stderr.readline()
+    holder.stdin.close()
+    p.communicate(timeout=DEADLINE)
+    assert (p.returncode, job.report()) == (STATUS, ["started", "held"])
+
+
 # --- few processes ---
 
 
@@ -233,6 +313,25 @@ def test_few_processes(finish, program, lock, job, form, limit, lonely_uid):
         assert is_no_process(said, job)
         assert job.report() == []
     assert not is_bound(address(lock))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("options", [["-w", "20"], ["-w", "20", "-F"], ["-w", "20", "-q"],
+                                     ["-w", "20", "-s"], ["--replace"]],
+                         ids=["wait", "no-fork", "quiet", "shared", "replace"])
+def test_no_process_left_for_the_wait_for_a_file(start, finish, program, folder, job, options,
+                                                 lonely_uid):
+    """A thread waits for it. Without one nothing is run, nobody is ended, and the limit is named."""
+    path = os.path.join(folder, "lock")
+    holder = start("flock", path, "sh", "-c", "chmod 666 $0; echo up; exec cat", path,
+                   stdin=subprocess.PIPE)
+    assert holder.stdout.readline() == b"up\n"
+    status, said = finish(program, *options, f"file:{path}", *job(),
+                          preexec_fn=few_processes(1, lonely_uid))
+    assert status == 3 and is_clear(said) and job.report() == []
+    assert said[0].startswith(f"me-only: file:{path}: cannot wait: ")
+    assert said[0].endswith(" (the limit is ulimit -u, or pids.max of the cgroup)")
+    assert release(holder) == 0
 
 
 @pytest.mark.root
