@@ -16,7 +16,7 @@
  *     waits for the hang-up), greets each with one message, never reads from them, keeps the live
  *     ones and closes those that have gone. At its limit of descriptors it stops looking at the
  *     listener for a while. The name is closed before the connections, or the next waiter would
- * wake up to a name that is still bound.
+ *     wake up to a name that is still bound.
  * 11. A lock with slots has a name for each of them, and the first is that of the lock itself: so a
  *     plain lock is one with one slot. A try takes the first that is free. Whoever asks for fewer
  *     slots sees only these.
