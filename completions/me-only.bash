@@ -12,7 +12,7 @@ _me_only_locks() {
 # What an option's argument can be, as examples.
 _me_only_arguments() {
     case $1 in
-        -w | --wait) echo inf 10s 1m 10m 1h ;;
+        -w | --wait | --timeout) echo inf 10s 1m 10m 1h ;;
         -k | --kill-after) echo 0 10s 30s 1m inf ;;
         --ttl) echo 10s 30s 60s 300s ;;
         --hold-for) echo 1m 2m 5m ;;
@@ -35,7 +35,7 @@ _me_only() {
                 ((i++))
                 break
                 ;;
-            --wait | --slots | --queue | --kill-after | --ttl | --hold-for | --conflict-exit-code | --exit-base | --complain-after) argument=${words[i]} ;;
+            --wait | --timeout | --slots | --queue | --kill-after | --ttl | --hold-for | --conflict-exit-code | --exit-base | --complain-after) argument=${words[i]} ;;
             --held | --who) command='' ;;
             --list) lock=etcd command='' ;;
             --*) ;;
@@ -58,6 +58,8 @@ _me_only() {
         mapfile -t COMPREPLY < <(compgen -W "$(_me_only_arguments "$argument")" -- "$cur")
     elif ((i < cword)); then
         [[ $command ]] || return
+        # LOCK -- COMMAND is LOCK COMMAND.
+        [[ ${words[i + 1]} == -- ]] && ((i + 1 < cword)) && ((i++))
         # Hand over after LOCK, which may be several of the words in COMP_WORDS.
         for ((; i >= 0; i--)); do
             joined=''
@@ -70,9 +72,9 @@ _me_only() {
     elif [[ $cur == --*=* && ${words[i - 1]} != -- ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_me_only_arguments "${cur%%=*}")" -- "${cur#*=}")
     elif [[ $cur == -* && ${words[i - 1]} != -- ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '-w --wait= -n --nonblock -s --shared -j --slots= --queue= --replace -k --kill-after= --ttl= --hold-for=
+        mapfile -t COMPREPLY < <(compgen -W '-w --wait= --timeout= -n --nonblock --nb -x -e --exclusive -s --shared -j --slots= --queue= --replace -k --kill-after= --ttl= --hold-for=
             -F --no-fork -o --close -E --conflict-exit-code= --exit-base= -q --quiet --complain-after= -v --verbose --held --who --list --json
-            -h --help --version' -- "$cur")
+            -h --help -V --version' -- "$cur")
         [[ ${COMPREPLY-} == *= ]] && compopt -o nospace
     elif [[ $lock == etcd ]]; then
         mapfile -t COMPREPLY < <(compgen -W etcd: -- "$cur")

@@ -11,7 +11,7 @@ function __me_only_part
             case --
                 set -e words[1]
                 break
-            case --wait --slots --queue --kill-after --ttl --hold-for --conflict-exit-code --exit-base --complain-after
+            case --wait --timeout --slots --queue --kill-after --ttl --hold-for --conflict-exit-code --exit-base --complain-after
                 set -e words[1]
             case --held --who
                 set before question
@@ -35,6 +35,8 @@ function __me_only_part
         echo none
     else
         set -e words[1]
+        # LOCK -- COMMAND is LOCK COMMAND.
+        test "$words[1]" = --; and set -e words[1]
         printf '%s\n' command $words
     end
 end
@@ -70,8 +72,9 @@ complete -c me-only -f
 complete -c me-only -n '__me_only_in lock' -a '(__me_only_locks)' -d Lock
 complete -c me-only -n '__me_only_in list' -a etcd: -d 'Etcd locks'
 complete -c me-only -n '__me_only_in command' -a '(__me_only_command)'
-complete -c me-only -n '__me_only_in lock' -s w -l wait -x -a 'inf 10s 1m 10m 1h' -d 'Wait at most this long for the lock'
-complete -c me-only -n '__me_only_in lock' -s n -l nonblock -d 'Do not wait (the default)'
+complete -c me-only -n '__me_only_in lock' -s w -l wait -l timeout -x -a 'inf 10s 1m 10m 1h' -d 'Wait at most this long for the lock'
+complete -c me-only -n '__me_only_in lock' -s n -l nonblock -l nb -d 'Do not wait (the default)'
+complete -c me-only -n '__me_only_in lock' -s x -s e -l exclusive -d 'Do not share the lock (the default)'
 complete -c me-only -n '__me_only_in lock' -s s -l shared -d 'Share the lock with other -s holders (file: and etcd: only)'
 complete -c me-only -n '__me_only_in lock' -s j -l slots -x -a '2 4 8' -d 'Let at most this many run at a time'
 complete -c me-only -n '__me_only_in lock' -l queue -x -a 1 -d 'With -w: give up if this many others with --queue already wait'
@@ -92,4 +95,4 @@ complete -c me-only -n '__me_only_in lock' -l list -d 'List the locks of this ho
 complete -c me-only -n '__me_only_in lock list' -l json -d 'With --who and --list: print JSON'
 complete -c me-only -n '__me_only_in lock' -s h -d 'Print a short help'
 complete -c me-only -n '__me_only_in lock' -l help -d 'Print the help'
-complete -c me-only -n '__me_only_in lock' -l version -d 'Print the version'
+complete -c me-only -n '__me_only_in lock' -s V -l version -d 'Print the version'

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "options.h"
+#include "option-rows.h"
 #include "version.h"
 
 /* Where the explanations begin. */
@@ -69,8 +69,8 @@ static int print_rows(bool brief)
 
 static const char usage[] =
 	"Usage: me-only [OPTION]... LOCK COMMAND [ARGUMENT]...\n"
-	"       me-only --held | --who LOCK\n"
-	"       me-only --list [etcd:PREFIX]\n"
+	"       me-only [OPTION]... LOCK -c 'COMMAND LINE FOR SH'\n"
+	"       me-only --held LOCK | --who LOCK | --list [etcd:PREFIX]\n"
 	"       me-only -h | --help | --version\n"
 	"Run one copy of COMMAND at a time, on this host or in a fleet.\n"
 	"\n"
@@ -79,7 +79,7 @@ static const char usage[] =
 	"      etcd:NAME, known to all hosts that use the same etcd cluster.\n";
 
 static const char syntax[] =
-	"Options end at LOCK. DURATION: a number with ms, s (default), m, h or d.\n\n";
+	"Options end at LOCK. DURATION: a number with ms, s (default), m, h or d; 1h30m.\n\n";
 
 static const char brief_end[] =
 	"\n"
@@ -98,7 +98,7 @@ static const char end[] =
 	"\n"
 	"COMMAND gets ME_ONLY_LOCK; with -j ME_ONLY_SLOT, from 0; and with etcd:\n"
 	"ME_ONLY_TOKEN, a fencing token: it lets stores reject late writes from\n"
-	"a previous holder. Manuals: me-only(1), me-only-etcd(7).\n";
+	"a previous holder. Manuals: me-only(1), me-only-messages(7), me-only-etcd(7).\n";
 
 int help_print(bool brief)
 {

@@ -26,6 +26,7 @@ struct holder {
 	bool heir;			    /* inherited the lock from a command that has ended */
 	int64_t held;			    /* for how long, ns; -1: unknown */
 	bool at_most;			    /* held is only the age of the process */
+	const char *command;		    /* NULL: that of pid, looked up when it is printed */
 	const char *hidden;		    /* why the pid is hidden */
 	const struct remote_holder *remote; /* NULL: it is on this host. Else uid is valid only if
 					       it is this user, by name, or root */
@@ -37,11 +38,26 @@ struct holder {
  */
 bool holder_is_more_interesting(const struct holder *a, const struct holder *b);
 
-/*
- * "held by pid 4242 (root) for 2h13m: /usr/local/bin/backup.sh --full", or where WAITING
- * "waiting for pid 4242 (root), which has held it for 2h13m: /usr/local/bin/backup.sh --full".
- */
-void holder_describe(const struct holder *holder, bool waiting, struct line *line);
+enum holder_form {
+	/* "held by pid 4242 (root) for 2h13m: /usr/local/bin/backup.sh --full" */
+	HOLDER_HELD,
+	/* "waiting for pid 4242 (root), 2h13m: /usr/local/bin/backup.sh --full" */
+	HOLDER_AWAITED,
+	/* the same, with long names of users and hosts cut, for a terminal */
+	HOLDER_AWAITED_BRIEFLY,
+	/* "ended pid 4242 (root) after 2h13m: /usr/local/bin/backup.sh --full" */
+	HOLDER_ENDED,
+	/* "replaced by pid 4711 (root): me-only --replace /tmp/sync sync.sh" */
+	HOLDER_REPLACER
+};
+
+void holder_describe(const struct holder *holder, enum holder_form form, struct line *line);
+
+/* Keeps the command line of HOLDER, as far as it fits, in TEXT of SIZE bytes: it may end. */
+void holder_keep_command(struct holder *holder, char *text, size_t size);
+
+/* "2 of 3 slots are in use, 1 is free" */
+void holder_describe_slots(size_t used, size_t slots, struct line *line);
 
 /* "pid 4242 (root) waits", "pid 4242 (root) and 2 others wait": of N in all. */
 void holder_describe_waiter(const struct holder *waiter, unsigned n, struct line *line);

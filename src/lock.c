@@ -28,6 +28,12 @@ static const struct lock_engine *find_engine(const char *prefix, size_t length)
 	return NULL;
 }
 
+static int wrong(struct usage_error *error, const char *text, const char *subject, const char *hint)
+{
+	*error = (struct usage_error){ .text = text, .subject = subject, .hint = hint };
+	return -EINVAL;
+}
+
 int lock_open(struct lock *lock, const char *spec, struct usage_error *error)
 {
 	size_t length = prefix_length(spec);
@@ -45,16 +51,13 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error)
 		lock->name = spec + length + 1;
 	}
 	/* A typing error must not become a lock that nobody else takes. */
-	if (!lock->engine)
-		*error = (struct usage_error){
-			"no such kind of lock:", spec,
-			"; for a lock of this host with that name write host:", true
-		};
-	else if (!*lock->name)
-		*error = (struct usage_error){ "the name of the lock is empty", NULL, "", false };
-	else
-		return 0;
-	return -EINVAL;
+	if (!lock->engine) {
+		wrong(error, "no such kind of lock:", spec,
+		      "; for a lock of this host with that name write host:");
+		error->hint_subject = true;
+		return -EINVAL;
+	}
+	return *lock->name ? 0 : wrong(error, "the name of the lock is empty", NULL, "");
 }
 
 /*
@@ -87,8 +90,7 @@ static int check_lease(const struct lock *lock, const struct options *options,
 	} else {
 		return 0;
 	}
-	*error = (struct usage_error){ text, lock->spec, hint, false };
-	return -EINVAL;
+	return wrong(error, text, lock->spec, hint);
 }
 
 int lock_shape(struct lock *lock, const struct options *options, struct usage_error *error)
@@ -98,21 +100,18 @@ int lock_shape(struct lock *lock, const struct options *options, struct usage_er
 	if (options->slots)
 		lock->slots = options->slots;
 	if (lock->shared && !lock->engine->can_share)
-		*error = (struct usage_error){
+		return wrong(
+			error,
 			"-s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of",
-			lock->spec, "", false
-		};
-	else if (options->slots && !lock->engine->can_have_slots)
-		*error = (struct usage_error){
+			lock->spec, "");
+	if (options->slots && !lock->engine->can_have_slots)
+		return wrong(
+			error,
 			"-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of",
-			lock->spec, "", false
-		};
-	else if (lock->shared && options->slots > 1)
-		*error = (struct usage_error){ "-s and -j", NULL,
-					       " contradict each other: leave one out", false };
-	else
-		return check_lease(lock, options, error);
-	return -EINVAL;
+			lock->spec, "");
+	if (lock->shared && options->slots > 1)
+		return wrong(error, "-s and -j", NULL, " contradict each other: leave one out");
+	return check_lease(lock, options, error);
 }
 
 int lock_refuse(const char **refused, const char *reason)
@@ -123,7 +122,7 @@ int lock_refuse(const char **refused, const char *reason)
 
 int lock_refuse_unproved(const char **refused)
 {
-	return lock_refuse(refused, "it is not certain who the holder is");
+	return lock_refuse(refused, "the holder cannot be verified");
 }
 
 int lock_refuse_stranger(const char **refused)

@@ -35,6 +35,7 @@ enum lock_result {
 struct lock_line {
 	int fds[3];	     /* the first is -1: we lead no line */
 	pid_t successors[2]; /* to whom the last two of these lead; 0: not known */
+	pid_t passed[2];     /* who was passed over, and may not know yet; 0: nobody */
 };
 
 /* Others keep the lock for us until a time that has to be moved again and again. */
@@ -55,20 +56,22 @@ struct lock_lease {
 
 struct lock {
 	const struct lock_engine *engine;
-	const char *spec;  /* as the user wrote it */
-	const char *name;  /* without the engine's prefix */
-	bool shared;	   /* with other shared holders */
-	unsigned slots;	   /* so many can hold it at a time */
-	unsigned slot;	   /* which of them we are, once it is held */
-	int fd;		   /* open as long as the lock is held, close-on-exec; -1 before */
-	int watched;	   /* POLLIN calls for serve(), which may change it; -1: none */
-	int64_t serve_due; /* when to call serve() in any case, which may change it */
+	const char *spec;     /* as the user wrote it */
+	const char *absolute; /* the same for those who stand elsewhere; NULL: SPEC is */
+	const char *name;     /* without the engine's prefix */
+	bool shared;	      /* with other shared holders */
+	unsigned slots;	      /* so many can hold it at a time */
+	unsigned slot;	      /* which of them we are, once it is held */
+	int fd;		      /* open as long as the lock is held, close-on-exec; -1 before */
+	int watched;	      /* POLLIN calls for serve(), which may change it; -1: none */
+	int64_t serve_due;    /* when to call serve() in any case, which may change it */
 	struct lock_line line;
 	/* In wait->attend(): what ends waiting for an answer, behind an entry for the answer. */
 	struct pollfd *heed;
 	unsigned long heeded; /* how many there are, without that one */
 	const char *failed;   /* after LOCK_FAILED or an errno: what could not be done */
 	const struct options *options;
+	const char *unproved; /* after LOCK_NESTED: why --held says no; NULL: it does not */
 	/*
 	 * For the command's environment: "NAME=value", or "NAME" for one to leave out; NULL: none.
 	 */
@@ -203,6 +206,12 @@ int lock_open(struct lock *lock, const char *spec, struct usage_error *error);
  * and what to do instead.
  */
 int lock_shape(struct lock *lock, const struct options *options, struct usage_error *error);
+
+/* The lock as it is called wherever one stands. */
+static inline const char *lock_absolute(const struct lock *lock)
+{
+	return lock->absolute ? lock->absolute : lock->spec;
+}
 
 /* Only runs that have waited have a line, and touch the code that leaves it. */
 static inline void lock_leave_line(struct lock *lock)

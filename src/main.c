@@ -3,7 +3,8 @@
  *
  * The rooms, in the order in which a run enters them. Includes point down this list, never up:
  *
- *   main.c       options.c reads the command line and help.c prints it
+ *   main.c       options.c reads the command line, option-rows.c has its options, and
+ *                help.c prints them
  *   run/         waiting.c      what a run prints and does while it waits; replacement.c: --replace
  *                job.c          starts the command, passes signals on, reports its end; signals.c
  *                exec.c         PATH, scripts without "#!", why it cannot be run; environment.c
@@ -24,14 +25,17 @@
  *                places.c       --queue
  *   file/        file:PATH: flock(2)
  *                engine.c       takes and releases it, waits; holder.c: who holds it; waiter.c:
- *                               what it shares with the thread that waits
+ *                               what it shares with the thread that waits; path.c: a relative PATH;
+ *                               reentry.c: is the lock ours?
  *   helper/      etcd:NAME: a lock that a helper keeps (PROTOCOL.md)
  *                engine.c       what me-only asks of the helper; replies.c, packets.c
  *                child.c        the helper's process; start.c finds it, and that of --who and
- * --list control.c      the helper's half, for any service: entry.c, queue.c, identity.c schedule.c
- * when a command has to end, for both halves descendants.c  finds all processes of a command;
- * cgroup.c: in a group of its own base/        messages, our exit statuses, numbers, durations,
- * deadlines, descriptors, processes, tables of /proc, whom to trust
+ *                               --list
+ *                control.c      the helper's half, for any service: entry.c, queue.c, identity.c
+ *                schedule.c     when a command has to end, for both halves
+ *                descendants.c  finds all processes of a command; cgroup.c: in a group of its own
+ *   base/        messages, our exit statuses, numbers, durations, deadlines, descriptors,
+ *                processes, tables of /proc, whom to trust
  *
  * Programs of their own: etcd/main.c is the helper, list/main.c answers --who and --list.
  *
@@ -56,11 +60,27 @@
 #include "run/waiting.h"
 #include "trace.h"
 
+/* The option that is wrong: of -abc=x only -b, if that is it; of --abc=x only --abc. */
+static void add_option(struct line *line, const struct usage_error *error)
+{
+	const char only[] = { '-', error->letter, 0 };
+
+	if (!error->option)
+		return;
+	/* Not half a character of UTF-8. */
+	if (error->letter > 0)
+		line_escape(line, only, strlen(only), LINE_SUBJECT);
+	else
+		line_escape(line, error->option, strcspn(error->option, "="), LINE_SUBJECT);
+	line_add(line, ": ");
+}
+
 static int usage(const struct options *options, const struct usage_error *error)
 {
 	struct line line;
 
 	line_begin(&line);
+	add_option(&line, error);
 	line_add(&line, error->text);
 	if (error->subject) {
 		line_add(&line, " '");
@@ -70,6 +90,11 @@ static int usage(const struct options *options, const struct usage_error *error)
 	line_add(&line, error->hint);
 	if (error->hint_subject && error->subject)
 		line_escape(&line, error->subject, strlen(error->subject), LINE_SUBJECT);
+	if (error->meant) {
+		line_add(&line, " (did you mean --");
+		line_add(&line, error->meant);
+		line_add(&line, "?)");
+	}
 	line_add(&line, "; try 'me-only --help'");
 	line_end(&line);
 	return options_status(options, EXIT_USAGE);
@@ -136,7 +161,7 @@ static void describe(const struct lock *lock, const struct holder *holder, struc
 		line_number(line, holder->slot);
 		line_add(line, " ");
 	}
-	holder_describe(holder, false, line);
+	holder_describe(holder, HOLDER_HELD, line);
 }
 
 /*
@@ -204,6 +229,8 @@ static int run(struct lock *lock, const struct options *options)
 	struct waiting waiting;
 	int r;
 
+	if (options->verbose)
+		trace_name(lock);
 	if (options->wait)
 		waiting_prepare(&waiting, options);
 	else
@@ -218,12 +245,15 @@ static int run(struct lock *lock, const struct options *options)
 			close(waiting.wait.place);
 		if (options->verbose)
 			trace_held(options, lock, deadline_now() - began);
+		if (options->replace)
+			waiting_tell_ended(&waiting, lock);
 		return options->no_fork ? job_become(lock, options) : job_run(lock, options);
 	case LOCK_HELD:
 	case LOCK_TIMED_OUT: return refused(lock, options, r);
 	case LOCK_QUEUE_FULL: return queue_full(lock, options, &waiting.wait);
 	case LOCK_NESTED:
-		return refused_in_any_case(lock, options, "this job already holds it", "");
+		return refused_in_any_case(lock, options, "this job already holds it",
+					   lock->unproved ? lock->unproved : "");
 	case LOCK_NOT_REPLACED:
 		return refused_in_any_case(lock, options, "not replaced, ",
 					   waiting.replacement.refused);
@@ -253,12 +283,14 @@ static int ask_helper(char **argv, const struct options *options)
 	struct line line;
 
 	line_begin_about(&line, path);
-	line_add(&line, "the helper for --who and --list cannot be run: ");
-	if (r == HELPER_REFUSED)
-		line_add(&line, "others can write it or its folder");
-	else
+	if (r == HELPER_REFUSED) {
+		line_add(&line, "refusing to run the helper for --who and --list: "
+				"it or its directory is writable by others");
+	} else {
+		line_add(&line, "cannot run the helper for --who and --list: ");
 		line_add(&line, strerror(-r));
-	line_add(&line, message_limit(-r));
+		line_add(&line, message_limit(-r));
+	}
 	if (r == -ENOENT)
 		line_add(&line, "; it is built with libsmartcols and libmnl");
 	line_end(&line);
@@ -274,6 +306,8 @@ int main(int argc, char **argv)
 	(void)argc;
 	if (options_parse(argv, &options, &error))
 		return usage(&options, &error);
+	if (options.verbose)
+		message_with_times();
 	if (options.mode == MODE_HELP || options.mode == MODE_SHORT_HELP)
 		return printed(help_print(options.mode == MODE_SHORT_HELP));
 	if (options.mode == MODE_VERSION)

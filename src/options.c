@@ -8,6 +8,7 @@
 #include "base/exit-codes.h"
 #include "base/limits.h"
 #include "base/number.h"
+#include "option-rows.h"
 
 #define MAX_EXIT_BASE 250 /* 250 + 5 is the last status there is */
 
@@ -16,80 +17,35 @@
 #define LEAST_TTL (10 * NS_PER_S)
 #define MOST_TTL (300 * NS_PER_S) /* also for --hold-for */
 
-enum {
-	ID_EXIT_BASE = 1,
-	ID_QUEUE,
-	ID_REPLACE,
-	ID_TTL,
-	ID_HOLD_FOR,
-	ID_COMPLAIN_AFTER,
-	ID_JSON,
-	ID_HELD,
-	ID_WHO,
-	ID_LIST,
-	ID_HELP,
-	ID_VERSION
-};
-
-/* Explanations have 50 columns. */
-const struct option_row option_rows[] = {
-	{ 'w', true, 'w', "wait", "DURATION",
-	  "wait at most DURATION for the lock, first come,\n"
-	  "first served (inf: as long as it takes)" },
-	{ 'n', false, 'n', "nonblock", NULL, "do not wait (the default)" },
-	{ 's', false, 's', "shared", NULL,
-	  "share the lock with other -s holders (file: and\n"
-	  "etcd: only)" },
-	{ 'j', true, 'j', "slots", "N", "let N (1 to 1024) run at a time" },
-	{ 0, false, ID_QUEUE, "queue", "N",
-	  "with -w: give up if N others with --queue already\n"
-	  "wait" },
-	{ 0, true, ID_REPLACE, "replace", NULL, "end the current holder, then wait for the lock" },
-	{ 'k', false, 'k', "kill-after", "DURATION",
-	  "time between SIGTERM and SIGKILL, for a holder\n"
-	  "being replaced and when an etcd lock is lost (5s)" },
-	{ 0, false, ID_TTL, "ttl", "DURATION",
-	  "etcd: only: how long the lock outlives a dead host\n"
-	  "(30s; 10s to 300s)" },
-	{ 0, false, ID_HOLD_FOR, "hold-for", "DURATION",
-	  "etcd: only: keep the lock at least this long (at\n"
-	  "most 300s), even if COMMAND ends sooner" },
-	{ 'F', false, 'F', "no-fork", NULL, "become COMMAND instead of starting it" },
-	{ 'o', false, 'o', "close", NULL,
-	  "do not pass the lock to COMMAND: release it when\n"
-	  "COMMAND ends, whatever it left running" },
-	{ 'E', true, 'E', "conflict-exit-code", "N",
-	  "exit with N (0 to 255), not 4, if the lock is held" },
-	{ 0, false, ID_EXIT_BASE, "exit-base", "N",
-	  "move me-only's own statuses to N+1 ... N+5\n"
-	  "(N: 0 to 250)" },
-	{ 'q', true, 'q', "quiet", NULL, "print nothing if this user or root holds the lock" },
-	{ 0, false, ID_COMPLAIN_AFTER, "complain-after", "AGE",
-	  "like -q, until the lock has been held for longer\n"
-	  "than AGE" },
-	{ 'v', false, 'v', "verbose", NULL, "report what happens, with times" },
-	{ 0, true, ID_HELD, "held", NULL, "exit 0 if the caller already runs under LOCK, or 1" },
-	{ 0, true, ID_WHO, "who", NULL, "print who holds LOCK and who waits for it" },
-	{ 0, true, ID_LIST, "list", NULL, "list the locks of this host, or of etcd:PREFIX" },
-	{ 0, false, ID_JSON, "json", NULL, "with --who and --list: print JSON" },
-	{ 'h', false, ID_HELP, "help", NULL, "print a short help (-h) or all (--help)" },
-	{ 0, false, ID_VERSION, "version", NULL, "print the version" },
-	{ 0, false, 0, NULL, NULL, NULL },
-};
-
 static const char contradict[] = " contradict each other: leave one out";
 
+/* What takes the place of flock's form with a descriptor. */
+#define SELF_LOCK "me-only --held LOCK || exec me-only LOCK \"$0\" \"$@\""
+
+/* Says what is wrong with the option that error->option names, if it names one. */
 static int wrong(struct usage_error *error, const char *text, const char *subject, const char *hint)
 {
-	*error = (struct usage_error){ .text = text, .subject = subject, .hint = hint };
+	error->text = text;
+	error->subject = subject;
+	error->hint = hint;
 	return -EINVAL;
+}
+
+/* The same, about the argument OPTION. */
+static int wrong_about(struct usage_error *error, const char *option, const char *text,
+		       const char *subject)
+{
+	error->option = option;
+	error->letter = 0;
+	return wrong(error, text, subject, "");
 }
 
 static int duration(const char *argument, int64_t *ns, struct usage_error *error)
 {
-	return duration_parse(argument, ns) ? wrong(error, "not a duration:", argument,
-						    " (a number and ms, s, m, h or d, or inf)")
-					    : 0;
+	return duration_parse(argument, ns)
+		       ? wrong(error, "not a duration:", argument,
+			       " (a number and ms, s, m, h or d, as in 90, 1.5h or 1h30m, or inf)")
+		       : 0;
 }
 
 /* A duration from LEAST to MOST_TTL. */
@@ -112,8 +68,10 @@ static int count(const char *argument, unsigned max, unsigned *n, struct usage_e
 
 static int question(struct options *options, enum mode mode, struct usage_error *error)
 {
-	if (options->mode >= MODE_HELD && options->mode <= MODE_LIST && options->mode != mode)
+	if (options->mode >= MODE_HELD && options->mode <= MODE_LIST && options->mode != mode) {
+		error->option = NULL;
 		return wrong(error, "--held, --who and --list", NULL, contradict);
+	}
 	options->mode = mode;
 	return 0;
 }
@@ -133,7 +91,12 @@ static int apply(struct options *options, char id, const char *argument, struct 
 	case ID_HOLD_FOR:
 		return limited(argument, 1, &options->hold_for,
 			       " is not more than 0 and at most 300s", error);
-	case 's': options->shared = true; return 0;
+	/* The last one counts, as with flock. */
+	case 's':
+	case 'x':
+		options->shared = id == 's';
+		options->exclusive = id == 'x';
+		return 0;
 	case 'j': return count(argument, MOST_SLOTS, &options->slots, error);
 	case ID_QUEUE: return count(argument, MOST_PLACES, &options->queue, error);
 	case ID_REPLACE: options->replace = true; return 0;
@@ -163,20 +126,36 @@ static int apply(struct options *options, char id, const char *argument, struct 
 	}
 }
 
-static const struct option_row *find_letter(char letter)
+/* The same for OPTION, which is as it was given; LETTER is which letter of it, or 0. */
+static int take(struct options *options, const struct option_row *row, char letter,
+		const char *option, const char *argument, struct usage_error *error)
 {
-	for (const struct option_row *row = option_rows; row->name; row++)
-		if (row->letter && row->letter == letter)
-			return row;
-	return NULL;
+	error->option = option;
+	error->letter = letter;
+	if (row->for_command)
+		options->for_command = option;
+	/* -h is another help than --help. */
+	return apply(options, letter == 'h' ? 'h' : row->id, argument, error);
 }
 
-static const struct option_row *find_name(const char *name, size_t length)
+/* An option that we do not have, at least not there. */
+static int unknown(const char *option, char letter, struct usage_error *error)
 {
-	for (const struct option_row *row = option_rows; row->name; row++)
-		if (strlen(row->name) == length && !memcmp(row->name, name, length))
-			return row;
-	return NULL;
+	const char *name = letter ? "" : option + 2;
+	size_t length = strcspn(name, "=");
+
+	error->option = option;
+	error->letter = letter;
+	if (letter == 'u' || (length == 6 && !strncmp(name, "unlock", length)))
+		return wrong(error,
+			     "nothing has to be unlocked, a lock ends with its command; a script "
+			     "that locks itself begins with " SELF_LOCK,
+			     NULL, "");
+	if (letter == 'c' || (length == 7 && !strncmp(name, "command", length)))
+		return wrong(error, "this goes behind LOCK: me-only LOCK -c 'COMMAND LINE'", NULL,
+			     "");
+	error->meant = option_meant(name, length);
+	return wrong(error, "unknown option", NULL, "");
 }
 
 /*
@@ -187,66 +166,83 @@ static int parse_long(char ***argv, struct options *options, struct usage_error 
 {
 	const char *option = **argv, *name = option + 2;
 	size_t length = strcspn(name, "=");
-	const struct option_row *row = find_name(name, length);
+	const struct option_row *row = option_find_name(name, length);
 	const char *argument = name[length] ? name + length + 1 : NULL;
 
 	if (!row)
-		return wrong(error, "unknown option", option, "");
+		return unknown(option, 0, error);
 	if (!row->argument && argument)
-		return wrong(error, "an option that takes no argument has one:", option, "");
+		return wrong_about(error, option, "this takes no argument, but has one:", argument);
 	if (row->argument && !argument) {
 		if (!(*argv)[1])
-			return wrong(error, "an argument is missing after", option, "");
+			return wrong_about(error, option, "an argument is missing", NULL);
 		argument = *++*argv;
 	}
-	return apply(options, row->id, argument, error);
+	return take(options, row, 0, option, argument, error);
+}
+
+/* The option LETTER of **ARGV; moves that to the argument, if it takes one. */
+static int parse_letter(char ***argv, const char *letter, struct options *options,
+			struct usage_error *error)
+{
+	const char *option = **argv, *argument = NULL;
+	const struct option_row *row = option_find_letter(*letter);
+
+	if (!row)
+		return unknown(option, *letter, error);
+	if (row->argument) {
+		argument = letter[1] ? letter + 1 : (*argv)[1];
+		if (!argument) {
+			error->option = option;
+			error->letter = *letter;
+			return wrong(error, "an argument is missing", NULL, "");
+		}
+		if (!letter[1])
+			++*argv;
+	}
+	return take(options, row, *letter, option, argument, error);
 }
 
 /* "-abc", "-wARGUMENT" or "-w ARGUMENT" at **ARGV; moves it to the last argument that it used. */
 static int parse_short(char ***argv, struct options *options, struct usage_error *error)
 {
 	const char *option = **argv;
+	size_t length = strcspn(option + 1, "=");
 
 	for (const char *letter = option + 1; *letter; letter++) {
-		const struct option_row *row = find_letter(*letter);
-		const char *argument = NULL;
-		int r;
+		int r = parse_letter(argv, letter, options, error);
 
-		if (!row)
-			return wrong(error, "unknown option", option, "");
-		if (row->argument) {
-			argument = letter[1] ? letter + 1 : (*argv)[1];
-			if (!argument)
-				return wrong(error, "an argument is missing after", option, "");
-			if (!letter[1])
-				++*argv;
-		}
-		/* By its letter: -h is another help than --help. */
-		r = apply(options, *letter, argument, error);
-		if (r || row->argument)
+		if (r && option_find_name(option + 1, length))
+			error->meant = option_meant(option + 1, length);
+		if (r || option_find_letter(*letter)->argument)
 			return r;
 	}
 	return 0;
 }
 
-/* Options that are about running a command. */
-static bool has_run_options(const struct options *options)
+/* --- LOCK and what is behind it --------------------------------------------------------------- */
+
+static int behind_lock(const char *option, struct usage_error *error)
 {
-	return options->wait_given || options->nonblock || options->no_fork || options->close ||
-	       options->conflict_status >= 0 || options->shared || options->slots ||
-	       options->queue || options->replace || options->kill_after >= 0 ||
-	       options->complain_after >= 0 || options->ttl || options->hold_for;
+	return wrong_about(error, option,
+			   "options go before LOCK (before a COMMAND of that name write --)", NULL);
 }
 
 /* The forms that run nothing. */
 static int check_question(char **rest, struct options *options, struct usage_error *error)
 {
-	if (has_run_options(options) ||
-	    (options->mode != MODE_HELD && (options->quiet || options->verbose)))
+	const char *option = options->for_command;
+
+	/* --who -j N: would a try with -j N get in? */
+	if (options->slots && options->mode != MODE_WHO)
+		option = "-j";
+	if (options->mode != MODE_HELD && !option)
+		option = options->quiet ? "-q" : options->verbose ? "-v" : NULL;
+	if (option)
 		return wrong(
 			error,
-			"--held, --who and --list run nothing: leave options for a command out",
-			NULL, "");
+			"--held, --who and --list run nothing: leave options for a command out, as",
+			option, "");
 	if (!*rest)
 		return options->mode == MODE_LIST ? 0 : wrong(error, "no LOCK given", NULL, "");
 	if (options->mode == MODE_LIST && strncmp(*rest, "etcd:", 5) != 0)
@@ -255,17 +251,63 @@ static int check_question(char **rest, struct options *options, struct usage_err
 			"--list is for all locks of this host, or for those of etcd:PREFIX; --who is for one:",
 			*rest, "");
 	options->lock = *rest++;
+	if (*rest && **rest == '-' && strcmp(*rest, "--") != 0)
+		return behind_lock(*rest, error);
 	return *rest ? wrong(error, "--held, --who and --list take no command:", *rest, "") : 0;
+}
+
+static int no_command(const struct options *options, struct usage_error *error)
+{
+	const char *lock = options->lock;
+	bool is_number = *lock && !lock[strspn(lock, "0123456789")];
+
+	return wrong(error, "no COMMAND given for the lock", lock,
+		     is_number ? ", and a descriptor cannot be locked; a script that locks itself "
+				 "begins with " SELF_LOCK
+			       : "");
+}
+
+/* flock's LOCK -c LINE: makes a command of it, in place of the three words at LOCK. */
+static int take_line(char **lock, struct options *options, struct usage_error *error)
+{
+	if (!lock[2])
+		return wrong_about(error, lock[1], "an argument is missing, the command line",
+				   NULL);
+	if (lock[3])
+		return wrong_about(error, lock[1], "only one command line can follow, not also",
+				   lock[3]);
+	lock[0] = (char *)(uintptr_t) "/bin/sh";
+	lock[1] = (char *)(uintptr_t) "-c";
+	options->command = lock;
+	return 0;
+}
+
+/* The word behind LOCK begins with a dash. */
+static int take_dash(char **lock, struct options *options, struct usage_error *error)
+{
+	const char *word = lock[1];
+
+	if (!strcmp(word, "-c") || !strcmp(word, "--command"))
+		return take_line(lock, options, error);
+	if (!strncmp(word, "--command=", 10) || !strncmp(word, "-c", 2))
+		return wrong_about(error, word, "write the command line as a word of its own: -c",
+				   strchr(word, '=') ? strchr(word, '=') + 1 : word + 2);
+	if (strcmp(word, "--") != 0)
+		return behind_lock(word, error);
+	options->command = lock + 2;
+	return lock[2] ? 0 : no_command(options, error);
 }
 
 static int check_run(char **rest, struct options *options, struct usage_error *error)
 {
 	if (!*rest)
 		return wrong(error, "no LOCK given", NULL, "");
-	options->lock = *rest++;
-	if (!*rest)
-		return wrong(error, "no COMMAND given for the lock", options->lock, "");
-	options->command = rest;
+	options->lock = rest[0];
+	options->command = rest + 1;
+	if (!rest[1])
+		return no_command(options, error);
+	if (rest[1][0] == '-' && take_dash(rest, options, error))
+		return -EINVAL;
 	if (options->nonblock && options->wait_given)
 		return wrong(error, "-n and -w", NULL, contradict);
 	if (options->replace && !options->wait_given)
@@ -279,6 +321,8 @@ static int check_run(char **rest, struct options *options, struct usage_error *e
 			error,
 			"--replace and -j do not go together: which of the holders would be meant?",
 			NULL, "");
+	if (options->exclusive && options->slots > 1)
+		return wrong(error, "-x and -j", NULL, contradict);
 	if (options->quiet && options->complain_after >= 0)
 		return wrong(error, "-q and --complain-after", NULL, contradict);
 	if (options->no_fork && options->close)
@@ -292,6 +336,7 @@ static int check_run(char **rest, struct options *options, struct usage_error *e
 /* What no single option can see: combinations, and whether LOCK and COMMAND are there. */
 static int check(char **rest, struct options *options, struct usage_error *error)
 {
+	error->option = NULL;
 	if (options->mode >= MODE_SHORT_HELP)
 		return 0;
 	if (options->json && options->mode != MODE_WHO && options->mode != MODE_LIST)
@@ -305,6 +350,7 @@ int options_parse(char **argv, struct options *options, struct usage_error *erro
 	*options = (struct options){
 		.mode = MODE_RUN, .conflict_status = -1, .kill_after = -1, .complain_after = -1
 	};
+	*error = (struct usage_error){ .text = NULL };
 	if (!*argv)
 		return wrong(error, "no LOCK given", NULL, "");
 	while (*++argv && argv[0][0] == '-' && argv[0][1]) {

@@ -22,6 +22,7 @@ struct options {
 	bool wait_given;
 	bool nonblock;
 	bool shared;
+	bool exclusive; /* given, though it is the default */
 	unsigned slots; /* at most MOST_SLOTS; 0: not given */
 	unsigned queue; /* how many may wait, at most MOST_PLACES; 0: not given */
 	bool no_fork;
@@ -35,26 +36,32 @@ struct options {
 	int64_t complain_after; /* nanoseconds; -1: not given */
 	bool verbose;
 	unsigned exit_base;
-	int conflict_status; /* -1: EXIT_HELD + exit_base */
-	const char *lock;    /* as the user wrote it; NULL if none is needed or given */
-	char **command;	     /* NULL-terminated; MODE_RUN only */
+	int conflict_status;	 /* -1: EXIT_HELD + exit_base */
+	const char *for_command; /* the last option that says how to run one; NULL: none */
+	const char *lock;	 /* as the user wrote it; NULL if none is needed or given */
+	char **command;		 /* NULL-terminated; MODE_RUN only */
 };
 
 /*
- * What is wrong with a command line: "TEXT 'SUBJECT'HINT", without the quotes where SUBJECT is
- * NULL.
+ * What is wrong with a command line: "OPTION: TEXT 'SUBJECT'HINT (did you mean --MEANT?)". What is
+ * NULL is left out, with the words around it.
  */
 struct usage_error {
 	const char *text;
 	const char *subject;
 	const char *hint;
 	bool hint_subject; /* HINT ends in a word that SUBJECT belongs behind */
+	const char
+		*option; /* as it was given: "--wait=x" is --wait; NULL: no single one is wrong */
+	char letter;	 /* which letter of OPTION; 0: all of it */
+	const char *meant;
 };
 
 /*
  * Reads ARGV, which keeps owning all strings. Options end at the first argument that is none;
- * everything from there belongs to the lock and the command. Returns 0, or -EINVAL and what is
- * wrong in ERROR; exit_base is what was read until then.
+ * everything from there belongs to the lock and the command. LOCK -c LINE becomes a command of
+ * three words, which takes the place of these in ARGV. Returns 0, or -EINVAL and what is wrong in
+ * ERROR; exit_base is what was read until then.
  */
 int options_parse(char **argv, struct options *options, struct usage_error *error);
 
@@ -67,17 +74,5 @@ int64_t options_ttl(const struct options *options);
 
 /* The exit status for CODE, one of enum exit_code. */
 int options_status(const struct options *options, int code);
-
-/* One row for each option, in the order of --help; the last has no name. */
-struct option_row {
-	char letter;	      /* 0: no short form */
-	bool common;	      /* -h shows it */
-	char id;	      /* what options_parse() calls it: its letter, except --help */
-	const char *name;     /* long form, without the dashes */
-	const char *argument; /* NULL: takes none */
-	const char *help;     /* may have several lines */
-};
-
-extern const struct option_row option_rows[];
 
 #endif

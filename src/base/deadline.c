@@ -17,8 +17,7 @@ int64_t clock_now(int clock)
 
 	/*
 	 * The raw call: for a few calls it is as fast as finding the vDSO's, and libc's is 850
-	 * bytes. Where a filter for system calls forbids it, the time stands still and does not
-	 * jump.
+	 * bytes. If a system call filter forbids it, time stands still instead of jumping.
 	 */
 	for (int tries = 0; tries < 4; tries++)
 		if (syscall(SYS_CLOCK, clock, now) == 0)

@@ -15,7 +15,7 @@ int64_t clock_now(int clock);
 int64_t deadline_now(void);
 
 /*
- * The deadline DURATION nanoseconds from now; DEADLINE_NEVER for DEADLINE_NEVER or what would
+ * The deadline DURATION nanoseconds from now; DEADLINE_NEVER for DEADLINE_NEVER or if it would
  * overflow.
  */
 int64_t deadline_in(int64_t duration);

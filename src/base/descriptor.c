@@ -7,18 +7,17 @@
 #include <unistd.h>
 
 /*
- * The command's descriptor, where the limit allows: above those of scripts, within the 64 that need
- * no larger table.
+ * The command's descriptor, if the limit allows: above those of scripts, within the 64 that need no
+ * larger table.
  */
 #define PASSED_FD 60
 #define SCRIPTS_FD 10
 
-/* An inherited descriptor of ours is below this: it was put on the first free one from 60. */
+/* An inherited descriptor of ours is below this: it was the first free one from 60. */
 #define INHERITED_FD_MAX 1024
 
 /*
- * fcntl(2) for commands on descriptors. The raw call: libc's has cases for locks, which make 400
- * bytes.
+ * fcntl(2) for commands on descriptors. The raw call: libc's handles locks as well, in 400 bytes.
  */
 static int control(int fd, int command, int argument)
 {
@@ -41,7 +40,7 @@ int descriptor_off_stdio(int fd)
 	if (moved < 0)
 		return -kept;
 	/*
-	 * O_PATH: reading and writing fail as on a closed descriptor. "/" is always there and needs
+	 * O_PATH: reading and writing fail as on a closed descriptor. "/" always exists and needs
 	 * no permission.
 	 */
 	do
@@ -72,7 +71,7 @@ bool descriptor_inherited(bool (*test)(int fd, void *argument), void *argument)
 
 	for (int i = 0; i < INHERITED_FD_MAX; i++)
 		fds[i] = (struct pollfd){ .fd = i };
-	/* One poll tells which descriptors are open. If a lower limit forbids it, all are tried. */
+	/* One poll shows which descriptors are open. If a lower limit forbids it, all are tried. */
 	poll(fds, INHERITED_FD_MAX, 0);
 	for (int i = 0; i < INHERITED_FD_MAX; i++)
 		if (!(fds[i].revents & POLLNVAL) && test(i, argument))

@@ -16,11 +16,12 @@
 int descriptor_off_stdio(int fd);
 
 /*
- * Lets a duplicate of FD, which is close-on-exec, stay open in exec. Returns 0 or a negative errno.
+ * Duplicates FD, which is close-on-exec, so that the duplicate stays open in exec. Returns 0 or a
+ * negative errno.
  */
 int descriptor_pass(int fd);
 
-/* Whether TEST is true of one of the descriptors that we have inherited. */
+/* Whether TEST is true of one of our inherited descriptors. */
 bool descriptor_inherited(bool (*test)(int fd, void *argument), void *argument);
 
 #endif

@@ -10,9 +10,13 @@
 static const struct unit {
 	const char *suffix;
 	int64_t ns;
+	const char *names; /* as people write it, with a comma behind each */
 } units[] = {
-	{ "d", 86400 * NS_PER_S }, { "h", 3600 * NS_PER_S }, { "m", 60 * NS_PER_S },
-	{ "s", NS_PER_S },	   { "ms", NS_PER_MS },	     { "", NS_PER_S },
+	{ "d", 86400 * NS_PER_S, "d,day,days," },
+	{ "h", 3600 * NS_PER_S, "h,hr,hrs,hour,hours," },
+	{ "m", 60 * NS_PER_S, "m,min,mins,minute,minutes," },
+	{ "s", NS_PER_S, "s,sec,secs,second,seconds," },
+	{ "ms", NS_PER_MS, "ms,msec,msecs," },
 };
 
 static bool is_digit(char c)
@@ -20,7 +24,7 @@ static bool is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
-/* NS nanoseconds times DIGITS, a string of decimal digits; DEADLINE_NEVER when that is too much. */
+/* NS nanoseconds times DIGITS, a string of decimal digits; DEADLINE_NEVER if that is too much. */
 static int64_t times(int64_t ns, const char *digits, size_t n)
 {
 	int64_t number = 0;
@@ -33,8 +37,8 @@ static int64_t times(int64_t ns, const char *digits, size_t n)
 }
 
 /*
- * The part of a unit of NS nanoseconds that the digits behind the point say, rounded up: 0.0001ms
- * is not "at once".
+ * The fraction of a unit of NS nanoseconds that the digits after the point stand for, rounded up:
+ * 0.0001ms is not "at once".
  */
 static int64_t fraction(int64_t ns, const char *digits, size_t n)
 {
@@ -50,37 +54,80 @@ static int64_t fraction(int64_t ns, const char *digits, size_t n)
 	return sum + more;
 }
 
+/* Whether the first LENGTH bytes of TEXT are one of NAMES. */
+static bool is_one_of(const char *names, const char *text, size_t length)
+{
+	for (; *names; names += strcspn(names, ",") + 1)
+		if (!strncmp(names, text, length) && names[length] == ',')
+			return true;
+	return false;
+}
+
+/* The unit that the first LENGTH bytes of TEXT name; 0: none. */
+static int64_t find_unit(const char *text, size_t length)
+{
+	for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+		if (is_one_of(units[i].names, text, length))
+			return units[i].ns;
+	return 0;
+}
+
+static size_t count_digits(const char *text)
+{
+	size_t n = 0;
+
+	while (is_digit(text[n]))
+		n++;
+	return n;
+}
+
+/*
+ * Reads a number and its unit at *TEXT, and moves behind them. ALONE: there is no more, so the unit
+ * can be missing. In a sum it cannot: 1h30 is half an hour to some, and 30 seconds to others.
+ */
+static int read_part(const char **text, bool alone, int64_t *ns)
+{
+	const char *whole = *text, *part, *end;
+	size_t wholes = count_digits(whole), parts = 0, letters = 0;
+	int64_t unit;
+
+	part = end = whole + wholes;
+	if (*end == '.') {
+		part++;
+		parts = count_digits(part);
+		end = part + parts;
+	}
+	while (end[letters] >= 'a' && end[letters] <= 'z')
+		letters++;
+	unit = letters ? find_unit(end, letters) : alone && !*end ? NS_PER_S : 0;
+	if (wholes + parts == 0 || !unit)
+		return -EINVAL;
+	*ns = times(unit, whole, wholes);
+	if (__builtin_add_overflow(*ns, fraction(unit, part, parts), ns))
+		*ns = DEADLINE_NEVER;
+	*text = end + letters;
+	return 0;
+}
+
 int duration_parse(const char *text, int64_t *ns)
 {
-	const char *whole = text, *part, *end;
-	size_t wholes, parts = 0;
+	const char *at = text;
+	int64_t sum = 0;
 
-	if (!strcmp(text, "inf")) {
+	if (!strcmp(text, "inf") || !strcmp(text, "infinity")) {
 		*ns = DEADLINE_NEVER;
 		return 0;
 	}
-	while (is_digit(*text))
-		text++;
-	wholes = (size_t)(text - whole);
-	part = text;
-	if (*text == '.') {
-		part = ++text;
-		while (is_digit(*text))
-			text++;
-		parts = (size_t)(text - part);
-	}
-	end = text;
-	if (wholes + parts == 0)
-		return -EINVAL;
-	for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
-		if (strcmp(end, units[i].suffix) != 0)
-			continue;
-		*ns = times(units[i].ns, whole, wholes);
-		if (__builtin_add_overflow(*ns, fraction(units[i].ns, part, parts), ns))
-			*ns = DEADLINE_NEVER;
-		return 0;
-	}
-	return -EINVAL;
+	do {
+		int64_t part;
+
+		if (read_part(&at, at == text, &part))
+			return -EINVAL;
+		if (__builtin_add_overflow(sum, part, &sum))
+			sum = DEADLINE_NEVER;
+	} while (*at);
+	*ns = sum;
+	return 0;
 }
 
 static char *append(char *to, int64_t number, const char *unit)

@@ -1,4 +1,4 @@
-/* The largest numbers that options and addresses know. */
+/* The largest numbers that options and addresses allow. */
 #ifndef BASE_LIMITS_H
 #define BASE_LIMITS_H
 

@@ -13,7 +13,7 @@ int lines_open(struct lines *lines, int directory, const char *path)
 	return lines->fd < 0 ? -errno : 0;
 }
 
-/* Reads more behind what is there. Returns whether there was more. */
+/* Reads more. Returns whether there was more. */
 static bool fill(struct lines *lines)
 {
 	ssize_t n;
@@ -21,7 +21,7 @@ static bool fill(struct lines *lines)
 	memmove(lines->text, lines->text + lines->at, lines->end - lines->at);
 	lines->end -= lines->at;
 	lines->at = 0;
-	/* One byte stays for a NUL. */
+	/* One byte is for a NUL. */
 	do
 		n = lines->fd < 0 || lines->end == sizeof lines->text - 1
 			    ? 0

@@ -6,10 +6,10 @@
 #include <stdint.h>
 
 struct lines {
-	int fd; /* negative: there is no file, or no more of it */
+	int fd; /* negative: no file, or no more of it */
 	size_t at, end;
-	unsigned fills; /* from how many pieces it was put together: in between a table of the
-			   kernel can have changed */
+	unsigned fills; /* how many pieces were read: a table of the kernel may have changed in
+			   between */
 	char text[4096];
 };
 
@@ -28,14 +28,12 @@ char *lines_next(struct lines *lines);
 void lines_close(struct lines *lines);
 
 /*
- * Cuts the next word, up to a blank, off the text at *AT, and moves *AT behind it. "" if there is
+ * Cuts the next word, up to a blank, off the text at *AT, and moves *AT past it. "" if there is
  * none.
  */
 char *next_word(char **at);
 
-/*
- * The number in base 10 or 16 that TEXT begins with; END, unless it is NULL, becomes where it ends.
- */
+/* The number in base 10 or 16 at the start of TEXT; END, unless NULL, is set to where it ends. */
 uint64_t number_at(const char *text, unsigned base, const char **end);
 
 #endif

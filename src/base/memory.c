@@ -12,7 +12,11 @@
 
 _Noreturn static void fail(void)
 {
-	message("memory", "cannot get any", ENOMEM);
+	struct line line;
+
+	line_begin(&line);
+	line_add(&line, "out of memory");
+	line_end(&line);
 	_exit(EXIT_THIRD_PARTY);
 }
 

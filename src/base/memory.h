@@ -1,4 +1,4 @@
-/* Memory, for helpers. A program that has not enough of it ends. */
+/* Memory, for helpers. Out of memory, the program ends. */
 #ifndef BASE_MEMORY_H
 #define BASE_MEMORY_H
 
@@ -14,11 +14,11 @@ void *memory_copy(const void *from, size_t n);
 char *memory_text(const char *from, size_t n);
 char *memory_string(const char *text);
 
-/* A text as printf makes it. */
+/* A text formatted as by printf. */
 char *memory_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
- * Makes room for one more item of SIZE bytes in ITEMS, of which USED are there, and *ROOM can be.
+ * Makes room for one more item of SIZE bytes in ITEMS, which has USED items and room for *ROOM.
  * Returns where ITEMS are now.
  */
 void *memory_grow(void *items, size_t used, size_t *room, size_t size);

@@ -8,23 +8,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/deadline.h"
 #include "base/duration.h"
 #include "base/number.h"
 
 static void add(struct line *line, const char *bytes, size_t n)
 {
-	size_t room = LINE_SIZE - 1 - line->length; /* one byte stays for the newline */
+	size_t room = LINE_SIZE - 1 - line->length; /* one byte is for the newline */
 
 	if (n > room)
 		n = room;
 	memcpy(line->text + line->length, bytes, n);
 	line->length += n;
-}
-
-void line_begin(struct line *line)
-{
-	line->length = 0;
-	line_add(line, "me-only: ");
 }
 
 void line_add(struct line *line, const char *text)
@@ -48,8 +43,63 @@ void line_duration(struct line *line, int64_t ns)
 	line_add(line, text);
 }
 
+static void add_two_digits(struct line *line, int64_t n)
+{
+	if (n < 10)
+		line_add(line, "0");
+	line_number(line, (uint64_t)n);
+}
+
+static bool is_leap(int64_t year)
+{
+	return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+}
+
+void line_time(struct line *line, int64_t now)
+{
+	static const char lengths[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+	int64_t day = now / 86400, second = now % 86400, year = 1970;
+	int month = 0;
+
+	/* A loop is slow, and short. Libc's gmtime() would be a fiftieth of the whole program. */
+	for (; day >= 365 + is_leap(year); year++)
+		day -= 365 + is_leap(year);
+	for (; day >= lengths[month] + (month == 1 && is_leap(year)); month++)
+		day -= lengths[month] + (month == 1 && is_leap(year));
+	line_number(line, (uint64_t)year);
+	line_add(line, "-");
+	add_two_digits(line, month + 1);
+	line_add(line, "-");
+	add_two_digits(line, day + 1);
+	line_add(line, "T");
+	add_two_digits(line, second / 3600);
+	line_add(line, ":");
+	add_two_digits(line, second / 60 % 60);
+	line_add(line, ":");
+	add_two_digits(line, second % 60);
+	line_add(line, "Z");
+}
+
+/* Written only with --verbose: without it not even this page is touched. */
+static bool timed;
+
+void message_with_times(void)
+{
+	timed = true;
+}
+
+void line_begin(struct line *line)
+{
+	line->length = 0;
+	line_add(line, "me-only: ");
+	if (timed) {
+		line_time(line, clock_now(CLOCK_REALTIME) / NS_PER_S);
+		line_add(line, " ");
+	}
+}
+
 /*
- * The length of the UTF-8 character at BYTES and its code point; 0 if it is none (also overlong,
+ * The length of the UTF-8 character at BYTES and its code point; 0 if it is invalid (also overlong,
  * surrogate, cut off).
  */
 static size_t utf8_decode(const unsigned char *bytes, size_t n, uint32_t *code)
@@ -74,7 +124,7 @@ static size_t utf8_decode(const unsigned char *bytes, size_t n, uint32_t *code)
 		       : length;
 }
 
-/* Characters that move the cursor, end the line or turn the direction of the text around. */
+/* Characters that move the cursor, end the line or change the direction of text. */
 static bool is_harmful(uint32_t code)
 {
 	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x61c || code == 0x200e ||
@@ -102,8 +152,8 @@ void line_escape(struct line *line, const char *bytes, size_t n, size_t max)
 			i++;
 		} else if (length == 0 || is_harmful(code)) {
 			/*
-			 * Of a harmful character every byte is shown: its other bytes alone are no
-			 * UTF-8.
+			 * Every byte of a harmful character is escaped: its other bytes alone are
+			 * not UTF-8.
 			 */
 			add(line, shown, sizeof shown);
 			i++;
@@ -115,8 +165,8 @@ void line_escape(struct line *line, const char *bytes, size_t n, size_t max)
 }
 
 /*
- * Writes to standard error. Swallows the SIGPIPE of a pipe that nobody reads: it would lose our
- * exit status.
+ * Writes to standard error. Swallows the SIGPIPE of a pipe without a reader: it would lose our exit
+ * status.
  */
 static void write_quietly(const char *text, size_t length)
 {
@@ -138,7 +188,7 @@ static void write_quietly(const char *text, size_t length)
 	}
 	if (length > 0 && errno == EPIPE && !sigismember(&before, SIGPIPE))
 		sigtimedwait(&pipe_only, NULL, &now);
-	/* Not SIG_SETMASK: musl would lose three real-time signals of the mask. */
+	/* Not SIG_SETMASK: musl would drop three real-time signals from the mask. */
 	if (!sigismember(&before, SIGPIPE))
 		sigprocmask(SIG_UNBLOCK, &pipe_only, NULL);
 }

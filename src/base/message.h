@@ -1,9 +1,9 @@
 /*
  * Messages: one line each on standard error, beginning "me-only: ".
  *
- * A line is put together piece by piece in a buffer of its own and written at once, so that lines
- * of several processes do not mix. No stdio: it costs memory and pages in a program that is started
- * for every job.
+ * A line is built piece by piece in a buffer and written at once, so that lines of several
+ * processes do not mix. No stdio: it costs memory and pages in a program that is started for every
+ * job.
  */
 #ifndef BASE_MESSAGE_H
 #define BASE_MESSAGE_H
@@ -11,10 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What a pipe takes in one piece (PIPE_BUF). What does not fit is left out. */
+/* What a pipe takes in one piece (PIPE_BUF). The rest is left out. */
 #define LINE_SIZE 4096
 
-/* How much of a name or a path a line shows: enough for any that a person wrote. */
+/* How much of a name or path a line shows: enough for any that a person wrote. */
 #define LINE_SUBJECT 1024
 
 struct line {
@@ -22,13 +22,16 @@ struct line {
 	char text[LINE_SIZE];
 };
 
+/* From now on every line has the time before its text, as "2026-11-23T16:45:19Z". */
+void message_with_times(void);
+
 /* Begins a line with "me-only: ". */
 void line_begin(struct line *line);
 
 /* Begins a line with "me-only: SUBJECT: ". SUBJECT is escaped. */
 void line_begin_about(struct line *line, const char *subject);
 
-/* Adds TEXT of our own as it is. */
+/* Adds our own TEXT as it is. */
 void line_add(struct line *line, const char *text);
 
 /* Adds N in decimal. */
@@ -36,6 +39,9 @@ void line_number(struct line *line, uint64_t n);
 
 /* Adds NS nanoseconds in the form of duration_format(). */
 void line_duration(struct line *line, int64_t ns);
+
+/* Adds NOW, seconds since 1970, as "2026-11-23T16:45:19Z". UTC: local time would need files. */
+void line_time(struct line *line, int64_t now);
 
 /*
  * Adds N bytes that others chose, so that they stay on one line and cannot reach the terminal:
@@ -49,19 +55,18 @@ void line_end(struct line *line);
 
 /*
  * The same, but drops the line if writing it would block: a reader that does not read must not hold
- * a lock up.
+ * up a lock.
  */
 void line_end_if_ready(struct line *line);
 
 /*
- * A whole line: "me-only: SUBJECT: TEXT", and ": " and what ERROR means behind it unless ERROR is
- * 0. SUBJECT is escaped.
+ * A whole line: "me-only: SUBJECT: TEXT", followed by ": " and the meaning of ERROR unless that is
+ * zero. SUBJECT is escaped.
  */
 void message(const char *subject, const char *text, int error);
 
 /*
- * The same, with what to do about ERROR behind it where that is known. For system calls of ours
- * that failed.
+ * The same, followed by what to do about ERROR if that is known. For our own failed system calls.
  */
 void message_failure(const char *subject, const char *text, int error);
 

@@ -14,13 +14,13 @@
 #include "base/number.h"
 #include "base/statx.h"
 
-/* A process that is deeper than this below its ancestors is taken to have no more of them. */
+/* At most this many ancestors of a process are looked at. */
 #define DEEPEST 10000
 
 int file_status(int directory, const char *path, struct statx *status)
 {
 	/*
-	 * The raw call: libc's stat() has to translate what it gets. AT_EMPTY_PATH changes nothing
+	 * The raw call: libc's stat() has to translate the result. AT_EMPTY_PATH changes nothing
 	 * for other paths.
 	 */
 	return syscall(SYS_statx, directory, path, AT_EMPTY_PATH, STATX_BASIC_STATS, status)
@@ -86,7 +86,7 @@ int process_read(pid_t pid, struct process *process)
 	if (n < 0)
 		return (int)n;
 	text[n] = 0;
-	/* The name before the fields may have anything in it, parentheses too. */
+	/* The name before the fields may contain anything, even parentheses. */
 	fields = strrchr(text, ')');
 	if (!fields || fields[1] != ' ')
 		return -EIO;
@@ -121,10 +121,7 @@ bool process_descends(pid_t pid, pid_t ancestor)
 	return ancestor > 0 && pid == getpid() && ancestor == getppid();
 }
 
-/*
- * The numbers that are names in a directory of /proc, without opendir(3), which would bring malloc
- * in.
- */
+/* The numeric names in a directory of /proc, without opendir(3), which would bring malloc in. */
 struct numbers {
 	int fd;
 	long at, end;
@@ -294,7 +291,7 @@ bool process_is_keeper(pid_t pid)
 	       !memcmp(name, keeper, sizeof keeper - 1);
 }
 
-/* Opens what /proc shows of the descriptor FD of PID. */
+/* Opens the description in /proc of the descriptor FD of PID. */
 static void open_fdinfo(struct lines *lines, pid_t pid, uint64_t fd)
 {
 	static const char before[] = "fdinfo/";
@@ -330,37 +327,69 @@ static pid_t flock_taker(pid_t pid, uint64_t fd)
 	return taker;
 }
 
-/*
- * Looks for a descriptor of PID that is FILE, if LOCKED with an flock(2) on it. Returns the process
- * that took that, 0 if not LOCKED; -1: none.
- */
-static pid_t find_file(pid_t pid, const struct file_id *file, bool locked)
+/* Whether TEST is true of one of PID's descriptors that are FILE. */
+static bool find_file(pid_t pid, const struct file_id *file,
+		      bool (*test)(pid_t pid, uint64_t fd, void *argument), void *argument)
 {
 	char path[PROCESS_PATH_SIZE];
 	struct statx status;
 	struct numbers fds;
-	pid_t found = -1;
+	bool found = false;
 	int64_t fd;
 
 	if (numbers_open(&fds, process_path(path, pid, "fd")))
-		return -1;
-	while (found < 0 && (fd = numbers_next(&fds)) >= 0) {
+		return false;
+	while (!found && (fd = numbers_next(&fds)) >= 0) {
 		number_format((uint64_t)fd, path);
-		if (file_status(fds.fd, path, &status) == 0 && file_is(&status, file))
-			found = locked ? flock_taker(pid, (uint64_t)fd) : 0;
+		found = file_status(fds.fd, path, &status) == 0 && file_is(&status, file) &&
+			test(pid, (uint64_t)fd, argument);
 	}
 	close(fds.fd);
 	return found;
 }
 
+static bool is_any(pid_t pid, uint64_t fd, void *argument)
+{
+	(void)pid, (void)fd, (void)argument;
+	return true;
+}
+
 bool process_has_file(pid_t pid, const struct file_id *file)
 {
-	return find_file(pid, file, false) >= 0;
+	return find_file(pid, file, is_any, NULL);
+}
+
+struct takers {
+	bool (*test)(pid_t taker, void *argument);
+	void *argument;
+};
+
+static bool has_taker(pid_t pid, uint64_t fd, void *argument)
+{
+	const struct takers *takers = argument;
+	pid_t taker = flock_taker(pid, fd);
+
+	return taker >= 0 && takers->test(taker, takers->argument);
+}
+
+bool process_find_flock(pid_t pid, const struct file_id *file,
+			bool (*test)(pid_t taker, void *argument), void *argument)
+{
+	return find_file(pid, file, has_taker, &(struct takers){ test, argument });
+}
+
+static bool is_first(pid_t taker, void *argument)
+{
+	*(pid_t *)argument = taker;
+	return true;
 }
 
 pid_t process_flock_taker(pid_t pid, const struct file_id *file)
 {
-	return find_file(pid, file, true);
+	pid_t taker = -1;
+
+	process_find_flock(pid, file, is_first, &taker);
+	return taker;
 }
 
 bool process_has_flock(pid_t pid, const struct file_id *file)
@@ -409,7 +438,7 @@ bool process_has_variable(pid_t pid, const char *entry, bool whole)
 {
 	char path[PROCESS_PATH_SIZE], bytes[4096];
 	const size_t length = strlen(entry) + whole;
-	size_t same = 0; /* how much of ENTRY the bytes before AT are; length + 1: they are another
+	size_t same = 0; /* how many bytes before AT match ENTRY; length + 1: they are another
 			    variable's */
 	int fd = open(process_path(path, pid, "environ"), O_RDONLY | O_CLOEXEC);
 	bool found = false;

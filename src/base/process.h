@@ -1,5 +1,5 @@
 /*
- * What /proc tells of processes. Everything here may fail: /proc can be missing or hide others'
+ * Processes, as /proc shows them. Everything here may fail: /proc can be missing or hide others'
  * processes.
  */
 #ifndef BASE_PROCESS_H
@@ -18,7 +18,7 @@ struct statx;
  */
 int file_status(int directory, const char *path, struct statx *status);
 
-/* What tells one file from another. */
+/* Identifies a file. */
 struct file_id {
 	uint32_t major, minor; /* of its device */
 	uint64_t inode;
@@ -65,7 +65,7 @@ void process_set_me_only(const char *path);
 /* A pidfd of PID, or a negative errno. */
 int process_pidfd(pid_t pid);
 
-/* The same, or a file of that name: another version. (A keeper's name has a second word.) */
+/* The same, or another version: a file of that name. (A keeper's name has a second word.) */
 bool process_seems_me_only(pid_t pid);
 
 /*
@@ -74,7 +74,7 @@ bool process_seems_me_only(pid_t pid);
  */
 bool process_has_variable(pid_t pid, const char *entry, bool whole);
 
-/* Calls VISIT for every process there is but this one, until it returns false. */
+/* Calls VISIT for every process except this one, until it returns false. */
 void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument);
 
 /* Whether PID is seen to have the socket INODE open. */
@@ -84,13 +84,20 @@ bool process_has_socket(pid_t pid, uint32_t inode);
 bool process_has_pipe(pid_t pid, uint64_t inode);
 
 /*
- * The process that took the flock(2) on FILE that PID is seen to have, by its own descriptor or an
- * inherited one. The kernel shows 0 if that process has no number here (any more). -1 if PID is not
- * seen to have one.
+ * The process that took the flock(2) on FILE that PID is seen to have, through its own or an
+ * inherited descriptor. The kernel shows 0 if that process has no number here (any more). -1 if PID
+ * is not seen to have one.
  */
 pid_t process_flock_taker(pid_t pid, const struct file_id *file);
 
-/* The same for our own descriptor FD. */
+/*
+ * Whether TEST is true of the process that took one of the flock(2)s on FILE that PID is seen to
+ * have: where a lock is shared it can have several.
+ */
+bool process_find_flock(pid_t pid, const struct file_id *file,
+			bool (*test)(pid_t taker, void *argument), void *argument);
+
+/* process_flock_taker() for our own descriptor FD. */
 pid_t process_own_flock_taker(int fd, const struct file_id *file);
 
 /* Whether PID is seen to have one. */

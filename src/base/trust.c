@@ -4,10 +4,10 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The kernel's default; nobody changes it (fs/kernel.overflowuid). */
+/* The kernel's default of fs/kernel.overflowuid; nobody changes it. */
 #define OVERFLOW_UID 65534
 
-/* The last number of /proc/self/uid_map's only line is how many users this namespace can name. */
+/* The last number in /proc/self/uid_map's only line is how many users this namespace can name. */
 static bool namespace_names_all_users(void)
 {
 	static const char all[] = "4294967295\n";
@@ -23,7 +23,7 @@ static bool namespace_names_all_users(void)
 	       !memcmp(map + n - (sizeof all - 1), all, sizeof all - 1);
 }
 
-/* In a user namespace that does not map everybody, all others look like this one user. */
+/* In a user namespace that does not map everybody, all other users look like this one. */
 static bool is_certain(uid_t uid)
 {
 	return uid != OVERFLOW_UID || namespace_names_all_users();

@@ -1,4 +1,4 @@
-/* Whether a user is to be trusted: this one or root, and nobody who merely looks like it. */
+/* Whether to trust a user: this one or root, not one that merely looks like it. */
 #ifndef BASE_TRUST_H
 #define BASE_TRUST_H
 

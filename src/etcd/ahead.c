@@ -74,7 +74,7 @@ char *ahead_read(struct session *session, struct place *place, const json_t *bod
 
 	/* Each operation has an answer, though it may be empty. */
 	if (json_array_size(json_object_get(body, "responses")) < 2)
-		return memory_format("%s does not answer as etcd does",
+		return memory_format("%s does not answer like etcd",
 				     session->config.endpoints[session->client.endpoint]);
 	ahead_prove_alive(place, body);
 	all = ahead_entries(body);

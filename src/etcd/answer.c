@@ -49,17 +49,17 @@ static void explain_end(struct answer *answer, const struct asked *asked)
 {
 	if (asked->known)
 		answer_fail(answer, CODE_NO_ANSWER,
-			    memory_format("%s has closed the connection", asked->url));
+			    memory_format("%s closed the connection", asked->url));
 	else if (!strncmp(asked->url, "https:", 6))
 		answer_fail(
 			answer, CODE_CLOSED,
 			memory_format(
-				"%s closes the connection: it may want another client certificate (ETCDCTL_CERT, "
+				"%s closed the connection: it may require another client certificate (ETCDCTL_CERT, "
 				"ETCDCTL_KEY)",
 				asked->url));
 	else
 		answer_fail(answer, CODE_CLOSED,
-			    memory_format("%s closes the connection: it may want TLS (https://)",
+			    memory_format("%s closed the connection: it may require TLS (https://)",
 					  asked->url));
 }
 
@@ -86,8 +86,7 @@ void answer_explain(struct answer *answer, const struct asked *asked, CURLcode c
 		answer_fail(
 			answer, CODE_REFUSED,
 			memory_format(
-				"the certificate of %s is not to be trusted (ETCDCTL_CACERT says by whom it may be "
-				"signed): %s",
+				"cannot verify the certificate of %s (is ETCDCTL_CACERT set to the right CA?): %s",
 				url, detail));
 		break;
 	case CURLE_SSL_CERTPROBLEM:
@@ -95,14 +94,14 @@ void answer_explain(struct answer *answer, const struct asked *asked, CURLcode c
 		answer_fail(
 			answer, CODE_REFUSED,
 			memory_format(
-				"a file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT cannot be used: %s",
+				"cannot use the file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT: %s",
 				detail));
 		break;
 	case CURLE_SSL_CONNECT_ERROR:
 		answer_fail(
 			answer, refused,
 			memory_format(
-				"%s does not speak TLS, or refuses our certificate (ETCDCTL_CERT, ETCDCTL_KEY): %s",
+				"%s does not speak TLS, or rejects the client certificate (ETCDCTL_CERT, ETCDCTL_KEY): %s",
 				url, detail));
 		break;
 	case CURLE_WEIRD_SERVER_REPLY:
@@ -161,7 +160,7 @@ static void explain_error(struct answer *answer, const struct asked *asked, enum
 		answer_fail(
 			answer, CODE_DENIED,
 			memory_format(
-				"etcd lets user '%.*s' not do that: it needs readwrite permission for all keys that begin with "
+				"etcd denies user '%.*s': it needs readwrite permission on all keys that begin with "
 				"the lock's name and \"/\" (%s)",
 				shown, user, url));
 		break;
@@ -169,7 +168,7 @@ static void explain_error(struct answer *answer, const struct asked *asked, enum
 		answer_fail(
 			answer, CODE_UNAUTHENTICATED,
 			memory_format(
-				"%s wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD (%s)",
+				"%s requires authentication: set ETCDCTL_USER and ETCDCTL_PASSWORD (%s)",
 				url, message));
 		break;
 	case CODE_INVALID:
@@ -177,7 +176,7 @@ static void explain_error(struct answer *answer, const struct asked *asked, enum
 			answer_fail(
 				answer, CODE_REFUSED,
 				memory_format(
-					"%s wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD",
+					"%s requires authentication: set ETCDCTL_USER and ETCDCTL_PASSWORD",
 					url));
 		else if (strstr(message, "authentication failed"))
 			answer_fail(
@@ -190,7 +189,7 @@ static void explain_error(struct answer *answer, const struct asked *asked, enum
 		break;
 	case CODE_EXHAUSTED:
 		answer_fail(answer, CODE_EXHAUSTED,
-			    memory_format("%s takes nothing new: its database is full (%s)", url,
+			    memory_format("%s refuses writes: its database is full (%s)", url,
 					  message));
 		break;
 	default:
@@ -220,19 +219,19 @@ static void explain_other(struct answer *answer, const struct asked *asked, long
 		answer_fail(
 			answer, CODE_REFUSED,
 			memory_format(
-				"%s takes no client certificate with a common name through its JSON gateway once users are "
-				"switched on: use one with an empty CN (ETCDCTL_CERT)",
+				"%s accepts no client certificate with a common name through its JSON gateway while users "
+				"are enabled: use one with an empty CN (ETCDCTL_CERT)",
 				url));
 	else if (text && strstr(text, "HTTP request to an HTTPS server"))
 		answer_fail(
 			answer, CODE_REFUSED,
-			memory_format("%s wants TLS: write https:// in ETCDCTL_ENDPOINTS", url));
+			memory_format("%s requires TLS: write https:// in ETCDCTL_ENDPOINTS", url));
 	else if (status == 404)
 		answer_fail(
 			answer, CODE_REFUSED,
 			memory_format(
-				"%s has no JSON gateway: it may be switched off (--enable-grpc-gateway), on another port "
-				"(--listen-client-http-urls), or this is no etcd from 3.4 on",
+				"%s has no JSON gateway: it may be disabled (--enable-grpc-gateway), on another port "
+				"(--listen-client-http-urls), or this is older than etcd 3.4",
 				url));
 	else if (status >= 500)
 		answer_fail(answer, CODE_UNAVAILABLE,
@@ -243,10 +242,9 @@ static void explain_other(struct answer *answer, const struct asked *asked, long
 		for (; text && text[n] && n < sizeof shown - 1; n++)
 			shown[n] = (char)(text[n] >= ' ' && text[n] < 127 ? text[n] : ' ');
 		shown[n] = 0;
-		answer_fail(
-			answer, CODE_REFUSED,
-			memory_format("%s does not answer as etcd does: HTTP status %ld, \"%s\"",
-				      url, status, shown));
+		answer_fail(answer, CODE_REFUSED,
+			    memory_format("%s does not answer like etcd: HTTP status %ld, \"%s\"",
+					  url, status, shown));
 	}
 }
 

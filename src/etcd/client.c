@@ -195,7 +195,7 @@ static bool authenticate(struct client *client, struct answer *answer)
 	transfer_set_headers(client, &client->headers);
 	if (!text) {
 		answer_fail(answer, CODE_REFUSED,
-			    memory_string("ETCDCTL_USER and ETCDCTL_PASSWORD have to be UTF-8"));
+			    memory_string("ETCDCTL_USER and ETCDCTL_PASSWORD must be UTF-8"));
 		return false;
 	}
 	attempt(client, PATH_AUTHENTICATE, text, answer);

@@ -119,7 +119,7 @@ static char *take_line(struct settings *settings, const char *file, unsigned num
 		    !strcmp(line + strlen(PREFIX), others[i]))
 			return NULL;
 	/* A typing error must not become a lock in another cluster. */
-	return memory_format("%s: line %u: a name that neither me-only nor etcdctl knows", file,
+	return memory_format("%s: line %u: a variable that neither me-only nor etcdctl knows", file,
 			     number);
 }
 
@@ -141,7 +141,7 @@ static char *from_file(struct settings *settings, const char *file, char **text)
 	if (n < 0)
 		error = memory_format("%s: %s", file, strerror(errno));
 	else if (!S_ISREG(status.st_mode) || n == LARGEST_FILE || strlen(*text) != (size_t)n)
-		error = memory_format("%s is no text file, or too large", file);
+		error = memory_format("%s is not a text file, or is too large", file);
 	close(fd);
 	for (char *line = *text, *next; !error && line; line = next, number++) {
 		next = strchr(line, '\n');
@@ -151,7 +151,7 @@ static char *from_file(struct settings *settings, const char *file, char **text)
 	}
 	if (!error && (status.st_mode & 0007) &&
 	    (settings->password || (settings->user && strchr(settings->user, ':'))))
-		error = memory_format("%s holds a password, and others can read it: chmod o= %s",
+		error = memory_format("%s contains a password, and others can read it: chmod o= %s",
 				      file, file);
 	if (!error &&
 	    ((status.st_mode & 0002) || (status.st_uid != 0 && status.st_uid != geteuid())))
@@ -183,7 +183,7 @@ static char *add_endpoint(struct config *config, const char *text, size_t n, con
 	/* It would be shown in messages. */
 	else if (strchr(url, '@'))
 		error = memory_string(
-			"ETCDCTL_ENDPOINTS: a user belongs into ETCDCTL_USER, not into an endpoint");
+			"ETCDCTL_ENDPOINTS: put the user in ETCDCTL_USER, not in the endpoint");
 	if (!error) {
 		config->endpoints = memory_grow(config->endpoints, config->n, &config->room,
 						sizeof *config->endpoints);
@@ -208,35 +208,11 @@ static char *read_endpoints(struct config *config, const char *text, bool tls)
 	return error;
 }
 
-/* A duration as etcdctl writes it, "1m30s": several of ours. Returns 0 or a negative errno. */
-static int sum_up(const char *text, int64_t *ns)
-{
-	int64_t sum = 0;
-
-	do {
-		size_t digits = strspn(text, "0123456789."),
-		       length = digits + strcspn(text + digits, "0123456789.");
-		char *piece = memory_text(text, length);
-		int64_t part;
-		int r = duration_parse(piece, &part);
-
-		free(piece);
-		if (r || part > LONGEST_TIMEOUT)
-			part = LONGEST_TIMEOUT;
-		if (r)
-			return r;
-		sum += part;
-		text += length;
-	} while (*text && sum < LONGEST_TIMEOUT);
-	*ns = sum;
-	return 0;
-}
-
 static char *read_duration(const char *name, const char *text, int64_t otherwise, int64_t *ns)
 {
 	*ns = otherwise;
-	if (text && (sum_up(text, ns) || *ns <= 0))
-		return memory_format("ETCDCTL_%s is no duration: '%s'", name, text);
+	if (text && (duration_parse(text, ns) || *ns <= 0))
+		return memory_format("ETCDCTL_%s is not a duration: '%s'", name, text);
 	if (*ns > LONGEST_TIMEOUT)
 		*ns = LONGEST_TIMEOUT;
 	return NULL;
@@ -310,7 +286,7 @@ static char *interpret(struct config *config, struct settings *settings)
 		error = check_file("KEY", config->key);
 	if (!error && !config->cert != !config->key)
 		error = memory_string(
-			"ETCDCTL_CERT and ETCDCTL_KEY belong together: give both or none");
+			"ETCDCTL_CERT and ETCDCTL_KEY go together: set both or neither");
 	if (!error && config->user && !config->password)
 		error = memory_format(
 			"ETCDCTL_USER names '%s', but there is no password: set ETCDCTL_PASSWORD",

@@ -226,7 +226,7 @@ static bool is_lost(struct session *session)
 	if (session->events.own_gone)
 		lose_and_tell(
 			session,
-			"its key in etcd was deleted: by somebody, or by a server that has ended the lease too early",
+			"its key in etcd was deleted, by someone or by a server that ended the lease too early",
 			late ? session->lease.seen + ENDED_BY : DEADLINE_NEVER);
 	/* me-only is stopped, before it has started the command: nobody is to wait for that. */
 	if (!session->control.started && session_now() >= session->taken + session->lease.ttl)

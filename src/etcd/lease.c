@@ -105,7 +105,7 @@ char *session_granted(struct session *session, struct answer *answer)
 	}
 	/* No command could be started. */
 	if (!text && session->lease.ttl - MARGIN(session->lease.ttl) < session_reserve(session))
-		text = memory_format("etcd grants a lease of only %" PRId64 " s",
+		text = memory_format("etcd granted a lease of only %" PRId64 " s",
 				     (int64_t)(session->lease.ttl / NS_PER_S));
 	/*
 	 * "Already exists": created by a request whose answer was lost. Time counts from the first.
@@ -186,12 +186,12 @@ static enum renewal prove(struct session *session, const struct answer *answer, 
 	const int64_t deadline = sent + ttl - MARGIN(ttl);
 
 	if (!json_array_size(json_object_get(answer->body, "responses")) || !term) {
-		*text = memory_string("etcd's answer says nothing");
+		*text = memory_string("etcd's answer is empty");
 		return RENEWAL_FAILED;
 	}
 	if (answer_number(found(answer->body, 0), "create_revision") != session->own.created) {
 		*text = memory_string(
-			"its key in etcd is gone: somebody has deleted it, or the server has ended the lease too early");
+			"its key in etcd is gone: someone deleted it, or the server ended the lease too early");
 		return RENEWAL_LOST;
 	}
 	if (answer_header(answer->body, "raft_term") != term) {
@@ -234,7 +234,7 @@ static enum renewal ask_twice(struct session *session, struct answer *answer, ch
 	term = answer_header(answer->body, "raft_term");
 	if (!ttl) {
 		*text = memory_string(
-			"the lease has ended: etcd has not heard of us in time, or somebody has revoked it");
+			"the lease has ended: it was not renewed in time, or someone revoked it");
 		return RENEWAL_LOST;
 	}
 	answer_free(answer);

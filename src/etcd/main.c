@@ -125,7 +125,7 @@ static void run(const struct arguments *arguments)
 	} else if (!strcmp(arguments->task, "list")) {
 		ask_list(&session);
 	} else {
-		say_text("failed", "the helper for etcd does not know what it is asked for");
+		say_text("failed", "the etcd helper does not understand the request");
 	}
 	free(error);
 	session_close(&session);
@@ -140,7 +140,7 @@ int main(int argc, char **argv)
 	};
 
 	if (argc < 4 || !has_control()) {
-		message("etcd", "is a part of me-only: use me-only etcd:NAME COMMAND", 0);
+		message("etcd", "part of me-only; use me-only etcd:NAME COMMAND", 0);
 		return EXIT_USAGE;
 	}
 	/* Descriptors of me-only's caller are not for us. */
@@ -158,9 +158,8 @@ int main(int argc, char **argv)
 		(void)signal(ignored[i], SIG_IGN);
 	prctl(PR_SET_NAME, "me-only etcd");
 	if (strcmp(argv[1], PROTOCOL_VERSION) != 0) {
-		say_text(
-			"failed",
-			"me-only and its helper for etcd are of different versions: install both again");
+		say_text("failed",
+			 "me-only and its etcd helper have different versions: reinstall both");
 		return EXIT_THIRD_PARTY;
 	}
 	arguments.task = argv[2];
@@ -169,11 +168,11 @@ int main(int argc, char **argv)
 		read_argument(&arguments, argv[i]);
 	if (strlen(arguments.name) > LONGEST_NAME)
 		say_text("failed",
-			 "the name is longer than 2048 bytes, too long for a lock of etcd");
+			 "the name is longer than 2048 bytes, the limit for an etcd lock");
 	/* In packets and in the environment it would be another name. */
 	else if (strchr(arguments.name, '\n'))
 		say_text("failed",
-			 "the name has a newline in it, which no name of a lock of etcd can have");
+			 "the name contains a newline, which the name of an etcd lock cannot");
 	else
 		run(&arguments);
 	/* Cleaning up the libraries would take processor time from the next holder. */

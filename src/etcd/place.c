@@ -98,6 +98,19 @@ static json_t *entry_request(struct session *session)
 	return request;
 }
 
+/*
+ * If the key was there before this request, an earlier one has made it, whose answer was lost. We
+ * do not know what became of those that were ahead of us then: rule 4.
+ */
+static void stand_back_if_late(struct session *session, struct place *place)
+{
+	const int64_t delay = session_now() + LOCK_DELAY;
+
+	if (place->ours_is_there && !session->own.token &&
+	    session->own.created < session->events.revision && place->delay < delay)
+		place->delay = delay;
+}
+
 /* Evaluates and frees its ANSWER. Returns NULL or an error's text, to be freed. */
 static char *entered(struct session *session, struct place *place, struct answer *answer)
 {
@@ -110,6 +123,7 @@ static char *entered(struct session *session, struct place *place, struct answer
 			session->events.revision = answer_header(answer->body, "revision");
 	} else {
 		text = ahead_read(session, place, answer->body);
+		stand_back_if_late(session, place);
 	}
 	session->line.entered = session->line.entered || !text;
 	answer_free(answer);
@@ -245,7 +259,8 @@ void place_tell(struct session *session, const char *word, const struct entry *e
 	if (entry)
 		entry_describe(entry, &session->me, "", &line);
 	else
-		say_pair(&line, "other", "one that was lost a moment ago");
+		say_pair(&line, "other",
+			 "a holder that has just lost it, and may still be ending its command");
 	if (all_slots)
 		say_number(&line, "slots", all_slots);
 	say_end(&line);

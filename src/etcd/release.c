@@ -196,7 +196,7 @@ void release(struct session *session)
 	    !tried) {
 		say_text(
 			"lost",
-			"its key in etcd was gone when the command ended: somebody has deleted it, or the lease has ended");
+			"its key in etcd was gone when the command ended: someone deleted it, or the lease ended");
 	} else {
 		say_word("released");
 	}

@@ -33,7 +33,7 @@ char *session_surveyed(struct session *session, int64_t limit)
 		error = client_surveyed(&session->client, limit, &old);
 	if (old && !error && !session->arguments->quiet) {
 		char *note = memory_format(
-			"the server is etcd %s, which has known bugs with leases: update it to 3.4.31, 3.5.13 or later",
+			"the server runs etcd %s, which has known lease bugs: update it to 3.4.31, 3.5.13 or later",
 			old);
 
 		say_text("note", note);

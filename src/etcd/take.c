@@ -119,7 +119,7 @@ static enum step clear_old_place(struct session *session, struct place *place)
 
 	if (take_is_time_up(session)) {
 		if (!session->wait_until && place->before.n == 0)
-			return failed(session, memory_string("its place in line was lost"));
+			return failed(session, memory_string("its position in the queue was lost"));
 		return take_give_up(session, place);
 	}
 	/* The remains of the old one would be ahead of us. */

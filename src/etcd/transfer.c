@@ -116,7 +116,7 @@ static void read_answer(struct client *client, struct answer *answer, long statu
 	if (answer->code == CODE_OK && !answer_header(answer->body, "cluster_id")) {
 		answer_free(answer);
 		answer_fail(answer, whom.known ? CODE_NO_ANSWER : CODE_REFUSED,
-			    memory_format("%s does not answer as etcd does", whom.url));
+			    memory_format("%s does not answer like etcd", whom.url));
 	}
 	if (answer->code != CODE_OK || is_our_cluster(client, answer))
 		return;
@@ -124,7 +124,7 @@ static void read_answer(struct client *client, struct answer *answer, long statu
 	answer_fail(
 		answer, CODE_REFUSED,
 		memory_format(
-			"%s belongs to another cluster than the others: ETCDCTL_ENDPOINTS has to name members of one",
+			"%s belongs to a different cluster than the others: ETCDCTL_ENDPOINTS must name members of one cluster",
 			whom.url));
 }
 

@@ -150,7 +150,8 @@ static unsigned look_after(const struct session *session, const struct place *pl
 {
 	const enum entry_mode ours = session->arguments->mode;
 
-	for (size_t i = 0; i + 1 < place->before.n; i++) {
+	/* If there is only one, its end is reported, and what became of it is asked at once. */
+	for (size_t i = 0; place->before.n > 1 && i < place->before.n; i++) {
 		const struct entry *entry = &place->before.all[i];
 		const enum entry_mode mode = entry->foreign ? ENTRY_EXCLUSIVE : entry->mode;
 

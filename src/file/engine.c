@@ -1,23 +1,23 @@
 /*
- * The file engine: a lock is an flock(2) on a file, so that flock(1), and whoever else locks the
- * same file so, is excluded, too.
+ * The file engine: a lock is an flock(2) on a file, so it excludes flock(1) and every other program
+ * that locks the same file that way.
  *
- *  1. The file is opened if it is there, for reading, or where that is not allowed for writing,
- *     without blocking (a FIFO) and without changing anything; only if it is missing it is made.
- *     O_CREAT for a file that is there would be refused in /tmp by fs.protected_regular, even to
- *     root. It is never written, and never deleted.
- *  2. If the path is a symbolic link that another user has put into a sticky folder, it is not
- *     followed: he would choose which file is made or locked. The kernel's fs.protected_symlinks is
- *     the same rule, where it is switched on, also for links behind that link.
- *  3. The lock is had only if, after it was granted, the path still leads to the locked file: who
- *     has deleted or replaced it has made another lock of it. Otherwise all begins anew.
+ *  1. An existing file is opened for reading, or for writing where reading is not allowed, without
+ *     blocking (a FIFO) and without changing anything. Only a missing file is created: O_CREAT on
+ *     an existing one would be refused in /tmp by fs.protected_regular, even for root. The file is
+ *     never written and never deleted.
+ *  2. A symbolic link that another user has put into a sticky directory is not followed: that user
+ *     would choose which file is created or locked. Where the kernel's fs.protected_symlinks is
+ *     switched on, it enforces the same rule, also for links behind that link.
+ *  3. The lock counts only if the path still leads to the locked file after it was granted:
+ *     deleting or replacing the file makes it another lock. Otherwise we start again.
  *  4. EWOULDBLOCK, and nothing else, means held.
- *  5. The lock belongs to the open file description: the command inherits it, me-only and the
- *     keeper have it, too, as with a host lock.
- *  6. The wait is the kernel's: first come, first served (since Linux 5.0), as long as nobody is
- *     interrupted; to stop a waiter and let it go on is that. So a thread of its own waits in
- *     flock(2), while we attend to what is due. It is a thread and not a process, so that the
- *     kernel's table has our pid, and so that it ends with us, whatever ends us.
+ *  5. The lock belongs to the open file description: the command inherits it, and me-only and the
+ *     keeper have it as well, as with a host lock.
+ *  6. The wait is the kernel's: first come, first served (since Linux 5.0), until a waiter is
+ *     interrupted, as by a stop and a resume. So a separate thread waits in flock(2) while we do
+ *     what is due. It is a thread, not a process, so that the kernel's table shows our pid, and so
+ *     that it ends with us, whatever ends us.
  *  7. Re-entry: the caller has inherited a descriptor that has the lock, or one of its ancestors
  *     has one.
  */
@@ -34,15 +34,16 @@
 
 #include "base/deadline.h"
 #include "base/descriptor.h"
-#include "base/lines.h"
 #include "base/statx.h"
 #include "base/trust.h"
 #include "file/holder.h"
+#include "file/path.h"
+#include "file/reentry.h"
 #include "file/waiter.h"
 #include "host/places.h"
 #include "lock.h"
 
-/* So often a file may be replaced under our hands before we give up. */
+/* How often the file may be replaced in between before we give up. */
 #define OPEN_TRIES 1000
 
 #define LONGEST_PAUSE (NS_PER_S / 4)
@@ -51,13 +52,10 @@
 #define TIME_TO_QUEUE (1 * NS_PER_MS)
 #define TELL_AGAIN_MS 10
 
-/*
- * --- opening -------------------------------------------------------------------------------------
- * -----------------------------
- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
-/* The folder that PATH is in, into FOLDER. Returns 0 or a negative errno. */
-static int folder_status(const char *path, struct statx *folder)
+/* The directory that PATH is in, into DIRECTORY. Returns 0 or a negative errno. */
+static int directory_status(const char *path, struct statx *directory)
 {
 	const char *slash = strrchr(path, '/');
 	size_t length = slash ? (size_t)(slash - path) + 1 : 0;
@@ -65,22 +63,22 @@ static int folder_status(const char *path, struct statx *folder)
 
 	memcpy(text, path, length);
 	strcpy(text + length, ".");
-	return file_status(AT_FDCWD, text, folder);
+	return file_status(AT_FDCWD, text, directory);
 }
 
 /* Rule 2: whether the symbolic link PATH is to be trusted. Returns 0 or a negative errno. */
 static int check_link(const char *path)
 {
-	struct statx folder, link;
-	int r = folder_status(path, &folder);
+	struct statx directory, link;
+	int r = directory_status(path, &directory);
 
 	if (r == 0 &&
 	    syscall(SYS_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &link))
 		r = -errno;
 	if (r)
 		return r;
-	if ((folder.stx_mode & S_ISVTX) && (folder.stx_mode & (S_IWGRP | S_IWOTH)) &&
-	    link.stx_uid != geteuid() && link.stx_uid != folder.stx_uid)
+	if ((directory.stx_mode & S_ISVTX) && (directory.stx_mode & (S_IWGRP | S_IWOTH)) &&
+	    link.stx_uid != geteuid() && link.stx_uid != directory.stx_uid)
 		return -EACCES;
 	return 0;
 }
@@ -96,7 +94,7 @@ static int try_open(const char *path, int flags)
 }
 
 /*
- * Rules 1 and 2. WRITABLE: where reading will not do. Returns a descriptor, or LOCK_FAILED or a
+ * Rules 1 and 2. WRITABLE: reading is not enough. Returns a descriptor, or LOCK_FAILED or a
  * negative errno with lock->failed.
  */
 static int open_file(struct lock *lock, bool writable)
@@ -104,7 +102,7 @@ static int open_file(struct lock *lock, bool writable)
 	int access = writable ? O_RDWR : O_RDONLY, follow = O_NOFOLLOW, fd = -ENOENT;
 
 	lock->failed = "cannot open the file";
-	/* Again when it was made or deleted in between. */
+	/* Again if it was created or deleted in between. */
 	for (int tries = 0; tries < OPEN_TRIES; tries++) {
 		fd = try_open(lock->name, access | follow);
 		if (fd == -EACCES && access == O_RDONLY) {
@@ -115,7 +113,7 @@ static int open_file(struct lock *lock, bool writable)
 			fd = check_link(lock->name);
 			if (fd == -EACCES)
 				lock->failed =
-					"cannot open the file: another user has put a symbolic link there";
+					"cannot open the file: another user placed a symbolic link there";
 			if (fd)
 				return fd;
 			follow = 0;
@@ -123,128 +121,26 @@ static int open_file(struct lock *lock, bool writable)
 		}
 		if (fd != -ENOENT)
 			break;
-		/* Where a link leads to nothing, it is followed to make the file. */
+		/* A dangling link is followed to create the file. */
 		fd = try_open(lock->name, access | O_CREAT | (follow ? O_EXCL : 0));
 		if (fd != -EEXIST) {
 			if (fd < 0)
-				lock->failed = "cannot make the file";
+				lock->failed = "cannot create the file";
 			break;
 		}
 	}
 	/*
-	 * What open(2) says of a lease (F_SETLEASE), for we do not block. No limit is the reason.
+	 * open(2) fails like this for a lease (F_SETLEASE), since we do not block; no limit is the
+	 * reason.
 	 */
 	if (fd == -EWOULDBLOCK) {
-		lock->failed = "cannot open the file: another process has a lease on it";
+		lock->failed = "cannot open the file: another process holds a lease on it";
 		return LOCK_FAILED;
 	}
 	return fd < 0 ? fd : descriptor_off_stdio(fd);
 }
 
-/*
- * --- re-entry ------------------------------------------------------------------------------------
- * -----------------------------
- */
-
-/* Under which holding the caller runs. */
-struct own {
-	const struct file_id *file;
-	pid_t taker; /* who took it; -1: none is known */
-};
-
-static bool is_locked(int fd, void *argument)
-{
-	struct own *own = argument;
-
-	own->taker = process_own_flock_taker(fd, own->file);
-	return own->taker >= 0;
-}
-
-/* Rule 7: whether one of our descriptors, or of our ancestors', has the lock. */
-static bool find_own(struct own *own)
-{
-	struct process process;
-
-	if (descriptor_inherited(is_locked, own))
-		return true;
-	for (pid_t pid = getppid(); pid > 0; pid = process.parent) {
-		own->taker = process_flock_taker(pid, own->file);
-		if (own->taker >= 0)
-			return true;
-		if (process_read(pid, &process))
-			break;
-	}
-	return false;
-}
-
-/* Whether we run for the command of a keeper, which need not have the lock itself. */
-static bool is_kept(const struct file_id *file)
-{
-	pid_t job = file_kept_job(file);
-
-	return job && process_descends(getpid(), job);
-}
-
-/* Whether who waits for the file FD would wait for itself. */
-static bool is_reentry(int fd)
-{
-	struct file_holders holders;
-	struct statx status;
-	struct file_id file;
-
-	if (file_status(fd, "", &status))
-		return false;
-	file = (struct file_id){ status.stx_dev_major, status.stx_dev_minor, status.stx_ino };
-	if (find_own(&(struct own){ &file, -1 }) || is_kept(&file))
-		return true;
-	/* Of an ancestor that has more rights than we only the number is seen. */
-	return file_holders_read(&file, &holders) == 0 &&
-	       process_descends(getpid(), holders.taker) && file_taker_lives(holders.taker, &file);
-}
-
-/*
- * Whether nobody but root and this user can open FILE, at the path NAME: then a lock on it is
- * theirs.
- */
-static bool is_private(const char *name, const struct file_id *file)
-{
-	struct statx status;
-
-	/*
-	 * The permissions of a group are the most that an access control list can give to anybody.
-	 */
-	return file_status(AT_FDCWD, name, &status) == 0 && file_is(&status, file) &&
-	       trust_user(status.stx_uid) && !(status.stx_mode & (S_IRWXG | S_IRWXO));
-}
-
-/*
- * A stranger must not be able to hand his lock down, by sudo for instance: so who took it must be
- * proved to be this user or root. What a process is now is no proof: it can have taken the lock
- * before it became a program with more rights. A me-only is one, as no such program is (but not we:
- * we can be what it has become). Otherwise strangers must not be able to open the file.
- */
-static int file_is_ours(struct lock *lock)
-{
-	struct file_id file;
-	struct own own = { &file, -1 };
-	uid_t uid;
-	int r = file_identify(lock->name, &file);
-
-	lock->failed = "cannot look at the file";
-	if (r)
-		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
-	if (!find_own(&own))
-		return is_kept(&file);
-	return is_private(lock->name, &file) || is_kept(&file) ||
-	       (own.taker != getpid() && process_is_me_only(own.taker) &&
-		process_flock_taker(own.taker, &file) == own.taker &&
-		process_user(own.taker, &uid) == 0 && trust_user(uid));
-}
-
-/*
- * --- waiting -------------------------------------------------------------------------------------
- * -----------------------------
- */
+/* --- waiting ---------------------------------------------------------------------------------- */
 
 /* The waiter must be told, or it would hold the lock and wait for ever. */
 static void tell(const struct file_waiter *w)
@@ -259,7 +155,7 @@ static void *wait_for_lock(void *argument)
 
 	while (flock(w->fd, w->operation) && (w->error = errno) == EINTR)
 		w->error = 0;
-	/* If we have given up meanwhile, nobody is to find us holding it. */
+	/* If we gave up meanwhile, nobody may find us holding it. */
 	if (w->error == 0 && atomic_exchange(&w->settled, 1))
 		flock(w->fd, LOCK_UN);
 	else
@@ -275,14 +171,14 @@ static int start_thread(pthread_t *thread, struct file_waiter *w)
 	pthread_attr_init(&small);
 	pthread_attr_setstacksize(&small, STACK_SIZE);
 	pthread_attr_setguardsize(&small,
-				  0); /* a page more, and a call that musl does not look at */
+				  0); /* one page more, and a call whose result musl ignores */
 	return -pthread_create(thread, &small, wait_for_lock, w);
 }
 
 /*
- * Attends until the thread has ended, or it is over. Returns 0, or what ends the wait. The first
- * time only when the thread has had time to come into line: with --replace the holder ends then,
- * and those who have been waiting come first.
+ * Does what is due until the thread has ended or the wait is over. Returns 0, or what ends the
+ * wait. Begins only when the thread has had time to join the line: with --replace the holder ends
+ * then, and existing waiters come first.
  */
 static int attend_until_done(const struct lock *lock, struct lock_wait *wait,
 			     const struct file_waiter *w, bool *begun)
@@ -304,7 +200,7 @@ static int attend_until_done(const struct lock *lock, struct lock_wait *wait,
 	return r;
 }
 
-/* Waits for the lock on FD. Returns 0: it is ours; LOCK_RETRY; or as file_take(). */
+/* Waits for the lock on FD. Returns 0 if we got it; LOCK_RETRY; or as file_take(). */
 static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, bool *begun)
 {
 	struct file_waiter *w = file_waiter();
@@ -323,7 +219,7 @@ static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, boo
 	}
 	r = attend_until_done(lock, wait, w, begun);
 	/*
-	 * It is ours when the thread was first, even if our time is over by now, or it was we who
+	 * It is ours if the thread was first, even if our time is over by now, or if the holder
 	 * could not be replaced.
 	 */
 	if (r && !atomic_exchange(&w->settled, 1))
@@ -333,10 +229,7 @@ static int wait_in_kernel(struct lock *lock, struct lock_wait *wait, int fd, boo
 	return w->error ? LOCK_RETRY : 0;
 }
 
-/*
- * --- taking --------------------------------------------------------------------------------------
- * -----------------------------
- */
+/* --- taking ----------------------------------------------------------------------------------- */
 
 /* Rule 4. Returns 0, -EWOULDBLOCK, or another negative errno. */
 static int try_lock(const struct lock *lock, int fd)
@@ -356,14 +249,12 @@ static int lock_file_at(struct lock *lock, struct lock_wait *wait, int fd, bool 
 	int r;
 
 	while ((r = try_lock(lock, fd)) == -EWOULDBLOCK && wait->deadline) {
-		if (!*begun && is_reentry(fd))
+		if (!*begun && file_is_reentry(lock, fd))
 			return LOCK_NESTED;
 		r = wait_in_kernel(lock, wait, fd, begun);
 		if (r != LOCK_RETRY)
 			return r;
-		/*
-		 * The kernel has ended the wait for a reason that trying tells, or that has passed.
-		 */
+		/* The kernel ended the wait: another try shows the reason, or it has passed. */
 		if (deadline_now() >= wait->deadline)
 			return LOCK_TIMED_OUT;
 		pause = pause < LONGEST_PAUSE ? pause * 2 : pause;
@@ -371,7 +262,7 @@ static int lock_file_at(struct lock *lock, struct lock_wait *wait, int fd, bool 
 		     deadline_poll_timeout(deadline_earlier(deadline_in(pause), wait->deadline)));
 	}
 	lock->failed = "cannot lock the file";
-	return r != -EWOULDBLOCK ? r : is_reentry(fd) ? LOCK_NESTED : LOCK_HELD;
+	return r != -EWOULDBLOCK ? r : file_is_reentry(lock, fd) ? LOCK_NESTED : LOCK_HELD;
 }
 
 static int take_place(struct lock *lock, struct lock_wait *wait, int fd)
@@ -380,11 +271,11 @@ static int take_place(struct lock *lock, struct lock_wait *wait, int fd)
 	struct statx status;
 	int r = file_status(fd, "", &status);
 
-	lock->failed = "cannot look at the file";
+	lock->failed = "cannot inspect the file";
 	if (r)
 		return r;
 	/* Not for an instant by somebody who will not wait: another would give up because of it. */
-	if (is_reentry(fd))
+	if (file_is_reentry(lock, fd))
 		return LOCK_NESTED;
 	host_address_of_file(&name, status.stx_dev_major, status.stx_dev_minor, status.stx_ino);
 	return place_take(lock, &name, wait);
@@ -397,7 +288,7 @@ static int is_still_there(struct lock *lock, int fd)
 	struct file_id file;
 	int r = file_identify(lock->name, &file);
 
-	lock->failed = "cannot look at the file";
+	lock->failed = "cannot inspect the file";
 	if (r)
 		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
 	r = file_status(fd, "", &status);
@@ -405,7 +296,7 @@ static int is_still_there(struct lock *lock, int fd)
 }
 
 /*
- * Opens and locks the file once. Returns 1: that was it; 0: it was replaced meanwhile; or as
+ * Opens and locks the file once. Returns 1: done; 0: the file was replaced meanwhile; or as
  * file_take().
  */
 static int take_once(struct lock *lock, struct lock_wait *wait, bool writable, bool *begun)
@@ -414,13 +305,15 @@ static int take_once(struct lock *lock, struct lock_wait *wait, bool writable, b
 
 	if (r == 0 && wait->places && wait->place < 0)
 		r = take_place(lock, wait, fd);
+	if (r == 0 && lock->shared && !*begun)
+		r = file_check_share(lock, fd);
 	if (r == 0)
 		r = lock_file_at(lock, wait, fd, begun);
 	if (r == 0)
 		r = is_still_there(lock, fd);
 	if (r == 1)
 		lock->fd = fd;
-	/* After a wait that we have given up the thread may still be there. */
+	/* After a wait that we gave up, the thread may still be there. */
 	else if (fd >= 0 && r != LOCK_TIMED_OUT && r != LOCK_NOT_REPLACED)
 		close(fd);
 	return r;
@@ -429,27 +322,29 @@ static int take_once(struct lock *lock, struct lock_wait *wait, bool writable, b
 static int file_take(struct lock *lock, struct lock_wait *wait)
 {
 	bool writable = false, begun = false;
+	int r = file_path_absolute(lock);
 
+	if (r)
+		return r;
 	for (int tries = 0; tries < OPEN_TRIES; tries++) {
-		int r = take_once(lock, wait, writable, &begun);
-
+		r = take_once(lock, wait, writable, &begun);
 		/*
-		 * On NFS, where the kernel makes a record lock of it, an exclusive one is only for
-		 * who may write.
+		 * On NFS the kernel makes it a record lock, and an exclusive one needs a file open
+		 * for writing.
 		 */
 		if ((r == -EBADF || r == -EIO) && !writable)
 			writable = true;
+		else if (r < 0)
+			return r;
 		else if (r)
-			return r < 0 ? r : 0;
+			/* Again after a wait: the directory may have been moved meanwhile. */
+			return begun ? file_path_absolute(lock) : 0;
 	}
-	lock->failed = "the file is replaced again and again";
+	lock->failed = "the file keeps being replaced";
 	return -ESTALE;
 }
 
-/*
- * --- the engine ----------------------------------------------------------------------------------
- * -----------------------------
- */
+/* --- the engine ------------------------------------------------------------------------------- */
 
 static void file_release(struct lock *lock)
 {
@@ -476,7 +371,7 @@ static void find_holder(const struct lock *lock, struct holder *holder, bool tho
 {
 	struct file_id file;
 
-	*holder = (struct holder){ .held = -1, .hidden = "the file cannot be looked at" };
+	*holder = (struct holder){ .held = -1, .hidden = "the file cannot be inspected" };
 	if (file_identify(lock->name, &file) == 0)
 		file_find_holder(&file, holder, thorough);
 }

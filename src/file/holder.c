@@ -1,10 +1,9 @@
 /*
- * /proc/locks has a line for each flock(2): "1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF", and
- * behind it one for each that waits for it, with "->" behind the number. The pid is that of the
- * process that called flock(2), even when it has ended and others have inherited the lock; in a pid
- * namespace that is not the first one, the line is missing then, and so it is for processes of
- * others. The device is that of the file system, which is not what stat(2) says on btrfs and
- * overlayfs.
+ * /proc/locks has a line for each flock(2): "1: FLOCK ADVISORY WRITE 4242 fe:00:131 0 EOF",
+ * followed by one for each waiter, with "->" after the number. The pid is that of the process that
+ * called flock(2), even if it has ended and others have inherited the lock. In a pid namespace
+ * other than the first, the line is missing then, and so are lines of processes outside. The device
+ * is that of the file system, which differs from stat(2) on btrfs and overlayfs.
  *
  * So the table only says where to look. What proves that a process has the lock is its descriptor:
  * it leads to the file, and /proc/PID/fdinfo shows the lock that its open file description has.
@@ -20,7 +19,7 @@
 #include "base/statx.h"
 #include "base/trust.h"
 
-/* So often the table is read to see it twice the same. */
+/* How often the table is read until two readings agree. */
 #define MOST_READINGS 5
 
 int file_identify(const char *path, struct file_id *file)
@@ -34,10 +33,7 @@ int file_identify(const char *path, struct file_id *file)
 	return r;
 }
 
-/*
- * --- the kernel's table of file locks
- * ----------------------------------------------------------------------------------------
- */
+/* --- the kernel's table of file locks --------------------------------------------------------- */
 
 bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *waits, bool *shared)
 {
@@ -73,7 +69,7 @@ bool file_table_is_whole(void)
 	       !memcmp(namespace, first, sizeof first - 1);
 }
 
-/* How much TAKER is the one to be named of several. */
+/* How well TAKER suits to be named, if there are several. */
 static int rank(pid_t taker, const struct file_id *file)
 {
 	uid_t uid;
@@ -118,7 +114,7 @@ static int read_table(const struct file_id *file, struct file_holders *holders)
 		bool waits, shared;
 		pid_t pid;
 
-		/* One that others have come before between two pieces is there twice. */
+		/* A line appears twice if others were added before it between two pieces. */
 		if (!file_lock_read(line, file, &pid, &waits, &shared) || waits ||
 		    (holders->n > 0 && pid == last))
 			continue;
@@ -137,8 +133,8 @@ int file_holders_read(const struct file_id *file, struct file_holders *holders)
 	int r = read_table(file, holders);
 
 	/*
-	 * Lines can be there twice, or not at all, if others came or went while the table was read
-	 * piece by piece.
+	 * Lines can appear twice or not at all if others came or went while the table was read in
+	 * pieces.
 	 */
 	for (int tries = 0; r > 1 && tries < MOST_READINGS; tries++) {
 		struct file_holders before = *holders;
@@ -160,15 +156,12 @@ bool file_taker_lives(pid_t taker, const struct file_id *file)
 
 	if (process_read(taker, &process))
 		return false;
-	/* Where its descriptors may not be seen its number has to do. */
+	/* Where its descriptors are hidden, its number has to do. */
 	return process_has_flock(taker, file) ||
 	       access(process_path(path, taker, "fd"), R_OK | X_OK) != 0;
 }
 
-/*
- * --- who it is -----------------------------------------------------------------------------------
- * ----------------------------
- */
+/* --- who it is -------------------------------------------------------------------------------- */
 
 struct child {
 	pid_t parent, found;
@@ -197,15 +190,14 @@ pid_t file_job_of(pid_t wrapper, const struct file_id *file, bool certain)
 	struct process process;
 
 	/*
-	 * One that has not started its command yet may have pidfds of others: with --replace, of
-	 * those that it looks at.
+	 * Before it starts its command it may have pidfds of others: with --replace, of those it
+	 * examines.
 	 */
 	if (child.found && (process_read(child.found, &process) || process.parent != wrapper))
 		child.found = 0;
 	/*
-	 * A me-only may have children that the shell had that became it: the command is the one
-	 * that has inherited the lock, and younger than these. (Process 1 is given others'
-	 * children, too.)
+	 * A me-only may have children from the shell that became it: the command is the child that
+	 * has inherited the lock, and younger than these. (Process 1 also adopts other children.)
 	 */
 	if (!child.found)
 		process_walk(look_at, &child);
@@ -216,8 +208,8 @@ pid_t file_job_of(pid_t wrapper, const struct file_id *file, bool certain)
 }
 
 /*
- * Anybody can have the name of a keeper, and a pidfd of any process: what proves it is the program
- * that it runs, as this user or root.
+ * Any process can have the name of a keeper, and a pidfd of any process. What proves it is the
+ * program that it runs, as this user or root.
  */
 static bool is_keeper(pid_t pid, const void *file)
 {
@@ -235,8 +227,8 @@ pid_t file_kept_job(const struct file_id *file)
 	return keeper ? process_kept_by(keeper) : 0;
 }
 
-/* Who has the lock when the process that took it is gone. */
-static void find_heir(const struct file_id *file, struct holder *holder)
+/* Finds a process that has the lock when the one that took it is gone. */
+static void find_descendant(const struct file_id *file, struct holder *holder)
 {
 	bool own_kind = true;
 
@@ -244,14 +236,14 @@ static void find_heir(const struct file_id *file, struct holder *holder)
 	if (!holder->pid) {
 		holder->pid = process_find(has_flock, file, &own_kind);
 		/*
-		 * Others, as a shell that has called flock(1), may hold a lock that a process took
-		 * which has ended.
+		 * Others, such as a shell that has called flock(1), may hold a lock that a process
+		 * took that has ended.
 		 */
 		holder->heir = holder->pid && !own_kind &&
 			       process_has_variable(holder->pid, "ME_ONLY_LOCK=file:", false);
 	}
 	if (!holder->pid)
-		holder->hidden = "its process cannot be seen";
+		holder->hidden = "/proc does not show its process";
 }
 
 void file_find_holder(const struct file_id *file, struct holder *holder, bool thorough)
@@ -261,21 +253,23 @@ void file_find_holder(const struct file_id *file, struct holder *holder, bool th
 	pid_t job;
 	int r = file_holders_read(file, &holders);
 
-	*holder = (struct holder){ .held = -1,
-				   .hidden = "the kernel does not show its table of file locks" };
+	*holder = (struct holder){ .held = -1, .hidden = "/proc/locks cannot be read" };
 	if (r == 0 && file_taker_lives(holders.taker, file)) {
 		holder->pid = holders.taker;
 		holder->uid_known = process_user(holder->pid, &holder->uid) == 0;
-		/* What a me-only runs is to be named, and that is as old as the holding at most. */
+		/*
+		 * The command that a me-only runs is named, and that is at most as old as the
+		 * holding.
+		 */
 		job = process_seems_me_only(holders.taker) ? file_job_of(holders.taker, file, false)
 							   : 0;
 		if (job)
 			holder->pid = job;
 	} else if (thorough) {
-		find_heir(file, holder);
+		find_descendant(file, holder);
 		holder->uid_known = holder->pid && process_user(holder->pid, &holder->uid) == 0;
 	} else if (r == 0 || r == -ENOENT || r == -ENODATA) {
-		holder->hidden = "the process that took it has ended";
+		holder->hidden = "the process that took it has exited";
 	}
 	if (holder->pid && process_read(holder->pid, &process) == 0) {
 		holder->held = process.age;
@@ -283,10 +277,7 @@ void file_find_holder(const struct file_id *file, struct holder *holder, bool th
 	}
 }
 
-/*
- * --- the command, to be replaced
- * ---------------------------------------------------------------------------------------------
- */
+/* --- the command, to be replaced -------------------------------------------------------------- */
 
 /* A pidfd of the command that the me-only WRAPPER runs, or a negative errno. */
 static int open_job(pid_t wrapper, const struct file_id *file, pid_t *job)
@@ -296,7 +287,7 @@ static int open_job(pid_t wrapper, const struct file_id *file, pid_t *job)
 
 	*job = file_job_of(wrapper, file, true);
 	pidfd = *job ? process_pidfd(*job) : -ESRCH;
-	/* The pidfd was first: what is read now is of the process that it is for. */
+	/* The pidfd came first: what is read now is about its process. */
 	if (pidfd >= 0 && (process_read(*job, &process) || process.parent != wrapper ||
 			   file_job_of(wrapper, file, true) != *job)) {
 		close(pidfd);
@@ -316,7 +307,7 @@ static int open_kept(const struct file_id *file, struct lock_job *job)
 	uid_t uid;
 	int pidfd;
 
-	/* Nothing tells whose the lock was, but who has it now. */
+	/* Only the current holders tell whose the lock was. */
 	if (owner && process_user(owner, &uid) == 0 && !trust_user(uid))
 		return lock_refuse_stranger(&job->refused);
 	job->pid = file_kept_job(file);
@@ -342,7 +333,7 @@ int file_find_job(const struct lock *lock, struct lock_job *job)
 		       : r == -ENODATA ? open_kept(&file, job)
 				       : lock_refuse_unproved(&job->refused);
 	if (holders.n > 1)
-		return lock_refuse(&job->refused, "several share it");
+		return lock_refuse(&job->refused, "several processes share it");
 	taker = process_pidfd(holders.taker);
 	if (taker < 0 && taker != -ESRCH)
 		return lock_refuse_unproved(&job->refused);

@@ -1,6 +1,6 @@
 /*
- * Who holds a lock on a file and who waits for it: what /proc/locks and the descriptors of
- * processes tell (proc(5), flock(2)).
+ * Holders of and waiters for a file lock, from /proc/locks and the descriptors of processes
+ * (proc(5), flock(2)).
  */
 #ifndef FILE_HOLDER_H
 #define FILE_HOLDER_H
@@ -12,15 +12,15 @@
 #include "holder.h"
 #include "lock.h"
 
-/* What the kernel's table of file locks says of one file. */
+/* The kernel's table of file locks, for one file. */
 struct file_holders {
 	unsigned n; /* how many hold it, as far as the table tells them apart: more than one share
 		       it */
 	uint64_t number; /* what tells one holding from the next: file_number() of whoever took it;
 			    the sum, if several share it */
-	pid_t taker; /* the process that took it; it can have ended, and its number have been used
-			again. Of several one that is neither this user's nor root's, or else one
-			that is still there */
+	pid_t taker; /* the process that took it; it may have ended, and its number may have been
+			reused. If there are several: one that is neither this user's nor root's, or
+			else one that is still there */
 };
 
 /* The number of a holding that TAKER took, by the pid that the kernel shows. Never 0. */
@@ -33,8 +33,8 @@ static inline uint64_t file_number(pid_t taker)
 int file_identify(const char *path, struct file_id *file);
 
 /*
- * Reads one line of /proc/locks. Returns whether it is about an flock(2) on FILE, who took it or
- * WAITS for it, and whether SHARED.
+ * Reads one line of /proc/locks. Returns whether it is about an flock(2) on FILE; and the process
+ * that took it or WAITS for it, and whether it is SHARED.
  */
 bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *waits, bool *shared);
 
@@ -51,8 +51,8 @@ int file_holders_read(const struct file_id *file, struct file_holders *holders);
 bool file_table_is_whole(void);
 
 /*
- * Whether TAKER, of which the table of file locks speaks, is still there and has the lock, as far
- * as that can be seen.
+ * Whether TAKER, a process in the table of file locks, is still there and has the lock, as far as
+ * that can be seen.
  */
 bool file_taker_lives(pid_t taker, const struct file_id *file);
 
@@ -69,7 +69,7 @@ pid_t file_job_of(pid_t wrapper, const struct file_id *file, bool certain);
  */
 pid_t file_kept_job(const struct file_id *file);
 
-/* Says in HOLDER who holds FILE; unless THOROUGH without looking at all processes. */
+/* Fills HOLDER in with the holder of FILE; looks at all processes only if THOROUGH. */
 void file_find_holder(const struct file_id *file, struct holder *holder, bool thorough);
 
 /* As lock_engine.find_job(). */

@@ -12,7 +12,7 @@ struct file_waiter {
 	atomic_int settled;
 };
 
-/* The one of this process. It is there as long as the thread, which lives on when we give up. */
+/* That of this process. It exists as long as the thread, which stays when we give up. */
 struct file_waiter *file_waiter(void);
 
 #endif

@@ -22,7 +22,7 @@ static bool copy(char *to, const char *text, size_t size)
 	return true;
 }
 
-/* Our own group, as the line "0::/PATH" tells. */
+/* Our own group, from the line "0::/PATH". */
 static bool find_own(char path[PATH_MAX])
 {
 	struct lines lines;
@@ -39,8 +39,8 @@ static bool find_own(char path[PATH_MAX])
 }
 
 /*
- * Where which part of the tree of groups is mounted, from a line "36 35 0:30 ROOT MOUNT-POINT ... -
- * cgroup2 ...".
+ * Which part of the tree of groups is mounted, and where: from a line "36 35 0:30 ROOT MOUNT-POINT
+ * ... - cgroup2 ...".
  */
 static bool find_mount(char mount[PATH_MAX], char root[PATH_MAX])
 {
@@ -133,7 +133,7 @@ void cgroup_make(struct cgroup *cgroup)
 		cgroup->path[0] = 0;
 		return;
 	}
-	/* Before Linux 5.14 it would be of no use. */
+	/* Before Linux 5.14 it would be useless. */
 	kill = open_file(cgroup, "/cgroup.kill");
 	if (kill < 0)
 		cgroup_remove(cgroup);
@@ -153,7 +153,7 @@ void cgroup_kill(const struct cgroup *cgroup)
 
 void cgroup_remove(struct cgroup *cgroup)
 {
-	/* Whoever is still in it is also found by it: then it stays, for the helper. */
+	/* If processes are still in it, it stays: the helper finds them by it. */
 	if (*cgroup->path && rmdir(cgroup->path) == 0)
 		cgroup->path[0] = 0;
 }

@@ -13,19 +13,19 @@ struct cgroup {
 	char path[PATH_MAX]; /* its directory; "": there is none */
 };
 
-/* Looks whether ours is delegated to us, and where one of the command's own would be. */
+/* Checks whether ours is delegated to us, and where the command's own would be. */
 void cgroup_find(struct cgroup *cgroup);
 
-/* Makes it, if there is a place for it; else there is none. */
+/* Creates it if possible; else there is none. */
 void cgroup_make(struct cgroup *cgroup);
 
-/* The calling process goes into it, and all that it starts. */
+/* Moves the calling process into it, with all that it starts later. */
 void cgroup_enter(const struct cgroup *cgroup);
 
-/* Ends all in it by SIGKILL. */
+/* Kills everything in it. */
 void cgroup_kill(const struct cgroup *cgroup);
 
-/* Removes it, once nobody is in it. */
+/* Removes it once it is empty. */
 void cgroup_remove(struct cgroup *cgroup);
 
 #endif

@@ -51,7 +51,7 @@ static void become_helper(void *argument)
 	    timer = take ? fcntl(start->timer, F_DUPFD_CLOEXEC, 10) : -1;
 
 	setsid();
-	/* Also where the limit is below 10, of which fcntl(2) says EINVAL. */
+	/* Also with a limit below 10, for which fcntl(2) fails with EINVAL. */
 	if (socket < 0 || (take && (pipe < 0 || timer < 0)))
 		start->failed = -EMFILE;
 	else if (dup2(socket, STDIN_FILENO) < 0 || dup2(socket, STDOUT_FILENO) < 0 ||
@@ -111,16 +111,15 @@ static int start_helper(struct lock *lock, struct child_start *start, int ours)
 	if (*session->path)
 		lock->spec = session->path;
 	if (start->failed == -ENOENT)
-		return helper_cannot(
-			lock,
-			"the helper for such locks is not there; it is built with libcurl and jansson",
-			LOCK_FAILED);
+		return helper_cannot(lock,
+				     "the helper is missing; it is built with libcurl and jansson",
+				     LOCK_FAILED);
 	if (start->failed == HELPER_REFUSED)
 		return helper_cannot(
 			lock,
-			"the helper for such locks is not run: others can write it or its folder",
+			"refusing to run the helper: it or its directory is writable by others",
 			LOCK_FAILED);
-	return helper_cannot(lock, "the helper for such locks cannot be run", start->failed);
+	return helper_cannot(lock, "cannot run the helper", start->failed);
 }
 
 /* Returns a descriptor that is not 0, 1 or 2, or a negative errno. */
@@ -139,15 +138,15 @@ int child_begin(struct lock *lock, struct child_start *start, bool take)
 			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (pages == MAP_FAILED)
-		return helper_cannot(lock, "not enough memory for the helper", -errno);
+		return helper_cannot(lock, "out of memory for the helper", -errno);
 	lock->lease = pages;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets))
-		return helper_cannot(lock, "cannot make a socket", -errno);
+		return helper_cannot(lock, "cannot create a socket", -errno);
 	r = off_stdio(sockets);
 	if (r == 0 && take)
 		r = pipe2(pipes, O_CLOEXEC) ? -errno : off_stdio(pipes);
 	if (r)
-		return helper_cannot(lock, "cannot make a pipe", r);
+		return helper_cannot(lock, "cannot create a pipe", r);
 	if (take) {
 		session_of(lock)->timer = make_timer();
 		if (session_of(lock)->timer < 0)
@@ -211,15 +210,16 @@ bool child_is_there(const struct helper_session *session)
 /* How the helper has ended, in words. */
 const char *child_last_words(struct helper_session *session)
 {
-	char *end = stpcpy(session->said, "the helper for such locks has ended");
+	char *end = stpcpy(session->said, "the helper has exited");
 	int status;
 
-	/* A helper that has closed the socket is of no use any more. */
+	/* A helper that has closed the socket is useless. */
 	if (child_is_there(session))
 		kill(session->helper, SIGKILL);
 	if (child_is_there(session) && waitpid(session->helper, &status, 0) == session->helper) {
 		session->helper = 0;
-		end = stpcpy(end, WIFSIGNALED(status) ? ", by signal " : ", with status ");
+		end = stpcpy(session->said, WIFSIGNALED(status) ? "the helper was killed by signal "
+								: "the helper exited with status ");
 		number_format(
 			(uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)),
 			end);

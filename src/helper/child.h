@@ -13,7 +13,7 @@ struct child_start {
 	const char *name; /* of the helper */
 	char *argv[MOST_ARGUMENTS];
 	char command[1024];
-	char text[1024]; /* what the arguments with numbers point to */
+	char text[1024]; /* the texts of numeric arguments */
 	char *end;
 	unsigned n;
 	const char *program;	 /* the file of me-only, if that is not this program; NULL */

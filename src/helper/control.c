@@ -43,7 +43,7 @@ static void take_job(struct control *control, const char *packet, int pidfd)
 	if (process_read((pid_t)packet_number(packet, "pid", 0), &process) == 0)
 		control->descendants.since = process.start;
 	packet_text(packet, "cgroup", control->cgroup.path, sizeof control->cgroup.path);
-	/* What starts now may outlive the terminal that we have as standard error. */
+	/* What starts now may outlive the terminal that is our standard error. */
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null >= 0)
 		dup2(null, STDERR_FILENO);
@@ -96,7 +96,7 @@ static void look_at_job(struct control *control)
 static void end_if_due(struct control *control)
 {
 	if (now() >= control->force_due) {
-		/* The command first: to find all others takes milliseconds. */
+		/* The command first: finding the others takes milliseconds. */
 		if (control->job >= 0)
 			syscall(SYS_pidfd_send_signal, control->job, SIGKILL, NULL, 0);
 		cgroup_kill(&control->cgroup);

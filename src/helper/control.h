@@ -24,14 +24,14 @@ struct control {
 	struct cgroup cgroup;	    /* of the command, if it has one */
 	int64_t ask_due, force_due; /* when SIGTERM and SIGKILL are; DEADLINE_NEVER */
 	int64_t force_pause;	    /* until the next SIGKILL */
-	bool ending;		    /* the command has to end, even if the lock is renewed */
+	bool ending;		    /* the command has to end even if the lock is renewed */
 	bool orphans_ended; /* nothing is left of the command of a me-only that was killed */
 };
 
 /* ME_ONLY is its pid; PIPE the inode of the lock pipe. */
 void control_open(struct control *control, pid_t me_only, uint64_t pipe);
 
-/* Takes in what me-only has sent. */
+/* Reads what me-only has sent. */
 void control_hear(struct control *control);
 
 /* Looks whether the command has ended and its pipe is closed; ends the command if due. */
@@ -43,7 +43,7 @@ void control_keep_until(struct control *control, int64_t deadline, int64_t kill_
 /* The lock is lost: the command must be gone by END. */
 void control_lose(struct control *control, int64_t end, int64_t kill_after);
 
-/* Ends what is left of the command of a me-only that was killed. */
+/* Kills what is left of the command of a me-only that was killed. */
 void control_end_orphans(struct control *control, int64_t deadline, int64_t kill_after);
 
 /* Whether nothing runs under the lock any more. */

@@ -12,10 +12,10 @@ struct count {
 	unsigned left;
 };
 
-/* A process that is deeper than this below the ancestor is taken to be none of its descendants. */
+/* A process deeper than this below the ancestor does not count as a descendant. */
 #define DEEPEST 10000
 
-/* Whether PID descends from the ancestor by a child of it that is not older than the command. */
+/* Whether PID descends from the ancestor through a child that is not older than the command. */
 static bool descends(const struct descendants *descendants, pid_t pid)
 {
 	struct process process;

@@ -34,8 +34,8 @@
 #define LOOK_AGAIN (200 * NS_PER_MS)
 
 /*
- * Without /proc we could neither find what the command has started nor tell whether this is a job
- * of its own lock.
+ * Without /proc we could neither find the command's descendants nor tell whether we run under this
+ * very lock.
  */
 static int check_proc(struct lock *lock)
 {
@@ -44,7 +44,7 @@ static int check_proc(struct lock *lock)
 	return process_read(getpid(), &process)
 		       ? helper_cannot(
 				 lock,
-				 "/proc cannot be read, which such a lock needs; nothing was run",
+				 "a fleet lock needs /proc, which cannot be read; nothing was run",
 				 LOCK_FAILED)
 		       : 0;
 }
@@ -65,7 +65,7 @@ static int helper_take(struct lock *lock, struct lock_wait *wait)
 	lock->lease->cgroup = &session_of(lock)->cgroup;
 	r = replies_hear(lock, wait);
 	if (r) {
-		/* It is told by the end of the socket, and leaves the line. */
+		/* It sees the end of the socket, and leaves the line. */
 		close(session_of(lock)->control);
 		close(lock->fd);
 		session_of(lock)->control = lock->fd = lock->watched = -1;
@@ -122,19 +122,19 @@ static void take_in(struct lock *lock)
 		lock->lease->trouble =
 			packet_sentence(packet, "text", session->trouble, sizeof session->trouble);
 		if (lock->lease->trouble && lock->options->verbose)
-			trace(lock->options, lock, lock->lease->trouble);
+			trace(lock, lock->lease->trouble);
 	} else if (packet_is(packet, "lost")) {
 		lock->lease->lost =
 			packet_sentence(packet, "text", session->said, sizeof session->said);
 		if (!lock->lease->lost)
-			lock->lease->lost = "it is not ours any more";
+			lock->lease->lost = "it is no longer held here";
 		/* The earliest time at which another may hold it. */
 		lock->lease->until = deadline_earlier(
 			lock->lease->until, packet_number(packet, "until", DEADLINE_NEVER));
 	} else if (packet_is(packet, "note")) {
 		replies_show_note(lock);
 	} else if (packet_is(packet, "released") || packet_is(packet, "kept")) {
-		/* It was ours until now, and others see to what follows. */
+		/* It was ours until now, and others take care of the rest. */
 		lock->lease->until = DEADLINE_NEVER;
 		session->ended = true;
 	}
@@ -184,7 +184,7 @@ static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 		}
 		session->ended = true;
 		lock->watched = -1;
-		/* After the command's end it is only not known whether the lock was given back. */
+		/* After the command's end, only the release of the lock is unconfirmed. */
 		if (!lock->lease->lost && !session->releasing)
 			lock->lease->lost = child_last_words(session);
 	}
@@ -199,14 +199,16 @@ static int helper_confirm(struct lock *lock)
 	return lock->lease->lost || clock_now(CLOCK_BOOTTIME) >= lock->lease->until ? LOCK_LOST : 0;
 }
 
-/* Waits until others can have it: whoever starts us again at once does not meet our own lock. */
+/*
+ * Waits until others can have it: a caller that starts us again at once must not meet our own lock.
+ */
 static void helper_release(struct lock *lock)
 {
 	struct helper_session *session = session_of(lock);
 	int64_t limit = deadline_in(RELEASE_LIMIT);
 
 	close(lock->fd);
-	/* What came while we were stopped. */
+	/* Messages that came while we were stopped. */
 	helper_serve(lock, 0, 0);
 	session->releasing = true;
 	packet_send(session->control, lock->lease->unused ? "done\nunused 1" : "done", -1);
@@ -235,7 +237,7 @@ static int hear_told(struct lock *lock, struct lock_wait *wait)
 
 	if (r == 0 || r == LOCK_FAILED)
 		return r;
-	return helper_cannot(lock, "the helper has not answered what it was asked", LOCK_FAILED);
+	return helper_cannot(lock, "the helper gave no valid answer", LOCK_FAILED);
 }
 
 static int helper_is_ours(struct lock *lock)

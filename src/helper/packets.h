@@ -1,7 +1,7 @@
 /*
  * Packets between me-only and a helper (PROTOCOL.md): a word, and below it lines "KEY VALUE".
  *
- * What reads and sends them is here; what composes them for me-only is in helper/say.h.
+ * Reading and sending is here; helper/say.h composes them for me-only.
  */
 #ifndef HELPER_PACKETS_H
 #define HELPER_PACKETS_H

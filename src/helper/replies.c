@@ -56,7 +56,7 @@ static void read_holder(struct helper_session *session, struct holder *holder, c
 		.remote = remote,
 		.slot = (unsigned)packet_number(packet, prefixed(prefix, "slot", name), 0),
 		.slots = (unsigned)packet_number(packet, prefixed(prefix, "slots", name), 0),
-		.hidden = "nothing is known of it"
+		.hidden = "nothing is known about it"
 	};
 	if (since >= 0) {
 		holder->held = clock_now(CLOCK_REALTIME) - since;
@@ -120,7 +120,7 @@ static int read_failed(struct lock *lock)
 	struct helper_session *session = session_of(lock);
 
 	if (!packet_sentence(session->packet, "text", session->said, sizeof session->said))
-		strcpy(session->said, "the helper has not said why it failed");
+		strcpy(session->said, "the helper failed without giving a reason");
 	return helper_cannot(lock, session->said, LOCK_FAILED);
 }
 

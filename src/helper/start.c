@@ -12,13 +12,13 @@
 #include "base/statx.h"
 #include "paths.h"
 
-/* PATH becomes FOLDER, of LENGTH bytes, REST and "/" NAME. Returns whether there is room. */
-static bool compose(char path[PATH_MAX], const char *folder, size_t length, const char *rest,
+/* PATH becomes DIRECTORY, of LENGTH bytes, REST and "/" NAME. Returns whether there is room. */
+static bool compose(char path[PATH_MAX], const char *directory, size_t length, const char *rest,
 		    const char *name)
 {
 	if (length + strlen(rest) + strlen(name) + 2 > PATH_MAX)
 		return false;
-	memcpy(path, folder, length);
+	memcpy(path, directory, length);
 	stpcpy(stpcpy(stpcpy(path + length, rest), "/"), name);
 	return true;
 }
@@ -30,10 +30,10 @@ static bool compose(char path[PATH_MAX], const char *folder, size_t length, cons
 static int find(const char *self, const char *name, char path[PATH_MAX])
 {
 	static const char *const beside[] = { "/libexec/me-only", "/../libexec/me-only" };
-	const char *folder = secure_getenv("ME_ONLY_EXEC_PATH"), *slash = strrchr(self, '/');
+	const char *directory = secure_getenv("ME_ONLY_EXEC_PATH"), *slash = strrchr(self, '/');
 
-	if (folder && *folder)
-		return compose(path, folder, strlen(folder), "", name) ? 0 : -ENAMETOOLONG;
+	if (directory && *directory)
+		return compose(path, directory, strlen(directory), "", name) ? 0 : -ENAMETOOLONG;
 	for (size_t i = 0; slash && i < sizeof beside / sizeof *beside; i++)
 		if (compose(path, self, (size_t)(slash - self), beside[i], name) &&
 		    access(path, X_OK) == 0)
@@ -55,7 +55,7 @@ int helper_become(const char *name, const char *program, char **argv, char path[
 {
 	char self[PATH_MAX], *slash;
 	ssize_t n = program ? 0 : readlink("/proc/self/exe", self, sizeof self - 1);
-	int r, folder, file;
+	int r, directory, file;
 
 	self[n > 0 ? n : 0] = 0;
 	if (program && strlen(program) < sizeof self)
@@ -65,15 +65,15 @@ int helper_become(const char *name, const char *program, char **argv, char path[
 	r = find(self, name, path);
 	if (r)
 		return r;
-	/* What is looked at is what is run: by descriptors, not by the path again. */
+	/* We run what we checked: by descriptor, not by the path again. */
 	slash = strrchr(path, '/');
 	*slash = 0;
-	folder = open(*path ? path : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	directory = open(*path ? path : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	*slash = '/';
-	file = folder < 0 ? -1 : openat(folder, name, O_PATH | O_CLOEXEC);
+	file = directory < 0 ? -1 : openat(directory, name, O_PATH | O_CLOEXEC);
 	if (file < 0)
 		return -errno;
-	if (!is_ours_alone(folder) || !is_ours_alone(file))
+	if (!is_ours_alone(directory) || !is_ours_alone(file))
 		return HELPER_REFUSED;
 	syscall(SYS_execveat, file, "", argv, environ, AT_EMPTY_PATH);
 	return -errno;

@@ -2,9 +2,9 @@
  * Helpers: programs of this package that need more than libc.
  *
  * A helper is looked for in the directory that ME_ONLY_EXEC_PATH names; else beside the program, as
- * in the build tree and wherever a tree was installed; else where it was to be installed. The
- * variable is ignored where the program has more rights than its caller. A helper that others can
- * write, or in a directory that others can write, is refused.
+ * in the build tree or an installed tree; else in the configured place. The variable is ignored
+ * where the program has more rights than its caller. A helper that others can write, or in a
+ * directory that others can write, is refused.
  */
 #ifndef HELPER_START_H
 #define HELPER_START_H

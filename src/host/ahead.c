@@ -14,6 +14,7 @@
 
 /* Waiters further behind look ever less often, up to this: thousands of them must cost nothing. */
 #define LONGEST_LOOK (5 * NS_PER_S)
+#define LONGEST_LOOK_OUTSIDE (20 * NS_PER_S)
 
 /*
  * A name that was seen free is looked at so often, and must be free so many times in a row before
@@ -23,6 +24,12 @@
 #define FREE_LOOK (NS_PER_S / 20)
 #define FREE_LOOKS_STOPPED 4
 #define FREE_LOOKS 50
+
+/*
+ * Between two jobs of a line that moves a name is never free for so long. Somebody else was faster,
+ * out of line: it is looked at again at once, then ever less often.
+ */
+#define FREE_LOOKS_STUCK (FREE_LOOKS / 2)
 
 /*
  * More in one piece nobody has to say to a successor: who goes on talks to a waiter that does other
@@ -38,10 +45,7 @@ static bool all_ahead_are_stopped(const struct waiter *w)
 	return true;
 }
 
-/*
- * --- who is ahead --------------------------------------------------------------------------------
- * ----------------------------
- */
+/* --- who is ahead ----------------------------------------------------------------------------- */
 
 static void become_front(struct waiter *w)
 {
@@ -176,8 +180,20 @@ static bool is_needed_as_front(const struct waiter *w)
 					: poll(&waiting, 1, 0) > 0;
 }
 
+/* When to look next at a name that is in use, and was free WAS_FREE times in a row before. */
+static int64_t next_interval(const struct waiter *w, int was_free)
+{
+	const int64_t longest = w->outside     ? LONGEST_LOOK_OUTSIDE
+				: w->queue < 0 ? LONGEST_LOOK
+					       : LOOK;
+
+	return was_free >= FREE_LOOKS_STUCK ? FREE_LOOK
+					    : deadline_earlier(w->look_interval * 2, longest);
+}
+
 int ahead_look_past(struct waiter *w)
 {
+	const int was_free = w->seen_free;
 	const bool stopped = w->queue >= 0 && all_ahead_are_stopped(w);
 	int limit = stopped ? FREE_LOOKS_STOPPED : FREE_LOOKS;
 	int r;
@@ -199,8 +215,8 @@ int ahead_look_past(struct waiter *w)
 		if (r == 0 && (r = slots_renew_candidate(w)))
 			return r;
 	}
-	if (!w->seen_free && w->queue < 0 && !w->outside)
-		w->look_interval = deadline_earlier(w->look_interval * 2, LONGEST_LOOK);
+	if (!w->seen_free)
+		w->look_interval = next_interval(w, was_free);
 	w->look = deadline_now() + (w->seen_free ? FREE_LOOK : w->look_interval);
 	return LOCK_RETRY;
 }

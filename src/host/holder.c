@@ -58,15 +58,11 @@ bool host_is_proved_holder(const struct host_address *address, const struct host
 		process_has_socket(process.parent, entry.inode));
 }
 
-bool host_is_trusted(const struct host_address *address)
+bool host_peer_is_trusted(const struct host_address *address)
 {
-	struct socket_entry entry;
 	struct host_peer peer;
-	int fd, r;
+	int fd = host_connect(address), r;
 
-	if (socket_table_find(address, 1, &entry) == 0 && entry.uid != SOCKET_UID_UNKNOWN)
-		return trust_user(entry.uid);
-	fd = host_connect(address);
 	if (fd < 0)
 		return false;
 	r = host_peer_read(fd, &peer);
@@ -74,10 +70,16 @@ bool host_is_trusted(const struct host_address *address)
 	return r == 0 && trust_user(peer.cred.uid);
 }
 
-/*
- * --- the inquiry ---------------------------------------------------------------------------------
- * --------------------------
- */
+bool host_is_trusted(const struct host_address *address)
+{
+	struct socket_entry entry;
+
+	if (socket_table_find(address, 1, &entry) == 0 && entry.uid != SOCKET_UID_UNKNOWN)
+		return trust_user(entry.uid);
+	return host_peer_is_trusted(address);
+}
+
+/* --- the inquiry ------------------------------------------------------------------------------ */
 
 void host_inquire(struct host_inquiry *inquiry, const struct host_address *address)
 {
@@ -120,7 +122,7 @@ static bool read_greeting(int fd, struct holder *holder)
 	return true;
 }
 
-static const char just_let_go[] = "it has just let go";
+static const char just_let_go[] = "it has just released the lock";
 
 /*
  * Who has the socket when the process that listened last is gone or cannot be asked. That is an
@@ -136,8 +138,8 @@ static void find_heir(const struct host_address *address, const struct host_sour
 
 	if (r) {
 		holder->hidden = r == -ENOENT	? just_let_go
-				 : r == -EMFILE ? "there is no descriptor left to look for it"
-						: "the kernel does not show its table of sockets";
+				 : r == -EMFILE ? "no file descriptor is free to look for it"
+						: "the kernel's socket table cannot be read";
 		return;
 	}
 	if (entry.uid != SOCKET_UID_UNKNOWN && !holder->uid_known) {
@@ -146,7 +148,7 @@ static void find_heir(const struct host_address *address, const struct host_sour
 	}
 	holder->pid = sources->find_process(sources, entry.inode, &own_kind);
 	if (holder->pid == 0) {
-		holder->hidden = "its process cannot be seen";
+		holder->hidden = "/proc does not show its process";
 		return;
 	}
 	if (process_read(holder->pid, &process)) {
@@ -174,7 +176,7 @@ void host_conclude(struct host_inquiry *inquiry, const struct host_address *addr
 	holder->uid = peer->cred.uid;
 	holder->uid_known = true;
 	if (peer->cred.pid == 0) {
-		holder->hidden = "its process is in another pid namespace";
+		holder->hidden = "in another PID namespace";
 	} else if (peer->life == PEER_DEAD ||
 		   (peer->life == PEER_UNKNOWN &&
 		    !host_is_proved_holder(address, sources, peer->cred.pid))) {
@@ -194,10 +196,7 @@ void host_conclude(struct host_inquiry *inquiry, const struct host_address *addr
 	close(inquiry->fd);
 }
 
-/*
- * --- the command, to be replaced
- * -----------------------------------------------------------------------------------------
- */
+/* --- the command, to be replaced -------------------------------------------------------------- */
 
 /*
  * A pidfd of the process that listened last at the other end of FD, PEER: SO_PEERPIDFD is the
@@ -250,14 +249,11 @@ int host_find_job(const struct lock *lock, struct lock_job *job)
 		close(pidfd);
 	if (!trust_user(inquiry.peer.cred.uid))
 		return lock_refuse_stranger(&job->refused);
-	return job->pid == 0 ? lock_refuse(&job->refused, "the holder is in another pid namespace")
+	return job->pid == 0 ? lock_refuse(&job->refused, "the holder is in another PID namespace")
 			     : lock_refuse_unproved(&job->refused);
 }
 
-/*
- * --- the kernel's own tables
- * ----------------------------------------------------------------------------------------------
- */
+/* --- the kernel's own tables ------------------------------------------------------------------ */
 
 static int find_socket(const struct host_sources *sources, const struct host_address *address,
 		       struct socket_entry *entry)

@@ -38,7 +38,7 @@ int host_peer_pidfd(int fd);
 
 /*
  * What a holder says to who connects; the whole name of the lock follows. All in the order of the
- * machine's bytes.
+ * machine's bytes. docs/protocol.md promises it to other programs.
  */
 struct host_greeting {
 	char magic[8];	/* HOST_GREETING_MAGIC, without its NUL */
@@ -80,6 +80,9 @@ bool host_is_proved_holder(const struct host_address *address, const struct host
 
 /* Whether the socket that is bound to ADDRESS is this user's or root's. */
 bool host_is_trusted(const struct host_address *address);
+
+/* The same without the kernel's table: by the process that listened last, who must listen still. */
+bool host_peer_is_trusted(const struct host_address *address);
 
 /* As lock_engine.find_job(). */
 int host_find_job(const struct lock *lock, struct lock_job *job);

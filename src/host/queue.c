@@ -71,9 +71,6 @@
 #include "host/successors.h"
 #include "host/waiter.h"
 
-/* The look of a waiter outside the queue: it costs the waiter its place among those outside. */
-#define LOOK_OUTSIDE (20 * NS_PER_S)
-
 /*
  * So often in quick succession a full or silent queue is tried, or one that does not keep us,
  * before waiting alone.
@@ -380,7 +377,8 @@ static void leave(struct waiter *w)
 	for (int i = 0; i < 2; i++)
 		if (w->ahead[i].fd >= 0 && waiter_has_hung_up(w->ahead[i].fd))
 			ahead_hear(w, i);
-	if (waiter_is_front(w))
+	/* Somebody that we have passed over may have resumed and listened on the queue since. */
+	if (waiter_is_front(w) && (successors_lead(w) || successors_lead_again(w)))
 		successors_appoint(w);
 	ahead_leave(w);
 }
@@ -389,6 +387,7 @@ void host_leave_line(struct lock *lock)
 {
 	struct waiter w = { .queue = lock->line.fds[0],
 			    .ahead = { { -1, 0 }, { -1, 0 } },
+			    .passed = { lock->line.passed[0], lock->line.passed[1] },
 			    .successors = { { lock->line.fds[1], lock->line.successors[0] },
 					    { lock->line.fds[2], lock->line.successors[1] } } };
 
@@ -445,8 +444,10 @@ static int wait_with(void *room, struct lock *lock, const struct host_address *n
 	lock->fd = lock->watched = w.candidate;
 	if (w.queue >= 0 && waiter_is_in_line(&w))
 		ahead_pass_over(&w);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 2; i++) {
 		waiter_close(&w.ahead[i].fd);
+		lock->line.passed[i] = w.passed[i];
+	}
 	lock->line.fds[0] = w.queue;
 	for (int i = 0; i < SUCCESSORS; i++) {
 		lock->line.fds[1 + i] = w.successors[i].fd;

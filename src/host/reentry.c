@@ -34,21 +34,33 @@ static bool is_of_this_namespace(int fd)
 struct search {
 	const struct host_address *name;
 	unsigned slots;
-	unsigned found;
+	bool trusted; /* only those of this user and root count */
 };
+
+/* Under one slot that is a stranger's there can be one that is ours. */
+static bool counts(const struct search *search, unsigned slot)
+{
+	struct host_address address;
+
+	if (!search->trusted)
+		return true;
+	host_slot_address(&address, search->name, slot);
+	return host_is_trusted(&address);
+}
 
 static bool is_slot(int fd, void *argument)
 {
-	struct search *search = argument;
+	const struct search *search = argument;
 	struct host_address address = { .length = sizeof address.un };
+	unsigned slot;
 
 	if (getsockname(fd, (struct sockaddr *)&address.un, &address.length) ||
 	    address.length <= offsetof(struct sockaddr_un, sun_path))
 		return false;
-	search->found = host_address_slot(search->name, address.un.sun_path,
-					  address.length - offsetof(struct sockaddr_un, sun_path));
-	return search->found < search->slots && host_is_listener(fd, &address) &&
-	       is_of_this_namespace(fd);
+	slot = host_address_slot(search->name, address.un.sun_path,
+				 address.length - offsetof(struct sockaddr_un, sun_path));
+	return slot < search->slots && host_is_listener(fd, &address) && is_of_this_namespace(fd) &&
+	       counts(search, slot);
 }
 
 /*
@@ -66,36 +78,35 @@ static bool descends_from(int fd, const struct host_address *address)
 }
 
 /* Rule 14, second half: whether the holder of one of the slots is an ancestor of ours. */
-static bool descends_from_holder(struct search *search)
+static bool descends_from_holder(const struct search *search)
 {
 	struct host_address address = *search->name;
 	int fd = host_connect(&address);
-	bool found = fd >= 0 && descends_from(fd, &address);
+	bool found = fd >= 0 && descends_from(fd, &address) && counts(search, 0);
+	unsigned slot = 0;
 
 	if (fd >= 0)
 		close(fd);
-	search->found = 0;
-	while (!found && ++search->found < search->slots &&
-	       (fd = host_connect_next(search->name, "slot", search->slots, &search->found)) !=
-		       -ENOENT) {
+	while (!found && ++slot < search->slots &&
+	       (fd = host_connect_next(search->name, "slot", search->slots, &slot)) != -ENOENT) {
 		if (fd < 0)
 			continue;
-		host_slot_address(&address, search->name, search->found);
-		found = descends_from(fd, &address);
+		host_slot_address(&address, search->name, slot);
+		found = descends_from(fd, &address) && counts(search, slot);
 		close(fd);
 	}
 	return found;
 }
 
-/* Rule 14: says in SEARCH under which slot the caller runs, if it does. */
-static bool find_own_slot(struct search *search)
+/* Rule 14: whether the caller runs under one of the slots. */
+static bool has_own_slot(struct search *search)
 {
 	return descriptor_inherited(is_slot, search) || descends_from_holder(search);
 }
 
 bool host_is_reentry(const struct host_address *name, unsigned slots)
 {
-	return find_own_slot(&(struct search){ name, slots, 0 });
+	return has_own_slot(&(struct search){ name, slots, false });
 }
 
 /*
@@ -104,12 +115,8 @@ bool host_is_reentry(const struct host_address *name, unsigned slots)
  */
 int host_is_ours(struct lock *lock)
 {
-	struct host_address name, slot;
-	struct search search = { &name, MOST_SLOTS, 0 };
+	struct host_address name;
 
 	host_address(&name, lock->name);
-	if (!find_own_slot(&search))
-		return 0;
-	host_slot_address(&slot, &name, search.found);
-	return host_is_trusted(&slot);
+	return has_own_slot(&(struct search){ &name, MOST_SLOTS, true });
 }

@@ -31,7 +31,7 @@ int slots_renew_candidate(struct waiter *w)
 	w->candidate = host_socket();
 	if (w->candidate >= 0)
 		return 0;
-	w->lock->failed = "cannot make a socket";
+	w->lock->failed = "cannot create a socket";
 	return w->candidate;
 }
 

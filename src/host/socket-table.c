@@ -51,10 +51,21 @@ struct search {
 	const struct host_address *name;
 	unsigned (*number)(const struct host_address *name, const char *path, size_t length);
 	unsigned limit;		/* numbers from here on are not looked for */
-	bool trusted;		/* only those of this user and root */
 	unsigned found, wanted; /* how many of them, and when to stop */
 	struct socket_entry *entry;
+	unsigned char *users; /* of each place: strangers are not counted; or NULL */
 };
+
+/* Says in USER whose a place is. Returns whether it counts: a dump can show a socket twice. */
+static bool note_user(unsigned char *user, bool stranger, uid_t uid)
+{
+	if (*user == PLACE_TRUSTED || *user == PLACE_SOMEBODYS)
+		return false;
+	*user = stranger		    ? PLACE_STRANGERS
+		: uid == SOCKET_UID_UNKNOWN ? PLACE_SOMEBODYS
+					    : PLACE_TRUSTED;
+	return !stranger;
+}
 
 /* Looks at one socket of the answer. Returns whether all have been found. */
 static bool look_at(const struct nlmsghdr *header, struct search *search)
@@ -75,7 +86,7 @@ static bool look_at(const struct nlmsghdr *header, struct search *search)
 	if (socket->udiag_type != SOCK_SEQPACKET || number >= search->limit)
 		return false;
 	stranger = uid != SOCKET_UID_UNKNOWN && !trust_user(uid);
-	if (search->trusted && stranger)
+	if (search->users && !note_user(&search->users[number], stranger, uid))
 		return false;
 	search->entry->inode += socket->udiag_ino;
 	if (search->found == 0 || stranger) {
@@ -151,15 +162,18 @@ int socket_table_find(const struct host_address *name, unsigned slots, struct so
 	return read_table(&search, LOOKS);
 }
 
-int socket_table_places(const struct host_address *name, unsigned most, struct socket_entry *entry)
+int socket_table_places(const struct host_address *name, unsigned most, struct socket_entry *entry,
+			unsigned char users[])
 {
 	struct search search = { .name = name,
 				 .number = host_address_place,
 				 .limit = MOST_PLACES,
-				 .trusted = true,
 				 .wanted = most,
-				 .entry = entry };
-	int r = read_table(&search, 1);
+				 .entry = entry,
+				 .users = users };
+	int r;
 
+	memset(users, PLACE_FREE, MOST_PLACES);
+	r = read_table(&search, 1);
 	return r == 0 || r == -ENOENT ? (int)search.found : r;
 }

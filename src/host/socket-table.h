@@ -26,10 +26,20 @@ struct socket_entry {
  */
 int socket_table_find(const struct host_address *name, unsigned slots, struct socket_entry *entry);
 
+/* Whose a place to wait in is. */
+enum place_user {
+	PLACE_FREE,
+	PLACE_TRUSTED, /* this user's or root's */
+	PLACE_STRANGERS,
+	PLACE_SOMEBODYS /* before Linux 5.3 */
+};
+
 /*
  * Counts the places to wait for the lock NAME that this user or root has taken, up to MOST, and
- * says in ENTRY which is one of them. Returns how many, or a negative errno as above.
+ * says in ENTRY which is one of them, and in USERS, of MOST_PLACES, what each is; if there are MOST
+ * not of all. Returns how many, or a negative errno as above.
  */
-int socket_table_places(const struct host_address *name, unsigned most, struct socket_entry *entry);
+int socket_table_places(const struct host_address *name, unsigned most, struct socket_entry *entry,
+			unsigned char users[]);
 
 #endif

@@ -80,6 +80,9 @@ struct waiter {
  */
 #define LOOK (1 * NS_PER_S)
 
+/* The first look of a waiter outside the queue: each costs it its place among those outside. */
+#define LOOK_OUTSIDE (5 * NS_PER_S)
+
 /* The growing pause where no hang-up can be waited for. */
 #define SHORTEST_PAUSE (1 * NS_PER_MS)
 #define LONGEST_PAUSE (NS_PER_S / 4)

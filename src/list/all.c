@@ -14,52 +14,12 @@
 #include "host/socket-table.h"
 #include "list/files.h"
 #include "list/line.h"
-#include "list/table.h"
+#include "list/records.h"
 #include "list/text.h"
 #include "list/view.h"
 
-/* Descriptors that are needed for other things than connections. */
+/* Descriptors needed for anything but connections. */
 #define KEPT_FDS 32
-
-enum {
-	LOCK,
-	STATE,
-	PID,
-	USER,
-	UID,
-	SINCE,
-	AGE,
-	AT_MOST,
-	SLOT,
-	WAITERS,
-	COMMAND,
-	HIDDEN,
-	COLUMNS
-};
-
-static const struct column columns[COLUMNS] = {
-	[LOCK] = { .name = "LOCK", .part = 3, .sorted = true },
-	[STATE] = { .name = "STATE" },
-	[PID] = { .name = "PID", .kind = COLUMN_NUMBER, .right = true },
-	[USER] = { .name = "USER" },
-	[UID] = { .name = "UID", .kind = COLUMN_NUMBER, .json_only = true },
-	[SINCE] = { .name = "SINCE", .kind = COLUMN_NUMBER },
-	[AGE] = { .name = "AGE", .kind = COLUMN_NUMBER },
-	[AT_MOST] = { .name = "AT_MOST", .kind = COLUMN_TRUTH, .json_only = true },
-	[SLOT] = { .name = "SLOT", .kind = COLUMN_NUMBER, .right = true },
-	[WAITERS] = { .name = "WAITERS", .kind = COLUMN_NUMBER, .right = true },
-	[COMMAND] = { .name = "COMMAND", .cut = true },
-	[HIDDEN] = { .name = "HIDDEN", .json_only = true },
-};
-
-static const char *state_of(const struct holder *holder)
-{
-	if (holder->pid == 0)
-		return "hidden";
-	if (holder->heir)
-		return "inherited";
-	return process_is_stopped(holder->pid) ? "stopped" : "held";
-}
 
 static size_t count_waiters(struct view *view, const struct seen_lock *lock)
 {
@@ -73,80 +33,68 @@ static size_t count_waiters(struct view *view, const struct seen_lock *lock)
 	return n;
 }
 
-/*
- * Adds a row for the lock NAME, which it frees, with the SLOT that HOLDER had at the time AT, and
- * so many WAITERS.
- */
-static void add_row(struct table *table, char *name, const struct holder *holder, int64_t at,
-		    unsigned slot, size_t waiters, bool json)
+/* Adds RECORD for the lock NAME, which it frees, with the HOLDER that it had at the time AT. */
+static void add(struct records *records, struct record *record, char *name,
+		const struct holder *holder, int64_t at)
 {
-	uid_t uid = holder->uid_known ? holder->uid : SOCKET_UID_UNKNOWN;
-	char *cells[COLUMNS] = {
-		[LOCK] = name,
-		[STATE] = memory_string(state_of(holder)),
-		[PID] = holder->pid ? text_number((uint64_t)holder->pid) : NULL,
-		[USER] = holder->uid_known ? text_user(uid) : NULL,
-		[UID] = holder->uid_known ? text_number(uid) : NULL,
-		[AT_MOST] = memory_string(holder->at_most ? "1" : "0"),
-		[SLOT] = text_number(slot),
-		[WAITERS] = text_number(waiters),
-		[COMMAND] = holder->pid ? text_command(holder->pid, uid) : NULL,
-		[HIDDEN] = memory_string(holder->pid ? NULL : holder->hidden),
-	};
-
-	if (!json && !cells[USER] && holder->uid_known)
-		cells[USER] = text_number(uid);
-	if (holder->held >= 0) {
-		cells[SINCE] = json ? text_seconds(at - holder->held)
-				    : text_day_or_time(at - holder->held);
-		cells[AGE] =
-			json ? text_seconds(holder->held) : text_age(holder->held, holder->at_most);
-	}
-	if (!json && holder->pid == 0)
-		cells[COMMAND] = text_in_parentheses(holder->hidden);
-	table_add(table, cells);
+	record->lock = name;
+	record->role = holder->heir ? "child" : "job";
+	record->pid = holder->pid;
+	record_holder(record, holder, at);
+	/* Its state: what the holder has said of its age is better. */
+	if (holder->pid)
+		record_describe(record);
+	records_add(records, record);
+	free(name);
 }
 
-static void add_host_row(struct table *table, struct view *view, const struct seen_lock *lock,
-			 bool json)
+static void add_host(struct records *records, struct view *view, const struct seen_lock *lock)
 {
-	add_row(table, text_lock(lock->address, lock->name, lock->holder.pid), &lock->holder,
-		lock->at, lock->socket->slot, count_waiters(view, lock), json);
+	struct record record = record_of(NULL, 0);
+
+	record_slots(&record, &lock->holder, lock->socket->slot);
+	record.waiters = (int64_t)count_waiters(view, lock);
+	add(records, &record, text_lock(lock->address, lock->name, lock->holder.pid), &lock->holder,
+	    lock->at);
 }
 
 /*
- * Of locks on files those that some me-only, or what it has started, speaks of: others are
- * lslocks(8)'s.
+ * File locks that appear in the arguments or environment of some me-only or its descendants. For
+ * all others there is lslocks(8).
  */
-static void add_files(struct table *table, bool json)
+static void add_files(struct records *records)
 {
 	struct file_locks locks;
 
 	file_locks_find(&locks);
 	for (size_t i = 0; i < locks.n; i++) {
+		struct record record = record_of(NULL, 0);
 		struct seen_file seen;
 		struct holder holder;
 		int r = file_see(&seen, &locks.all[i].file, false);
 
 		file_find_holder(&locks.all[i].file, &holder, true);
-		if (r == 0 && (seen.takers.n > 0 || holder.pid))
-			add_row(table,
-				memory_copy(locks.all[i].name, strlen(locks.all[i].name) + 1),
-				&holder, clock_now(CLOCK_REALTIME), 0, seen.waiters.n, json);
+		if (r == 0 && (seen.takers.n > 0 || holder.pid)) {
+			record.slot = 0;
+			record.mode = file_mode(&seen);
+			record.waiters = (int64_t)seen.waiters.n;
+			add(records, &record, memory_string(locks.all[i].name), &holder,
+			    clock_now(CLOCK_REALTIME));
+		}
 		file_forget(&seen);
 	}
 	file_locks_free(&locks);
 }
 
-/* Whether a lock that nobody could be found behind has been let go since the table was read. */
+/* Whether a lock without a visible holder was released since the table was read. */
 static bool has_gone(struct view *view, const struct seen_lock *lock)
 {
 	return lock->holder.pid == 0 && !view_still_has(view, lock->socket->inode);
 }
 
 /*
- * All are asked before any of them is waited for: the holders answer while we go on. All have the
- * same deadline, so that many who are stopped cost no more than one.
+ * All holders are asked before we wait for any of them, so they answer in parallel. All have the
+ * same deadline, so many stopped ones cost no more than one.
  */
 static void ask(struct view *view, struct seen_lock *locks, size_t n)
 {
@@ -165,7 +113,7 @@ static void ask(struct view *view, struct seen_lock *locks, size_t n)
 		view_conclude(view, &locks[i]);
 }
 
-/* So many connections can be open at once. */
+/* How many connections can be open at once. */
 static size_t most_at_once(void)
 {
 	struct rlimit limit;
@@ -182,7 +130,7 @@ static size_t most_at_once(void)
 	return limit.rlim_cur > KEPT_FDS ? (size_t)(limit.rlim_cur - KEPT_FDS) : 1;
 }
 
-static void add_all(struct table *table, struct view *view, bool json)
+static void add_all(struct records *records, struct view *view)
 {
 	struct seen_lock *locks = NULL;
 	size_t n = 0, room = 0, most = most_at_once();
@@ -199,7 +147,7 @@ static void add_all(struct table *table, struct view *view, bool json)
 		ask(view, locks + done, n - done < most ? n - done : most);
 	for (size_t i = 0; i < n; i++) {
 		if (!has_gone(view, &locks[i]))
-			add_host_row(table, view, &locks[i], json);
+			add_host(records, view, &locks[i]);
 		free(locks[i].name);
 	}
 	free(locks);
@@ -211,11 +159,12 @@ int all_locks(const char *program, bool json, char **text)
 	int r = view_read(&view, program);
 
 	if (r == 0) {
-		struct table *table = table_new("locks", columns, COLUMNS, json);
+		struct records *records = records_new(FORM_LIST, NULL, json);
 
-		add_all(table, &view, json);
-		add_files(table, json);
-		*text = table_finish(table);
+		add_all(records, &view);
+		add_files(records);
+		records_sort(records);
+		*text = records_finish(records, "locks", NULL);
 	}
 	view_free(&view);
 	return r;

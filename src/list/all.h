@@ -1,4 +1,4 @@
-/* --list: all locks of this host, precisely: of this network namespace. */
+/* --list: all locks of this host, or rather of this network namespace. */
 #ifndef LIST_ALL_H
 #define LIST_ALL_H
 

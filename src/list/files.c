@@ -10,14 +10,12 @@
 #include "base/memory.h"
 #include "base/statx.h"
 #include "file/holder.h"
+#include "file/path.h"
 #include "list/text.h"
 
 static const char engine[] = "file:";
 
-/*
- * --- one file ------------------------------------------------------------------------------------
- * ----------------------
- */
+/* --- one file --------------------------------------------------------------------------------- */
 
 static void add(struct pids *pids, pid_t pid)
 {
@@ -33,7 +31,7 @@ bool pids_has(const struct pids *pids, pid_t pid)
 	return false;
 }
 
-/* The kernel's table can tell of one twice, if others come while it is read piece by piece. */
+/* The kernel's table can show one twice if others come while it is read in pieces. */
 static void add_once(struct pids *pids, pid_t pid)
 {
 	if (!pids_has(pids, pid))
@@ -63,13 +61,20 @@ int file_see(struct seen_file *seen, const struct file_id *file, bool owners)
 		bool waits, shared;
 		pid_t pid;
 
-		if (file_lock_read(line, file, &pid, &waits, &shared))
-			add_once(waits ? &seen->waiters : &seen->takers, pid);
+		if (!file_lock_read(line, file, &pid, &waits, &shared))
+			continue;
+		add_once(waits ? &seen->waiters : &seen->takers, pid);
+		seen->shared = seen->shared || (shared && !waits);
 	}
 	lines_close(&lines);
 	if (owners)
 		process_walk(look_at, seen);
 	return r;
+}
+
+const char *file_mode(const struct seen_file *seen)
+{
+	return seen->takers.n == 0 ? NULL : seen->shared ? "shared" : "exclusive";
 }
 
 void file_forget(struct seen_file *seen)
@@ -79,10 +84,7 @@ void file_forget(struct seen_file *seen)
 	free(seen->owners.all);
 }
 
-/*
- * --- all of them ---------------------------------------------------------------------------------
- * ----------------------
- */
+/* --- all of them ------------------------------------------------------------------------------ */
 
 static bool is_known(const struct file_locks *locks, const struct file_id *file)
 {
@@ -94,8 +96,8 @@ static bool is_known(const struct file_locks *locks, const struct file_id *file)
 	return false;
 }
 
-/* The folder that PID works in, and "/"; "" where that is not to be seen. To be freed. */
-static char *folder_of(pid_t pid)
+/* The working directory of PID, and "/"; "" if that is hidden. To be freed. */
+static char *directory_of(pid_t pid)
 {
 	char path[PROCESS_PATH_SIZE], text[4096];
 	ssize_t n = readlink(process_path(path, pid, "cwd"), text, sizeof text - 1);
@@ -107,33 +109,36 @@ static char *folder_of(pid_t pid)
 	return memory_text(text, (size_t)n);
 }
 
-/* PID speaks of the lock on the file NAME. */
+/* PID names the lock on the file NAME. */
 static void note(struct file_locks *locks, pid_t pid, const char *name)
 {
-	char *folder = *name == '/' ? memory_text("", 0) : folder_of(pid), path[PROCESS_PATH_SIZE],
-	     *whole;
-	size_t length = strlen(folder);
+	char *directory = *name == '/' ? memory_text("", 0) : directory_of(pid),
+	     path[PROCESS_PATH_SIZE], *whole;
+	size_t length = strlen(directory);
 	struct file_id file;
+
+	if (length)
+		name = file_path_short(name);
 
 	process_path(path, pid, "root");
 	whole = memory_get(strlen(path) + length + strlen(name) + 2);
-	/* As PID sees it, and if we may not look there, as we do. */
-	stpcpy(stpcpy(stpcpy(whole, path), folder), name);
+	/* As PID sees it; if that is hidden, as we do. */
+	stpcpy(stpcpy(stpcpy(whole, path), directory), name);
 	if ((file_identify(whole, &file) == 0 || file_identify(whole + strlen(path), &file) == 0) &&
 	    !is_known(locks, &file)) {
 		char *lock = memory_get(sizeof engine + length + strlen(name));
 
-		stpcpy(stpcpy(stpcpy(lock, engine), folder), name);
+		stpcpy(stpcpy(stpcpy(lock, engine), directory), name);
 		locks->all = memory_grow(locks->all, locks->n, &locks->room, sizeof *locks->all);
 		locks->all[locks->n++] =
 			(struct file_lock){ file, text_escaped(lock, strlen(lock)) };
 		free(lock);
 	}
 	free(whole);
-	free(folder);
+	free(directory);
 }
 
-/* Notes what PID's arguments (it is a me-only) or its environment say. */
+/* Notes the locks in PID's environment, or in its arguments if it is a me-only. */
 static void read_strings(struct file_locks *locks, pid_t pid, const char *file, const char *prefix)
 {
 	size_t n, length = strlen(prefix);
@@ -147,7 +152,8 @@ static void read_strings(struct file_locks *locks, pid_t pid, const char *file, 
 
 static bool ask(pid_t pid, void *argument)
 {
-	if (process_seems_me_only(pid))
+	/* A keeper has left the directory that its arguments are about. */
+	if (process_seems_me_only(pid) && !process_is_keeper(pid))
 		read_strings(argument, pid, "cmdline", engine);
 	read_strings(argument, pid, "environ", "ME_ONLY_LOCK=file:");
 	return true;

@@ -1,6 +1,6 @@
 /*
- * Locks on files: who holds and who waits, by the kernel's table of file locks and the descriptors
- * of all processes.
+ * File locks: holders and waiters, from the kernel's table of file locks and the descriptors of all
+ * processes.
  */
 #ifndef LIST_FILES_H
 #define LIST_FILES_H
@@ -19,23 +19,27 @@ struct pids {
 /* What can be seen of the lock on one file. */
 struct seen_file {
 	struct file_id file;
-	struct pids takers; /* who took it, as the kernel's table has it: several share it. May have
-			       ended */
+	struct pids takers;  /* the processes that took it, by the kernel's table: several if it is
+				shared. They may have ended */
 	struct pids waiters; /* in their order */
 	struct pids owners;  /* who has it; this process left out */
+	bool shared;	     /* the takers share it */
 	bool denied;	     /* there are processes whose descriptors we may not see */
 };
 
 /*
- * Looks at FILE. OWNERS: at all processes, too. SEEN is to be freed. Returns 0 or a negative errno.
+ * Looks at FILE. OWNERS: and at all processes. SEEN is to be freed. Returns 0 or a negative errno.
  */
 int file_see(struct seen_file *seen, const struct file_id *file, bool owners);
+
+/* In which mode it is held; NULL: not known. */
+const char *file_mode(const struct seen_file *seen);
 
 void file_forget(struct seen_file *seen);
 
 bool pids_has(const struct pids *pids, pid_t pid);
 
-/* A lock on a file that some me-only, or what it has started, speaks of. */
+/* A file lock that some me-only or one of its descendants names. */
 struct file_lock {
 	struct file_id file;
 	char *name; /* as LOCK, absolute */

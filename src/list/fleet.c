@@ -8,52 +8,19 @@
 #include "base/memory.h"
 #include "base/message.h"
 #include "helper/engine.h"
-#include "list/table.h"
+#include "list/records.h"
 #include "list/text.h"
 
-enum {
-	LOCK,
-	STATE,
-	MODE,
-	SLOT,
-	SLOTS,
-	PLACE,
-	PID,
-	USER,
-	HOST,
-	SINCE,
-	AGE,
-	LEFT,
-	TOKEN,
-	COMMAND,
-	COLUMNS
-};
-
-static const struct column columns[COLUMNS] = {
-	[LOCK] = { .name = "LOCK", .part = 3 },
-	[STATE] = { .name = "STATE" },
-	[MODE] = { .name = "MODE" },
-	[SLOT] = { .name = "SLOT", .kind = COLUMN_NUMBER, .right = true },
-	[SLOTS] = { .name = "SLOTS", .kind = COLUMN_NUMBER, .json_only = true },
-	[PLACE] = { .name = "PLACE", .kind = COLUMN_NUMBER, .right = true },
-	[PID] = { .name = "PID", .kind = COLUMN_NUMBER, .right = true },
-	[USER] = { .name = "USER" },
-	[HOST] = { .name = "HOST" },
-	[SINCE] = { .name = "SINCE", .kind = COLUMN_NUMBER },
-	[AGE] = { .name = "AGE", .kind = COLUMN_NUMBER },
-	[LEFT] = { .name = "LEFT", .kind = COLUMN_NUMBER, .right = true },
-	[TOKEN] = { .name = "TOKEN", .kind = COLUMN_NUMBER, .json_only = true },
-	[COMMAND] = { .name = "COMMAND", .cut = true },
-};
-
 struct answer {
-	struct table *table;
-	bool json;
-	size_t n, held, place;
+	struct records *records;
+	size_t held, place;
+	size_t lock;	   /* the first record of the lock that the last one was of */
 	bool mixed;	   /* one of those that hold it does not hold one of several */
 	unsigned slots;	   /* of the first that holds one of several */
+	unsigned limit;	   /* the least number of slots that any of them wants */
+	bool waits;	   /* somebody waits */
 	char *name;	   /* of the lock that the last one was of */
-	struct line first; /* who holds it, in words that are escaped already; a NUL behind them */
+	struct line first; /* its holders, in words that are escaped already, with a NUL */
 };
 
 static char *escaped(const char *text)
@@ -71,11 +38,19 @@ static char *lock_cell(const char *name)
 	return cell;
 }
 
-/* A new lock begins. */
+/* All records of a lock are there. */
+static void end(struct answer *answer)
+{
+	records_set_waiters(answer->records, answer->lock, answer->place);
+	answer->lock = records_count(answer->records);
+}
+
+/* A lock begins, unless it is the same one. */
 static void begin(struct answer *answer, const char *name)
 {
 	if (answer->name && name && !strcmp(answer->name, name))
 		return;
+	end(answer);
 	free(answer->name);
 	answer->name = memory_string(name);
 	answer->place = 0;
@@ -87,86 +62,92 @@ static void add(void *argument, const struct lock_told *told)
 	const struct remote_holder *remote = told->holder.remote;
 	const bool waits = told->state && !strcmp(told->state, "waiting"),
 		   slots = told->mode && !strcmp(told->mode, "slots");
-	const bool json = answer->json;
-	char *cells[COLUMNS] = { NULL };
+	struct record record = record_of(waits		 ? "waiter"
+					 : remote->other ? NULL
+							 : "wrapper",
+					 told->holder.pid);
+
+	char *name = lock_cell(told->name), *user = escaped(remote->user),
+	     *host = escaped(remote->host), *command = escaped(remote->command);
 
 	begin(answer, told->name);
-	cells[LOCK] = lock_cell(told->name);
-	cells[STATE] = escaped(told->state);
-	cells[MODE] = escaped(told->mode);
-	cells[SLOT] = slots && !waits ? text_number(told->holder.slot) : NULL;
-	cells[SLOTS] = slots ? text_number(told->slots) : NULL;
-	cells[PLACE] = waits ? text_number(++answer->place) : NULL;
-	cells[PID] = told->holder.pid ? text_number((uint64_t)told->holder.pid) : NULL;
-	cells[USER] = escaped(remote->user);
-	cells[HOST] = escaped(remote->host);
-	cells[LEFT] = told->left < 0 ? NULL
-		      : json	     ? text_seconds(told->left)
-				     : text_age(told->left, false);
-	cells[TOKEN] = told->token ? text_number(told->token) : NULL;
-	cells[COMMAND] = remote->other && !json ? text_in_parentheses(remote->command)
-						: escaped(remote->command);
+	record.remote = true;
+	record.lock = name;
+	record.state = told->state;
+	record.mode = told->mode;
+	record.slot = waits ? -1 : slots ? (int)told->holder.slot : 0;
+	record.slots = slots ? told->slots : 0;
+	record.place = waits ? ++answer->place : 0;
+	record.user = user;
+	record.host = host;
+	record.left = told->left;
+	record.token = told->token;
+	record.command = command;
+	record.other = remote->other;
 	if (told->since >= 0) {
-		cells[SINCE] = json ? text_seconds(told->since) : text_day_or_time(told->since);
-		cells[AGE] =
-			json ? text_seconds(told->holder.held) : text_age(told->holder.held, false);
+		record.age = told->holder.held;
+		record.at = told->since + record.age;
 	}
+	records_add(answer->records, &record);
+	free(name);
+	free(user);
+	free(host);
+	free(command);
 	if (answer->held == 0 && !waits) {
-		holder_describe(&told->holder, false, &answer->first);
+		holder_describe(&told->holder, HOLDER_HELD, &answer->first);
 		answer->first.text[answer->first.length] = 0;
 	}
 	if (answer->slots == 0 && slots && !waits)
 		answer->slots = told->slots;
 	answer->mixed = answer->mixed || (!slots && !waits);
+	if (slots && (answer->limit == 0 || told->slots < answer->limit))
+		answer->limit = told->slots;
+	answer->waits = answer->waits || waits;
 	answer->held += !waits;
-	answer->n++;
-	table_add(answer->table, cells);
 }
 
 /* The first line of --who. */
-static char *sentence(const struct lock *lock, const struct answer *answer)
+static void sentence(const struct lock *lock, const struct answer *answer, struct line *line)
 {
-	static const char ours[] = "me-only: ";
-	struct line line;
-
-	line_begin_about(&line, lock->spec);
+	line_begin_about(line, lock->spec);
 	if (answer->slots > 1 && !answer->mixed) {
-		line_number(&line, answer->held);
-		line_add(&line, " of ");
-		line_number(&line, answer->slots);
-		line_add(&line, " slots are in use");
+		holder_describe_slots(answer->held, answer->slots, line);
 	} else if (answer->held > 0) {
 		if (answer->held > 1) {
-			line_add(&line, answer->slots ? "in use by " : "shared by ");
-			line_number(&line, answer->held);
-			line_add(&line, ", ");
+			line_add(line, answer->slots ? "in use by " : "shared by ");
+			line_number(line, answer->held);
+			line_add(line, ", ");
 		}
-		line_add(&line, answer->first.text);
+		line_add(line, answer->first.text);
 	} else {
-		line_add(&line, "free");
+		line_add(line, "free");
 	}
-	line.text[line.length++] = '\n';
-	return memory_text(line.text + sizeof ours - 1, line.length - (sizeof ours - 1));
+}
+
+/* Whether the lock is held; with -j whether a try with the same -j would be refused. */
+static bool is_refused(const struct lock *lock, const struct answer *answer)
+{
+	unsigned limit = lock->options->slots;
+
+	if (limit == 0)
+		return answer->held > 0;
+	if (answer->limit > 0 && answer->limit < limit)
+		limit = answer->limit;
+	return answer->waits || answer->mixed || answer->held >= limit;
 }
 
 int fleet(struct lock *lock, bool who, const char *program, bool json, char **text, bool *held)
 {
-	struct answer answer = { .table = table_new(who ? "who" : "locks", columns, COLUMNS, json),
-				 .json = json };
+	struct answer answer = {
+		.records = records_new(who ? FORM_FLEET_WHO : FORM_FLEET_LIST, NULL, json),
+	};
 	int r = helper_ask(lock, who ? "who" : "list", program, add, &answer);
-	char *table = table_finish(answer.table);
+	struct line first;
 
-	*held = who && answer.held > 0;
-	if (r == 0 && who && !json) {
-		char *first = sentence(lock, &answer);
-
-		*text = memory_get(strlen(first) + strlen(table) + 1);
-		stpcpy(stpcpy(*text, first), answer.n > 0 ? table : "");
-		free(first);
-		free(table);
-	} else {
-		*text = table;
-	}
+	end(&answer);
+	sentence(lock, &answer, &first);
+	*held = who && is_refused(lock, &answer);
+	*text = records_finish(answer.records, who ? "who" : "locks", who ? &first : NULL);
 	free(answer.name);
 	return r;
 }

@@ -1,4 +1,4 @@
-/* --who etcd:NAME and --list etcd:PREFIX: what the helper that keeps such locks tells. */
+/* --who etcd:NAME and --list etcd:PREFIX: what the helper for such locks reports. */
 #ifndef LIST_FLEET_H
 #define LIST_FLEET_H
 

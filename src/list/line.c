@@ -1,15 +1,15 @@
 /*
- * The front and its heirs, the second and the third, have the queue's socket; all others are in its
- * backlog. What tells the order of the first three:
+ * The front and its successors, the second and the third, have the queue's socket; all others are
+ * in its backlog. The order of the first three shows in this:
  *
- *   - an heir has the client's end of a connection to the queue, and the front has the accepted
- * one: the front is ahead of it. When the front has gone these are closed, and the second is the
- * front.
- *   - second and third have the ends of a socket pair, whose inodes follow each other: the lower
- * one is the second's.
+ *   - A successor has the client's end of a connection to the queue, and the front the accepted
+ *     end: the front is ahead of it. When the front has gone these are closed, and the second is
+ *     the front.
+ *   - The second and the third have the ends of a socket pair, with successive inodes: the lower
+ *     one is the second's.
  *
- * An heir that was stopped and dismissed keeps the queue's socket until it goes on. It has no such
- * connection any more, and will join again as the last.
+ * A successor that was stopped and dismissed keeps the queue's socket until it resumes. It no
+ * longer has such a connection, and will join again as the last.
  */
 #include "list/line.h"
 
@@ -23,23 +23,24 @@
 
 #define OVERFLOW_UID 65534
 
-/* More do not have the socket of a queue, unless somebody plays. */
+/* Only a foreign process could make it more. */
 #define MOST_HEADS 16
 
 struct queue {
 	struct view *view;
 	const struct unix_socket *socket;      /* the listener */
-	const struct unix_socket *first, *end; /* all that bear the queue's name */
-	const struct unix_socket *lock;	       /* the first of all that bear a name of the lock */
+	const struct unix_socket *first, *end; /* all with the queue's name */
+	const struct unix_socket *lock;	       /* the first of all with a name of the lock */
 	pid_t heads[MOST_HEADS];
 	size_t n_heads;
-	size_t place; /* the last that was given away */
+	size_t place; /* the last one assigned */
 };
 
-static void add(struct line_of_waiters *line, pid_t pid, uid_t uid, size_t place)
+static void add(struct line_of_waiters *line, const struct queue *queue, pid_t pid, size_t place)
 {
 	line->all = memory_grow(line->all, line->n, &line->room, sizeof *line->all);
-	line->all[line->n++] = (struct waiter){ pid, uid, place };
+	line->all[line->n++] =
+		(struct waiter){ pid, queue->socket->uid, queue->socket->queue_slots, place };
 }
 
 static pid_t owner_of(const struct queue *queue, uint32_t inode)
@@ -58,10 +59,8 @@ static bool is_head(const struct queue *queue, pid_t pid)
 	return false;
 }
 
-/*
- * --- the front and its heirs
- * -------------------------------------------------------------------------------------------
- */
+/* --- the front and its successors
+ * ------------------------------------------------------------------ */
 
 /* Whether PID has the lock, in one of its slots. */
 static bool holds(const struct queue *queue, pid_t pid)
@@ -75,7 +74,7 @@ static bool holds(const struct queue *queue, pid_t pid)
 	return false;
 }
 
-/* Whoever has the lock too has just got it, and is about to leave the line. */
+/* A process that also has the lock has just got it, and is about to leave the line. */
 static void find_heads(struct queue *queue)
 {
 	size_t n;
@@ -88,7 +87,7 @@ static void find_heads(struct queue *queue)
 }
 
 /* Whether SOCKET is a connection to the queue that was accepted and whose other end lives. */
-static bool is_heirs_connection(const struct unix_socket *socket)
+static bool is_successors_connection(const struct unix_socket *socket)
 {
 	return socket->state == SOCKET_ESTABLISHED && socket->inode && socket->peer &&
 	       !socket->shut;
@@ -100,14 +99,14 @@ static bool is_ahead(const struct queue *queue, pid_t a, pid_t b)
 	const struct processes *processes = &queue->view->processes;
 
 	for (const struct unix_socket *s = queue->first; s < queue->end; s++)
-		if (is_heirs_connection(s) && processes_has(processes, s->inode, a) &&
+		if (is_successors_connection(s) && processes_has(processes, s->inode, a) &&
 		    processes_has(processes, s->peer, b))
 			return true;
 	for (size_t i = 0; i < sockets->n && sockets->all[i].kind == SOCKET_OTHER; i++) {
 		const struct unix_socket *s = &sockets->all[i],
 					 *end = s->peer ? sockets_find(sockets, s->peer) : NULL;
 
-		/* Inodes are counted on and on. */
+		/* Inode numbers only ever grow. */
 		if (end && end->kind == SOCKET_OTHER && (int32_t)(s->inode - s->peer) < 0 &&
 		    processes_has(processes, s->inode, a) && processes_has(processes, s->peer, b))
 			return true;
@@ -132,8 +131,8 @@ static int64_t age_of(pid_t pid)
 }
 
 /*
- * The one that comes next: nobody who is left is ahead of it. Where that does not decide, the
- * oldest. N_HEADS: nobody is left.
+ * The next one: nobody left is ahead of it. If that does not decide, the oldest. N_HEADS: nobody is
+ * left.
  */
 static size_t next_head(const struct queue *queue, const bool ahead[MOST_HEADS][MOST_HEADS],
 			const bool done[MOST_HEADS])
@@ -173,39 +172,36 @@ static void add_heads(struct line_of_waiters *line, struct queue *queue)
 		done[i] = is_dismissed(queue, ahead, i);
 	while ((next = next_head(queue, ahead, done)) < queue->n_heads) {
 		done[next] = true;
-		add(line, queue->heads[next], queue->socket->uid, ++queue->place);
+		add(line, queue, queue->heads[next], ++queue->place);
 	}
 }
 
 /*
- * Those of the first three that cannot be seen: somebody has the queue's socket, and the
- * connections tell of the others.
+ * The invisible ones among the first three: somebody has the queue's socket, and the connections
+ * show the others.
  */
 static void add_hidden_heads(struct line_of_waiters *line, struct queue *queue)
 {
 	bool front_is_hidden = queue->n_heads == 0;
 
 	for (const struct unix_socket *s = queue->first; s < queue->end; s++)
-		front_is_hidden |= is_heirs_connection(s) && !owner_of(queue, s->inode) &&
+		front_is_hidden |= is_successors_connection(s) && !owner_of(queue, s->inode) &&
 				   view_still_has(queue->view, s->inode);
 	/* The holder itself may have it: then there is no front at this moment. */
 	if (front_is_hidden && owner_of(queue, queue->socket->inode) == 0 &&
 	    view_still_has(queue->view, queue->socket->inode))
-		add(line, 0, queue->socket->uid, ++queue->place);
+		add(line, queue, 0, ++queue->place);
 	for (const struct unix_socket *s = queue->first; s < queue->end; s++)
-		if (is_heirs_connection(s) && !owner_of(queue, s->peer) &&
+		if (is_successors_connection(s) && !owner_of(queue, s->peer) &&
 		    view_still_has(queue->view, s->peer))
-			add(line, 0, queue->socket->uid, ++queue->place);
+			add(line, queue, 0, ++queue->place);
 }
 
-/*
- * --- the backlog ---------------------------------------------------------------------------------
- * ----------------------
- */
+/* --- the backlog ------------------------------------------------------------------------------ */
 
 /*
  * Only connections of the queue's own user are ever let in. A waiter that is not in the table came
- * after it was read; who has the queue by now is told already.
+ * after it was read. Those that have the queue by now are already listed.
  */
 static bool is_waiting(const struct queue *queue, uint32_t inode)
 {
@@ -224,19 +220,16 @@ static void add_backlog(struct line_of_waiters *line, struct queue *queue)
 
 	for (size_t i = 0; i < socket->line_length; i++)
 		if (is_waiting(queue, socket->line[i]))
-			add(line, owner_of(queue, socket->line[i]), socket->uid, ++queue->place);
+			add(line, queue, owner_of(queue, socket->line[i]), ++queue->place);
 	if (!socket->line)
 		line->untold += socket->pending;
 }
 
-/*
- * --- all of it -----------------------------------------------------------------------------------
- * ----------------------
- */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 /*
- * Whether this user namespace has a number for everybody; where it has not, the kernel shows
- * OVERFLOW_UID for others.
+ * Whether this user namespace has a number for everybody; otherwise the kernel shows OVERFLOW_UID
+ * for the others.
  */
 static bool names_all_users(void)
 {
@@ -249,7 +242,7 @@ static bool names_all_users(void)
 	return all;
 }
 
-/* A queue that somebody else has made is joined by nobody. */
+/* Nobody joins a queue that another user has created. */
 static bool is_its_users(const struct unix_socket *queue)
 {
 	return queue->uid == queue->queue_uid || queue->uid == SOCKET_UID_UNKNOWN ||
@@ -262,14 +255,14 @@ static void read_queue(struct line_of_waiters *line, struct queue *queue)
 	add_heads(line, queue);
 	add_hidden_heads(line, queue);
 	add_backlog(line, queue);
-	/* Out of line, as it were. */
+	/* The rest has no place in line. */
 	for (size_t i = 0; i < queue->n_heads; i++) {
 		bool told = false;
 
 		for (size_t j = 0; j < line->n; j++)
 			told |= line->all[j].pid == queue->heads[i];
 		if (!told)
-			add(line, queue->heads[i], queue->socket->uid, 0);
+			add(line, queue, queue->heads[i], 0);
 	}
 }
 

@@ -1,4 +1,4 @@
-/* Who waits for a lock, in the order in which they will get it (host/queue.c, rules 5 and 6). */
+/* The waiters for a lock, in the order in which they will get it (host/queue.c, rules 5 and 6). */
 #ifndef LIST_LINE_H
 #define LIST_LINE_H
 
@@ -8,16 +8,17 @@
 #include "list/view.h"
 
 struct waiter {
-	pid_t pid;    /* 0: hidden */
-	uid_t uid;    /* SOCKET_UID_UNKNOWN: unknown */
-	size_t place; /* from 1, in its user's queue; 0: unknown */
+	pid_t pid;	/* 0: hidden */
+	uid_t uid;	/* SOCKET_UID_UNKNOWN: unknown */
+	unsigned slots; /* for one of how many */
+	size_t place;	/* from 1, in its user's queue; 0: unknown */
 };
 
 struct line_of_waiters {
 	struct waiter *all; /* queue by queue, each in its order */
 	size_t n, room;
-	size_t untold; /* so many more are in backlogs that the kernel does not tell, the dead among
-			  them */
+	size_t untold; /* how many more are in backlogs that the kernel does not show, including
+			  dead ones */
 	bool left_out; /* there is a queue that is not its user's */
 };
 

@@ -4,18 +4,19 @@
  *
  * The sources in the order in which a question calls them:
  *
- *   list/main.c           this page
- *   list/who.c            --who
- *     list/rows.c           its rows
- *     list/who-file.c       --who file:PATH
- *   list/all.c            --list
- *   list/fleet.c          both for locks of etcd, as the helper for them tells
- *   list/files.c          locks on files
- *   list/view.c           what can be seen of locks at one moment; ../host/holder.c says what
- * follows from it list/sockets.c        the kernel's table of sockets, by libmnl list/processes.c
- * who has which of them open list/line.c           who waits, and in which order list/table.c
- * tables and JSON, by libsmartcols list/text.c           their cells
- *   ../memory.c      memory
+ *   main.c            this page
+ *   who.c             --who
+ *     rows.c            its rows
+ *     who-file.c        --who file:PATH
+ *   all.c             --list
+ *   fleet.c           both for etcd locks, from what the etcd helper reports
+ *   files.c           file locks
+ *   view.c            what can be seen of locks at one moment; host/holder.c draws the conclusions
+ *     sockets.c         the kernel's table of sockets, by libmnl
+ *     processes.c       which processes have which of them open
+ *   line.c            who waits, and in which order
+ *   table.c           tables and JSON, by libsmartcols
+ *     text.c            their cells
  *
  * Nothing is ever bound here, and no queue is ever connected to: asking takes no lock and no place
  * in line.
@@ -36,10 +37,7 @@
 #include "lock.h"
 #include "options.h"
 
-/*
- * Where standard output is closed, no socket of ours is to take its place: writing fails as it
- * should.
- */
+/* If standard output is closed, no socket of ours may take its place: writing must fail. */
 static void fill_stdio(void)
 {
 	int fd;
@@ -76,11 +74,11 @@ static void failed(const struct lock *lock, int r)
 		message_failure(lock->spec, lock->failed, r == LOCK_FAILED ? 0 : -r);
 	/* What is known of sockets does not help with a file. */
 	else if (lock && !lock->engine->by_socket && (r == -EACCES || r == -EPERM))
-		message(lock->spec, "cannot look at the file", -r);
+		message(lock->spec, "cannot inspect the file", -r);
 	else if (lock && !lock->engine->by_socket)
-		message_failure(lock->spec, "cannot look at the file", -r);
+		message_failure(lock->spec, "cannot inspect the file", -r);
 	else
-		message_failure("the kernel's table of sockets", "cannot be read", -r);
+		message_failure("the kernel's socket table", "cannot be read", -r);
 }
 
 static int answer(struct lock *lock, const char *program, const struct options *options)
@@ -108,7 +106,7 @@ static int answer(struct lock *lock, const char *program, const struct options *
 	return held ? options_status(options, EXIT_HELD) : 0;
 }
 
-/* --list etcd: is for all of them, though there is no lock without a name. */
+/* --list etcd: lists all fleet locks, though no lock has an empty name. */
 static int open_lock(struct lock *lock, const struct options *options, struct usage_error *error)
 {
 	int r = lock_open(lock, options->lock, error);
@@ -130,11 +128,11 @@ int main(int argc, char **argv)
 	/* The locale of messages, whatever the user's: names are shown as they are. */
 	if (!setlocale(LC_CTYPE, "C.UTF-8"))
 		(void)setlocale(LC_CTYPE, "");
-	/* me-only has looked at all this before. */
+	/* me-only has checked all this before. */
 	if (options_parse(argv, &options, &error) ||
 	    (options.mode != MODE_WHO && options.mode != MODE_LIST) ||
 	    (options.lock && open_lock(&lock, &options, &error))) {
-		message("list", "is a part of me-only: use me-only --who or --list", 0);
+		message("list", "part of me-only; use me-only --who or me-only --list", 0);
 		return EXIT_USAGE;
 	}
 	process_set_me_only(argv[0]);

@@ -14,7 +14,7 @@ struct walk {
 	const struct sockets *sockets;
 };
 
-/* The inode in "socket:[1234]"; 0 if LINK, of N bytes, is none of that. */
+/* The inode in "socket:[1234]"; 0 if LINK, of N bytes, is not a socket. */
 static uint32_t inode_in(const char *link, ssize_t n)
 {
 	static const char prefix[] = "socket:[";
@@ -40,21 +40,21 @@ static bool visit(pid_t pid, void *argument)
 	const struct walk *walk = argument;
 	char path[PROCESS_PATH_SIZE], link[64];
 	const struct dirent *entry;
-	DIR *folder;
+	DIR *directory;
 
-	folder = opendir(process_path(path, pid, "fd"));
-	if (!folder) {
+	directory = opendir(process_path(path, pid, "fd"));
+	if (!directory) {
 		walk->processes->denied |= errno == EACCES || errno == EPERM;
 		return true;
 	}
-	while ((entry = readdir(folder))) {
-		uint32_t inode =
-			inode_in(link, readlinkat(dirfd(folder), entry->d_name, link, sizeof link));
+	while ((entry = readdir(directory))) {
+		uint32_t inode = inode_in(
+			link, readlinkat(dirfd(directory), entry->d_name, link, sizeof link));
 
 		if (inode && sockets_find(walk->sockets, inode))
 			add(walk->processes, inode, pid);
 	}
-	closedir(folder);
+	closedir(directory);
 	return true;
 }
 

@@ -1,4 +1,4 @@
-/* Which processes have which of the sockets open: one walk over /proc for all of them. */
+/* Which processes have which sockets open, from one walk over /proc. */
 #ifndef LIST_PROCESSES_H
 #define LIST_PROCESSES_H
 
@@ -15,21 +15,18 @@ struct socket_owner {
 };
 
 struct processes {
-	struct socket_owner *all; /* by inode, then as /proc has them: by pid */
+	struct socket_owner *all; /* by inode, then in the order of /proc: by pid */
 	size_t n, room;
 	bool looked;
-	bool denied; /* there are processes whose descriptors we may not see */
+	bool denied; /* some processes' descriptors are hidden from us */
 };
 
-/* Finds who has the sockets in SOCKETS, this process left out. */
+/* Finds the processes that have the sockets in SOCKETS, except this one. */
 void processes_read(struct processes *processes, const struct sockets *sockets);
 
 void processes_free(struct processes *processes);
 
-/*
- * The owners of the socket INODE: the first of them, and into N how many; NULL where there are
- * none.
- */
+/* The owners of the socket INODE: returns the first, and how many in N; NULL if there are none. */
 const struct socket_owner *processes_find(const struct processes *processes, uint32_t inode,
 					  size_t *n);
 

@@ -17,18 +17,15 @@
 #endif
 
 /*
- * The kernel fills a message as big as the buffers that it has seen us read with, up to 32 kB; and
- * it ends a dump where a socket does not fit. The waiters of one queue are one such socket: some
+ * The kernel fills messages up to the size of the buffers that we read with, at most 32 kB, and
+ * ends a dump at a socket that does not fit. All waiters of a queue belong to one socket: some
  * 8,000 of them fit.
  */
 #define BUFFER_SIZE 65536
 
 #define ANY_STATE (~0U)
 
-/*
- * --- names ---------------------------------------------------------------------------------------
- * ----------------------
- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 #define PREFIX_LENGTH 8 /* "me-only:" or "me-only#" */
 #define LONGEST_NAME 77 /* host/address.h */
@@ -54,12 +51,12 @@ static bool read_number(const char **at, const char *end, uint64_t limit, uint64
 }
 
 /*
- * Says in SOCKET what a name means that has the N bytes SUFFIX behind the lock's. Returns whether
- * it is one that tells something.
+ * Notes in SOCKET the meaning of a name that has the N bytes SUFFIX after the lock's. Returns
+ * whether it has one.
  */
 static bool read_suffix(struct unix_socket *socket, const char *suffix, size_t n)
 {
-	static const char queue[] = "\0queue", slot[] = "\0slot"; /* with the NUL behind */
+	static const char queue[] = "\0queue", slot[] = "\0slot"; /* with the NUL after it */
 	const char *at, *end = suffix + n;
 	uint64_t number, slots = 1;
 
@@ -84,8 +81,8 @@ static bool read_suffix(struct unix_socket *socket, const char *suffix, size_t n
 }
 
 /*
- * Says in SOCKET what the N bytes PATH, the name of a socket, mean. Returns whether it is a name of
- * ours.
+ * Notes in SOCKET the meaning of the N bytes PATH, the name of a socket. Returns whether it is one
+ * of me-only's.
  */
 static bool read_name(struct unix_socket *socket, const char *path, size_t n)
 {
@@ -97,7 +94,7 @@ static bool read_name(struct unix_socket *socket, const char *path, size_t n)
 		return false;
 	end = memchr(path + 1, 0, n - 1);
 	length = end ? (size_t)(end - path) : n;
-	/* What no lock's name makes is somebody else's. */
+	/* A name that no lock's name produces is somebody else's. */
 	if (length == PREFIX_LENGTH + 1 || length > PREFIX_LENGTH + 1 + LONGEST_NAME ||
 	    (path[8] == '#' && length != PREFIX_LENGTH + 1 + LONG_NAME))
 		return false;
@@ -110,10 +107,7 @@ static bool read_name(struct unix_socket *socket, const char *path, size_t n)
 	return true;
 }
 
-/*
- * --- the dumps -----------------------------------------------------------------------------------
- * ----------------------
- */
+/* --- the dumps -------------------------------------------------------------------------------- */
 
 struct dump {
 	struct sockets *sockets;
@@ -152,7 +146,7 @@ static void read_attribute(struct unix_socket *socket, const struct nlattr *attr
 	}
 }
 
-/* Takes one socket in, unless it has nothing to do with locks. */
+/* Adds one socket, unless it has nothing to do with locks. */
 static int take_socket(const struct nlmsghdr *header, void *argument)
 {
 	struct dump *dump = argument;
@@ -201,7 +195,9 @@ static int take_line(const struct nlmsghdr *header, void *argument)
 	return MNL_CB_OK;
 }
 
-/* Asks for the sockets in STATES and what SHOW says of each. Returns 0 or a negative errno. */
+/*
+ * Asks for the sockets in STATES, with the attributes SHOW of each. Returns 0 or a negative errno.
+ */
 static int read_dump(struct mnl_socket *netlink, uint32_t states, uint32_t show, mnl_cb_t take,
 		     struct dump *dump)
 {
@@ -233,10 +229,7 @@ static int read_dump(struct mnl_socket *netlink, uint32_t states, uint32_t show,
 	return r;
 }
 
-/*
- * --- order ---------------------------------------------------------------------------------------
- * ----------------------
- */
+/* --- order ------------------------------------------------------------------------------------ */
 
 static int compare(uint64_t a, uint64_t b)
 {
@@ -270,8 +263,8 @@ static int by_inode(const void *a, const void *b, void *argument)
 }
 
 /*
- * Puts the sockets in order, without those that are there twice: when sockets go away during a dump
- * others are told again.
+ * Sorts the sockets and drops duplicates: when sockets go away during a dump, others are shown
+ * again.
  */
 static void put_in_order(struct sockets *sockets)
 {
@@ -311,8 +304,8 @@ int sockets_read(struct sockets *sockets)
 		if (sockets->all[i].kind == SOCKET_QUEUE &&
 		    sockets->all[i].state == SOCKET_LISTEN && sockets->all[i].pending > 0) {
 			/*
-			 * By the same socket: the kernel knows by now what messages we can take.
-			 * Without the order there is much else.
+			 * Through the same socket: the kernel knows by now which messages we can
+			 * take. Without the order, the rest is still of use.
 			 */
 			(void)read_dump(netlink, 1U << SOCKET_LISTEN, UDIAG_SHOW_ICONS, take_line,
 					&dump);
@@ -352,10 +345,7 @@ const struct unix_socket *sockets_find(const struct sockets *sockets, uint32_t i
 const struct unix_socket *sockets_of_lock(const struct sockets *sockets,
 					  const struct host_address *address)
 {
-	/*
-	 * A sun_path is compared to its end: the address that is looked for must be as empty there
-	 * as those in the table.
-	 */
+	/* All of sun_path is compared: its rest must be zero here, as in the table. */
 	struct host_address wanted = { .length = address->length };
 	size_t low = 0, high = sockets->n;
 
@@ -395,7 +385,7 @@ const struct unix_socket *sockets_of_slot(const struct sockets *sockets,
 	struct host_address lock = { .length = address->length };
 	const struct unix_socket *first;
 
-	/* The lock's own name ends where a suffix begins. */
+	/* The lock's own name ends where a suffix starts. */
 	end = memchr(path + 1, 0, length - 1);
 	lock.un.sun_family = AF_UNIX;
 	if (end)

@@ -1,11 +1,11 @@
 /*
- * The part of the kernel's table of Unix sockets that locks are made of, as it was at one moment
+ * The part of the kernel's table of Unix sockets that locks consist of, at one moment
  * (sock_diag(7)).
  *
- * What is in it, from net/unix/diag.c and af_unix.c: a name that is bound is a socket in the state
- * "listen", or "close" before it listens. An accepted connection has the listener's name, too. One
- * that waits in a backlog is not in the table, since it has no inode yet; but the listener can tell
- * the inodes of the other ends, 0 for those that have gone.
+ * From net/unix/diag.c and af_unix.c: a bound name is a socket in the state "listen", or "close"
+ * before it listens. An accepted connection also has the listener's name. One that waits in a
+ * backlog is not in the table, since it has no inode yet; but the listener shows the inodes of the
+ * other ends, 0 for those that have gone.
  */
 #ifndef LIST_SOCKETS_H
 #define LIST_SOCKETS_H
@@ -31,7 +31,7 @@ enum socket_state {
 
 struct unix_socket {
 	enum socket_kind kind;	  /* by its name */
-	struct host_address lock; /* of a lock, or of a queue: which lock */
+	struct host_address lock; /* of a lock or queue: which lock */
 	unsigned slot;		  /* of a lock: which */
 	uid_t queue_uid;	  /* of a queue: whose, by its name */
 	unsigned queue_slots;	  /* of a queue: for one of how many slots */
@@ -39,9 +39,9 @@ struct unix_socket {
 	bool shut; /* shut down: the other end has gone */
 	uint32_t inode;
 	uint32_t peer; /* inode of the other end; 0: it has none (any more), or is in a backlog */
-	uint32_t pending, most_pending; /* of a listener: how many are in its backlog, the dead too,
-					   and how many can be */
-	uid_t uid;			/* who made it; SOCKET_UID_UNKNOWN before Linux 5.3 */
+	uint32_t pending, most_pending; /* of a listener: how many are in its backlog, dead ones
+					   included, and how many can be */
+	uid_t uid;			/* its creator; SOCKET_UID_UNKNOWN before Linux 5.3 */
 	uint32_t *line; /* of a queue that listens: the other ends of its backlog in their order, 0
 			   for the dead; or NULL */
 	size_t line_length;
@@ -62,7 +62,7 @@ void sockets_free(struct sockets *sockets);
 /* The socket INODE, or NULL. */
 const struct unix_socket *sockets_find(const struct sockets *sockets, uint32_t inode);
 
-/* The first socket that bears a name of the lock at ADDRESS, or NULL. The others follow. */
+/* The first socket with a name of the lock at ADDRESS, or NULL. The others follow. */
 const struct unix_socket *sockets_of_lock(const struct sockets *sockets,
 					  const struct host_address *address);
 
@@ -70,10 +70,10 @@ const struct unix_socket *sockets_of_lock(const struct sockets *sockets,
 const struct unix_socket *sockets_of_slot(const struct sockets *sockets,
 					  const struct host_address *address);
 
-/* Whether SOCKET is bound to the name of a lock, which therefore is held. */
+/* Whether SOCKET is bound to the name of a lock: then that is held. */
 bool socket_is_holder(const struct unix_socket *socket);
 
-/* Whether SOCKET, which may be the one behind the last, bears a name of the same lock as OTHER. */
+/* Whether SOCKET, which may be one past the last, has a name of the same lock as OTHER. */
 bool sockets_share_lock(const struct sockets *sockets, const struct unix_socket *socket,
 			const struct unix_socket *other);
 

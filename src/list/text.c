@@ -20,18 +20,17 @@
 #include "holder.h"
 #include "lock.h"
 
-/* So many bytes fit into a line when each takes four. */
+/* How many bytes fit into a line if each takes four. */
 #define PIECE 1000
 
-/* What is read of a process's arguments and environment at most. */
+/* At most this much is read of a process's arguments and environment. */
 #define MOST_READ (8U << 20)
 
 /* "host:" */
 static const char engine[] = "host:";
 
 /*
- * How many of the first N bytes can be escaped without regard to those behind them: no character is
- * cut into two.
+ * How many of the first N bytes can be escaped without looking at the rest: no character is split.
  */
 static size_t piece_of(const char *bytes, size_t n)
 {
@@ -41,7 +40,7 @@ static size_t piece_of(const char *bytes, size_t n)
 		return n;
 	while (at > PIECE - 4 && ((unsigned char)bytes[at] & 0xc0) == 0x80)
 		at--;
-	/* So many in a row are no character. */
+	/* No character is longer. */
 	return at > PIECE - 4 ? at : PIECE;
 }
 
@@ -75,7 +74,7 @@ char *text_printable(char *text)
 	shown = out = memory_get(strlen(text) * 4 + 1);
 	for (const char *at = text; *at;) {
 		wchar_t character;
-		size_t n = mbrtowc(&character, at, strlen(at), &state);
+		size_t n = mbrtowc(&character, at, MB_CUR_MAX, &state);
 
 		if (n > 0 && n < (size_t)-2 && wcwidth(character) >= 0) {
 			out = mempcpy(out, at, n);
@@ -93,28 +92,94 @@ char *text_printable(char *text)
 	return shown;
 }
 
+/* The width of the character at *AT, which is moved behind it. */
+static size_t next_width(const char **at, mbstate_t *state)
+{
+	wchar_t character;
+	size_t n = mbrtowc(&character, *at, MB_CUR_MAX, state);
+	int wide;
+
+	if (n == 0 || n >= (size_t)-2) {
+		*state = (mbstate_t){ 0 };
+		++*at;
+		return 1;
+	}
+	*at += n;
+	wide = wcwidth(character);
+	return wide > 0 ? (size_t)wide : 0;
+}
+
+size_t text_width(const char *text)
+{
+	mbstate_t state = { 0 };
+	size_t width = 0;
+
+	while (*text)
+		width += next_width(&text, &state);
+	return width;
+}
+
 void text_cut(char *text, size_t columns)
 {
 	mbstate_t state = { 0 };
-	size_t used = 0;
-	char *end = text; /* up to here there is room for the dots, too */
-	int wide;
+	size_t used = 0, dots = columns < 3 ? columns : 3;
+	char *end = text; /* up to here there is also room for the dots */
 
-	/* Room for the dots and one more. */
-	columns = columns < 4 ? 4 : columns;
-	for (char *at = text; *at; used += (size_t)wide) {
-		wchar_t character;
-		size_t n = mbrtowc(&character, at, MB_CUR_MAX, &state);
-
-		wide = wcwidth(character);
-		if (used + (size_t)wide > columns) {
-			strcpy(end, "...");
+	for (const char *at = text; *at;) {
+		used += next_width(&at, &state);
+		if (used > columns) {
+			memset(end, '.', dots);
+			end[dots] = 0;
 			return;
 		}
-		at += n;
-		if (used + (size_t)wide + 3 <= columns)
-			end = at;
+		if (used + dots <= columns)
+			end = text + (at - text);
 	}
+}
+
+/*
+ * How many bytes of TEXT make a line of at most COLUMNS: up to its last blank, or where there is
+ * none, as many as fit.
+ */
+static size_t line_of(const char *text, size_t columns)
+{
+	mbstate_t state = { 0 };
+	size_t used = 0, blank = 0, fits = 0;
+
+	for (const char *at = text; *at;) {
+		if (*at == ' ')
+			blank = (size_t)(at - text);
+		used += next_width(&at, &state);
+		if (used > columns)
+			return blank ? blank : fits ? fits : (size_t)(at - text);
+		fits = (size_t)(at - text);
+	}
+	return fits;
+}
+
+char *text_wrapped(char *text, size_t columns)
+{
+	static const char indent[] = "  ";
+	char *wrapped, *out;
+	const char *at = text;
+
+	if (columns <= sizeof indent)
+		return text;
+	/* In the worst case each byte begins a line. */
+	wrapped = out = memory_get((strlen(text) + 1) * (sizeof indent + 1));
+	while (*at) {
+		bool first = at == text;
+		size_t n = line_of(at, first ? columns : columns - (sizeof indent - 1));
+
+		out = mempcpy(stpcpy(out, first ? "" : indent), at, n);
+		at += n;
+		while (*at == ' ')
+			at++;
+		if (*at)
+			*out++ = '\n';
+	}
+	free(text);
+	return wrapped;
 }
 
 char *text_number(uint64_t n)
@@ -160,11 +225,6 @@ static char *format_time(const char *format, int64_t ns)
 	return localtime_r(&seconds, &parts) && strftime(text, sizeof text, format, &parts)
 		       ? memory_string(text)
 		       : NULL;
-}
-
-char *text_time(int64_t ns)
-{
-	return format_time("%Y-%m-%d %H:%M:%S", ns);
 }
 
 char *text_day_or_time(int64_t ns)
@@ -267,10 +327,7 @@ char *text_strings(pid_t pid, const char *file, size_t *n)
 	return bytes;
 }
 
-/*
- * --- the name of a lock
- * ------------------------------------------------------------------------------------------------
- */
+/* --- the name of a lock ----------------------------------------------------------------------- */
 
 #define BEGINNING 44 /* how much of a long name is in its address: host/address.h */
 
@@ -286,7 +343,7 @@ static bool is_name_of(const char *name, const struct host_address *address)
 		       named.length - offsetof(struct sockaddr_un, sun_path));
 }
 
-/* The name that the command was told, if it is this lock's. */
+/* The name in the command's environment, if it is this lock's. */
 static char *name_from_environment(pid_t pid, const struct host_address *address)
 {
 	static const char variable[] = "ME_ONLY_LOCK=";
@@ -308,7 +365,7 @@ static char *name_from_environment(pid_t pid, const struct host_address *address
 	return name;
 }
 
-/* NAME as LOCK: with its engine before it where it would be taken for something else. */
+/* NAME as LOCK: with its engine's prefix if it would be taken for something else. */
 static char *as_lock(const char *name)
 {
 	struct usage_error error;

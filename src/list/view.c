@@ -15,17 +15,17 @@
 #include "host/socket-table.h"
 
 /*
- * With so many who wait to be accepted nobody accepts: a holder of -F, or an heir. Then to connect
- * is to fill its backlog.
+ * With this many connections waiting, nobody accepts: the holder was started with -F, or is a
+ * descendant. Connecting would fill its backlog.
  */
 #define MOST_UNHEARD 16
 
-/* As long as the longest argument can be. */
+/* The longest that an argument can be. */
 #define LONGEST_GREETING (sizeof(struct host_greeting) + 131072)
 
 /*
- * As socket_table_find() for one slot, from the table that we have read: it is not read again for
- * each of many locks.
+ * As socket_table_find() for one slot, from the table that was read: it is not read again for each
+ * lock.
  */
 static int find_socket(const struct host_sources *sources, const struct host_address *address,
 		       struct socket_entry *entry)
@@ -39,7 +39,7 @@ static int find_socket(const struct host_sources *sources, const struct host_add
 	return view_still_has(view, socket->inode) ? 0 : -ENOENT;
 }
 
-/* As process_find_socket(), from what one walk has found. */
+/* As process_find_socket(), from the results of one walk. */
 static pid_t find_process(const struct host_sources *sources, uint32_t inode, bool *own_kind)
 {
 	struct view *view = (struct view *)(uintptr_t)sources;
@@ -99,9 +99,9 @@ int view_is_me_only(const struct view *view, pid_t pid)
 }
 
 /*
- * Whether the processes that have the lock tell who holds it, without connecting: there is a
- * command among them that has started all others, and it is not left over. What init has adopted
- * may be left over from a command that has ended.
+ * Whether the processes that have the lock show its holder without connecting: one of them is a
+ * command that has started all others, and it is not left over. A child of init may be left over
+ * from a command that has ended.
  */
 static bool is_told_by_processes(struct view *view, const struct unix_socket *socket)
 {
@@ -125,8 +125,8 @@ static bool is_told_by_processes(struct view *view, const struct unix_socket *so
 }
 
 /*
- * Whether somebody is there to greet: the me-only, of whatever version, that has started the holder
- * and has the lock. Where we cannot see that, it may be.
+ * Whether somebody is there to greet us: the me-only, of any version, that has started the holder
+ * and has the lock. If that is hidden, it may be there.
  */
 static bool can_greet(const struct view *view, const struct seen_lock *lock)
 {
@@ -159,7 +159,7 @@ void view_inquire(struct view *view, struct seen_lock *lock)
 
 	lock->at = clock_now(CLOCK_REALTIME);
 	lock->inquiry = (struct host_inquiry){ .fd = -EAGAIN };
-	/* In no case more than half of a backlog. */
+	/* Never more than half of a backlog. */
 	if (socket->pending <= MOST_UNHEARD ||
 	    (socket->pending < socket->most_pending / 2 && !is_told_by_processes(view, socket)))
 		host_inquire(&lock->inquiry, &lock->slot_address);
@@ -169,8 +169,8 @@ void view_inquire(struct view *view, struct seen_lock *lock)
 }
 
 /*
- * The name in a greeting of N bytes, if the lock's address proves it: then anybody may have said
- * it. To be freed; or NULL.
+ * The name in a greeting of N bytes, if the lock's address proves it, whoever sent it. To be freed;
+ * or NULL.
  */
 static char *name_in(const char *bytes, size_t n, const struct host_address *address)
 {
@@ -214,7 +214,7 @@ void view_hear(const struct view *view, struct seen_lock *lock, int64_t deadline
 
 	if (!lock->may_greet)
 		return;
-	/* Whether it can greet at all takes time to find out: only where it has not. */
+	/* Finding out whether it can greet takes time: only if it has not. */
 	if (!wait_until(lock->inquiry.fd, 0) &&
 	    (!can_greet(view, lock) || !wait_until(lock->inquiry.fd, deadline)))
 		return;

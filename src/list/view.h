@@ -1,7 +1,4 @@
-/*
- * What can be seen of the locks of this host at one moment, and what the questions for one lock and
- * for all have in common.
- */
+/* What can be seen of this host's locks at one moment, for --who and --list. */
 #ifndef LIST_VIEW_H
 #define LIST_VIEW_H
 
@@ -14,8 +11,8 @@
 #include "list/sockets.h"
 
 struct view {
-	struct host_sources sources; /* first: host_conclude() hands it back to us */
-	const char *program;	     /* the file of the me-only that has started us */
+	struct host_sources sources; /* first: host_conclude() passes it back to us */
+	const char *program;	     /* the file of the me-only that started us */
 	struct statx program_file;
 	int program_failed; /* 0, or why that is not known */
 	struct sockets sockets;
@@ -32,9 +29,9 @@ struct seen_lock {
 	struct host_inquiry inquiry;
 	struct holder holder;
 	bool may_greet;
-	int64_t at;	/* CLOCK_REALTIME, ns: when holder.held was true */
+	int64_t at;	/* CLOCK_REALTIME, ns: the time of holder.held */
 	int connecting; /* 0, or the negative errno with which that failed */
-	char *name;	/* what the greeting says it is, where that is proved; to be freed */
+	char *name;	/* as the greeting says, if that is proved; to be freed */
 };
 
 /*
@@ -45,19 +42,19 @@ int view_read(struct view *view, const char *program);
 
 void view_free(struct view *view);
 
-/* Looks which processes have the sockets, unless that is known. */
+/* Finds the processes that have the sockets, if that is not known yet. */
 const struct processes *view_look(struct view *view);
 
 /*
- * Whether the socket INODE is still there: what has no visible process may have gone since, or is
- * hidden.
+ * Whether the socket INODE still exists: one without a visible process may have gone since, or its
+ * process is hidden.
  */
 bool view_still_has(struct view *view, uint32_t inode);
 
 /* Whether PID runs the program: 1, 0, or a negative errno (it may not be seen). */
 int view_is_me_only(const struct view *view, pid_t pid);
 
-/* What is known of the lock, or of its slot, that SOCKET is bound to. */
+/* Fills in what is known of the lock or slot that SOCKET is bound to. */
 struct seen_lock view_lock(const struct unix_socket *socket);
 
 /* Connects to the holder, if that disturbs nobody. */
@@ -66,7 +63,7 @@ void view_inquire(struct view *view, struct seen_lock *lock);
 /* Waits for the greeting of one holder until DEADLINE, and takes the name of the lock from it. */
 void view_hear(const struct view *view, struct seen_lock *lock, int64_t deadline);
 
-/* Says in lock->holder what is known. */
+/* Fills lock->holder in with what is known. */
 void view_conclude(struct view *view, struct seen_lock *lock);
 
 #endif

@@ -11,113 +11,125 @@
 #include "base/trust.h"
 #include "file/holder.h"
 #include "list/files.h"
-#include "list/rows.h"
+#include "list/records.h"
 #include "list/text.h"
 
 /*
- * A lock that changes hands while we look is looked at again, so often; then what was seen last has
- * to do.
+ * How often a lock that changes hands while we look is looked at again; then the last view has to
+ * do.
  */
 #define TRIES 5
 
-/* A row for PID, unless it was told already or has ended. */
-static void add(struct rows *rows, struct pids *told, const char *role, pid_t pid)
+/* A record for PID, which has the lock, unless it was told already or has ended. */
+static void add(struct records *records, struct pids *told, const struct seen_file *seen,
+		const char *role, pid_t pid)
 {
-	struct row row = row_of(role, pid);
+	struct record record = record_of(role, pid);
 
-	if (pids_has(told, pid) || !row_describe(&row))
+	record.mode = file_mode(seen);
+	record.slot = 0;
+	if (pids_has(told, pid) || !record_describe(&record))
 		return;
 	told->all = memory_grow(told->all, told->n, &told->room, sizeof *told->all);
 	told->all[told->n++] = pid;
-	rows_add(rows, &row);
+	records_add(records, &record);
 }
 
-static void add_hidden(struct rows *rows, const char *role, const char *reason)
+static void add_hidden(struct records *records, const struct seen_file *seen, const char *role,
+		       const char *reason)
 {
-	struct row row = row_of(role, 0);
+	struct record record = record_of(role, 0);
 
-	row.hidden = reason;
-	rows_add(rows, &row);
+	record.mode = file_mode(seen);
+	record.slot = 0;
+	record.hidden = reason;
+	records_add(records, &record);
 }
 
 /*
- * Who took it: a me-only and the command that it runs, or the command itself, or another program.
+ * The process that took it: a me-only and the command that it runs, or the command itself, or
+ * another program.
  */
-static void add_taker(struct rows *rows, struct pids *told, pid_t taker, const struct file_id *file)
+static void add_taker(struct records *records, struct pids *told, const struct seen_file *seen,
+		      pid_t taker)
 {
+	const struct file_id *file = &seen->file;
 	pid_t job = process_seems_me_only(taker) ? file_job_of(taker, file, false) : 0;
 
 	if (!file_taker_lives(taker, file))
 		return;
 	if (job)
-		add(rows, told, "job", job);
-	add(rows, told, job || process_seems_me_only(taker) ? "wrapper" : "job", taker);
+		add(records, told, seen, "job", job);
+	add(records, told, seen, job || process_seems_me_only(taker) ? "wrapper" : "job", taker);
 }
 
-static void add_holders(struct rows *rows, const struct seen_file *seen,
+static void add_holders(struct records *records, const struct seen_file *seen,
 			const struct holder *holder)
 {
 	struct pids told = { 0 };
 
 	for (size_t i = 0; i < seen->takers.n; i++)
-		add_taker(rows, &told, seen->takers.all[i], &seen->file);
+		add_taker(records, &told, seen, seen->takers.all[i]);
 	/* The process that took it has ended. */
 	if (holder->pid && told.n == 0)
-		add(rows, &told, holder->heir ? "child" : "job", holder->pid);
+		add(records, &told, seen, holder->heir ? "child" : "job", holder->pid);
 	for (size_t i = 0; i < seen->owners.n; i++)
 		if (process_is_keeper(seen->owners.all[i]))
-			add(rows, &told, "keeper", seen->owners.all[i]);
+			add(records, &told, seen, "keeper", seen->owners.all[i]);
 	for (size_t i = 0; i < seen->owners.n; i++)
-		add(rows, &told, "child", seen->owners.all[i]);
+		add(records, &told, seen, "child", seen->owners.all[i]);
 	if (told.n == 0)
-		add_hidden(rows, "job", holder->hidden);
+		add_hidden(records, seen, "job", holder->hidden);
 	else if (seen->denied && !(holder->uid_known && trust_is_self(holder->uid)))
-		add_hidden(rows, "child",
-			   "whether other users' processes have it, too, cannot be seen");
+		add_hidden(records, seen, "child", "other users' processes may also hold it");
 	free(told.all);
 }
 
-static void add_waiters(struct rows *rows, const struct seen_file *seen)
+static void add_waiters(struct records *records, const struct seen_file *seen)
 {
 	size_t place = 0;
 
+	records_set_waiters(records, 0, seen->waiters.n);
 	for (size_t i = 0; i < seen->waiters.n; i++) {
-		struct row row = row_of("waiter", seen->waiters.all[i]);
+		struct record record = record_of("waiter", seen->waiters.all[i]);
 
-		if (!row_describe(&row))
+		if (!record_describe(&record))
 			continue;
-		row.place = ++place;
-		rows_add(rows, &row);
+		record.place = ++place;
+		record.waiters = (int64_t)seen->waiters.n;
+		records_add(records, &record);
 	}
+}
+
+static void sentence(const struct lock *lock, const struct seen_file *seen,
+		     const struct holder *holder, struct line *line)
+{
+	line_begin_about(line, lock->spec);
+	if (seen->takers.n > 1) {
+		line_add(line, "shared by ");
+		line_number(line, seen->takers.n);
+		line_add(line, ", ");
+	}
+	if (holder)
+		holder_describe(holder, HOLDER_HELD, line);
+	else
+		line_add(line, file_table_is_whole()
+				       ? "free"
+				       : "free, as far as can be seen from this PID namespace");
 }
 
 static char *answer_text(const struct lock *lock, const struct seen_file *seen,
 			 const struct holder *holder, bool json)
 {
-	static const char ours[] = "me-only: ";
-	char *name = text_escaped(lock->spec, strlen(lock->spec)), *before, *text;
-	struct rows *rows = rows_new(name, false, json);
-	struct line line;
+	char *name = text_escaped(lock->spec, strlen(lock->spec)), *text;
+	struct records *records = records_new(FORM_WHO, name, json);
+	struct line first;
 
-	line_begin_about(&line, lock->spec);
-	if (seen->takers.n > 1) {
-		line_add(&line, "shared by ");
-		line_number(&line, seen->takers.n);
-		line_add(&line, ", ");
-	}
+	sentence(lock, seen, holder, &first);
 	if (holder)
-		holder_describe(holder, false, &line);
-	else
-		line_add(&line, file_table_is_whole()
-					? "free"
-					: "free, as far as can be seen from this pid namespace");
-	line.text[line.length++] = '\n';
-	before = memory_text(line.text + sizeof ours - 1, line.length - (sizeof ours - 1));
-	if (holder)
-		add_holders(rows, seen, holder);
-	add_waiters(rows, seen);
-	text = rows_finish(rows, before);
-	free(before);
+		add_holders(records, seen, holder);
+	add_waiters(records, seen);
+	text = records_finish(records, "who", &first);
 	free(name);
 	return text;
 }

@@ -14,25 +14,22 @@
 #include "host/socket.h"
 #include "host/socket-table.h"
 #include "list/line.h"
-#include "list/rows.h"
+#include "list/records.h"
 #include "list/text.h"
 #include "list/view.h"
 #include "list/who-file.h"
 
 /*
- * A lock that changes hands while we look is looked at again, so often; then what was seen last has
- * to do.
+ * How often a lock that changes hands while we look is looked at again; then the last view has to
+ * do.
  */
 #define TRIES 5
 
-/*
- * --- those who have it
- * -------------------------------------------------------------------------------------------------
- */
+/* --- those who have it ------------------------------------------------------------------------ */
 
 /*
- * Whether the holder was found among those who have the socket. A job that is a me-only itself is
- * named by the kernel.
+ * Whether the holder was found among the processes that have the socket. If a job is itself a
+ * me-only, the kernel names it.
  */
 static bool is_found(const struct seen_lock *lock)
 {
@@ -40,8 +37,8 @@ static bool is_found(const struct seen_lock *lock)
 }
 
 /*
- * What PID, which has the socket of LOCK, is for it. A me-only that runs inside the job has it,
- * too, and so has its keeper: that is the keeper of another lock.
+ * The role of PID, which has the socket of LOCK. A me-only that runs inside the job also has it,
+ * and so has its keeper: that is another lock's keeper.
  */
 static const char *role_of(struct view *view, const struct seen_lock *lock, pid_t pid,
 			   pid_t wrapper)
@@ -66,8 +63,8 @@ static const char *role_of(struct view *view, const struct seen_lock *lock, pid_
 }
 
 /*
- * The me-only, of whatever version, that has started the job: its parent, if that has the lock. 0:
- * gone, or not to be seen.
+ * The me-only, of any version, that has started the job: its parent, if that has the lock. 0: gone
+ * or hidden.
  */
 static pid_t find_wrapper(struct view *view, const struct seen_lock *lock)
 {
@@ -79,37 +76,34 @@ static pid_t find_wrapper(struct view *view, const struct seen_lock *lock)
 	return job.parent;
 }
 
-/* Why the holder is hidden, with what exit 4 has no room for. */
+/* Why the holder is hidden, with details that the message of exit 4 has no room for. */
 static const char *why_hidden(const struct seen_lock *lock)
 {
 	if (lock->connecting == -EPERM || lock->connecting == -EACCES)
-		return "a policy forbids to connect to its socket (Landlock, SELinux, AppArmor, seccomp), and its process cannot be seen";
+		return "a policy forbids connecting to its socket (Landlock, SELinux, AppArmor, seccomp), and /proc does not show its process";
 	if (lock->connecting == -EAGAIN && lock->socket->pending > 0)
-		return "nobody accepts connections to its socket, and its process cannot be seen";
+		return "it accepts no connections, and /proc does not show its process";
 	return lock->holder.hidden;
 }
 
-static void add_holder(struct rows *rows, struct view *view, const struct seen_lock *lock,
+static void add_holder(struct records *records, struct view *view, const struct seen_lock *lock,
 		       pid_t wrapper)
 {
 	const struct holder *holder = &lock->holder;
-	struct row row = row_of("job", holder->pid);
+	struct record record = record_of("job", holder->pid);
 
-	row.slot = (int)lock->socket->slot;
-	row.age = holder->held;
-	row.at = lock->at;
-	row.at_most = holder->at_most;
-	row.uid = holder->uid_known ? holder->uid : SOCKET_UID_UNKNOWN;
+	record_slots(&record, holder, lock->socket->slot);
+	record_holder(&record, holder, lock->at);
 	if (holder->pid == 0)
-		row.hidden = why_hidden(lock);
+		record.hidden = why_hidden(lock);
 	else
-		row.role = role_of(view, lock, holder->pid, wrapper);
-	if (holder->pid > 0 && !row_describe(&row))
-		row.hidden = "/proc does not show its process";
-	rows_add(rows, &row);
+		record.role = role_of(view, lock, holder->pid, wrapper);
+	if (holder->pid > 0 && !record_describe(&record))
+		record.hidden = "/proc does not show its process";
+	records_add(records, &record);
 }
 
-static void add_others(struct rows *rows, struct view *view, const struct seen_lock *lock,
+static void add_others(struct records *records, struct view *view, const struct seen_lock *lock,
 		       pid_t wrapper)
 {
 	static const char *const roles[] = { "wrapper", "keeper", "child" };
@@ -119,91 +113,88 @@ static void add_others(struct rows *rows, struct view *view, const struct seen_l
 
 	for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
 		for (size_t j = 0; j < n; j++) {
-			struct row row = row_of(roles[i], owners[j].pid);
+			struct record record = record_of(roles[i], owners[j].pid);
 
-			row.slot = (int)lock->socket->slot;
-			if (row.pid != lock->holder.pid &&
-			    !strcmp(role_of(view, lock, row.pid, wrapper), roles[i]) &&
-			    row_describe(&row))
-				rows_add(rows, &row);
+			record_slots(&record, &lock->holder, lock->socket->slot);
+			if (record.pid != lock->holder.pid &&
+			    !strcmp(role_of(view, lock, record.pid, wrapper), roles[i]) &&
+			    record_describe(&record))
+				records_add(records, &record);
 		}
 }
 
 /* Others' processes may have inherited it where we may not look. */
-static void add_unseen(struct rows *rows, const struct view *view, const struct seen_lock *lock)
+static void add_unseen(struct records *records, const struct view *view,
+		       const struct seen_lock *lock)
 {
-	struct row row = row_of("child", 0);
+	struct record record = record_of("child", 0);
 
-	row.hidden = "whether other users' processes have it, too, cannot be seen";
-	row.slot = (int)lock->socket->slot;
+	record.hidden = "other users' processes may also hold it";
+	record_slots(&record, &lock->holder, lock->socket->slot);
 	if (view->processes.denied && !(lock->holder.uid_known && trust_is_self(lock->holder.uid)))
-		rows_add(rows, &row);
+		records_add(records, &record);
 }
 
-/*
- * --- those who wait ------------------------------------------------------------------------------
- * ----------------------
- */
+/* --- those who wait --------------------------------------------------------------------------- */
 
-static void add_hidden_waiter(struct rows *rows, const char *reason)
+static void add_hidden_waiter(struct records *records, const char *reason)
 {
-	struct row row = row_of("waiter", 0);
+	struct record record = record_of("waiter", 0);
 
-	row.hidden = reason;
-	rows_add(rows, &row);
+	record.hidden = reason;
+	records_add(records, &record);
 }
 
-static void add_waiters(struct rows *rows, struct view *view, const struct unix_socket *first)
+static void add_waiters(struct records *records, struct view *view, const struct unix_socket *first)
 {
 	struct line_of_waiters line;
-	size_t gone = 0;
+	size_t gone = 0, before = records_count(records);
 
 	if (!first)
 		return;
 	line_read(&line, view, first);
 	for (size_t i = 0; i < line.n; i++) {
 		const struct waiter *waiter = &line.all[i];
-		struct row row = row_of("waiter", waiter->pid);
+		struct record record = record_of("waiter", waiter->pid);
 
-		row.uid = waiter->uid;
+		record.uid = waiter->uid;
+		record.mode = waiter->slots > 1 ? "slots" : "exclusive";
+		record.slots = waiter->slots > 1 ? waiter->slots : 0;
 		if (waiter->place == 1)
 			gone = 0;
 		if (waiter->pid == 0) {
-			row.hidden = "its process cannot be seen";
-		} else if (!row_describe(&row)) {
+			record.hidden = "/proc does not show its process";
+		} else if (!record_describe(&record)) {
 			gone += waiter->place > 0;
 			continue;
 		}
-		row.place = waiter->place > gone ? waiter->place - gone : 0;
-		if (row.place == 0)
-			row.hidden = "its place in line is not known";
-		rows_add(rows, &row);
+		record.place = waiter->place > gone ? waiter->place - gone : 0;
+		if (record.place == 0)
+			record.hidden = "its position in the queue is unknown";
+		records_add(records, &record);
 	}
+	records_set_waiters(records, 0, records_count(records) - before + line.untold);
 	if (line.untold)
 		add_hidden_waiter(
-			rows,
-			"there are more in line than the kernel tells the order of: ss -xl shows how many");
+			records, "more wait than the kernel lists in order: ss -xl shows how many");
 	if (line.left_out)
-		add_hidden_waiter(rows, "there is a queue that is not its user's: left out");
+		add_hidden_waiter(records, "a queue that another user created is left out");
 	line_free(&line);
 }
 
-/*
- * --- the question --------------------------------------------------------------------------------
- * ----------------------
- */
+/* --- the question ----------------------------------------------------------------------------- */
 
-/* The lock that is asked for: those who hold it, one for each slot that is in use. */
+/* The lock in question: its holders, one for each slot in use. */
 struct question {
 	struct host_address name;
 	struct seen_lock *seen;
 	size_t n, room;
-	const struct unix_socket *first; /* of all sockets that bear a name of it */
+	const struct unix_socket *first; /* of all sockets with a name of it */
 };
 
 /*
- * Whether the name is really free: a dump of a table that changes can leave sockets out. Nobody
- * else would be connected to.
+ * Whether the name is really free: a dump of a changing table can leave sockets out. No other
+ * holder is connected to.
  */
 static bool is_free(const struct host_address *address)
 {
@@ -222,7 +213,7 @@ static bool is_as_it_was(const struct seen_lock *lock)
 	       entry.inode == lock->socket->inode;
 }
 
-/* Asks once. Returns whether what was seen belongs together. */
+/* Looks once. Returns whether the results are consistent. */
 static bool ask(struct view *view, struct question *question)
 {
 	int64_t deadline = deadline_in(HOST_GREETING_MS * NS_PER_MS);
@@ -260,10 +251,7 @@ static void forget(struct view *view, struct question *question)
 	view_free(view);
 }
 
-/*
- * How many slots the lock has, as far as that is known: those that hold it say it, and the queue of
- * those who wait.
- */
+/* How many slots the lock has, if known: from its holders, and from the queue of waiters. */
 static unsigned count_slots(const struct view *view, const struct question *question)
 {
 	unsigned slots = 1;
@@ -281,50 +269,64 @@ static unsigned count_slots(const struct view *view, const struct question *ques
 	return slots;
 }
 
-/* The first line: what exit 4 says, or with slots how many of them are free. */
-static char *sentence(const struct lock *lock, const struct question *question, unsigned slots)
+/* How many of the first SLOTS are in use. */
+static unsigned count_used(const struct question *question, unsigned slots)
 {
-	static const char ours[] = "me-only: ";
-	struct line line;
+	unsigned used = 0;
 
-	line_begin_about(&line, lock->spec);
-	if (slots > 1) {
-		line_number(&line, question->n);
-		line_add(&line, " of ");
-		line_number(&line, slots);
-		line_add(&line, " slots are in use, ");
-		line_number(&line, slots - question->n);
-		line_add(&line, slots - question->n == 1 ? " is free" : " are free");
+	for (size_t i = 0; i < question->n; i++)
+		used += question->seen[i].socket->slot < slots;
+	return used;
+}
+
+/*
+ * The first line: what a refused caller prints, or of several SLOTS how many are in use.
+ */
+static void sentence(const struct lock *lock, const struct question *question, unsigned slots,
+		     struct line *line)
+{
+	unsigned used = count_used(question, slots);
+
+	line_begin_about(line, lock->spec);
+	if (question->n > 0 && (slots > 1 || used == 0)) {
+		holder_describe_slots(used, slots, line);
 	} else if (question->n > 0) {
-		holder_describe(&question->seen[0].holder, false, &line);
+		holder_describe(&question->seen[0].holder, HOLDER_HELD, line);
 	} else {
-		line_add(&line, "free");
+		line_add(line, "free");
 	}
-	line.text[line.length++] = '\n';
-	return memory_text(line.text + sizeof ours - 1, line.length - (sizeof ours - 1));
 }
 
 static char *answer_text(struct view *view, const struct lock *lock,
 			 const struct question *question, bool json)
 {
-	unsigned slots = count_slots(view, question);
-	char *name = text_lock(&question->name, lock->name, 0),
-	     *before = sentence(lock, question, slots), *text;
-	struct rows *rows = rows_new(name, slots > 1, json);
+	unsigned slots = lock->options->slots ? lock->options->slots : count_slots(view, question);
+	char *name = text_lock(&question->name, lock->name, 0), *text;
+	struct records *records = records_new(FORM_WHO, name, json);
+	struct line first;
 
+	sentence(lock, question, slots, &first);
 	for (size_t i = 0; i < question->n; i++) {
 		const struct seen_lock *seen = &question->seen[i];
 		pid_t wrapper = find_wrapper(view, seen);
 
-		add_holder(rows, view, seen, wrapper);
-		add_others(rows, view, seen, wrapper);
-		add_unseen(rows, view, seen);
+		add_holder(records, view, seen, wrapper);
+		add_others(records, view, seen, wrapper);
+		add_unseen(records, view, seen);
 	}
-	add_waiters(rows, view, question->first);
-	text = rows_finish(rows, before);
-	free(before);
+	records_set_waiters(records, 0, 0);
+	add_waiters(records, view, question->first);
+	text = records_finish(records, "who", &first);
 	free(name);
 	return text;
+}
+
+/* Whether the lock is held; with -j whether a try with the same -j would be refused. */
+static bool is_refused(const struct lock *lock, const struct question *question)
+{
+	unsigned slots = lock->options->slots;
+
+	return slots ? count_used(question, slots) == slots : question->n > 0;
 }
 
 static int who_host(const struct lock *lock, const char *program, bool json, char **text,
@@ -341,7 +343,7 @@ static int who_host(const struct lock *lock, const char *program, bool json, cha
 			break;
 		if (ask(&view, &question) || tries == TRIES) {
 			*text = answer_text(&view, lock, &question, json);
-			*held = question.n > 0;
+			*held = is_refused(lock, &question);
 			break;
 		}
 		forget(&view, &question);

@@ -1,4 +1,4 @@
-/* --who: who holds one lock, and who waits for it. */
+/* --who: the holders of one lock, and its waiters. */
 #ifndef LIST_WHO_H
 #define LIST_WHO_H
 
@@ -7,8 +7,8 @@
 #include "lock.h"
 
 /*
- * The answer for LOCK as text or JSON into TEXT, to be freed; and into HELD whether it is held.
- * PROGRAM is the file of the me-only that asks. Returns 0 or a negative errno.
+ * Puts the answer for LOCK into TEXT, as text or JSON, to be freed, and whether it is held into
+ * HELD. PROGRAM is the file of the me-only that asks. Returns 0 or a negative errno.
  */
 int who(const struct lock *lock, const char *program, bool json, char **text, bool *held);
 

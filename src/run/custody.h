@@ -1,10 +1,10 @@
 /*
  * Custody of a lock while its command runs. There are two forms:
  *
- *   keeper_custody   of a lock that lasts as long as it is open: a process holds it if we die
- *   guard_custody    of a lease: the command is ended before the lock can be another's
+ *   keeper_custody of a lock that lasts as long as it is open: a process holds it if me-only dies
+ *   guard_custody of a lease: the command is ended before the lock can be another's
  *
- * The runner (run/job.c) calls what the form has; what is NULL needs nothing done.
+ * The runner (run/job.c) calls the form's functions; NULL: nothing to do.
  */
 #ifndef RUN_CUSTODY_H
 #define RUN_CUSTODY_H
@@ -23,7 +23,7 @@ struct custody_form;
 /* Private to keeper.c. */
 struct keeper {
 	pid_t pid;		/* 0: none */
-	int gate[2];		/* -o: the pipe at which the command waits for its keeper */
+	int gate[2];		/* -o: the pipe on which the command waits for its keeper */
 	int command_fd, own_fd; /* pidfds of the command and of this process; -1: not yet */
 	bool missed;		/* it could not be started the last time */
 };
@@ -31,16 +31,16 @@ struct keeper {
 /* Private to guard.c. The largest member is last: what is near the beginning needs shorter code. */
 struct guard {
 	bool asked;	   /* it was time to end the command */
-	bool told, forced; /* it was: SIGTERM, SIGKILL */
-	bool complained;   /* that it does not end */
+	bool told, forced; /* SIGTERM was sent, SIGKILL was */
+	bool complained;   /* it was reported that it does not end */
 	bool known;	   /* the lock is known to be lost, not only about to be */
-	bool found;	   /* there was something to be ended */
+	bool found;	   /* something had to be ended */
 	const char *why;
-	int64_t force_due;     /* CLOCK_BOOTTIME, ns */
-	int64_t ended;	       /* when the command was seen to have (CLOCK_BOOTTIME); 0: not yet */
-	int64_t pause;	       /* until the next look for processes that do not end */
-	int64_t since;	       /* when the loss was known, or certain to come (CLOCK_REALTIME) */
-	int64_t unconfirmed;   /* for how long it had not been confirmed then, ns */
+	int64_t force_due; /* CLOCK_BOOTTIME, ns */
+	int64_t ended; /* when the command was seen to have ended (CLOCK_BOOTTIME); 0: not yet */
+	int64_t pause; /* until the next look for processes that do not end */
+	int64_t since; /* when the loss was known or certain (CLOCK_REALTIME) */
+	int64_t unconfirmed;   /* how long it had not been confirmed by then, ns */
 	struct cgroup *cgroup; /* of the command */
 	int refused;	       /* LOCK_LOST: why the new process did not execute the command */
 	struct descendants descendants;
@@ -53,7 +53,7 @@ struct custody {
 	int64_t since; /* when it was started (CLOCK_MONOTONIC, ns) */
 	int timer;     /* to be polled for form->look(); -1: none */
 	int64_t due;   /* when to call form->tend() */
-	bool released; /* the lock: nothing of it is to be touched any more */
+	bool released; /* the lock is lost: do not touch it any more */
 	union {
 		struct keeper keeper;
 		struct guard guard;
@@ -62,15 +62,14 @@ struct custody {
 
 struct custody_form {
 	/*
-	 * What can be done while a signal that is typed still ends us: before there is a command it
-	 * is not ours to pass on. Returns 0 or a negative errno.
+	 * Does what it can while a typed signal still ends us: before there is a command, we have
+	 * nobody to pass it on to. Returns 0 or a negative errno.
 	 */
 	int (*prepare)(struct custody *custody);
 
 	/*
 	 * Starts a process that calls FUNCTION(ARGUMENT), which must not return: custody->command.
-	 * All signals are blocked. Returns 0; or, and then nothing runs, LOCK_LOST or a negative
-	 * errno.
+	 * All signals are blocked. Returns 0; or LOCK_LOST or a negative errno, and nothing runs.
 	 */
 	int (*start)(struct custody *custody, void (*function)(void *argument), void *argument);
 
@@ -85,8 +84,8 @@ struct custody_form {
 
 	/*
 	 * Something is readable: perhaps lock->watched (ASKED) or custody->timer (TIME). Called
-	 * before signals are read: if all were frozen for too long, not even SIGCONT is to reach
-	 * the command. NULL: the lock is served after the signals.
+	 * before signals are read: if everything was frozen for too long, not even SIGCONT may
+	 * reach the command. NULL: the lock is served after the signals.
 	 */
 	void (*look)(struct custody *custody, bool asked, bool time);
 
@@ -97,8 +96,8 @@ struct custody_form {
 	void (*reaped)(struct custody *custody, pid_t pid);
 
 	/*
-	 * The command has ended, and is not reaped yet. Returns whether to release the lock at
-	 * once; NULL: yes.
+	 * The command has ended but is not reaped yet. Returns whether to release the lock at once;
+	 * NULL: yes.
 	 */
 	bool (*ended)(struct custody *custody);
 
@@ -109,7 +108,7 @@ struct custody_form {
 	bool (*finish)(struct custody *custody, int status);
 };
 
-/* Short jobs have no keeper. With -o the command does not start before its keeper is there. */
+/* Short jobs have no keeper. With -o the command starts only when its keeper is there. */
 extern const struct custody_form keeper_custody;
 
 extern const struct custody_form guard_custody;

@@ -5,7 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The variables of a lock that we inherited are another's. */
+#include "base/process.h"
+#include "base/statx.h"
+
+/* Inherited lock variables belong to another lock. */
 static bool is_lock_variable(const char *entry)
 {
 	static const char prefix[] = "ME_ONLY_";
@@ -42,13 +45,65 @@ static bool is_replaced(const char *const *variables, const char *entry)
 	return false;
 }
 
-void environment_make(char **environment, const struct lock *lock, char *locked, char *slot)
+/*
+ * In these a service manager names the process that it has started: sd_listen_fds(3),
+ * sd_watchdog_enabled(3), systemd.exec(5).
+ */
+static const char *const addressees[ENVIRONMENT_ADDRESSEES] = { "LISTEN_PID=", "WATCHDOG_PID=",
+								"SYSTEMD_EXEC_PID=" };
+static const char listen_id[] = "LISTEN_PIDFDID=";
+
+/* The number of PID's pidfd, which no other process ever has; 0 where there is none to have. */
+static uint64_t pidfd_id(pid_t pid)
+{
+	struct statx status = { 0 };
+	int fd = process_pidfd(pid);
+
+	if (fd >= 0) {
+		if (file_status(fd, "", &status))
+			status.stx_ino = 0;
+		close(fd);
+	}
+	return status.stx_ino;
+}
+
+/* Writes NAME and NUMBER into TEXT, and returns that, if ENTRY is NAME and the number OURS. */
+static char *readdress(const char *entry, const char *name, uint64_t ours, uint64_t number,
+		       char *text)
+{
+	number_format(ours, stpcpy(text, name));
+	if (strcmp(entry, text) != 0)
+		return NULL;
+	number_format(number, stpcpy(text, name));
+	return text;
+}
+
+/*
+ * ENTRY as the command is to see it: what names me-only, its parent, names the command, which would
+ * otherwise take it for another's.
+ */
+static char *addressed(char *entry, struct environment_texts *texts)
+{
+	char *text = NULL;
+
+	for (size_t i = 0; !text && i < ENVIRONMENT_ADDRESSEES; i++)
+		if (!strncmp(entry, addressees[i], strlen(addressees[i])))
+			text = readdress(entry, addressees[i], (uint64_t)getppid(),
+					 (uint64_t)getpid(), texts->pids[i]);
+	if (!strncmp(entry, listen_id, sizeof listen_id - 1))
+		text = readdress(entry, listen_id, pidfd_id(getppid()), pidfd_id(getpid()),
+				 texts->id);
+	return text ? text : entry;
+}
+
+void environment_make(char **environment, const struct lock *lock, char *locked, char *slot,
+		      struct environment_texts *texts)
 {
 	const char *const *variables = lock->variables;
 
 	for (char **entry = environ; *entry; entry++)
 		if (!is_lock_variable(*entry) && (!variables || !is_replaced(variables, *entry)))
-			*environment++ = *entry;
+			*environment++ = texts ? addressed(*entry, texts) : *entry;
 	*environment++ = locked;
 	if (slot)
 		*environment++ = slot;

@@ -33,8 +33,8 @@ static int try_exec(const char *path, char *const command[], char *const environ
 }
 
 /*
- * Puts "DIRECTORY/NAME" of the first entry of *SEARCH into PATH and moves on. Returns false at the
- * end of *SEARCH.
+ * Puts "DIRECTORY/NAME" for the first entry of *SEARCH into PATH, and moves *SEARCH on. Returns
+ * false at its end.
  */
 static bool next_candidate(const char **search, const char *name, char path[PATH_MAX])
 {
@@ -46,7 +46,7 @@ static bool next_candidate(const char **search, const char *name, char path[PATH
 		if (length + 1 + strlen(name) >= PATH_MAX)
 			continue;
 		memcpy(path, directory, length);
-		if (length > 0) /* an empty entry is the working directory */
+		if (length > 0) /* an empty entry means the working directory */
 			path[length++] = '/';
 		strcpy(path + length, name);
 		return true;
@@ -62,7 +62,7 @@ static const char *search_path(void)
 }
 
 /*
- * Tries the files of that name in PATH. Its buffer touches a page of the stack that absolute
+ * Tries all files of that name in PATH. Its buffer touches a page of the stack that absolute
  * commands do not need.
  */
 __attribute__((noinline)) static int search_exec(char *const command[], char *const environment[])
@@ -75,7 +75,7 @@ __attribute__((noinline)) static int search_exec(char *const command[], char *co
 		int r = try_exec(path, command, environment);
 
 		if (r == -EACCES)
-			error = r; /* unless a later one can be run */
+			error = r; /* unless a later one can be executed */
 		else if (r != -ENOENT && r != -ENOTDIR && r != -ESTALE && r != -ENODEV &&
 			 r != -ETIMEDOUT)
 			return r;
@@ -109,7 +109,9 @@ static void find_file(const char *command, char path[PATH_MAX])
 	*path = 0;
 }
 
-/* Adds the interpreter that the first line of the script PATH names; false if it is no script. */
+/*
+ * Adds the interpreter that the first line of the script PATH names; false if it is not a script.
+ */
 static bool add_interpreter(struct line *line, const char *path)
 {
 	char text[256];
@@ -129,6 +131,40 @@ static bool add_interpreter(struct line *line, const char *path)
 	return true;
 }
 
+/*
+ * Whether COMMAND, which is no file, looks like a line for the shell: blanks, and before them
+ * something that could be run.
+ */
+static bool is_shell_line(const char *command)
+{
+	char first[PATH_MAX];
+	size_t length;
+
+	command += strspn(command, " \t\n");
+	length = strcspn(command, " \t\n");
+	if (!command[length] || length >= sizeof first)
+		return false;
+	*(char *)mempcpy(first, command, length) = 0;
+	return !strchr(first, '/') || access(first, F_OK) == 0;
+}
+
+static void explain_missing(const char *command, const char *text, int error)
+{
+	struct line line;
+
+	line_begin_about(&line, command);
+	line_add(&line, text);
+	if (error) {
+		line_add(&line, ": ");
+		line_add(&line, strerror(error));
+	}
+	if (is_shell_line(command))
+		line_add(
+			&line,
+			"; it is one word with blanks: a line for the shell needs sh -c, or LOCK -c LINE");
+	line_end(&line);
+}
+
 void exec_explain(char *const command[], int error)
 {
 	char path[PATH_MAX];
@@ -141,11 +177,11 @@ void exec_explain(char *const command[], int error)
 	/* EACCES can also come from a directory in PATH that cannot be searched. */
 	if (!exists && (error == ENOENT || error == ENOTDIR ||
 			(error == EACCES && !strchr(command[0], '/')))) {
-		message(command[0], "not found", 0);
+		explain_missing(command[0], "not found", 0);
 		return;
 	}
 	if (!exists) {
-		message(command[0], "cannot be run", error);
+		explain_missing(command[0], "cannot be run", error);
 		return;
 	}
 	line_begin(&line);
@@ -154,10 +190,10 @@ void exec_explain(char *const command[], int error)
 	if (S_ISDIR(status.st_mode)) {
 		line_add(&line, "is a directory");
 	} else if (error == ENOENT) {
-		/* The file is there, so what is missing is what would run it. */
+		/* The file exists, so its interpreter or loader is missing. */
 		line_add(&line, "its interpreter ");
 		if (!add_interpreter(&line, path))
-			line_add(&line, "(the loader that it names)");
+			line_add(&line, "(a dynamic loader)");
 		line_add(&line, " is missing");
 	} else {
 		line_add(&line, strerror(error));

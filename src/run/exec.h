@@ -1,4 +1,4 @@
-/* Becoming a command, and saying why that failed. */
+/* Becoming a command, and reporting why that failed. */
 #ifndef RUN_EXEC_H
 #define RUN_EXEC_H
 
@@ -9,7 +9,7 @@
  */
 int exec_command(char *const command[], char *const environment[]);
 
-/* Says in one line why exec_command() failed with ERROR (positive). */
+/* Prints in one line why exec_command() failed with ERROR (positive). */
 void exec_explain(char *const command[], int error);
 
 #endif

@@ -1,10 +1,10 @@
 /*
- * The guard of a command under a lease: ends it, with all that descends from it, before the lock
- * can be another's.
+ * The guard of a command under a lease: ends it and its descendants before the lock can be
+ * another's.
  *
- * It trusts no helper: it goes by the time until which the lock is safe. This process becomes the
- * subreaper of the command's descendants, so that none of them escapes by forking twice or in a
- * session of its own, as long as this process lives.
+ * It trusts no helper, only the time until which the lock is safe. This process becomes the
+ * subreaper of the command's descendants: while it lives, none of them escapes by forking twice or
+ * in a session of its own.
  */
 #include <errno.h>
 #include <poll.h>
@@ -27,8 +27,8 @@
 #include "trace.h"
 
 /*
- * A process that SIGKILL does not end waits for a disk, in the kernel, and does nothing. We wait
- * this long for it.
+ * A process that survives SIGKILL waits for a disk in the kernel and does nothing. We wait this
+ * long for it.
  */
 #define FORCE_LIMIT (10 * NS_PER_S)
 
@@ -39,7 +39,7 @@ static int64_t now(void)
 
 static void wake_at(const struct custody *custody, int64_t when)
 {
-	/* 0 would switch it off. */
+	/* 0 would disarm it. */
 	struct itimerspec at = { .it_value = { .tv_sec = (time_t)(when / NS_PER_S),
 					       .tv_nsec = (long)(when % NS_PER_S) + 1 } };
 
@@ -140,7 +140,7 @@ static void ask(struct custody *custody)
 		return;
 	guard->found = guard->told = descendants_signal(&guard->descendants, SIGTERM) > 0;
 	if (lock->options->verbose && guard->found)
-		trace(lock->options, lock, "the lock is lost: asked the command to end");
+		trace(lock, "the lock is lost: asked the command to exit");
 }
 
 static void force(struct custody *custody)
@@ -155,7 +155,7 @@ static void force(struct custody *custody)
 	if (!descendants_signal(&guard->descendants, SIGKILL))
 		return;
 	if (lock->options->verbose && !guard->forced)
-		trace(lock->options, lock, "the lock is lost: killed the command");
+		trace(lock, "the lock is lost: killed the command");
 	guard->forced = guard->found = true;
 }
 
@@ -177,10 +177,11 @@ static void see_to_it(struct custody *custody)
 	}
 	if (guard->asked && now() >= guard->force_due) {
 		force(custody);
-		/* One that has more rights than we have: report it now, and not when it ends. */
+		/* One with more rights than ours: report it now, not when it ends. */
 		if (guard->pause >= SCHEDULE_LOOK_SELDOM && !guard->complained) {
 			message(lock->spec,
-				"lost, but not all of the command can be ended; waiting for it", 0);
+				"lost, but some of the command's processes cannot be killed; waiting for them",
+				0);
 			guard->complained = true;
 		}
 		guard->pause = schedule_pause(guard->pause);
@@ -222,7 +223,7 @@ static void started(struct custody *custody)
 	see_to_it(custody);
 }
 
-/* A lost lock is released when all descendants of the command are gone, too. */
+/* A lost lock is released when all descendants of the command are gone as well. */
 static bool ended(struct custody *custody)
 {
 	struct guard *guard = &custody->guard;
@@ -261,12 +262,12 @@ static void tell(const struct guard *guard, const struct lock *lock)
 
 	line_begin_about(&line, lock->spec);
 	line_add(&line, "lost at ");
-	trace_time(&line, guard->since / NS_PER_S);
+	line_time(&line, guard->since / NS_PER_S);
 	line_add(&line, ": ");
 	line_add(&line, guard->why);
 	line_add(&line, " (last confirmed ");
 	line_duration(&line, guard->unconfirmed);
-	line_add(&line, " before)");
+	line_add(&line, " earlier)");
 	line_add(&line, !guard->found	 ? "; the command had just ended"
 			: !guard->forced ? "; the command was stopped (SIGTERM)"
 			: guard->told	 ? "; the command was stopped (SIGTERM, then SIGKILL)"
@@ -274,15 +275,15 @@ static void tell(const struct guard *guard, const struct lock *lock)
 	if (left) {
 		line_add(&line, ", but ");
 		line_number(&line, left);
-		line_add(&line, " of its processes do not end");
+		line_add(&line, " of its processes do not exit");
 	}
 	line_end(&line);
 }
 
 /*
- * The command has ended in time, but nobody has confirmed that the lock was given back, or is kept
- * for what the command has left running. That is watched until then. Returns whether it has to be
- * ended.
+ * The command has ended in time, but nobody has confirmed yet that the lock was released, or is
+ * kept for what the command has left running. Until then we watch that. Returns whether it has to
+ * be ended.
  */
 static bool watch_over(const struct guard *guard, struct lock *lock)
 {
@@ -310,7 +311,7 @@ static bool finish(struct custody *custody, int status)
 		ask(custody);
 	if (lost) {
 		end_descendants(custody);
-		/* The helper has ended it, while we were stopped. */
+		/* The helper ended it while we were stopped. */
 		if (!guard->found && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
 			guard->found = guard->forced = true;
 		tell(guard, lock);

@@ -1,6 +1,6 @@
 /*
- * The runner. Whatever fails is found before the command starts, or there is a way to continue
- * without it: once the command runs, nothing makes us leave it.
+ * The runner. A failure is found before the command starts, or we can continue without what failed:
+ * once the command runs, nothing makes us leave it.
  */
 #include "run/job.h"
 
@@ -20,6 +20,7 @@
 #include "run/custody.h"
 #include "run/environment.h"
 #include "run/exec.h"
+#include "run/replacement.h"
 #include "run/signals.h"
 #include "trace.h"
 
@@ -39,13 +40,16 @@ struct job {
 static int execute(const struct lock *lock, const struct options *options)
 {
 	static const char variable[] = "ME_ONLY_LOCK=", number[] = "ME_ONLY_SLOT=";
-	char locked[sizeof variable + strlen(lock->spec)], slot[sizeof number + NUMBER_TEXT_SIZE];
+	char locked[sizeof variable + strlen(lock_absolute(lock))],
+		slot[sizeof number + NUMBER_TEXT_SIZE];
 	char *environment[environment_size(lock)];
+	struct environment_texts texts;
 	int r;
 
-	strcpy(stpcpy(locked, variable), lock->spec);
+	strcpy(stpcpy(locked, variable), lock_absolute(lock));
 	number_format(lock->slot, stpcpy(slot, number));
-	environment_make(environment, lock, locked, options->slots ? slot : NULL);
+	environment_make(environment, lock, locked, options->slots ? slot : NULL,
+			 options->no_fork ? NULL : &texts);
 	r = exec_command(options->command, environment);
 	exec_explain(options->command, -r);
 	return options_status(options, EXIT_COMMAND);
@@ -73,7 +77,7 @@ int job_become(struct lock *lock, const struct options *options)
 
 	lock_leave_line(lock);
 	if (options->verbose)
-		trace(options, lock, "becoming the command");
+		trace(lock, "becoming the command");
 	r = pass(lock, options);
 	return r ? r : execute(lock, options);
 }
@@ -92,7 +96,7 @@ static void forget_line(const struct lock *lock)
 }
 
 /*
- * In the new process, where all but the lock is as when we were started. Exits with the status for
+ * In the new process: everything but the lock is as when we were started. Exits with the status for
  * what failed.
  */
 static void become_command(void *argument)
@@ -106,9 +110,8 @@ static void become_command(void *argument)
 	if (r)
 		_exit(r);
 	/*
-	 * A stop between vfork and exec stops this process once signals get through, and us, who
-	 * wait for it in vfork and cannot be seen stopped. SIGCONT ends that. The time for it is
-	 * short.
+	 * A stop between vfork and exec stops this process once signals get through, and also us:
+	 * we wait in vfork and do not appear as stopped. SIGCONT ends that. The window is short.
 	 */
 	signals_restore(&job->signals);
 	if (form->enter && form->enter(&job->custody))
@@ -127,13 +130,13 @@ static int cannot_start(const struct job *job, int r)
 			"lost before the command could be started; nothing was run", 0);
 		return options_status(job->options, EXIT_THIRD_PARTY);
 	}
-	message_failure(job->options->command[0], "cannot be run: cannot start a process", -r);
+	message_failure(job->options->command[0], "cannot be run: cannot fork", -r);
 	return options_status(job->options, EXIT_COMMAND);
 }
 
 /* --- running ---------------------------------------------------------------------------------- */
 
-/* Reaps whoever has ended: the command, its keeper, and (as process 1) orphans. */
+/* Reaps what has ended: the command, its keeper, and (as process 1) orphans. */
 static void reap(struct job *job)
 {
 	struct custody *custody = &job->custody;
@@ -142,10 +145,7 @@ static void reap(struct job *job)
 	int status;
 	pid_t pid;
 
-	/*
-	 * The lock first: its waiters do not have to wait until the kernel has put the command
-	 * away.
-	 */
+	/* The lock first: its waiters need not wait until the kernel has reaped the command. */
 	if (waitid(P_PID, (id_t)command, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
 	    info.si_pid == command && (!custody->form->ended || custody->form->ended(custody)))
 		custody_release(custody);
@@ -158,13 +158,35 @@ static void reap(struct job *job)
 		}
 	}
 	/*
-	 * No children, and the command was not among them; or a filter forbids the call. Do not
-	 * wait for ever.
+	 * There are no children, and the command was not among them; or a filter forbids the call.
+	 * Do not wait for ever.
 	 */
 	if (pid < 0 && !job->ended) {
 		job->ended = true;
 		job->lost = waitpid(command, &job->status, WNOHANG) != command;
 	}
+}
+
+/* A signal is the end of the command by another --replace: says by whose. */
+static void tell_replaced(const struct job *job, const struct signalfd_siginfo *info)
+{
+	const struct holder other = {
+		.pid = (pid_t)info->ssi_pid, .uid = info->ssi_uid, .uid_known = true, .held = -1
+	};
+	struct line line;
+
+	if (info->ssi_signo != SIGTERM || job->options->quiet ||
+	    !replacement_is_by((pid_t)info->ssi_pid))
+		return;
+	line_begin_about(&line, job->lock->spec);
+	holder_describe(&other, HOLDER_REPLACER, &line);
+	line_end_if_ready(&line);
+}
+
+static void pass_on(const struct job *job, const struct signalfd_siginfo *info)
+{
+	signals_pass_on(info, job->custody.command);
+	tell_replaced(job, info);
 }
 
 static void read_signals(struct job *job)
@@ -175,7 +197,7 @@ static void read_signals(struct job *job)
 		if (info.ssi_signo == SIGCHLD)
 			reap(job);
 		else
-			signals_pass_on(&info, job->custody.command);
+			pass_on(job, &info);
 	}
 }
 
@@ -211,12 +233,11 @@ static int finish(struct job *job)
 	const bool lost = job->custody.form->finish(&job->custody, job->status);
 
 	if (job->lost) {
-		message(job->options->command[0], "has ended, how cannot be known", ECHILD);
+		message(job->options->command[0], "has exited with an unknown status", ECHILD);
 		return options_status(job->options, EXIT_THIRD_PARTY);
 	}
 	if (job->options->verbose)
-		trace_end(job->options, job->lock, job->status,
-			  deadline_now() - job->custody.since);
+		trace_end(job->lock, job->status, deadline_now() - job->custody.since);
 	if (lost)
 		return options_status(job->options, EXIT_LOST);
 	if (WIFSIGNALED(job->status)) {

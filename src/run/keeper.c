@@ -1,12 +1,12 @@
 /*
  * The keeper: a process that holds the lock for the command and does nothing else.
  *
- * It is there in case me-only dies where the command does not hold the lock itself: with -o, or
- * after it has closed the descriptors that it inherited. It lives in a session of its own, so that
+ * It is for the case that me-only dies while the command does not hold the lock itself: with -o, or
+ * after the command has closed its inherited descriptors. It runs in a session of its own, so that
  * no terminal reaches it, with all signals blocked. It shares me-only's descriptors. When me-only
- * is gone it keeps two of them: the lock, and the command's pidfd, which tells when the command has
- * ended. A parent-death signal to the command would not do: it does not reach what sudo, su,
- * setpriv or a grandchild run.
+ * is gone it keeps two of them: the lock, and the command's pidfd, which shows the command's end. A
+ * parent-death signal to the command would not do: it does not reach what sudo, su, setpriv or a
+ * grandchild run.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,15 +28,15 @@
 #include "run/custody.h"
 #include "trace.h"
 
-/* Short jobs pay nothing for a keeper. */
+/* Short jobs do not pay for a keeper. */
 #define KEEPER_AFTER (1 * NS_PER_S)
 
-/* What a keeper is started with. */
+/* A keeper's arguments. */
 struct start {
-	int lock;    /* what is to be held */
+	int lock;    /* the lock to hold */
 	int command; /* pidfd of the command */
 	int parent;  /* pidfd of this process */
-	int ready;   /* where to write a byte when in a session of its own; -1: nowhere */
+	int ready;   /* where to write a byte once in a session of its own; -1: nowhere */
 };
 
 /* --- the keeper's process --------------------------------------------------------------------- */
@@ -64,9 +64,9 @@ static int keep(void *argument)
 {
 	const struct start *start = argument;
 	/*
-	 * As long as the parent lives the command's end is its business. It is ours, too, only
-	 * where we were there from the beginning: so the parent of a short job finds us ended.
-	 * Later we would only be woken up in the way of those who wait for the lock.
+	 * While the parent lives, it handles the command's end. We watch it as well only if we were
+	 * there from the start, so that the parent of a short job finds us ended. Later, waking us
+	 * up would only delay the waiters.
 	 */
 	const int command = start->ready >= 0 ? start->command : -1;
 	struct pollfd ended[] = { { .fd = start->parent, .events = POLLIN },
@@ -83,10 +83,7 @@ static int keep(void *argument)
 		_exit(1);
 	while (poll(ended, 2, -1) < 0 || !(ended[0].revents | ended[1].revents))
 		;
-	/*
-	 * POLLNVAL: the parent lives, and has closed everything before we looked for the first
-	 * time.
-	 */
+	/* POLLNVAL: the parent lives, and closed everything before we looked for the first time. */
 	if (ended[1].revents || (ended[0].revents & POLLNVAL))
 		_exit(0);
 	/* The table of descriptors that we shared is ours alone now. */
@@ -107,7 +104,7 @@ static int open_pidfd(int *fd, pid_t pid)
 }
 
 /*
- * Starts a keeper. It shares our table of descriptors until we have ended: so the lock is free as
+ * Starts a keeper. It shares our table of descriptors until we have ended, so the lock is free as
  * soon as we close it, not when the keeper has woken up. Returns 0 or a negative errno: -ENOSYS
  * before Linux 5.3.
  */
@@ -154,15 +151,15 @@ static int wait_at_gate(void *argument)
 	while (n < 0 && errno == EINTR);
 	if (n == 1)
 		entrance->function(entrance->argument);
-	message(options->command[0], "cannot be run: the keeper of the lock has not started",
+	message(options->command[0], "cannot be run: the lock's keeper did not start",
 		n < 0 ? errno : 0);
 	_exit(options_status(options, EXIT_COMMAND));
 }
 
 /*
  * The command does not hold the lock, so it must not start before its keeper is there. It waits at
- * a gate, a pipe: the keeper's byte opens it, and if the keeper dies before, the pipe's end does
- * not. That end is the keeper's, too: it stays open until the keeper has ended.
+ * a gate, a pipe, which the keeper's byte opens. If the keeper dies first, end of file does not
+ * open it; that comes only when the keeper, which has the writing end as well, has ended.
  */
 static int start_behind_gate(struct custody *custody, void (*function)(void *), void *argument)
 {
@@ -171,8 +168,8 @@ static int start_behind_gate(struct custody *custody, void (*function)(void *), 
 	int r = 0;
 
 	/*
-	 * Now: the new process has copies of the line until it runs, and a waiter that joined
-	 * meanwhile would lose its place.
+	 * Before the start: the new process has copies of the line until its exec, and a waiter
+	 * that joined meanwhile would lose its place.
 	 */
 	lock_leave_line(custody->lock);
 	custody->command = start_clone(wait_at_gate, &entrance, 0);
@@ -181,7 +178,7 @@ static int start_behind_gate(struct custody *custody, void (*function)(void *), 
 	close(gate[0]);
 	if (r == 0) {
 		r = start_keeper(custody, gate[1]);
-		/* Killed, so that only we say why. */
+		/* Killed, so that only we report why. */
 		if (r) {
 			kill(custody->command, SIGKILL);
 			waitpid(custody->command, NULL, 0);
@@ -218,11 +215,10 @@ static void tend(struct custody *custody)
 	const struct lock *lock = custody->lock;
 	int r = start_keeper(custody, -1);
 
-	/* Out of processes: again later. Without pidfds (before Linux 5.3): never. */
+	/* Out of processes: try again later. Without pidfds (before Linux 5.3): never. */
 	if (r && !custody->keeper.missed && lock->options->verbose)
-		trace(lock->options, lock,
-		      "cannot start the keeper: "
-		      "if me-only is killed, the command alone has the lock");
+		trace(lock, "cannot start the keeper: "
+			    "if me-only is killed, only the command holds the lock");
 	custody->keeper.missed = r != 0;
 	custody->due = r == 0 || r == -ENOSYS ? DEADLINE_NEVER : deadline_in(KEEPER_AFTER);
 }
@@ -235,7 +231,7 @@ static void reaped(struct custody *custody, pid_t pid)
 		return;
 	custody->keeper.pid = 0;
 	custody->due = deadline_in(KEEPER_AFTER);
-	/* If the command still waits at the gate, it is not to wait for ever. */
+	/* A command that still waits at the gate must not wait for ever. */
 	if (gate[1] >= 0)
 		close(gate[1]);
 	gate[1] = -1;
@@ -248,7 +244,7 @@ static bool finish(struct custody *custody, int status)
 	(void)status;
 	/* The keeper shares our descriptors: the lock is free when we close it. */
 	custody_release(custody);
-	/* If the keeper cannot be killed it ends by itself, when we have. */
+	/* A keeper that cannot be killed ends by itself once we have. */
 	if (keeper > 0 && kill(keeper, SIGKILL) == 0)
 		while (waitpid(keeper, NULL, 0) < 0 && errno == EINTR)
 			;

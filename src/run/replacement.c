@@ -1,20 +1,20 @@
 /*
  * Replacing the holder of a lock (--replace).
  *
- * Only the holder at the start is asked to exit, once, and later what is left of it: when the
- * command has ended and others have inherited the lock, they are asked first, and then all are
- * killed. Whoever takes the lock after it is another holding, and is left alone.
+ * Only the holder at the start is asked to exit, once. Later it is the turn of what is left of it:
+ * if the command has ended and others have inherited the lock, they are asked first, and then all
+ * are killed. A later holder is left alone.
  *
- * No process is signalled by its number alone, which can have been used again, but by a pidfd, and
+ * No process is signalled by its number alone, which may have been reused, but through a pidfd, and
  * only with proof:
  *  - the command is known by its engine (lock_engine.find_job), with a pidfd opened before the
  *    proof;
  *  - the me-only that runs it is its parent, runs this program, and holds the lock. It passes the
  *    signal on;
- *  - an heir holds the lock, and descends from the command; or it is not older than the command,
- *    and either in a session that the command or its me-only has begun, or started with the lock's
- *    ME_ONLY_LOCK. The descriptor alone proves nothing: anybody who has it can send it to a service
- *    that accepts descriptors.
+ *  - another process holds the lock, and descends from the command; or it is not older than the
+ *    command, and either in a session that the command or its me-only started, or started with the
+ *    lock's ME_ONLY_LOCK. The descriptor alone proves nothing: any process that has it can send it
+ *    to a service that accepts descriptors.
  * The lock must be this user's or root's.
  *
  * The command and its descendants are killed, but no me-only among them, nor a keeper: they exit by
@@ -42,18 +42,18 @@
 #define AGE_STEP (10 * NS_PER_MS)
 
 /*
- * A table that others change while it is read can leave a holder out: it is gone only after this
+ * A table that changes while it is read can leave a holder out: it counts as gone only after this
  * many readings.
  */
 #define READINGS 3
 
-/* How often, and with which pauses, an heir is asked for its proof. */
+/* How often, and with which pauses, a descendant's proof is looked for. */
 #define ASK_TRIES 5
 #define ASK_PAUSE_MS 10
 
 static const char unproved[] = "nothing proves that it was started under this lock";
 
-/* A stopped process cannot exit: it is continued, too. Returns 0 or a negative errno. */
+/* A stopped process cannot exit, so it is also resumed. Returns 0 or a negative errno. */
 static int end(int pidfd, int number)
 {
 	if (syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0))
@@ -87,8 +87,8 @@ static int still_holds(const struct lock *lock, const struct replacement *replac
 /* --- who is the holder ------------------------------------------------------------------------ */
 
 /*
- * Fills in what is known of the command. What was read of its number counts only if it has not
- * ended by then.
+ * Fills in what is known of the command. What was read by its number counts only if it has not
+ * ended since.
  */
 static void know_job(struct replacement *replacement, pid_t job, int pidfd)
 {
@@ -128,7 +128,7 @@ static int find_job(const struct lock *lock, struct replacement *replacement)
 static int identify(const struct lock *lock, struct replacement *replacement)
 {
 	struct lock_identity identity;
-	/* Only once: the next time it may be another holder, which was not there when we came. */
+	/* Only once: the next time it may be another holder, which came after us. */
 	int r = lock->engine->identify(lock, &identity);
 
 	if (r)
@@ -139,7 +139,7 @@ static int identify(const struct lock *lock, struct replacement *replacement)
 	r = find_job(lock, replacement);
 	if (r)
 		return r;
-	/* Again: the process that we have looked at may be the next holder. */
+	/* Again: the process that we looked at may be the next holder. */
 	r = still_holds(lock, replacement);
 	return r == 1 ? 0 : r == 0 ? -ENOENT : lock_refuse_unproved(&replacement->refused);
 }
@@ -149,8 +149,8 @@ static int identify(const struct lock *lock, struct replacement *replacement)
 struct hunt {
 	struct replacement *replacement;
 	const struct lock *lock;
-	int number; /* what is sent to whom we find */
-	int found;  /* who belongs to the holder */
+	int number; /* what to send to those that are found */
+	int found;  /* how many belong to the holder */
 	int unproved;
 };
 
@@ -160,8 +160,8 @@ static bool has_lock(const struct lock *lock, const struct replacement *replacem
 }
 
 /*
- * Whether PID is not older than the command, as far as that is known: if the command had ended
- * before we came, it is not.
+ * Whether PID is not older than the command, as far as that is known: not if the command had ended
+ * before we came.
  */
 static bool is_young(const struct replacement *replacement, pid_t pid)
 {
@@ -171,8 +171,8 @@ static bool is_young(const struct replacement *replacement, pid_t pid)
 }
 
 /*
- * Whether PID is in a session that the command or its me-only has begun. A session that a shell has
- * begun proves nothing.
+ * Whether PID is in a session that the command or its me-only started. A session that a shell
+ * started proves nothing.
  */
 static bool is_of_session(const struct replacement *replacement, pid_t pid)
 {
@@ -182,19 +182,19 @@ static bool is_of_session(const struct replacement *replacement, pid_t pid)
 /* Whether PID was started with the lock's ME_ONLY_LOCK, with or without the engine's prefix. */
 static bool has_variable(const struct lock *lock, pid_t pid)
 {
-	static const char name[] = "ME_ONLY_LOCK=";
-	char entry[sizeof name + strlen(lock->engine->prefix) + 1 + strlen(lock->name)];
+	static const char variable[] = "ME_ONLY_LOCK=";
+	const char *name = lock_absolute(lock) + (lock->name - lock->spec);
+	char entry[sizeof variable + strlen(lock->engine->prefix) + 1 + strlen(name)];
 
-	strcpy(stpcpy(stpcpy(stpcpy(entry, name), lock->engine->prefix), ":"), lock->name);
+	strcpy(stpcpy(stpcpy(stpcpy(entry, variable), lock->engine->prefix), ":"), name);
 	if (process_has_variable(pid, entry, true))
 		return true;
-	strcpy(stpcpy(entry, name), lock->name);
+	strcpy(stpcpy(entry, variable), name);
 	return lock->engine->is_default && process_has_variable(pid, entry, true);
 }
 
 /*
- * Whether PID has inherited the lock, or runs for a process that has, or is a me-only that keeps
- * it.
+ * Whether PID has inherited the lock, runs for a process that has, or is a me-only that keeps it.
  */
 static bool belongs(const struct hunt *hunt, pid_t pid)
 {
@@ -222,8 +222,8 @@ static bool is_spared(const struct hunt *hunt, pid_t pid)
 
 /*
  * Sends hunt->number to PID. A me-only is never killed: it exits when its command has ended. It may
- * have none yet, and ignore SIGTERM: so later it gets a signal that nobody ignores, and that does
- * not matter to a command that was killed already.
+ * have none yet, and ignore SIGTERM: so later it gets a signal that nobody ignores, which does not
+ * matter to a command that was killed already.
  */
 static void strike(const struct hunt *hunt, pid_t pid, int pidfd)
 {
@@ -249,7 +249,7 @@ static bool visit(pid_t pid, void *argument)
 	struct replacement *r = hunt->replacement;
 	int pidfd;
 
-	/* Once the command has ended nobody descends from it any more: its turn comes last. */
+	/* Once the command has ended, nothing descends from it any more: its turn comes last. */
 	if (pid == r->job)
 		return true;
 	pidfd = process_pidfd(pid);
@@ -266,8 +266,8 @@ static bool visit(pid_t pid, void *argument)
 }
 
 /*
- * A program that does not pass signals on: what it has started, and what has the lock from it, is
- * asked as well.
+ * A program that does not pass signals on: its descendants, and those that have the lock from it,
+ * are asked as well.
  */
 static bool visit_started(pid_t pid, void *argument)
 {
@@ -287,8 +287,8 @@ static int ask_job(const struct lock *lock, struct replacement *replacement)
 	int wrapper, r = -ESRCH;
 
 	/*
-	 * The program exits with them. If it were ended itself, nothing would prove any more that
-	 * they belong to it.
+	 * The program exits with them. If it were terminated itself, nothing would prove any more
+	 * that they belong to it.
 	 */
 	replacement->foreign = replacement->foreign && !has_variable(lock, replacement->job);
 	if (replacement->foreign)
@@ -310,7 +310,7 @@ static int ask_job(const struct lock *lock, struct replacement *replacement)
 	return lock_refuse(&replacement->refused, "this user may not signal it");
 }
 
-static int ask_heirs(const struct lock *lock, struct replacement *replacement)
+static int ask_descendants(const struct lock *lock, struct replacement *replacement)
 {
 	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = SIGTERM };
 
@@ -332,7 +332,8 @@ static int ask_heirs(const struct lock *lock, struct replacement *replacement)
 }
 
 /*
- * Asks the heirs of a command that has ended meanwhile to exit, or kills BY_FORCE all that is left.
+ * Asks the descendants of a command that has ended meanwhile to exit, or kills BY_FORCE all that is
+ * left.
  */
 static int press(const struct lock *lock, struct replacement *replacement, bool by_force)
 {
@@ -341,32 +342,45 @@ static int press(const struct lock *lock, struct replacement *replacement, bool 
 			     .number = by_force ? SIGKILL : SIGTERM };
 	int r;
 
-	if (!by_force &&
-	    (replacement->heirs_asked || !replacement->job || !has_ended(replacement->job_fd)))
+	if (!by_force && (replacement->descendants_asked || !replacement->job ||
+			  !has_ended(replacement->job_fd)))
 		return 0;
 	r = still_holds(lock, replacement);
 	if (r <= 0)
 		return r == 0 ? -ENOENT : 0;
 	process_walk(visit, &hunt);
-	/* For a moment, a process that is about to exit proves nothing any more. */
+	/* For a moment, a process that is about to exit no longer proves anything. */
 	if (hunt.found == 0 && hunt.unproved > 0 && ++replacement->doubts == ASK_TRIES)
 		return lock_refuse(&replacement->refused, unproved);
-	replacement->heirs_asked = hunt.found > 0 || hunt.unproved == 0;
+	replacement->descendants_asked = hunt.found > 0 || hunt.unproved == 0;
 	if (by_force && replacement->job)
 		strike(&hunt, replacement->job, replacement->job_fd);
 	replacement->forced = by_force;
 	return 0;
 }
 
+int replacement_find(const struct lock *lock, struct replacement *replacement)
+{
+	replacement->found = true;
+	return identify(lock, replacement);
+}
+
 int replacement_press(const struct lock *lock, struct replacement *replacement, bool by_force)
 {
-	int r;
-
 	replacement->struck = 0;
-	if (replacement->held)
+	if (replacement->asked)
 		return press(lock, replacement, by_force);
-	r = identify(lock, replacement);
-	if (r)
-		return r;
-	return replacement->job ? ask_job(lock, replacement) : ask_heirs(lock, replacement);
+	replacement->asked = true;
+	return replacement->job ? ask_job(lock, replacement) : ask_descendants(lock, replacement);
+}
+
+bool replacement_is_by(pid_t pid)
+{
+	char command[4096];
+	size_t n;
+
+	if (pid <= 0 || pid == getppid() || !process_seems_me_only(pid))
+		return false;
+	n = process_command(pid, true, command, sizeof command);
+	return memmem(command, n, " --replace ", sizeof " --replace " - 1) != NULL;
 }

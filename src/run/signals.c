@@ -32,7 +32,7 @@ static int set_handler(int number, void (*handler)(int), struct kernel_sigaction
 	return 0;
 }
 
-/* Lets one signal through. All others stay blocked, and wait for the descriptor. */
+/* Lets one signal through. All others stay blocked until they are read from the descriptor. */
 static void unblock_for_a_moment(int number)
 {
 	const size_t bits = 8 * sizeof(long), at = (size_t)(number - 1);
@@ -74,8 +74,8 @@ bool signals_read(const struct signals *signals, struct signalfd_siginfo *info)
 }
 
 /*
- * Whether COMMAND has got this signal, too: a terminal sends to the whole group in its foreground,
- * which is the command's unless it has made its own, as timeout(1) does.
+ * Whether COMMAND has also received this signal: a terminal sends to its whole foreground group.
+ * The command is in it, unless it has created its own, as timeout(1) does.
  */
 static bool has_reached(pid_t command, const struct signalfd_siginfo *info)
 {
@@ -91,30 +91,44 @@ static bool has_reached(pid_t command, const struct signalfd_siginfo *info)
 	case SIGHUP:
 	case SIGCONT:
 		/*
-		 * A hang-up goes only to the leader of the session: then nobody but us can tell the
-		 * command.
+		 * A hang-up goes only to the session's leader: then only we can tell the command.
 		 */
 		return getsid(0) != getpid();
 	default: return false;
 	}
 }
 
-/* Stops us as the blocked signal NUMBER does, unless the caller has it ignored. */
+/* Stops us as the blocked signal NUMBER would, unless the caller ignores it. */
 static void stop_by(int number)
 {
 	kill(getpid(), number);
 	unblock_for_a_moment(number); /* stops here, until SIGCONT */
 }
 
+/* Sends COMMAND the signal INFO; one of sigqueue(3) with its value, and as from its sender. */
+static void forward(const struct signalfd_siginfo *info, pid_t command)
+{
+	const int number = (int)info->ssi_signo;
+	siginfo_t queued = { .si_signo = number, .si_code = SI_QUEUE };
+
+	queued.si_pid = (pid_t)info->ssi_pid;
+	queued.si_uid = info->ssi_uid;
+	queued.si_value.sival_ptr = (void *)(uintptr_t)info->ssi_ptr;
+	/* At the limit of pending signals it comes without the value, as with kill(2). */
+	if (info->ssi_code != SI_QUEUE ||
+	    syscall(SYS_rt_sigqueueinfo, command, number, &queued) != 0)
+		kill(command, number);
+}
+
 void signals_pass_on(const struct signalfd_siginfo *info, pid_t command)
 {
 	int number = (int)info->ssi_signo;
 
-	/* Signals that we have sent ourselves, as SIGPIPE, are nobody's. */
+	/* Signals of our own, such as SIGPIPE, are not passed on. */
 	if (info->ssi_code <= 0 && info->ssi_pid == (uint32_t)getpid())
 		return;
 	if (!has_reached(command, info))
-		kill(command, number);
+		forward(info, command);
 	if (number == SIGTSTP || number == SIGTTIN || number == SIGTTOU)
 		stop_by(number);
 }
@@ -122,14 +136,14 @@ void signals_pass_on(const struct signalfd_siginfo *info, pid_t command)
 void signals_die_by(int number)
 {
 	/*
-	 * The command has left its core file. A core handler behind a pipe does not look at the
-	 * limit, but at this.
+	 * The command has left its own core file. A core handler behind a pipe ignores the limit,
+	 * but not this.
 	 */
 	/* Not setrlimit(): musl's brings in what only threads need. */
 	prlimit(0, RLIMIT_CORE, &(struct rlimit){ 0 }, NULL);
 	prctl(PR_SET_DUMPABLE, 0);
 	set_handler(number, SIG_DFL, NULL);
 	kill(getpid(), number);
-	/* Nothing else that is pending may end us first. */
+	/* No other pending signal may end us first. */
 	unblock_for_a_moment(number);
 }

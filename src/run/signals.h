@@ -27,13 +27,13 @@ struct signals {
 };
 
 /*
- * Blocks all signals. That comes last: a signal that the terminal sends before there is a command
- * ends or stops us, and is not ours to pass on. SIGCHLD gets its default, because a parent that
- * ignores it gets no status. Returns 0 or a negative errno.
+ * Blocks all signals, as late as possible: a signal that the terminal sends before there is a
+ * command ends or stops us. SIGCHLD gets its default action, because a parent that ignores it gets
+ * no status. Returns 0 or a negative errno.
  */
 int signals_block(struct signals *signals);
 
-/* In the command's process: all as it was when we were started. */
+/* In the command's process: restores what we were started with. */
 void signals_restore(const struct signals *signals);
 
 /* Reads one signal. Returns false if there is none. */
@@ -43,8 +43,8 @@ bool signals_read(const struct signals *signals, struct signalfd_siginfo *info);
 void signals_pass_on(const struct signalfd_siginfo *info, pid_t command);
 
 /*
- * Ends this process by the signal NUMBER, which ended the command. Returns where that cannot be: as
- * process 1.
+ * Ends this process by the signal NUMBER, which ended the command. Returns if that is impossible:
+ * as process 1.
  */
 void signals_die_by(int number);
 

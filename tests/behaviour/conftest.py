@@ -421,10 +421,10 @@ def call():
 @pytest.fixture
 def public_me_only():
     """The path of a copy of the program that every user can reach and run."""
-    folder = tempfile.mkdtemp(prefix="me-only-test-")
-    os.chmod(folder, 0o755)
-    yield shutil.copy(ME_ONLY, folder)
-    shutil.rmtree(folder)
+    directory = tempfile.mkdtemp(prefix="me-only-test-")
+    os.chmod(directory, 0o755)
+    yield shutil.copy(ME_ONLY, directory)
+    shutil.rmtree(directory)
 
 
 @pytest.fixture

@@ -56,13 +56,13 @@ class Trial:
 
     numbers = itertools.count()
 
-    def __init__(self, folder, lock, fault):
+    def __init__(self, directory, lock, fault):
         n = next(self.numbers)
         self.fault = fault
-        self.folder = folder
+        self.directory = directory
         self.lock = f"{lock}/{n}"
-        self.report = os.path.join(folder, f"report-{n}")
-        self.trace = os.path.join(folder, f"trace-{n}")
+        self.report = os.path.join(directory, f"report-{n}")
+        self.trace = os.path.join(directory, f"trace-{n}")
         self.looks_at = self.lock
         self.processes = []
         self.walks = False
@@ -82,7 +82,7 @@ class Trial:
 
     def popen(self, argv, **kw):
         # Where a shell can do no harm if it is given a program to read (ENOEXEC).
-        p = subprocess.Popen(argv, cwd=self.folder, **{"stdin": subprocess.DEVNULL,
+        p = subprocess.Popen(argv, cwd=self.directory, **{"stdin": subprocess.DEVNULL,
                                                        "stdout": subprocess.DEVNULL,
                                                        "stderr": subprocess.PIPE, **kw})
         self.processes.append(p)
@@ -317,9 +317,9 @@ def each_fault(request, tmp_path, lock, start):  # start: whatever is left over 
 
 def environment(trial):
     """Where the list helper is the one for etcd: locks."""
-    folder = os.path.join(trial.folder, "helpers")
-    if not os.path.exists(folder):
-        os.makedirs(folder, 0o755, exist_ok=True)
-        shutil.copy(STUB, os.path.join(folder, "etcd.new"))
-        os.rename(os.path.join(folder, "etcd.new"), os.path.join(folder, "etcd"))
-    return dict(os.environ, ME_ONLY_EXEC_PATH=folder)
+    directory = os.path.join(trial.directory, "helpers")
+    if not os.path.exists(directory):
+        os.makedirs(directory, 0o755, exist_ok=True)
+        shutil.copy(STUB, os.path.join(directory, "etcd.new"))
+        os.rename(os.path.join(directory, "etcd.new"), os.path.join(directory, "etcd"))
+    return dict(os.environ, ME_ONLY_EXEC_PATH=directory)

@@ -121,6 +121,7 @@ def test_all_options(complete, tmp_path):
                                     "--held ", "--who ", "--who --json ",
                                     "-j 4 ", "-qj4 -w inf ", "--slots 4 ", "--queue 1 -w 10 ",
                                     "--queue=1 -w10 ",
+                                    "--timeout 10 -x ", "--timeout=10 --nb ", "-xew 5 ",
                                     "--replace -k 5 ", "-qk5 --replace ", "--kill-after 5 ",
                                     "--complain-after 1h ", "--complain-after=1h ",
                                     "-k 5 --ttl 30 --hold-for 60 ", "--ttl=30 --hold-for=60 "])
@@ -159,7 +160,7 @@ def test_no_queue_no_slot_no_place_and_no_strange_name(complete, lock, tmp_path)
 @pytest.mark.parametrize("complete", SHELLS)
 @pytest.mark.parametrize("before", ["", "-s ", "-w 10 -s ", "--held ", "--who "])
 def test_a_lock_on_a_file(complete, before, tmp_path):
-    (tmp_path / "files" / "folder").mkdir(parents=True)
+    (tmp_path / "files" / "fonts").mkdir(parents=True)
     (tmp_path / "files" / "flock").touch()
     (tmp_path / "files" / "other").touch()
     path = f"{tmp_path}/files/"
@@ -167,13 +168,14 @@ def test_a_lock_on_a_file(complete, before, tmp_path):
     # Not every shell repeats what precedes the last colon, or the last slash.
     offered = {o.rstrip("/").removeprefix("file:").removeprefix(path)
                for o in complete(f"me-only {before}file:{path}f", tmp_path)}
-    assert offered == {"flock", "folder"}
+    assert offered == {"flock", "fonts"}
 
 
 @pytest.mark.parametrize("complete", SHELLS)
 def test_duration(complete, tmp_path):
     assert "inf" in complete("me-only -w i", tmp_path)
     assert "inf" in complete("me-only -qw i", tmp_path)
+    assert "inf" in complete("me-only --timeout i", tmp_path)
     assert "inf" in complete("me-only --wait=i", tmp_path) | {
         o.removeprefix("--wait=") for o in complete("me-only --wait=i", tmp_path)}
 
@@ -195,11 +197,12 @@ def test_other_arguments_of_options(complete, tmp_path):
 def test_command(complete, tmp_path):
     assert "setpriv" in complete("me-only -w 10 LOCK setpr", tmp_path)
     assert "setpriv" in complete("me-only -w inf --exit-base=9 host:a:b setpr", tmp_path)
+    assert "setpriv" in complete("me-only LOCK -- setpr", tmp_path)
 
 
 @pytest.mark.parametrize("complete", SHELLS)
 @pytest.mark.parametrize("before", ["LOCK", "-w 10 -q host:a:b", "--wait=5 --exit-base 9 /tmp/a",
-                                    "-- LOCK", "-w inf -j 4 --queue 9 LOCK",
+                                    "-- LOCK", "LOCK --", "-w inf -j 4 --queue 9 LOCK",
                                     "-s file:/tmp/a", "--ttl 60 -k9 etcd:a/b"])
 def test_arguments_of_the_command(complete, before, tmp_path):
     assert {w.rstrip(",") for w in complete(f"me-only {before} demo -x ",

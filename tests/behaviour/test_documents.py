@@ -1,11 +1,14 @@
 """
-The documents match the program: the README's recipes are run, and all lists of options are
-compared.
+The documents match the program: the recipes of the README and of docs/ are run, and all lists of
+options are compared.
 """
 import configparser
+import contextlib
+import glob
 import os
 import re
 import shutil
+import socket
 import stat
 import subprocess
 
@@ -22,7 +25,12 @@ OPTIONS = {"-w": "DURATION", "--wait": "DURATION", "-n": None, "--nonblock": Non
            "--help": None, "--version": None,
            "--replace": None, "-k": "DURATION", "--kill-after": "DURATION", "--complain-after": "AGE", "--who": None,
            "--list": None, "--json": None, "-s": None, "--shared": None, "-j": "N", "--slots": "N", "--queue": "N", "--ttl": "DURATION",
-           "--hold-for": "DURATION"}
+           "--hold-for": "DURATION", "-x": None, "--exclusive": None, "-e": None, "--nb": None,
+           "--timeout": "DURATION", "-V": None}
+# Other forms, for users of flock: beside the first one in the manual, and in the help behind "also".
+ALSO = {"-e": "-x", "--nb": "--nonblock", "--timeout": "--wait"}
+# What only users of flock need.
+OF_FLOCK = {*ALSO, "-x", "--exclusive", "-V"}
 STATUSES = {1, 2, 3, 4, 5}
 VARIABLES = {"ME_ONLY_LOCK", "ME_ONLY_SLOT", "ME_ONLY_TOKEN"}
 OWN_VARIABLES = {"ME_ONLY_EXEC_PATH"}  # read by me-only itself
@@ -36,14 +44,27 @@ def read(*path):
         return f.read()
 
 
+# The README and what it leads to; docs/design.md and others have no recipes.
+DOCUMENTS = ["README.md"] + sorted(os.path.relpath(path, ROOT)
+                                   for path in glob.glob(os.path.join(ROOT, "docs", "*.md")))
+
+
+def recipes(path):
+    """The blocks of a document that are marked with <!-- recipe: NAME -->: {NAME: (KIND, TEXT)}."""
+    found = re.findall(r"<!-- recipe: ([\w-]+) -->\n```(\w+)\n(.*?)```\n", read(path), re.S)
+    assert len(found) == len(dict.fromkeys(name for name, _, _ in found)) \
+        == read(path).count("<!-- recipe: ")
+    return {name: (kind, text) for name, kind, text in found}
+
+
 def recipe(name):
-    """The block of the README that is marked with <!-- recipe: NAME -->."""
-    found = re.findall(rf"<!-- recipe: {name} -->\n```\w+\n(.*?)```\n", read("README.md"), re.S)
+    """The text of a recipe; where two documents have it, it is the same."""
+    found = {recipes(path)[name][1] for path in DOCUMENTS if name in recipes(path)}
     assert len(found) == 1, f"one recipe named {name}"
-    return found[0]
+    return found.pop()
 
 
-PAGES = ["me-only.1", "me-only-etcd.7"]
+PAGES = ["me-only.1", "me-only-messages.7", "me-only-etcd.7"]
 
 
 def manual_text(page="me-only.1"):
@@ -70,12 +91,16 @@ def test_options_in_the_help(run):
         shown[name] = argument
         if letter:
             shown[letter] = argument
+    for row in re.split(r"\n(?=  -|      --)", text.split("\n\n")[2]):
+        for also in re.findall(r"; also (-\S+)", row):
+            assert f"{ALSO[also]}," in row or f"{ALSO[also]}=" in row or f"{ALSO[also]} " in row
+            shown[also] = shown[ALSO[also]]
     assert shown == OPTIONS
 
 
 def test_options_in_the_manual():
     tags = re.findall(r"^ {5}(-.*)$",
-                      manual("DESCRIPTION").split("The options are:")[1].split(
+                      manual("OPTIONS").split(
                           "\n     A duration is ")[0], re.M)
     shown = {}
     for tag in tags:
@@ -92,16 +117,20 @@ def test_options_in_the_manual():
         known_by_letter = {"--nonblock": "n", "--no-fork": "F", "--close": "o", "--quiet": "q",
                            "--verbose": "v", "--wait": "w",
                            "--conflict-exit-code": "E", "--kill-after": "k", "--shared": "s",
-                           "--slots": "j"}
+                           "--slots": "j", "--exclusive": "x", **{
+                               also: ALSO[also].strip("-")[0] for also in ALSO if also[1] == "-"}}
         short = option if len(option) == 2 else "-" + known_by_letter.get(option, "")
         assert short[1:] and short[1:] in letters or option in synopsis \
             or f"[{short} " in synopsis, option
 
 
-def test_options_in_the_readme():
-    table = read("README.md").split("## Options\n")[1].split("\n## ")[0]
-    rows = [line.split("|")[1] for line in table.split("\n") if re.match(r"\| `-", line)]
-    assert {o for row in rows for o in OPTION.findall(row)} == set(OPTIONS)
+def test_the_readme_is_short():
+    lines = read("README.md").splitlines()
+    shown = recipes("README.md")
+    assert len(lines) <= 150 and len(shown) == 10
+    assert all(text.count("\n") <= 5 for _, text in shown.values())
+    assert shown.items() <= recipes("docs/recipes.md").items(), "with more words"
+    assert {"scripts/demo", "scripts/check"} <= {line.split("#")[0].strip() for line in lines}
 
 
 # Options of etcd, etcdctl and openssl.
@@ -114,15 +143,16 @@ OF_THE_CLUSTER = {
     "-keyout", "-newkey", "-nodes", "-out", "-pkeyopt", "-subj"}
 
 
-@pytest.mark.parametrize("path", ["README.md", "NEWS.md", "SECURITY.md",
+@pytest.mark.parametrize("path", ["README.md", "docs/recipes.md", "docs/faq.md",
+                                  "docs/moving-from-flock.md", "NEWS.md", "SECURITY.md",
                                   *(f"man/{page}" for page in PAGES)])
 def test_no_other_option_is_mentioned(path):
     """An option in a document is one of me-only's, or one of a program that an example calls."""
-    others = {"--full", "--ff-only", "-C", "-xl", "--prefix", "-c", "-eq", "-eu", "-TERM", "-u",
-              "-a", "-d", "-r"}
-    if path in ("man/me-only-etcd.7", "README.md"):
+    others = {"--command", "--unlock", "--full", "--ff-only", "-C", "-xl", "--prefix", "-c", "-eq", "-eu", "-TERM", "-u",
+              "-a", "-d", "-r", "-U", "--map-root-user", "-e", "-x", "-f", "-l"}
+    if path in ("man/me-only-etcd.7", "README.md", "docs/recipes.md"):
         others |= OF_THE_CLUSTER
-    text = manual_text(path.removeprefix("man/")).replace("[-Fnoqsv]",
+    text = manual_text(path.removeprefix("man/")).replace("[-eFnoqsvx]",
                                                           "") if path.startswith("man/") else read(
                                                               path)
     assert set(OPTION.findall(text)) - set(OPTIONS) - others == set()
@@ -179,8 +209,8 @@ def strings_of(name):
     return [s for s in found if re.search(THREE_WORDS, s) and s not in UNSAID]
 
 
-# help.c and options.c have the help and usage errors; lock.c has errors in names.
-SILENT = {"help.c", "options.c", "lock.c"}
+# help.c, options.c and their table have the help and usage errors; lock.c has errors in names.
+SILENT = {"help.c", "options.c", "option-rows.c", "lock.c"}
 ROOMS = ["", "run/", "host/", "file/", "helper/", "base/", "etcd/"]
 SPEAKING = ["list/main.c"] + [
     room + n for room in ROOMS for n in sorted(os.listdir(os.path.join(ROOT, "src", room)))
@@ -189,7 +219,7 @@ SPEAKING = ["list/main.c"] + [
 
 @pytest.mark.parametrize("name", [n for n in SPEAKING if strings_of(n)])
 def test_every_message_is_in_the_manual(name):
-    pages = PAGES if name.startswith("etcd/") else PAGES[:1]
+    pages = PAGES[1:] if name.startswith("etcd/") else PAGES[1:2]
     text = re.sub(r"\s+", " ", " ".join(manual("DIAGNOSTICS", page) for page in pages)).replace(
         "\u2018", "'").replace("\u2019", "'")
     assert [s for s in strings_of(name) if s not in text] == []
@@ -197,7 +227,7 @@ def test_every_message_is_in_the_manual(name):
 
 def test_messages_in_the_manual(run, hold, lock):
     """The manual quotes the program's messages word for word."""
-    text = manual("DIAGNOSTICS")
+    text = manual("DIAGNOSTICS", "me-only-messages.7")
     hold(lock)
     for options, begin in (((), "held by pid "), (("-w", "0.01"), "gave up after ")):
         said = run(*options, lock, "true").stderr.decode()
@@ -211,7 +241,7 @@ def test_messages_in_the_manual(run, hold, lock):
 
 
 def test_messages_about_other_shapes_of_locks_in_the_manual(run, hold, start, lock, tmp_path):
-    text = re.sub(r"\s+", " ", manual("DIAGNOSTICS"))
+    text = re.sub(r"\s+", " ", manual("DIAGNOSTICS", "me-only-messages.7"))
     for _ in range(2):
         hold(lock, "-j2")
     said = run("-j2", lock, "true").stderr.decode()
@@ -225,13 +255,13 @@ def test_messages_about_other_shapes_of_locks_in_the_manual(run, hold, start, lo
     assert "LOCK: the queue is full, pid N (USER) waits; held by pid N ..." in text
     said = run(f"file:{tmp_path}/missing/lock", "true").stderr.decode()
     assert said == \
-        f"me-only: file:{tmp_path}/missing/lock: cannot make the file: No such file or directory\n"
-    assert "LOCK: cannot make the file: REASON" in text
+        f"me-only: file:{tmp_path}/missing/lock: cannot create the file: No such file or directory\n"
+    assert "LOCK: cannot create the file: REASON" in text
 
 
 def what_goes_with_what():
     """The table of the manual, row by row: an option, and what it is good for with each shape of lock."""
-    table = manual("DESCRIPTION").split("Supported combinations\n")[1].split("Unsupported ")[0]
+    table = manual("LOCKS").split("Supported combinations\n")[1].split("Unsupported ")[0]
     rows = [re.split(r"\s{2,}", line.strip()) for line in table.splitlines() if line.strip()]
     assert rows[0] == ["option", "NAME", "-j N NAME", "file:PATH", "etcd:NAME"] and len(rows) > 10
     return {row[0]: row[1:] for row in rows[1:]}
@@ -290,12 +320,35 @@ def test_manual_is_clean(page):
     assert [line for line in out.splitlines() if "referenced manual not found" not in line] == []
 
 
-@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "NEWS.md",
-                                  "docs/design.md", "docs/fleet.md", "docs/verification.md"])
+@pytest.mark.parametrize("page", PAGES)
+def test_manual_fits_a_terminal(page):
+    text = subprocess.run(["mandoc", "-T", "utf8", "-O", "width=80",
+                           os.path.join(ROOT, "man", page)],
+                          capture_output=True, check=True, timeout=DEADLINE, text=True).stdout
+    assert [line for line in re.sub(".\b", "", text).splitlines() if len(line) > 80] == []
+
+
+def test_examples_come_early():
+    heads = re.findall(r"^[A-Z][A-Z ]+$", manual_text(), re.M)
+    assert heads[:5] == ["NAME", "SYNOPSIS", "DESCRIPTION", "EXAMPLES", "OPTIONS"]
+    assert len(manual("DESCRIPTION").splitlines()) < 20
+
+
+def anchors(path):
+    """The headings of a document, as links to them are written."""
+    heads = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", read(path), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, "CONTRIBUTING.md", "SECURITY.md", "NEWS.md",
+                                  "bench/README.md"])
 def test_links_within_the_tree(path):
-    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", read(path)):
-        if not link.startswith(("http:", "https:")):
-            assert os.path.exists(os.path.join(ROOT, os.path.dirname(path), link)), link
+    for link, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", read(path)):
+        if link.startswith(("http:", "https:")):
+            continue
+        target = os.path.normpath(os.path.join(os.path.dirname(path), link)) if link else path
+        assert os.path.exists(os.path.join(ROOT, target)), link
+        assert not anchor or anchor in anchors(target), (link, anchor)
 
 
 def test_scripts_are_clean():
@@ -303,8 +356,9 @@ def test_scripts_are_clean():
                           (["--shell=bash"], "completions/me-only.bash")):
         subprocess.run(["shellcheck", *options, os.path.join(ROOT, path)], check=True,
                        timeout=DEADLINE)
-    for name in re.findall(r"<!-- recipe: ([\w-]+) -->\n```sh\n", read("README.md")):
-        text = recipe(name)
+    for name, (kind, text) in (found for path in DOCUMENTS for found in recipes(path).items()):
+        if kind != "sh":
+            continue
         p = subprocess.run(["shellcheck", "--shell=sh", "--exclude=SC2312,SC2016", "-"], input=text,
                            text=True, capture_output=True,
                            timeout=DEADLINE)
@@ -325,6 +379,32 @@ def test_digest_in_the_design(start):
 
 def test_example_is_executable():
     assert os.stat(os.path.join(ROOT, "examples", "my-pid.sh")).st_mode & stat.S_IXOTH
+
+
+NARROW = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "NEWS.md", "docs/benchmarks.md",
+          "docs/comparison.md", "docs/faq.md", "docs/moving-from-flock.md", "docs/protocol.md",
+          "docs/recipes.md"]
+
+
+@pytest.mark.parametrize("path", NARROW)
+def test_lines_are_short(path):
+    assert [line for line in read(path).splitlines() if len(line) > 100] == []
+
+
+@pytest.mark.root
+def test_a_user_namespace_without_a_mapping(call, hold, lock):
+    """As docs/faq.md says it: it excludes, and trusts nobody."""
+    def in_namespace(*words):
+        return call("unshare", "--user", ME_ONLY, *words, lock, "sh", "-c", "echo ran")
+
+    assert in_namespace().stdout == b"ran\n"
+    holder = hold(lock)
+    for options in (), ("-q",), ("--replace",):
+        r = in_namespace(*options)
+        assert (r.returncode, r.stdout) == (4, b"") and b"neither this user nor root" in r.stderr
+    assert holder.poll() is None
+    r = call("unshare", "--user", ME_ONLY, lock + "/held", ME_ONLY, "--held", lock + "/held")
+    assert r.returncode == 1
 
 
 # --- running the recipes ---
@@ -351,7 +431,7 @@ class Place:
         self.log.touch()
         os.symlink(ME_ONLY, self.bin / "me-only")
         for name in ("backup.sh", "sync.sh", "deploy.sh", "report.sh", "import.sh", "git",
-                     "systemctl", "make"):
+                     "systemctl", "make", "job", "indexer", "web-server"):
             self.program(name, JOB)
         self.env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "LOG": str(self.log),
                     "BLOCK": str(self.block)}
@@ -434,6 +514,36 @@ def test_self_locking(shell, place):
     assert not is_bound(address(place.lock))
 
 
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_self_locking_started_by_a_shell(shell, place):
+    """A script that cannot be executed, and is not in PATH; the shell is the one that is named."""
+    line = place.ours(recipe("self-locking-sh"), "/tmp/backup")
+    assert line.count(" sh ") == 1
+    script = place.path / "self.sh"
+    script.write_text(f"#!/bin/sh\n{line.replace(' sh ', f' {shell} ')}{JOB}")
+    place.block.touch()
+    first = place.start(shell, "self.sh", "a b", "", cwd=place.path, env=place.env)
+    place.running()
+    status, out, err = ended(place.start(shell, "./self.sh", cwd=place.path, env=place.env))
+    assert (status, out) == (4, "") and "held by pid" in err
+    place.block.unlink()
+    assert ended(first) == (0, "", "")
+    assert ended(place.start(shell, script, env={**place.env, "JOB_STATUS": "7"})) == (7, "", "")
+    assert place.lines()[:2] == ["self.sh a b : begin", "self.sh a b : end"]
+    script.chmod(0o755)
+    assert ended(place.start("./self.sh", cwd=place.path, env=place.env))[0] == 0, "executable too"
+    # What the document says of the other form, and of a pipe.
+    script.write_text(place.ours(recipe("self-locking"), "/tmp/backup") + JOB)
+    script.chmod(0o644)
+    for name, reason in ("self.sh", "not found"), ("./self.sh", "cannot be run"):
+        status, out, err = ended(place.start(shell, name, cwd=place.path, env=place.env))
+        assert (status, out) == (1, "") and reason in err
+    count = len(place.lines())
+    piped = f"cat self.sh | {place.bin}/me-only {place.lock} {shell}"
+    assert ended(place.start("sh", "-c", piped, cwd=place.path, env=place.env))[0] == 0
+    assert len(place.lines()) == count + 2, "it runs, under the lock"
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_self_locking_killed_in_a_step(shell, place):
     body = place.ours(recipe("self-locking"), "/tmp/backup")
@@ -472,10 +582,12 @@ def test_or_stop(shell, place):
 def test_status(shell, options, place):
     text = options + place.ours(recipe("status"), "/tmp/backup") + "echo after\n"
     assert ended(place.shell(shell, text)) == (0, "done\nafter\n", "")
-    assert ended(place.shell(shell, text, JOB_STATUS="9")) == (1, "", "failed with status 9\n")
+    for status in (4, 9):
+        assert ended(place.shell(shell, text, JOB_STATUS=str(status))) == \
+            (1, "", f"failed with status {status}\n"), "not taken for a held lock"
     place.block.touch()
     first = place.shell(shell, text)
-    wait_for(lambda: len(place.lines()) == 5, "the job runs")
+    wait_for(lambda: len(place.lines()) == 7, "the job runs")
     status, out, err = ended(place.shell(shell, text))
     assert (status, out) == (0, "another one is at it\nafter\n") and "held by pid" in err
     place.block.unlink()
@@ -720,7 +832,7 @@ def test_service(place):
     service = unit("service")
     assert service.sections() == ["Unit", "Service"]
     assert set(service["Service"]) == SERVICE_KEYS
-    assert service["Service"]["SuccessExitStatus"] == "4"
+    assert service["Service"]["SuccessExitStatus"] == "204"
     assert service["Service"]["KillMode"] == "mixed"
     assert service["Service"]["Type"] == "oneshot"
     # systemd runs it without a shell, split at blanks, with an absolute path.
@@ -735,6 +847,9 @@ def test_service(place):
     first.terminate()
     assert ended(first)[0] == -15
     wait_for(lambda: not is_bound(address(place.lock)), "the job has ended too")
+    place.block.unlink()
+    assert ended(place.start(*words, env={**place.env, "JOB_STATUS": "4"}))[0] == 4, \
+        "a failure of the backup is none of the statuses that count as a success"
 
 
 def test_timer():
@@ -744,6 +859,44 @@ def test_timer():
     assert timer["Install"]["WantedBy"] == "timers.target"
 
 
+def exec_start(name, place, lock):
+    """The words of a unit's command, as systemd splits them."""
+    return place.ours(unit(name)["Service"]["ExecStart"], lock).split()
+
+
+def test_a_service_that_says_when_it_is_ready(place):
+    """The message comes from the command, which systemd accepts with NotifyAccess=all."""
+    service = unit("service-notify")["Service"]
+    assert (service["Type"], service["NotifyAccess"]) == ("notify", "all")
+    place.program("indexer", """#!/usr/bin/python3
+import os, socket
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+    s.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+""")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(place.path / "notify"))
+        manager.settimeout(DEADLINE)
+        p = place.start(*exec_start("service-notify", place, "/run/indexer"),
+                        env={**place.env, "NOTIFY_SOCKET": str(place.path / "notify")})
+        assert manager.recv(100) == b"READY=1"
+    assert ended(p) == (0, "", "")
+
+
+def test_a_service_that_is_passed_sockets(place):
+    """sd_listen_fds(3) accepts them only in the process that LISTEN_PID names."""
+    assert unit("socket").sections() == ["Socket", "Install"]
+    place.program("web-server", """#!/bin/sh
+[ "$LISTEN_PID" = $$ ] && [ "$LISTEN_FDS" = 1 ] && head -n 1 <&3
+""")
+    words = exec_start("service-socket", place, "/run/web")
+    passed = place.path / "passed"
+    passed.write_text("from systemd\n")
+    # As systemd starts it.
+    p = place.start("sh", "-c", 'exec env LISTEN_PID=$$ LISTEN_FDS=1 "$@" 3<"$0"', passed, *words,
+                    env=place.env)
+    assert ended(p) == (0, "from systemd\n", "")
+
+
 def test_units_as_systemd_sees_them(place):
     """systemd's own reading of the units, if it is installed; it need not run."""
     assert recipe("service").startswith("# /etc/systemd/system/backup.service\n")
@@ -751,8 +904,110 @@ def test_units_as_systemd_sees_them(place):
         "the timer starts the service of its name"
     if not shutil.which("systemd-analyze"):
         return
-    (place.path / "backup.service").write_text(place.ours(recipe("service")))
-    (place.path / "backup.timer").write_text(recipe("timer"))
-    p = place.start("systemd-analyze", "verify", "--man=no", place.path / "backup.service",
-                    place.path / "backup.timer")
+    units = []
+    for name in ("service", "timer", "service-notify", "socket", "service-socket"):
+        text = place.ours(recipe(name))
+        units.append(place.path / re.match(r"# /etc/systemd/system/([\w.]+)\n", text)[1])
+        units[-1].write_text(text)
+    p = place.start("systemd-analyze", "verify", "--man=no", *units)
     assert ended(p) == (0, "", "")
+
+
+# --- other tools' lines, and those that replace them ---
+
+def moves():
+    """The rows of the table: the old line and the new one."""
+    found = re.findall(r"^\| `(.*?)` \| `(me-only .*?)` \|$", read("docs/moving-from-flock.md"), re.M)
+    assert len(found) >= 12
+    return found
+
+
+@contextlib.contextmanager
+def locked(place, path):
+    """The file is locked, as flock(1) does it."""
+    holder = place.start("flock", path, "sh", "-c", "echo; exec cat", stdin=subprocess.PIPE)
+    assert holder.stdout.readline() == b"\n"
+    yield
+    holder.stdin.close()
+    assert holder.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize("old, new", moves())
+def test_a_new_line_does_what_the_old_one_did(old, new, place, run, hold):
+    if re.search(" -[cx] ", new) and run("-x", place.lock, "-c", "true").returncode == 2:
+        pytest.skip("this program does not have flock's -x and -c")
+    path = str(place.path / "lock")
+    jobs = ["job : begin", "job : end"] * (2 if "&&" in new else 1)
+    if old.startswith("flock "):
+        assert ended(place.shell("sh", old.replace("/run/x.lock", path)))[0] == 0
+        assert place.lines() == jobs
+        place.log.write_text("")
+    text = new.replace("file:/run/x.lock", f"file:{path}").replace("job job", f"{place.lock} job")
+    if place.lock in text:
+        held = contextlib.closing(hold(place.lock).stdin)
+    else:
+        assert f"file:{path} " in text
+        held = locked(place, path)
+    with held:
+        p = place.shell("sh", text)
+        if " -w " in text:
+            wait_for(lambda: waiters_for_file(path) == 1, "it waits")
+        else:
+            assert ended(p)[0] == (0 if " -E 0 " in text else 4)
+            p = None
+        assert place.lines() == []
+    wait_for(lambda: p or run("--who", text.split(" job")[0].split()[-1]).returncode == 0,
+             "the lock is free")
+    assert ended(p or place.shell("sh", text))[:2] == (0, "")
+    assert place.lines() == jobs
+
+
+def test_new_lines_in_the_manual():
+    """The manual has some of the table, with a shorter path."""
+    rows = re.findall(r"^ {5}(\w.*?) {2,}(me-only .*?)$",
+                      manual("EXAMPLES").replace("\u2018", "'").replace("\u2019", "'"), re.M)
+    shown = {(old.replace("/run/x.lock", "/x"), new.replace("/run/x.lock", "/x"))
+             for old, new in moves()}
+    same = [(old, new.replace("'a && b'", "'job && job'")) for old, new in rows
+            if old.split()[0] in ("flock", "setlock", "run-one")]
+    assert len(same) == 7 and {(old.replace("'a && b'", "'job && job'"), new)
+                               for old, new in same} <= shown
+
+
+@pytest.mark.parametrize("name, lock", [("moving-descriptor", "file:/run/x.lock"),
+                                        ("moving-pid-file", "/run/job")])
+def test_a_script_that_locked_a_file_itself(name, lock, place):
+    ours = f"file:{place.path}/lock" if lock.startswith("file:") else place.lock
+    text = recipe(name)
+    assert text.count(lock) == 2
+    script = place.program("self", "#!/bin/sh\n" + text.replace(lock, ours))
+    place.block.touch()
+    first = place.start(script, env=place.env)
+    place.running()
+    status, out, err = ended(place.start(script, env=place.env))
+    assert (status, out) == (4, "") and "held by pid" in err
+    place.block.unlink()
+    assert ended(first) == (0, "", "")
+    assert place.lines() == ["job : begin", "job : end"]
+
+
+def test_a_part_of_a_script_that_locked_a_file(place):
+    path = str(place.path / "lock")
+    text = recipe("moving-part").replace("/run/x.lock", path)
+    with locked(place, path):
+        p = place.shell("sh", text)
+        wait_for(lambda: waiters_for_file(path) == 1, "it waits")
+    assert ended(p)[:2] == (0, "")
+    assert place.lines() == ["job : begin", "job : end"]
+
+
+def test_a_script_that_made_a_file(place):
+    text = place.ours(recipe("moving-lockfile"), "/run/x.lock")
+    assert ended(place.shell("sh", text)) == (0, "", "")
+    place.block.touch()
+    first = place.shell("sh", text)
+    wait_for(lambda: len(place.lines()) == 3, "the job runs")
+    status, out, err = ended(place.shell("sh", text))
+    assert (status, out) == (1, "") and "held by pid" in err
+    place.block.unlink()
+    assert ended(first) == (0, "", "")

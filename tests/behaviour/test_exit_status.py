@@ -118,37 +118,37 @@ def executable(path, text, mode=0o755):
     return str(path)
 
 
-def unrunnable(kind, folder):
+def unrunnable(kind, directory):
     """A command that cannot be run, and the message about it."""
     if kind == "no such name":
         return "me-only-no-such-command", "not found"
     if kind == "no such path":
-        return str(folder / "none"), "not found"
+        return str(directory / "none"), "not found"
     if kind == "no name":
         return "", "not found"
     if kind == "not executable":
-        return executable(folder / "plain", "exit 0\n", 0o644), "cannot be run: Permission denied"
+        return executable(directory / "plain", "exit 0\n", 0o644), "cannot be run: Permission denied"
     if kind == "directory":
-        return str(folder), "cannot be run: .*([Pp]ermission denied|directory)"
+        return str(directory), "cannot be run: .*([Pp]ermission denied|directory)"
     if kind == "missing interpreter":
-        return executable(folder / "lost", "#!/no/such/interpreter\n"), \
+        return executable(directory / "lost", "#!/no/such/interpreter\n"), \
             "cannot be run: .*interpreter"
     if kind == "interpreter with a carriage return":
-        return executable(folder / "lost", "#!/bin/sh\r\n"), \
+        return executable(directory / "lost", "#!/bin/sh\r\n"), \
             r"cannot be run: .*interpreter .*/bin/sh\\x0d"
     if kind == "missing loader":
         with open(program("die"), "rb") as f:
             binary = re.sub(rb"/lib(?=[^\0/]*/ld-)", b"/bil", f.read())
-        (folder / "lost").write_bytes(binary)
-        (folder / "lost").chmod(0o755)
-        return str(folder / "lost"), "cannot be run: .*(interpreter|loader)"
+        (directory / "lost").write_bytes(binary)
+        (directory / "lost").chmod(0o755)
+        return str(directory / "lost"), "cannot be run: .*(interpreter|loader)"
     if kind == "interpreter that is a directory":
-        return executable(folder / "lost", f"#!{folder}\n"), "cannot be run: ."
+        return executable(directory / "lost", f"#!{directory}\n"), "cannot be run: ."
     if kind == "below a file":
-        return executable(folder / "plain", "") + "/x", "(not found|cannot be run: Not a directory)"
+        return executable(directory / "plain", "") + "/x", "(not found|cannot be run: Not a directory)"
     if kind == "link to itself":
-        os.symlink("circle", folder / "circle")
-        return str(folder / "circle"), "cannot be run: .*[Ll]"
+        os.symlink("circle", directory / "circle")
+        return str(directory / "circle"), "cannot be run: .*[Ll]"
     if kind == "long name":
         return "x" * 5000, "(not found|cannot be run: .*name too long)"
     assert kind == "long path"
@@ -201,11 +201,11 @@ def test_arguments_that_no_longer_fit_cannot_be_run(start, lock, tmp_path, form)
     What fits on me-only's command line may not fit on the job's: its environment has one more
     variable.
     """
-    folder = tmp_path / ("long" * 50)
-    folder.mkdir()
-    os.symlink(program("die"), folder / "j")
+    directory = tmp_path / ("long" * 50)
+    directory.mkdir()
+    os.symlink(program("die"), directory / "j")
     os.symlink(ME_ONLY, tmp_path / "m")
-    env = {**os.environ, "PATH": str(folder)}
+    env = {**os.environ, "PATH": str(directory)}
 
     def fits(size):
         # One argument has at most 100,000 bytes: the kernel's limit is 131,072.
@@ -248,8 +248,8 @@ def test_a_script_without_interpreter_line_is_run_by_sh(call, run, lock, tmp_pat
 
 @forms
 def test_path_is_searched_on_after_what_cannot_be_run(run, lock, tmp_path, form):
-    for folder in ("first", "second", "third", "fourth"):
-        (tmp_path / folder).mkdir()
+    for directory in ("first", "second", "third", "fourth"):
+        (tmp_path / directory).mkdir()
     executable(tmp_path / "first" / "tool", "not for running", 0o644)
     (tmp_path / "second" / "tool").mkdir()
     executable(tmp_path / "third" / "tool", "#!/bin/sh\necho third\n")
@@ -278,7 +278,7 @@ def test_path_that_is_unset_or_has_an_empty_part(run, lock, tmp_path, form):
 
 @pytest.mark.root
 @forms
-def test_a_folder_in_path_that_cannot_be_searched_hides_nothing(
+def test_a_directory_in_path_that_cannot_be_searched_hides_nothing(
         call, lock, tmp_path, public_me_only, form):
     tmp_path.chmod(0o700)
     r = call("setpriv", "--reuid=65534", "--clear-groups", public_me_only, *form, lock,
@@ -295,7 +295,7 @@ BIND_ERRORS = ["EACCES", "EPERM", "ENOMEM", "ENOBUFS", "EINVAL", "EADDRNOTAVAIL"
 
 @pytest.mark.static
 @forms
-@pytest.mark.parametrize("name, error, what", [("socket", e, "cannot make a socket: .")
+@pytest.mark.parametrize("name, error, what", [("socket", e, "cannot create a socket: .")
                                                for e in SOCKET_ERRORS] +
                                               [("bind", e, "cannot bind the name: .")
                                                for e in BIND_ERRORS])
@@ -314,7 +314,7 @@ def test_any_error_but_in_use_is_3_and_runs_nothing(call, lock, tmp_path, name, 
 def test_no_descriptor_left_is_3(call, lock, form):
     r = call("prlimit", "--nofile=3", "--", ME_ONLY, *form, lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (3, b"")
-    assert re.fullmatch(rf"me-only: {lock}: cannot make a socket: [^\n]+\n", r.stderr.decode()), \
+    assert re.fullmatch(rf"me-only: {lock}: cannot create a socket: [^\n]+\n", r.stderr.decode()), \
         r.stderr
     r = call("prlimit", "--nofile=3", "--", ME_ONLY, "--exit-base=100", *form, lock, "echo", "ran")
     assert r.returncode == 103

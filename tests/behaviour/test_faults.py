@@ -51,11 +51,11 @@ class Trial:
 
     numbers = itertools.count()
 
-    def __init__(self, folder, lock):
+    def __init__(self, directory, lock):
         self.number = next(self.numbers)
         self.lock = f"{lock}/{self.number}"
-        self.report = os.path.join(folder, f"report-{self.number}")
-        self.trace = os.path.join(folder, f"trace-{self.number}")
+        self.report = os.path.join(directory, f"report-{self.number}")
+        self.trace = os.path.join(directory, f"trace-{self.number}")
 
     def command(self, milliseconds=0):
         return [UNDER_LOCK, self.report, self.lock, str(STATUS), str(milliseconds)]

@@ -193,12 +193,12 @@ KINDS = {
     "file": lambda path: path.write_text("content"),
     "empty file": lambda path: path.touch(),
     "read-only": lambda path: (path.write_text("content"), path.chmod(0o444)),
-    "folder": lambda path: path.mkdir(),
-    "read-only folder": lambda path: path.mkdir(mode=0o555),
+    "directory": lambda path: path.mkdir(),
+    "read-only directory": lambda path: path.mkdir(mode=0o555),
     "FIFO": make_fifo,
     "link": lambda path: (path.with_name("target").write_text("content"),
                           path.symlink_to("target")),
-    "link to a folder": lambda path: (path.with_name("target").mkdir(), path.symlink_to("target")),
+    "link to a directory": lambda path: (path.with_name("target").mkdir(), path.symlink_to("target")),
 }
 ROOTS_KINDS = {"block device": make_block_device, "character device": make_character_device}
 kinds = pytest.mark.parametrize("make",
@@ -273,12 +273,12 @@ def test_the_file_stays(hold, run, path):
 @pytest.fixture
 def world():
     """A directory in which everybody may do everything, with a copy of the program."""
-    folder = tempfile.mkdtemp(prefix="me-only-test-")
-    os.chmod(folder, 0o777)
-    shutil.copy(ME_ONLY, os.path.join(folder, "me-only"))
-    yield folder
-    subprocess.run(["chmod", "-R", "u+rwx", folder], check=True)
-    shutil.rmtree(folder)
+    directory = tempfile.mkdtemp(prefix="me-only-test-")
+    os.chmod(directory, 0o777)
+    shutil.copy(ME_ONLY, os.path.join(directory, "me-only"))
+    yield directory
+    subprocess.run(["chmod", "-R", "u+rwx", directory], check=True)
+    shutil.rmtree(directory)
 
 
 ORDINARY = {"user": "daemon", "group": "daemon", "extra_groups": [],
@@ -323,13 +323,13 @@ def test_a_file_that_may_only_be_written_excludes(ordinary, start, world):
 
 # ---- what cannot be opened ----
 
-def test_a_missing_folder(run, path):
+def test_a_missing_directory(run, path):
     assert_failed(run(f"file:{path}/a/b", "echo", "ran"), f"{path}/a/b",
-                  "cannot make the file: No such file or directory")
+                  "cannot create the file: No such file or directory")
     assert not path.exists()
 
 
-def test_a_file_for_a_folder(run, path):
+def test_a_file_for_a_directory(run, path):
     path.touch()
     assert_failed(run(f"file:{path}/b", "echo", "ran"), f"{path}/b",
                   "cannot open the file: Not a directory")
@@ -361,7 +361,7 @@ def test_a_file_that_another_process_has_a_lease_on(run, start, path, options):
     owner = start(sys.executable, "-c", LEASE, path, stdin=subprocess.PIPE)
     assert read_line(owner.stdout) == b"leased\n"
     assert_failed(run(*options, f"file:{path}", "echo", "ran"), path,
-                  "cannot open the file: another process has a lease on it")
+                  "cannot open the file: another process holds a lease on it")
     assert release(owner) == 0
     assert run(f"file:{path}", "echo", "ran").stdout == b"ran\n"
 
@@ -381,7 +381,7 @@ def test_no_permission(ordinary, world):
     open(f"{world}/none", "w", encoding="ascii").close()
     os.chmod(f"{world}/none", 0)
     for name, text in (("closed/lock", "cannot open the file"), ("none", "cannot open the file"),
-                       ("others/lock", "cannot make the file")):
+                       ("others/lock", "cannot create the file")):
         for options in ((), ("-w", "inf")):
             assert_failed(ordinary(*options, f"file:{world}/{name}", "echo", "ran"),
                           f"{world}/{name}", f"{text}: Permission denied")
@@ -397,7 +397,7 @@ def test_a_file_system_that_is_read_only(call, tmp_path):
               tmp_path, ME_ONLY)
     missing = f"{tmp_path}/missing"
     assert_failed(call(*inside, f"file:{missing}", "echo", "ran"), missing,
-                  "cannot make the file: Read-only file system")
+                  "cannot create the file: Read-only file system")
     # Whatever exists can be locked.
     assert call(*inside, f"file:{tmp_path}/there", "echo", "ran").stdout == b"ran\n"
 
@@ -488,10 +488,10 @@ STRANGER = 1  # daemon
 @pytest.fixture
 def sticky(world):
     """A directory like /tmp."""
-    folder = os.path.join(world, "sticky")
-    os.mkdir(folder)
-    os.chmod(folder, 0o1777)
-    return folder
+    directory = os.path.join(world, "sticky")
+    os.mkdir(directory)
+    os.chmod(directory, 0o1777)
+    return directory
 
 
 @pytest.mark.root
@@ -506,7 +506,7 @@ def test_a_link_that_another_user_has_planted_is_refused(run, world, sticky, tar
     os.lchown(link, STRANGER, STRANGER)
     r = run(*options, f"file:{link}", "echo", "ran")
     assert_failed(r, link,
-                  "cannot open the file: another user has put a symbolic link there: Permission "
+                  "cannot open the file: another user placed a symbolic link there: Permission "
                   "denied")
     assert os.path.exists(victim) == (target == "there")
     assert os.path.islink(link)
@@ -518,24 +518,24 @@ def test_a_planted_link_is_refused_in_the_working_directory(run, world, sticky):
     os.lchown(f"{sticky}/lock", STRANGER, STRANGER)
     r = run("file:lock", "echo", "ran", cwd=sticky)
     assert (r.returncode, r.stdout) == (3, b"")
-    assert b"another user has put a symbolic link there" in r.stderr
+    assert b"another user placed a symbolic link there" in r.stderr
     assert not os.path.exists(f"{world}/victim")
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("mode", [0o777, 0o1755, 0o755], ids=lambda n: f"{n:04o}")
 def test_elsewhere_the_links_of_others_are_followed(run, world, mode):
-    folder = f"{world}/folder"
-    os.mkdir(folder)
-    os.symlink(f"{world}/target", f"{folder}/lock")
-    os.lchown(f"{folder}/lock", STRANGER, STRANGER)
-    os.chmod(folder, mode)
-    assert run(f"file:{folder}/lock", "echo", "ran").stdout == b"ran\n"
+    directory = f"{world}/directory"
+    os.mkdir(directory)
+    os.symlink(f"{world}/target", f"{directory}/lock")
+    os.lchown(f"{directory}/lock", STRANGER, STRANGER)
+    os.chmod(directory, mode)
+    assert run(f"file:{directory}/lock", "echo", "ran").stdout == b"ran\n"
     assert os.path.isfile(f"{world}/target")
 
 
 @pytest.mark.root
-def test_the_links_of_the_folders_owner_are_followed(run, world, sticky):
+def test_the_links_of_the_directories_owner_are_followed(run, world, sticky):
     """Its owner controls everything in it."""
     os.chown(sticky, STRANGER, STRANGER)
     os.symlink(f"{world}/target", f"{sticky}/lock")
@@ -925,7 +925,7 @@ def test_containers_that_share_a_volume_exclude_each_other(in_container, run, pa
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (4, b"")
     assert err.decode() == \
-        f"me-only: file:{path}: held, by whom is hidden (its process cannot be seen)\n"
+        f"me-only: file:{path}: held by a hidden process (/proc does not show its process)\n"
     # The holder is visible from outside.
     assert "held by pid " in run(f"file:{path}", "true").stderr.decode()
     assert release(holder) == 0
@@ -951,7 +951,7 @@ def test_a_holder_that_cannot_be_seen_is_not_believed_to_be_harmless(in_containe
     p = in_container(*options, f"file:{path}", "echo", "ran")
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (4, b"")
-    assert b": held, by whom is hidden (" in err
+    assert b": held by a hidden process (" in err
 
 
 @pytest.mark.root
@@ -963,7 +963,7 @@ def test_a_container_does_not_replace_a_holder_that_cannot_be_seen(in_container,
     p = in_container("--replace", "-k", "0", "-w", "20", f"file:{path}", "echo", "ran")
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (4, b"")
-    assert b": not replaced, it is not certain who the holder is: held, by whom is hidden (" in err
+    assert b": not replaced, the holder cannot be verified: held by a hidden process (" in err
     assert release(holder) == 0
 
 
@@ -1111,7 +1111,7 @@ def test_replace_flock_with_a_command_that_does_not_end(start, run, path):
 
 
 @pytest.mark.parametrize("before", ["", "trap '' TERM; "], ids=["ordinary", "obstinate"])
-def test_replace_heirs(run, path, before):
+def test_replace_descendants(run, path, before):
     """A process started with the lock's variable belongs to it."""
     job = before + "setsid sleep 1000 >/dev/null 2>&1 & echo $!"
     child = int(run(f"file:{path}", "sh", "-c", job).stdout)
@@ -1135,7 +1135,7 @@ def test_replace_a_job_whose_me_only_was_killed(hold, run, path, form):
 @pytest.mark.parametrize("options", [(), ("-q",), ("-E", "9"), ("-k", "0")], ids=" ".join)
 def test_a_lock_that_several_share_is_not_replaced(hold, run, path, options):
     holders = [hold(f"file:{path}", "-s") for _ in range(2)]
-    assert_not_replaced(replace(run, path, *options), "several share it")
+    assert_not_replaced(replace(run, path, *options), "several processes share it")
     assert all(process_state(p.job) == "S" for p in holders)
     assert release(holders.pop()) == 0
     assert replace(run, path).stdout == b"ran\n"
@@ -1184,14 +1184,14 @@ sys.stdin.read()
 @pytest.fixture
 def planted(start, me_only, path, request):
     """planted(BEFORE...) runs a job that sends its lock to a service, and returns both."""
-    folder = tempfile.mkdtemp(prefix="me-only-test-")  # a short path, since it is a socket's
-    request.addfinalizer(lambda: shutil.rmtree(folder))
+    directory = tempfile.mkdtemp(prefix="me-only-test-")  # a short path, since it is a socket's
+    request.addfinalizer(lambda: shutil.rmtree(directory))
 
     def planted_(*before):
-        service = start(*before, sys.executable, "-ISc", SERVICE, f"{folder}/socket",
+        service = start(*before, sys.executable, "-ISc", SERVICE, f"{directory}/socket",
                         stdin=subprocess.PIPE)
         assert read_line(service.stdout) == b"ready\n"
-        holder = me_only(f"file:{path}", sys.executable, "-ISc", PLANT, f"{folder}/socket", path,
+        holder = me_only(f"file:{path}", sys.executable, "-ISc", PLANT, f"{directory}/socket", path,
                          stdin=subprocess.PIPE)
         assert read_line(service.stdout) == b"1\n"
         assert read_line(holder.stdout) == b"planted\n"
@@ -1234,9 +1234,9 @@ UNDER_LOCK = (
 class FileTrial(Trial):
     """One run under strace, with its own file."""
 
-    def __init__(self, folder):
-        super().__init__(folder, "")
-        self.path = os.path.join(folder, f"lock-{self.number}")
+    def __init__(self, directory):
+        super().__init__(directory, "")
+        self.path = os.path.join(directory, f"lock-{self.number}")
         self.lock = f"file:{self.path}"
         open(self.path, "w", encoding="ascii").close()
 
@@ -1370,7 +1370,7 @@ def test_a_name_that_begins_with_a_slash_is_no_file(hold, run, path):
     assert run(f"file:{path}", "echo", "ran").stdout == b"ran\n"
 
 
-def test_a_shell_that_has_called_flock_is_no_heir(start, run, path):
+def test_a_shell_that_has_called_flock_has_no_descendants(start, run, path):
     """The process that took the lock has ended as it should: nothing was left running."""
     shell = start("sh", "-c", 'exec 9>"$0"; flock 9; echo $$; read line', path,
                   stdin=subprocess.PIPE)

@@ -20,13 +20,13 @@ NOBODY = 65534
 @pytest.fixture
 def path():
     """A file of root's that everybody can read, in a directory that everybody can enter."""
-    folder = tempfile.mkdtemp(prefix="me-only-test-")
-    os.chmod(folder, 0o755)
-    name = os.path.join(folder, "lock")
+    directory = tempfile.mkdtemp(prefix="me-only-test-")
+    os.chmod(directory, 0o755)
+    name = os.path.join(directory, "lock")
     os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o644))
     os.chmod(name, 0o644)
     yield name
-    shutil.rmtree(folder)
+    shutil.rmtree(directory)
 
 
 def python(start, code, *argv, **kw):

@@ -34,7 +34,7 @@ def form(request):
 
 
 @pytest.fixture
-def folder():
+def directory():
     """A directory that every user can reach and write to."""
     path = tempfile.mkdtemp(prefix="me-only-test-")
     os.chmod(path, 0o1777)
@@ -43,25 +43,25 @@ def folder():
 
 
 @pytest.fixture
-def program(folder):
+def program(directory):
     """A copy of the program that every user can reach."""
-    return shutil.copy(ME_ONLY, folder)
+    return shutil.copy(ME_ONLY, directory)
 
 
 @pytest.fixture
-def job(folder, lock):
+def job(directory, lock):
     """
     job() is the command line of a command that reports what it saw; job.report() is that report.
     """
 
-    program = shutil.copy(UNDER_LOCK, folder)
+    program = shutil.copy(UNDER_LOCK, directory)
 
     def job_(milliseconds=0):
-        return [program, os.path.join(folder, "report"), lock, str(STATUS), str(milliseconds)]
+        return [program, os.path.join(directory, "report"), lock, str(STATUS), str(milliseconds)]
 
     def report():
         try:
-            with open(os.path.join(folder, "report"), encoding="ascii") as f:
+            with open(os.path.join(directory, "report"), encoding="ascii") as f:
                 return [line.split()[1] for line in f]
         except FileNotFoundError:
             return []
@@ -383,8 +383,8 @@ def test_a_full_device_for_messages(hold, run, lock):
     assert release(holder) == 0
 
 
-def test_a_working_directory_that_is_gone(finish, folder, lock, job, form):
-    gone = os.path.join(folder, "gone")
+def test_a_working_directory_that_is_gone(finish, directory, lock, job, form):
+    gone = os.path.join(directory, "gone")
     os.mkdir(gone)
     status, said = finish("sh", "-c", 'cd "$1" && rmdir "$1" && shift && exec "$@"', "sh", gone,
                           ME_ONLY, *form, lock, *job())
@@ -651,9 +651,9 @@ def test_a_command_as_process_1(finish, lock, job):
 
 
 @pytest.fixture
-def empty_root(folder):
+def empty_root(directory):
     """A directory with only the program and the command, and the command that enters it."""
-    root = os.path.join(folder, "root")
+    root = os.path.join(directory, "root")
     os.mkdir(root)
     shutil.copy(ME_ONLY, root)
     shutil.copy(UNDER_LOCK, root)
@@ -759,9 +759,9 @@ def test_waiters_where_connect_is_forbidden(hold, start, lock, job, forbidden):
 
 
 @pytest.mark.parametrize("forbidden, what, reasons", [
-    ("socket=EACCES", "cannot make a socket", ["Permission denied"]),
-    ("socket=EPERM", "cannot make a socket", ["Operation not permitted"]),
-    ("socket=EMFILE", "cannot make a socket", TOO_MANY_FILES),
+    ("socket=EACCES", "cannot create a socket", ["Permission denied"]),
+    ("socket=EPERM", "cannot create a socket", ["Operation not permitted"]),
+    ("socket=EMFILE", "cannot create a socket", TOO_MANY_FILES),
     ("bind=EACCES", "cannot bind the name", ["Permission denied"]),
     ("bind=EPERM", "cannot bind the name", ["Operation not permitted"]),
     ("bind=ENOMEM", "cannot bind the name", NO_MEMORY)])

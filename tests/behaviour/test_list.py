@@ -13,9 +13,8 @@ import pytest
 
 from conftest import ME_ONLY, address, forms, is_listed, process_state, read_line, release, user, \
     wait_for, waiters_of
+from shape import rows_of
 
-COLUMNS = {"lock", "state", "pid", "user", "uid", "since", "age", "at_most", "slot", "waiters",
-           "command", "hidden"}
 AGE = r"(\d+(\.\d)?(ms|s|m|h|d)){1,2}"
 
 
@@ -26,9 +25,7 @@ def rows(call):
     def rows_(*prefix):
         r = call(*prefix, ME_ONLY, "--list", "--json")
         assert (r.returncode, r.stderr) == (0, b""), r
-        answer = json.loads(r.stdout)
-        assert list(answer) == ["locks"] and all(set(row) == COLUMNS for row in answer["locks"])
-        return {row["lock"]: row for row in answer["locks"]}
+        return {row["lock"]: row for row in rows_of(json.loads(r.stdout), "locks")}
 
     return rows_
 
@@ -240,8 +237,8 @@ def test_locks_come_and_go(start, rows, lock):
     found = collections.Counter(rows().get(lock, {}).get("hidden") for _ in range(100))
     # On a busy machine one may end a moment after the last look; without that look it would be one
     # in ten.
-    assert found.pop("it has just let go", 0) <= 3
-    assert set(found) <= {None, "its process cannot be seen"}
+    assert found.pop("it has just released the lock", 0) <= 3
+    assert set(found) <= {None, "/proc does not show its process"}
 
 
 def test_the_limit_of_descriptors_is_raised(rows, hold, lock):

@@ -2,6 +2,7 @@
 Point by point: what a signal sent to me-only, or typed at its terminal, does to the command and to
 me-only.
 """
+import ctypes
 import os
 import random
 import shlex
@@ -112,6 +113,16 @@ def test_each_signal_sent_to_us_reaches_the_job_once(listening, ear, options):
     assert sorted(ear.signals()) == sorted(numbers)
     os.kill(p.pid, signal.SIGRTMAX)
     assert p.wait(DEADLINE) == 0
+
+
+@forms
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGRTMIN + 1])
+def test_a_value_and_its_sender_are_passed_on(listening, ear, options, number):
+    p = listening(*options)
+    for value in (0x1234567890abcdef, 7):
+        assert ctypes.CDLL(None).sigqueue(p.pid, int(number), ctypes.c_void_p(value)) == 0
+        wait_for(lambda: f"{int(number)} {value:#x} from {os.getpid()} of {os.geteuid()}" in ear.lines(),
+                 f"the job hears {value:#x}: {ear.lines()}")
 
 
 @forms

@@ -753,7 +753,7 @@ def test_a_thousand_and_twenty_four_at_once(start, run, call, lock, tmp_path):
 @pytest.mark.static
 @pytest.mark.parametrize("limit", [10, 16, 32])
 @pytest.mark.parametrize("slot", [0, 3])
-def test_a_front_with_few_descriptors_gets_the_slot_and_keeps_its_heirs(
+def test_a_front_with_few_descriptors_gets_the_slot_and_keeps_its_successors(
         hold, start, me_only, lock, limit, slot):
     holders = all_slots(hold, lock, 4)
     front = start("prlimit", f"--nofile={limit}:{limit}", ME_ONLY, "-w", "inf", "-j4", lock, "sh",
@@ -767,8 +767,8 @@ def test_a_front_with_few_descriptors_gets_the_slot_and_keeps_its_heirs(
         wait_for(lambda: waiters_of(lock, 4) > n, "it waits")
     queue = queue_socket(lock, 4)
     assert queue in open_files(front.pid)
-    for heir in waiters[1:3]:
-        wait_for(lambda: queue in open_files(heir.pid), "it is an heir")
+    for successor in waiters[1:3]:
+        wait_for(lambda: queue in open_files(successor.pid), "it is a successor")
     assert release(holders[slot]) == 0
     for n, w in enumerate(waiters):
         assert read_line(w.stdout) == b"%d\n" % slot

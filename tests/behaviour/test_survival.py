@@ -241,7 +241,7 @@ def test_a_script_that_opens_its_own_descriptors_keeps_the_lock(
 
 # --- what the command leaves running ---
 
-def message_of_an_heir(lock, pid, command):
+def message_of_a_descendant(lock, pid, command):
     return (
         rf"me-only: {lock}: held by pid {pid} \({user()}\), left running by a command that has "
         rf"ended, "
@@ -257,7 +257,7 @@ def test_a_background_child_keeps_the_lock_and_is_named(run, lock, form):
     child = int(r.stdout)
     assert r.returncode == 0
     message = refusal(run, lock)
-    assert re.fullmatch(message_of_an_heir(lock, child, "sleep 1000"), message), message
+    assert re.fullmatch(message_of_a_descendant(lock, child, "sleep 1000"), message), message
     os.kill(child, signal.SIGKILL)
     wait_for(lambda: not is_bound(address(lock)), "the lock is free")
 
@@ -268,7 +268,7 @@ def test_a_daemon_keeps_the_lock_and_is_named(run, lock):
     daemon = int(r.stdout)
     wait_for(lambda: comm(daemon) == "sleep", "the daemon has started")
     message = refusal(run, lock)
-    assert re.fullmatch(message_of_an_heir(lock, daemon, "sleep 1000"), message), message
+    assert re.fullmatch(message_of_a_descendant(lock, daemon, "sleep 1000"), message), message
 
 
 def test_after_me_only_was_killed_too_the_child_is_named(begin, run, lock):
@@ -281,7 +281,7 @@ def test_after_me_only_was_killed_too_the_child_is_named(begin, run, lock):
     wait_for(lambda: process_state(job) in ("Z", None), "the job's end")
     wait_for(lambda: process_state(keeper) in ("Z", None), "the keeper's end")
     message = refusal(run, lock)
-    assert re.fullmatch(message_of_an_heir(lock, child, "sleep 1000"), message), message
+    assert re.fullmatch(message_of_a_descendant(lock, child, "sleep 1000"), message), message
 
 
 def test_with_o_the_lock_ends_with_the_command(run, lock):
@@ -346,37 +346,37 @@ def ssh_server(start):
     A listener on a loopback port, throw-away keys, and the client's command line; .serve() accepts
     one client.
     """
-    folder = tempfile.mkdtemp()
+    directory = tempfile.mkdtemp()
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(DEADLINE)
     for key in ("host", "client"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{folder}/{key}"],
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{directory}/{key}"],
                        check=True)
-    with open(f"{folder}/config", "w") as f:
+    with open(f"{directory}/config", "w") as f:
         f.write(
-            f"HostKey {folder}/host\nAuthorizedKeysFile {folder}/client.pub\nPidFile none\nUsePAM "
+            f"HostKey {directory}/host\nAuthorizedKeysFile {directory}/client.pub\nPidFile none\nUsePAM "
             f"no\n"
             "StrictModes no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\n")
 
     class Server:
         # A subsystem, not a command: it needs no login shell.
         command = ["ssh", "-F", "none", "-p", str(listener.getsockname()[1]), "-i",
-                   f"{folder}/client",
+                   f"{directory}/client",
                    "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o",
                    "StrictHostKeyChecking=no",
-                   "-o", f"UserKnownHostsFile={folder}/known", "-s", "root@127.0.0.1", "sftp"]
+                   "-o", f"UserKnownHostsFile={directory}/known", "-s", "root@127.0.0.1", "sftp"]
 
         @staticmethod
         def serve():
             connection, _ = listener.accept()
             with connection:
                 connection.setblocking(True)
-                return start("unshare", "--mount", "sh", "-c", SSHD, "sh", f"{folder}/config",
+                return start("unshare", "--mount", "sh", "-c", SSHD, "sh", f"{directory}/config",
                              stdin=connection, stdout=connection)
 
     yield Server
     listener.close()
-    shutil.rmtree(folder)
+    shutil.rmtree(directory)
 
 
 @pytest.mark.root

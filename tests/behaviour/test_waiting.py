@@ -26,18 +26,18 @@ from conftest import (DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_boun
 WITNESS = os.path.join(PROGRAMS, "witness")
 # A sanitized program takes some more megabytes and milliseconds for each.
 DYNAMIC = bool(os.environ.get("ME_ONLY_DYNAMIC"))
-MANY = 300 if DYNAMIC else 2000
+MANY = 300 if DYNAMIC else 500
 FORMS = [[], ["-F"], ["-o"]]
 CLONE_NEWNET = 0x40000000
 
 
 def open_files(pid):
     """The link targets of PID's descriptors."""
-    folder = f"/proc/{pid}/fd/".encode()
+    directory = f"/proc/{pid}/fd/".encode()
     found = []
-    for number in os.listdir(folder):
+    for number in os.listdir(directory):
         try:
-            found.append(os.readlink(folder + number))
+            found.append(os.readlink(directory + number))
         except FileNotFoundError:
             pass  # closed meanwhile
     return found
@@ -250,7 +250,7 @@ def test_a_front_that_is_killed_at_any_moment_takes_nobodys_place(hold, lock, cr
     already.
     """
     holder = hold(lock)
-    count = MANY // 2
+    count = 150 if DYNAMIC else 1000
     for n in range(count):
         crowd.join(1, options=FORMS[n % 3])
     release(holder)
@@ -880,8 +880,8 @@ def waiting_line(lock, holder, time=""):
     The job of hold() is a shell that becomes cat. On a busy machine the holder may answer too late:
     then its age is shown.
     """
-    return (rf"me-only: {time}{lock}: waiting for pid {holder.job} \([^)]+\), which has held it "
-            rf"for (at most )?\d\S*: (cat|sh [^\n]*)")
+    return (rf"me-only: {time}{lock}: waiting for pid {holder.job} \([^)]+\), "
+            rf"(at most )?\d\S*: (cat|sh [^\n]*)")
 
 
 def shown(t):
@@ -1021,7 +1021,7 @@ def test_verbose_says_for_whom_it_waits_and_when_it_has_the_lock(hold, me_only, 
     rest = p.communicate(timeout=DEADLINE)[1].decode().splitlines()
     assert p.returncode == 0
     before, after = rest[:rest.index("job")], rest[rest.index("job") + 1:]
-    assert any(f"{lock}: have the lock after " in line for line in before)
+    assert any(f"{lock}: got the lock after " in line for line in before)
     assert all(line.startswith("me-only: ") for line in before + after)
 
 
@@ -1053,7 +1053,7 @@ def test_quiet_says_nothing_when_it_gives_up(hold, run, lock):
 
 @pytest.mark.static
 @pytest.mark.parametrize("limit", [5, 6, 7])
-def test_a_front_without_descriptors_for_heirs_does_not_spin(hold, me_only, lock, limit):
+def test_a_front_without_descriptors_for_successors_does_not_spin(hold, me_only, lock, limit):
     holder = hold(lock)
     front = me_only("-w", "inf", lock, "true",
                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
@@ -1089,7 +1089,7 @@ def test_the_growing_pause_begins_with_the_shortest(run, call, lock, tmp_path):
 
 
 @pytest.mark.parametrize("who", [1, 2], ids=["second", "third"])
-def test_an_heir_that_runs_out_of_time_leaves_the_others_in_order(hold, lock, crowd, who):
+def test_a_successor_that_runs_out_of_time_leaves_the_others_in_order(hold, lock, crowd, who):
     holder = hold(lock)
     for n in range(6):
         crowd.join(1, wait="3s" if n == who else "inf")

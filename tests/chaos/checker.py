@@ -1,6 +1,6 @@
 """Judges a run by what the jobs themselves wrote down, on the one clock they share.
 
-usage: checker.py FOLDER      judges the logs that scripts/chaos --keep FOLDER has left
+usage: checker.py DIRECTORY      judges the logs that scripts/chaos --keep DIRECTORY has left
 
 What must hold, each a function below:
 
@@ -277,7 +277,7 @@ def loss(history):
 
 def judge_status(history, run):
     """Whether the exit status and the words are those of what has happened."""
-    said = [line for line in run.message.splitlines() if not re.search("known bugs with leases|: waiting for ", line)]
+    said = [line for line in run.message.splitlines() if not re.search("known lease bugs|: waiting for ", line)]
     killed = any(f.kills == "main" and f.run == run.id for f in history.faults)
     lost = any(re.match(rf"me-only: etcd:{re.escape(run.lock)}: lost( at \S+)?: ", line) for line in said)
     wrong = None
@@ -439,13 +439,13 @@ def read_register(lock, path):
     return writes
 
 
-def save(history, folder):
-    with open(os.path.join(folder, "history.json"), "w") as out:
+def save(history, directory):
+    with open(os.path.join(directory, "history.json"), "w") as out:
         json.dump(asdict(history), out)
 
 
-def load(folder):
-    with open(os.path.join(folder, "history.json")) as file:
+def load(directory):
+    with open(os.path.join(directory, "history.json")) as file:
         raw = json.load(file)
     raw["runs"] = [Run(**run) for run in raw["runs"]]
     raw["faults"] = [Fault(**fault) for fault in raw["faults"]]

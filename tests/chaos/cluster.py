@@ -17,26 +17,26 @@ CONTENDERS = 64  # how many ids of contenders the network knows
 
 
 class Member:
-    """One etcd process with its folder."""
+    """One etcd process with its directory."""
 
-    def __init__(self, number, folder):
+    def __init__(self, number, directory):
         self.name = f"m{number}"
         self.uid = FIRST_UID + number - 1
         self.address = f"127.0.0.1{number}"
         self.endpoint = f"{self.address}:2379"
-        self.folder = os.path.join(folder, self.name)
+        self.directory = os.path.join(directory, self.name)
         self.process = None
-        os.mkdir(self.folder, 0o700)
-        os.chown(self.folder, self.uid, self.uid)
-        self.log = open(os.path.join(folder, self.name + ".log"), "ab")
+        os.mkdir(self.directory, 0o700)
+        os.chown(self.directory, self.uid, self.uid)
+        self.log = open(os.path.join(directory, self.name + ".log"), "ab")
 
     def start(self, initial_cluster, options):
         self.process = subprocess.Popen(
-            ["etcd", "--name", self.name, "--data-dir", os.path.join(self.folder, "data"),
+            ["etcd", "--name", self.name, "--data-dir", os.path.join(self.directory, "data"),
              "--listen-client-urls", f"http://{self.endpoint}", "--advertise-client-urls", f"http://{self.endpoint}",
              "--listen-peer-urls", f"http://{self.address}:2380", "--initial-advertise-peer-urls", f"http://{self.address}:2380",
              "--initial-cluster", initial_cluster, "--logger", "zap", "--log-level", "warn", *options],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=self.folder,
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=self.directory,
             user=self.uid, group=self.uid, extra_groups=[], start_new_session=True)
 
     def send(self, number):
@@ -103,9 +103,9 @@ class Cluster:
 
     ROOT, USER, PASSWORD = "root", "fleet", "chaos"
 
-    def __init__(self, folder, token_ttl=0):
+    def __init__(self, directory, token_ttl=0):
         self.network = Network()
-        self.members = [Member(number, folder) for number in (1, 2, 3)]
+        self.members = [Member(number, directory) for number in (1, 2, 3)]
         self.initial = ",".join(f"{m.name}=http://{m.address}:2380" for m in self.members)
         self.options = ["--auth-token-ttl", str(token_ttl), "--bcrypt-cost", "4"] if token_ttl else []
         self.strace = None

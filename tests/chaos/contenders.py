@@ -15,13 +15,13 @@ UNREACHABLE = 3
 class Programs:
     """Where the programs are, and how one is called under a rule."""
 
-    def __init__(self, folder, rule, ttl, kill_after):
-        self.folder, self.rule, self.ttl, self.kill_after = folder, rule, ttl, kill_after
-        self.job = os.path.join(folder, "chaos-job")
+    def __init__(self, directory, rule, ttl, kill_after):
+        self.directory, self.rule, self.ttl, self.kill_after = directory, rule, ttl, kill_after
+        self.job = os.path.join(directory, "chaos-job")
 
     def command(self):
         if self.rule == "me-only":
-            words = [os.path.join(self.folder, "me-only")]
+            words = [os.path.join(self.directory, "me-only")]
         else:
             model = os.path.join(os.path.dirname(os.path.abspath(__file__)), "model.py")
             words = ["/usr/bin/python3", "-B", model, "--rule", {"right": "full"}.get(self.rule, self.rule)]

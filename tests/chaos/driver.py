@@ -30,7 +30,7 @@ def parse(arguments):
                     "Needs root. Everything runs in namespaces of its own and leaves nothing behind.",
         epilog="faults:\n" + textwrap.fill(", ".join(KINDS), 100, break_on_hyphens=False) + "\n\n"
                "exit status: 0 if all was as it must be, 1 if not, 2 if it could not be tried.\n"
-               "environment: ME_ONLY_BUILD is the build folder (build). SIGINT and SIGTERM end the faults early.")
+               "environment: ME_ONLY_BUILD is the build directory (build). SIGINT and SIGTERM end the faults early.")
     parser.add_argument("--seconds", type=float,
                         help=f"how long faults happen (300; --check: {CHECK_SECONDS})")
     parser.add_argument("--seed", type=int, help="what happens to whom, as far as time allows (random)")
@@ -42,7 +42,7 @@ def parse(arguments):
                         help="users and passwords, with tokens that live for N seconds (0: none; --check: 2)")
     parser.add_argument("--faults", metavar="KIND,...", type=lambda text: text.split(","), help="only these")
     parser.add_argument("--short-jobs", action="store_true", help="many short jobs: it is the hand-overs that are hit")
-    parser.add_argument("--keep", metavar="FOLDER", help="copy all logs there")
+    parser.add_argument("--keep", metavar="DIRECTORY", help="copy all logs there")
     parser.add_argument("--scenes", action="store_true", help="only what --check does before the faults")
     parser.add_argument("--check", action="store_true",
                         help=f"the bounded run for test suites: the checker, the models, all faults")
@@ -75,13 +75,13 @@ def lacking(build, rule):
     return None
 
 
-def install(build, rule, folder):
+def install(build, rule, directory):
     """Copies of what is run, where every user reaches them, whatever is built meanwhile."""
-    shutil.copy(os.path.join(build, "tests/chaos/chaos-job"), folder)
+    shutil.copy(os.path.join(build, "tests/chaos/chaos-job"), directory)
     if rule == "me-only":
-        os.makedirs(os.path.join(folder, "libexec/me-only"))
-        shutil.copy(os.path.join(build, "me-only"), folder)
-        shutil.copy(os.path.join(build, "libexec/me-only/etcd"), os.path.join(folder, "libexec/me-only"))
+        os.makedirs(os.path.join(directory, "libexec/me-only"))
+        shutil.copy(os.path.join(build, "me-only"), directory)
+        shutil.copy(os.path.join(build, "libexec/me-only/etcd"), os.path.join(directory, "libexec/me-only"))
 
 
 class Count:
@@ -118,22 +118,22 @@ def suffer(world, options, **more):
     return history, checker.check(history)
 
 
-def chaos(options, folder):
+def chaos(options, directory):
     """As long as asked."""
     print(f"seed {options.seed}, rule {options.rule}, lifetime {options.ttl} s, {options.seconds:g} s of faults", flush=True)
-    history, violations = suffer(World(folder, options.auth_token_ttl), options)
+    history, violations = suffer(World(directory, options.auth_token_ttl), options)
     if violations:
         print("\nVIOLATIONS\n" + checker.describe_all(history, violations))
     table(history, violations)
     return 1 if violations else 0
 
 
-def check(options, folder):
+def check(options, directory):
     """The bounded run: everything is a test that passes or fails."""
     count = Count()
     unit = subprocess.run([sys.executable, "-B", "-m", "unittest", "discover", "-s", HERE], capture_output=True, text=True)
     count("the checker on logs made by hand, and the network", unit.returncode == 0, unit.stdout + unit.stderr)
-    world = World(folder, options.auth_token_ttl)
+    world = World(directory, options.auth_token_ttl)
     selftest.run(world, count, options.rule == "me-only")
     if options.check:
         check_faults(world, options, count)

@@ -20,17 +20,17 @@ def die_with_parent():
 
 
 def mount_point(*needed):
-    """A folder to mount over that hides none of the paths that are needed."""
-    for folder in ("/mnt", "/media", "/srv", "/opt", "/home"):
-        if os.path.isdir(folder) and not any(os.path.realpath(path).startswith(folder + "/") for path in needed):
-            return folder
-    raise SystemExit("chaos: no folder to mount a file system on")
+    """A directory to mount over that hides none of the paths that are needed."""
+    for directory in ("/mnt", "/media", "/srv", "/opt", "/home"):
+        if os.path.isdir(directory) and not any(os.path.realpath(path).startswith(directory + "/") for path in needed):
+            return directory
+    raise SystemExit("chaos: no directory to mount a file system on")
 
 
-def _begin_world(folder):
+def _begin_world(directory):
     for command in (["mount", "--make-rprivate", "/"],
                     ["mount", "-t", "proc", "proc", "/proc"],
-                    ["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", folder],
+                    ["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", directory],
                     ["ip", "link", "set", "lo", "up"]):
         subprocess.run(command, check=True)
 
@@ -50,8 +50,8 @@ def _forward(pid):
         signal.signal(number, lambda number, _: os.kill(pid, number))
 
 
-def run_inside(function, folder):
-    """Calls function() in a process of a new world with an empty file system on the folder, and ends with what it returned.
+def run_inside(function, directory):
+    """Calls function() in a process of a new world with an empty file system on the directory, and ends with what it returned.
 
     Three processes: this one waits; the first of the world reaps orphans; its child is the one that works.
     """
@@ -62,7 +62,7 @@ def run_inside(function, folder):
         _forward(first)
         raise SystemExit(_wait_for(first))
     die_with_parent()
-    _begin_world(folder)
+    _begin_world(directory)
     worker = os.fork()
     if worker:
         _forward(worker)

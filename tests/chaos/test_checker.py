@@ -202,7 +202,7 @@ class Checker(unittest.TestCase):
         self.expect(history(run, faults=[fault("cut off", 1, 3)]), "loss")
 
     def test_gave_up_waiting(self):
-        said = "me-only: etcd:l: waiting for pid 7 (root) on h, which has held it for 1s: x\nme-only: etcd:l: no answer\n"
+        said = "me-only: etcd:l: waiting for pid 7 (root) on h, 1s: x\nme-only: etcd:l: no answer\n"
         run = job("a", 1, 3, None, ticks={}, ended=[], status=3, message=said)
         self.expect(history(run, faults=[fault("rolling restart", 1, 3)]), "loss")
         self.expect(history(run, faults=[fault("killed helper", 2, 99, contender=0, run="a", kills="helper")]))
@@ -227,20 +227,20 @@ class Checker(unittest.TestCase):
     # --- logs ---
 
     def test_logs(self):
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "a.log")
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "a.log")
             with open(path, "w") as log:
                 log.write("start 1000 7 l/abc\ntick 1100 main\ntick 1200 child\ntick 1300 main\nend 1400 main\n")
-            with open(os.path.join(folder, "r.log"), "w") as log:
+            with open(os.path.join(directory, "r.log"), "w") as log:
                 log.write("1150 7 a accepted\n1350 6 b refused\n")
             run = Run(id="a", lock="l", mode="x", contender=0)
             checker.read_job(run, path)
             self.assertEqual((run.token, run.key, run.start, run.end, run.ended), (7, "l/abc", 1100, 1300, ["main"]))
-            writes = checker.read_register("l", os.path.join(folder, "r.log"))
+            writes = checker.read_register("l", os.path.join(directory, "r.log"))
             self.assertEqual([(w.token, w.run, w.accepted) for w in writes], [(7, "a", True), (6, "b", False)])
             past = history(run, writes=writes, faults=[fault("frozen", 1, 2)])
-            checker.save(past, folder)
-            self.assertEqual(checker.load(folder), past)
+            checker.save(past, directory)
+            self.assertEqual(checker.load(directory), past)
 
     def test_no_logs(self):
         run = Run(id="a", lock="l", mode="x", contender=0)

@@ -1,6 +1,6 @@
 """The runs and faults of a kept history, by time: what the eye needs to understand it.
 
-usage: timeline.py FOLDER [LOCK]
+usage: timeline.py DIRECTORY [LOCK]
 """
 import sys
 

@@ -21,9 +21,9 @@ LANES = 3  # of faults of contenders
 class World:
     """The cluster, for one trial or several at a time."""
 
-    def __init__(self, folder, token_ttl=0):
-        self.folder = folder
-        self.cluster = Cluster(folder, token_ttl)
+    def __init__(self, directory, token_ttl=0):
+        self.directory = directory
+        self.cluster = Cluster(directory, token_ttl)
         self.revokes_early = self.cluster.revokes_early()
         self.created = {}  # keys and their first and last create_revision, of all trials
         self.trials = self.contenders = 0
@@ -50,10 +50,10 @@ class Trial:
         self.long_jobs = not quiet  # a bounded run waits for them at its end
         self.short_jobs = False
         world.trials += 1
-        self.logs = os.path.join(world.folder, f"logs-{world.trials}")
+        self.logs = os.path.join(world.directory, f"logs-{world.trials}")
         os.mkdir(self.logs)
         os.chmod(self.logs, 0o777)  # not sticky: the kernel would keep users from opening each other's files there
-        self.programs = Programs(world.folder, rule, ttl, kill_after)
+        self.programs = Programs(world.directory, rule, ttl, kill_after)
         self.history = checker.History(ttl=ttl, kill_after=kill_after, rule=rule, revokes_early=world.revokes_early)
         self.contenders = []
         self.choosing = threading.Lock()  # of victims
@@ -187,13 +187,13 @@ class Trial:
             history.writes += checker.read_register(lock, self.register(lock) + ".log")
         return history
 
-    def keep(self, folder):
+    def keep(self, directory):
         """The logs stay, for checker.py and the eye."""
-        os.makedirs(folder, exist_ok=True)
-        checker.save(self.history, folder)
-        shutil.copytree(self.logs, os.path.join(folder, "logs"), dirs_exist_ok=True)
+        os.makedirs(directory, exist_ok=True)
+        checker.save(self.history, directory)
+        shutil.copytree(self.logs, os.path.join(directory, "logs"), dirs_exist_ok=True)
         for member in self.cluster.members:
-            shutil.copy(member.log.name, folder)
+            shutil.copy(member.log.name, directory)
 
 
 def statuses(runs):

@@ -72,8 +72,8 @@ def free_ports(number):
 class Etcd:
     """An etcd server with one member on loopback, and an etcdctl that speaks to it."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, directory):
+        self.directory = directory
         self.server = None
         self.endpoint = None
 
@@ -81,16 +81,16 @@ class Etcd:
         # Somebody else can take a port before the server does: then it ends, and we try with others.
         for attempt in range(5):
             client, peer = (f"http://127.0.0.1:{port}" for port in free_ports(2))
-            with open(self.folder / f"log-{attempt}", "wb") as log:
+            with open(self.directory / f"log-{attempt}", "wb") as log:
                 self.server = subprocess.Popen(
-                    ["etcd", "--data-dir", str(self.folder / f"data-{attempt}"), "--listen-client-urls", client,
+                    ["etcd", "--data-dir", str(self.directory / f"data-{attempt}"), "--listen-client-urls", client,
                      "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
                      "--initial-cluster", f"default={peer}"],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_us)
             self.endpoint = client.removeprefix("http://")
             if wait_for(self.answers, "etcd answers or ends") == "yes":
                 return
-        pytest.fail(f"etcd does not start: {(self.folder / 'log-4').read_text()}")
+        pytest.fail(f"etcd does not start: {(self.directory / 'log-4').read_text()}")
 
     def answers(self):
         if self.server.poll() is not None:

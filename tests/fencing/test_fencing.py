@@ -55,8 +55,8 @@ def test_without_a_token(name, shell, start, tmp_path):
 # --- a file ---
 
 class File:
-    def __init__(self, folder, start, shell):
-        self.path, self.start, self.shell = folder / "report.csv", start, shell
+    def __init__(self, directory, start, shell):
+        self.path, self.start, self.shell = directory / "report.csv", start, shell
 
     def writer(self, token, **options):
         return self.start(self.shell, os.path.join(EXAMPLES, "fenced-file.sh"), self.path, env=job(token), **options)
@@ -175,8 +175,8 @@ def test_file_tells_failed_from_refused(file, start):
 # --- SQL ---
 
 class Database:
-    def __init__(self, folder, start, shell):
-        self.path, self.start, self.shell = folder / "shop.db", start, shell
+    def __init__(self, directory, start, shell):
+        self.path, self.start, self.shell = directory / "shop.db", start, shell
         self.ask("CREATE TABLE stock(name TEXT PRIMARY KEY, number INTEGER)")
         self.ask("INSERT INTO stock VALUES ('apples', 10), ('pears', 10)")
 

@@ -50,7 +50,7 @@ def own_etcd(workshop):
 
 @pytest.fixture(scope="session")
 def certificates(workshop):
-    return Certificates(workshop.folder("certificates-"))
+    return Certificates(workshop.directory("certificates-"))
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ class Workshop:
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         spared.add(self.janitor.pid)
 
-    def folder(self, prefix):
+    def directory(self, prefix):
         return tempfile.mkdtemp(prefix=prefix, dir=self.path)
 
     def close(self):
@@ -74,8 +74,8 @@ class Workshop:
 class Authority:
     """A certificate authority: .ca and files that it has signed."""
 
-    def __init__(self, folder, name="fleet"):
-        self.folder, self.name = folder, name
+    def __init__(self, directory, name="fleet"):
+        self.directory, self.name = directory, name
         self.ca, self.ca_key = self._path("ca.crt"), self._path("ca.key")
         self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
                       "-nodes", "-days", "30", "-subj",
@@ -83,7 +83,7 @@ class Authority:
                       "-keyout", self.ca_key, "-out", self.ca)
 
     def _path(self, file):
-        return os.path.join(self.folder, f"{self.name}-{file}")
+        return os.path.join(self.directory, f"{self.name}-{file}")
 
     def _openssl(self, *argv):
         subprocess.run(["openssl", *argv], check=True, stdin=subprocess.DEVNULL,
@@ -108,8 +108,8 @@ class Authority:
 class Certificates:
     """What a server with client certificates needs, and certificates that are wrong."""
 
-    def __init__(self, folder):
-        ours, others = Authority(folder), Authority(folder, "other")
+    def __init__(self, directory):
+        ours, others = Authority(directory), Authority(directory, "other")
         self.ca, self.wrong_ca = ours.ca, others.ca
         # The gateway calls its own server with the server's certificate: it must also be valid for
         # clients.
@@ -270,7 +270,7 @@ class Server:
     """An etcd of one member. .env: what a client needs to know, as etcdctl's variables."""
 
     def __init__(self, workshop, *, certificates=None, auth=False, options=()):
-        self.folder = workshop.folder("etcd-")
+        self.directory = workshop.directory("etcd-")
         self.certificates, self.options = certificates, list(options)
         self.process = None
         self.token = None
@@ -281,7 +281,7 @@ class Server:
             self.launch()
             if self.ready():
                 break
-            shutil.rmtree(os.path.join(self.folder, "data"), ignore_errors=True)
+            shutil.rmtree(os.path.join(self.directory, "data"), ignore_errors=True)
         else:
             raise AssertionError(f"etcd does not start: {self.log()}")
         self.env = {"ETCDCTL_ENDPOINTS": self.endpoint}
@@ -310,7 +310,7 @@ class Server:
         return Client(self.port, context, self.token)
 
     def log(self):
-        with open(os.path.join(self.folder, "log"), encoding="utf-8") as f:
+        with open(os.path.join(self.directory, "log"), encoding="utf-8") as f:
             return f.read()[-3000:]
 
     def launch(self):
@@ -318,7 +318,7 @@ class Server:
         scheme = "https" if self.certificates else "http"
         url, peer = f"{scheme}://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
         argv = ["setpriv", "--pdeathsig", "KILL", ETCD, "--data-dir",
-                os.path.join(self.folder, "data"), "--name", "one",
+                os.path.join(self.directory, "data"), "--name", "one",
                 "--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls",
                 peer,
                 "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}",
@@ -330,7 +330,7 @@ class Server:
                      self.certificates.server[1],
                      "--client-cert-auth", "--trusted-ca-file", self.certificates.ca]
         env = {k: v for k, v in os.environ.items() if not k.startswith(("ETCD_", "ETCDCTL_"))}
-        with open(os.path.join(self.folder, "log"), "ab") as log:
+        with open(os.path.join(self.directory, "log"), "ab") as log:
             self.process = subprocess.Popen(argv + self.options, stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, env=env,
                                             start_new_session=True)
@@ -375,7 +375,7 @@ class Server:
     def close(self):
         """Stop it for good."""
         self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def with_users(self):
         """Enable authentication: root, and USER, who may do everything below ALLOWED."""

@@ -46,7 +46,7 @@ def user():
 
 
 # Debian 12 has a server with known bugs; every run without -q prints a warning about it.
-OLD = re.compile(rb"me-only: [^\n]*: the server is etcd 3\.4\.23, which has known bugs[^\n]*\n")
+OLD = re.compile(rb"me-only: [^\n]*: the server runs etcd 3\.4\.23, which has known lease bugs[^\n]*\n")
 
 
 def said(r):

@@ -27,11 +27,11 @@ exec "$@"
 class Conf:
     """A caller whose /etc has the file that a test has written."""
 
-    def __init__(self, start, lock, folder):
-        self.start, self.lock, self.folder = start, lock, folder
+    def __init__(self, start, lock, directory):
+        self.start, self.lock, self.directory = start, lock, directory
 
     def write(self, text, mode=0o600, owner=0):
-        path = os.path.join(self.folder, "me-only", "etcd.conf")
+        path = os.path.join(self.directory, "me-only", "etcd.conf")
         with open(path, "w", encoding="utf-8") as f:
             f.write(text)
         os.chmod(path, mode)
@@ -39,9 +39,9 @@ class Conf:
 
     def run(self, *argv, lock=None, by=(), **env):
         for leftover in ("etc", "real"):
-            if os.path.isdir(os.path.join(self.folder, leftover)):
-                shutil.rmtree(os.path.join(self.folder, leftover))
-        p = self.start("unshare", "--mount", "sh", "-c", OTHER_ETC, self.folder, *by, ME_ONLY, "-q",
+            if os.path.isdir(os.path.join(self.directory, leftover)):
+                shutil.rmtree(os.path.join(self.directory, leftover))
+        p = self.start("unshare", "--mount", "sh", "-c", OTHER_ETC, self.directory, *by, ME_ONLY, "-q",
                        *argv, lock or self.lock, "sh", "-c",
                        "echo ran; env", env=environment(env))
         out, err = p.communicate(timeout=DEADLINE)
@@ -65,10 +65,10 @@ class Conf:
 
 @pytest.fixture
 def conf(start, lock, tmp_path):
-    folder = tmp_path / "place"
-    (folder / "me-only").mkdir(parents=True)
-    os.chmod(folder, 0o755)
-    return Conf(start, lock, str(folder))
+    directory = tmp_path / "place"
+    (directory / "me-only").mkdir(parents=True)
+    os.chmod(directory, 0o755)
+    return Conf(start, lock, str(directory))
 
 
 def test_endpoints(conf, etcd):
@@ -146,14 +146,14 @@ def test_what_is_not_understood(conf, line):
     conf.assert_refused(r"etcd\.conf")
 
 
-def test_a_folder_instead(conf):
-    os.mkdir(os.path.join(conf.folder, "me-only", "etcd.conf"))
+def test_a_directory_instead(conf):
+    os.mkdir(os.path.join(conf.directory, "me-only", "etcd.conf"))
     conf.assert_refused(r"etcd\.conf")
 
 
 def test_unreadable_file_is_reported(conf, etcd):
     conf.write(f"ETCDCTL_ENDPOINTS={etcd.endpoint}\n", mode=0o600)
-    os.chmod(conf.folder, 0o755)
+    os.chmod(conf.directory, 0o755)
     conf.assert_refused(r"etcd\.conf: Permission denied",
                         by=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"))
 

@@ -44,19 +44,19 @@ def rest():
 @pytest.fixture
 def helper(start, tmp_path, lock):
     """helper(SCRIPT, OPTION..., job=) starts a me-only whose helper is the script."""
-    folder = tmp_path / "helpers"
-    folder.mkdir(mode=0o755)
+    directory = tmp_path / "helpers"
+    directory.mkdir(mode=0o755)
 
     def helper_(script, *options, job=("echo", "ran"), before=(), under=(), **kw):
-        shutil.copy(os.path.realpath(sys.executable), folder / "etcd")
-        shutil.copy(os.path.join(BUILD, "libexec", "me-only", "list"), folder)
-        (folder / "1").write_text(FRAME.replace("{script}", script))
+        shutil.copy(os.path.realpath(sys.executable), directory / "etcd")
+        shutil.copy(os.path.join(BUILD, "libexec", "me-only", "list"), directory)
+        (directory / "1").write_text(FRAME.replace("{script}", script))
         # BEFORE: what the process that becomes me-only has started. UNDER: a program that runs
         # me-only.
         first = ("bash", "-c", f'{shlex.join(before)} >/dev/null 2>&1 & exec "$@"',
                  "bash") if before else ()
-        return start(*first, *under, ME_ONLY, *options, lock, *job, cwd=folder,
-                     env=environment(ME_ONLY_EXEC_PATH=str(folder), PYTHONHOME=sys.prefix), **kw)
+        return start(*first, *under, ME_ONLY, *options, lock, *job, cwd=directory,
+                     env=environment(ME_ONLY_EXEC_PATH=str(directory), PYTHONHOME=sys.prefix), **kw)
 
     return helper_
 
@@ -120,7 +120,7 @@ def test_a_holder_of_whom_anything_is_said(helper, lock, word, who):
 @pytest.mark.parametrize("question", ["--held", "--who", "--list"])
 def test_a_helper_that_refuses_what_it_was_only_asked(helper, lock, question, word):
     p = helper(f'say("{word}"); rest()', question, job=())
-    assert ended(p) == (3, b"", f"me-only: {lock}: the helper has not answered what it was asked\n")
+    assert ended(p) == (3, b"", f"me-only: {lock}: the helper gave no valid answer\n")
 
 
 @pytest.mark.parametrize("noise", ["", "a word that nobody knows", "held-not", "until",
@@ -414,7 +414,7 @@ def test_a_helper_that_cannot_be_run(start, lock, tmp_path):
 @pytest.mark.static
 @pytest.mark.parametrize("inject, said", [
     ("timerfd_create:error=ETIME:when=2", r"cannot start a process: [^\n]+"),
-    ("execveat:error=EPERM", "the helper for such locks cannot be run: Operation not permitted"),
+    ("execveat:error=EPERM", "cannot run the helper: Operation not permitted"),
 ], ids=["no time", "not ours"])
 def test_an_errno_is_not_taken_for_a_verdict_of_ours(helper, tmp_path, inject, said):
     """The guard's "no time is left", and "others can write the helper", are not errnos."""
@@ -438,7 +438,7 @@ def test_no_descriptor_is_left(helper, limit):
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("what", ["file", "folder"])
+@pytest.mark.parametrize("what", ["file", "directory"])
 def test_root_runs_no_helper_that_others_can_write(start, lock, tmp_path, what):
     shutil.copy(os.path.join(BUILD, "libexec", "me-only", "etcd"), tmp_path / "etcd")
     os.chmod(tmp_path / "etcd" if what == "file" else tmp_path, 0o777)

@@ -348,17 +348,17 @@ def group(name):
     A control group (v2) that is delegated to its processes, as systemd does with Delegate=yes.
     """
     with open("/proc/mounts", encoding="utf-8") as f:
-        folder = next(mount for _, mount, kind, *_ in map(str.split, f)
+        directory = next(mount for _, mount, kind, *_ in map(str.split, f)
                       if kind == "cgroup2") + f"/test-{name}"
-    os.mkdir(folder)
-    os.setxattr(folder, "trusted.delegate", b"1")
-    yield folder
-    with open(folder + "/cgroup.kill", "w", encoding="ascii") as f:
+    os.mkdir(directory)
+    os.setxattr(directory, "trusted.delegate", b"1")
+    yield directory
+    with open(directory + "/cgroup.kill", "w", encoding="ascii") as f:
         f.write("1")
 
     def remove():
         try:
-            for path, _, _ in os.walk(folder, topdown=False):
+            for path, _, _ in os.walk(directory, topdown=False):
                 os.rmdir(path)
         except OSError:
             return False

@@ -252,21 +252,21 @@ def test_waits_count_the_time_for_which_the_machine_sleeps(take):
     """A wait is ended by a timer of CLOCK_BOOTTIME, among the descriptors that are polled."""
     helper = take()
     helper.hear_of("until")
-    folder = f"/proc/{helper.process.pid}"
+    directory = f"/proc/{helper.process.pid}"
 
     def polled():
-        with open(folder + "/syscall", encoding="ascii") as f:
+        with open(directory + "/syscall", encoding="ascii") as f:
             words = f.read().split()
         if len(words) < 3 or words[0] in ("-1", "running"):
             return None
-        with open(folder + "/mem", "rb") as f:
+        with open(directory + "/mem", "rb") as f:
             f.seek(int(words[1], 16))
             entries = f.read(8 * int(words[2], 16))
         return [int.from_bytes(entries[n:n + 4], "little") for n in range(0, len(entries), 8)]
 
     def timers():
         for fd in polled() or []:
-            with open(f"{folder}/fdinfo/{fd}", encoding="ascii") as f:
+            with open(f"{directory}/fdinfo/{fd}", encoding="ascii") as f:
                 info = f.read()
             # 7: CLOCK_BOOTTIME
             if "clockid: 7" in info and "it_value: (0, 0)" not in info:

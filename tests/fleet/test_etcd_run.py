@@ -323,7 +323,7 @@ def test_the_server_is_too_old_to_be_trusted(c):
     err = c.run(c.lock, "true").stderr.decode()
     version = re.search(r"etcd Version: (\S+)",
                         subprocess.check_output(["etcd", "--version"], text=True))[1]
-    line = f"me-only: {c.lock}: the server is etcd {version}, which has known bugs with leases"
+    line = f"me-only: {c.lock}: the server runs etcd {version}, which has known lease bugs"
     is_old = version.startswith("3.4.23")
     assert re.fullmatch(re.escape(line) + r"[^\n]*\n" if is_old else "", err), err
     assert c.run("-q", c.lock, "true").stderr == b""
@@ -335,7 +335,7 @@ def test_the_server_is_too_old_to_be_trusted(c):
     ("4.0.0", False))], indirect=["gateway"])
 def test_which_servers_are_too_old(callers, gateway, old):
     err = callers(gateway).run("etcd:x", "true").stderr.decode()
-    assert (f"the server is etcd {gateway.version}, which has known bugs" in err) == old
+    assert (f"the server runs etcd {gateway.version}, which has known lease bugs" in err) == old
     assert old or err == ""
 
 

@@ -217,7 +217,7 @@ def test_a_long_wait_says_for_whom(c, line):
     holder = c.hold("-q")
     p = line.wait()
     text = read_line(p.stderr).decode()
-    while "has known bugs" in text:
+    while "has known lease bugs" in text:
         text = read_line(p.stderr).decode()
     assert re.fullmatch(
         rf"me-only: {c.lock}: waiting for pid {holder.pid} \({user()}\) on {HOST}, which has held "

@@ -7,11 +7,10 @@ import pytest
 
 from etcd_server import PASSWORD
 from fleet import DEADLINE, Caller, release, said, user, wait_for
+from shape import rows_of
 from test_etcd_wait import Line
 
 HOST = os.uname().nodename
-KEYS = {"lock", "state", "mode", "slot", "slots", "place", "pid", "user", "host", "since", "age",
-        "left", "token", "command"}
 
 
 @pytest.fixture
@@ -23,18 +22,14 @@ def who(c, lock=None, status=4):
     """The rows of --who --json."""
     r = c.run("--who", "--json", lock or c.lock)
     assert (r.returncode, said(r)) == (status, ""), r
-    answer = json.loads(r.stdout)
-    assert list(answer) == ["who"] and all(set(row) == KEYS for row in answer["who"])
-    return answer["who"]
+    return rows_of(json.loads(r.stdout), "who")
 
 
 def listed(c, prefix):
     """The rows of --list --json."""
     r = c.run("--list", "--json", prefix)
     assert (r.returncode, said(r)) == (0, ""), r
-    answer = json.loads(r.stdout)
-    assert list(answer) == ["locks"] and all(set(row) == KEYS for row in answer["locks"])
-    return answer["locks"]
+    return rows_of(json.loads(r.stdout), "locks")
 
 
 def table(r):
@@ -65,7 +60,7 @@ def test_a_lock_and_those_who_wait(c, line):
         (c.lock, "held", "exclusive", user(), HOST, "sh")
     assert first["token"] == entry.modified and 0 < first["left"] <= 30 \
         and 0 <= first["age"] < DEADLINE and first["place"] is None
-    assert first["slot"] is None
+    assert first["slot"] == 0 and first["role"] == "wrapper" and first["waiters"] == 3
     for n, row in enumerate(rows[1:], 1):
         assert (row["state"], row["place"], row["command"], row["token"],
                 row["left"]) == ("waiting", n, "echo", None, None)
@@ -74,10 +69,9 @@ def test_a_lock_and_those_who_wait(c, line):
     text = r.stdout.decode().splitlines()
     assert re.fullmatch(rf"{c.lock}: held by pid {holder.pid} \({user()}\) on {HOST} for \d\S*: sh",
                         text[0]), text
-    assert text[1].split() == ["LOCK", "STATE", "MODE", "SLOT", "PLACE", "PID", "USER", "HOST",
-                               "SINCE", "AGE", "LEFT", "COMMAND"]
-    assert [row[:3] for row in table(r)] == [[c.lock, "held", "exclusive"],
-                                             *[[c.lock, "waiting", "exclusive"]] * 3]
+    assert text[1].split() == ["LOCK", "STATE", "PLACE", "PID", "USER", "HOST", "SINCE",
+                               "AGE", "LEFT", "COMMAND"]
+    assert [row[:2] for row in table(r)] == [[c.lock, "held"], *[[c.lock, "waiting"]] * 3]
     assert release(holder) == 0
     assert [p.wait(DEADLINE) for p in waiters] == [0] * 3
     assert who(c, status=0) == []

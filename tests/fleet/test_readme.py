@@ -1,9 +1,10 @@
 """
-The recipes of the README that need a cluster, run; the others are in
+The recipes of the README and of docs/recipes.md that need a cluster, run; the others are in
 tests/behaviour/test_documents.py.
 """
 import os
 import re
+import socket
 
 import pytest
 
@@ -22,8 +23,11 @@ echo "${0##*/} $*: end" >>"$LOG"
 
 
 def recipe(name):
-    """The block of the README that is marked with <!-- recipe: NAME -->."""
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+    """
+    The block of docs/recipes.md, which has all of the README's, that is marked with
+    <!-- recipe: NAME -->.
+    """
+    with open(os.path.join(ROOT, "docs", "recipes.md"), encoding="utf-8") as f:
         found = re.findall(rf"<!-- recipe: {name} -->\n```\w+\n(.*?)```\n", f.read(), re.S)
     assert len(found) == 1, f"one recipe named {name}"
     return found[0]
@@ -164,3 +168,28 @@ def test_the_configuration_file():
         page = f.read()
     names = [re.fullmatch(r"(ETCDCTL_[A-Z]+)=\S+", line)[1] for line in lines]
     assert names and all(re.search(rf"^\.It Ev .*\b{name}\b", page, re.M) for name in names)
+
+
+# --- what docs/recipes.md says of proxies ---
+
+def test_http_proxies_are_ignored(c, lock):
+    nowhere = {name: "http://127.0.0.1:1" for name in
+               ("http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY")}
+    r = c.run(lock, "echo", "ran", env=c.env | nowhere)
+    assert (r.returncode, r.stdout, said(r)) == (0, b"ran\n", "")
+
+
+def test_a_grpc_proxy_is_refused(etcd, lock, c, start):
+    """It has no JSON gateway. etcdctl would take the lock through it, and so exclude others."""
+    port = free_port()
+    proxy = start("etcd", "grpc-proxy", "start", f"--endpoints=127.0.0.1:{etcd.port}",
+                  f"--listen-addr=127.0.0.1:{port}", env=environment(etcd.env))
+
+    def answers():
+        assert proxy.poll() is None
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_for(answers, "it listens")
+    r = c.run(lock, "echo", "ran", env=c.env | {"ETCDCTL_ENDPOINTS": f"127.0.0.1:{port}"})
+    assert (r.returncode, r.stdout) == (3, b"") and " has no JSON gateway" in said(r)

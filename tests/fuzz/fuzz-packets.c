@@ -39,8 +39,8 @@ static void check_holder(const struct holder *holder)
 {
 	struct line line = { .length = 0 };
 
-	holder_describe(holder, false, &line);
-	holder_describe(holder, true, &line);
+	holder_describe(holder, HOLDER_HELD, &line);
+	holder_describe(holder, HOLDER_AWAITED_BRIEFLY, &line);
 	holder_describe_waiter(holder, 2, &line);
 	for (size_t i = 0; i < line.length; i++)
 		if (line.text[i] == '\n')

@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *text = malloc(size + 1), again[DURATION_TEXT_SIZE];
 	struct host_address address;
 	struct line line;
-	int64_t ns;
+	int64_t ns, read;
 
 	memcpy(text, data, size);
 	text[size] = 0;
@@ -29,7 +29,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (duration_parse(text, &ns) == 0) {
 		if (ns < 0)
 			abort();
+		/* What we write can be read, and is cut, not rounded up. */
 		duration_format(ns, again);
+		if (duration_parse(again, &read) || read > ns)
+			abort();
 	}
 	free(text);
 	return 0;

@@ -2,11 +2,11 @@
  * The command of a storm: enters its place of the witness (storm-memory.h), stays there, and leaves
  * it.
  *
- * usage: storm-job LOCK MICROSECONDS [heir] [look ADDRESS]
+ * usage: storm-job LOCK MICROSECONDS [child] [look ADDRESS]
  *
- * Whoever finds somebody else in there writes that down, and ends with STORM_OVERLAP. "heir": a
- * child stays for as long again, with the lock that it has inherited. "look": it tries whether its
- * lock, the abstract socket name ADDRESS, is taken.
+ * Whoever finds somebody else in there writes that down, and ends with STORM_OVERLAP. "child": a
+ * child stays for as long again, with the lock that it has inherited. "look": the job tries whether
+ * its lock, the abstract socket name ADDRESS, is taken.
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -108,7 +108,7 @@ int main(int argc, char **argv)
 	if (argc > at + 1 && strcmp(argv[argc - 2], "look") == 0)
 		look(argv[argc - 1]);
 	leave();
-	if (argc > at && strcmp(argv[at], "heir") == 0 && fork() == 0) {
+	if (argc > at && strcmp(argv[at], "child") == 0 && fork() == 0) {
 		enter();
 		stay(us);
 		leave();

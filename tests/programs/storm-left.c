@@ -41,7 +41,7 @@ struct count left_count(void)
 	closedir(fds);
 	while (f && fgets(line, sizeof line, f))
 		count.named +=
-		    strstr(line, storm.name) != NULL || strstr(line, storm.folder) != NULL;
+		    strstr(line, storm.name) != NULL || strstr(line, storm.directory) != NULL;
 	if (f)
 		fclose(f);
 	return count;
@@ -56,7 +56,7 @@ static void check_files(void)
 
 		if (!lock_is_file(lock))
 			continue;
-		snprintf(path, sizeof path, "%s/%u", storm.folder, lock);
+		snprintf(path, sizeof path, "%s/%u", storm.directory, lock);
 		fd = open(path, O_RDONLY | O_CLOEXEC);
 		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB))
 			storm_fail("the lock on file %u is not free at the end", lock);
@@ -64,7 +64,7 @@ static void check_files(void)
 			close(fd);
 		unlink(path);
 	}
-	rmdir(storm.folder);
+	rmdir(storm.directory);
 }
 
 /*

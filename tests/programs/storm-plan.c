@@ -142,7 +142,7 @@ static void add_options(struct start *start, struct run *run)
 	if (lock_slots(run->lock) > 1)
 		add_text(start, "-j%u", lock_slots(run->lock));
 	if (lock_is_file(run->lock))
-		add_text(start, "file:%s/%u", storm.folder, run->lock);
+		add_text(start, "file:%s/%u", storm.directory, run->lock);
 	else
 		add_text(start, "%s/%u", storm.name, run->lock);
 }
@@ -159,7 +159,7 @@ static void add_command(struct start *start, const struct run *run)
 	add_text(start, "%u", run->lock);
 	add_text(start, "%u", us);
 	if (r == 0 && !run->closes)
-		add(start, "heir");
+		add(start, "child");
 	if (r >= 48 && lock_slots(run->lock) == 1 && !lock_is_file(run->lock)) {
 		add(start, "look");
 		add_text(start, "me-only:%s/%u", storm.name, run->lock);

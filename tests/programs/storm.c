@@ -255,10 +255,10 @@ static void prepare(void)
 	sigset_t child;
 
 	snprintf(storm.name, sizeof storm.name, "/storm/%d", (int)getpid());
-	snprintf(storm.folder, sizeof storm.folder, "/tmp/me-only-storm-XXXXXX");
+	snprintf(storm.directory, sizeof storm.directory, "/tmp/me-only-storm-XXXXXX");
 	log_fd = memfd_create("log", MFD_CLOEXEC);
 	if (fd < 0 || empty < 0 || log_fd < 0 || ftruncate(fd, sizeof *storm.memory) ||
-	    dup2(fd, STORM_FD) < 0 || !mkdtemp(storm.folder))
+	    dup2(fd, STORM_FD) < 0 || !mkdtemp(storm.directory))
 		storm_die("prepare");
 	close(fd);
 	storm.memory =

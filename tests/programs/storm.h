@@ -26,7 +26,7 @@ struct run {
 struct storm {
 	struct storm_memory *memory;
 	const char *me_only, *job;
-	char name[64], folder[64];	/* of the locks, and for those that are files */
+	char name[64], directory[64];	/* of the locks, and for those that are files */
 	uint64_t seed;
 	unsigned worker;		/* which of the processes that start runs this is */
 	unsigned width;			/* so many runs at a time at most */

@@ -95,15 +95,15 @@ static void errors(void)
 	all_shapes(200, 14, "connection closed", CODE_UNAVAILABLE, URL ": connection closed");
 	all_shapes(400, 3, "etcdserver: key is not provided", CODE_INVALID, URL ": etcdserver: key is not provided");
 	all_shapes(429, 8, "etcdserver: mvcc: database space exceeded", CODE_EXHAUSTED,
-		   URL " takes nothing new: its database is full (etcdserver: mvcc: database space exceeded)");
+		   URL " refuses writes: its database is full (etcdserver: mvcc: database space exceeded)");
 	all_shapes(401, 16, "etcdserver: invalid auth token", CODE_UNAUTHENTICATED,
-		   URL " wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD (etcdserver: invalid auth token)");
-	all_shapes(400, 3, "etcdserver: user name is empty", CODE_REFUSED, URL " wants to know who we are: set ETCDCTL_USER and ETCDCTL_PASSWORD");
+		   URL " requires authentication: set ETCDCTL_USER and ETCDCTL_PASSWORD (etcdserver: invalid auth token)");
+	all_shapes(400, 3, "etcdserver: user name is empty", CODE_REFUSED, URL " requires authentication: set ETCDCTL_USER and ETCDCTL_PASSWORD");
 	asked.user = "mo";
 	all_shapes(400, 3, "etcdserver: authentication failed, invalid user ID or password", CODE_REFUSED,
 		   URL " refuses user 'mo': wrong name or password (ETCDCTL_USER, ETCDCTL_PASSWORD)");
 	all_shapes(403, 7, "etcdserver: permission denied", CODE_DENIED,
-		   "etcd lets user 'mo' not do that: it needs readwrite permission for all keys that begin with the lock's name and \"/\" (" URL ")");
+		   "etcd denies user 'mo': it needs readwrite permission on all keys that begin with the lock's name and \"/\" (" URL ")");
 
 	/* The first answer of all: it will not be better the next time. */
 	asked = (struct asked){ .url = URL };
@@ -130,7 +130,7 @@ static void broken_errors(void)
 
 static void others(void)
 {
-	static const char none[] = " has no JSON gateway: it may be switched off (--enable-grpc-gateway), on another port (--listen-client-http-urls), or this is "
+	static const char none[] = " has no JSON gateway: it may be disabled (--enable-grpc-gateway), on another port (--listen-client-http-urls), or this is "
 				   "no etcd from 3.4 on";
 	char wanted[512], large[1000];
 
@@ -141,17 +141,17 @@ static void others(void)
 	fails(404, NULL, CODE_REFUSED, wanted);
 	fails(404, "[]", CODE_REFUSED, wanted);
 	fails(400, "CommonName of client sending a request against gateway will be ignored and not used as expected", CODE_REFUSED,
-	      URL " takes no client certificate with a common name through its JSON gateway once users are switched on: use one with an empty CN (ETCDCTL_CERT)");
-	fails(400, "Client sent an HTTP request to an HTTPS server.\n", CODE_REFUSED, URL " wants TLS: write https:// in ETCDCTL_ENDPOINTS");
+	      URL " accepts no client certificate with a common name through its JSON gateway while users are enabled: use one with an empty CN (ETCDCTL_CERT)");
+	fails(400, "Client sent an HTTP request to an HTTPS server.\n", CODE_REFUSED, URL " requires TLS: write https:// in ETCDCTL_ENDPOINTS");
 	fails(502, "<html>Bad Gateway</html>", CODE_UNAVAILABLE, URL ": HTTP status 502");
 	fails(503, NULL, CODE_UNAVAILABLE, URL ": HTTP status 503");
-	fails(200, NULL, CODE_REFUSED, URL " does not answer as etcd does: HTTP status 200, \"\"");
-	fails(200, "", CODE_REFUSED, URL " does not answer as etcd does: HTTP status 200, \"\"");
-	fails(200, "\n", CODE_REFUSED, URL " does not answer as etcd does: HTTP status 200, \" \"");
-	fails(200, "{\"ID\":\"7\"", CODE_REFUSED, URL " does not answer as etcd does: HTTP status 200, \"{\"ID\":\"7\"\"");
-	fails(200, "null", CODE_REFUSED, URL " does not answer as etcd does: HTTP status 200, \"null\"");
-	fails(405, "Method Not Allowed\n\x1b[31m\xff", CODE_REFUSED, URL " does not answer as etcd does: HTTP status 405, \"Method Not Allowed  [31m \"");
-	fails(421, "", CODE_REFUSED, URL " does not answer as etcd does: HTTP status 421, \"\"");
+	fails(200, NULL, CODE_REFUSED, URL " does not answer like etcd: HTTP status 200, \"\"");
+	fails(200, "", CODE_REFUSED, URL " does not answer like etcd: HTTP status 200, \"\"");
+	fails(200, "\n", CODE_REFUSED, URL " does not answer like etcd: HTTP status 200, \" \"");
+	fails(200, "{\"ID\":\"7\"", CODE_REFUSED, URL " does not answer like etcd: HTTP status 200, \"{\"ID\":\"7\"\"");
+	fails(200, "null", CODE_REFUSED, URL " does not answer like etcd: HTTP status 200, \"null\"");
+	fails(405, "Method Not Allowed\n\x1b[31m\xff", CODE_REFUSED, URL " does not answer like etcd: HTTP status 405, \"Method Not Allowed  [31m \"");
+	fails(421, "", CODE_REFUSED, URL " does not answer like etcd: HTTP status 421, \"\"");
 	memset(large, 'x', sizeof large - 1);
 	large[sizeof large - 1] = 0;
 	read_text(302, large);
@@ -180,17 +180,17 @@ static void no_answers(void)
 	explains(CURLE_OPERATION_TIMEDOUT, CODE_NO_ANSWER, URL " does not answer");
 	explains(CURLE_PARTIAL_FILE, CODE_NO_ANSWER, URL ": detail");
 	explains(CURLE_WEIRD_SERVER_REPLY, CODE_REFUSED, URL " does not speak HTTP: is it etcd's client port?");
-	explains(CURLE_GOT_NOTHING, CODE_CLOSED, URL " closes the connection: it may want TLS (https://)");
+	explains(CURLE_GOT_NOTHING, CODE_CLOSED, URL " closed the connection: it may require TLS (https://)");
 	asked.url = "https://a";
-	explains(CURLE_RECV_ERROR, CODE_CLOSED, "https://a closes the connection: it may want another client certificate (ETCDCTL_CERT, ETCDCTL_KEY)");
+	explains(CURLE_RECV_ERROR, CODE_CLOSED, "https://a closed the connection: it may require another client certificate (ETCDCTL_CERT, ETCDCTL_KEY)");
 	explains(CURLE_PEER_FAILED_VERIFICATION, CODE_REFUSED,
-		 "the certificate of https://a is not to be trusted (ETCDCTL_CACERT says by whom it may be signed): detail");
-	explains(CURLE_SSL_CERTPROBLEM, CODE_REFUSED, "a file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT cannot be used: detail");
-	explains(CURLE_SSL_CONNECT_ERROR, CODE_REFUSED, "https://a does not speak TLS, or refuses our certificate (ETCDCTL_CERT, ETCDCTL_KEY): detail");
+		 "cannot verify the certificate of https://a (is ETCDCTL_CACERT set to the right CA?): detail");
+	explains(CURLE_SSL_CERTPROBLEM, CODE_REFUSED, "cannot use the file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT: detail");
+	explains(CURLE_SSL_CONNECT_ERROR, CODE_REFUSED, "https://a does not speak TLS, or rejects the client certificate (ETCDCTL_CERT, ETCDCTL_KEY): detail");
 	/* One that has answered before is being restarted. */
 	asked.known = true;
-	explains(CURLE_RECV_ERROR, CODE_NO_ANSWER, "https://a has closed the connection");
-	explains(CURLE_SSL_CONNECT_ERROR, CODE_NO_ANSWER, "https://a does not speak TLS, or refuses our certificate (ETCDCTL_CERT, ETCDCTL_KEY): detail");
+	explains(CURLE_RECV_ERROR, CODE_NO_ANSWER, "https://a closed the connection");
+	explains(CURLE_SSL_CONNECT_ERROR, CODE_NO_ANSWER, "https://a does not speak TLS, or rejects the client certificate (ETCDCTL_CERT, ETCDCTL_KEY): detail");
 	explains(CURLE_HTTP2, CODE_NO_ANSWER, "https://a does not speak HTTP: is it etcd's client port?");
 }
 

@@ -99,7 +99,7 @@ static void endpoints(void)
 	WITH("ETCDCTL_ENDPOINTS", "unix:///run/etcd");
 	is_text(error, "ETCDCTL_ENDPOINTS: neither http:// nor https://: 'unix:///run/etcd'", "another scheme");
 	WITH("ETCDCTL_ENDPOINTS", "http://mo:secret@a:2379");
-	is_text(error, "ETCDCTL_ENDPOINTS: a user belongs into ETCDCTL_USER, not into an endpoint", "a password in an endpoint is not shown");
+	is_text(error, "ETCDCTL_ENDPOINTS: put the user in ETCDCTL_USER, not in the endpoint", "a password in an endpoint is not shown");
 	WITH("ETCDCTL_DISCOVERY_SRV", "example.org");
 	is_text(error, "ETCDCTL_DISCOVERY_SRV is not supported: name the members in ETCDCTL_ENDPOINTS", "members found by the name service");
 }
@@ -127,9 +127,9 @@ static void files(void)
 	WITH("ETCDCTL_CACERT", "/nonexistent/ca");
 	is_text(error, "ETCDCTL_CACERT: /nonexistent/ca: No such file or directory", "no such CA");
 	WITH("ETCDCTL_CERT", "/dev/null");
-	is_text(error, "ETCDCTL_CERT and ETCDCTL_KEY belong together: give both or none", "no key");
+	is_text(error, "ETCDCTL_CERT and ETCDCTL_KEY go together: set both or neither", "no key");
 	WITH("ETCDCTL_KEY", "/dev/null", "ETCDCTL_CERT", "");
-	is_text(error, "ETCDCTL_CERT and ETCDCTL_KEY belong together: give both or none", "no certificate");
+	is_text(error, "ETCDCTL_CERT and ETCDCTL_KEY go together: set both or neither", "no certificate");
 	WITH("ETCDCTL_KEY", "/dev/null", "ETCDCTL_CERT", "/dev/zero");
 	ok(!error && !strcmp(config.cert, "/dev/zero") && !strcmp(config.key, "/dev/null"), "both");
 }
@@ -147,13 +147,13 @@ static void times(void)
 	WITH("ETCDCTL_COMMAND_TIMEOUT", "9999999h99999999h");
 	ok(!error && config.command_timeout > 86400 * NS_PER_S && config.command_timeout < INT64_MAX / 2, "a sum that is too large");
 	WITH("ETCDCTL_COMMAND_TIMEOUT", "1m-30s");
-	is_text(error, "ETCDCTL_COMMAND_TIMEOUT is no duration: '1m-30s'", "a sign");
+	is_text(error, "ETCDCTL_COMMAND_TIMEOUT is not a duration: '1m-30s'", "a sign");
 	WITH("ETCDCTL_COMMAND_TIMEOUT", "inf");
 	ok(!error && config.command_timeout > 86400 * NS_PER_S && config.command_timeout < INT64_MAX / 2, "for ever is not too long to be added to");
 	WITH("ETCDCTL_COMMAND_TIMEOUT", "soon");
-	is_text(error, "ETCDCTL_COMMAND_TIMEOUT is no duration: 'soon'", "no duration");
+	is_text(error, "ETCDCTL_COMMAND_TIMEOUT is not a duration: 'soon'", "no duration");
 	WITH("ETCDCTL_DIAL_TIMEOUT", "0");
-	is_text(error, "ETCDCTL_DIAL_TIMEOUT is no duration: '0'", "no time at all");
+	is_text(error, "ETCDCTL_DIAL_TIMEOUT is not a duration: '0'", "no time at all");
 }
 
 /* The file's contents; the error is that of LINE, which is shown as it is. */
@@ -194,18 +194,18 @@ static void file(void)
 	ok(!config.user, "with a variable the file counts for nothing");
 
 	is_wrong("endpoints\n", ": line 1 is not NAME=value");
-	is_wrong("# \n\nENDPOINTS=a\n", ": line 3: a name that neither me-only nor etcdctl knows");
-	is_wrong("=a\n", ": line 1: a name that neither me-only nor etcdctl knows");
+	is_wrong("# \n\nENDPOINTS=a\n", ": line 3: a variable that neither me-only nor etcdctl knows");
+	is_wrong("=a\n", ": line 1: a variable that neither me-only nor etcdctl knows");
 	is_wrong("export\n", ": line 1 is not NAME=value");
-	is_wrong("ETCDCTL_API=3\nETCDCTL_ENDPOINT=a\n", ": line 2: a name that neither me-only nor etcdctl knows");
+	is_wrong("ETCDCTL_API=3\nETCDCTL_ENDPOINT=a\n", ": line 2: a variable that neither me-only nor etcdctl knows");
 	memset(large, '#', 69999);
-	is_wrong(large, " is no text file, or too large");
+	is_wrong(large, " is not a text file, or is too large");
 	free(large);
 
 	with_file("ETCDCTL_USER=mo\nETCDCTL_PASSWORD=word\n", 0644);
-	ok(error && strstr(error, " holds a password, and others can read it: chmod o= "), "a password that others can read");
+	ok(error && strstr(error, " contains a password, and others can read it: chmod o= "), "a password that others can read");
 	with_file("ETCDCTL_USER=mo:word\n", 0604);
-	ok(error && strstr(error, " holds a password, and others can read it: chmod o= "), "the same with the name");
+	ok(error && strstr(error, " contains a password, and others can read it: chmod o= "), "the same with the name");
 	with_file("ETCDCTL_USER=mo:word\n", 0640);
 	ok(!error, "that the group may read it is its owner's will");
 }

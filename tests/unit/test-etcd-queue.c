@@ -29,7 +29,7 @@ struct mix {
 
 static bool good[16];
 static const char *const properties[] = {
-	"the first of all can always have the lock",
+	"the first of all can always got the lock",
 	"who has it alone is alone",
 	"those who share it are only sharers",
 	"slots are fewer than each holder allows",

@@ -24,8 +24,9 @@ static void plain(void)
 	is(options.lock, "-L", "a LOCK may begin with a dash behind --");
 	ok(PARSE(S("-"), S("cmd")) == 0, "a dash alone");
 	is(options.lock, "-", "is a LOCK");
-	ok(PARSE(S("L"), S("--")) == 0, "-- behind LOCK");
-	is(options.command[0], "--", "is the command");
+	ok(PARSE(S("L"), S("--"), S("-c"), S("x")) == 0, "-- behind LOCK");
+	is(options.command[0], "-c", "is passed over");
+	ok(PARSE(S("L"), S("--"), S("--")) == 0 && !strcmp(options.command[0], "--"), "once");
 }
 
 static void forms(void)
@@ -50,6 +51,84 @@ static void refuses(int result, const char *subject, const char *what)
 {
 	ok(result == -EINVAL, "%s", what);
 	ok(subject ? error.subject && !strcmp(error.subject, subject) : !error.subject, "names what is wrong");
+}
+
+/* What users of flock type. */
+static void habits(void)
+{
+	ok(PARSE(S("-x"), S("L"), S("cmd")) == 0 && options.exclusive && !options.shared, "-x");
+	ok(PARSE(S("-ne"), S("L"), S("cmd")) == 0 && options.exclusive && options.nonblock, "-ne");
+	ok(PARSE(S("--exclusive"), S("L"), S("cmd")) == 0 && options.exclusive, "--exclusive");
+	ok(PARSE(S("-s"), S("-x"), S("L"), S("cmd")) == 0 && !options.shared, "-s -x: the last one counts");
+	ok(PARSE(S("-xs"), S("L"), S("cmd")) == 0 && options.shared && !options.exclusive, "-xs, too");
+	ok(PARSE(S("-x"), S("-j1"), S("L"), S("cmd")) == 0, "-x -j1");
+	ok(PARSE(S("--nb"), S("L"), S("cmd")) == 0 && options.nonblock, "--nb");
+	ok(PARSE(S("--timeout=2"), S("L"), S("cmd")) == 0 && options.wait == 2 * NS_PER_S, "--timeout=2");
+	ok(PARSE(S("--timeout"), S("2"), S("L"), S("cmd")) == 0 && options.wait == 2 * NS_PER_S, "--timeout 2");
+	ok(PARSE(S("-V")) == 0 && options.mode == MODE_VERSION, "-V");
+	ok(PARSE(S("-qV"), S("x")) == 0 && options.mode == MODE_VERSION, "-qV");
+	ok(PARSE(S("-F"), S("L"), S("-c"), S("a && b")) == 0 && options.no_fork && !options.command[3], "-c LINE behind LOCK");
+	is(options.lock, "L", "LOCK");
+	is(options.command[0], "/bin/sh", "a shell");
+	is(options.command[1], "-c", "runs");
+	is(options.command[2], "a && b", "LINE");
+	ok(PARSE(S("--"), S("-L"), S("--command"), S("a")) == 0 && !strcmp(options.lock, "-L"), "--command LINE");
+	is(options.command[0], "/bin/sh", "a shell");
+	is(options.command[1], "-c", "with its own option");
+	is(options.command[2], "a", "runs LINE");
+	ok(PARSE(S("L"), S("cmd"), S("-c"), S("x")) == 0 && !strcmp(options.command[0], "cmd"), "a command's own -c");
+	ok(PARSE(S("L"), S("-c"), S("")) == 0 && !*options.command[2], "an empty line");
+}
+
+/* A usage error about OPTION, which may be meant for MEANT. */
+static void about(int result, const char *option, char letter, const char *meant)
+{
+	ok(result == -EINVAL, "%s is wrong", option);
+	if (ok(error.option != NULL, "an option is named"))
+		is(error.option, option, "this one");
+	ok(error.letter == letter, "and its letter");
+	if (ok(!meant == !error.meant, "whether another one is meant") && meant)
+		is(error.meant, meant, "which one");
+}
+
+static void guesses(void)
+{
+	about(PARSE(S("--exlusive"), S("L"), S("cmd")), "--exlusive", 0, "exclusive");
+	about(PARSE(S("--wiat"), S("L"), S("cmd")), "--wiat", 0, "wait");
+	about(PARSE(S("--wait-for=1"), S("L"), S("cmd")), "--wait-for=1", 0, "wait");
+	about(PARSE(S("--time-out=1"), S("L"), S("cmd")), "--time-out=1", 0, "timeout");
+	about(PARSE(S("--nonblocking"), S("L"), S("cmd")), "--nonblocking", 0, "nonblock");
+	about(PARSE(S("--Held"), S("L")), "--Held", 0, "held");
+	about(PARSE(S("--exit_base=1"), S("L"), S("cmd")), "--exit_base=1", 0, "exit-base");
+	about(PARSE(S("--repalce"), S("L"), S("cmd")), "--repalce", 0, "replace");
+	about(PARSE(S("--jsno"), S("L")), "--jsno", 0, "json");
+	about(PARSE(S("--conflict"), S("L"), S("cmd")), "--conflict", 0, "conflict-exit-code");
+	about(PARSE(S("--hlep")), "--hlep", 0, "help");
+	about(PARSE(S("--slot=2"), S("L"), S("cmd")), "--slot=2", 0, "slots");
+	about(PARSE(S("--unknown"), S("L"), S("cmd")), "--unknown", 0, NULL);
+	about(PARSE(S("--x"), S("L"), S("cmd")), "--x", 0, NULL);
+	about(PARSE(S("--e"), S("L"), S("cmd")), "--e", 0, NULL);
+	about(PARSE(S("---")), "---", 0, NULL);
+	about(PARSE(S("--=x")), "--=x", 0, NULL);
+	about(PARSE(S("--waitwaitwaitwaitwaitwaitwait")), "--waitwaitwaitwaitwaitwaitwait", 0, NULL);
+	about(PARSE(S("-wait"), S("5"), S("L"), S("cmd")), "-wait", 'w', "wait");
+	about(PARSE(S("-held"), S("L")), "-held", 'l', "held");
+	about(PARSE(S("-timeout=5"), S("L")), "-timeout=5", 't', "timeout");
+	about(PARSE(S("-nw5x"), S("L"), S("cmd")), "-nw5x", 'w', NULL);
+	about(PARSE(S("-qE"), S("300"), S("L"), S("cmd")), "-qE", 'E', NULL);
+	about(PARSE(S("--ttl=1"), S("L"), S("cmd")), "--ttl=1", 0, NULL);
+	about(PARSE(S("--slots"), S("0"), S("L"), S("cmd")), "--slots", 0, NULL);
+	about(PARSE(S("-u"), S("9")), "-u", 'u', NULL);
+	about(PARSE(S("--unlock"), S("9")), "--unlock", 0, NULL);
+	about(PARSE(S("-c"), S("x"), S("L")), "-c", 'c', NULL);
+	about(PARSE(S("--command=x"), S("L")), "--command=x", 0, NULL);
+	about(PARSE(S("L"), S("-w"), S("5"), S("cmd")), "-w", 0, NULL);
+	about(PARSE(S("L"), S("--wait=5"), S("cmd")), "--wait=5", 0, NULL);
+	about(PARSE(S("--who"), S("L"), S("--json")), "--json", 0, NULL);
+	about(PARSE(S("L"), S("-c")), "-c", 0, NULL);
+	about(PARSE(S("L"), S("-c"), S("a"), S("b")), "-c", 0, NULL);
+	about(PARSE(S("L"), S("-ca"), S("b")), "-ca", 0, NULL);
+	about(PARSE(S("L"), S("--command=a")), "--command=a", 0, NULL);
 }
 
 static void shapes(void)
@@ -93,8 +172,8 @@ static void errors(void)
 	refuses(PARSE(S("--ttl"), S("L"), S("cmd")), "L", "a lock is no lease");
 	refuses(PARSE(S("--hold-for=0"), S("L"), S("cmd")), "0", "to hold for no time");
 	refuses(PARSE(S("--hold-for=6m"), S("L"), S("cmd")), "6m", "to hold for too long");
-	refuses(PARSE(S("--held"), S("--ttl=30"), S("L")), NULL, "--ttl and --held");
-	refuses(PARSE(S("--who"), S("--hold-for=30"), S("L")), NULL, "--hold-for and --who");
+	refuses(PARSE(S("--held"), S("--ttl=30"), S("L")), "--ttl=30", "--ttl and --held");
+	refuses(PARSE(S("--who"), S("--hold-for=30"), S("L")), "--hold-for=30", "--hold-for and --who");
 	refuses(PARSE(S("--list"), S("L")), "L", "--list of one lock");
 	refuses(PARSE(S("--list"), S("host:L")), "host:L", "--list of a beginning that is not etcd's");
 	refuses(PARSE(S("--list"), S("etcd:a/"), S("cmd")), "cmd", "--list with a command");
@@ -103,12 +182,12 @@ static void errors(void)
 	refuses(PARSE(S("L")), "L", "no command");
 	refuses(PARSE(S("--held")), NULL, "--held without a lock");
 	refuses(PARSE(S("--held"), S("L"), S("cmd")), "cmd", "--held with a command");
-	refuses(PARSE(S("-x"), S("L"), S("cmd")), "-x", "an unknown letter");
-	refuses(PARSE(S("-nx"), S("L"), S("cmd")), "-nx", "an unknown letter among others");
-	refuses(PARSE(S("--wai=1"), S("L"), S("cmd")), "--wai=1", "no abbreviations");
-	refuses(PARSE(S("--held=1"), S("L")), "--held=1", "an argument too many");
-	refuses(PARSE(S("-w")), "-w", "an argument too few");
-	refuses(PARSE(S("--wait")), "--wait", "an argument too few, long form");
+	refuses(PARSE(S("-Z"), S("L"), S("cmd")), NULL, "an unknown letter");
+	refuses(PARSE(S("-nZ"), S("L"), S("cmd")), NULL, "an unknown letter among others");
+	refuses(PARSE(S("--wai=1"), S("L"), S("cmd")), NULL, "no abbreviations");
+	refuses(PARSE(S("--held=1"), S("L")), "1", "an argument too many");
+	refuses(PARSE(S("-w")), NULL, "an argument too few");
+	refuses(PARSE(S("--wait")), NULL, "an argument too few, long form");
 	refuses(PARSE(S("-w"), S("L"), S("cmd")), "L", "a lock is no duration");
 	refuses(PARSE(S("--wait="), S("L"), S("cmd")), "", "an empty duration");
 	refuses(PARSE(S("-E"), S("256"), S("L"), S("cmd")), "256", "a status too high");
@@ -128,18 +207,31 @@ static void errors(void)
 	refuses(PARSE(S("--queue=1"), S("-n"), S("L"), S("cmd")), NULL, "--queue and -n");
 	refuses(PARSE(S("--queue=1"), S("-w0"), S("L"), S("cmd")), NULL, "--queue and -w 0");
 	refuses(PARSE(S("--replace"), S("-j2"), S("L"), S("cmd")), NULL, "--replace and -j2");
-	refuses(PARSE(S("-s"), S("--held"), S("L")), NULL, "-s and --held");
-	refuses(PARSE(S("-j2"), S("--who"), S("L")), NULL, "-j and --who");
-	refuses(PARSE(S("--queue=1"), S("--list")), NULL, "--queue and --list");
+	refuses(PARSE(S("-s"), S("--held"), S("L")), "-s", "-s and --held");
+	refuses(PARSE(S("-j2"), S("--who"), S("L")), "-j2", "-j and --who");
+	refuses(PARSE(S("--queue=1"), S("--list")), "--queue=1", "--queue and --list");
+	refuses(PARSE(S("-x"), S("--list")), "-x", "-x and --list");
+	refuses(PARSE(S("-q"), S("--list")), "-q", "-q and --list");
+	refuses(PARSE(S("-xj2"), S("L"), S("cmd")), NULL, "-x and -j2");
+	refuses(PARSE(S("9")), "9", "a descriptor");
+	ok(strstr(error.hint, "me-only --held LOCK || exec me-only LOCK \"$0\" \"$@\"") != NULL, "and says what to write instead");
+	refuses(PARSE(S("-w5"), S("9x")), "9x", "a name that begins with a digit");
+	is(error.hint, "", "is no descriptor");
+	refuses(PARSE(S("")), "", "nothing, and no command");
+	is(error.hint, "", "is none either");
+	refuses(PARSE(S("L"), S("--")), "L", "-- and no command");
+	refuses(PARSE(S("--held"), S("L"), S("--")), "--", "-- and no command to be");
 	refuses(PARSE(S("-nw1"), S("L"), S("cmd")), NULL, "-n and -w");
 	refuses(PARSE(S("-Fo"), S("L"), S("cmd")), NULL, "-F and -o");
-	ok(PARSE(S("--exit-base=7"), S("-x")) == -EINVAL && options_status(&options, EXIT_USAGE) == 9, "the base counts for usage errors behind it");
+	ok(PARSE(S("--exit-base=7"), S("-Z")) == -EINVAL && options_status(&options, EXIT_USAGE) == 9, "the base counts for usage errors behind it");
 }
 
 int main(void)
 {
 	plain();
 	forms();
+	habits();
+	guesses();
 	shapes();
 	leases();
 	errors();

@@ -14,7 +14,8 @@
 
 void check_request(struct task *task, enum ask ask)
 {
-	if (task->job >= 0 && ask != ASK_STATUS && ask != ASK_GRANT)
+	/* A stream takes a moment to tell. */
+	if (task->job >= 0 && ask != ASK_STATUS && ask != ASK_GRANT && ask != ASK_WATCH)
 		world.jobs[task->job].asked_store = now;
 	task->requests++;
 	task->questions += ask == ASK_TIME_TO_LIVE;
@@ -39,14 +40,15 @@ static unsigned count_before(const struct job *job)
 
 /*
  * Without faults a helper sends no more than docs/fleet.md says: some to begin and to end, 12/T a
- * second, and one question for each that was before it.
+ * second, and one question for each that was before it; with slots, two looks for each of these.
  */
 void check_requests(struct task *helper)
 {
 	const struct job *job = &world.jobs[helper->job];
 	const unsigned before = count_before(job);
 	const double life = (double)(now - helper->born) / 1e9,
-		     allowed = SOME + life * 12 / (double)(job->ttl / S) * 1.3;
+		     looks = job->mode == JOB_SLOTS ? 2 * before : 0,
+		     allowed = SOME + looks + life * 12 / (double)(job->ttl / S) * 1.3;
 
 	if (!world.profile->calm)
 		return;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cluster.h"
+#include "server.h"
 #include "world.h"
 
 /* What was frozen may run this long before it is killed: the manual says so. */
@@ -13,6 +14,9 @@
 
 /* Between the write that takes the lock and the command: its answer, and the survey (0.3 s). */
 #define UNAWARE (700 * MS)
+
+/* The lock-delay is a second longer than a command has that was lost. */
+#define MOST_LATE (900 * MS)
 
 const char *check_only;
 static uint64_t register_token, last_token;
@@ -127,12 +131,38 @@ static bool is_deaf(const struct job *job)
 	       !member_linked(m, cluster.leader);
 }
 
+/*
+ * Its stream was open when its key went, and yet the event was lost, or comes later than the
+ * lock-delay allows for. Then it has the usual time to end its command. With a --ttl of at most
+ * 15 s, renewals notice the loss in time.
+ */
+static bool hears_late(const struct job *job)
+{
+	if (job->ttl <= 15 * S ||
+	    (job->lost_at && now > job->lost_at + job->kill_after + 600 * MS))
+		return false;
+	if (job->told_at)
+		return job->told_at > job->gone_at + MOST_LATE;
+	return job->listens &&
+	       (job->lost_at || stream_listens((int)(job - world.jobs), job->entry));
+}
+
 /* Its lease was ended early, and it has not heard of that yet, and could not. When it does it has
  * to end at once. */
 static bool could_not_hear(const struct job *job)
 {
-	return job->key_gone && job->why_gone == BY_MISTAKE &&
-	       (!job->lost_at || now < job->lost_at + 300 * MS) && (job->unheard || is_deaf(job));
+	if (!job->key_gone || job->why_gone != BY_MISTAKE)
+		return false;
+	return hears_late(job) || ((!job->lost_at || now < job->lost_at + 300 * MS) &&
+				   (job->unheard || is_deaf(job) || is_still(job->helper)));
+}
+
+void check_told(int job, const char *key)
+{
+	struct job *told = &world.jobs[job];
+
+	if (job >= 0 && told->key_gone && !told->told_at && !strcmp(told->entry, key))
+		told->told_at = now;
 }
 
 enum limit excuse_of(const struct job *job, const struct job *newcomer)
@@ -174,7 +204,8 @@ static enum limit excuse_of_pair(const struct job *older, const struct job *newe
 	enum limit limit = excuse_of(older, newer);
 
 	/* The newer one is the one that is lost: the older one has found no key. */
-	if (limit == LIMIT_NONE && began_unaware(newer) && older->entered >= newer->gone_at)
+	if (limit == LIMIT_NONE && began_unaware(newer) &&
+	    (newer->why_gone == BY_HAND || older->entered >= newer->gone_at))
 		limit = newer->why_gone == BY_HAND ? LIMIT_BY_HAND : LIMIT_NEWCOMER;
 	return limit;
 }
@@ -323,6 +354,12 @@ static void check_token(const struct job *job)
 
 /* --- a command begins ------------------------------------------------------------------------- */
 
+/* It has lapsed, and a member that hung has granted it once more: docs/design.md, Keeping it, 4. */
+static bool was_granted_again(const struct job *job)
+{
+	return job->why_gone == BY_EXPIRY && lease_is_alive(job->lease);
+}
+
 /* Who stood in line behind one that was lost stands back for 3 seconds: etcd/take.c, rule 4. */
 static void check_delay(const struct job *job)
 {
@@ -332,7 +369,7 @@ static void check_delay(const struct job *job)
 		if (other != job && !other->rival && other->key_gone && other->gone_held &&
 		    other->run && other->why_gone != BY_REQUEST && other->why_gone != BY_HAND &&
 		    other->created < job->created && job->saw < other->gone_at &&
-		    now < other->gone_at + 2900 * MS && !may_be_together(job, other) &&
+		    now < other->gone_at + 2900 * MS && !may_be_together(job, other) && !was_granted_again(other) &&
 		    !world.profile->limit && !world.profile->deaf)
 			violation("does not stand back", "%.3f s after %s: %s",
 				  (double)(now - other->gone_at) / 1e9, job_name(other),
@@ -401,6 +438,7 @@ static void note_entry(const struct kv *kv)
 	job->created = kv->created;
 	job->places++;
 	job->key_gone = job->run && job->key_gone;
+	world_event(EVENT_ENTERED, (int)(job - world.jobs), 0);
 }
 
 /* An exclusive lock is taken only if nobody is before it. */
@@ -432,8 +470,7 @@ void check_put(const struct kv *kv, bool held)
 	}
 	if (job && held && runs(job) && job->alive && !strcmp(job->key, kv->key) &&
 	    kv->modified != job->token)
-		violation("token is not the key's revision", "%" PRIu64 ": %s", kv->modified,
-			  job_name(job));
+		report("token is not the key's revision", job, excuse_of(job, NULL));
 }
 
 void check_delete(const struct kv *kv, bool held, enum why why)
@@ -448,6 +485,8 @@ void check_delete(const struct kv *kv, bool held, enum why why)
 		job->gone_held = held;
 		job->gone_at = now;
 		job->unheard = is_deaf(job);
+		job->listens = stream_listens((int)(job - world.jobs), kv->key);
+		job->told_at = 0;
 	}
 	world_event(EVENT_DELETED, (int)(job - world.jobs), (int)why);
 	/* The lock was given away while the command runs. */

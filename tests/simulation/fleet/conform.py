@@ -38,11 +38,11 @@ class Server:
     """A real etcd of one member, which ends with this process."""
 
     def __init__(self, program):
-        self.folder = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+        self.directory = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
         self.port, peer = free_port(), free_port()
         url, peers = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{peer}"
         self.process = subprocess.Popen(
-            ["setpriv", "--pdeathsig=KILL", program, "--data-dir", self.folder, "--listen-client-urls", url, "--advertise-client-urls", url,
+            ["setpriv", "--pdeathsig=KILL", program, "--data-dir", self.directory, "--listen-client-urls", url, "--advertise-client-urls", url,
              "--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", f"default={peers}"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -74,7 +74,7 @@ class Server:
     def end(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.directory)
 
 
 class Model:

@@ -131,6 +131,36 @@ static void killed_taker(enum world_event event, struct job *job, int detail)
 	event_at(now + random_between(0, 50 * MS), term_event, job, 0);
 }
 
+/* --- 2c: a waiter hears only after a loss that it is in line ---------------------------------- */
+
+static void late_entry_jobs(ns *last)
+{
+	add(0, 100 * MS, 30 * S, NEVER);
+	add(1, 2 * S, 1 * S, NEVER);
+	*last = 3 * S;
+}
+
+static void hear_again(void *argument, int64_t host)
+{
+	(void)argument;
+	for (int m = 0; m < MEMBERS; m++)
+		cluster.cut_down[host][m] = false;
+}
+
+static void late_entry(enum world_event event, struct job *job, int detail)
+{
+	const ns lasts = random_between(600 * MS, 2500 * MS);
+
+	(void)detail;
+	if (event != EVENT_ENTERED || !is(job, 1) || job->hit)
+		return;
+	job->hit = true;
+	for (int m = 0; m < MEMBERS; m++)
+		cluster.cut_down[job->host][m] = true;
+	event_at(now + lasts, hear_again, NULL, job->host);
+	end_lease(&world.jobs[0], random_between(50 * MS, lasts));
+}
+
 /* --- 3: one that has released long ago, or has only waited, was not lost ---------------------- */
 
 static void stand_back_jobs(ns *last)
@@ -516,6 +546,11 @@ const struct profile scenarios[] = {
 	  .what = "a waiter is killed while its write takes the lock of a lost holder",
 	  .jobs = killed_taker_jobs,
 	  .react = killed_taker,
+	  .lost_by_mistake = true },
+	{ .name = "late-entry",
+	  .what = "a waiter hears that it is in line only when a holder ahead of it was lost",
+	  .jobs = late_entry_jobs,
+	  .react = late_entry,
 	  .lost_by_mistake = true },
 	{ .name = "stand-back",
 	  .what = "entries that have gone long ago, or have only waited: nobody stands back for "

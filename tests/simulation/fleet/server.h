@@ -21,6 +21,9 @@ enum end_of_stream { STREAM_NO_LEADER, STREAM_CLOSING, STREAM_CUT };
 
 void server_watch(struct call *call);
 
+/* Whether JOB has an open stream that tells of KEY. */
+bool stream_listens(int job, const char *key);
+
 /* Tells the streams of M what it has applied meanwhile. */
 void server_flush(int m);
 void server_end_streams(int m, enum end_of_stream how);

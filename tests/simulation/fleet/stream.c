@@ -61,6 +61,9 @@ static void pump(void *argument, int64_t n)
 		trace("call %" PRIu64 ": member %d tells%s%s, %zu events", call->id, call->member,
 		      part->reply->created ? ", created" : "",
 		      part->reply->canceled ? ", canceled" : "", part->reply->n_events);
+		for (size_t i = 0; i < part->reply->n_events; i++)
+			if (part->reply->events[i]->deleted && call->owner)
+				check_told(call->owner->job, part->reply->events[i]->kv.key);
 		call_add(call, part->reply);
 	}
 	if (part->final)
@@ -184,6 +187,19 @@ void server_flush(int m)
 		flush(*at);
 		at = &(*at)->next;
 	}
+}
+
+bool stream_listens(int job, const char *key)
+{
+	for (int m = 0; m < MEMBERS; m++)
+		for (const struct stream *stream = streams[m]; stream; stream = stream->next)
+			for (int i = 0; i < stream->n && !stream->over &&
+					!call_is_closed(stream->call) &&
+					stream->call->owner->job == job;
+			     i++)
+				if (span_has(&stream->watchers[i].what.span, key))
+					return true;
+	return false;
 }
 
 /* --- beginning and end ------------------------------------------------------------------------ */

@@ -46,6 +46,8 @@ struct job {
 	int stream;   /* the member that its last stream is at */
 	ns asked_store; /* when its helper has sent the last request that tells of its key */
 	bool unheard; /* that its key has gone cannot reach it by that */
+	bool listens; /* its stream was open when its key went */
+	ns told_at;   /* when the stream has told of it; 0: not yet */
 
 	/* What its helper has promised. */
 	ns until, lost_at;
@@ -56,6 +58,7 @@ struct job {
 /* What a profile can react to. */
 enum world_event {
 	EVENT_REQUEST,	/* its helper sends one; detail: enum ask, and the member << 8 */
+	EVENT_ENTERED,	/* its key is in the store */
 	EVENT_WAITING,	/* its helper tells for whom it waits */
 	EVENT_HELD,	/* the store has made it the holder */
 	EVENT_DELETED,	/* its key was deleted; detail: enum why */
@@ -201,6 +204,8 @@ enum limit excuse_of(const struct job *job, const struct job *newcomer);
 
 void check_begin(void);
 void check_put(const struct kv *kv, bool held);
+/* A stream has told JOB that KEY has gone. */
+void check_told(int job, const char *key);
 void check_delete(const struct kv *kv, bool held, enum why why);
 void check_lapse(const char *key);
 void check_word(struct task *helper, const char *text);

@@ -47,11 +47,11 @@ struct text {
 POOL(text, 256, offsetof(struct text, bytes))
 
 int __wrap_open(const char *path, int flags, ...);
-int __wrap_openat(int folder, const char *path, int flags, ...);
+int __wrap_openat(int dir, const char *path, int flags, ...);
 int __wrap_access(const char *path, int mode);
 int __wrap_stat(const char *path, void *status);
 ssize_t __wrap_readlink(const char *path, char *out, size_t n);
-ssize_t __wrap_readlinkat(int folder, const char *path, char *out, size_t n);
+ssize_t __wrap_readlinkat(int dir, const char *path, char *out, size_t n);
 
 void k_texts_reset(void)
 {
@@ -180,10 +180,10 @@ int __wrap_open(const char *path, int flags, ...)
 	return (int)result(k_install_new(file, true));
 }
 
-int __wrap_openat(int folder, const char *path, int flags, ...)
+int __wrap_openat(int dir, const char *path, int flags, ...)
 {
-	if (folder != AT_FDCWD)
-		not_simulated("openat", folder);
+	if (dir != AT_FDCWD)
+		not_simulated("openat", dir);
 	return __wrap_open(path, flags);
 }
 
@@ -231,9 +231,9 @@ ssize_t __wrap_readlink(const char *path, char *out, size_t n)
 }
 
 /* Of a descriptor, below /proc/PID/fd. */
-ssize_t __wrap_readlinkat(int folder, const char *path, char *out, size_t n)
+ssize_t __wrap_readlinkat(int dir, const char *path, char *out, size_t n)
 {
-	const struct file *directory = k_file(folder), *file;
+	const struct file *directory = k_file(dir), *file;
 	int fd = 0;
 
 	sscanf(path, "%d", &fd);
@@ -257,9 +257,9 @@ static void put_file(struct statx *out, const struct file *file)
 
 /* Of a descriptor, of one of another process, of the lock's file or the directory that it is in.
  * Returns 0, -ENOENT, or 1: it is none of these. */
-static int status_of_file(int folder, const char *path, struct statx *out)
+static int status_of_file(int dir, const char *path, struct statx *out)
 {
-	const struct file *file = k_file(folder);
+	const struct file *file = k_file(dir);
 
 	memset(out, 0, sizeof *out);
 	if (!strcmp(path, "/.")) {
@@ -286,12 +286,12 @@ static int status_of_file(int folder, const char *path, struct statx *out)
 }
 
 /* Nothing but which program a process runs, and whose it is, is asked for. */
-long procfs_statx(int folder, const char *path, void *status)
+long procfs_statx(int dir, const char *path, void *status)
 {
 	struct statx *out = status;
 	const char *rest;
 	const struct proc *p;
-	int r = status_of_file(folder, path, out);
+	int r = status_of_file(dir, path, out);
 
 	if (r <= 0)
 		return r;

@@ -10,6 +10,6 @@ struct file;
 
 ssize_t procfs_read(struct file *file, void *data, size_t n);
 long procfs_getdents(int fd, void *entries, size_t size);
-long procfs_statx(int folder, const char *path, void *status);
+long procfs_statx(int dir, const char *path, void *status);
 
 #endif

@@ -1,5 +1,7 @@
-/* Situations in which something was wrong once. Each is drawn anew for each seed, in such a way
- * that many seeds would show it again. */
+/*
+ * Situations that showed a bug once. Each is drawn anew for each seed, in such a way that many seeds
+ * would show it again.
+ */
 #include "world.h"
 
 /* START, a little later. */
@@ -9,8 +11,8 @@ static int64_t about(int64_t start, int64_t most)
 }
 
 /*
- * The front of a line is stopped (Ctrl-Z), the second takes the lock past it, and while its command
- * runs the first goes on: then two fronts appointed heirs.
+ * The front of a line is stopped (Ctrl-Z), the second takes the lock past it, and the first resumes
+ * while that command runs: then two fronts appointed successors.
  */
 void scene_stopfront(void)
 {
@@ -59,8 +61,10 @@ void scene_deaf(void)
 	world_call(waiter, 1024);
 }
 
-/* Waiters that have given up fill the queue while the front and its heirs live: those who came next
- * went alone, and overtook. */
+/*
+ * Waiters that have given up fill the queue while the front and its successors live: those who came
+ * next went alone, and overtook.
+ */
 void scene_fullqueue(void)
 {
 	K.somaxconn = 3 + (int)rnd(3);
@@ -116,20 +120,20 @@ void scene_stopthree(void)
 }
 
 /*
- * The front is stopped, so that all who come stay in its queue, and killed in the instant in which
- * its only heir gives up: the heir saw that nobody was before it, but did not lead the queue yet. So
- * it gave that to nobody, and all joined again, in any order.
+ * The front is stopped, so that all newcomers stay in its queue, and killed in the instant in which
+ * its only successor gives up: the successor saw that nobody was ahead, but did not lead the queue
+ * yet. So it handed the queue to nobody, and all joined again, in any order.
  */
-void scene_lastheir(void)
+void scene_lastsuccessor(void)
 {
-	struct run *front, *heir;
+	struct run *front, *successor;
 
 	world_call(world_add(0, about(1000 * MS, 100 * MS)), 1024);
 	front = world_add(20 * MS, 0);
 	world_call(front, 1024);
-	heir = world_add(40 * MS, 0);
-	heir->limit = 300 * MS;
-	world_call(heir, 1024);
+	successor = world_add(40 * MS, 0);
+	successor->limit = 300 * MS;
+	world_call(successor, 1024);
 	for (int i = 0; i < 6; i++)
 		world_call(world_add(about(150 * MS + i * 20 * MS, 10 * MS), 10 * MS), 1024);
 	fault_at(100 * MS, front, true, 2000 * MS);
@@ -137,8 +141,8 @@ void scene_lastheir(void)
 }
 
 /*
- * A command asks for its own lock, and is refused before the line behind it is left: while it closes
- * its connection it is given the queue, as the only heir. Whoever came before it had closed the
+ * A command asks for its own lock, and is refused before it has left the line: while it closes its
+ * connection it is given the queue, as the only successor. Those who came before it had closed the
  * queue as well joined again, in any order.
  */
 void scene_closing(void)
@@ -152,22 +156,22 @@ void scene_closing(void)
 }
 
 /*
- * An heir is stopped as it becomes the front, between its look whether it was passed over and the
- * call by which it leads the queue. When it resumes it leads, and who has passed it over meanwhile
- * joined again, as the last.
+ * A successor is stopped as it becomes the front, between its look whether it was passed over and
+ * the call by which it leads the queue. When it resumes it leads, and the one that has passed it
+ * over meanwhile joined again, as the last.
  */
 void scene_stoplisten(void)
 {
-	struct run *heir;
+	struct run *successor;
 
 	world_call(world_add(0, 300 * US), 1024);
 	world_call(world_add(20 * US, 2500 * MS), 1024);
-	heir = world_add(60 * US, 20 * US);
-	world_call(heir, 1024);
+	successor = world_add(60 * US, 20 * US);
+	world_call(successor, 1024);
 	world_call(world_add(120 * US, 20 * US), 1024);
 	for (int i = 0; i < 2; i++)
 		world_call(world_add(about((400 + i * 1100) * MS, 100 * MS), 20 * US), 1024);
-	fault_at(about(320 * US, 160 * US), heir, true, about(1100 * MS, 600 * MS));
+	fault_at(about(320 * US, 160 * US), successor, true, about(1100 * MS, 600 * MS));
 }
 
 /*

@@ -51,7 +51,7 @@ const struct kind kinds[] = {
 	{ .name = "deaf", .steps = 200, .scene = scene_deaf, .longest_free = 50 * MS },
 	{ .name = "fullqueue", .steps = 600, .scene = scene_fullqueue },
 	{ .name = "stopthree", .steps = 600, .scene = scene_stopthree, .longest_free = 3 * S },
-	{ .name = "lastheir", .steps = 200, .scene = scene_lastheir },
+	{ .name = "lastsuccessor", .steps = 200, .scene = scene_lastsuccessor },
 	{ .name = "replaceend", .steps = 200, .scene = scene_replaceend, .replaces = true },
 	{ .name = "leftout", .steps = 400, .scene = scene_leftout },
 	{ .name = "closing", .steps = 200, .scene = scene_closing },

@@ -141,7 +141,7 @@ void scene_joinexec(void);
 void scene_firstpause(void);
 void scene_deaf(void);
 void scene_fullqueue(void);
-void scene_lastheir(void);
+void scene_lastsuccessor(void);
 void scene_stopthree(void);
 void scene_replaceend(void);
 void scene_leftout(void);

@@ -1,6 +1,6 @@
 /*
  * Between the network's structures and what the helper's client speaks: today HTTP and JSON by
- * libcurl and jansson. This folder alone knows of them; a client that speaks something else gets
+ * libcurl and jansson. This directory alone knows of them; a client that speaks something else gets
  * another.
  */
 #ifndef SIM_GATEWAY_H

@@ -1,4 +1,4 @@
-#include "trace.h"
+#include "base/message.h"
 #include "tap.h"
 
 #include <time.h>
@@ -10,7 +10,7 @@ static bool agrees(int64_t when)
 	time_t seconds = (time_t)when;
 
 	strftime(wanted, sizeof wanted, "%Y-%m-%dT%H:%M:%SZ", gmtime(&seconds));
-	trace_time(&line, when);
+	line_time(&line, when);
 	line.text[line.length] = 0;
 	if (!strcmp(line.text, wanted))
 		return true;

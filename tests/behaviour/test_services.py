@@ -1,0 +1,104 @@
+"""
+What a service manager gives to the process that it starts is for the command: its sockets, the
+watchdog, the right to say that it is ready.
+"""
+import os
+import socket
+import sys
+
+import pytest
+
+from conftest import DEADLINE, ME_ONLY, forms
+
+# Becomes argv[2:] with variables, of which some name its own process ("NAME=self", "NAME=id") or its
+# parent.
+ADDRESSED = """
+import os, sys
+ids = {"self": os.getpid(), "id": os.fstat(os.pidfd_open(os.getpid())).st_ino, "parent": os.getppid()}
+for word in sys.argv[1].split():
+    name, value = word.split("=")
+    os.environ[name] = str(ids.get(value, value))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+# Prints such variables, its own numbers as these words.
+SHOW = """
+import os
+ids = {str(os.getpid()): "self", str(os.fstat(os.pidfd_open(os.getpid())).st_ino): "id", str(os.getppid()): "parent"}
+print(*sorted(f"{k}={ids.get(v, v)}" for k, v in os.environ.items()
+              if k.startswith(("LISTEN_", "WATCHDOG_", "SYSTEMD_", "MAIN"))))
+"""
+
+
+@pytest.fixture
+def shown(call, lock):
+    """shown(VARIABLES, OPTION...): what the command sees of them."""
+
+    def shown_(variables, *options):
+        r = call(sys.executable, "-c", ADDRESSED, variables, ME_ONLY, *options, lock, sys.executable,
+                 "-c", SHOW)
+        assert (r.returncode, r.stderr) == (0, b""), r
+        return r.stdout.decode().rstrip("\n")
+
+    return shown_
+
+
+def words(text):
+    return " ".join(sorted(text.split()))
+
+
+@forms
+@pytest.mark.parametrize("variables", [
+    "LISTEN_PID=self LISTEN_FDS=2 LISTEN_FDNAMES=a:b",
+    "LISTEN_PID=self LISTEN_FDS=1 LISTEN_PIDFDID=id",
+    "WATCHDOG_PID=self WATCHDOG_USEC=1000",
+    "SYSTEMD_EXEC_PID=self",
+    "LISTEN_PID=self LISTEN_FDS=1 WATCHDOG_PID=self SYSTEMD_EXEC_PID=self"])
+def test_what_names_me_only_names_the_command(shown, form, variables):
+    assert shown(variables, *form) == words(variables)
+
+
+@forms
+@pytest.mark.parametrize("variables", [
+    "LISTEN_PID=1 LISTEN_FDS=2 LISTEN_FDNAMES=a:b LISTEN_PIDFDID=5 WATCHDOG_PID=1 SYSTEMD_EXEC_PID=1",
+    "LISTEN_PID= WATCHDOG_PID=x", "LISTEN_FDS=1", "LISTEN_PIDS=7 MAINPID=8"])
+def test_what_names_another_stays(shown, form, variables):
+    """Somebody else's, left over, or no number."""
+    assert shown(variables, *form) == words(variables)
+
+
+def test_by_way_of_two(call, lock):
+    r = call(sys.executable, "-c", ADDRESSED, "LISTEN_PID=self LISTEN_FDS=1", ME_ONLY, lock, ME_ONLY,
+             lock + "/2", sys.executable, "-c", SHOW)
+    assert r.stdout == b"LISTEN_FDS=1 LISTEN_PID=self\n"
+
+
+# As a service manager starts a service when somebody has connected to its socket, descriptor 3.
+ACTIVATE = """
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+os.dup2(s.fileno(), 3, inheritable=True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+SERVICE = """
+import os, socket
+assert os.environ["LISTEN_PID"] == str(os.getpid()) and os.environ["LISTEN_FDS"] == "1"
+print("ready", flush=True)
+socket.socket(fileno=3).accept()[0].sendall(b"served")
+"""
+
+
+@forms
+def test_a_service_that_its_socket_starts(start, lock, tmp_path, form):
+    path = str(tmp_path / "socket")
+    p = start(sys.executable, "-c", ACTIVATE, path, ME_ONLY, *form, lock, sys.executable, "-c", SERVICE)
+    assert p.stdout.readline() == b"ready\n", p.stderr.read()
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(DEADLINE)
+        s.connect(path)
+        assert s.recv(100) == b"served"
+    assert p.wait(DEADLINE) == 0
