@@ -53,7 +53,8 @@ function __me_only_locks
     if string match -q 'file:*' -- $word
         for file in (string replace file: '' -- $word)*
             test -d $file; and set file $file/
-            echo file:$file
+            # The list shows only the end of a long word; its description is whole.
+            printf 'file:%s\t%s\n' $file $file
         end
         return
     end

@@ -56,6 +56,7 @@
 #include "holder.h"
 #include "lock.h"
 #include "options.h"
+#include "run/exec.h"
 #include "run/job.h"
 #include "run/waiting.h"
 #include "trace.h"
@@ -229,8 +230,12 @@ static int run(struct lock *lock, const struct options *options)
 	struct waiting waiting;
 	int r;
 
-	if (options->verbose)
-		trace_name(lock);
+	if (exec_reads_nothing(options->command)) {
+		message(options->command[0],
+			"has nothing to read: a script that is piped to a shell cannot lock itself",
+			0);
+		return options_status(options, EXIT_COMMAND);
+	}
 	if (options->wait)
 		waiting_prepare(&waiting, options);
 	else

@@ -31,21 +31,26 @@ static int wrong(struct usage_error *error, const char *text, const char *subjec
 	return -EINVAL;
 }
 
-/* The same, about the argument OPTION. */
+/* What is wrong from now on is the option OPTION, as it was given, or its LETTER; NULL: no one. */
+static void blame(struct usage_error *error, const char *option, char letter)
+{
+	error->option = option;
+	error->letter = letter;
+}
+
+/* The same as wrong(), about the argument OPTION. */
 static int wrong_about(struct usage_error *error, const char *option, const char *text,
 		       const char *subject)
 {
-	error->option = option;
-	error->letter = 0;
+	blame(error, option, 0);
 	return wrong(error, text, subject, "");
 }
 
 static int duration(const char *argument, int64_t *ns, struct usage_error *error)
 {
-	return duration_parse(argument, ns)
-		       ? wrong(error, "not a duration:", argument,
-			       " (a number and ms, s, m, h or d, as in 90, 1.5h or 1h30m, or inf)")
-		       : 0;
+	return duration_parse(argument, ns) ? wrong(error, "not a duration:", argument,
+						    " (a number and ms, s, m, h or d, or inf)")
+					    : 0;
 }
 
 /* A duration from LEAST to MOST_TTL. */
@@ -69,7 +74,7 @@ static int count(const char *argument, unsigned max, unsigned *n, struct usage_e
 static int question(struct options *options, enum mode mode, struct usage_error *error)
 {
 	if (options->mode >= MODE_HELD && options->mode <= MODE_LIST && options->mode != mode) {
-		error->option = NULL;
+		blame(error, NULL, 0);
 		return wrong(error, "--held, --who and --list", NULL, contradict);
 	}
 	options->mode = mode;
@@ -130,8 +135,7 @@ static int apply(struct options *options, char id, const char *argument, struct 
 static int take(struct options *options, const struct option_row *row, char letter,
 		const char *option, const char *argument, struct usage_error *error)
 {
-	error->option = option;
-	error->letter = letter;
+	blame(error, option, letter);
 	if (row->for_command)
 		options->for_command = option;
 	/* -h is another help than --help. */
@@ -144,8 +148,7 @@ static int unknown(const char *option, char letter, struct usage_error *error)
 	const char *name = letter ? "" : option + 2;
 	size_t length = strcspn(name, "=");
 
-	error->option = option;
-	error->letter = letter;
+	blame(error, option, letter);
 	if (letter == 'u' || (length == 6 && !strncmp(name, "unlock", length)))
 		return wrong(error,
 			     "nothing has to be unlocked, a lock ends with its command; a script "
@@ -193,8 +196,7 @@ static int parse_letter(char ***argv, const char *letter, struct options *option
 	if (row->argument) {
 		argument = letter[1] ? letter + 1 : (*argv)[1];
 		if (!argument) {
-			error->option = option;
-			error->letter = *letter;
+			blame(error, option, *letter);
 			return wrong(error, "an argument is missing", NULL, "");
 		}
 		if (!letter[1])
@@ -336,7 +338,7 @@ static int check_run(char **rest, struct options *options, struct usage_error *e
 /* What no single option can see: combinations, and whether LOCK and COMMAND are there. */
 static int check(char **rest, struct options *options, struct usage_error *error)
 {
-	error->option = NULL;
+	blame(error, NULL, 0);
 	if (options->mode >= MODE_SHORT_HELP)
 		return 0;
 	if (options->json && options->mode != MODE_WHO && options->mode != MODE_LIST)

@@ -29,7 +29,8 @@ static bool looks_like_path(const char *name)
 	return strchr(name, '/') != NULL;
 }
 
-void trace_name(const struct lock *lock)
+/* The command runs, even if a user of flock has locked that file. */
+static void trace_name(const struct lock *lock)
 {
 	if (lock->engine->is_default && looks_like_path(lock->name))
 		trace(lock, "a name of this host, no file; flock(1) locks file:PATH");
@@ -51,6 +52,7 @@ void trace_held(const struct options *options, const struct lock *lock, int64_t 
 		line_duration(&line, waited);
 	}
 	line_end_if_ready(&line);
+	trace_name(lock);
 }
 
 void trace_start(const struct options *options, const struct lock *lock, pid_t command)

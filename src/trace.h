@@ -14,7 +14,6 @@
  * touched.
  */
 void trace(const struct lock *lock, const char *what);
-void trace_name(const struct lock *lock);
 void trace_held(const struct options *options, const struct lock *lock, int64_t waited);
 void trace_start(const struct options *options, const struct lock *lock, pid_t command);
 void trace_end(const struct lock *lock, int status, int64_t ran);

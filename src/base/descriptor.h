@@ -21,6 +21,9 @@ int descriptor_off_stdio(int fd);
  */
 int descriptor_pass(int fd);
 
+/* Closes all descriptors from FIRST on but A and B (-1: none). */
+void descriptor_close_others(int first, int a, int b);
+
 /* Whether TEST is true of one of our inherited descriptors. */
 bool descriptor_inherited(bool (*test)(int fd, void *argument), void *argument);
 

@@ -187,6 +187,20 @@ static bool has_descriptor(pid_t pid, const char *kind, uint64_t inode)
 	return found;
 }
 
+bool process_own_descriptors(void (*visit)(int fd, void *argument), void *argument)
+{
+	struct numbers fds;
+	int64_t fd;
+
+	if (numbers_open(&fds, "/proc/self/fd"))
+		return false;
+	while ((fd = numbers_next(&fds)) >= 0)
+		if (fd != fds.fd)
+			visit((int)fd, argument);
+	close(fds.fd);
+	return fds.end == 0;
+}
+
 bool process_has_socket(pid_t pid, uint32_t inode)
 {
 	return has_descriptor(pid, "socket:[", inode);
@@ -220,6 +234,19 @@ int process_pidfd(pid_t pid)
 	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 
 	return pidfd < 0 ? -errno : pidfd;
+}
+
+uint64_t process_pidfd_number(pid_t pid)
+{
+	struct statx status = { 0 };
+	int fd = process_pidfd(pid);
+
+	if (fd >= 0) {
+		if (file_status(fd, "", &status))
+			status.stx_ino = 0;
+		close(fd);
+	}
+	return status.stx_ino;
 }
 
 bool process_seems_me_only(pid_t pid)

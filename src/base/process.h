@@ -66,7 +66,13 @@ void process_set_me_only(const char *path);
 /* A pidfd of PID, or a negative errno. */
 int process_pidfd(pid_t pid);
 
-/* The same, or another version: a file of that name. (A keeper's name has a second word.) */
+/*
+ * The number of a pidfd of PID, which no other process ever has (Linux 6.9); 0 where there is none
+ * to have.
+ */
+uint64_t process_pidfd_number(pid_t pid);
+
+/* process_is_me_only() or another version: a file of that name. (A keeper's has a second word.) */
 bool process_seems_me_only(pid_t pid);
 
 /*
@@ -77,6 +83,12 @@ bool process_has_variable(pid_t pid, const char *entry, bool whole);
 
 /* Calls VISIT for every process except this one, until it returns false. */
 void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument);
+
+/*
+ * Calls VISIT, which may close it, for every open descriptor of this process. Returns whether /proc
+ * showed them.
+ */
+bool process_own_descriptors(void (*visit)(int fd, void *argument), void *argument);
 
 /* Whether PID is seen to have the socket INODE open. */
 bool process_has_socket(pid_t pid, uint32_t inode);

@@ -38,11 +38,11 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/deadline.h"
+#include "base/descriptor.h"
 #include "base/exit-codes.h"
 #include "base/message.h"
 #include "etcd/ask.h"
@@ -145,11 +145,10 @@ int main(int argc, char **argv)
 	}
 	/* Descriptors of me-only's caller are not for us. */
 	arguments.has_timer = !strcmp(argv[2], "take") && has_timer();
-	syscall(SYS_close_range,
-		(unsigned)(arguments.has_timer	     ? TIMER_FD + 1
-			   : strcmp(argv[2], "take") ? PIPE_FD
-						     : PIPE_FD + 1),
-		~0U, 0);
+	descriptor_close_others(arguments.has_timer	  ? TIMER_FD + 1
+				: strcmp(argv[2], "take") ? PIPE_FD
+							  : PIPE_FD + 1,
+				-1, -1);
 	/*
 	 * A signal that ends a whole service or session must not end us before me-only: its end is
 	 * ours, and the lock is released in order.

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -55,13 +54,13 @@ static void become_helper(void *argument)
 	if (socket < 0 || (take && (pipe < 0 || timer < 0)))
 		start->failed = -EMFILE;
 	else if (dup2(socket, STDIN_FILENO) < 0 || dup2(socket, STDOUT_FILENO) < 0 ||
-		 (take && (dup2(pipe, PIPE_FD) < 0 || dup2(timer, TIMER_FD) < 0)) ||
-		 (syscall(SYS_close_range, take ? TIMER_FD + 1 : PIPE_FD, ~0U, 0) &&
-		  errno != ENOSYS))
+		 (take && (dup2(pipe, PIPE_FD) < 0 || dup2(timer, TIMER_FD) < 0)))
 		start->failed = -errno;
-	else
+	else {
+		descriptor_close_others(take ? TIMER_FD + 1 : PIPE_FD, -1, -1);
 		start->failed = helper_become(start->name, start->program, start->argv,
 					      start->session->path);
+	}
 	_exit(EXIT_FAILURE);
 }
 

@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "base/deadline.h"
+#include "base/process.h"
 #include "host/holder.h"
+#include "host/socket-table.h"
 #include "host/socket.h"
 
 /* So often the name of a command that has ended is tried in a row: for some 0.4 ms. */
@@ -24,6 +26,9 @@
 
 /* So many slots somebody in line looks at, at a time. */
 #define MOST_LOOKS 8
+
+/* The front looks for a holder in /proc after such a pause at the longest: it can cost 50 ms. */
+#define LONGEST_SEEK (64 * NS_PER_S)
 
 int slots_renew_candidate(struct waiter *w)
 {
@@ -84,6 +89,30 @@ static int watch_slot(struct waiter *w, unsigned n)
 }
 
 /*
+ * The backlog of slot N is full, of refused tries to a command that does not accept them (-F): its
+ * hang-up cannot be waited for. The end of the process can.
+ */
+static void seek_job(struct waiter *w, unsigned n)
+{
+	const int64_t now = deadline_now();
+	struct slot *slot = &w->slots[n];
+	struct host_address address;
+	struct socket_entry entry;
+	bool own_kind;
+	pid_t pid = 0;
+
+	if (slot->job >= 0 || !w->watch_jobs || !waiter_is_front(w) || now < w->seek)
+		return;
+	w->seek_pause = w->seek_pause ? deadline_earlier(w->seek_pause * 2, LONGEST_SEEK) : LOOK;
+	w->seek = now + w->seek_pause;
+	host_slot_address(&address, w->name, n);
+	if (socket_table_find(&address, 1, &entry) == 0)
+		pid = process_find_socket((uint32_t)entry.inode, &own_kind);
+	if (pid > 0)
+		slot->job = process_pidfd(pid);
+}
+
+/*
  * The command that held the name has ended. Its me-only is woken up as we are, and lets go in some
  * 50 microseconds: as long as it takes to fall asleep and to wake up again, so that is not done.
  * Returns 0 when the name is ours, or what slots_bind() does.
@@ -139,6 +168,8 @@ static int try_slot(struct waiter *w, unsigned n)
 		else if (!again)
 			r = watch_slot(w, n);
 	}
+	if (r == -EAGAIN)
+		seek_job(w, n);
 	if (slot->watch < 0)
 		waiter_rest(&slot->pause, &slot->look);
 	else if (!slot->pause)

@@ -54,7 +54,8 @@ struct waiter {
 	int most_watch;	    /* the highest descriptor of a connection, and whether there are pidfds:
 			       there may be few */
 	bool watch_jobs;
-	int queue;	      /* the queue socket: we are the front, or a successor */
+	int64_t seek, seek_pause; /* when to look in /proc for a holder that hears nobody */
+	int queue;		  /* the queue socket: we are the front, or a successor */
 	struct link ahead[2]; /* hang-up of both: it is our turn, or the queue is gone. [0] is our
 				 connection into the queue */
 	pid_t passed[2]; /* whom we have passed over, while nobody has passed us over; 0: nobody */

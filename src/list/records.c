@@ -224,7 +224,7 @@ void records_add(struct records *records, const struct record *r)
 		[USER] = user_of(r, json),
 		[UID] = number(r->uid, r->uid != SOCKET_UID_UNKNOWN),
 		[HOST] = memory_string(r->remote ? r->host : records->host),
-		[AT_MOST] = aged ? memory_string(r->at_most ? "1" : "0") : NULL,
+		[AT_MOST] = aged ? memory_string(r->at_most ? "true" : "false") : NULL,
 		[LEFT] = time_left(r, json),
 		[WAITERS] = number((uint64_t)r->waiters, r->waiters >= 0),
 		[TOKEN] = number(r->token, r->token > 0),

@@ -273,7 +273,8 @@ static int type_of(enum column_kind kind)
 {
 	switch (kind) {
 	case COLUMN_NUMBER: return SCOLS_JSON_NUMBER;
-	case COLUMN_TRUTH: return SCOLS_JSON_BOOLEAN;
+	/* As it is: the library's booleans are never null. */
+	case COLUMN_TRUTH: return SCOLS_JSON_NUMBER;
 	default: return SCOLS_JSON_STRING;
 	}
 }

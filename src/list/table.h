@@ -8,7 +8,7 @@
 enum column_kind {
 	COLUMN_TEXT,
 	COLUMN_NUMBER,
-	COLUMN_TRUTH
+	COLUMN_TRUTH /* "true" or "false" */
 };
 
 /* A column that can be narrower than its cells, and one that can be left out. */

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "base/process.h"
-#include "base/statx.h"
 
 /* Inherited lock variables belong to another lock. */
 static bool is_lock_variable(const char *entry)
@@ -53,20 +52,6 @@ static const char *const addressees[ENVIRONMENT_ADDRESSEES] = { "LISTEN_PID=", "
 								"SYSTEMD_EXEC_PID=" };
 static const char listen_id[] = "LISTEN_PIDFDID=";
 
-/* The number of PID's pidfd, which no other process ever has; 0 where there is none to have. */
-static uint64_t pidfd_id(pid_t pid)
-{
-	struct statx status = { 0 };
-	int fd = process_pidfd(pid);
-
-	if (fd >= 0) {
-		if (file_status(fd, "", &status))
-			status.stx_ino = 0;
-		close(fd);
-	}
-	return status.stx_ino;
-}
-
 /* Writes NAME and NUMBER into TEXT, and returns that, if ENTRY is NAME and the number OURS. */
 static char *readdress(const char *entry, const char *name, uint64_t ours, uint64_t number,
 		       char *text)
@@ -91,8 +76,8 @@ static char *addressed(char *entry, struct environment_texts *texts)
 			text = readdress(entry, addressees[i], (uint64_t)getppid(),
 					 (uint64_t)getpid(), texts->pids[i]);
 	if (!strncmp(entry, listen_id, sizeof listen_id - 1))
-		text = readdress(entry, listen_id, pidfd_id(getppid()), pidfd_id(getpid()),
-				 texts->id);
+		text = readdress(entry, listen_id, process_pidfd_number(getppid()),
+				 process_pidfd_number(getpid()), texts->id);
 	return text ? text : entry;
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,9 @@
 #include <unistd.h>
 
 #include "base/message.h"
+
+/* So long the writer of a pipe may take to exit once it has written everything. */
+#define END_OF_INPUT_MS 100
 
 #define DEFAULT_PATH "/usr/local/bin:/bin:/usr/bin"
 
@@ -148,6 +152,14 @@ static bool is_shell_line(const char *command)
 	return !strchr(first, '/') || access(first, F_OK) == 0;
 }
 
+/* "sh x.sh" reads a script that is not in PATH; to be run by us it needs its directory. */
+static bool is_in_this_directory(const char *command)
+{
+	struct stat status;
+
+	return !strchr(command, '/') && stat(command, &status) == 0 && S_ISREG(status.st_mode);
+}
+
 static void explain_missing(const char *command, const char *text, int error)
 {
 	struct line line;
@@ -157,6 +169,10 @@ static void explain_missing(const char *command, const char *text, int error)
 	if (error) {
 		line_add(&line, ": ");
 		line_add(&line, strerror(error));
+	}
+	if (is_in_this_directory(command)) {
+		line_add(&line, " in PATH; for the one in this directory write ./");
+		line_escape(&line, command, strlen(command), PATH_MAX);
 	}
 	if (is_shell_line(command))
 		line_add(
@@ -198,6 +214,26 @@ void exec_explain(char *const command[], int error)
 	} else {
 		line_add(&line, strerror(error));
 		line_add(&line, message_limit(error));
+		if (error == EACCES && S_ISREG(status.st_mode) && access(path, X_OK) &&
+		    access(path, R_OK) == 0)
+			line_add(&line,
+				 "; it is not executable: write sh before it, if it is a script");
 	}
 	line_end(&line);
+}
+
+bool exec_reads_nothing(char *const command[])
+{
+	static const char *const shells[] = { "sh", "dash", "bash", "ksh", "zsh", "ash" };
+	const char *slash = strrchr(command[0], '/'), *name = slash ? slash + 1 : command[0];
+	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
+	struct stat status;
+
+	if (command[1])
+		return false;
+	for (size_t i = 0; i < sizeof shells / sizeof shells[0]; i++)
+		if (!strcmp(name, shells[i]))
+			return fstat(STDIN_FILENO, &status) == 0 && S_ISFIFO(status.st_mode) &&
+			       poll(&input, 1, END_OF_INPUT_MS) > 0 && input.revents == POLLHUP;
+	return false;
 }

@@ -2,6 +2,8 @@
 #ifndef RUN_EXEC_H
 #define RUN_EXEC_H
 
+#include <stdbool.h>
+
 /*
  * Executes COMMAND (NULL-terminated) with ENVIRONMENT. Looks it up in PATH, and hands a script
  * without "#!" to /bin/sh, as execvp(3) does (musl's has no such fallback). Returns only on
@@ -11,5 +13,12 @@ int exec_command(char *const command[], char *const environment[]);
 
 /* Prints in one line why exec_command() failed with ERROR (positive). */
 void exec_explain(char *const command[], int error);
+
+/*
+ * Whether COMMAND is a shell that would read its commands from a pipe, and that is at its end. So
+ * it is when a script that locks itself is piped to a shell ("cat x.sh | sh"): $0 is the shell, and
+ * the one before has read the script. It would do nothing, and exit with 0.
+ */
+bool exec_reads_nothing(char *const command[]);
 
 #endif

@@ -14,12 +14,11 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/deadline.h"
+#include "base/descriptor.h"
 #include "base/exit-codes.h"
 #include "base/message.h"
 #include "base/process.h"
@@ -40,25 +39,6 @@ struct start {
 };
 
 /* --- the keeper's process --------------------------------------------------------------------- */
-
-/* Closes all descriptors but A and B. */
-static void close_others(int a, int b)
-{
-	unsigned low = (unsigned)(a < b ? a : b), high = (unsigned)(a < b ? b : a);
-	struct rlimit limit;
-	bool closed = true;
-
-	if (low > 0)
-		closed = syscall(SYS_close_range, 0U, low - 1, 0) == 0;
-	if (high > low + 1)
-		closed &= syscall(SYS_close_range, low + 1, high - 1, 0) == 0;
-	closed &= syscall(SYS_close_range, high + 1, ~0U, 0) == 0;
-	/* Before Linux 5.9. */
-	if (!closed && getrlimit(RLIMIT_NOFILE, &limit) == 0)
-		for (int fd = 0; (rlim_t)fd < limit.rlim_cur; fd++)
-			if (fd != a && fd != b)
-				close(fd);
-}
 
 static int keep(void *argument)
 {
@@ -87,7 +67,7 @@ static int keep(void *argument)
 	if (ended[1].revents || (ended[0].revents & POLLNVAL))
 		_exit(0);
 	/* The table of descriptors that we shared is ours alone now. */
-	close_others(start->lock, start->command);
+	descriptor_close_others(0, start->lock, start->command);
 	ended[0].fd = start->command;
 	while (poll(ended, 1, -1) < 0)
 		;

@@ -80,7 +80,7 @@ def test_a_job_that_asks_for_its_own_lock_is_told_so(run, lock):
 def test_what_is_no_age_is_a_usage_error(run, lock, argument):
     r = run(f"--complain-after={argument}", lock, "true")
     assert (r.returncode, r.stdout) == (2, b"")
-    assert r.stderr.startswith(b"me-only: not a duration: ")
+    assert r.stderr.startswith(b"me-only: --complain-after: not a duration: ")
 
 
 def test_quiet_and_complain_after_contradict_each_other(run, lock):

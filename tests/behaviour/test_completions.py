@@ -232,3 +232,14 @@ def test_a_list_takes_no_lock_but_the_beginning_of_etcds(complete, held, tmp_pat
                                                                 tmp_path) == {"etcd:"}
     assert not complete("me-only --list etcd:a setpr", tmp_path)
     assert "--json" in complete("me-only --list --j", tmp_path)
+
+
+def test_fish_shows_the_paths_of_files_whole(tmp_path):
+    """Of a long word fish's list shows only the end."""
+    (tmp_path / "alpha.lock").touch()
+    p = subprocess.run(["fish", "--no-config", "-c",
+                        "source $COMPLETIONS/me-only.fish; complete -C $argv[1]",
+                        f"me-only file:{tmp_path}/al"],
+                       env={**os.environ, "COMPLETIONS": COMPLETIONS, "HOME": str(tmp_path)},
+                       capture_output=True, text=True, timeout=DEADLINE)
+    assert p.stdout == f"file:{tmp_path}/alpha.lock\t{tmp_path}/alpha.lock\n", p

@@ -15,7 +15,7 @@ import subprocess
 import pytest
 
 from conftest import DEADLINE, ME_ONLY, ROOT, address, children_of, is_bound, is_listed, queue_of, \
-    user, wait_for
+    release, user, wait_for
 
 # The contract in short. The help, the manual page, the README and the completions are compared with
 # it.
@@ -933,9 +933,7 @@ def locked(place, path):
 
 
 @pytest.mark.parametrize("old, new", moves())
-def test_a_new_line_does_what_the_old_one_did(old, new, place, run, hold):
-    if re.search(" -[cx] ", new) and run("-x", place.lock, "-c", "true").returncode == 2:
-        pytest.skip("this program does not have flock's -x and -c")
+def test_a_new_line_does_what_the_old_one_did(old, new, place, hold):
     path = str(place.path / "lock")
     jobs = ["job : begin", "job : end"] * (2 if "&&" in new else 1)
     if old.startswith("flock "):
@@ -944,7 +942,8 @@ def test_a_new_line_does_what_the_old_one_did(old, new, place, run, hold):
         place.log.write_text("")
     text = new.replace("file:/run/x.lock", f"file:{path}").replace("job job", f"{place.lock} job")
     if place.lock in text:
-        held = contextlib.closing(hold(place.lock).stdin)
+        held = contextlib.ExitStack()
+        held.callback(release, hold(place.lock))
     else:
         assert f"file:{path} " in text
         held = locked(place, path)
@@ -956,10 +955,20 @@ def test_a_new_line_does_what_the_old_one_did(old, new, place, run, hold):
             assert ended(p)[0] == (0 if " -E 0 " in text else 4)
             p = None
         assert place.lines() == []
-    wait_for(lambda: p or run("--who", text.split(" job")[0].split()[-1]).returncode == 0,
-             "the lock is free")
     assert ended(p or place.shell("sh", text))[:2] == (0, "")
     assert place.lines() == jobs
+
+
+def test_new_lines_in_the_readme():
+    """The README has the most frequent ones, in general words."""
+    rows = re.findall(r"^\| `(flock .*?)` \| `(me-only .*?)` \|$", read("README.md"), re.M)
+    words = {"FILE": "/run/x.lock", "CMD": "job", "A && B": "job && job"}
+    shown = set(moves())
+    for row in rows:
+        for word, ours in words.items():
+            row = tuple(line.replace(word, ours) for line in row)
+        assert row in shown
+    assert len(rows) == 4
 
 
 def test_new_lines_in_the_manual():

@@ -260,7 +260,7 @@ def test_path_is_searched_on_after_what_cannot_be_run(run, lock, tmp_path, form)
     assert (r.returncode, r.stdout) == (0, b"third\n")
     r = run(*form, lock, "tool", env={**os.environ, "PATH": ":".join(path[:3])})
     assert r.returncode == 1
-    assert re.fullmatch(r"me-only: (\S*/first/)?tool: cannot be run: Permission denied\n",
+    assert re.fullmatch(r"me-only: (\S*/first/)?tool: cannot be run: Permission denied; it is not executable: [^\n]*\n",
                         r.stderr.decode()), r.stderr
 
 
@@ -273,7 +273,8 @@ def test_path_that_is_unset_or_has_an_empty_part(run, lock, tmp_path, form):
         r = run(*form, lock, "here", cwd=tmp_path, env={**bare, "PATH": path})
         assert (r.returncode, r.stdout) == (0, b"here\n")
     r = run(*form, lock, "here", cwd=tmp_path, env={**bare, "PATH": "/nowhere"})
-    assert (r.returncode, r.stderr) == (1, b"me-only: here: not found\n")
+    assert (r.returncode, r.stderr) \
+        == (1, b"me-only: here: not found in PATH; for the one in this directory write ./here\n")
 
 
 @pytest.mark.root

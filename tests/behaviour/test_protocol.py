@@ -57,6 +57,7 @@ def test_examples_are_short(language):
     with open(os.path.join(EXAMPLES, f"hold-lock.{language}"), encoding="utf-8") as f:
         lines = f.read().splitlines()
     assert len(lines) <= 15 and all(len(line.expandtabs(8)) <= 100 for line in lines)
+    assert "\n".join(["", *lines, "```", ""]) in protocol(), "word for word"
 
 
 def test_excludes_me_only_and_is_named(example, holds, run, lock):

@@ -729,7 +729,7 @@ def test_a_job_does_not_replace_itself(me_only, lock, form, options):
      "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
     (("-w", "5", "-k", "5"),
      "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
-    (("--replace", "-k", "x"), "not a duration: 'x' (a number and ms, s, m, h or d, or inf)"),
+    (("--replace", "-k", "x"), "-k: not a duration: 'x' (a number and ms, s, m, h or d, or inf)"),
 ], ids=lambda o: " ".join(o) if isinstance(o, tuple) else "")
 def test_usage(take, run, lock, options, text):
     holder = take(lock, "up; exec sleep 1000")

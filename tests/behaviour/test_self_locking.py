@@ -10,7 +10,7 @@ import tempfile
 
 import pytest
 
-from conftest import ME_ONLY, address, forms, is_bound
+from conftest import ME_ONLY, ROOT, address, forms, is_bound
 from test_limits import without_proc
 
 # It counts its starts; the last start that is not a mistake is the second.
@@ -170,3 +170,79 @@ def test_slots_where_all_users_look_the_same(script, lock, options):
 @pytest.mark.parametrize("options", ["-s", "-s -F", "-s -o"])
 def test_shares_where_all_users_look_the_same(script, public, options):
     assert_refused(public, *script(public, options, outside=("unshare", "--user")))
+
+
+# --- however it is started ---
+
+# The line of the manual, and the one that people have.
+LINES = {"sh": 'exec "$ME_ONLY" "$LOCK" sh "$0" "$@"', "old": 'exec "$ME_ONLY" "$LOCK" "$0" "$@"'}
+lines = pytest.mark.parametrize("line", LINES)
+
+
+@pytest.fixture
+def started(folder, call, lock):
+    """started(LINE, SHELL COMMAND) starts x.sh in the folder by that, and returns the result."""
+
+    def started_(line, command, mode=0o755, rest=""):
+        (folder / "x.sh").write_text(
+            '#!/bin/sh\n"$ME_ONLY" --held "$LOCK" || ' + LINES[line] + '\necho "ran $*"\n' + rest)
+        (folder / "x.sh").chmod(mode)
+        return call("sh", "-c", command, cwd=folder, env={**os.environ, "ME_ONLY": ME_ONLY, "LOCK": lock})
+
+    return started_
+
+
+def test_the_manual_has_that_line():
+    with open(os.path.join(ROOT, "man", "me-only.1"), encoding="utf-8") as f:
+        assert 'me-only --held /tmp/backup || exec me-only /tmp/backup sh "$0" "$@"\n' in f.read()
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o644], ids=["", "not executable"])
+@pytest.mark.parametrize("command", ["sh x.sh 'a b' c", "sh ./x.sh 'a b' c", 'sh "$PWD/x.sh" "a b" c',
+                                     "sh <x.sh -s 'a b' c"])
+def test_however_it_is_started_it_runs_or_says_why_not(started, command, mode):
+    r = started("sh", command, mode)
+    if "<" in command:
+        assert r.returncode not in (0, 4) and r.stdout == b"" and r.stderr, r
+    else:
+        assert (r.returncode, r.stdout, r.stderr) == (0, b"ran a b c\n", b"")
+
+
+@pytest.mark.parametrize("command", ["./x.sh 'a b' c", 'PATH="$PWD:$PATH"; x.sh "a b" c'])
+@lines
+def test_an_executable_script(started, command, line):
+    r = started(line, command)
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"ran a b c\n", b"")
+
+
+@pytest.mark.parametrize("command, mode, message", [
+    ("sh x.sh", 0o755, "x.sh: not found in PATH; for the one in this directory write ./x.sh"),
+    ("sh ./x.sh", 0o644, "./x.sh: cannot be run: Permission denied; it is not executable: "
+                         "write sh before it, if it is a script")])
+def test_the_old_line_says_what_to_write(started, command, mode, message):
+    r = started("old", command, mode)
+    assert (r.returncode, r.stdout, r.stderr.decode()) == (1, b"", f"me-only: {message}\n")
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash", "/bin/sh", "sh -s"])
+@lines
+def test_a_script_from_a_pipe_never_succeeds_without_running(started, shell, line):
+    r = started(line, f"cat x.sh | {shell}")
+    assert r.returncode not in (0, 4) and r.stdout == b"" and r.stderr, r
+    if line == "old" and "-s" not in shell:
+        assert r.stderr.decode() == f"me-only: {shell}: has nothing to read: " \
+            "a script that is piped to a shell cannot lock itself\n"
+
+
+@forms
+@pytest.mark.parametrize("late", ["", 'while "$1" --who "$0" >&2; do :; done;'], ids=["", "once it holds the lock"])
+def test_a_shell_that_gets_commands_runs_them(call, lock, form, late):
+    r = call("sh", "-c", f"{{ {late} echo 'echo ran'; }} 2>/dev/null | \"$@\"", lock, ME_ONLY, *form, lock, "sh")
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
+
+
+@pytest.mark.parametrize("given", ["/dev/null", "file"])
+def test_a_shell_without_a_pipe_is_not_asked_what_it_reads(call, lock, folder, given):
+    (folder / "file").touch()
+    r = call("sh", "-c", '"$@" <' + given, "sh", ME_ONLY, lock, "sh", cwd=folder)
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"", b"")

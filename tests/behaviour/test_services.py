@@ -2,13 +2,17 @@
 What a service manager gives to the process that it starts is for the command: its sockets, the
 watchdog, the right to say that it is ready.
 """
+import configparser
 import os
+import re
+import signal
 import socket
+import struct
 import sys
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, forms
+from conftest import DEADLINE, ME_ONLY, ROOT, address, children_of, forms, is_bound, wait_for
 
 # Becomes argv[2:] with variables, of which some name its own process ("NAME=self", "NAME=id") or its
 # parent.
@@ -79,7 +83,8 @@ import os, socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.bind(sys.argv[1])
 s.listen()
-os.dup2(s.fileno(), 3, inheritable=True)
+s.set_inheritable(True)
+os.dup2(s.fileno(), 3)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(sys.argv[2], sys.argv[2:])
 """
@@ -102,3 +107,78 @@ def test_a_service_that_its_socket_starts(start, lock, tmp_path, form):
         s.connect(path)
         assert s.recv(100) == b"served"
     assert p.wait(DEADLINE) == 0
+
+
+# --- the units in the manual ---
+
+
+def units():
+    """{the last word of ExecStart: the [Service] section}"""
+    with open(os.path.join(ROOT, "man", "me-only.1"), encoding="utf-8") as f:
+        text = f.read().split(".Sh EXAMPLES")[1].split("\n.Sh ")[0]
+    found = {}
+    for block in re.findall(r"^\.Bd [^\n]*\n(\[Service\]\n.*?)^\.Ed", text, re.M | re.S):
+        parser = configparser.RawConfigParser(delimiters=("=",))
+        parser.optionxform = str
+        parser.read_string(block)
+        found[parser["Service"]["ExecStart"].split("/")[-1].split()[-1]] = parser["Service"]
+    return found
+
+
+def command_of(unit, lock, *command):
+    """The command line of the unit with our program, our lock and our command: systemd has no shell there."""
+    words = unit["ExecStart"].split()
+    assert os.path.isabs(words[0])
+    return [ME_ONLY, *words[1:-2], lock, *command]
+
+
+def test_the_unit_that_is_started_by_its_socket(start, lock, tmp_path):
+    unit, path = units()["shopd"], str(tmp_path / "socket")
+    p = start(sys.executable, "-c", ACTIVATE, path, *command_of(unit, lock, sys.executable, "-c", SERVICE))
+    assert p.stdout.readline() == b"ready\n", p.stderr.read()
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(DEADLINE)
+        s.connect(path)
+        assert s.recv(100) == b"served"
+    assert p.wait(DEADLINE) == 0
+
+
+READY = """
+import os, signal, socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ["NOTIFY_SOCKET"])
+s.sendall(b"READY=1")
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("form", [(), ("-F",)], ids=["default", "no-fork"])
+def test_the_unit_that_says_when_it_is_ready(start, lock, tmp_path, form):
+    """systemd asks the kernel who has sent the message: with NotifyAccess=main only the main process may."""
+    unit, path = units()["queued"], str(tmp_path / "notify")
+    assert (unit["Type"], unit["NotifyAccess"], unit["TimeoutStartSec"]) == ("notify", "all", "infinity")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(path)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        s.settimeout(DEADLINE)
+        argv = command_of(unit, lock, sys.executable, "-c", READY)
+        p = start(argv[0], *form, *argv[1:], env={**os.environ, "NOTIFY_SOCKET": path})
+        message, ancillary, _, _ = s.recvmsg(100, socket.CMSG_SPACE(struct.calcsize("3i")))
+        sender = struct.unpack("3i", ancillary[0][2])[0]
+        assert message == b"READY=1"
+        assert sender == p.pid if form else sender in children_of(p.pid)
+    # KillMode=mixed: only the main process gets the signal.
+    assert unit["KillMode"] == "mixed"
+    p.terminate()
+    assert p.wait(DEADLINE) == -signal.SIGTERM
+    wait_for(lambda: not is_bound(address(lock)), "the job has ended too")
+
+
+def test_the_unit_for_a_timer(hold, call, lock):
+    """A skipped run is no failure; that the command fails with our own status is one."""
+    unit = units()["backup.sh"]
+    success = {0, int(unit["SuccessExitStatus"])}
+    assert call(*command_of(unit, lock, "sh", "-c", "exit 4")).returncode not in success
+    assert call(*command_of(unit, lock, "/nowhere")).returncode not in success
+    hold(lock)
+    assert call(*command_of(unit, lock, "true")).returncode in success

@@ -201,7 +201,8 @@ def test_what_is_no_number_of_slots_is_wrong_usage(run, lock, argument, form):
     r = run(*[word.format(argument) for word in form], lock, "echo", "ran")
     assert (r.returncode, r.stdout) == (2, b"")
     assert r.stderr.decode() == \
-        f"me-only: not a number from 1 to 1024: '{argument}'; try 'me-only --help'\n"
+        (f"me-only: {form[0].removesuffix('={}').removesuffix('{}')}: not a number from 1 to 1024: "
+         f"'{argument}'; try 'me-only --help'\n")
 
 
 @pytest.mark.parametrize("form", [["-j1024"], ["-j", "1024"], ["--slots=1024"], ["--slots", "1024"],

@@ -15,7 +15,8 @@ import tempfile
 import pytest
 
 from conftest import (DEADLINE, ME_ONLY, address, children_of, forms, has_children, is_bound,
-                      process_state, processor_time, program, refusal, release, user, wait_for)
+                      process_state, processor_time, program, read_line, refusal, release, user,
+                      wait_for)
 
 # A job that reports that it runs, and ends with its standard input; and one that first closes what
 # it inherited.
@@ -197,6 +198,28 @@ def test_the_keeper_has_the_lock_and_nothing_else(begin, lock, form):
     blocked = int(status["SigBlk"], 16)
     assert blocked | 1 << signal.SIGKILL - 1 | 1 << signal.SIGSTOP - 1 == (1 << 64) - 1
     assert release(p) == -signal.SIGKILL
+    wait_for(lambda: process_state(keeper) in (None, "Z"), "the keeper ends")
+
+
+@pytest.mark.parametrize("errno", ["ENOSYS", "EPERM"])
+def test_the_keeper_closes_what_is_open_not_what_could_be(start, lock, tmp_path, errno):
+    """Before Linux 5.9, and where a filter forbids close_range(2): the limit can be a million."""
+    trace = tmp_path / "trace"
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    holder = start("strace", "-D", "-q", "-f", "-b", "execve", "-o", trace,
+                   "-e", "trace=close,close_range,poll", "-e", f"inject=close_range:error={errno}",
+                   ME_ONLY, "-o", lock, *JOB, stdin=subprocess.PIPE,
+                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard)))
+    assert hard > 500
+    assert read_line(holder.stdout)
+    keeper = keeper_of(holder.pid)
+    holder.kill()
+    holder.wait(DEADLINE)
+    wait_for(lambda: set(descriptors(keeper).values()) == {"anon_inode:[pidfd]", socket_of(lock)},
+             "the keeper has the lock and the command's pidfd")
+    calls = [line for line in trace.read_text().splitlines() if line.split()[0] == str(keeper)]
+    assert any("INJECTED" in line for line in calls) and len(calls) < 50
+    assert release(holder) == -signal.SIGKILL
     wait_for(lambda: process_state(keeper) in (None, "Z"), "the keeper ends")
 
 

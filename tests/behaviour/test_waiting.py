@@ -402,12 +402,12 @@ def test_newcomers_do_not_overtake_waiters(hold, lock, crowd):
     assert [n for n in ran if n < late] == list(range(late))
 
 
-def fill_with_the_gone(lock):
-    """Fills the queue's backlog with connections of waiters that have given up."""
+def fill_with_the_gone(name):
+    """Fills the backlog with connections of those that have given up."""
     for _ in range(1 << 20):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as s:
             try:
-                s.connect(queue_of(lock))
+                s.connect(name)
             except BlockingIOError:
                 return
     pytest.fail("the queue has no end")
@@ -432,7 +432,7 @@ def test_nobody_overtakes_where_those_who_gave_up_fill_the_queue(hold, lock, cro
     crowd.join(3)
     for n in (1, 2):
         crowd.wait_for_second(n)
-    fill_with_the_gone(lock)
+    fill_with_the_gone(queue_of(lock))
     join_full_queue(crowd, 6)
     # nor does any of them give up the queue meanwhile
     assert run("-q", "-w", "2s", lock, "true").returncode == 4
@@ -449,7 +449,7 @@ def test_waiter_outside_the_queue_times_out_and_ends_by_a_signal(hold, lock, cro
     crowd.join(3)
     for n in (1, 2):
         crowd.wait_for_second(n)
-    fill_with_the_gone(lock)
+    fill_with_the_gone(queue_of(lock))
     assert run("-q", "-w", "100ms", lock, "true").returncode == 4
     join_full_queue(crowd, 1)
     assert crowd.end(3, signal.SIGTERM) == -signal.SIGTERM
@@ -463,13 +463,29 @@ def test_waiter_outside_the_queue_gets_the_lock_if_the_line_does_not_move(hold, 
     crowd.join(3)
     for n in (1, 2):
         crowd.wait_for_second(n)
-    fill_with_the_gone(lock)
+    fill_with_the_gone(queue_of(lock))
     join_full_queue(crowd, 2)
     crowd.stop(0, 1, 2)
     release(holder)
     assert sorted(crowd.wait_for(2)) == [3, 4]
     crowd.resume(0, 1, 2)
     assert crowd.statuses() == {0}
+    assert nothing_is_left(lock)
+
+
+def test_a_holder_that_nobody_can_connect_to_is_followed_when_it_ends(hold, lock, crowd):
+    """
+    With -F nobody accepts those who were refused, so their connections fill the backlog, and no
+    hang-up can be waited for.
+    """
+    holder = hold(lock, "-F")
+    fill_with_the_gone(address(lock))
+    crowd.join(2)
+    wait_for(lambda: b"anon_inode:[pidfd]" in open_files(crowd.waiters[0].pid),
+             "the front waits for the end of the holder's process")
+    release(holder)
+    assert crowd.statuses() == {0}
+    assert crowd.read() == [0, 1]
     assert nothing_is_left(lock)
 
 
@@ -717,7 +733,7 @@ def test_a_long_wait_ends_with_the_lock(hold, me_only, lock, duration):
 
 
 @pytest.mark.parametrize("duration", ["", "x", "-1", "1x", "1 s", " 1", "1s ", "s", ".", "1..2",
-                                      "nan", "infinity", "+inf",
+                                      "nan", "Infinity", "+inf", "1h30",
                                       "-inf", "1,5", "0x10", "1sm", "1\n", "\u0661"])
 def test_what_is_no_duration_is_wrong_usage(run, lock, duration):
     p = run("-w", duration, lock, "echo", "ran")

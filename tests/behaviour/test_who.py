@@ -682,7 +682,7 @@ def test_a_helper_that_the_kernel_refuses_is_not_one_that_others_can_write(call,
              "inject=execveat:error=EPERM",
              ME_ONLY, "--who", lock)
     assert (r.returncode, r.stdout) == (3, b"")
-    assert r.stderr.decode().endswith("cannot be run: Operation not permitted\n"), r.stderr
+    assert r.stderr.decode().endswith("--list: Operation not permitted\n"), r.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["x", "true"], ["--who"], ["--no-such-option"]], ids=str)

@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			abort();
 		if (options.lock && lock_open(&lock, options.lock, &error) == 0 && !*lock.name)
 			abort();
-	} else if (!error.text || !error.hint) {
+	} else if (!error.text || !error.hint || (error.letter && !error.option)) {
 		abort();
 	}
 	free(text);

@@ -131,7 +131,7 @@ static void broken_errors(void)
 static void others(void)
 {
 	static const char none[] = " has no JSON gateway: it may be disabled (--enable-grpc-gateway), on another port (--listen-client-http-urls), or this is "
-				   "no etcd from 3.4 on";
+				   "older than etcd 3.4";
 	char wanted[512], large[1000];
 
 	asked = (struct asked){ .url = URL };

@@ -208,7 +208,8 @@ static void errors(void)
 	refuses(PARSE(S("--queue=1"), S("-w0"), S("L"), S("cmd")), NULL, "--queue and -w 0");
 	refuses(PARSE(S("--replace"), S("-j2"), S("L"), S("cmd")), NULL, "--replace and -j2");
 	refuses(PARSE(S("-s"), S("--held"), S("L")), "-s", "-s and --held");
-	refuses(PARSE(S("-j2"), S("--who"), S("L")), "-j2", "-j and --who");
+	refuses(PARSE(S("-j2"), S("--held"), S("L")), "-j", "-j and --held");
+	ok(PARSE(S("-j2"), S("--who"), S("L")) == 0 && options.slots == 2, "-j and --who");
 	refuses(PARSE(S("--queue=1"), S("--list")), "--queue=1", "--queue and --list");
 	refuses(PARSE(S("-x"), S("--list")), "-x", "-x and --list");
 	refuses(PARSE(S("-q"), S("--list")), "-q", "-q and --list");

@@ -86,6 +86,13 @@ void process_walk(bool (*visit)(pid_t pid, void *argument), void *argument)
 				return;
 }
 
+/* Only asked for where close_range(2) fails, which it does not here. */
+bool process_own_descriptors(void (*visit)(int fd, void *argument), void *argument)
+{
+	(void)visit, (void)argument;
+	abort();
+}
+
 bool process_descends(pid_t pid, pid_t ancestor)
 {
 	struct task *task = find_here(pid);
@@ -105,6 +112,11 @@ int process_pidfd(pid_t pid)
 	file = file_new(FILE_PID);
 	file->task = find_here(pid);
 	return descriptor_install(current, file, 0, true);
+}
+
+uint64_t process_pidfd_number(pid_t pid)
+{
+	return find_here(pid) ? (uint64_t)pid : 0;
 }
 
 size_t process_command(pid_t pid, bool whole, char *text, size_t size)
