@@ -229,7 +229,7 @@ bool process_is_me_only(pid_t pid)
 	return file_status(AT_FDCWD, me_only, &own) == 0 &&
 	       file_status(AT_FDCWD, process_path(path, pid, "exe"), &other) == 0 &&
 	       file_is(&other,
-		       &(struct file_id){ own.stx_dev_major, own.stx_dev_minor, own.stx_ino });
+		       &(struct file_id){ own.stx_dev_major, own.stx_dev_minor, own.stx_ino, 0 });
 }
 
 int process_pidfd(pid_t pid)

@@ -22,6 +22,7 @@ int file_status(int directory, const char *path, struct statx *status);
 struct file_id {
 	uint32_t major, minor; /* of its device */
 	uint64_t inode;
+	uint64_t mount; /* by which it was found, as this process numbers them; 0: not known */
 };
 
 /* Whether STATUS is that of FILE. */

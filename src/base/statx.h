@@ -11,4 +11,9 @@
 #include <linux/stat.h>
 #endif
 
+/* Linux 5.8. Told in stx_mnt_id, which older headers lack: it is behind stx_dev_minor. */
+#ifndef STATX_MNT_ID
+#define STATX_MNT_ID 0x1000U
+#endif
+
 #endif

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -27,13 +28,57 @@ int file_identify(const char *path, struct file_id *file)
 	struct statx status;
 	int r = file_status(AT_FDCWD, path, &status);
 
-	if (r == 0)
+	if (r == 0) {
 		*file = (struct file_id){ status.stx_dev_major, status.stx_dev_minor,
-					  status.stx_ino };
+					  status.stx_ino, 0 };
+		if (status.stx_mask & STATX_MNT_ID)
+			memcpy(&file->mount,
+			       (char *)&status + offsetof(struct statx, stx_dev_minor) +
+				       sizeof status.stx_dev_minor,
+			       sizeof file->mount);
+	}
 	return r;
 }
 
 /* --- the kernel's table of file locks --------------------------------------------------------- */
+
+int file_table_open(struct lines *lines)
+{
+	struct statx status;
+
+	/* A device in its place, as containers mount /dev/null over what they hide, is no table. */
+	return lines_open(lines, AT_FDCWD, "/proc/locks") == 0 &&
+			       file_status(lines->fd, "", &status) == 0 && S_ISREG(status.stx_mode)
+		       ? 0
+		       : -ENODATA;
+}
+
+/*
+ * Whether MAJOR and MINOR are those of the file system that FILE is on, as /proc/self/mountinfo has
+ * it: "47 125 0:39 / /mnt rw - overlay ...".
+ */
+static bool is_on_device(const struct file_id *file, uint32_t major, uint32_t minor)
+{
+	struct lines lines;
+	bool found = false;
+	char *line;
+
+	if (!file->mount)
+		return false;
+	lines_open(&lines, AT_FDCWD, "/proc/self/mountinfo");
+	while ((line = lines_next(&lines))) {
+		const char *at;
+
+		if (number_at(next_word(&line), 10, NULL) != file->mount)
+			continue;
+		next_word(&line);
+		found = number_at(next_word(&line), 10, &at) == major && *at &&
+			number_at(at + 1, 10, NULL) == minor;
+		break;
+	}
+	lines_close(&lines);
+	return found;
+}
 
 bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *waits, bool *shared)
 {
@@ -56,7 +101,7 @@ bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *wa
 	minor = *at ? (uint32_t)number_at(at + 1, 16, &at) : 0;
 	if (!*at || number_at(at + 1, 10, NULL) != file->inode)
 		return false;
-	return (major == file->major && minor == file->minor) ||
+	return (major == file->major && minor == file->minor) || is_on_device(file, major, minor) ||
 	       (*waits ? process_has_file(*pid, file) : process_has_flock(*pid, file));
 }
 
@@ -105,7 +150,7 @@ static int find_holder(const struct file_id *file, struct file_holders *holders)
 static int read_table(const struct file_id *file, struct file_holders *holders)
 {
 	struct lines lines;
-	int r = lines_open(&lines, AT_FDCWD, "/proc/locks");
+	int r = file_table_open(&lines);
 	pid_t last = 0;
 	char *line;
 
@@ -145,7 +190,7 @@ int file_holders_read(const struct file_id *file, struct file_holders *holders)
 	}
 	/* A missing table does not mean that the lock is free. */
 	if (r < 0)
-		return r == -ENOENT ? -ENODATA : r;
+		return r;
 	return holders->n > 0 ? 0 : find_holder(file, holders);
 }
 

@@ -32,6 +32,14 @@ static inline uint64_t file_number(pid_t taker)
 /* Puts the file that PATH leads to into FILE. Returns 0 or a negative errno. */
 int file_identify(const char *path, struct file_id *file);
 
+struct lines;
+
+/*
+ * Opens /proc/locks. Returns 0, or -ENODATA if it is not there, may not be read, or is something
+ * else: then it does not tell that nobody has a lock. LINES is to be closed in any case.
+ */
+int file_table_open(struct lines *lines);
+
 /*
  * Reads one line of /proc/locks. Returns whether it is about an flock(2) on FILE; and the process
  * that took it or WAITS for it, and whether it is SHARED.
@@ -39,8 +47,8 @@ int file_identify(const char *path, struct file_id *file);
 bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *waits, bool *shared);
 
 /*
- * Reads /proc/locks. Returns 0; -ENOENT if nobody holds FILE; -ENODATA if somebody may, as far as
- * can be seen from a pid namespace; or another negative errno.
+ * Reads /proc/locks. Returns 0; -ENOENT if nobody holds FILE; or -ENODATA if somebody may who is
+ * not seen: in a pid namespace, or where the table cannot be read.
  */
 int file_holders_read(const struct file_id *file, struct file_holders *holders);
 

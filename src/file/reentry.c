@@ -105,7 +105,7 @@ static bool identify(int fd, struct file_id *file)
 
 	if (file_status(fd, "", &status))
 		return false;
-	*file = (struct file_id){ status.stx_dev_major, status.stx_dev_minor, status.stx_ino };
+	*file = (struct file_id){ status.stx_dev_major, status.stx_dev_minor, status.stx_ino, 0 };
 	return true;
 }
 

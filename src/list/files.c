@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -50,13 +51,17 @@ static bool look_at(pid_t pid, void *argument)
 	return true;
 }
 
-int file_see(struct seen_file *seen, const struct file_id *file, bool owners)
+void file_see(struct seen_file *seen, const struct file_id *file, bool owners)
 {
 	struct lines lines;
 	char *line;
-	int r = lines_open(&lines, AT_FDCWD, "/proc/locks");
+	int r = file_table_open(&lines);
 
 	*seen = (struct seen_file){ .file = *file };
+	if (r)
+		seen->blind = "/proc/locks cannot be read";
+	else if (!file_table_is_whole())
+		seen->blind = "locks from outside this PID namespace are not shown";
 	while ((line = lines_next(&lines))) {
 		bool waits, shared;
 		pid_t pid;
@@ -69,7 +74,6 @@ int file_see(struct seen_file *seen, const struct file_id *file, bool owners)
 	lines_close(&lines);
 	if (owners)
 		process_walk(look_at, seen);
-	return r;
 }
 
 const char *file_mode(const struct seen_file *seen)
@@ -159,27 +163,54 @@ static bool ask(pid_t pid, void *argument)
 	return true;
 }
 
-/* Whether there is anything to look for. */
-static bool may_be_there(void)
+/* Whether PID, which the kernel's table names, is there and hidden from us (hidepid). */
+static bool is_hidden(pid_t pid)
 {
-	struct lines lines;
-	bool found = !file_table_is_whole();
-	char *line;
+	struct process process;
 
-	lines_open(&lines, AT_FDCWD, "/proc/locks");
-	while (!found && (line = lines_next(&lines))) {
-		next_word(&line);
-		found = !strcmp(next_word(&line), "FLOCK");
-	}
-	lines_close(&lines);
-	return found;
+	return pid > 0 && process_read(pid, &process) != 0 && (kill(pid, 0) == 0 || errno == EPERM);
 }
 
-void file_locks_find(struct file_locks *locks)
+/*
+ * Looks into the kernel's table whether there is anything to look for, into FOUND. Returns why
+ * there may be more than that can tell, or NULL.
+ */
+static const char *look_at_table(bool *found)
 {
+	struct lines lines;
+	const char *blind = NULL;
+	char *line;
+
+	*found = true;
+	if (file_table_open(&lines))
+		blind = "/proc/locks cannot be read";
+	else if (!file_table_is_whole())
+		blind = "those from outside this PID namespace are not shown";
+	else
+		*found = false;
+	while (!blind && (line = lines_next(&lines))) {
+		next_word(&line);
+		if (strcmp(next_word(&line), "FLOCK") != 0)
+			continue;
+		*found = true;
+		next_word(&line);
+		next_word(&line);
+		if (is_hidden((pid_t)number_at(next_word(&line), 10, NULL)))
+			blind = "/proc hides processes that hold some (hidepid)";
+	}
+	lines_close(&lines);
+	return blind;
+}
+
+const char *file_locks_find(struct file_locks *locks)
+{
+	bool found;
+	const char *blind = look_at_table(&found);
+
 	*locks = (struct file_locks){ 0 };
-	if (may_be_there())
+	if (found)
 		process_walk(ask, locks);
+	return blind;
 }
 
 void file_locks_free(struct file_locks *locks)

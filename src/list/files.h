@@ -25,12 +25,13 @@ struct seen_file {
 	struct pids owners;  /* who has it; this process left out */
 	bool shared;	     /* the takers share it */
 	bool denied;	     /* there are processes whose descriptors we may not see */
+	const char *blind;   /* why others may hold it who are not seen; NULL: no others do */
 };
 
 /*
- * Looks at FILE. OWNERS: and at all processes. SEEN is to be freed. Returns 0 or a negative errno.
+ * Looks at FILE. OWNERS: and at all processes. SEEN is to be freed.
  */
-int file_see(struct seen_file *seen, const struct file_id *file, bool owners);
+void file_see(struct seen_file *seen, const struct file_id *file, bool owners);
 
 /* In which mode it is held; NULL: not known. */
 const char *file_mode(const struct seen_file *seen);
@@ -50,8 +51,10 @@ struct file_locks {
 	size_t n, room;
 };
 
-/* Finds them all. LOCKS is to be freed. */
-void file_locks_find(struct file_locks *locks);
+/*
+ * Finds them all. LOCKS is to be freed. Returns why there may be others, in words, or NULL.
+ */
+const char *file_locks_find(struct file_locks *locks);
 
 void file_locks_free(struct file_locks *locks);
 

@@ -70,15 +70,15 @@ static int print(const char *text)
 /* Why there is no answer: R is LOCK_FAILED or a negative errno. */
 static void failed(const struct lock *lock, int r)
 {
-	if (lock && lock->engine->leased)
-		message_failure(lock->spec, lock->failed, r == LOCK_FAILED ? 0 : -r);
+	const int error = r == LOCK_FAILED ? 0 : -r;
+
+	if (!lock || (lock->engine->by_socket && error))
+		message_failure("the kernel's socket table", "cannot be read", error);
 	/* What is known of sockets does not help with a file. */
-	else if (lock && !lock->engine->by_socket && (r == -EACCES || r == -EPERM))
-		message(lock->spec, "cannot inspect the file", -r);
-	else if (lock && !lock->engine->by_socket)
-		message_failure(lock->spec, "cannot inspect the file", -r);
+	else if (!lock->engine->leased && (error == EACCES || error == EPERM))
+		message(lock->spec, lock->failed, error);
 	else
-		message_failure("the kernel's socket table", "cannot be read", -r);
+		message_failure(lock->spec, lock->failed, error);
 }
 
 static int answer(struct lock *lock, const char *program, const struct options *options)

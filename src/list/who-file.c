@@ -113,9 +113,7 @@ static void sentence(const struct lock *lock, const struct seen_file *seen,
 	if (holder)
 		holder_describe(holder, HOLDER_HELD, line);
 	else
-		line_add(line, file_table_is_whole()
-				       ? "free"
-				       : "free, as far as can be seen from this PID namespace");
+		line_add(line, "free");
 }
 
 static char *answer_text(const struct lock *lock, const struct seen_file *seen,
@@ -147,7 +145,17 @@ static bool is_as_it_was(const struct seen_file *seen)
 	       holders.number == number;
 }
 
-int who_file(const struct lock *lock, bool json, char **text, bool *held)
+/* Nobody is seen to hold it, and somebody may. */
+static int unknown(struct lock *lock, const struct seen_file *seen)
+{
+	static char reason[256];
+
+	stpcpy(stpcpy(reason, "it cannot be known whether it is held: "), seen->blind);
+	lock->failed = reason;
+	return LOCK_FAILED;
+}
+
+int who_file(struct lock *lock, bool json, char **text, bool *held)
 {
 	struct seen_file seen = { .denied = false };
 	struct holder holder;
@@ -156,15 +164,18 @@ int who_file(const struct lock *lock, bool json, char **text, bool *held)
 	bool missing = r == -ENOENT || r == -ENOTDIR;
 
 	*held = false;
+	lock->failed = "cannot inspect the file";
 	for (int tries = 1; r == 0; tries++) {
-		r = file_see(&seen, &file, true);
-		*held = seen.takers.n > 0 || seen.owners.n > 0;
-		if (r == 0 && *held)
+		file_see(&seen, &file, true);
+		*held = seen.takers.n > 0 || seen.owners.n > 0 || seen.waiters.n > 0;
+		if (*held)
 			file_find_holder(&file, &holder, true);
-		if (r || is_as_it_was(&seen) || tries == TRIES)
+		if (is_as_it_was(&seen) || tries == TRIES)
 			break;
 		file_forget(&seen);
 	}
+	if (r == 0 && !*held && seen.blind)
+		r = unknown(lock, &seen);
 	if (r == 0 || missing)
 		*text = answer_text(lock, &seen, *held ? &holder : NULL, json);
 	file_forget(&seen);

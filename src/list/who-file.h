@@ -7,6 +7,6 @@
 #include "lock.h"
 
 /* As who(). */
-int who_file(const struct lock *lock, bool json, char **text, bool *held);
+int who_file(struct lock *lock, bool json, char **text, bool *held);
 
 #endif

@@ -329,11 +329,21 @@ static bool is_refused(const struct lock *lock, const struct question *question)
 	return slots ? count_used(question, slots) == slots : question->n > 0;
 }
 
-static int who_host(const struct lock *lock, const char *program, bool json, char **text,
-		    bool *held)
+/* Whether somebody listens at the name, whatever the kernel's table shows. */
+static bool is_answered(const struct host_address *address)
+{
+	int fd = host_connect(address);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || fd == -EAGAIN;
+}
+
+static int who_host(struct lock *lock, const char *program, bool json, char **text, bool *held)
 {
 	struct question question = { .n = 0 };
 	struct view view;
+	bool belongs;
 	int r;
 
 	host_address(&question.name, lock->name);
@@ -341,7 +351,13 @@ static int who_host(const struct lock *lock, const char *program, bool json, cha
 		r = view_read(&view, program);
 		if (r)
 			break;
-		if (ask(&view, &question) || tries == TRIES) {
+		belongs = ask(&view, &question);
+		if (!belongs && question.n == 0 && tries == TRIES && is_answered(&question.name)) {
+			lock->failed = "held, and the kernel's socket table does not show by whom";
+			r = LOCK_FAILED;
+			break;
+		}
+		if (belongs || tries == TRIES) {
 			*text = answer_text(&view, lock, &question, json);
 			*held = is_refused(lock, &question);
 			break;
@@ -352,7 +368,7 @@ static int who_host(const struct lock *lock, const char *program, bool json, cha
 	return r;
 }
 
-int who(const struct lock *lock, const char *program, bool json, char **text, bool *held)
+int who(struct lock *lock, const char *program, bool json, char **text, bool *held)
 {
 	if (!lock->engine->by_socket)
 		return who_file(lock, json, text, held);

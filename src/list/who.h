@@ -10,6 +10,6 @@
  * Puts the answer for LOCK into TEXT, as text or JSON, to be freed, and whether it is held into
  * HELD. PROGRAM is the file of the me-only that asks. Returns 0 or a negative errno.
  */
-int who(const struct lock *lock, const char *program, bool json, char **text, bool *held);
+int who(struct lock *lock, const char *program, bool json, char **text, bool *held);
 
 #endif

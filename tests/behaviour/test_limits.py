@@ -216,9 +216,9 @@ SHORTAGES = ["epoll_create1:1:EMFILE", "epoll_create1:1:ENFILE", "epoll_create1:
 
 @pytest.mark.static
 @pytest.mark.parametrize("fault", SHORTAGES)
-def test_a_holder_greets_again_after_a_shortage(start, finish, folder, lock, fault):
+def test_a_holder_greets_again_after_a_shortage(start, finish, directory, lock, fault):
     """It looks away from those who ask, and looks again although none of them goes."""
-    p = start(os.path.join(PROGRAMS, "inject"), os.path.join(folder, "trace"), fault, ME_ONLY, lock,
+    p = start(os.path.join(PROGRAMS, "inject"), os.path.join(directory, "trace"), fault, ME_ONLY, lock,
               "sh", "-c", "echo up; exec cat", stdin=subprocess.PIPE)
     assert p.stdout.readline() == b"up\n"
 
@@ -269,7 +269,7 @@ def test_a_small_stack_for_slots_in_use(start, finish, lock, job):
     status, said = finish(ME_ONLY, "-j1024", lock, *job(), **small)
     assert status == 4 and is_clear(said) and "all 1024 slots are in use" in said[0]
     p = start(ME_ONLY, "-j1024", "-v", "-w", "20", lock, *job(), **small)
-    assert b": waiting for " in p.stderr.readline()
+    wait_for(lambda: b": waiting for " in p.stderr.readline(), "it waits")
     holder.stdin.close()
     p.communicate(timeout=DEADLINE)
     assert (p.returncode, job.report()) == (STATUS, ["started", "held"])
@@ -319,10 +319,10 @@ def test_few_processes(finish, program, lock, job, form, limit, lonely_uid):
 @pytest.mark.parametrize("options", [["-w", "20"], ["-w", "20", "-F"], ["-w", "20", "-q"],
                                      ["-w", "20", "-s"], ["--replace"]],
                          ids=["wait", "no-fork", "quiet", "shared", "replace"])
-def test_no_process_left_for_the_wait_for_a_file(start, finish, program, folder, job, options,
+def test_no_process_left_for_the_wait_for_a_file(start, finish, program, directory, job, options,
                                                  lonely_uid):
     """A thread waits for it. Without one nothing is run, nobody is ended, and the limit is named."""
-    path = os.path.join(folder, "lock")
+    path = os.path.join(directory, "lock")
     holder = start("flock", path, "sh", "-c", "chmod 666 $0; echo up; exec cat", path,
                    stdin=subprocess.PIPE)
     assert holder.stdout.readline() == b"up\n"
@@ -482,6 +482,115 @@ def test_hidepid_of_ones_own(start, finish, program, lock):
     assert f"held by pid {pid} (" in said[0] and said[0].endswith(": cat")
     held.stdin.close()
     assert held.wait(DEADLINE) == 0
+
+
+# --- who has the lock on a file, where not all of that can be seen ---
+
+AS_OTHER_USER = ["setpriv", "--reuid", "3999999", "--regid", "3999999", "--clear-groups", "--"]
+NO_TABLE = ["mount --bind /dev/null /proc/locks"]
+HIDDEN = ["mount -t proc -o hidepid=2 proc /proc"]
+
+
+def mounted(*how, as_other_user=False):
+    """The command that runs the rest of its arguments with other mounts."""
+    return [*unshare("--mount"), "sh", "-c", " && ".join([*how, 'exec "$@"']), "sh",
+            *(AS_OTHER_USER if as_other_user else [])]
+
+
+# From where --who is asked; the status if the lock is held, and if it is free; and the reason.
+NO_LOCKS = "/proc/locks cannot be read"
+OUTSIDE = "locks from outside this PID namespace are not shown"
+VIEWS = {
+    "pid-namespace": (unshare("--pid", "--fork", "--mount-proc"), 3, 3, OUTSIDE),
+    "the-host's-proc": (unshare("--pid", "--fork"), 4, 3, OUTSIDE),
+    "no-proc": (without_proc(), 3, 3, NO_LOCKS),
+    "no-table": (mounted(*NO_TABLE), 4, 3, NO_LOCKS),
+    "proc-of-processes": (mounted("mount -t proc -o subset=pid proc /proc"), 4, 3, NO_LOCKS),
+    **({"hidepid": (mounted(*HIDDEN, as_other_user=True), 4, 0, ""),
+        "hidepid-no-table": (mounted(*HIDDEN, *NO_TABLE, as_other_user=True), 3, 3, NO_LOCKS)}
+       if ROOT else {}),
+}
+
+
+@pytest.fixture
+def lists(directory):
+    """A copy of the program with its list helper, which every user can reach: its environment."""
+    helper = os.path.join(os.path.dirname(ME_ONLY), "libexec", "me-only", "list")
+    shutil.copy(ME_ONLY, directory)
+    shutil.copy(helper, directory)
+    os.chmod(directory, 0o755)
+    return {**os.environ, "ME_ONLY_EXEC_PATH": directory}
+
+
+@pytest.fixture
+def file_holder(start, directory):
+    """A file that another program holds the lock on: its path."""
+    path = os.path.join(directory, "lock")
+    p = start("flock", path, "sh", "-c", "chmod 644 $0; echo up; exec cat", path,
+              stdin=subprocess.PIPE)
+    assert p.stdout.readline() == b"up\n"
+    return path
+
+
+def is_reason(lines, path, reason):
+    return lines == [f"me-only: file:{path}: it cannot be known whether it is held: {reason}"]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_not_known_is_not_free(call, directory, file_holder, lists, view):
+    """--who says that a lock on a file is free only where it would see a holder."""
+    prefix, held, free, reason = VIEWS[view]
+    other = os.path.join(directory, "free")
+    with open(other, "w", encoding="ascii"):
+        pass
+    for path, expected in (file_holder, held), (other, free):
+        for form in [], ["--json"]:
+            r = call(*prefix, os.path.join(directory, "me-only"), "--who", *form, f"file:{path}",
+                     env=lists)
+            said = r.stderr.decode().splitlines()
+            assert r.returncode == expected, r
+            assert (r.stdout == b"" and is_reason(said, path, reason)) if expected == 3 \
+                else said == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_list_says_what_it_cannot_see(call, directory, file_holder, lists, view):
+    r = call(*VIEWS[view][0], os.path.join(directory, "me-only"), "--list", "--json", env=lists)
+    said = r.stderr.decode().splitlines()
+    assert r.returncode == 0 and r.stdout.startswith(b"{") and len(said) == 1
+    assert said[0].startswith("me-only: some file locks may be missing: ")
+
+
+@pytest.mark.parametrize("options", [["-q"], ["--complain-after=9h"], ["--replace", "-w", "9"]],
+                         ids=["quiet", "complain-after", "replace"])
+@pytest.mark.parametrize("view", ["pid-namespace", "no-proc",
+                                  *(["hidepid-no-table"] if ROOT else [])])
+def test_an_unknown_holder_of_a_file_is_told(finish, directory, file_holder, lists, view, options):
+    """A holder that is not seen is not taken for harmless, nor for gone."""
+    status, said = finish(*VIEWS[view][0], os.path.join(directory, "me-only"), *options,
+                          f"file:{file_holder}", "true", env=lists)
+    assert status == 4 and is_clear(said) and " hidden " in said[0]
+    assert "--replace" not in options or ": not replaced, " in said[0]
+
+
+@pytest.mark.root
+def test_a_file_whose_device_has_two_numbers(call, directory, lists):
+    """On overlayfs the kernel's table has another device than stat(2): another user sees it, too."""
+    lower = tempfile.mkdtemp(prefix="me-only-test-", dir="/dev/shm")
+    try:
+        os.chmod(lower, 0o755)
+        for name in "upper", "work", "all":
+            os.mkdir(os.path.join(directory, name))
+        with open(os.path.join(lower, "lock"), "w", encoding="ascii"):
+            pass
+        path = os.path.join(directory, "all", "lock")
+        mount = f"mount -t overlay o -o lowerdir={lower},upperdir={directory}/upper," \
+                f"workdir={directory}/work {directory}/all"
+        r = call(*mounted(mount), "flock", path, *AS_OTHER_USER, os.path.join(directory, "me-only"),
+                 "--who", f"file:{path}", env=lists)
+        assert r.returncode == 4 and b": held by pid " in r.stdout, r
+    finally:
+        shutil.rmtree(lower)
 
 
 # --- namespaces ---
