@@ -43,7 +43,7 @@ forms = pytest.mark.parametrize("form", [(), ("-F",), ("-o",)], ids=["default", 
 # subject can differ.
 PASSES = {
     # An ordinary user: what it may see and do.
-    "user": {"test_file", "test_file_proof", "test_inherit", "test_limits", "test_list",
+    "user": {"test_file", "test_file_proof", "test_relative", "test_self_locking", "test_inherit", "test_limits", "test_list",
              "test_nested", "test_queue",
              "test_who", "test_etcd_conf", "test_etcd_run", "test_etcd_who"},
     # The system's libc: processes, signals, threads, descriptors.
