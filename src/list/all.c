@@ -49,12 +49,12 @@ static void add(struct records *records, struct record *record, char *name,
 	free(name);
 }
 
-static void add_host(struct records *records, struct view *view, const struct seen_lock *lock)
+static void add_host(struct records *records, const struct seen_lock *lock, size_t waiters)
 {
 	struct record record = record_of(NULL, 0);
 
 	record_slots(&record, &lock->holder, lock->socket->slot);
-	record.waiters = (int64_t)count_waiters(view, lock);
+	record.waiters = (int64_t)waiters;
 	add(records, &record, text_lock(lock->address, lock->name, lock->holder.pid), &lock->holder,
 	    lock->at);
 }
@@ -96,6 +96,13 @@ static bool has_gone(struct view *view, const struct seen_lock *lock)
 	return lock->holder.pid == 0 && !view_still_has(view, lock->socket->inode);
 }
 
+/* The slots of a lock follow each other, and have one line. */
+static bool is_same_lock(const struct view *view, const struct seen_lock *a,
+			 const struct seen_lock *b)
+{
+	return sockets_share_lock(&view->sockets, a->socket, b->socket);
+}
+
 /*
  * All holders are asked before we wait for any of them, so they answer in parallel. All have the
  * same deadline, so many stopped ones cost no more than one.
@@ -107,7 +114,8 @@ static void ask(struct view *view, struct seen_lock *locks, size_t n)
 	for (size_t i = 0; i < n; i++)
 		view_inquire(view, &locks[i]);
 	for (size_t i = 0; i < n; i++)
-		if (line_is_there(view, sockets_of_lock(&view->sockets, locks[i].address))) {
+		if ((i == 0 || !is_same_lock(view, &locks[i - 1], &locks[i])) &&
+		    line_is_there(view, sockets_of_lock(&view->sockets, locks[i].address))) {
 			view_look(view);
 			break;
 		}
@@ -137,7 +145,7 @@ static size_t most_at_once(void)
 static void add_all(struct records *records, struct view *view)
 {
 	struct seen_lock *locks = NULL;
-	size_t n = 0, room = 0, most = most_at_once();
+	size_t n = 0, room = 0, most = most_at_once(), waiters = 0;
 
 	for (size_t i = 0; i < view->sockets.n; i++) {
 		const struct unix_socket *socket = &view->sockets.all[i];
@@ -150,8 +158,10 @@ static void add_all(struct records *records, struct view *view)
 	for (size_t done = 0; done < n; done += most)
 		ask(view, locks + done, n - done < most ? n - done : most);
 	for (size_t i = 0; i < n; i++) {
+		if (i == 0 || !is_same_lock(view, &locks[i - 1], &locks[i]))
+			waiters = count_waiters(view, &locks[i]);
 		if (!has_gone(view, &locks[i]))
-			add_host(records, view, &locks[i]);
+			add_host(records, &locks[i], waiters);
 		free(locks[i].name);
 	}
 	free(locks);

@@ -110,11 +110,8 @@ const struct socket_owner *processes_find(const struct processes *processes, uin
 
 bool processes_has(const struct processes *processes, uint32_t inode, pid_t pid)
 {
-	size_t n;
-	const struct socket_owner *owners = processes_find(processes, inode, &n);
+	const struct socket_owner wanted = { inode, pid };
 
-	for (size_t i = 0; i < n; i++)
-		if (owners[i].pid == pid)
-			return true;
-	return false;
+	return inode && processes->n > 0 &&
+	       bsearch(&wanted, processes->all, processes->n, sizeof wanted, compare);
 }

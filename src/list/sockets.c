@@ -382,19 +382,31 @@ const struct unix_socket *sockets_of_slot(const struct sockets *sockets,
 {
 	const char *path = address->un.sun_path, *end;
 	size_t length = address->length - offsetof(struct sockaddr_un, sun_path);
-	struct host_address lock = { .length = address->length };
-	const struct unix_socket *first;
+	struct unix_socket wanted = { .kind = SOCKET_LOCK, .lock = { .length = address->length } };
+	struct host_address *lock = &wanted.lock;
+	size_t low = 0, high = sockets->n;
 
 	/* The lock's own name ends where a suffix starts. */
 	end = memchr(path + 1, 0, length - 1);
-	lock.un.sun_family = AF_UNIX;
+	lock->un.sun_family = AF_UNIX;
 	if (end)
-		lock.length =
+		lock->length =
 			(socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)(end - path));
-	memcpy(lock.un.sun_path, path, lock.length - offsetof(struct sockaddr_un, sun_path));
-	first = sockets_of_lock(sockets, &lock);
-	for (const struct unix_socket *s = first; s && sockets_share_lock(sockets, s, first); s++)
-		if (socket_is_holder(s) && s->slot == host_address_slot(&lock, path, length))
+	memcpy(lock->un.sun_path, path, lock->length - offsetof(struct sockaddr_un, sun_path));
+	wanted.slot = host_address_slot(lock, path, length);
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (by_lock(&sockets->all[middle], &wanted) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (const struct unix_socket *s = sockets->all + low;
+	     sockets_share_lock(sockets, s, &wanted) && s->kind == SOCKET_LOCK &&
+	     s->slot == wanted.slot;
+	     s++)
+		if (socket_is_holder(s))
 			return s;
 	return NULL;
 }

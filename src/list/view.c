@@ -83,6 +83,23 @@ bool view_still_has(struct view *view, uint32_t inode)
 	return !view->looked_again || sockets_find(&view->later, inode);
 }
 
+bool view_is_as_it_was(struct view *view, const struct seen_lock *lock)
+{
+	const struct unix_socket *socket;
+	struct socket_entry entry;
+
+	if (!view->concluded) {
+		sockets_free(&view->later);
+		view->looked_again = view->concluded = sockets_read(&view->later) == 0;
+	}
+	socket = view->concluded ? sockets_of_slot(&view->later, &lock->slot_address) : NULL;
+	if (socket)
+		return socket->inode == lock->socket->inode;
+	/* One reading of a table that changes can leave sockets out. */
+	return socket_table_find(&lock->slot_address, 1, &entry) == 0 &&
+	       entry.inode == lock->socket->inode;
+}
+
 int view_is_me_only(const struct view *view, pid_t pid)
 {
 	const struct statx *own = &view->program_file;

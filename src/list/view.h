@@ -19,6 +19,7 @@ struct view {
 	struct processes processes; /* filled in by view_look() */
 	struct sockets later; /* the table once more, after that; filled in by view_still_has() */
 	bool looked_again;
+	bool concluded; /* LATER was read after that */
 };
 
 /* What is known of one lock and its holder. */
@@ -50,6 +51,12 @@ const struct processes *view_look(struct view *view);
  * process is hidden.
  */
 bool view_still_has(struct view *view, uint32_t inode);
+
+/*
+ * Whether LOCK has the same holder still: as the table is from now on, which is read once for all
+ * that are asked about. To be called after all of them are concluded.
+ */
+bool view_is_as_it_was(struct view *view, const struct seen_lock *lock);
 
 /* Whether PID runs the program: 1, 0, or a negative errno (it may not be seen). */
 int view_is_me_only(const struct view *view, pid_t pid);

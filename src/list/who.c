@@ -205,14 +205,6 @@ static bool is_free(const struct host_address *address)
 	return fd == -ECONNREFUSED;
 }
 
-static bool is_as_it_was(const struct seen_lock *lock)
-{
-	struct socket_entry entry;
-
-	return socket_table_find(&lock->slot_address, 1, &entry) == 0 &&
-	       entry.inode == lock->socket->inode;
-}
-
 /* Looks once. Returns whether the results are consistent. */
 static bool ask(struct view *view, struct question *question)
 {
@@ -237,7 +229,7 @@ static bool ask(struct view *view, struct question *question)
 	for (size_t i = 0; i < question->n; i++)
 		view_conclude(view, &question->seen[i]);
 	for (size_t i = 0; i < question->n; i++)
-		belongs = belongs && is_as_it_was(&question->seen[i]);
+		belongs = belongs && view_is_as_it_was(view, &question->seen[i]);
 	return belongs;
 }
 

@@ -382,6 +382,21 @@ def test_all_holders_and_what_belongs_to_them(hold, run, who, lock, form):
     assert jobs == [["job", str(n), str(h.job)] for n, h in enumerate(holders)]
 
 
+def test_the_tables_are_read_as_often_however_many_slots(hold, call, lock, tmp_path):
+    trace = tmp_path / "trace"
+
+    def readings():
+        call("strace", "-f", "-o", trace, "-e", "trace=sendto,open,openat", ME_ONLY, "--who", lock)
+        calls = trace.read_text()
+        return calls.count("nlmsg_len"), calls.count('"/proc"')
+
+    for _ in range(20):
+        hold(lock, "-j20")
+    # When others close sockets meanwhile, it looks again.
+    tables, walks = min(readings() for _ in range(4))
+    assert tables <= 5 and walks == 1
+
+
 def test_the_keeper_of_each_slot(hold, who, lock):
     holders = [hold(lock, "-o", "-j2") for _ in range(2)]
     keepers = [[pid for pid in children_of(h.pid) if name_of(pid) == "me-only keeper"]
