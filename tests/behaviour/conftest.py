@@ -6,6 +6,7 @@ The program is $ME_ONLY (default: build/me-only of this tree); test programs in 
 $ME_ONLY_TEST_PROGRAMS (default: build/tests/programs). Tests wait for events with wait_for(), never
 for time.
 """
+import collections
 import contextlib
 import ctypes
 import os
@@ -51,6 +52,8 @@ PASSES = {
     # Another release of Debian: other shells, another libc, another etcd.
     "contract": {"test_contract", "test_completions", "test_documents", "test_exit_status", "test_etcd_run",
                  "test_etcd_refused", "test_etcd_who"},
+    # Another machine, by qemu-user.
+    "emulated": {"test_contract", "test_exit_status"},
     # Sanitizers: the contract, and all input from other processes.
     "sanitized": {"test_contract", "test_names", "test_strangers", "test_usage",
                   "test_etcd_answers", "test_etcd_conf",
@@ -58,10 +61,28 @@ PASSES = {
 }
 
 
+# Why qemu-user cannot run some tests (scripts/check cross).
+NO_KEEPER = "it cannot start a keeper, which shares descriptors (CLONE_FILES)"
+NO_SOCKET_TABLE = "it does not know NETLINK_SOCK_DIAG"
+NO_PROOF = "it does not know NETLINK_SOCK_DIAG and SO_PEERPIDFD, so --replace has no proof"
+REAL_TIME_SIGNALS = "it needs some real-time signals itself and renumbers the others"
+NEEDS_DESCRIPTORS = "it needs descriptors itself"
+
+
+def not_emulated(item):
+    """Why qemu-user cannot run the test; None: it can."""
+    marker = item.get_closest_marker("native")
+    if marker:
+        return marker.args[0]
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return NO_KEEPER if params.get("form") == ("-o",) else None
+
+
 def pytest_configure(config):
     # Workers inherit it.
     os.environ.setdefault("ME_ONLY_ORDER", str(random.randrange(1 << 32)))
     config.addinivalue_line("markers", "root: needs root (other users, namespaces, limits)")
+    config.addinivalue_line("markers", "native(why): qemu-user cannot run it")
     config.addinivalue_line("markers",
                             "static: needs the static program (no /proc, chroot, tiny limits)")
     # A sanitizer sets handlers and limits of its own, and the command would inherit that instead of
@@ -89,9 +110,17 @@ def pytest_collection_modifyitems(config, items):
     only = os.environ.get("ME_ONLY_PASS", "all")
     fit = [i for i in items if not any(i.get_closest_marker(m) for m in unfit)
            and (only == "all" or i.path.stem in PASSES[only])]
+    if os.environ.get("ME_ONLY_EMULATED"):
+        config.not_emulated = collections.Counter(filter(None, map(not_emulated, fit)))
+        fit = [i for i in fit if not not_emulated(i)]
     config.hook.pytest_deselected(items=[i for i in items if i not in set(fit)])
     random.Random(os.environ["ME_ONLY_ORDER"]).shuffle(fit)
     items[:] = fit
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for why, count in sorted(getattr(config, "not_emulated", {}).items()):
+        terminalreporter.write_line(f"not under qemu-user: {count} tests: {why}")
 
 
 def pytest_report_header(config):

@@ -14,8 +14,9 @@ import time
 
 import pytest
 
-from conftest import (DEADLINE, HAND_DOWN, ME_ONLY, children_of, forms, has_children, name_of,
-                      process_state, program, read_line, release, user, wait_for, waiters_of)
+from conftest import (DEADLINE, HAND_DOWN, ME_ONLY, NO_KEEPER, NO_PROOF, NO_SOCKET_TABLE,
+                      REAL_TIME_SIGNALS, children_of, forms, has_children, name_of, process_state,
+                      program, read_line, release, user, wait_for, waiters_of)
 
 # What a shape may not promise.
 # -s: they start together
@@ -232,6 +233,7 @@ def test_the_commands_status_passes_through(c, form):
             for n in (0, 1, 4, 77, 255)] == [0, 1, 4, 77, 255]
 
 
+@pytest.mark.native(REAL_TIME_SIGNALS)
 @forms
 def test_the_signal_that_ended_the_command_ends_us(c, form):
     for n in (signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1, 34):
@@ -310,6 +312,7 @@ def test_a_job_that_closes_every_descriptor_keeps_the_lock(c, form):
     assert c.is_free()
 
 
+@pytest.mark.native(NO_KEEPER)
 @forking
 def test_killing_me_only_of_such_a_job_leaves_the_lock_with_the_keeper(c, form):
     p = c.begin(form, *CLOSING_JOB)
@@ -322,6 +325,7 @@ def test_killing_me_only_of_such_a_job_leaves_the_lock_with_the_keeper(c, form):
     wait_for(lambda: has_ended(keeper), "the keeper ends with the job")
 
 
+@pytest.mark.native(NO_KEEPER)
 @forking
 def test_killing_both_at_once_frees_the_lock(c, form):
     """The keeper lets go once the job has ended."""
@@ -342,6 +346,7 @@ def test_killing_the_job_frees_the_lock_at_once(c, form):
     assert c.is_free()
 
 
+@pytest.mark.native(NO_SOCKET_TABLE)
 @inheriting
 def test_a_child_in_the_background_keeps_the_lock_and_is_named(c, form):
     r = c.run_job(form, *LEAVE_A_CHILD)
@@ -358,6 +363,7 @@ def test_a_child_in_the_background_keeps_the_lock_and_is_named(c, form):
     become_free(c)
 
 
+@pytest.mark.native(NO_KEEPER)
 def test_with_o_the_lock_ends_with_the_command(c):
     r = c.run_job(("-o",), *LEAVE_A_CHILD)
     assert r.returncode == 0
@@ -680,6 +686,7 @@ def test_the_job_has_one_descriptor_more_and_none_with_o(c, call, form):
     assert all(n >= 60 for n in more)
 
 
+@pytest.mark.native(REAL_TIME_SIGNALS)
 @forking
 def test_a_signal_sent_to_me_only_reaches_the_job_once(c, form):
     p = c.begin(form, program("hears"))
@@ -693,6 +700,7 @@ def test_a_signal_sent_to_me_only_reaches_the_job_once(c, form):
 
 # ---- --replace ----
 
+@pytest.mark.native(NO_PROOF)
 @forms
 def test_replace_ends_the_holder_and_starts_after_it(c, form):
     holder = c.hold(*form)
@@ -707,6 +715,7 @@ def test_replace_ends_the_holder_and_starts_after_it(c, form):
     assert c.is_free()
 
 
+@pytest.mark.native(NO_PROOF)
 @forms
 def test_replace_uses_force_against_one_that_does_not_end(c, form):
     if not c.promises(REPLACEMENT):

@@ -10,8 +10,8 @@ import subprocess
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, address, children_of, forms, has_children, is_bound, \
-    process_state, program, wait_for
+from conftest import DEADLINE, ME_ONLY, NEEDS_DESCRIPTORS, REAL_TIME_SIGNALS, address, children_of, \
+    forms, has_children, is_bound, process_state, program, wait_for
 
 HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH,
             signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
@@ -44,12 +44,14 @@ def test_standard_streams_belong_to_the_command(run, lock):
     assert (r.returncode, r.stdout, r.stderr) == (0, b"one\ntwo\n", b"error\n")
 
 
+@pytest.mark.native(REAL_TIME_SIGNALS)
 @forms
 def test_the_signal_that_ended_the_command_ends_us(run, lock, form):
     seen = {n: run(*form, lock, program("die"), str(n)).returncode for n in DEADLY}
     assert seen == {n: -n for n in DEADLY}
 
 
+@pytest.mark.native(REAL_TIME_SIGNALS)
 @pytest.mark.parametrize("how", ["-i", "-b"], ids=["ignored", "blocked"])
 def test_we_end_by_that_signal_though_our_caller_kept_it_away(call, lock, how):
     for n in (1, 2, 3, 13, 15, 17, 32, 33, 34, 64):
@@ -310,6 +312,7 @@ def test_any_error_but_in_use_is_3_and_runs_nothing(call, lock, tmp_path, name, 
     assert not is_bound(address(lock))
 
 
+@pytest.mark.native(NEEDS_DESCRIPTORS)
 @pytest.mark.static
 @forms
 def test_no_descriptor_left_is_3(call, lock, form):
