@@ -31,10 +31,15 @@ static bool is_of_this_namespace(int fd)
 	return here == there;
 }
 
+/* So many ancestors are kept, to be compared with the holder of each slot. */
+#define NEAR_ANCESTORS 32
+
 struct search {
 	const struct host_address *name;
 	unsigned slots;
-	bool trusted; /* only those of this user and root count */
+	bool trusted;		    /* only those of this user and root count */
+	pid_t line[NEAR_ANCESTORS]; /* we, our parent, its parent, ... */
+	unsigned length;	    /* 0: not known yet */
 };
 
 /* Under one slot that is a stranger's there can be one that is ours. */
@@ -63,26 +68,44 @@ static bool is_slot(int fd, void *argument)
 	       counts(search, slot);
 }
 
+/* As process_descends() for this process, which reads /proc once for many PIDs. */
+static bool has_ancestor(struct search *search, pid_t pid)
+{
+	struct process process;
+
+	for (pid_t next = search->length ? 0 : getpid();
+	     next > 0 && search->length < NEAR_ANCESTORS;
+	     next = process_read(next, &process) ? 0 : process.parent)
+		search->line[search->length++] = next;
+	for (unsigned i = 0; i < search->length; i++)
+		if (search->line[i] == pid)
+			return true;
+	if (search->length == NEAR_ANCESTORS)
+		return process_descends(search->line[NEAR_ANCESTORS - 1], pid);
+	/* This much is known without /proc. */
+	return pid > 0 && pid == getppid();
+}
+
 /*
  * Whether the holder at the other end of FD, of ADDRESS, is an ancestor of ours. Its number alone
  * is no proof: it can have been used again.
  */
-static bool descends_from(int fd, const struct host_address *address)
+static bool descends_from(struct search *search, int fd, const struct host_address *address)
 {
 	struct host_peer peer;
 
 	return host_peer_read(fd, &peer) == 0 && peer.life != PEER_DEAD &&
-	       process_descends(getpid(), peer.cred.pid) &&
+	       has_ancestor(search, peer.cred.pid) &&
 	       (peer.life == PEER_ALIVE ||
 		host_is_proved_holder(address, &host_kernel, peer.cred.pid));
 }
 
 /* Rule 14, second half: whether the holder of one of the slots is an ancestor of ours. */
-static bool descends_from_holder(const struct search *search)
+static bool descends_from_holder(struct search *search)
 {
 	struct host_address address = *search->name;
 	int fd = host_connect(&address);
-	bool found = fd >= 0 && descends_from(fd, &address) && counts(search, 0);
+	bool found = fd >= 0 && descends_from(search, fd, &address) && counts(search, 0);
 	unsigned slot = 0;
 
 	if (fd >= 0)
@@ -92,7 +115,7 @@ static bool descends_from_holder(const struct search *search)
 		if (fd < 0)
 			continue;
 		host_slot_address(&address, search->name, slot);
-		found = descends_from(fd, &address) && counts(search, slot);
+		found = descends_from(search, fd, &address) && counts(search, slot);
 		close(fd);
 	}
 	return found;
@@ -106,7 +129,7 @@ static bool has_own_slot(struct search *search)
 
 bool host_is_reentry(const struct host_address *name, unsigned slots)
 {
-	return has_own_slot(&(struct search){ name, slots, false });
+	return has_own_slot(&(struct search){ .name = name, .slots = slots });
 }
 
 /*
@@ -116,7 +139,8 @@ bool host_is_reentry(const struct host_address *name, unsigned slots)
 int host_is_ours(struct lock *lock)
 {
 	struct host_address name;
+	struct search search = { .name = &name, .slots = MOST_SLOTS, .trusted = true };
 
 	host_address(&name, lock->name);
-	return has_own_slot(&(struct search){ &name, MOST_SLOTS, true });
+	return has_own_slot(&search);
 }

@@ -74,6 +74,15 @@ def test_so_is_one_by_way_of_another_user(run, lock, public_me_only, form, ask, 
     assert_told_so(run(*form, lock, *way, public_me_only, *ask, lock, "echo", "ran"), lock)
 
 
+@pytest.mark.parametrize("depth", [1, 30, 31, 32, 33, 70])
+def test_however_deep_below_the_job(run, lock, tmp_path, depth):
+    """With -o it does not have the socket: only its ancestors tell."""
+    script = tmp_path / "script"
+    script.write_text('[ $1 = 0 ] || { sh "$0" $(($1 - 1)) "$2" "$3"; exit; }\n'
+                      '"$2" -w inf "$3" true\nexit\n')
+    assert_told_so(run("-o", lock, "sh", script, str(depth), ME_ONLY, lock), lock)
+
+
 @forms
 def test_the_message_says_who(run, lock, form):
     script = 'echo $$; "$@" "$0" true; exit $?'

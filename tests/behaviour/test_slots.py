@@ -715,6 +715,19 @@ wait
 """
 
 
+def test_the_callers_ancestors_are_looked_at_once_for_all_slots(hold, call, lock, tmp_path):
+    def looks(slots):
+        trace, name = tmp_path / "trace", f"{lock}/{slots}"
+        for _ in range(slots):
+            hold(name, f"-j{slots}")
+        r = call("strace", "-o", trace, "-e", "trace=open,openat", ME_ONLY, "-q", f"-j{slots}",
+                 "-w", "0.01", name, "true")
+        assert r.returncode == 4
+        return trace.read_text().count('/stat"')
+
+    assert looks(12) <= looks(2) + 2
+
+
 def test_a_thousand_and_twenty_four_at_once(start, run, call, lock, tmp_path):
     """
     And the front, with the usual limit of 1,024 descriptors, gets whichever slot becomes free.
