@@ -1,6 +1,7 @@
 #include "help.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,6 +15,8 @@ static int print(const char *text)
 {
 	size_t length = strlen(text);
 
+	/* A file at its limit: that is an error to report. Nothing else is run after this. */
+	(void)signal(SIGXFSZ, SIG_IGN);
 	while (length > 0) {
 		ssize_t n = write(STDOUT_FILENO, text, length);
 

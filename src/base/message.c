@@ -1,16 +1,21 @@
 #include "base/message.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/deadline.h"
 #include "base/duration.h"
 #include "base/number.h"
+#include "base/statx.h"
 
 static void add(struct line *line, const char *bytes, size_t n)
 {
@@ -165,32 +170,123 @@ void line_escape(struct line *line, const char *bytes, size_t n, size_t max)
 }
 
 /*
- * Writes to standard error. Swallows the SIGPIPE of a pipe without a reader: it would lose our exit
- * status.
+ * How long a line may wait for room: somebody may have stopped the terminal, or not read the pipe.
+ * Then it is lost, as a line that cannot be written is.
  */
-static void write_quietly(const char *text, size_t length)
+#define PATIENCE (2 * NS_PER_S)
+
+/* Where there is some room, but not enough for us, we look again this often. */
+#define LOOK_AGAIN_MS 10
+
+/*
+ * --- writing without blocking --------------------------------------------------------------------
+ *
+ * A write can block although there was room: others write as well. O_NONBLOCK would be set for all
+ * who share the open file, so a pipe or a terminal is opened once more. Where that is not allowed,
+ * we write when there is room.
+ */
+
+/* Returns a descriptor for writing to what standard error is; -1: there is none but that itself. */
+static int open_again(const struct statx *status)
 {
-	sigset_t pipe_only, before;
-	const struct timespec now = { 0 };
+	struct winsize size;
 
-	sigemptyset(&pipe_only);
-	sigaddset(&pipe_only, SIGPIPE);
-	sigprocmask(SIG_BLOCK, &pipe_only, &before);
+	if (!S_ISFIFO(status->stx_mode) &&
+	    !(S_ISCHR(status->stx_mode) && ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0))
+		return -1;
+	return open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+/* As write(2) to standard error. */
+static ssize_t write_once(const char *text, size_t length)
+{
+	struct statx status;
+	int fd, kept;
+	ssize_t n;
+
+	if (syscall(SYS_statx, STDERR_FILENO, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &status))
+		return write(STDERR_FILENO, text, length);
+	if (S_ISSOCK(status.stx_mode))
+		return send(STDERR_FILENO, text, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+	fd = open_again(&status);
+	if (fd < 0)
+		return write(STDERR_FILENO, text, length);
+	n = write(fd, text, length);
+	kept = errno;
+	close(fd);
+	errno = kept;
+	return n;
+}
+
+/* Whether there is room before DEADLINE. */
+static bool has_room(int64_t deadline)
+{
+	struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
+	int r;
+
+	do
+		r = poll(&out, 1, deadline_poll_timeout(deadline));
+	while (r < 0 && errno == EINTR && deadline_now() < deadline);
+	return r > 0;
+}
+
+/* Writes all of it, or what can be written before DEADLINE. Returns 0 or what has failed. */
+static int write_until(const char *text, size_t length, int64_t deadline)
+{
 	while (length > 0) {
-		ssize_t n = write(STDERR_FILENO, text, length);
+		ssize_t n = has_room(deadline) ? write_once(text, length) : 0;
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		text += n;
-		length -= (size_t)n;
+		if (n > 0) {
+			text += n;
+			length -= (size_t)n;
+		} else if (n == 0) {
+			return ETIMEDOUT;
+		} else if (errno == EAGAIN) {
+			if (deadline_now() >= deadline)
+				return EAGAIN;
+			poll(NULL, 0, LOOK_AGAIN_MS);
+		} else if (errno != EINTR) {
+			return errno;
+		}
 	}
-	if (length > 0 && errno == EPIPE && !sigismember(&before, SIGPIPE))
-		sigtimedwait(&pipe_only, NULL, &now);
+	return 0;
+}
+
+/*
+ * Blocks what writing may raise. The first two are taken away again: a pipe without a reader, or a
+ * file at its limit, would end us. A terminal in whose background we are would stop us.
+ */
+static int write_quietly(const char *text, size_t length, int64_t deadline)
+{
+	static const int raised[] = { SIGPIPE, SIGXFSZ, SIGTTOU };
+	const struct timespec now = { 0 };
+	sigset_t ours, before, one;
+	int error;
+
+	sigemptyset(&ours);
+	for (size_t i = 0; i < sizeof raised / sizeof *raised; i++)
+		sigaddset(&ours, raised[i]);
+	sigprocmask(SIG_BLOCK, &ours, &before);
+	error = write_until(text, length, deadline);
+	for (size_t i = 0; i < sizeof raised / sizeof *raised; i++)
+		if (sigismember(&before, raised[i]))
+			sigdelset(&ours, raised[i]);
+	sigemptyset(&one);
+	sigaddset(&one, error == EPIPE ? SIGPIPE : SIGXFSZ);
+	if ((error == EPIPE && sigismember(&ours, SIGPIPE)) ||
+	    (error == EFBIG && sigismember(&ours, SIGXFSZ)))
+		sigtimedwait(&one, NULL, &now);
 	/* Not SIG_SETMASK: musl would drop three real-time signals from the mask. */
-	if (!sigismember(&before, SIGPIPE))
-		sigprocmask(SIG_UNBLOCK, &pipe_only, NULL);
+	sigprocmask(SIG_UNBLOCK, &ours, NULL);
+	return error;
+}
+
+bool line_write_if_ready(const char *text, size_t length)
+{
+	int kept = errno, error = write_quietly(text, length, 0);
+
+	errno = kept;
+	return error == 0;
 }
 
 void line_end(struct line *line)
@@ -198,16 +294,19 @@ void line_end(struct line *line)
 	int kept = errno;
 
 	line->text[line->length++] = '\n';
-	write_quietly(line->text, line->length);
+	write_quietly(line->text, line->length, deadline_in(PATIENCE));
 	errno = kept;
 }
 
-void line_end_if_ready(struct line *line)
+bool line_end_if_ready(struct line *line)
 {
-	struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
+	bool written;
 
-	if (poll(&out, 1, 0) > 0)
-		line_end(line);
+	line->text[line->length++] = '\n';
+	written = line_write_if_ready(line->text, line->length);
+	if (!written)
+		line->length--;
+	return written;
 }
 
 void line_begin_about(struct line *line, const char *subject)
@@ -236,6 +335,14 @@ void message(const char *subject, const char *text, int error)
 
 	begin(&line, subject, text, error);
 	line_end(&line);
+}
+
+bool message_if_ready(const char *subject, const char *text)
+{
+	struct line line;
+
+	begin(&line, subject, text, 0);
+	return line_end_if_ready(&line);
 }
 
 const char *message_limit(int error)

@@ -8,6 +8,7 @@
 #ifndef BASE_MESSAGE_H
 #define BASE_MESSAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,20 +51,29 @@ void line_time(struct line *line, int64_t now);
  */
 void line_escape(struct line *line, const char *bytes, size_t n, size_t max);
 
-/* Ends the line and writes it. Never ends the process (SIGPIPE) and keeps errno. */
+/*
+ * Ends the line and writes it. Never ends or stops the process (SIGPIPE, SIGXFSZ, SIGTTOU), and
+ * keeps errno. Waits at most two seconds for room, then the line is lost.
+ */
 void line_end(struct line *line);
 
 /*
  * The same, but drops the line if writing it would block: a reader that does not read must not hold
- * up a lock.
+ * up a lock. Returns whether it was written.
  */
-void line_end_if_ready(struct line *line);
+bool line_end_if_ready(struct line *line);
+
+/* The same for LENGTH bytes that are no line. */
+bool line_write_if_ready(const char *text, size_t length);
 
 /*
  * A whole line: "me-only: SUBJECT: TEXT", followed by ": " and the meaning of ERROR unless that is
  * zero. SUBJECT is escaped.
  */
 void message(const char *subject, const char *text, int error);
+
+/* A line without ERROR, as by line_end_if_ready(): while something else is due. */
+bool message_if_ready(const char *subject, const char *text);
 
 /*
  * The same, followed by what to do about ERROR if that is known. For our own failed system calls.

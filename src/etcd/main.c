@@ -133,7 +133,7 @@ static void run(const struct arguments *arguments)
 
 int main(int argc, char **argv)
 {
-	static const int ignored[] = { SIGPIPE, SIGTERM, SIGINT,  SIGHUP,
+	static const int ignored[] = { SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP,
 				       SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM };
 	struct arguments arguments = {
 		.command = "", .ttl = 30 * NS_PER_S, .kill_after = 5 * NS_PER_S, .slots = 1

@@ -130,7 +130,7 @@ void replies_show_note(const struct lock *lock)
 
 	if (packet_sentence(session->packet, "text", session->note, sizeof session->note) &&
 	    !lock->options->quiet)
-		message(lock->spec, session->note, 0);
+		message_if_ready(lock->spec, session->note);
 }
 
 /* Takes in a packet before the lock is held. Returns 1 to continue, or as take() does. */

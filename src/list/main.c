@@ -24,6 +24,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,6 +55,8 @@ static int print(const char *text)
 {
 	size_t left = strlen(text);
 
+	/* A file at its limit: that is an error to report. */
+	(void)signal(SIGXFSZ, SIG_IGN);
 	while (left > 0) {
 		ssize_t n = write(STDOUT_FILENO, text, left);
 

@@ -178,12 +178,10 @@ static void see_to_it(struct custody *custody)
 	if (guard->asked && now() >= guard->force_due) {
 		force(custody);
 		/* One with more rights than ours: report it now, not when it ends. */
-		if (guard->pause >= SCHEDULE_LOOK_SELDOM && !guard->complained) {
-			message(lock->spec,
-				"lost, but some of the command's processes cannot be killed; waiting for them",
-				0);
-			guard->complained = true;
-		}
+		if (guard->pause >= SCHEDULE_LOOK_SELDOM && !guard->complained)
+			guard->complained = message_if_ready(
+				lock->spec,
+				"lost, but some of the command's processes cannot be killed; waiting for them");
 		guard->pause = schedule_pause(guard->pause);
 		wake_at(custody, now() + guard->pause);
 	} else {
@@ -255,29 +253,27 @@ static void end_descendants(struct custody *custody)
 	}
 }
 
-static void tell(const struct guard *guard, const struct lock *lock)
+static void describe_loss(const struct guard *guard, const struct lock *lock, struct line *line)
 {
 	unsigned left = descendants_signal(&guard->descendants, 0);
-	struct line line;
 
-	line_begin_about(&line, lock->spec);
-	line_add(&line, "lost at ");
-	line_time(&line, guard->since / NS_PER_S);
-	line_add(&line, ": ");
-	line_add(&line, guard->why);
-	line_add(&line, " (last confirmed ");
-	line_duration(&line, guard->unconfirmed);
-	line_add(&line, " earlier)");
-	line_add(&line, !guard->found	 ? "; the command had just ended"
-			: !guard->forced ? "; the command was stopped (SIGTERM)"
-			: guard->told	 ? "; the command was stopped (SIGTERM, then SIGKILL)"
-					 : "; the command was stopped (SIGKILL)");
+	line_begin_about(line, lock->spec);
+	line_add(line, "lost at ");
+	line_time(line, guard->since / NS_PER_S);
+	line_add(line, ": ");
+	line_add(line, guard->why);
+	line_add(line, " (last confirmed ");
+	line_duration(line, guard->unconfirmed);
+	line_add(line, " earlier)");
+	line_add(line, !guard->found	? "; the command had just ended"
+		       : !guard->forced ? "; the command was stopped (SIGTERM)"
+		       : guard->told	? "; the command was stopped (SIGTERM, then SIGKILL)"
+					: "; the command was stopped (SIGKILL)");
 	if (left) {
-		line_add(&line, ", but ");
-		line_number(&line, left);
-		line_add(&line, " of its processes do not exit");
+		line_add(line, ", but ");
+		line_number(line, left);
+		line_add(line, " of its processes do not exit");
 	}
-	line_end(&line);
 }
 
 /*
@@ -300,8 +296,9 @@ static bool finish(struct custody *custody, int status)
 {
 	struct guard *guard = &custody->guard;
 	struct lock *lock = custody->lock;
-	bool lost = guard->asked || lock->lease->lost ||
-		    (guard->ended ? guard->ended : now()) >= lock->lease->until;
+	bool told = true, lost = guard->asked || lock->lease->lost ||
+				 (guard->ended ? guard->ended : now()) >= lock->lease->until;
+	struct line line;
 
 	custody->command = 0;
 	/* With -o the lock has ended with the command. */
@@ -314,11 +311,15 @@ static bool finish(struct custody *custody, int status)
 		/* The helper ended it while we were stopped. */
 		if (!guard->found && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
 			guard->found = guard->forced = true;
-		tell(guard, lock);
+		describe_loss(guard, lock, &line);
+		told = line_end_if_ready(&line);
 	}
 	lock->engine->leased->abandon(lock);
 	cgroup_remove(guard->cgroup);
 	custody_release(custody);
+	/* Nobody reads. To wait for that delays nothing any more. */
+	if (!told)
+		line_end(&line);
 	return lost;
 }
 

@@ -61,7 +61,7 @@ static void erase(struct waiting *waiting)
 	}
 	memset(blanks, ' ', sizeof blanks);
 	blanks[0] = blanks[waiting->columns + 1] = '\r';
-	(void)!write(STDERR_FILENO, blanks, waiting->columns + 2);
+	line_write_if_ready(blanks, waiting->columns + 2);
 	waiting->columns = 0;
 }
 
@@ -149,7 +149,7 @@ static void tell(struct waiting *waiting, const struct lock *lock)
 		return;
 	erase(waiting);
 	waiting->columns = compose(&line, lock, &holder, terminal_columns());
-	(void)!write(STDERR_FILENO, line.text, line.length);
+	line_write_if_ready(line.text, line.length);
 }
 
 /*
