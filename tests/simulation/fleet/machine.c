@@ -13,7 +13,9 @@
 #include "etcd/config.h"
 #include "helper/identity.h"
 #include "base/process.h"
+#include "holder.h"
 #include "run/custody.h"
+#include "run/replacement.h"
 #include "world.h"
 
 /* --- /proc ------------------------------------------------------------------------------------ */
@@ -51,6 +53,19 @@ bool process_is_stopped(pid_t pid)
 	struct process process;
 
 	return process_read(pid, &process) == 0 && process.state == 'T';
+}
+
+/* Nobody uses --replace on a fleet lock. */
+bool replacement_is_by(pid_t pid)
+{
+	(void)pid;
+	return false;
+}
+
+void holder_describe(const struct holder *holder, enum holder_form form, struct line *line)
+{
+	(void)holder, (void)form, (void)line;
+	abort();
 }
 
 bool process_has_pipe(pid_t pid, uint64_t inode)
