@@ -286,7 +286,7 @@ static char *interpret(struct config *config, struct settings *settings)
 		error = check_file("KEY", config->key);
 	if (!error && !config->cert != !config->key)
 		error = memory_string(
-			"ETCDCTL_CERT and ETCDCTL_KEY go together: set both or neither");
+			"ETCDCTL_CERT and ETCDCTL_KEY belong together: set both or neither");
 	if (!error && config->user && !config->password)
 		error = memory_format(
 			"ETCDCTL_USER names '%s', but there is no password: set ETCDCTL_PASSWORD",

@@ -43,7 +43,7 @@ static char *read_probe(struct client *client, size_t i, char **old)
 
 	if (cluster && client->cluster && cluster != client->cluster)
 		error = memory_format(
-			"%s belongs to a different cluster than %s: ETCDCTL_ENDPOINTS must name members of one cluster",
+			"%s belongs to another cluster than %s: ETCDCTL_ENDPOINTS must name members of one cluster",
 			client->config->endpoints[i], client->config->endpoints[client->endpoint]);
 	if (version && !*old && answer_is_of_old(version))
 		*old = memory_string(version);

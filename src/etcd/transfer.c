@@ -124,7 +124,7 @@ static void read_answer(struct client *client, struct answer *answer, long statu
 	answer_fail(
 		answer, CODE_REFUSED,
 		memory_format(
-			"%s belongs to a different cluster than the others: ETCDCTL_ENDPOINTS must name members of one cluster",
+			"%s belongs to another cluster than the others: ETCDCTL_ENDPOINTS must name members of one cluster",
 			whom.url));
 }
 

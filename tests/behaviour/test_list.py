@@ -15,7 +15,7 @@ from conftest import ME_ONLY, address, forms, is_listed, process_state, read_lin
     wait_for, waiters_of
 from shape import rows_of
 
-AGE = r"(\d+(\.\d)?(ms|s|m|h|d)){1,2}"
+AGE = r"(?:\d+(?:\.\d)?(?:ms|s|m|h|d)){1,2}"
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_each_slot_has_a_row(hold, start, run, call, lock, form):
 
     assert seen() == [(0, holders[0].job, "held", 0), (2, holders[2].job, "held", 0)]
     text = run("--list").stdout.decode()
-    assert re.findall(rf"^{lock} +held +(\d+) {user()} .* (\d) +(?:0 +)?cat$", text, re.M) == \
+    assert re.findall(rf"^{lock} +held +(\d+) {user()} .*<?{AGE} +(\d) +(?:0 +)?cat$", text, re.M) == \
         [(str(holders[n].job), str(n)) for n in (0, 2)]
     start(ME_ONLY, "-w", "inf", lock, "true")
     wait_for(lambda: waiters_of(lock) == 1, "it waits")
@@ -217,7 +217,9 @@ def test_a_narrow_terminal(terminal, hold, lock):
     screen = t.wait_for(r"(?s)LOCK.*done").group().decode()
     lines = screen.replace("\r", "").split("\n")[:-1]
     assert max(map(len, lines)) <= 100
-    assert [line.split()[0] for line in lines if line.startswith(lock)] == [name[:30] + "..."]
+    # How much of it depends on the other locks of this host.
+    cut, = [line.split()[0] for line in lines if line.startswith(lock)]
+    assert cut.endswith("n...") and name.startswith(cut[:-3])
 
 
 def test_the_rows_are_sorted_by_lock(run, hold, lock):

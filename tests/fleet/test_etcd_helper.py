@@ -400,7 +400,7 @@ def test_no_helper(start, lock, tmp_path):
     status, out, err = ended(p)
     assert (status, out) == (3,
                              b"") \
-        and re.fullmatch(rf"me-only: (.*etcd|{lock}): [^\n]*not there[^\n]*\n", err), err
+        and re.fullmatch(rf"me-only: (.*etcd|{lock}): the helper is missing[^\n]*\n", err), err
 
 
 def test_a_helper_that_cannot_be_run(start, lock, tmp_path):
@@ -413,7 +413,7 @@ def test_a_helper_that_cannot_be_run(start, lock, tmp_path):
 
 @pytest.mark.static
 @pytest.mark.parametrize("inject, said", [
-    ("timerfd_create:error=ETIME:when=2", r"cannot start a process: [^\n]+"),
+    ("timerfd_create:error=ETIME:when=2", r"cannot fork: [^\n]+"),
     ("execveat:error=EPERM", "cannot run the helper: Operation not permitted"),
 ], ids=["no time", "not ours"])
 def test_an_errno_is_not_taken_for_a_verdict_of_ours(helper, tmp_path, inject, said):
@@ -444,7 +444,7 @@ def test_root_runs_no_helper_that_others_can_write(start, lock, tmp_path, what):
     os.chmod(tmp_path / "etcd" if what == "file" else tmp_path, 0o777)
     p = start(ME_ONLY, lock, "echo", "ran", env=environment(ME_ONLY_EXEC_PATH=str(tmp_path)))
     status, out, err = ended(p)
-    assert (status, out) == (3, b"") and "others can write" in err, err
+    assert (status, out) == (3, b"") and "writable by others" in err, err
 
 
 @pytest.mark.parametrize("argv", [(), ("2", "take", "x"), ("1", "take"), ("1", "steal", "x"),

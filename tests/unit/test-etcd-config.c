@@ -127,9 +127,9 @@ static void files(void)
 	WITH("ETCDCTL_CACERT", "/nonexistent/ca");
 	is_text(error, "ETCDCTL_CACERT: /nonexistent/ca: No such file or directory", "no such CA");
 	WITH("ETCDCTL_CERT", "/dev/null");
-	is_text(error, "ETCDCTL_CERT and ETCDCTL_KEY go together: set both or neither", "no key");
+	is_text(error, "ETCDCTL_CERT and ETCDCTL_KEY belong together: set both or neither", "no key");
 	WITH("ETCDCTL_KEY", "/dev/null", "ETCDCTL_CERT", "");
-	is_text(error, "ETCDCTL_CERT and ETCDCTL_KEY go together: set both or neither", "no certificate");
+	is_text(error, "ETCDCTL_CERT and ETCDCTL_KEY belong together: set both or neither", "no certificate");
 	WITH("ETCDCTL_KEY", "/dev/null", "ETCDCTL_CERT", "/dev/zero");
 	ok(!error && !strcmp(config.cert, "/dev/zero") && !strcmp(config.key, "/dev/null"), "both");
 }
