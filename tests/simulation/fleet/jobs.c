@@ -66,6 +66,7 @@ static void me_only(struct task *task)
 			     .slots = options.slots ? options.slots : 1,
 			     .fd = -1,
 			     .watched = -1,
+			     .serve_due = DEADLINE_NEVER,
 			     .line.fds = { -1, -1, -1 },
 			     .options = &options };
 	const int result = take(&lock, &options);
