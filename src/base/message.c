@@ -218,7 +218,7 @@ static ssize_t write_once(const char *text, size_t length)
 	return n;
 }
 
-/* Whether there is room before DEADLINE. */
+/* Whether there is room before DEADLINE, or that cannot be known. */
 static bool has_room(int64_t deadline)
 {
 	struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
@@ -227,7 +227,7 @@ static bool has_room(int64_t deadline)
 	do
 		r = poll(&out, 1, deadline_poll_timeout(deadline));
 	while (r < 0 && errno == EINTR && deadline_now() < deadline);
-	return r > 0;
+	return r > 0 || (r < 0 && errno != EINTR);
 }
 
 /* Writes all of it, or what can be written before DEADLINE. Returns 0 or what has failed. */

@@ -218,8 +218,8 @@ SHORTAGES = ["epoll_create1:1:EMFILE", "epoll_create1:1:ENFILE", "epoll_create1:
 @pytest.mark.parametrize("fault", SHORTAGES)
 def test_a_holder_greets_again_after_a_shortage(start, finish, directory, lock, fault):
     """It looks away from those who ask, and looks again although none of them goes."""
-    p = start(os.path.join(PROGRAMS, "inject"), os.path.join(directory, "trace"), fault, ME_ONLY, lock,
-              "sh", "-c", "echo up; exec cat", stdin=subprocess.PIPE)
+    p = start(os.path.join(PROGRAMS, "inject"), os.path.join(directory, "trace"), fault, ME_ONLY,
+              lock, "sh", "-c", "echo up; exec cat", stdin=subprocess.PIPE)
     assert p.stdout.readline() == b"up\n"
 
     def is_greeted():
@@ -321,7 +321,7 @@ def test_few_processes(finish, program, lock, job, form, limit, lonely_uid):
                          ids=["wait", "no-fork", "quiet", "shared", "replace"])
 def test_no_process_left_for_the_wait_for_a_file(start, finish, program, directory, job, options,
                                                  lonely_uid):
-    """A thread waits for it. Without one nothing is run, nobody is ended, and the limit is named."""
+    """A thread waits for it. Without one nothing is run, nobody ended, and the limit is named."""
     path = os.path.join(directory, "lock")
     holder = start("flock", path, "sh", "-c", "chmod 666 $0; echo up; exec cat", path,
                    stdin=subprocess.PIPE)
@@ -575,7 +575,7 @@ def test_an_unknown_holder_of_a_file_is_told(finish, directory, file_holder, lis
 
 @pytest.mark.root
 def test_a_file_whose_device_has_two_numbers(call, directory, lists):
-    """On overlayfs the kernel's table has another device than stat(2): another user sees it, too."""
+    """On overlayfs the kernel's table has another device than stat(2): other users see it, too."""
     lower = tempfile.mkdtemp(prefix="me-only-test-", dir="/dev/shm")
     try:
         os.chmod(lower, 0o755)

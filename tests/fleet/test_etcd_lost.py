@@ -579,3 +579,29 @@ def test_a_loss_while_a_waiter_is_stopped(c, store, prefix, ticks):
         assert out.decode().strip() not in ("", p.key)
     else:
         assert (p.returncode, out) == (3, b"")
+
+
+# ---- nobody reads what is said about it ----
+
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "given-back"])
+def test_nobody_reads_standard_error(c, store, prefix, ticks, lost):
+    """A full pipe delays neither the command's end nor the lock's, nor me-only's for long."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    if lost:
+        p = c.start("-v", c.lock, *ticks.job(), stderr=writer)
+        ticks.wait_for("job")
+        store.delete(store.entries(prefix)[0].key)
+        assert p.wait(DEADLINE) == 5
+        assert ticks.living() == set()
+    else:
+        assert c.start("-v", c.lock, "true", stderr=writer).wait(DEADLINE) == 0
+    wait_for(lambda: store.entries(prefix) == [], "the lock is free")
+    assert os.get_blocking(writer)
+    os.close(reader)
+    os.close(writer)
