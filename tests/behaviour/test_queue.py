@@ -709,11 +709,11 @@ def test_a_job_that_holds_the_lock_is_told_so(run, lock, form, ask):
 
 
 def test_verbose_is_as_without(hold, queue, run, lock):
-    """One line, whatever is asked for."""
+    """One line, whatever is asked for, with its time."""
     hold(lock)
     waiter = queue(1)
     said = run("-v", "-w", "inf", "--queue=1", lock, "true").stderr.decode()
-    assert re.fullmatch(rf"me-only: {lock}: the queue is full, pid {waiter.pid} \([^\n]*\n", said)
+    assert re.fullmatch(rf"me-only: [-:TZ\d]+ {lock}: the queue is full, pid {waiter.pid} \([^\n]*\n", said)
 
 
 ALL_PLACES = """
