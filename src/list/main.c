@@ -4,18 +4,19 @@
  *
  * The sources in the order in which a question calls them:
  *
- *   list/main.c           this page
- *   list/who.c            --who
- *     list/records.c        what is known, as JSON or a table
- *     list/who-file.c       --who file:PATH
- *   list/all.c            --list
- *   list/fleet.c          both for locks of etcd, as the helper for them tells
- *   list/files.c          locks on files
- *   list/view.c           what can be seen of locks at one moment; ../host/holder.c says what
- * follows from it list/sockets.c        the kernel's table of sockets, by libmnl list/processes.c
- * who has which of them open list/line.c           who waits, and in which order list/table.c
- * tables and JSON, by libsmartcols list/text.c           their cells
- *   ../memory.c      memory
+ *   main.c            this page
+ *   who.c             --who
+ *     records.c         what is known, as JSON or a table
+ *     who-file.c        --who file:PATH
+ *   all.c             --list
+ *   fleet.c           both for etcd locks, from what the etcd helper reports
+ *   files.c           file locks
+ *   view.c            what can be seen of locks at one moment; host/holder.c draws the conclusions
+ *     sockets.c         the kernel's table of sockets, by libmnl
+ *     processes.c       which processes have which of them open
+ *   line.c            who waits, and in which order
+ *   table.c           tables that fit, and JSON by libsmartcols
+ *     text.c            their cells
  *
  * Nothing is ever bound here, and no queue is ever connected to: asking takes no lock and no place
  * in line.
