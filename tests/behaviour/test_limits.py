@@ -504,9 +504,10 @@ VIEWS = {
     "pid-namespace": (unshare("--pid", "--fork", "--mount-proc"), 3, 3, OUTSIDE),
     "the-host's-proc": (unshare("--pid", "--fork"), 4, 3, OUTSIDE),
     "no-proc": (without_proc(), 3, 3, NO_LOCKS),
-    "no-table": (mounted(*NO_TABLE), 4, 3, NO_LOCKS),
-    "proc-of-processes": (mounted("mount -t proc -o subset=pid proc /proc"), 4, 3, NO_LOCKS),
-    **({"hidepid": (mounted(*HIDDEN, as_other_user=True), 4, 0, ""),
+    # Without root, in a user namespace, others' descriptors are not seen.
+    "no-table": (mounted(*NO_TABLE), 4 if ROOT else 3, 3, NO_LOCKS),
+    **({"proc-of-processes": (mounted("mount -t proc -o subset=pid proc /proc"), 4, 3, NO_LOCKS),
+        "hidepid": (mounted(*HIDDEN, as_other_user=True), 4, 0, ""),
         "hidepid-no-table": (mounted(*HIDDEN, *NO_TABLE, as_other_user=True), 3, 3, NO_LOCKS)}
        if ROOT else {}),
 }
