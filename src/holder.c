@@ -162,7 +162,7 @@ static void describe_other(const struct holder *holder, enum holder_form form, s
 /* What is unusual about the holder. */
 static void add_state(const struct holder *holder, struct line *line, const char *end)
 {
-	if (holder->heir) {
+	if (holder->descendant) {
 		line_add(line, ", left running by a command that has ended");
 		line_add(line, end);
 	}
@@ -254,6 +254,6 @@ void holder_describe(const struct holder *holder, enum holder_form form, struct 
 	else
 		describe_awaited(holder, form, line);
 	add_command(line, holder);
-	if (holder->heir && form != HOLDER_ENDED)
+	if (holder->descendant && form != HOLDER_ENDED)
 		line_add(line, " (with -o the lock ends with the command)");
 }

@@ -23,7 +23,7 @@ struct holder {
 	bool uid_known;
 	unsigned slot;			    /* of several */
 	unsigned slots;			    /* how many there are, if it has said that; else 0 */
-	bool heir;			    /* inherited the lock from a command that has ended */
+	bool descendant;		    /* inherited the lock from a command that has ended */
 	int64_t held;			    /* for how long, ns; -1: unknown */
 	bool at_most;			    /* held is only the age of the process */
 	const char *command;		    /* NULL: that of pid, looked up when it is printed */

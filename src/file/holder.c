@@ -284,7 +284,7 @@ static void find_descendant(const struct file_id *file, struct holder *holder)
 		 * Others, such as a shell that has called flock(1), may hold a lock that a process
 		 * took that has ended.
 		 */
-		holder->heir = holder->pid && !own_kind &&
+		holder->descendant = holder->pid && !own_kind &&
 			       process_has_variable(holder->pid, "ME_ONLY_LOCK=file:", false);
 	}
 	if (!holder->pid)

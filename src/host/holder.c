@@ -126,10 +126,10 @@ static const char just_let_go[] = "it has just released the lock";
 
 /*
  * Who has the socket when the process that listened last is gone or cannot be asked. That is an
- * heir of its command, or a me-only: one that is about to let go, or a keeper.
+ * descendant of its command, or a me-only: one that is about to let go, or a keeper.
  */
-static void find_heir(const struct host_address *address, const struct host_sources *sources,
-		      bool peer_is_dead, struct holder *holder)
+static void find_descendant(const struct host_address *address, const struct host_sources *sources,
+			    bool peer_is_dead, struct holder *holder)
 {
 	struct socket_entry entry;
 	struct process process;
@@ -156,7 +156,7 @@ static void find_heir(const struct host_address *address, const struct host_sour
 		holder->hidden = just_let_go;
 		return;
 	}
-	holder->heir = peer_is_dead && !own_kind;
+	holder->descendant = peer_is_dead && !own_kind;
 	holder->uid_known = process_user(holder->pid, &holder->uid) == 0;
 	holder->held = process.age;
 	holder->at_most = true;
@@ -170,7 +170,7 @@ void host_conclude(struct host_inquiry *inquiry, const struct host_address *addr
 
 	*holder = (struct holder){ .held = -1 };
 	if (inquiry->fd < 0) {
-		find_heir(address, sources, false, holder);
+		find_descendant(address, sources, false, holder);
 		return;
 	}
 	holder->uid = peer->cred.uid;
@@ -180,7 +180,7 @@ void host_conclude(struct host_inquiry *inquiry, const struct host_address *addr
 	} else if (peer->life == PEER_DEAD ||
 		   (peer->life == PEER_UNKNOWN &&
 		    !host_is_proved_holder(address, sources, peer->cred.pid))) {
-		find_heir(address, sources, true, holder);
+		find_descendant(address, sources, true, holder);
 	} else {
 		holder->pid = peer->cred.pid;
 		/*

@@ -39,7 +39,7 @@ static void add(struct records *records, struct record *record, char *name,
 		const struct holder *holder, int64_t at)
 {
 	record->lock = name;
-	record->role = holder->heir ? "child" : "job";
+	record->role = holder->descendant ? "child" : "job";
 	record->pid = holder->pid;
 	record_holder(record, holder, at);
 	/* Its state: what the holder has said of its age is better. */

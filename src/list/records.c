@@ -126,7 +126,7 @@ void record_holder(struct record *record, const struct holder *holder, int64_t a
 	record->at = at;
 	record->at_most = holder->at_most;
 	record->uid = holder->uid_known ? holder->uid : SOCKET_UID_UNKNOWN;
-	record->state = holder->heir ? "inherited" : NULL;
+	record->state = holder->descendant ? "inherited" : NULL;
 	if (holder->pid == 0)
 		record->hidden = holder->hidden;
 }

@@ -72,7 +72,7 @@ static void add_holders(struct records *records, const struct seen_file *seen,
 		add_taker(records, &told, seen, seen->takers.all[i]);
 	/* The process that took it has ended. */
 	if (holder->pid && told.n == 0)
-		add(records, &told, seen, holder->heir ? "child" : "job", holder->pid);
+		add(records, &told, seen, holder->descendant ? "child" : "job", holder->pid);
 	for (size_t i = 0; i < seen->owners.n; i++)
 		if (process_is_keeper(seen->owners.all[i]))
 			add(records, &told, seen, "keeper", seen->owners.all[i]);

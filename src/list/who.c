@@ -47,7 +47,7 @@ static const char *role_of(struct view *view, const struct seen_lock *lock, pid_
 
 	bool own_kind = view_is_me_only(view, pid) == 1;
 
-	if (pid == lock->holder.pid && lock->holder.heir)
+	if (pid == lock->holder.pid && lock->holder.descendant)
 		return "child";
 	if (pid == lock->holder.pid && !(own_kind && is_found(lock)))
 		return "job";
@@ -70,7 +70,8 @@ static pid_t find_wrapper(struct view *view, const struct seen_lock *lock)
 {
 	struct process job;
 
-	if (lock->holder.pid == 0 || lock->holder.heir || process_read(lock->holder.pid, &job) ||
+	if (lock->holder.pid == 0 || lock->holder.descendant ||
+	    process_read(lock->holder.pid, &job) ||
 	    !processes_has(&view->processes, lock->socket->inode, job.parent))
 		return 0;
 	return job.parent;
