@@ -14,9 +14,12 @@
 static int print(const char *text)
 {
 	size_t length = strlen(text);
+	sigset_t limit;
 
 	/* A file at its limit: that is an error to report. Nothing else is run after this. */
-	(void)signal(SIGXFSZ, SIG_IGN);
+	sigemptyset(&limit);
+	sigaddset(&limit, SIGXFSZ);
+	sigprocmask(SIG_BLOCK, &limit, NULL);
 	while (length > 0) {
 		ssize_t n = write(STDOUT_FILENO, text, length);
 

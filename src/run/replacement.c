@@ -377,10 +377,9 @@ int replacement_press(const struct lock *lock, struct replacement *replacement, 
 bool replacement_is_by(pid_t pid)
 {
 	char command[4096];
-	size_t n;
 
 	if (pid <= 0 || pid == getppid() || !process_seems_me_only(pid))
 		return false;
-	n = process_command(pid, true, command, sizeof command);
-	return memmem(command, n, " --replace ", sizeof " --replace " - 1) != NULL;
+	command[process_command(pid, true, command, sizeof command - 1)] = 0;
+	return strstr(command, " --replace ") != NULL;
 }
