@@ -185,8 +185,12 @@ static int refused_in_any_case(const struct lock *lock, const struct options *op
 	return (int)options->exit_base + EXIT_HELD;
 }
 
-/* RESULT is LOCK_HELD or LOCK_TIMED_OUT. */
-static int refused(const struct lock *lock, const struct options *options, int result)
+/*
+ * RESULT is LOCK_HELD or LOCK_TIMED_OUT. Its line, as that of the next, touches a page of the stack
+ * that a run which gets the lock does not need.
+ */
+__attribute__((noinline)) static int refused(const struct lock *lock, const struct options *options,
+					     int result)
 {
 	struct holder holder;
 	struct line line;
@@ -205,8 +209,8 @@ static int refused(const struct lock *lock, const struct options *options, int r
 }
 
 /* Enough waiters already: this one is not needed, or not wanted. */
-static int queue_full(const struct lock *lock, const struct options *options,
-		      const struct lock_wait *wait)
+__attribute__((noinline)) static int
+queue_full(const struct lock *lock, const struct options *options, const struct lock_wait *wait)
 {
 	struct holder holder;
 	struct line line;
