@@ -350,7 +350,7 @@ def test_caller_that_allows_fewer_waiters_gives_up_although_the_first_place_is_f
     waiters[0].kill()
     waiters[0].wait()
     assert places_taken(lock) == [1, 2]
-    assert "and another one wait" in full_of(run, lock, "--queue=2")
+    assert "and one other wait" in full_of(run, lock, "--queue=2")
     assert full(run, lock, "--queue=1")
     assert places_taken(lock) == [1, 2]
     waiters[1].kill()
@@ -437,7 +437,7 @@ def test_shared_waiters_of_a_file_take_places(hold, me_only, run, tmp_path):
     holder = hold(path)
     waiters = [me_only("-s", "-w", "inf", "--queue=2", path, "echo", "ran") for _ in range(2)]
     wait_for(lambda: places_taken(path) == [0, 1], "both have their places")
-    assert "and another one wait" in full_of(run, path, "-s", "--queue=2")
+    assert "and one other wait" in full_of(run, path, "-s", "--queue=2")
     assert release(holder) == 0
     assert [p.communicate(timeout=DEADLINE)[0] for p in waiters] == [b"ran\n"] * 2
 
