@@ -17,14 +17,14 @@ const struct option_row option_rows[] = {
 	  NULL },
 	{ 'j', true, false, 'j', "slots", "N", "let N (1 to 1024) run at a time", NULL },
 	{ 0, false, true, ID_QUEUE, "queue", "N",
-	  "with -w: give up if N others with --queue already\n"
-	  "wait",
+	  "give up if N other callers with --queue already\n"
+	  "wait (requires -w or --replace)",
 	  NULL },
 	{ 0, true, true, ID_REPLACE, "replace", NULL,
 	  "end the current holder, then wait for the lock", NULL },
 	{ 'k', false, true, 'k', "kill-after", "DURATION",
 	  "time between SIGTERM and SIGKILL, for a holder\n"
-	  "being replaced and when an etcd lock is lost (5s)",
+	  "being replaced or when a fleet lock is lost (5s)",
 	  NULL },
 	{ 0, false, true, ID_TTL, "ttl", "DURATION",
 	  "etcd: only: how long the lock outlives a dead host\n"
@@ -48,17 +48,17 @@ const struct option_row option_rows[] = {
 	{ 'q', true, false, 'q', "quiet", NULL, "print nothing if this user or root holds the lock",
 	  NULL },
 	{ 0, false, true, ID_COMPLAIN_AFTER, "complain-after", "AGE",
-	  "like -q, until the lock has been held for longer\n"
+	  "like -q, unless the lock has been held for longer\n"
 	  "than AGE",
 	  NULL },
 	{ 'v', false, false, 'v', "verbose", NULL, "report what happens, with times", NULL },
 	{ 0, true, false, ID_HELD, "held", NULL,
-	  "exit 0 if the caller already runs under LOCK, or 1", NULL },
+	  "exit 0 if the caller runs under LOCK, otherwise 1", NULL },
 	{ 0, true, false, ID_WHO, "who", NULL, "print who holds LOCK and who waits for it", NULL },
 	{ 0, true, false, ID_LIST, "list", NULL, "list the locks of this host, or of etcd:PREFIX",
 	  NULL },
 	{ 0, false, false, ID_JSON, "json", NULL, "with --who and --list: print JSON", NULL },
-	{ 'h', false, false, ID_HELP, "help", NULL, "print a short help (-h) or all (--help)",
+	{ 'h', false, false, ID_HELP, "help", NULL, "print a short (-h) or a full help (--help)",
 	  NULL },
 	{ 'V', false, false, ID_VERSION, "version", NULL, "print the version", NULL },
 	{ 0, false, false, 0, NULL, NULL, NULL, NULL },
