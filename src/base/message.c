@@ -190,9 +190,12 @@ void line_escape(struct line *line, const char *bytes, size_t n, size_t max)
 static int open_again(const struct statx *status)
 {
 	struct winsize size;
+	unsigned number;
 
+	/* To open the master of a pseudo terminal would make another one. */
 	if (!S_ISFIFO(status->stx_mode) &&
-	    !(S_ISCHR(status->stx_mode) && ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0))
+	    !(S_ISCHR(status->stx_mode) && ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 &&
+	      ioctl(STDERR_FILENO, TIOCGPTN, &number) != 0))
 		return -1;
 	return open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }

@@ -331,7 +331,7 @@ static void open_fdinfo(struct lines *lines, pid_t pid, uint64_t fd)
 	lines_open(lines, AT_FDCWD, process_path(path, pid, file));
 }
 
-bool process_pidfd_lives(int pidfd)
+bool process_pidfd_exits(int pidfd)
 {
 	struct process process;
 	struct lines lines;
@@ -343,7 +343,7 @@ bool process_pidfd_lives(int pidfd)
 		if (!strcmp(next_word(&line), "Pid:"))
 			pid = (pid_t)number_at(next_word(&line), 10, NULL);
 	lines_close(&lines);
-	return pid > 0 && process_read(pid, &process) == 0 && !process.exiting;
+	return pid > 0 && process_read(pid, &process) == 0 && process.exiting;
 }
 
 /*

@@ -67,8 +67,8 @@ void process_set_me_only(const char *path);
 /* A pidfd of PID, or a negative errno. */
 int process_pidfd(pid_t pid);
 
-/* Whether the process of PIDFD is seen not to be about to end. */
-bool process_pidfd_lives(int pidfd);
+/* Whether the process of PIDFD is known to be about to end. */
+bool process_pidfd_exits(int pidfd);
 
 /*
  * The number of a pidfd of PID, which no other process ever has (Linux 6.9); 0 where there is none

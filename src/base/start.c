@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /*
@@ -19,7 +20,8 @@
 
 #if START_BY_CLONE
 
-#define CHILD_STACK (128 * 1024)
+/* For the environment of the command: ARG_MAX allows some 6 MiB. Untouched pages cost nothing. */
+#define CHILD_STACK (8UL << 20)
 
 struct call {
 	void (*function)(void *argument);
@@ -34,13 +36,20 @@ static int run(void *argument)
 	return 0;
 }
 
-__attribute__((no_sanitize_address)) pid_t start_process(void (*function)(void *), void *argument)
+pid_t start_process(void (*function)(void *), void *argument)
 {
-	_Alignas(16) char stack[CHILD_STACK];
 	struct call call = { function, argument };
-	pid_t pid = clone(run, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &call);
+	/* Not on our own stack: a small one (ulimit -s) has no room for two. */
+	char *stack = mmap(NULL, CHILD_STACK, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+	pid_t pid;
 
-	return pid < 0 ? -errno : pid;
+	if (stack == MAP_FAILED)
+		return -errno;
+	pid = clone(run, stack + CHILD_STACK, CLONE_VM | CLONE_VFORK | SIGCHLD, &call);
+	pid = pid < 0 ? -errno : pid;
+	munmap(stack, CHILD_STACK);
+	return pid;
 }
 
 #else

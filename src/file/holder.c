@@ -1,5 +1,5 @@
 /*
- * /proc/locks has a line for each flock(2): "1: FLOCK ADVISORY WRITE 4242 fe:00:131 0 EOF",
+ * /proc/locks has a line for each flock(2): "1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF",
  * followed by one for each waiter, with "->" after the number. The pid is that of the process that
  * called flock(2), even if it has ended and others have inherited the lock. In a pid namespace
  * other than the first, the line is missing then, and so are lines of processes outside. The device
@@ -285,7 +285,7 @@ static void find_descendant(const struct file_id *file, struct holder *holder)
 		 * took that has ended.
 		 */
 		holder->descendant = holder->pid && !own_kind &&
-			       process_has_variable(holder->pid, "ME_ONLY_LOCK=file:", false);
+				     process_has_variable(holder->pid, "ME_ONLY_LOCK=file:", false);
 	}
 	if (!holder->pid)
 		holder->hidden = "/proc does not show its process";

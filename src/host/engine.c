@@ -32,10 +32,10 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/deadline.h"
+#include "base/descriptor.h"
 #include "base/process.h"
 #include "base/trust.h"
 #include "host/address.h"
@@ -116,7 +116,7 @@ static void host_release(struct lock *lock)
 {
 	close(lock->fd);
 	/* The clients, the front among them: now the name is free. */
-	syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0);
+	descriptor_close_others(STDERR_FILENO + 1, -1, -1);
 }
 
 static int host_identify(const struct lock *lock, struct lock_identity *identity)

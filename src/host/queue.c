@@ -365,7 +365,7 @@ static void leave(struct waiter *w)
 			successors_drop(w, i);
 	/*
 	 * A front that gives us the queue while we close our connection would believe that it has
-	 * an successor. So from here on it cannot, and what it has given us before we hear.
+	 * a successor. So from here on it cannot, and what it has given us before we hear.
 	 */
 	if (w->queue < 0 && w->ahead[0].fd >= 0 && shutdown(w->ahead[0].fd, SHUT_RD) == 0)
 		ahead_hear_messages(w, 0);

@@ -151,7 +151,7 @@ void slots_await_end(const struct waiter *w, unsigned n)
 		if (deadline_now() < due)
 			continue;
 		/* It lives, and has closed the lock: that may be long before its end. */
-		if (due == last || process_pidfd_lives(ended.fd))
+		if (due == last || !process_pidfd_exits(ended.fd))
 			return;
 		due = last;
 	}

@@ -123,7 +123,6 @@ static void note(struct file_locks *locks, pid_t pid, const char *name)
 
 	if (length)
 		name = file_path_short(name);
-
 	process_path(path, pid, "root");
 	whole = memory_get(strlen(path) + length + strlen(name) + 2);
 	/* As PID sees it; if that is hidden, as we do. */

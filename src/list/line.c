@@ -59,8 +59,7 @@ static bool is_head(const struct queue *queue, pid_t pid)
 	return false;
 }
 
-/* --- the front and its successors
- * ------------------------------------------------------------------ */
+/* --- the front and its successors ------------------------------------------------------------- */
 
 /* Whether PID has the lock, in one of its slots. */
 static bool holds(const struct queue *queue, pid_t pid)

@@ -1,4 +1,4 @@
-/* Tables, as text or JSON, by libsmartcols. */
+/* Tables as text, and JSON by libsmartcols. */
 #ifndef LIST_TABLE_H
 #define LIST_TABLE_H
 
@@ -11,7 +11,7 @@ enum column_kind {
 	COLUMN_TRUTH /* "true" or "false" */
 };
 
-/* A column that can be narrower than its cells, and one that can be left out. */
+/* A column. */
 struct column {
 	const char *key;   /* in JSON */
 	const char *title; /* in text */

@@ -1,8 +1,9 @@
 /*
  * Custody of a lock while its command runs. There are two forms:
  *
- *   keeper_custody of a lock that lasts as long as it is open: a process holds it if me-only dies
- *   guard_custody of a lease: the command is ended before the lock can be another's
+ *   keeper_custody   of a lock that lasts as long as it is open: a process holds it if me-only
+ *                    dies
+ *   guard_custody    of a lease: the command is ended before the lock can be another's
  *
  * The runner (run/job.c) calls the form's functions; NULL: nothing to do.
  */

@@ -71,11 +71,12 @@ static char *addressed(char *entry, struct environment_texts *texts)
 {
 	char *text = NULL;
 
+	/* Each once: a text that is used must stay. */
 	for (size_t i = 0; !text && i < ENVIRONMENT_ADDRESSEES; i++)
-		if (!strncmp(entry, addressees[i], strlen(addressees[i])))
+		if (!*texts->pids[i] && !strncmp(entry, addressees[i], strlen(addressees[i])))
 			text = readdress(entry, addressees[i], (uint64_t)getppid(),
 					 (uint64_t)getpid(), texts->pids[i]);
-	if (!strncmp(entry, listen_id, sizeof listen_id - 1))
+	if (!*texts->id && !strncmp(entry, listen_id, sizeof listen_id - 1))
 		text = readdress(entry, listen_id, process_pidfd_number(getppid()),
 				 process_pidfd_number(getpid()), texts->id);
 	return text ? text : entry;

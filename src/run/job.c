@@ -43,7 +43,7 @@ static int execute(const struct lock *lock, const struct options *options)
 	char locked[sizeof variable + strlen(lock_absolute(lock))],
 		slot[sizeof number + NUMBER_TEXT_SIZE];
 	char *environment[environment_size(lock)];
-	struct environment_texts texts;
+	struct environment_texts texts = { .id = "" };
 	int r;
 
 	strcpy(stpcpy(locked, variable), lock_absolute(lock));
