@@ -306,13 +306,16 @@ static int listen_around(struct waiter *w)
 	return 0;
 }
 
-/* Another slot can become free while we ask the holder of one slot who it is. */
+/*
+ * While we ask the holder who it is, another slot can become free, and somebody can join the queue
+ * who is to be our successor.
+ */
 static int attend_listening(struct waiter *w)
 {
 	int r;
 
 	w->lock->heed = w->fds;
-	w->lock->heeded = w->lock->slots > 1 ? find_sources(w) : 0;
+	w->lock->heeded = find_sources(w);
 	r = w->wait->attend(w->wait, w->lock);
 	w->lock->heed = NULL;
 	w->lock->heeded = 0;
