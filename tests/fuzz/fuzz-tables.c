@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void table(const uint8_t *data, size_t size)
 {
-	const struct file_id file = { 254, 0, 131 };
+	const struct file_id file = { .major = 254, .inode = 131 };
 	char *text = malloc(size + 1);
 	bool waits, shared;
 	pid_t pid;
