@@ -148,7 +148,14 @@ static bool is_worth_a_line(const struct lock *lock, const struct options *optio
 {
 	if (is_silent_at_a_glance(lock, options))
 		return false;
-	lock->engine->find_holder(lock, holder, true);
+	/* One that nothing is known of may have gone meanwhile, and another may have come. */
+	for (int looks = 0; looks < 3; looks++) {
+		lock->engine->find_holder(lock, holder, true);
+		if (holder->pid || holder->uid_known)
+			break;
+		if (is_silent_at_a_glance(lock, options))
+			return false;
+	}
 	return !is_silent(options, holder);
 }
 

@@ -275,6 +275,7 @@ pid_t file_kept_job(const struct file_id *file)
 /* Finds a process that has the lock when the one that took it is gone. */
 static void find_descendant(const struct file_id *file, struct holder *holder)
 {
+	struct file_holders holders;
 	bool own_kind = true;
 
 	holder->pid = file_kept_job(file);
@@ -288,7 +289,9 @@ static void find_descendant(const struct file_id *file, struct holder *holder)
 				     process_has_variable(holder->pid, "ME_ONLY_LOCK=file:", false);
 	}
 	if (!holder->pid)
-		holder->hidden = "/proc does not show its process";
+		holder->hidden = file_holders_read(file, &holders) == -ENOENT
+					 ? "it has just released the lock"
+					 : "/proc does not show its process";
 }
 
 void file_find_holder(const struct file_id *file, struct holder *holder, bool thorough)

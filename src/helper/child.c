@@ -209,8 +209,10 @@ bool child_is_there(const struct helper_session *session)
 /* How the helper has ended, in words. */
 const char *child_last_words(struct helper_session *session)
 {
-	char *end = stpcpy(session->said, "the helper has exited");
+	char *end;
 	int status;
+
+	strcpy(session->said, "the helper has exited");
 
 	/* A helper that has closed the socket is useless. */
 	if (child_is_there(session))

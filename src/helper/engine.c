@@ -308,8 +308,13 @@ static int helper_identify(const struct lock *lock, struct lock_identity *identi
 
 static void helper_find_holder(const struct lock *lock, struct holder *holder, bool thorough)
 {
+	const struct helper_session *session = session_of(lock);
+
 	(void)thorough;
-	*holder = session_of(lock)->holder;
+	*holder = session->holder;
+	/* It was as old as that when the helper told of it. */
+	if (holder->held >= 0)
+		holder->held += deadline_now() - session->told;
 }
 
 static const struct lock_leased leased = { .confirm = helper_confirm,

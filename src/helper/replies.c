@@ -71,6 +71,7 @@ static void read_holder(struct helper_session *session, struct holder *holder, c
 void replies_read_holder(struct helper_session *session, const char *prefix)
 {
 	read_holder(session, &session->holder, prefix, 0);
+	session->told = deadline_now();
 	session->times++;
 }
 

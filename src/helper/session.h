@@ -26,6 +26,7 @@ struct helper_session {
 	struct remote_holder remote[2]; /* what holder and a waiter point to */
 	char texts[2][3][256];		/* what these point to */
 	uint64_t times;			/* how often it has named one */
+	int64_t told;			/* when the last time (deadline_now()) */
 	char variables[PACKET_SIZE];	/* all for the command, each with a NUL */
 	const char *entries[MOST_VARIABLES + 4];
 	char said[PACKET_SIZE]; /* why something failed */

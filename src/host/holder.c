@@ -125,7 +125,7 @@ static bool read_greeting(int fd, struct holder *holder)
 static const char just_let_go[] = "it has just released the lock";
 
 /*
- * Who has the socket when the process that listened last is gone or cannot be asked. That is an
+ * Who has the socket when the process that listened last is gone or cannot be asked. That is a
  * descendant of its command, or a me-only: one that is about to let go, or a keeper.
  */
 static void find_descendant(const struct host_address *address, const struct host_sources *sources,
@@ -285,7 +285,7 @@ void host_find_holder(const struct host_address *address, struct holder *holder,
 
 	host_inquire(&inquiry, address);
 	if (host_may_be_greeted(&inquiry)) {
-		struct pollfd alone, *fds = lock->heed ? lock->heed : &alone;
+		struct pollfd alone = { .fd = -1 }, *fds = lock->heed ? lock->heed : &alone;
 
 		fds[0] = (struct pollfd){ .fd = inquiry.fd, .events = POLLIN };
 		poll(fds, 1 + lock->heeded, deadline_poll_timeout(deadline));

@@ -271,12 +271,8 @@ char *table_text(const struct table *table, const size_t *shown, size_t n, const
 
 static int type_of(enum column_kind kind)
 {
-	switch (kind) {
-	case COLUMN_NUMBER: return SCOLS_JSON_NUMBER;
-	/* As it is: the library's booleans are never null. */
-	case COLUMN_TRUTH: return SCOLS_JSON_NUMBER;
-	default: return SCOLS_JSON_STRING;
-	}
+	/* What is true or false is written as it is: the library's booleans are never null. */
+	return kind == COLUMN_TEXT ? SCOLS_JSON_STRING : SCOLS_JSON_NUMBER;
 }
 
 /* The library's array NAME, to be freed: an object with that one member. */

@@ -113,6 +113,17 @@ def test_the_time_is_up(c, line, store, options, status):
     assert release(holder) == 0
 
 
+def test_with_complain_after_a_line_comes_when_the_holder_is_old_enough(c, line):
+    """The age grows from when the cluster has told it."""
+    holder = c.hold("-q")
+    p = line.wait("--complain-after=2s")
+    told = re.fullmatch(rb"me-only: [^\n]*: waiting for pid \d+ [^\n]*, ([\d.]+)s: [^\n]*\n",
+                        read_line(p.stderr))
+    assert float(told[1]) >= 2
+    assert release(holder) == 0
+    assert p.wait(DEADLINE) == 0
+
+
 def test_quiet_gives_up_quietly(c):
     c.hold("-q")
     r = c.run("-q", "-w", "0.2", c.lock, "echo", "ran")

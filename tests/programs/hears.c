@@ -1,25 +1,25 @@
-/* hears [FILE]: a job that says which signals it gets.
+/*
+ * hears [FILE]: a job that reports which signals it gets.
  *
- * It writes "pid N" and then the number of every signal, of one of sigqueue(3) also its value and its sender, each on a
- * line, to standard output or, since a terminal may go away, to FILE. It never ends by itself nor by a signal that can be blocked, except SIGRTMAX: that ends it with 0.
+ * It writes "pid N" and then the number of each signal, for one of sigqueue(3) also its value and
+ * its sender, each on a line, to standard output or, since a terminal may go away, to FILE. It never
+ * exits by itself nor by a signal that can be blocked, except SIGRTMAX, which ends it with 0.
  */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
-static void say(int fd, const char *format, int number, const siginfo_t *info)
+static void say(int fd, const char *line, int length)
 {
-	char line[96];
-	int length = snprintf(line, sizeof line, format, number, info->si_value.sival_ptr, info->si_pid, info->si_uid);
-
-	if (write(fd, line, length) != length)
+	if (write(fd, line, (size_t)length) != length)
 		_exit(98);
 }
 
 int main(int argc, char **argv)
 {
 	int out = STDOUT_FILENO, number;
+	char line[96];
 	siginfo_t info = { 0 };
 	sigset_t all;
 
@@ -33,12 +33,15 @@ int main(int argc, char **argv)
 		if (sigaction(s, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
 			sigdelset(&all, s);
 	}
-	say(out, "pid %d\n", getpid(), &info);
+	say(out, line, snprintf(line, sizeof line, "pid %d\n", getpid()));
 	for (;;) {
 		number = sigwaitinfo(&all, &info);
 		if (number == SIGRTMAX)
 			return 0;
-		if (number > 0)
-			say(out, info.si_code == SI_QUEUE ? "%d %p from %d of %u\n" : "%d\n", number, &info);
+		if (number > 0 && info.si_code == SI_QUEUE)
+			say(out, line, snprintf(line, sizeof line, "%d %p from %d of %u\n", number,
+						info.si_value.sival_ptr, info.si_pid, info.si_uid));
+		else if (number > 0)
+			say(out, line, snprintf(line, sizeof line, "%d\n", number));
 	}
 }
