@@ -283,6 +283,16 @@ def reap():
             return
 
 
+@pytest.fixture(autouse=True)
+def alone():
+    """
+    What an earlier test of this worker has left is not this test's, nor is the width that some
+    versions of pytest set.
+    """
+    os.environ.pop("COLUMNS", None)
+    end_all()
+
+
 @pytest.fixture
 def lock():
     """A lock name that no other test has."""

@@ -197,8 +197,9 @@ def test_a_deadly_signal_at_each_call(trial, options, number):
     Before the command starts, it ends me-only; during the command, it reaches the command and then
     ends me-only; it is never lost.
     """
+    # Longer than strace can keep me-only from its sleep on a busy machine.
     before, after = until_it_sleeps(clean_calls(trial, options, all_processes=True,
-                                                milliseconds=500))
+                                                milliseconds=3000))
 
     def work(item):
         fault, is_before = item

@@ -61,7 +61,7 @@ def environment(*parts, **more):
     """The environment of this process without etcdctl's variables, and with PARTS."""
     env = {k: v for k, v in os.environ.items()
            if not k.startswith(("ETCDCTL_", "ETCD_", "ME_ONLY_TOKEN", "ME_ONLY_LOCK",
-                                "ME_ONLY_SLOT"))}
+                                "ME_ONLY_SLOT", "COLUMNS"))}
     for part in (*parts, more):
         env |= part
     return env
