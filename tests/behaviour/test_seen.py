@@ -1,6 +1,7 @@
 """What a person sees: tables that fit, the age before the end of the line, times, who ended whom."""
 import json
 import os
+import pathlib
 import re
 import signal
 import unicodedata
@@ -206,15 +207,22 @@ def either(request, lock, tmp_path):
     return lock if request.param == "host" else f"file:{tmp_path}/lock"
 
 
+def pid_of_sleep(p):
+    """P's command prints its PID and becomes sleep."""
+    pid = int(read_line(p.stdout))
+    wait_for(lambda: pathlib.Path(f"/proc/{pid}/comm").read_text() == "sleep\n", "it is sleep")
+    return pid
+
+
 def test_both_sides_of_a_replacement_are_named(me_only, either):
-    old = me_only(either, "sh", "-c", "echo up; exec sleep 1000")
-    assert read_line(old.stdout) == b"up\n"
+    old = me_only(either, "sh", "-c", "echo $$; exec sleep 1000")
+    job = pid_of_sleep(old)
     new = me_only("--replace", either, "echo", "ran")
     out, err = new.communicate(timeout=DEADLINE)
     assert (new.returncode, out) == (0, b"ran\n")
     said = old.communicate(timeout=DEADLINE)[1].decode()
     name = re.escape(either)
-    assert re.fullmatch(rf"me-only: {name}: ended pid \d+ \({user()}\) after (at most )?{AGE}: "
+    assert re.fullmatch(rf"me-only: {name}: ended pid {job} \({user()}\) after (at most )?{AGE}: "
                         rf"sleep 1000\n", err.decode()), err
     assert re.fullmatch(rf"me-only: {name}: replaced by pid {new.pid} \({user()}\): \S*me-only "
                         rf"--replace {name} echo ran\n", said), said
@@ -222,7 +230,7 @@ def test_both_sides_of_a_replacement_are_named(me_only, either):
 
 def test_a_killed_job_is_named(me_only, lock):
     old = me_only(lock, "sh", "-c", "trap '' TERM; echo $$; exec sleep 1000")
-    job = int(read_line(old.stdout))
+    job = pid_of_sleep(old)
     err = me_only("--replace", "-k", "0.1", lock, "true").communicate(timeout=DEADLINE)[1]
     assert re.fullmatch(rf"me-only: {lock}: ended pid {job} \({user()}\) after {AGE}: "
                         r"sleep 1000\n", err.decode()), err
