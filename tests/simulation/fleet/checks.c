@@ -191,11 +191,17 @@ enum limit excuse_of(const struct job *job, const struct job *newcomer)
  * Whether JOB lost its key before its command began, and could not know: it has asked nothing since
  * that would have told it, and has no stream yet, or has one that had no time to tell.
  */
-static bool began_unaware(const struct job *job)
+static bool begins_unaware(const struct job *job)
 {
 	return job->run && job->key_gone && job->gone_at < job->run &&
 	       job->run < job->gone_at + UNAWARE && job->asked_store < job->gone_at &&
 	       (job->why_gone == BY_HAND || job->why_gone == BY_MISTAKE);
+}
+
+/* What it has asked since then does not count. */
+static bool began_unaware(const struct job *job)
+{
+	return job->run && job->unaware;
 }
 
 /* Why the commands of OLDER and NEWER, which began later, may run at once though they must not. */
@@ -398,6 +404,7 @@ static void check_gap(const struct job *job)
 
 void check_runs(struct job *job)
 {
+	job->unaware = begins_unaware(job);
 	check_delay(job);
 	check_token(job);
 	if (world.profile->calm)
