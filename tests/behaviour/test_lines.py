@@ -21,21 +21,6 @@ FULL = 1024  # bytes: the least limit that a shell can set
 
 
 @pytest.fixture
-def full_pipe():
-    """The writing end of a pipe that nobody reads, and that is full. It blocks."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(writer, b"x" * 4096)
-    os.set_blocking(writer, True)
-    yield writer
-    assert os.get_blocking(writer), "the flag is others' as well"
-    os.close(reader)
-    os.close(writer)
-
-
-@pytest.fixture
 def stopped_terminal():
     """A terminal on which Ctrl-S was typed."""
     master, slave = pty.openpty()

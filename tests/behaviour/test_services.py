@@ -97,16 +97,22 @@ socket.socket(fileno=3).accept()[0].sendall(b"served")
 """
 
 
-@forms
-def test_a_service_that_its_socket_starts(start, lock, tmp_path, form):
-    path = str(tmp_path / "socket")
-    p = start(sys.executable, "-c", ACTIVATE, path, ME_ONLY, *form, lock, sys.executable, "-c", SERVICE)
+def is_served(p, path):
+    """P is ready, serves one client at PATH, and exits."""
     assert p.stdout.readline() == b"ready\n", p.stderr.read()
     with socket.socket(socket.AF_UNIX) as s:
         s.settimeout(DEADLINE)
         s.connect(path)
         assert s.recv(100) == b"served"
     assert p.wait(DEADLINE) == 0
+
+
+@forms
+def test_a_service_that_its_socket_starts(start, lock, tmp_path, form):
+    path = str(tmp_path / "socket")
+    p = start(sys.executable, "-c", ACTIVATE, path, ME_ONLY, *form, lock,
+              sys.executable, "-c", SERVICE)
+    is_served(p, path)
 
 
 # --- the units in the manual ---
@@ -126,7 +132,7 @@ def units():
 
 
 def command_of(unit, lock, *command):
-    """The command line of the unit with our program, our lock and our command: systemd has no shell there."""
+    """The command line of the unit, without a shell, with our program, lock and command."""
     words = unit["ExecStart"].split()
     assert os.path.isabs(words[0])
     return [ME_ONLY, *words[1:-2], lock, *command]
@@ -134,13 +140,9 @@ def command_of(unit, lock, *command):
 
 def test_the_unit_that_is_started_by_its_socket(start, lock, tmp_path):
     unit, path = units()["shopd"], str(tmp_path / "socket")
-    p = start(sys.executable, "-c", ACTIVATE, path, *command_of(unit, lock, sys.executable, "-c", SERVICE))
-    assert p.stdout.readline() == b"ready\n", p.stderr.read()
-    with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(DEADLINE)
-        s.connect(path)
-        assert s.recv(100) == b"served"
-    assert p.wait(DEADLINE) == 0
+    p = start(sys.executable, "-c", ACTIVATE, path,
+              *command_of(unit, lock, sys.executable, "-c", SERVICE))
+    is_served(p, path)
 
 
 READY = """

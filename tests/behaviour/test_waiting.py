@@ -968,24 +968,15 @@ def test_nothing_on_the_terminal_if_nothing_is_to_be_said(terminal, hold, lock, 
     t.wait_for("^ran\r\n")
 
 
-def test_waiter_with_a_full_standard_error_holds_up_no_other(hold, me_only, lock):
-    """Its standard error is a full pipe that nobody reads."""
+def test_waiter_with_a_full_standard_error_holds_up_no_other(hold, me_only, lock, full_pipe):
     holder = hold(lock)
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    with pytest.raises(BlockingIOError):
-        while True:
-            os.write(writer, b"x" * 4096)
-    os.set_blocking(writer, True)
-    front = me_only("-w", "inf", lock, "true", stderr=writer)
+    front = me_only("-w", "inf", lock, "true", stderr=full_pipe)
     wait_for(lambda: waiters_of(lock) == 1, "the first waits")
     second = me_only("-w", "inf", lock, "true")
     # It is reported after a second. The front had to report it before.
     assert re.fullmatch(waiting_line(lock, holder) + "\n", read_line(second.stderr).decode())
     release(holder)
     assert (front.wait(DEADLINE), second.wait(DEADLINE)) == (0, 0)
-    os.close(reader)
-    os.close(writer)
 
 
 def test_in_the_background_it_does_not_write_over_what_is_typed(bash, hold, me_only, lock):
