@@ -61,7 +61,7 @@ class Trial:
         return [UNDER_LOCK, self.report, self.lock, str(STATUS), str(milliseconds)]
 
     def argv(self, options, inject=None, all_processes=True, milliseconds=0, detached=True):
-        strace = ["strace", "-q", "-T", "-b", "execve", "-o", self.trace]
+        strace = ["strace", "-q", "-b", "execve", "-o", self.trace]
         if detached:
             # the program is this process's child, not strace's: its status is its own
             strace += ["-D"]
@@ -106,24 +106,21 @@ class Trial:
 
     def calls(self):
         """
-        The program's own system calls of a traced run, in order: {pid: [(Call, seconds)]}; the
-        first pid is the program's.
+        The program's own system calls of a traced run, in order: {pid: [(Call, sleeps)]}; the
+        first pid is the program's. A poll() that may wait sleeps.
         """
         calls, counts = collections.defaultdict(list), collections.Counter()
-        took = re.compile(r"<([0-9.]+)>$")
+        looks_only = re.compile(r", 0(\)| <unfinished)")
         with open(self.trace, encoding="utf-8", errors="replace") as f:
             for i, line in enumerate(f):
                 m = re.match(r"(\d+) +(?:<\.\.\. )?(\w+)(\(| resumed>)", line)
                 if i == 0 or not m:  # the first is strace's own execve of the program
                     continue
                 pid, name, begins = int(m[1]), m[2], m[3] == "("
-                seconds = took.search(line)
                 if begins:
                     counts[pid, name] += 1
-                    calls[pid].append([Call(name, counts[pid, name]), float(seconds[1])
-                                       if seconds else 0.0])
-                elif seconds:
-                    calls[pid][-1][1] = float(seconds[1])
+                    calls[pid].append((Call(name, counts[pid, name]),
+                                       name == "poll" and not looks_only.search(line)))
         return calls
 
 
@@ -176,11 +173,11 @@ def clean_calls(trial, options, **kw):
 
 def until_it_sleeps(calls):
     """
-    The program's own calls, in order, up to the one that waits for the command (the first that
-    takes long); and those after it.
+    The program's own calls, in order, up to the first that waits for the command; and those after
+    it.
     """
-    own = [(c, seconds) for c, seconds in next(iter(calls.values())) if c.name not in LEFT_OUT]
-    first = next(i for i, (c, seconds) in enumerate(own) if c.name == "poll" and seconds > 0.1)
+    own = [(c, sleeps) for c, sleeps in next(iter(calls.values())) if c.name not in LEFT_OUT]
+    first = next(i for i, (_, sleeps) in enumerate(own) if sleeps)
     return [c for c, _ in own[: first + 1]], [c for c, _ in own[first + 1 :]]
 
 
@@ -196,9 +193,7 @@ def test_a_deadly_signal_at_each_call(trial, options, number):
     Before the command starts, it ends me-only; during the command, it reaches the command and then
     ends me-only; it is never lost.
     """
-    # Long, as strace can keep me-only from its sleep on a busy machine; the keeper comes later.
-    before, after = until_it_sleeps(clean_calls(trial, options, all_processes=True,
-                                                milliseconds=900))
+    before, after = until_it_sleeps(clean_calls(trial, options, milliseconds=900))
 
     def work(item):
         fault, is_before = item

@@ -388,6 +388,9 @@ def test_an_interrupt_reaches_a_job_that_has_left_our_process_group(bash, lock, 
     bash.enter(job_line(lock, *command))
     me = bash_child(bash)
     job_of(me)
+    if command[0] == "timeout":
+        # Before its fork() has returned, a signal ends timeout(1) alone.
+        wait_for_state(job_of(me, "timeout"), "S", "timeout(1)")
     bash.type("\x03")
     bash.wait_for("ready> ")
     assert children_of(bash.process.pid) == []
