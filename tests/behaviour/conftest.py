@@ -36,6 +36,11 @@ DEADLINE = 60
 
 PR_SET_CHILD_SUBREAPER = 36
 
+# As at a terminal: nohup, and a shell behind whose & this runs, have tests ignore some.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(_number, signal.SIG_DFL)
+
 # Every way to hold a lock: parametrizes a test with the options of each as "form".
 forms = pytest.mark.parametrize("form", [(), ("-F",), ("-o",)], ids=["default", "no-fork", "close"])
 
