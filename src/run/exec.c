@@ -3,17 +3,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/message.h"
-
-/* So long the writer of a pipe may take to exit once it has written everything. */
-#define END_OF_INPUT_MS 100
 
 #define DEFAULT_PATH "/usr/local/bin:/bin:/usr/bin"
 
@@ -222,18 +220,30 @@ void exec_explain(char *const command[], int error)
 	line_end(&line);
 }
 
+/*
+ * Whether this process was a script before: exec keeps what the kernel counts of the children that
+ * a process has waited for. One that was forked for me-only has had none.
+ */
+static bool was_a_script(void)
+{
+	struct rusage children;
+
+	return getrusage(RUSAGE_CHILDREN, &children) == 0 && children.ru_minflt > 0;
+}
+
 bool exec_reads_nothing(char *const command[])
 {
 	static const char *const shells[] = { "sh", "dash", "bash", "ksh", "zsh", "ash" };
 	const char *slash = strrchr(command[0], '/'), *name = slash ? slash + 1 : command[0];
-	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
 	struct stat status;
+	int left;
 
 	if (command[1])
 		return false;
 	for (size_t i = 0; i < sizeof shells / sizeof shells[0]; i++)
 		if (!strcmp(name, shells[i]))
-			return fstat(STDIN_FILENO, &status) == 0 && S_ISFIFO(status.st_mode) &&
-			       poll(&input, 1, END_OF_INPUT_MS) > 0 && input.revents == POLLHUP;
+			return fstat(STDIN_FILENO, &status) == 0 && !S_ISCHR(status.st_mode) &&
+			       ioctl(STDIN_FILENO, FIONREAD, &left) == 0 && left == 0 &&
+			       was_a_script();
 	return false;
 }

@@ -15,9 +15,11 @@ int exec_command(char *const command[], char *const environment[]);
 void exec_explain(char *const command[], int error);
 
 /*
- * Whether COMMAND is a shell that would read its commands from a pipe, and that is at its end. So
- * it is when a script that locks itself is piped to a shell ("cat x.sh | sh"): $0 is the shell, and
- * the one before has read the script. It would do nothing, and exit with 0.
+ * Whether COMMAND is a shell that has nothing to read, started by a script that has become me-only.
+ * So it is when a script that locks itself is piped to a shell ("cat x.sh | sh"): $0 is the shell,
+ * and the one before has read the script. It would do nothing, and exit with 0. What looks like
+ * this can be right as well (more may come, or nothing has to be done), so it is worth a line, not
+ * more.
  */
 bool exec_reads_nothing(char *const command[]);
 

@@ -6,11 +6,12 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 import tempfile
 
 import pytest
 
-from conftest import ME_ONLY, ROOT, address, forms, is_bound
+from conftest import ME_ONLY, ROOT, address, forms, is_bound, read_line
 from test_limits import without_proc
 
 # It counts its starts; the last start that is not a mistake is the second.
@@ -224,14 +225,28 @@ def test_the_old_line_says_what_to_write(started, command, mode, message):
     assert (r.returncode, r.stdout, r.stderr.decode()) == (1, b"", f"me-only: {message}\n")
 
 
-@pytest.mark.parametrize("shell", ["sh", "dash", "/bin/sh", "sh -s"])
+NOTHING = "nothing to read so far; a script that is piped to a shell cannot lock itself"
+
+
+@pytest.mark.parametrize("command", ["cat x.sh | sh", "cat x.sh | dash", "cat x.sh | /bin/sh", "cat x.sh | sh -s", "dash <x.sh"])
 @lines
-def test_a_script_from_a_pipe_never_succeeds_without_running(started, shell, line):
-    r = started(line, f"cat x.sh | {shell}")
-    assert r.returncode not in (0, 4) and r.stdout == b"" and r.stderr, r
-    if line == "old" and "-s" not in shell:
-        assert r.stderr.decode() == f"me-only: {shell}: has nothing to read: " \
-            "a script that is piped to a shell cannot lock itself\n"
+def test_a_script_without_a_file_never_runs_nothing_without_a_word(started, command, line):
+    r = started(line, command)
+    if line == "old":
+        shell = next(word for word in command.split() if word.endswith("sh") and word != "x.sh")
+        assert (r.returncode, r.stdout, r.stderr.decode()) == (0, b"", f"me-only: {shell}: {NOTHING}\n")
+    else:
+        assert r.returncode not in (0, 4) and r.stdout == b"" and r.stderr, r
+
+
+@forms
+def test_a_script_from_a_pipe_that_is_still_open(start, lock, form):
+    """Time makes no difference: the line comes while the writer lives."""
+    p = start("dash", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+              env={**os.environ, "ME_ONLY": ME_ONLY, "LOCK": lock})
+    os.write(p.stdin.fileno(), f'"$ME_ONLY" --held "$LOCK" || exec "$ME_ONLY" {" ".join(form)} "$LOCK" "$0"\n'.encode())
+    assert read_line(p.stderr).decode() == f"me-only: dash: {NOTHING}\n"
+    assert p.communicate(b"echo ran") == (b"ran\n", b"") and p.returncode == 0
 
 
 @forms
@@ -241,8 +256,20 @@ def test_a_shell_that_gets_commands_runs_them(call, lock, form, late):
     assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
 
 
+@forms
+def test_a_shell_with_nothing_to_do_succeeds(call, lock, form):
+    r = call("sh", "-c", ': | "$@"', "sh", ME_ONLY, *form, lock, "sh")
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"", b"")
+
+
 @pytest.mark.parametrize("given", ["/dev/null", "file"])
 def test_a_shell_without_a_pipe_is_not_asked_what_it_reads(call, lock, folder, given):
     (folder / "file").touch()
     r = call("sh", "-c", '"$@" <' + given, "sh", ME_ONLY, lock, "sh", cwd=folder)
     assert (r.returncode, r.stdout, r.stderr) == (0, b"", b"")
+
+
+def test_a_script_that_becomes_a_shell_with_commands(call, lock, folder):
+    (folder / "commands").write_text("echo ran\n")
+    r = call("sh", "-c", '/bin/true; exec "$@" <commands', "sh", ME_ONLY, lock, "sh", cwd=folder)
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
