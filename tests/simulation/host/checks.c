@@ -214,13 +214,19 @@ void on_left_alone(const struct file *file)
 			}
 }
 
+static bool is_faulted(const struct proc *p)
+{
+	return p && p->run && p->run->faulted;
+}
+
 /*
- * Takes somebody out of a queue that others lead since: stopped between its look and this call. It
- * can only send that one back.
+ * Takes somebody out of a queue that others lead since: stopped between its look and this call, or
+ * the one that listened on the queue meanwhile had been stopped. It can only send that one back.
  */
 void on_accepted(const struct sock *sock)
 {
-	if (name_is(&sock->address, "queue") && sock->peer_proc != me() && me()->run && me()->run->faulted)
+	if (name_is(&sock->address, "queue") && sock->peer_proc != me() &&
+	    (is_faulted(me()) || is_faulted(sock->peer_proc)))
 		W.lost_by_leaving++;
 }
 

@@ -175,6 +175,25 @@ void scene_stoplisten(void)
 }
 
 /*
+ * The same, but the lock is free: the one behind the stopped waiter takes it past that one, and the
+ * stopped one resumes and listens on the queue before the other has left the line. Then nobody gave
+ * the queue to those who joined just then, and they joined again, in any order.
+ */
+void scene_stoptaker(void)
+{
+	const int64_t stopped = about(110 * US, 60 * US), taken = 1200140 * US;
+	struct run *successor;
+
+	world_call(world_add(0, 30 * MS), 1024);
+	successor = world_add(about(10 * US, 10 * US), 20 * US);
+	world_call(successor, 1024);
+	world_call(world_add(about(20 * US, 20 * US), 20 * US), 1024);
+	for (int i = 0; i < 3; i++)
+		world_call(world_add(taken + about(0, 50 * US), 20 * US), 1024);
+	fault_at(stopped, successor, true, taken + about(10 * US, 60 * US) - stopped);
+}
+
+/*
  * Somebody asks who holds the lock, before Linux 6.5, where only the table of sockets proves it. That
  * comes in pieces, and when sockets are closed between two of them others are left out: the lock was
  * said to be free, or its me-only was named instead of the command.

@@ -147,6 +147,7 @@ void scene_replaceend(void);
 void scene_leftout(void);
 void scene_closing(void);
 void scene_stoplisten(void);
+void scene_stoptaker(void);
 
 /* --- checks.c --- */
 bool name_is(const struct address *address, const char *suffix);
