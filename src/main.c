@@ -241,6 +241,12 @@ static int run(struct lock *lock, const struct options *options)
 	struct waiting waiting;
 	int r;
 
+	if (exec_reads_nothing(options->command)) {
+		message(options->command[0],
+			"has nothing to read: a script that is piped to a shell cannot lock itself",
+			0);
+		return options_status(options, EXIT_COMMAND);
+	}
 	if (options->wait)
 		waiting_prepare(&waiting, options);
 	else
@@ -257,10 +263,6 @@ static int run(struct lock *lock, const struct options *options)
 			trace_held(options, lock, deadline_now() - began);
 		if (options->replace)
 			waiting_tell_ended(&waiting, lock);
-		if (exec_reads_nothing(options->command))
-			message(options->command[0],
-				"nothing to read so far; a script that is piped to a shell cannot lock itself",
-				0);
 		return options->no_fork ? job_become(lock, options) : job_run(lock, options);
 	case LOCK_HELD:
 	case LOCK_TIMED_OUT: return refused(lock, options, r);

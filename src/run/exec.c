@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -231,19 +232,31 @@ static bool was_a_script(void)
 	return getrusage(RUSAGE_CHILDREN, &children) == 0 && children.ru_minflt > 0;
 }
 
+/* Waits as the shell would, without a time limit: only the end of a pipe tells that nothing comes.
+ */
+static bool input_has_ended(void)
+{
+	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
+	struct stat status;
+	int left;
+
+	if (fstat(STDIN_FILENO, &status) || S_ISCHR(status.st_mode))
+		return false;
+	while (poll(&input, 1, -1) < 0)
+		if (errno != EINTR)
+			return false;
+	return ioctl(STDIN_FILENO, FIONREAD, &left) == 0 && left == 0;
+}
+
 bool exec_reads_nothing(char *const command[])
 {
 	static const char *const shells[] = { "sh", "dash", "bash", "ksh", "zsh", "ash" };
 	const char *slash = strrchr(command[0], '/'), *name = slash ? slash + 1 : command[0];
-	struct stat status;
-	int left;
 
 	if (command[1])
 		return false;
 	for (size_t i = 0; i < sizeof shells / sizeof shells[0]; i++)
 		if (!strcmp(name, shells[i]))
-			return fstat(STDIN_FILENO, &status) == 0 && !S_ISCHR(status.st_mode) &&
-			       ioctl(STDIN_FILENO, FIONREAD, &left) == 0 && left == 0 &&
-			       was_a_script();
+			return was_a_script() && input_has_ended();
 	return false;
 }

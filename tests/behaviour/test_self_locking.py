@@ -11,7 +11,7 @@ import tempfile
 
 import pytest
 
-from conftest import ME_ONLY, ROOT, address, forms, is_bound, read_line
+from conftest import ME_ONLY, ROOT, address, forms, is_bound, name_of, wait_for
 from test_limits import without_proc
 
 # It counts its starts; the last start that is not a mistake is the second.
@@ -225,28 +225,36 @@ def test_the_old_line_says_what_to_write(started, command, mode, message):
     assert (r.returncode, r.stdout, r.stderr.decode()) == (1, b"", f"me-only: {message}\n")
 
 
-NOTHING = "nothing to read so far; a script that is piped to a shell cannot lock itself"
+NOTHING = "has nothing to read: a script that is piped to a shell cannot lock itself"
 
 
-@pytest.mark.parametrize("command", ["cat x.sh | sh", "cat x.sh | dash", "cat x.sh | /bin/sh", "cat x.sh | sh -s", "dash <x.sh"])
+@pytest.mark.parametrize("command", ["cat x.sh | sh", "cat x.sh | dash", "cat x.sh | /bin/sh",
+                                     "cat x.sh | sh -s", "dash <x.sh"])
 @lines
 def test_a_script_without_a_file_never_runs_nothing_without_a_word(started, command, line):
     r = started(line, command)
     if line == "old":
         shell = next(word for word in command.split() if word.endswith("sh") and word != "x.sh")
-        assert (r.returncode, r.stdout, r.stderr.decode()) == (0, b"", f"me-only: {shell}: {NOTHING}\n")
+        assert (r.returncode, r.stdout, r.stderr.decode()) == (1, b"", f"me-only: {shell}: {NOTHING}\n")
     else:
         assert r.returncode not in (0, 4) and r.stdout == b"" and r.stderr, r
 
 
 @forms
-def test_a_script_from_a_pipe_that_is_still_open(start, lock, form):
-    """Time makes no difference: the line comes while the writer lives."""
+@pytest.mark.parametrize("more", [b"echo ran", b""])
+def test_a_script_from_a_pipe_that_is_still_open(start, lock, form, more):
+    """What comes decides, not when it comes."""
     p = start("dash", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
               env={**os.environ, "ME_ONLY": ME_ONLY, "LOCK": lock})
-    os.write(p.stdin.fileno(), f'"$ME_ONLY" --held "$LOCK" || exec "$ME_ONLY" {" ".join(form)} "$LOCK" "$0"\n'.encode())
-    assert read_line(p.stderr).decode() == f"me-only: dash: {NOTHING}\n"
-    assert p.communicate(b"echo ran") == (b"ran\n", b"") and p.returncode == 0
+    os.write(p.stdin.fileno(), b'"$ME_ONLY" --held "$LOCK" || exec "$ME_ONLY" '
+             + " ".join(form).encode() + b' "$LOCK" "$0"\n')
+    wait_for(lambda: name_of(p.pid) == "me-only", "the shell has become me-only")
+    assert not is_bound(address(lock))
+    out, err = p.communicate(more)
+    if more:
+        assert (p.returncode, out, err) == (0, b"ran\n", b"")
+    else:
+        assert (p.returncode, out, err) == (1, b"", f"me-only: dash: {NOTHING}\n".encode())
 
 
 @forms
