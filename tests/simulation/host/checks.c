@@ -110,6 +110,12 @@ bool has_left_line(const struct proc *p)
 
 /* --- the queue and the lock --- */
 
+bool is_alone(const struct run *run)
+{
+	/* The first try may have come before the founder was stopped. */
+	return run->silence >= JOIN_TRIES - 1;
+}
+
 static void note_join(const struct proc *p)
 {
 	struct run *run = p->run;
@@ -117,6 +123,7 @@ static void note_join(const struct proc *p)
 	if (!run || p->role != ROLE_ME_ONLY)
 		return;
 	run->join_last = ++W.sequence;
+	run->silence = 0;
 	if (run->joins++ > 0)
 		return;
 	run->joined_at = K.now;
@@ -399,8 +406,7 @@ static void check_overtaking(const struct run *run)
 		if (!waits_now(r) || r->faulted || r->joined_at >= run->started_at ||
 		    r->uid != run->uid || r->slots != run->slots || r->lock != run->lock)
 			continue;
-		/* The first try may have come before the founder was stopped. */
-		if (run->silence >= JOIN_TRIES - 1)
+		if (is_alone(run))
 			W.overtaken++;
 		else
 			fail("OVERTOOK: W%d never joined the queue, and comes before W%d",

@@ -26,8 +26,8 @@ static int disorder(struct run *const order[], int n, bool first)
 	return n - longest;
 }
 
-/* All that waited in one queue, in the order in which they got the lock. PAST: one of them took it
- * past a front that did not move. */
+/* All that waited in one queue, in the order in which they got the lock, without those that lost
+ * it and could not join again. PAST: one of them took it past a front that did not move. */
 static int find_group(struct run *order[], int slots, uid_t uid, bool *past)
 {
 	int n = 0;
@@ -39,6 +39,10 @@ static int find_group(struct run *order[], int slots, uid_t uid, bool *past)
 		if (r->slots != slots || r->uid != uid || r->lock != 'L' || !r->join ||
 		    !r->exec_step || r->faulted)
 			continue;
+		if (is_alone(r)) {
+			W.overtaken++;
+			continue;
+		}
 		*past |= r->past;
 		for (n++; at > 0 && order[at - 1]->got > r->got; at--)
 			order[at] = order[at - 1];

@@ -158,5 +158,6 @@ bool has_name_of_lock(const struct proc *p);
 bool has_left_line(const struct proc *p);
 void look_at_line(const struct proc *p, bool *has_queue, bool *in_line);
 void check_order(void);
+bool is_alone(const struct run *run); /* could not join a queue: its founder is stopped */
 
 #endif
