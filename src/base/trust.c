@@ -4,6 +4,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/process.h"
+#include "base/statx.h"
+
 /* The kernel's default of fs/kernel.overflowuid; nobody changes it. */
 #define OVERFLOW_UID 65534
 
@@ -37,4 +40,13 @@ bool trust_is_self(uid_t uid)
 bool trust_user(uid_t uid)
 {
 	return uid == 0 || trust_is_self(uid);
+}
+
+bool trust_file(int fd)
+{
+	struct statx status;
+
+	return file_status(fd, "", &status) == 0 &&
+	       (status.stx_uid == 0 || status.stx_uid == geteuid()) &&
+	       !(status.stx_mode & (geteuid() == 0 ? 0022 : 0002));
 }

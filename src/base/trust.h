@@ -1,4 +1,4 @@
-/* Whether to trust a user: this one or root, not one that merely looks like it. */
+/* Whom to trust: this user or root, not one that merely looks like it. */
 #ifndef BASE_TRUST_H
 #define BASE_TRUST_H
 
@@ -13,5 +13,11 @@ bool trust_is_self(uid_t uid);
 
 /* Whether UID is this user or root, with the same care. */
 bool trust_user(uid_t uid);
+
+/*
+ * Whether only root and this user can have written the file or directory FD; for root, not even its
+ * group. In a namespace that cannot name all users, an owner that looks like this one will do.
+ */
+bool trust_file(int fd);
 
 #endif

@@ -8,8 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "base/process.h"
-#include "base/statx.h"
+#include "base/trust.h"
 #include "paths.h"
 
 /* PATH becomes DIRECTORY, of LENGTH bytes, REST and "/" NAME. Returns whether there is room. */
@@ -41,16 +40,6 @@ static int find(const char *self, const char *name, char path[PATH_MAX])
 	return compose(path, HELPERS, strlen(HELPERS), "", name) ? 0 : -ENAMETOOLONG;
 }
 
-/* Whether only root and this user can have written FD; for root, not even its group. */
-static bool is_ours_alone(int fd)
-{
-	struct statx status;
-
-	return file_status(fd, "", &status) == 0 &&
-	       (status.stx_uid == 0 || status.stx_uid == geteuid()) &&
-	       !(status.stx_mode & (geteuid() == 0 ? 0022 : 0002));
-}
-
 int helper_become(const char *name, const char *program, char **argv, char path[PATH_MAX])
 {
 	char self[PATH_MAX], *slash;
@@ -73,7 +62,7 @@ int helper_become(const char *name, const char *program, char **argv, char path[
 	file = directory < 0 ? -1 : openat(directory, name, O_PATH | O_CLOEXEC);
 	if (file < 0)
 		return -errno;
-	if (!is_ours_alone(directory) || !is_ours_alone(file))
+	if (!trust_file(directory) || !trust_file(file))
 		return HELPER_REFUSED;
 	syscall(SYS_execveat, file, "", argv, environ, AT_EMPTY_PATH);
 	return -errno;
