@@ -20,7 +20,7 @@ static bool read_all(struct session *session, const struct keys *keys, struct en
 		    session_now() + session->config.command_timeout, &answer);
 	entries_read(entries, json_object_get(answer.body, "kvs"));
 	if (answer.code != CODE_OK) {
-		say_text("failed", answer.text);
+		session_failed(session, answer.text);
 		entries_free(entries);
 	}
 	answer_free(&answer);

@@ -11,37 +11,53 @@
 #include "base/deadline.h"
 #include "base/duration.h"
 #include "base/memory.h"
+#include "base/trust.h"
+#include "etcd/endpoint.h"
 
 #define PREFIX "ETCDCTL_"
 #define LARGEST_FILE 65536
-#define DEFAULT_ENDPOINT "127.0.0.1:2379"
-#define DIAL_TIMEOUT (2 * NS_PER_S)
-#define COMMAND_TIMEOUT (5 * NS_PER_S)
+#define DEFAULT_ENDPOINT "127.0.0.1"
+#define DIAL_TIMEOUT_NS (2 * NS_PER_S)
+#define COMMAND_TIMEOUT_NS (5 * NS_PER_S)
 
 /* Longer than anybody means: what it is added to is not to overflow. */
 #define LONGEST_TIMEOUT (366 * 86400LL * NS_PER_S)
 
-/* What was given, before it is known what it means together. */
-struct settings {
-	char *endpoints, *cacert, *cert, *key, *user, *password, *skip_verify, *insecure,
-		*dial_timeout, *command_timeout, *discovery;
+enum variable {
+	ENDPOINTS,
+	CACERT,
+	CERT,
+	KEY,
+	USER,
+	PASSWORD,
+	SKIP_VERIFY,
+	INSECURE,
+	DIAL_TIMEOUT,
+	COMMAND_TIMEOUT,
+	DISCOVERY,
+	VARIABLES
 };
 
-static const struct {
-	const char *name; /* after the prefix */
-	size_t offset;
-} names[] = {
-	{ "ENDPOINTS", offsetof(struct settings, endpoints) },
-	{ "CACERT", offsetof(struct settings, cacert) },
-	{ "CERT", offsetof(struct settings, cert) },
-	{ "KEY", offsetof(struct settings, key) },
-	{ "USER", offsetof(struct settings, user) },
-	{ "PASSWORD", offsetof(struct settings, password) },
-	{ "INSECURE_SKIP_TLS_VERIFY", offsetof(struct settings, skip_verify) },
-	{ "INSECURE_TRANSPORT", offsetof(struct settings, insecure) },
-	{ "DIAL_TIMEOUT", offsetof(struct settings, dial_timeout) },
-	{ "COMMAND_TIMEOUT", offsetof(struct settings, command_timeout) },
-	{ "DISCOVERY_SRV", offsetof(struct settings, discovery) },
+/* After the prefix. */
+static const char *const names[VARIABLES] = {
+	[ENDPOINTS] = "ENDPOINTS",
+	[CACERT] = "CACERT",
+	[CERT] = "CERT",
+	[KEY] = "KEY",
+	[USER] = "USER",
+	[PASSWORD] = "PASSWORD",
+	[SKIP_VERIFY] = "INSECURE_SKIP_TLS_VERIFY",
+	[INSECURE] = "INSECURE_TRANSPORT",
+	[DIAL_TIMEOUT] = "DIAL_TIMEOUT",
+	[COMMAND_TIMEOUT] = "COMMAND_TIMEOUT",
+	[DISCOVERY] = "DISCOVERY_SRV",
+};
+
+/* What was given, before it is known what it means together. */
+struct settings {
+	char *values[VARIABLES]; /* NULL: none */
+	const char *file;
+	bool of_file[VARIABLES]; /* from there, not from the environment */
 };
 
 /* Those of etcdctl that mean nothing here. */
@@ -57,25 +73,22 @@ static const char *const others[] = { "API",
 				      "MAX_REQUEST_BYTES",
 				      "MAX_RECV_BYTES" };
 
-static char **setting(struct settings *settings, size_t i)
-{
-	return (char **)(void *)((char *)settings + names[i].offset);
-}
-
 /* --- where they come from --------------------------------------------------------------------- */
 
-static bool from_environment(struct settings *settings)
+/* An empty variable is none. */
+static char *unless_empty(char *value)
 {
-	bool found = false;
+	return value && *value ? value : NULL;
+}
 
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+static void from_environment(struct settings *settings)
+{
+	for (size_t i = 0; i < VARIABLES; i++) {
 		char name[64];
 
-		strcpy(stpcpy(name, PREFIX), names[i].name);
-		*setting(settings, i) = getenv(name);
-		found = found || *setting(settings, i);
+		strcpy(stpcpy(name, PREFIX), names[i]);
+		settings->values[i] = unless_empty(getenv(name));
 	}
-	return found;
 }
 
 /* Strips blanks at both ends of TEXT. Returns its new beginning, and in *END its end. */
@@ -88,8 +101,8 @@ static char *trimmed(char *text, char **end)
 	return text;
 }
 
-/* Reads one line of FILE, which it changes and SETTINGS point into. Returns NULL or an error. */
-static char *take_line(struct settings *settings, const char *file, unsigned number, char *line)
+/* Reads one line of FILE, which it changes and VALUES point into. Returns NULL or an error. */
+static char *take_line(char *values[VARIABLES], const char *file, unsigned number, char *line)
 {
 	char *value = strchr(line, '='), *end;
 
@@ -108,10 +121,10 @@ static char *take_line(struct settings *settings, const char *file, unsigned num
 		*--end = 0;
 		value++;
 	}
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+	for (size_t i = 0; i < VARIABLES; i++)
 		if (!strncmp(line, PREFIX, strlen(PREFIX)) &&
-		    !strcmp(line + strlen(PREFIX), names[i].name)) {
-			*setting(settings, i) = value;
+		    !strcmp(line + strlen(PREFIX), names[i])) {
+			values[i] = unless_empty(value);
 			return NULL;
 		}
 	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
@@ -123,39 +136,104 @@ static char *take_line(struct settings *settings, const char *file, unsigned num
 			     number);
 }
 
-/* SETTINGS point into *TEXT, to be freed. Returns NULL, or what is wrong. */
-static char *from_file(struct settings *settings, const char *file, char **text)
+/* Reads FD into TEXT. Returns NULL, or what is wrong with FILE. */
+static char *read_text(int fd, const char *file, char text[LARGEST_FILE])
 {
 	struct stat status;
-	int fd = open(file, O_RDONLY | O_CLOEXEC);
-	unsigned number = 1;
-	char *error = NULL;
-	ssize_t n;
+	ssize_t n = fstat(fd, &status) ? -1 : read(fd, text, LARGEST_FILE);
 
-	if (fd < 0)
-		return errno == ENOENT || errno == ENOTDIR
-			       ? NULL
-			       : memory_format("%s: %s", file, strerror(errno));
-	*text = memory_get(LARGEST_FILE);
-	n = fstat(fd, &status) ? -1 : read(fd, *text, LARGEST_FILE);
 	if (n < 0)
-		error = memory_format("%s: %s", file, strerror(errno));
-	else if (!S_ISREG(status.st_mode) || n == LARGEST_FILE || strlen(*text) != (size_t)n)
-		error = memory_format("%s is not a text file, or is too large", file);
-	close(fd);
+		return memory_format("%s: %s", file, strerror(errno));
+	if (!S_ISREG(status.st_mode) || n == LARGEST_FILE || strlen(text) != (size_t)n)
+		return memory_format("%s is not a text file, or is too large", file);
+	return NULL;
+}
+
+/* A password is no secret if others can read FD. Returns NULL, or what is wrong with FILE. */
+static char *check_secret(int fd, const char *file, char *const values[VARIABLES])
+{
+	struct stat status;
+
+	if (!values[PASSWORD] && !(values[USER] && strchr(values[USER], ':')))
+		return NULL;
+	if (fstat(fd, &status) == 0 && !(status.st_mode & S_IROTH))
+		return NULL;
+	return memory_format("%s contains a password, and others can read it: chmod o= %s", file,
+			     file);
+}
+
+/* Opens FILE and its DIRECTORY. Returns a negative errno, or 0 if there is none. */
+static int open_file(const char *file, int *directory)
+{
+	const char *name = strrchr(file, '/') + 1;
+	char *path = memory_text(file, (size_t)(name - file));
+	struct stat status;
+	int fd;
+
+	*directory = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	free(path);
+	if (*directory < 0)
+		return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
+	/* It could be a FIFO. */
+	fd = openat(*directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd >= 0)
+		return fd;
+	fd = -errno;
+	/* A link that leads nowhere was meant to lead to a cluster. */
+	if (fd == -ENOENT && fstatat(*directory, name, &status, AT_SYMLINK_NOFOLLOW) &&
+	    errno == ENOENT)
+		fd = 0;
+	close(*directory);
+	return fd;
+}
+
+/* VALUES point into *TEXT, to be freed. Returns NULL, or what is wrong. */
+static char *read_file(char *values[VARIABLES], const char *file, char **text)
+{
+	int directory, fd = open_file(file, &directory);
+	unsigned number = 1;
+	char *error;
+
+	if (fd <= 0)
+		return fd ? memory_format("%s: %s", file, strerror(-fd)) : NULL;
+	*text = memory_get(LARGEST_FILE);
+	/* Its writer decides where the locks are: it is trusted as a helper program would be. */
+	error = trust_file(directory) && trust_file(fd)
+			? read_text(fd, file, *text)
+			: memory_format(
+				  "refusing to read %s: it or its directory is writable by others",
+				  file);
 	for (char *line = *text, *next; !error && line; line = next, number++) {
 		next = strchr(line, '\n');
 		if (next)
 			*next++ = 0;
-		error = take_line(settings, file, number, line);
+		error = take_line(values, file, number, line);
 	}
-	if (!error && (status.st_mode & 0007) &&
-	    (settings->password || (settings->user && strchr(settings->user, ':'))))
-		error = memory_format("%s contains a password, and others can read it: chmod o= %s",
-				      file, file);
-	if (!error &&
-	    ((status.st_mode & 0002) || (status.st_uid != 0 && status.st_uid != geteuid())))
-		error = memory_format("%s is not used: another user can write it", file);
+	if (!error)
+		error = check_secret(fd, file, values);
+	close(directory);
+	close(fd);
+	return error;
+}
+
+/*
+ * Adds what is only in FILE; but not its password to a name of the environment, nor its key to a
+ * certificate.
+ */
+static char *from_file(struct settings *settings, const char *file, char **text)
+{
+	char *values[VARIABLES] = { NULL }, *error = read_file(values, file, text);
+
+	if (settings->values[USER])
+		values[PASSWORD] = NULL;
+	if (settings->values[CERT])
+		values[KEY] = NULL;
+	settings->file = file;
+	for (size_t i = 0; i < VARIABLES && !error; i++)
+		if (!settings->values[i] && values[i]) {
+			settings->values[i] = values[i];
+			settings->of_file[i] = true;
+		}
 	return error;
 }
 
@@ -166,32 +244,16 @@ static bool is_true(const char *text)
 	return text && (!strcasecmp(text, "true") || !strcmp(text, "1") || !strcasecmp(text, "t"));
 }
 
-static char *add_endpoint(struct config *config, const char *text, size_t n, const char *scheme)
+/* An ERROR begins with the name of the variable that it is about: adds in which file that is. */
+static char *placed(const struct settings *settings, enum variable variable, char *error)
 {
-	char *url, *error = NULL;
+	char *text;
 
-	while (n > 0 && (*text == ' ' || *text == '\t'))
-		text++, n--;
-	while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t' || text[n - 1] == '/'))
-		n--;
-	if (n == 0)
-		return memory_string("ETCDCTL_ENDPOINTS has an empty endpoint");
-	url = memory_text(text, n);
-	if (strstr(url, "://") && strncmp(url, "http://", 7) != 0 &&
-	    strncmp(url, "https://", 8) != 0)
-		error = memory_format("ETCDCTL_ENDPOINTS: neither http:// nor https://: '%s'", url);
-	/* It would be shown in messages. */
-	else if (strchr(url, '@'))
-		error = memory_string(
-			"ETCDCTL_ENDPOINTS: put the user in ETCDCTL_USER, not in the endpoint");
-	if (!error) {
-		config->endpoints = memory_grow(config->endpoints, config->n, &config->room,
-						sizeof *config->endpoints);
-		config->endpoints[config->n++] =
-			memory_format("%s%s", strstr(url, "://") ? "" : scheme, url);
-	}
-	free(url);
-	return error;
+	if (!error || !settings->of_file[variable])
+		return error;
+	text = memory_format("%s: %s", settings->file, error);
+	free(error);
+	return text;
 }
 
 static char *read_endpoints(struct config *config, const char *text, bool tls)
@@ -200,111 +262,161 @@ static char *read_endpoints(struct config *config, const char *text, bool tls)
 	char *error;
 
 	do {
+		char *url = NULL;
+
 		end = text + strcspn(text, ",");
-		error = add_endpoint(config, text, (size_t)(end - text),
-				     tls ? "https://" : "http://");
+		error = endpoint_read(text, (size_t)(end - text), tls, &url);
+		if (!error) {
+			config->endpoints = memory_grow(config->endpoints, config->n, &config->room,
+							sizeof *config->endpoints);
+			config->endpoints[config->n++] = url;
+		}
 		text = end + 1;
 	} while (!error && *end);
 	return error;
 }
 
-static char *read_duration(const char *name, const char *text, int64_t otherwise, int64_t *ns)
+static char *read_duration(const struct settings *settings, enum variable variable,
+			   int64_t otherwise, int64_t *ns)
 {
+	const char *text = settings->values[variable];
+
 	*ns = otherwise;
 	if (text && (duration_parse(text, ns) || *ns <= 0))
-		return memory_format("ETCDCTL_%s is not a duration: '%s'", name, text);
+		return placed(
+			settings, variable,
+			memory_format("ETCDCTL_%s is not a duration: '%s'", names[variable], text));
 	if (*ns > LONGEST_TIMEOUT)
 		*ns = LONGEST_TIMEOUT;
 	return NULL;
 }
 
 /*
- * A path that is valid in every directory, since a helper leaves the current one. A path that does
- * not exist stays as it is, for the message.
+ * A path that is valid in every directory, since a helper leaves the current one. Links are not
+ * followed: one may lead elsewhere when the file is read again.
  */
 static char *whole_path(const char *path)
 {
-	char *whole = path ? realpath(path, NULL) : NULL;
+	char *directory, *whole;
 
-	return whole ? whole : memory_string(path);
+	if (!path || *path == '/')
+		return memory_string(path);
+	directory = getcwd(NULL, 0);
+	whole = directory && *directory == '/' ? memory_format("%s/%s", directory, path)
+					       : memory_string(path);
+	free(directory);
+	return whole;
 }
 
 static void read_user(struct config *config, const struct settings *settings)
 {
-	const char *colon = settings->user ? strchr(settings->user, ':') : NULL;
+	const char *user = settings->values[USER], *password = settings->values[PASSWORD],
+		   *colon = user ? strchr(user, ':') : NULL;
 
 	/* With a password of its own the name may hold a colon: etcdctl does it so. */
-	if (colon && !settings->password) {
-		config->user = memory_text(settings->user, (size_t)(colon - settings->user));
+	if (colon && !password) {
+		config->user = memory_text(user, (size_t)(colon - user));
 		config->password = memory_string(colon + 1);
 	} else {
-		config->user = memory_string(settings->user);
-		config->password = memory_string(settings->password);
+		config->user = memory_string(user);
+		config->password = memory_string(password);
 	}
 }
 
-/* A file that cannot be read would be found out by the TLS library, in its own words. */
-static char *check_file(const char *name, const char *path)
+/* Reads the files: what is wrong with them is found before anything is connected. */
+static char *read_credentials(struct config *config, const struct settings *settings)
 {
-	return path && access(path, R_OK)
-		       ? memory_format("ETCDCTL_%s: %s: %s", name, path, strerror(errno))
-		       : NULL;
+	static const enum variable variables[CREDENTIALS] = {
+		[CREDENTIAL_CACERT] = CACERT, [CREDENTIAL_CERT] = CERT, [CREDENTIAL_KEY] = KEY
+	};
+	const char *paths[CREDENTIALS];
+	enum credential which;
+	char *error;
+
+	config->cacert = whole_path(settings->values[CACERT]);
+	config->cert = whole_path(settings->values[CERT]);
+	config->key = whole_path(settings->values[KEY]);
+	paths[CREDENTIAL_CACERT] = config->cacert;
+	paths[CREDENTIAL_CERT] = config->cert;
+	paths[CREDENTIAL_KEY] = config->key;
+	if (!config->cert != !config->key)
+		return placed(
+			settings, config->cert ? CERT : KEY,
+			memory_string(
+				"ETCDCTL_CERT and ETCDCTL_KEY belong together: set both or neither"));
+	if (!config->cacert && !config->cert)
+		return NULL;
+	config->credentials = memory_get(sizeof *config->credentials);
+	error = credentials_open(config->credentials, paths, &which);
+	return error ? placed(settings, variables[which], error) : NULL;
 }
 
-static char *interpret(struct config *config, struct settings *settings)
+static char *interpret(struct config *config, const struct settings *settings)
 {
+	char *const *values = settings->values;
 	char *error;
 	bool tls;
 
-	if (settings->discovery && *settings->discovery)
-		return memory_string(
-			"ETCDCTL_DISCOVERY_SRV is not supported: name the members in ETCDCTL_ENDPOINTS");
-	/* An empty variable is none. */
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (*setting(settings, i) && !**setting(settings, i))
-			*setting(settings, i) = NULL;
-	config->cacert = whole_path(settings->cacert);
-	config->cert = whole_path(settings->cert);
-	config->key = whole_path(settings->key);
-	config->skip_verify = is_true(settings->skip_verify);
-	tls = settings->cacert || settings->cert || settings->key || config->skip_verify ||
-	      (settings->insecure && !is_true(settings->insecure));
+	if (values[DISCOVERY])
+		return placed(
+			settings, DISCOVERY,
+			memory_string(
+				"ETCDCTL_DISCOVERY_SRV is not supported: name the members in ETCDCTL_ENDPOINTS"));
+	config->source = !values[ENDPOINTS]		? CONFIG_BY_DEFAULT
+			 : settings->of_file[ENDPOINTS] ? CONFIG_OF_FILE
+							: CONFIG_OF_ENVIRONMENT;
+	config->skip_verify = is_true(values[SKIP_VERIFY]);
+	tls = values[CACERT] || values[CERT] || values[KEY] || config->skip_verify ||
+	      (values[INSECURE] && !is_true(values[INSECURE]));
 	read_user(config, settings);
-	error = read_endpoints(config, settings->endpoints ? settings->endpoints : DEFAULT_ENDPOINT,
-			       tls);
+	error = placed(settings, ENDPOINTS,
+		       read_endpoints(config,
+				      values[ENDPOINTS] ? values[ENDPOINTS] : DEFAULT_ENDPOINT,
+				      tls));
 	if (!error)
-		error = read_duration("DIAL_TIMEOUT", settings->dial_timeout, DIAL_TIMEOUT,
+		error = read_duration(settings, DIAL_TIMEOUT, DIAL_TIMEOUT_NS,
 				      &config->dial_timeout);
 	if (!error)
-		error = read_duration("COMMAND_TIMEOUT", settings->command_timeout, COMMAND_TIMEOUT,
+		error = read_duration(settings, COMMAND_TIMEOUT, COMMAND_TIMEOUT_NS,
 				      &config->command_timeout);
 	if (!error)
-		error = check_file("CACERT", config->cacert);
-	if (!error)
-		error = check_file("CERT", config->cert);
-	if (!error)
-		error = check_file("KEY", config->key);
-	if (!error && !config->cert != !config->key)
-		error = memory_string(
-			"ETCDCTL_CERT and ETCDCTL_KEY belong together: set both or neither");
+		error = read_credentials(config, settings);
 	if (!error && config->user && !config->password)
-		error = memory_format(
-			"ETCDCTL_USER names '%s', but there is no password: set ETCDCTL_PASSWORD",
-			config->user);
+		error = placed(
+			settings, USER,
+			memory_format(
+				"ETCDCTL_USER names '%s', but there is no password: set ETCDCTL_PASSWORD",
+				config->user));
 	return error;
 }
 
 char *config_read(struct config *config, const char *file)
 {
-	struct settings settings = { .user = NULL };
-	char *text = NULL,
-	     *error = from_environment(&settings) ? NULL : from_file(&settings, file, &text);
+	struct settings settings = { .file = NULL };
+	char *text = NULL, *error = NULL;
 
 	*config = (struct config){ .n = 0 };
+	from_environment(&settings);
+	/* Only this variable can lead to another cluster. */
+	if (!settings.values[ENDPOINTS])
+		error = from_file(&settings, file, &text);
 	if (!error)
 		error = interpret(config, &settings);
+	if (text)
+		explicit_bzero(text, LARGEST_FILE);
 	free(text);
 	return error;
+}
+
+const char *config_source(const struct config *config)
+{
+	static const char *const sources[] = {
+		[CONFIG_BY_DEFAULT] = "the default endpoint",
+		[CONFIG_OF_FILE] = "endpoints from " CONFIG_FILE,
+		[CONFIG_OF_ENVIRONMENT] = "endpoints from ETCDCTL_ENDPOINTS",
+	};
+
+	return sources[config->source];
 }
 
 void config_free(struct config *config)
@@ -312,6 +424,9 @@ void config_free(struct config *config)
 	for (size_t i = 0; i < config->n; i++)
 		free(config->endpoints[i]);
 	free(config->endpoints);
+	if (config->credentials)
+		credentials_close(config->credentials);
+	free(config->credentials);
 	free(config->cacert);
 	free(config->cert);
 	free(config->key);

@@ -6,6 +6,8 @@
  *
  *   etcd/main.c           this page
  *   etcd/config.c         where etcd is, and which credentials to use
+ *     etcd/endpoint.c       one endpoint
+ *     etcd/credentials.c    certificates and the key, which may be replaced
  *   etcd/session.c        everything that a run has
  *     helper/control.c      me-only at the other end of the socket, and its command
  *     helper/say.c          what it is told
@@ -90,6 +92,8 @@ static void read_argument(struct arguments *arguments, const char *text)
 		arguments->queue = (unsigned)strtoul(value, NULL, 10);
 	else if (!strncmp(text, "quiet=", 6))
 		arguments->quiet = true;
+	else if (!strncmp(text, "verbose=", 8))
+		arguments->verbose = true;
 }
 
 /* Whether standard input is a socket, as for a helper. */

@@ -43,6 +43,30 @@ char *session_surveyed(struct session *session, int64_t limit)
 	return error;
 }
 
+void session_failed(const struct session *session, const char *text)
+{
+	char *whole = memory_format("%s (%s)", text, config_source(&session->config));
+
+	say_text("failed", whole);
+	free(whole);
+}
+
+/* -v: where etcd is looked for, and why there. */
+static void tell_endpoints(const struct config *config)
+{
+	char *text = memory_string(config_source(config));
+
+	for (size_t i = 0; i < config->n; i++) {
+		char *longer =
+			memory_format("%s%s%s", text, i > 0 ? ", " : ": ", config->endpoints[i]);
+
+		free(text);
+		text = longer;
+	}
+	say_text("note", text);
+	free(text);
+}
+
 static void describe_ourselves(struct session *session)
 {
 	const struct arguments *arguments = session->arguments;
@@ -129,6 +153,8 @@ char *session_open(struct session *session, const struct arguments *arguments)
 		error = client_open(&session->client, &session->config);
 	if (error)
 		return error;
+	if (arguments->verbose)
+		tell_endpoints(&session->config);
 	describe_ourselves(session);
 	prefix = memory_get(n + 2);
 	memcpy(prefix, arguments->name, n);

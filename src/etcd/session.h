@@ -24,6 +24,7 @@ struct arguments {
 	unsigned queue; /* 0: none */
 	int64_t ttl, kill_after, hold_for;
 	bool quiet;
+	bool verbose;
 	bool has_timer; /* me-only reads the deadline from a timer */
 };
 
@@ -97,6 +98,9 @@ struct session { // NOLINT(clang-analyzer-optin.performance.Padding): there is o
 
 /* Prepares everything. Returns NULL or what is wrong, to be freed. */
 char *session_open(struct session *session, const struct arguments *arguments);
+
+/* Tells me-only that etcd cannot be used: TEXT, and where it was looked for. */
+void session_failed(const struct session *session, const char *text);
 
 /* Frees everything and sends nothing. Call it after session_open() in any case. */
 void session_close(struct session *session);

@@ -96,7 +96,7 @@ enum step take_give_up(struct session *session, struct place *place)
 static enum step failed(struct session *session, char *text)
 {
 	if (!session->control.orphaned)
-		say_text("failed", text);
+		session_failed(session, text);
 	free(text);
 	return STEP_OVER;
 }

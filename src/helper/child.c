@@ -192,6 +192,8 @@ void child_prepare_take(struct child_start *start, const struct lock *lock,
 		add_number(start, "hold-for=", options->hold_for);
 	if (options->quiet)
 		add_argument(start, "quiet=", "1");
+	if (options->verbose)
+		add_argument(start, "verbose=", "1");
 	strncpy(stpcpy(start->command, "command="), options->command[0],
 		sizeof start->command - sizeof "command=");
 	start->argv[start->n++] = start->command;

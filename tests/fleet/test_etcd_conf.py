@@ -1,7 +1,11 @@
-"""/etc/me-only/etcd.conf: the cluster for callers whose environment does not name one."""
+"""
+/etc/me-only/etcd.conf: the cluster for callers whose environment does not name one, whatever else
+is in it.
+"""
 import os
 import re
 import shutil
+import socket
 
 import pytest
 
@@ -14,12 +18,8 @@ pytestmark = pytest.mark.root
 # contains "me-only".
 OTHER_ETC = """
 mkdir "$0/etc" "$0/real" && mount --rbind /etc "$0/real" || exit 99
-for file in "$0"/real/* "$0"/real/.[!.]*; do
-    name=${file##*/}
-    [ "$name" = me-only ] || [ ! -e "$file" ] || ln -s "$file" "$0/etc/$name" || exit 99
-done
-mkdir "$0/etc/me-only" && mount --bind "$0/me-only" "$0/etc/me-only" &&
-    mount --rbind "$0/etc" /etc || exit 99
+ln -s "$0"/real/* "$0/etc" && rm -f "$0/etc/me-only" && mkdir "$0/etc/me-only" &&
+    mount --bind "$0/me-only" "$0/etc/me-only" && mount --rbind "$0/etc" /etc || exit 99
 exec "$@"
 """
 
@@ -99,7 +99,7 @@ def test_certificates(conf, tls_etcd):
     conf.assert_runs()
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o604, 0o666, 0o606])
+@pytest.mark.parametrize("mode", [0o644, 0o604])
 @pytest.mark.parametrize("secret", ["ETCDCTL_PASSWORD=a secret", "ETCDCTL_USER=mo:a secret",
                                     'export ETCDCTL_PASSWORD="a secret"'])
 def test_others_can_read_a_password(conf, etcd, mode, secret):
@@ -107,11 +107,26 @@ def test_others_can_read_a_password(conf, etcd, mode, secret):
     conf.assert_refused("password, and others can read it")
 
 
-def test_others_can_write_it(conf, etcd):
+UNSAFE = r"refusing to read /etc/me-only/etcd\.conf: it or its directory is writable by others"
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o620, 0o666])
+def test_others_can_write_it(conf, etcd, mode):
     """They would decide where the locks are: even without a password the file is of no use."""
-    conf.write(f"ETCDCTL_ENDPOINTS={etcd.endpoint}\n", mode=0o602)
-    p = conf.run()
-    assert p.returncode in (0, 3)
+    conf.write(f"ETCDCTL_ENDPOINTS={etcd.endpoint}\n", mode=mode)
+    conf.assert_refused(UNSAFE)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_others_can_replace_it(conf, etcd, mode):
+    conf.write(f"ETCDCTL_ENDPOINTS={etcd.endpoint}\n")
+    os.chmod(os.path.join(conf.directory, "me-only"), mode)
+    conf.assert_refused(UNSAFE)
+
+
+def test_it_belongs_to_another_user(conf, etcd):
+    conf.write(f"ETCDCTL_ENDPOINTS={etcd.endpoint}\n", owner=12345)
+    conf.assert_refused(UNSAFE)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
@@ -122,20 +137,51 @@ def test_a_file_with_a_password_may_be_readable_for_its_group(conf, etcd, mode):
     conf.assert_runs()
 
 
-@pytest.mark.parametrize("name, value", [("ETCDCTL_ENDPOINTS", None),
-                                         ("ETCDCTL_DIAL_TIMEOUT", "2s"),
-                                         ("ETCDCTL_USER", "mo:a secret")])
-def test_the_environment_comes_first(conf, etcd, name, value):
-    """All of it: the two are not mixed."""
-    conf.write("ETCDCTL_ENDPOINTS=127.0.0.1:1\n")
-    env = {name: value or etcd.endpoint, "ETCDCTL_COMMAND_TIMEOUT": "1s"}
-    if value is None:
-        conf.assert_runs(**env)
-    else:
-        # Without endpoints, etcdctl's defaults are used, where there is no server, or another
-        # test's.
-        p = conf.run(**env)
-        assert p.returncode in (0, 3) and "127.0.0.1:1 " not in p.err
+VARIABLES = ["ENDPOINTS", "CACERT", "CERT", "KEY", "USER", "PASSWORD", "INSECURE_SKIP_TLS_VERIFY",
+             "INSECURE_TRANSPORT", "DIAL_TIMEOUT", "COMMAND_TIMEOUT", "DISCOVERY_SRV"]
+
+
+def test_empty_variables_are_none(conf, etcd):
+    """Another cluster would be another lock: two jobs at once."""
+    conf.write(f"ETCDCTL_ENDPOINTS={etcd.endpoint}\n")
+    conf.assert_runs(**{f"ETCDCTL_{name}": "" for name in VARIABLES})
+
+
+@pytest.mark.parametrize("name, value", [("DIAL_TIMEOUT", "1s"), ("USER", "mo:a secret")])
+def test_other_variables_lead_to_no_other_cluster(conf, etcd, name, value):
+    conf.write(f"ETCDCTL_ENDPOINTS={etcd.endpoint}\n")
+    conf.assert_runs(**{f"ETCDCTL_{name}": value})
+
+
+def test_a_variable_replaces_that_of_the_file(conf, auth_etcd, allowed):
+    conf.write(f"ETCDCTL_ENDPOINTS={auth_etcd.endpoint}\nETCDCTL_USER={USER}\n"
+               "ETCDCTL_PASSWORD=a secret\n")
+    conf.assert_refused("wrong name or password", lock=allowed)
+    conf.assert_runs(lock=allowed, ETCDCTL_PASSWORD=PASSWORD)
+    conf.assert_refused("there is no password", lock=allowed, ETCDCTL_USER=USER)
+
+
+def test_with_other_endpoints_it_is_not_read(conf, etcd):
+    conf.write("ETCDCTL_ENDPOINTS=127.0.0.1:1\nETCDCTL_COMMAND_TIMEOUT=no time\n", mode=0o666)
+    conf.assert_runs(ETCDCTL_ENDPOINTS=etcd.endpoint)
+
+
+@pytest.fixture
+def dead():
+    """An endpoint where nothing listens."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{s.getsockname()[1]}"
+
+
+def test_messages_say_where_the_endpoints_come_from(conf, dead):
+    conf.write(f"ETCDCTL_ENDPOINTS={dead}\n")
+    quick = {"ETCDCTL_COMMAND_TIMEOUT": "100ms"}
+    conf.assert_refused(rf"{dead} [^\n]*\(endpoints from /etc/me-only/etcd\.conf\)", **quick)
+    conf.assert_refused(rf"{dead} [^\n]*\(endpoints from ETCDCTL_ENDPOINTS\)",
+                        ETCDCTL_ENDPOINTS=dead, **quick)
+    conf.write(f"ETCDCTL_ENDPOINTS={dead}:x\n")
+    conf.assert_refused(r"/etc/me-only/etcd\.conf: ETCDCTL_ENDPOINTS: neither HOST nor HOST:PORT")
 
 
 @pytest.mark.parametrize("line", ["ETCDCTL_ENDPOINTS 127.0.0.1:1", "x", "=x",
@@ -162,4 +208,4 @@ def test_no_file_at_all(conf):
     """Then etcd is where etcdctl would look for it. There is none, or another program's."""
     p = conf.run(ETCDCTL_COMMAND_TIMEOUT="1s")
     assert p.returncode in (0, 3)
-    assert p.returncode == 0 or "127.0.0.1:2379" in p.err
+    assert p.returncode == 0 or re.search(r"127\.0\.0\.1:2379 .*\(the default endpoint\)$", p.err)

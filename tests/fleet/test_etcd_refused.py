@@ -292,6 +292,17 @@ def test_a_file_is_no_certificate(callers, tls_etcd, tmp_path, which):
             pattern=r"[^\n]*ETCDCTL_[^\n]*")
 
 
+@pytest.mark.parametrize("header", ["ENCRYPTED PRIVATE KEY-----\n",
+                                    "EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n"])
+def test_an_encrypted_key(callers, gateway, tmp_path, header):
+    """Nobody is asked for a pass phrase, and nothing is connected."""
+    (tmp_path / "key").write_text(f"-----BEGIN {header}MIIB\n-----END PRIVATE KEY-----\n")
+    (tmp_path / "crt").write_text("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")
+    refused(callers(gateway), ETCDCTL_KEY=str(tmp_path / "key"), ETCDCTL_CERT=str(tmp_path / "crt"),
+            pattern=r"ETCDCTL_KEY: \S+ is encrypted, and me-only cannot ask for its pass phrase")
+    assert gateway.requests == [] and not gateway.connections
+
+
 def test_a_certificate_without_its_key(callers, tls_etcd):
     env = {k: v for k, v in tls_etcd.env.items() if k != "ETCDCTL_KEY"}
     refused(callers(env), pattern=r"ETCDCTL_CERT and ETCDCTL_KEY belong together[^\n]*")

@@ -339,9 +339,10 @@ def test_which_servers_are_too_old(callers, gateway, old):
     assert old or err == ""
 
 
-def test_verbose_says_what_happens(c):
+def test_verbose_says_what_happens(c, etcd):
     r = c.run("-v", c.lock, "echo", "ran")
     assert r.stdout == b"ran\n"
     lines = said(r).splitlines()
     assert lines and all(re.match(r"me-only: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", line)
                          for line in lines), lines
+    assert lines[0].endswith(f" {c.lock}: endpoints from ETCDCTL_ENDPOINTS: http://{etcd.endpoint}")

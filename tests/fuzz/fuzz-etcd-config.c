@@ -16,9 +16,10 @@ static void check(const struct config *config)
 	    !config->cert != !config->key || (config->user && !config->password))
 		abort();
 	for (size_t i = 0; i < config->n; i++) {
-		const char *url = config->endpoints[i];
+		const char *url = config->endpoints[i], *port = strrchr(url, ':');
 
-		if ((strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0) || strchr(url, '@') || strchr(url, '\n'))
+		if ((strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0) || strpbrk(url, "@\n ?#") || strchr(url + 8, '/') ||
+		    !port || !port[1] || port[1 + strspn(port + 1, "0123456789")])
 			abort();
 	}
 }
