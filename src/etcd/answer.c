@@ -84,7 +84,7 @@ void answer_explain(struct answer *answer, const struct asked *asked, CURLcode c
 		break;
 	case CURLE_PEER_FAILED_VERIFICATION:
 		answer_fail(
-			answer, CODE_REFUSED,
+			answer, refused,
 			memory_format(
 				"cannot verify the certificate of %s (is ETCDCTL_CACERT set to the right CA?): %s",
 				url, detail));
@@ -92,7 +92,7 @@ void answer_explain(struct answer *answer, const struct asked *asked, CURLcode c
 	case CURLE_SSL_CERTPROBLEM:
 	case CURLE_SSL_CACERT_BADFILE:
 		answer_fail(
-			answer, CODE_REFUSED,
+			answer, refused,
 			memory_format(
 				"cannot use the file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT: %s",
 				detail));

@@ -1,9 +1,12 @@
 #include "etcd/transfer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/timerfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/deadline.h"
 #include "base/memory.h"
@@ -193,6 +196,63 @@ bool transfer_attend(struct client *client)
 
 /* --- calls ------------------------------------------------------------------------------------ */
 
+/*
+ * libcurl is about to connect: writes what it is to use into the files that it opens then. Not
+ * before a request: one on an open connection must not hang on the file system. The type is
+ * libcurl's.
+ */
+static int write_credentials(void *argument, curl_socket_t socket, curlsocktype purpose)
+{
+	struct client *client = argument;
+	const struct credential_set *set = credentials_fresh(client->config->credentials);
+
+	(void)socket, (void)purpose;
+	for (size_t i = 0; i < CREDENTIALS; i++) {
+		if (!set->bytes[i])
+			continue;
+		(void)!ftruncate(client->credentials[i], 0);
+		(void)!pwrite(client->credentials[i], set->bytes[i], set->lengths[i], 0);
+	}
+	return CURL_SOCKOPT_OK;
+}
+
+/* Has EASY use files of our own, in memory. */
+static void offer_credentials(struct client *client, CURL *easy)
+{
+	static const CURLoption options[] = { [CREDENTIAL_CACERT] = CURLOPT_CAINFO,
+					      [CREDENTIAL_CERT] = CURLOPT_SSLCERT,
+					      [CREDENTIAL_KEY] = CURLOPT_SSLKEY };
+
+	for (size_t i = 0; i < CREDENTIALS; i++) {
+		char path[64];
+
+		if (!client->config->credentials->paths[i])
+			continue;
+		if (!client->credentials[i])
+			client->credentials[i] = memfd_create("me-only", MFD_CLOEXEC);
+		(void)snprintf(path, sizeof path, "/proc/self/fd/%d", client->credentials[i]);
+		curl_easy_setopt(easy, options[i], path);
+	}
+	/* A CA that is named is the only one, and is read each time. */
+	if (client->config->cacert)
+		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+	curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 0L);
+	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, write_credentials);
+	curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, client);
+}
+
+/* A transfer that has made a connection shows whether the credentials are good. */
+static void judge_credentials(struct client *client, const struct transfer *transfer)
+{
+	long connections = 0;
+
+	if (!client->config->credentials || !transfer->done)
+		return;
+	curl_easy_getinfo(transfer->easy, CURLINFO_NUM_CONNECTS, &connections);
+	if (transfer->result || connections > 0)
+		credentials_judge(client->config->credentials, !transfer->result);
+}
+
 /* HEADERS are used until EASY is done. */
 void transfer_set_up(struct client *client, CURL *easy, const char *url, struct curl_slist *headers)
 {
@@ -217,13 +277,8 @@ void transfer_set_up(struct client *client, CURL *easy, const char *url, struct 
 		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 		return;
 	}
-	/* A CA that is named is the only one: libcurl would also trust those of the system. */
-	if (config->cacert) {
-		curl_easy_setopt(easy, CURLOPT_CAINFO, config->cacert);
-		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-	}
-	curl_easy_setopt(easy, CURLOPT_SSLCERT, config->cert);
-	curl_easy_setopt(easy, CURLOPT_SSLKEY, config->key);
+	if (config->credentials)
+		offer_credentials(client, easy);
 	if (config->skip_verify) {
 		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
 		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
@@ -270,6 +325,7 @@ void transfer_end(struct client *client, struct transfer *transfer, struct answe
 
 	client->retried = client->retried || transfer->sent > 1;
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+	judge_credentials(client, transfer);
 	curl_multi_remove_handle(client->multi, transfer->easy);
 	if (!transfer->done)
 		answer_fail(answer, CODE_STOPPED, memory_string("stopped"));

@@ -19,16 +19,17 @@ struct client {
 	CURL *easy, *second; /* for calls; the second for two at the same time */
 	/* Of calls, stream and probes: a token may be renewed while libcurl still uses a list. */
 	struct curl_slist *headers, *watch_headers, *probe_headers;
-	char *token;		 /* of the user, or NULL */
-	bool no_users;		 /* they were not switched on when we asked */
-	size_t endpoint;	 /* the one that has answered last: it is tried first */
-	int64_t attempt;	 /* ns: how long one endpoint may take */
-	int64_t limit;		 /* no call lasts beyond this (CLOCK_BOOTTIME, ns) */
-	uint64_t cluster;	 /* its id; 0: not known yet */
-	bool wrong_cluster;	 /* an endpoint belongs to another */
-	bool retried;		 /* the last call was sent twice: the first may count */
-	int64_t *unresolved;	 /* per endpoint: not to be resolved before */
-	struct transfer *probes; /* one for each endpoint: client_survey() */
+	char *token;		      /* of the user, or NULL */
+	bool no_users;		      /* they were not switched on when we asked */
+	size_t endpoint;	      /* the one that has answered last: it is tried first */
+	int64_t attempt;	      /* ns: how long one endpoint may take */
+	int64_t limit;		      /* no call lasts beyond this (CLOCK_BOOTTIME, ns) */
+	int credentials[CREDENTIALS]; /* files of our own with their bytes; 0: not yet */
+	uint64_t cluster;	      /* its id; 0: not known yet */
+	bool wrong_cluster;	      /* an endpoint belongs to another */
+	bool retried;		      /* the last call was sent twice: the first may count */
+	int64_t *unresolved;	      /* per endpoint: not to be resolved before */
+	struct transfer *probes;      /* one for each endpoint: client_survey() */
 
 	struct curl_waitfd fds[CLIENT_FDS]; /* also polled */
 	unsigned n_fds;
