@@ -527,6 +527,22 @@ def test_a_user_who_is_deleted_meanwhile(callers, gateway, ticks):
     assert ticks.living() == set() and ticks.last() < confirmed + TTL + LATE
 
 
+def test_an_event_that_comes_while_renewals_are_not_answered(c, gateway, ticks):
+    """
+    It may be late as well, and others have stood back since: the command has no grace. (A renewal
+    is due after a sixth of the shortest TTL, and tried again after a tenth.)
+    """
+    gateway.on("lease/keepalive", g.hang)
+    p = c.start(*SHORT, c.lock, *ticks.job("stubborn"))
+    key, = wait_for(gateway.keys, "it holds the lock")
+    gateway.wait_for("lease/keepalive", 2)
+    assert ticks.living()
+    gateway.delete(key)
+    out, err = p.communicate(timeout=DEADLINE)
+    assert (p.returncode, out) == (5, b"")
+    assert "the command was stopped (SIGKILL)" in said(err), err
+
+
 # ---- while it waits ----
 
 def canceled(*reasons):

@@ -286,7 +286,42 @@ def test_one_that_is_ended_while_it_stands_back_is_stood_back_for(c, gateway, ot
     wait_for(lambda: state(gateway, p.key) == "held", "it has the lock")
     p.terminate()
     gone(gateway, p.key)
-    wait_for(lambda: lease_of(p.key) not in gateway.store.leases, "its lease is ended")
+    assert lease_of(p.key) not in gateway.store.leases
+
+
+def takes(p):
+    """Whether an exchange is the write by which the waiter P takes the lock."""
+    return lambda x: b"request_put" in x.body and to64(p.key) in x.body.decode()
+
+
+def test_one_that_is_ended_before_it_knows_that_it_holds_the_lock(c, gateway, others):
+    """The write has taken it, and nobody has read the answer: those behind it must stand back."""
+    holder = others.join()
+    p = waits(c, others)
+    gateway.on("kv/txn", g.only(takes(p), g.hang_after))
+    others.is_lost(holder)
+    wait_for(lambda: state(gateway, p.key) == "held", "it has the lock")
+    p.terminate()
+    gone(gateway, p.key)
+    assert lease_of(p.key) not in gateway.store.leases
+
+
+def test_one_that_hears_late_that_it_is_in_line(c, gateway, others):
+    """The holder was lost meanwhile, and the second answer shows nobody ahead."""
+    holder = others.join()
+    lost = []
+
+    def lose(x):
+        status, values = x.normal()
+        if not others.keys():  # its lease is not there yet
+            return x.send(status, x.written(values))
+        others.is_lost(holder)
+        lost.append(boottime())
+        raise g.Gone
+    gateway.on("kv/txn", lambda x: None if lost else lose(x))
+    p = c.start(*SHORT, "-w", "inf", c.lock, *WHEN)
+    # Standing back takes three seconds.
+    assert ran_at(p) >= lost[0] + LOCK_DELAY - 0.01
 
 
 def test_all_that_have_gone_are_asked_for_at_once(c, gateway, others):
