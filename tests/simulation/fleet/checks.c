@@ -138,7 +138,7 @@ static bool is_deaf(const struct job *job)
  */
 static bool hears_late(const struct job *job)
 {
-	if (job->ttl <= 15 * S ||
+	if (job->ttl <= 15 * S || world.profile->at_once ||
 	    (job->lost_at && now > job->lost_at + job->kill_after + 600 * MS))
 		return false;
 	if (job->told_at)

@@ -590,7 +590,8 @@ const struct profile scenarios[] = {
 	  .what = "a host is cut off, a lease ended early, and the stream tells of it when that is "
 		  "over",
 	  .jobs = late_event_jobs,
-	  .react = late_event },
+	  .react = late_event,
+	  .at_once = true },
 	{ .name = "replaced-leader",
 	  .what = "a leader of 3.4 that was replaced calls a dead lease alive",
 	  .jobs = replaced_leader_jobs,

@@ -102,6 +102,7 @@ struct profile {
 	bool lost_if_hit;     /* a job is lost only if a fault has hit it */
 	bool lost_by_mistake; /* a job is lost only if its lease was ended early */
 	bool long_jobs, rivals, deaf;
+	bool at_once; /* what hears of a loss late must end at once: no renewal is answered */
 	bool users;	  /* are mostly switched on */
 	bool has_user;	  /* clients have a user's name and password, whatever the cluster wants */
 	double drift;	  /* of the clocks; 0: as much as the margin allows; -1: none */
