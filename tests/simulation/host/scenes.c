@@ -194,6 +194,23 @@ void scene_stoptaker(void)
 }
 
 /*
+ * The second in line is stopped for long: the front dismisses it while it waits, so that the third
+ * follows the front at once.
+ */
+void scene_stopsecond(void)
+{
+	struct run *second;
+
+	world_call(world_add(0, about(2500 * MS, 200 * MS)), 1024);
+	world_call(world_add(about(20 * MS, 10 * MS), 20 * MS), 1024);
+	second = world_add(about(60 * MS, 10 * MS), 20 * MS);
+	world_call(second, 1024);
+	for (int i = 0; i < 3; i++)
+		world_call(world_add(about((100 + i * 40) * MS, 10 * MS), 20 * MS), 1024);
+	fault_at(about(300 * MS, 100 * MS), second, true, 60 * S);
+}
+
+/*
  * Somebody asks who holds the lock, before Linux 6.5, where only the table of sockets proves it. That
  * comes in pieces, and when sockets are closed between two of them others are left out: the lock was
  * said to be free, or its me-only was named instead of the command.

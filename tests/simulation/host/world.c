@@ -57,6 +57,7 @@ const struct kind kinds[] = {
 	{ .name = "closing", .steps = 200, .scene = scene_closing },
 	{ .name = "stoplisten", .steps = 400, .scene = scene_stoplisten },
 	{ .name = "stoptaker", .steps = 400, .scene = scene_stoptaker },
+	{ .name = "stopsecond", .steps = 400, .scene = scene_stopsecond, .longest_free = 50 * MS },
 	/* Small worlds, for all schedules with few deviations. */
 	{ .name = "two", .steps = 100, .runs = 2, .small = true },
 	{ .name = "three", .steps = 150, .runs = 3, .small = true },

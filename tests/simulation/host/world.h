@@ -148,6 +148,7 @@ void scene_leftout(void);
 void scene_closing(void);
 void scene_stoplisten(void);
 void scene_stoptaker(void);
+void scene_stopsecond(void);
 
 /* --- checks.c --- */
 bool name_is(const struct address *address, const char *suffix);
