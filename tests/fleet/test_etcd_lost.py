@@ -244,7 +244,8 @@ def test_the_helper_is_killed(c, ticks, words):
     """The command is ended at once; the lock ends with its lease."""
     p = begin(c, ticks, *words)
     os.kill(p.helper, signal.SIGKILL)
-    assert_lost(c, p, ticks, by=boottime() + TTL)
+    assert_lost(c, p, ticks, by=boottime() + TTL,
+                why=r"the helper was killed by signal 9 \(last confirmed [^)]*\)")
 
 
 def test_the_helper_is_stopped(c, ticks):
