@@ -47,9 +47,8 @@
  */
 #define READINGS 3
 
-/* How often, and with which pauses, a descendant's proof is looked for. */
+/* How often a descendant's proof is looked for. */
 #define ASK_TRIES 5
-#define ASK_PAUSE_MS 10
 
 static const char unproved[] = "nothing proves that it was started under this lock";
 
@@ -314,19 +313,17 @@ static int ask_descendants(const struct lock *lock, struct replacement *replacem
 {
 	struct hunt hunt = { .replacement = replacement, .lock = lock, .number = SIGTERM };
 
+	process_walk(visit, &hunt);
+	if (replacement->stubborn)
+		return lock_refuse(&replacement->refused, "this user may not signal it");
+	replacement->asked = hunt.found > 0 || still_holds(lock, replacement) == 0;
 	/*
 	 * A process that is about to exit still holds the lock, but has no environment any more: it
 	 * is gone the next time.
 	 */
-	for (int tries = 0; tries < ASK_TRIES; tries++) {
-		hunt.unproved = 0;
-		process_walk(visit, &hunt);
-		if (replacement->stubborn)
-			return lock_refuse(&replacement->refused, "this user may not signal it");
-		if (hunt.found > 0 || still_holds(lock, replacement) == 0)
-			return 0;
-		poll(NULL, 0, ASK_PAUSE_MS);
-	}
+	replacement->doubts = replacement->asked ? 0 : replacement->doubts + 1;
+	if (replacement->doubts < ASK_TRIES)
+		return 0;
 	return hunt.unproved > 0 ? lock_refuse(&replacement->refused, unproved)
 				 : lock_refuse_unproved(&replacement->refused);
 }
@@ -370,8 +367,10 @@ int replacement_press(const struct lock *lock, struct replacement *replacement, 
 	replacement->struck = 0;
 	if (replacement->asked)
 		return press(lock, replacement, by_force);
+	if (!replacement->job)
+		return ask_descendants(lock, replacement);
 	replacement->asked = true;
-	return replacement->job ? ask_job(lock, replacement) : ask_descendants(lock, replacement);
+	return ask_job(lock, replacement);
 }
 
 bool replacement_is_by(pid_t pid)

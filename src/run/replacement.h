@@ -10,7 +10,7 @@ struct lock;
 
 struct replacement {
 	bool found;    /* replacement_find() was called */
-	bool asked;    /* the holder was asked to exit */
+	bool asked;    /* the holder was asked to exit, or is about to */
 	uint64_t held; /* which holding of the lock it is (struct lock_identity) */
 	pid_t job;     /* the command; 0: it has ended, and others have inherited the lock */
 	int job_fd;    /* its pidfd */

@@ -31,6 +31,9 @@
  */
 #define ASK_AGAIN (100 * NS_PER_MS)
 
+/* When a descendant's proof that is missing is looked for again. */
+#define PROOF_AGAIN (10 * NS_PER_MS)
+
 /* How long killed processes may take before we look for more of them. */
 #define FORCE_AGAIN (1 * NS_PER_S)
 
@@ -211,12 +214,12 @@ static void say(struct waiting *waiting, const struct lock *lock, const char *wh
 	line_end_if_ready(&line);
 }
 
-/* The first time: asks the holder to exit. Returns as replacement_press(). */
+/* Asks the holder to exit. Returns as replacement_press(). */
 static int ask(struct waiting *waiting, const struct lock *lock)
 {
 	struct replacement *replacement = &waiting->replacement;
 	struct holder *ended = &waiting->ended;
-	int r = replacement_find(lock, replacement);
+	int r = replacement->found ? 0 : replacement_find(lock, replacement);
 
 	/* Before the end: now its command line is still there. */
 	if (r == 0 && !waiting->options->quiet) {
@@ -239,15 +242,17 @@ static int press(struct waiting *waiting, const struct lock *lock)
 	const struct options *options = waiting->options;
 	struct replacement *replacement = &waiting->replacement;
 	pid_t before = replacement->stubborn;
-	bool by_force = deadline_now() >= waiting->kill_due, first = !replacement->found;
-	int r = first ? ask(waiting, lock) : replacement_press(lock, replacement, by_force);
+	bool by_force = deadline_now() >= waiting->kill_due;
+	int r = replacement->asked ? replacement_press(lock, replacement, by_force)
+				   : ask(waiting, lock);
 
 	if (waiting->kill_due == DEADLINE_NEVER)
 		waiting->kill_due = deadline_in(options_kill_after(options));
 	waiting->look_due = DEADLINE_NEVER;
 	if (r)
 		return r == -ENOENT ? 0 : LOCK_NOT_REPLACED;
-	waiting->look_due = by_force ? deadline_in(FORCE_AGAIN)
+	waiting->look_due = !replacement->asked ? deadline_in(PROOF_AGAIN)
+			    : by_force		? deadline_in(FORCE_AGAIN)
 			    : replacement->descendants_asked || !replacement->job
 				    ? waiting->kill_due
 				    : deadline_earlier(waiting->kill_due, deadline_in(ASK_AGAIN));
