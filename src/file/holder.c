@@ -80,29 +80,35 @@ static bool is_on_device(const struct file_id *file, uint32_t major, uint32_t mi
 	return found;
 }
 
-bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *waits, bool *shared)
+bool file_flock_read(char *line, struct file_flock *flock)
 {
-	uint32_t major, minor;
 	const char *at;
 	char *word;
 
 	next_word(&line);
 	word = next_word(&line);
-	*waits = !strcmp(word, "->");
-	if (*waits)
+	flock->waits = !strcmp(word, "->");
+	if (flock->waits)
 		word = next_word(&line);
 	if (strcmp(word, "FLOCK") != 0)
 		return false;
 	next_word(&line);
-	*shared = *next_word(&line) == 'R';
-	*pid = (pid_t)number_at(next_word(&line), 10, NULL);
+	flock->shared = *next_word(&line) == 'R';
+	flock->pid = (pid_t)number_at(next_word(&line), 10, NULL);
 	at = next_word(&line);
-	major = (uint32_t)number_at(at, 16, &at);
-	minor = *at ? (uint32_t)number_at(at + 1, 16, &at) : 0;
-	if (!*at || number_at(at + 1, 10, NULL) != file->inode)
-		return false;
-	return (major == file->major && minor == file->minor) || is_on_device(file, major, minor) ||
-	       (*waits ? process_has_file(*pid, file) : process_has_flock(*pid, file));
+	flock->major = (uint32_t)number_at(at, 16, &at);
+	flock->minor = *at ? (uint32_t)number_at(at + 1, 16, &at) : 0;
+	flock->inode = *at ? number_at(at + 1, 10, NULL) : 0;
+	return true;
+}
+
+bool file_flock_is_on(const struct file_flock *flock, const struct file_id *file)
+{
+	return flock->inode == file->inode &&
+	       ((flock->major == file->major && flock->minor == file->minor) ||
+		is_on_device(file, flock->major, flock->minor) ||
+		(flock->waits ? process_has_file(flock->pid, file)
+			      : process_has_flock(flock->pid, file)));
 }
 
 bool file_table_is_whole(void)
@@ -146,29 +152,30 @@ static int find_holder(const struct file_id *file, struct file_holders *holders)
 	return 0;
 }
 
+void file_holders_add(struct file_holders *holders, pid_t taker, const struct file_id *file)
+{
+	if (holders->n > 0 && taker == holders->last)
+		return;
+	holders->last = taker;
+	holders->n++;
+	holders->number += file_number(taker);
+	if (holders->n == 1 || rank(taker, file) > rank(holders->taker, file))
+		holders->taker = taker;
+}
+
 /* Reads the table once. Returns from how many pieces, or a negative errno. */
 static int read_table(const struct file_id *file, struct file_holders *holders)
 {
 	struct lines lines;
 	int r = file_table_open(&lines);
-	pid_t last = 0;
+	struct file_flock flock;
 	char *line;
 
 	*holders = (struct file_holders){ 0 };
-	while ((line = lines_next(&lines))) {
-		bool waits, shared;
-		pid_t pid;
-
-		/* A line appears twice if others were added before it between two pieces. */
-		if (!file_lock_read(line, file, &pid, &waits, &shared) || waits ||
-		    (holders->n > 0 && pid == last))
-			continue;
-		last = pid;
-		holders->n++;
-		holders->number += file_number(pid);
-		if (holders->n == 1 || rank(pid, file) > rank(holders->taker, file))
-			holders->taker = pid;
-	}
+	/* A line appears twice if others were added before it between two pieces. */
+	while ((line = lines_next(&lines)))
+		if (file_flock_read(line, &flock) && !flock.waits && file_flock_is_on(&flock, file))
+			file_holders_add(holders, flock.pid, file);
 	lines_close(&lines);
 	return r ? r : (int)lines.fills;
 }
@@ -294,35 +301,43 @@ static void find_descendant(const struct file_id *file, struct holder *holder)
 					 : "/proc does not show its process";
 }
 
-void file_find_holder(const struct file_id *file, struct holder *holder, bool thorough)
+void file_name_holder(const struct file_id *file, int read, const struct file_holders *holders,
+		      struct holder *holder, bool thorough)
 {
-	struct file_holders holders;
 	struct process process;
 	pid_t job;
-	int r = file_holders_read(file, &holders);
 
 	*holder = (struct holder){ .held = -1, .hidden = "/proc/locks cannot be read" };
-	if (r == 0 && file_taker_lives(holders.taker, file)) {
-		holder->pid = holders.taker;
+	if (read == 0 && file_taker_lives(holders->taker, file)) {
+		holder->pid = holders->taker;
 		holder->uid_known = process_user(holder->pid, &holder->uid) == 0;
 		/*
 		 * The command that a me-only runs is named, and that is at most as old as the
 		 * holding.
 		 */
-		job = process_seems_me_only(holders.taker) ? file_job_of(holders.taker, file, false)
-							   : 0;
+		job = process_seems_me_only(holders->taker)
+			      ? file_job_of(holders->taker, file, false)
+			      : 0;
 		if (job)
 			holder->pid = job;
 	} else if (thorough) {
 		find_descendant(file, holder);
 		holder->uid_known = holder->pid && process_user(holder->pid, &holder->uid) == 0;
-	} else if (r == 0 || r == -ENOENT || r == -ENODATA) {
+	} else if (read == 0 || read == -ENOENT || read == -ENODATA) {
 		holder->hidden = "the process that took it has exited";
 	}
 	if (holder->pid && process_read(holder->pid, &process) == 0) {
 		holder->held = process.age;
 		holder->at_most = true;
 	}
+}
+
+void file_find_holder(const struct file_id *file, struct holder *holder, bool thorough)
+{
+	struct file_holders holders;
+	int r = file_holders_read(file, &holders);
+
+	file_name_holder(file, r, &holders, holder, thorough);
 }
 
 /* --- the command, to be replaced -------------------------------------------------------------- */

@@ -18,6 +18,7 @@ struct file_holders {
 		       it */
 	uint64_t number; /* what tells one holding from the next: file_number() of whoever took it;
 			    the sum, if several share it */
+	pid_t last;	 /* added */
 	pid_t taker; /* the process that took it; it may have ended, and its number may have been
 			reused. If there are several: one that is neither this user's nor root's, or
 			else one that is still there */
@@ -40,11 +41,22 @@ struct lines;
  */
 int file_table_open(struct lines *lines);
 
-/*
- * Reads one line of /proc/locks. Returns whether it is about an flock(2) on FILE; and the process
- * that took it or WAITS for it, and whether it is SHARED.
- */
-bool file_lock_read(char *line, const struct file_id *file, pid_t *pid, bool *waits, bool *shared);
+/* A line of /proc/locks about an flock(2). */
+struct file_flock {
+	pid_t pid; /* that took it, or waits for it */
+	bool waits, shared;
+	uint32_t major, minor;
+	uint64_t inode;
+};
+
+/* Reads one line of /proc/locks. Returns whether it is about an flock(2). */
+bool file_flock_read(char *line, struct file_flock *flock);
+
+/* Whether FLOCK is on FILE. */
+bool file_flock_is_on(const struct file_flock *flock, const struct file_id *file);
+
+/* Adds to HOLDERS, of FILE, that TAKER took it. Nothing changes if it is the one added last. */
+void file_holders_add(struct file_holders *holders, pid_t taker, const struct file_id *file);
 
 /*
  * Reads /proc/locks. Returns 0; -ENOENT if nobody holds FILE; or -ENODATA if somebody may who is
@@ -79,6 +91,10 @@ pid_t file_kept_job(const struct file_id *file);
 
 /* Fills HOLDER in with the holder of FILE; looks at all processes only if THOROUGH. */
 void file_find_holder(const struct file_id *file, struct holder *holder, bool thorough);
+
+/* The same, where reading the table into HOLDERS returned READ. */
+void file_name_holder(const struct file_id *file, int read, const struct file_holders *holders,
+		      struct holder *holder, bool thorough);
 
 /* As lock_engine.find_job(). */
 int file_find_job(const struct lock *lock, struct lock_job *job);

@@ -59,14 +59,31 @@ static void add_host(struct records *records, const struct seen_lock *lock, size
 	    lock->at);
 }
 
+/* From the table that was read: it is not read again for each lock that it shows. */
+static void find_file_holder(const struct seen_file *seen, struct holder *holder)
+{
+	struct file_holders holders = { 0 };
+
+	for (size_t i = 0; i < seen->takers.n; i++)
+		file_holders_add(&holders, seen->takers.all[i], &seen->file);
+	if (holders.n > 0)
+		file_name_holder(&seen->file, 0, &holders, holder, true);
+	else
+		file_find_holder(&seen->file, holder, true);
+}
+
 /*
  * File locks that appear in the arguments or environment of some me-only or its descendants. For
  * all others there is lslocks(8).
  */
 static void add_files(struct records *records)
 {
+	struct flocks flocks;
 	struct file_locks locks;
-	const char *blind = file_locks_find(&locks);
+	const char *blind;
+
+	flocks_read(&flocks);
+	blind = file_locks_find(&locks, &flocks);
 
 	/* Not in the table: JSON has no place for it, and nobody is to take it for a lock. */
 	if (blind)
@@ -76,8 +93,8 @@ static void add_files(struct records *records)
 		struct seen_file seen;
 		struct holder holder;
 
-		file_see(&seen, &locks.all[i].file, false);
-		file_find_holder(&locks.all[i].file, &holder, true);
+		file_see(&seen, &flocks, &locks.all[i].file, false);
+		find_file_holder(&seen, &holder);
 		if (seen.takers.n > 0 || holder.pid) {
 			record.slot = 0;
 			record.mode = file_mode(&seen);
@@ -88,6 +105,7 @@ static void add_files(struct records *records)
 		file_forget(&seen);
 	}
 	file_locks_free(&locks);
+	flocks_free(&flocks);
 }
 
 /* Whether a lock without a visible holder was released since the table was read. */

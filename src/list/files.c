@@ -16,6 +16,58 @@
 
 static const char engine[] = "file:";
 
+/* --- the table -------------------------------------------------------------------------------- */
+
+/* How often it is read until two readings agree. */
+#define MOST_READINGS 5
+
+/* Reads it once. Returns whether that was in one piece, in which nothing can change. */
+static bool read_once(struct flocks *flocks)
+{
+	struct lines lines;
+	struct file_flock flock;
+	char *line;
+
+	*flocks = (struct flocks){ 0 };
+	flocks->unreadable = file_table_open(&lines) != 0;
+	while (!flocks->unreadable && (line = lines_next(&lines))) {
+		if (!file_flock_read(line, &flock))
+			continue;
+		flocks->all =
+			memory_grow(flocks->all, flocks->n, &flocks->room, sizeof *flocks->all);
+		flocks->all[flocks->n++] = flock;
+	}
+	lines_close(&lines);
+	return lines.fills <= 1;
+}
+
+static bool are_equal(const struct flocks *a, const struct flocks *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (size_t i = 0; i < a->n; i++)
+		if (a->all[i].pid != b->all[i].pid || a->all[i].inode != b->all[i].inode)
+			return false;
+	return true;
+}
+
+void flocks_read(struct flocks *flocks)
+{
+	bool done = read_once(flocks);
+
+	for (int readings = 1; !done && readings < MOST_READINGS; readings++) {
+		struct flocks before = *flocks;
+
+		done = read_once(flocks) || are_equal(&before, flocks);
+		flocks_free(&before);
+	}
+}
+
+void flocks_free(struct flocks *flocks)
+{
+	free(flocks->all);
+}
+
 /* --- one file --------------------------------------------------------------------------------- */
 
 static void add(struct pids *pids, pid_t pid)
@@ -51,27 +103,22 @@ static bool look_at(pid_t pid, void *argument)
 	return true;
 }
 
-void file_see(struct seen_file *seen, const struct file_id *file, bool owners)
+void file_see(struct seen_file *seen, const struct flocks *flocks, const struct file_id *file,
+	      bool owners)
 {
-	struct lines lines;
-	char *line;
-	int r = file_table_open(&lines);
-
 	*seen = (struct seen_file){ .file = *file };
-	if (r)
+	if (flocks->unreadable)
 		seen->blind = "/proc/locks cannot be read";
 	else if (!file_table_is_whole())
 		seen->blind = "locks from outside this PID namespace are not shown";
-	while ((line = lines_next(&lines))) {
-		bool waits, shared;
-		pid_t pid;
+	for (size_t i = 0; i < flocks->n; i++) {
+		const struct file_flock *flock = &flocks->all[i];
 
-		if (!file_lock_read(line, file, &pid, &waits, &shared))
+		if (!file_flock_is_on(flock, file))
 			continue;
-		add_once(waits ? &seen->waiters : &seen->takers, pid);
-		seen->shared = seen->shared || (shared && !waits);
+		add_once(flock->waits ? &seen->waiters : &seen->takers, flock->pid);
+		seen->shared = seen->shared || (flock->shared && !flock->waits);
 	}
-	lines_close(&lines);
 	if (owners)
 		process_walk(look_at, seen);
 }
@@ -170,44 +217,28 @@ static bool is_hidden(pid_t pid)
 	return pid > 0 && process_read(pid, &process) != 0 && (kill(pid, 0) == 0 || errno == EPERM);
 }
 
-/*
- * Looks into the kernel's table whether there is anything to look for, into FOUND. Returns why
- * there may be more than that can tell, or NULL.
- */
-static const char *look_at_table(bool *found)
+/* Whether /proc hides a process that is in the table. */
+static bool hides_some(const struct flocks *flocks)
 {
-	struct lines lines;
-	const char *blind = NULL;
-	char *line;
+	for (size_t i = 0; i < flocks->n; i++)
+		if (is_hidden(flocks->all[i].pid))
+			return true;
+	return false;
+}
 
-	*found = true;
-	if (file_table_open(&lines))
+const char *file_locks_find(struct file_locks *locks, const struct flocks *flocks)
+{
+	const char *blind = NULL;
+
+	if (flocks->unreadable)
 		blind = "/proc/locks cannot be read";
 	else if (!file_table_is_whole())
 		blind = "those from outside this PID namespace are not shown";
-	else
-		*found = false;
-	while (!blind && (line = lines_next(&lines))) {
-		next_word(&line);
-		if (strcmp(next_word(&line), "FLOCK") != 0)
-			continue;
-		*found = true;
-		next_word(&line);
-		next_word(&line);
-		if (is_hidden((pid_t)number_at(next_word(&line), 10, NULL)))
-			blind = "/proc hides processes that hold some (hidepid)";
-	}
-	lines_close(&lines);
-	return blind;
-}
-
-const char *file_locks_find(struct file_locks *locks)
-{
-	bool found;
-	const char *blind = look_at_table(&found);
-
+	else if (hides_some(flocks))
+		blind = "/proc hides processes that hold some (hidepid)";
 	*locks = (struct file_locks){ 0 };
-	if (found)
+	/* Without a lock there is nothing to look for. */
+	if (flocks->n > 0 || blind)
 		process_walk(ask, locks);
 	return blind;
 }

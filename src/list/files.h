@@ -10,6 +10,19 @@
 #include <sys/types.h>
 
 #include "base/process.h"
+#include "file/holder.h"
+
+/* The kernel's table of file locks, as far as it is about flock(2). */
+struct flocks {
+	struct file_flock *all;
+	size_t n, room;
+	bool unreadable;
+};
+
+/* Reads it. FLOCKS is to be freed. */
+void flocks_read(struct flocks *flocks);
+
+void flocks_free(struct flocks *flocks);
 
 struct pids {
 	pid_t *all;
@@ -29,9 +42,10 @@ struct seen_file {
 };
 
 /*
- * Looks at FILE. OWNERS: and at all processes. SEEN is to be freed.
+ * Looks for FILE in FLOCKS. OWNERS: and at all processes. SEEN is to be freed.
  */
-void file_see(struct seen_file *seen, const struct file_id *file, bool owners);
+void file_see(struct seen_file *seen, const struct flocks *flocks, const struct file_id *file,
+	      bool owners);
 
 /* In which mode it is held; NULL: not known. */
 const char *file_mode(const struct seen_file *seen);
@@ -52,9 +66,10 @@ struct file_locks {
 };
 
 /*
- * Finds them all. LOCKS is to be freed. Returns why there may be others, in words, or NULL.
+ * Finds all that are in FLOCKS. LOCKS is to be freed. Returns why there may be others, in words, or
+ * NULL.
  */
-const char *file_locks_find(struct file_locks *locks);
+const char *file_locks_find(struct file_locks *locks, const struct flocks *flocks);
 
 void file_locks_free(struct file_locks *locks);
 

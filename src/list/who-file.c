@@ -158,6 +158,7 @@ static int unknown(struct lock *lock, const struct seen_file *seen)
 int who_file(struct lock *lock, bool json, char **text, bool *held)
 {
 	struct seen_file seen = { .denied = false };
+	struct flocks flocks;
 	struct holder holder;
 	struct file_id file;
 	int r = file_identify(lock->name, &file);
@@ -166,7 +167,9 @@ int who_file(struct lock *lock, bool json, char **text, bool *held)
 	*held = false;
 	lock->failed = "cannot inspect the file";
 	for (int tries = 1; r == 0; tries++) {
-		file_see(&seen, &file, true);
+		flocks_read(&flocks);
+		file_see(&seen, &flocks, &file, true);
+		flocks_free(&flocks);
 		*held = seen.takers.n > 0 || seen.owners.n > 0 || seen.waiters.n > 0;
 		if (*held)
 			file_find_holder(&file, &holder, true);

@@ -16,12 +16,12 @@ static void table(const uint8_t *data, size_t size)
 {
 	const struct file_id file = { .major = 254, .inode = 131 };
 	char *text = malloc(size + 1);
-	bool waits, shared;
-	pid_t pid;
+	struct file_flock flock;
 
 	memcpy(text, data, size);
 	text[size] = 0;
-	(void)file_lock_read(text, &file, &pid, &waits, &shared);
+	if (file_flock_read(text, &flock))
+		(void)file_flock_is_on(&flock, &file);
 	free(text);
 }
 
