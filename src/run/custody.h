@@ -55,6 +55,7 @@ struct custody {
 	int timer;     /* to be polled for form->look(); -1: none */
 	int64_t due;   /* when to call form->tend() */
 	bool released; /* the lock is lost: do not touch it any more */
+	bool apart;    /* of the new process: me-only does not see what it writes */
 	union {
 		struct keeper keeper;
 		struct guard guard;

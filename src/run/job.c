@@ -30,13 +30,14 @@ struct job {
 	int status; /* as wait(2) gives it */
 	bool ended;
 	bool lost; /* ended, but how is not known */
+	int error; /* why the new process could not execute the command, to be explained; or 0 */
 	struct signals signals;
 	struct custody custody;
 };
 
 /* --- becoming the command --------------------------------------------------------------------- */
 
-/* Executes the command. Prints what failed, and returns the exit status. */
+/* Executes the command. Returns the negative errno. */
 static int execute(const struct lock *lock, const struct options *options)
 {
 	static const char variable[] = "ME_ONLY_LOCK=", number[] = "ME_ONLY_SLOT=";
@@ -44,15 +45,12 @@ static int execute(const struct lock *lock, const struct options *options)
 		slot[sizeof number + NUMBER_TEXT_SIZE];
 	char *environment[environment_size(lock)];
 	struct environment_texts texts = { .id = "" };
-	int r;
 
 	strcpy(stpcpy(locked, variable), lock_absolute(lock));
 	number_format(lock->slot, stpcpy(slot, number));
 	environment_make(environment, lock, locked, options->slots ? slot : NULL,
 			 options->no_fork ? NULL : &texts);
-	r = exec_command(options->command, environment);
-	exec_explain(options->command, -r);
-	return options_status(options, EXIT_COMMAND);
+	return exec_command(options->command, environment);
 }
 
 /*
@@ -79,7 +77,13 @@ int job_become(struct lock *lock, const struct options *options)
 	if (options->verbose)
 		trace(lock, "becoming the command");
 	r = pass(lock, options);
-	return r ? r : execute(lock, options);
+	if (r)
+		return r;
+	r = execute(lock, options);
+	/* Writing can take long: first the lock, and its duplicate. */
+	descriptor_close_others(STDERR_FILENO + 1, -1, -1);
+	exec_explain(options->command, -r);
+	return options_status(options, EXIT_COMMAND);
 }
 
 /* --- starting --------------------------------------------------------------------------------- */
@@ -117,9 +121,14 @@ static void become_command(void *argument)
 	if (form->enter && form->enter(&job->custody))
 		_exit(EXIT_THIRD_PARTY);
 	r = execute(job->lock, job->options);
+	/* Writing can take long: me-only does it once the lock is free. */
+	if (job->custody.apart)
+		exec_explain(job->options->command, -r);
+	else
+		job->error = -r;
 	if (form->failed)
 		form->failed(&job->custody);
-	_exit(r);
+	_exit(options_status(job->options, EXIT_COMMAND));
 }
 
 /* R is LOCK_LOST or a negative errno. */
@@ -232,6 +241,8 @@ static int finish(struct job *job)
 {
 	const bool lost = job->custody.form->finish(&job->custody, job->status);
 
+	if (job->error)
+		exec_explain(job->options->command, job->error);
 	if (job->lost) {
 		message(job->options->command[0], "has exited with an unknown status", ECHILD);
 		return options_status(job->options, EXIT_THIRD_PARTY);

@@ -112,7 +112,7 @@ static int start_keeper(struct custody *custody, int ready)
 
 /* What the command's process needs. */
 struct entrance {
-	const struct custody *custody;
+	struct custody *custody;
 	void (*function)(void *argument);
 	void *argument;
 };
@@ -125,6 +125,7 @@ static int wait_at_gate(void *argument)
 	char byte;
 	ssize_t n;
 
+	entrance->custody->apart = true;
 	close(gate[1]);
 	do
 		n = read(gate[0], &byte, 1);

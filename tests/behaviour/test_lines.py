@@ -111,6 +111,22 @@ def waits_long(pid):
         return float(f.read().split()[0]) - began > 1.2
 
 
+@pytest.mark.native("strace traces the emulator")
+@pytest.mark.parametrize("options", [(), ("-F",)], ids=["default", "no-fork"])
+@pytest.mark.parametrize("kind", ["host", "file"])
+def test_the_lock_is_free_while_the_line_is_written(start, call, lock, tmp_path, kind, options):
+    """A command that cannot be found does not hold the lock for as long as nobody reads that."""
+    name, trace = lock if kind == "host" else f"file:{tmp_path}/lock", tmp_path / "trace"
+    trace.touch()
+    p = start("strace", "-qq", "-f", "-o", trace, "-e", "trace=write", "-e", "inject=write:delay_enter=3000000",
+              ME_ONLY, *options, name, "/no/such/command")
+    # strace writes the beginning of a call before it delays it.
+    wait_for(lambda: "me-only: " in trace.read_text(), "it writes")
+    r = call(ME_ONLY, name, "echo", "ran")
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
+    assert p.communicate(timeout=DEADLINE)[1] == b"me-only: /no/such/command: not found\n" and p.returncode == 1
+
+
 SIGNALS = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTOU]
 
 
