@@ -24,6 +24,14 @@ bool holder_is_more_interesting(const struct holder *a, const struct holder *b)
 	       (is_stranger(a) == is_stranger(b) && a->held > b->held);
 }
 
+/* Such a one with our own number is anybody. */
+static void add_stranger(struct line *line, const struct holder *holder)
+{
+	line_add(line, !holder->remote && holder->uid == geteuid()
+			       ? ", where all users look the same"
+			       : ", neither this user nor root");
+}
+
 /* If the line of /etc/passwd is UID's, adds the name in it, MOST bytes of it, to LINE. */
 static bool add_name_from(struct line *line, const char *entry, size_t length, const char *uid,
 			  size_t most)
@@ -124,7 +132,7 @@ static void describe_hidden(const struct holder *holder, enum holder_form form, 
 	if (is_stranger(holder)) {
 		line_add(line, "; the user is ");
 		add_user(line, holder->uid, NAME_SHOWN);
-		line_add(line, ", neither this user nor root");
+		add_stranger(line, holder);
 	}
 	line_add(line, ")");
 }
@@ -143,7 +151,7 @@ static void add_pid(const struct holder *holder, enum holder_form form, struct l
 		else
 			add_user(line, holder->uid, most);
 		if (form == HOLDER_HELD && is_stranger(holder))
-			line_add(line, ", neither this user nor root");
+			add_stranger(line, holder);
 		line_add(line, ")");
 	}
 	if (remote && remote->host) {
@@ -224,7 +232,7 @@ static void describe_awaited(const struct holder *holder, enum holder_form form,
 		add_age(holder, line);
 	}
 	if (is_stranger(holder))
-		line_add(line, ", neither this user nor root");
+		add_stranger(line, holder);
 	add_state(holder, line, "");
 }
 

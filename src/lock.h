@@ -71,7 +71,8 @@ struct lock {
 	unsigned long heeded; /* how many there are, without that one */
 	const char *failed;   /* after LOCK_FAILED or an errno: what could not be done */
 	const struct options *options;
-	const char *unproved; /* after LOCK_NESTED: why --held says no; NULL: it does not */
+	const char *unproved; /* after LOCK_NESTED: why --held says no; NULL: it does not, or all
+				 users look the same */
 	/*
 	 * For the command's environment: "NAME=value", or "NAME" for one to leave out; NULL: none.
 	 */

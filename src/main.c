@@ -235,6 +235,16 @@ queue_full(const struct lock *lock, const struct options *options, const struct 
 	return options_status(options, EXIT_HELD);
 }
 
+/* What more there is to say of a job that asks for its own lock: why --held does not know it. */
+static const char *unproved(struct lock *lock)
+{
+	if (lock->unproved)
+		return lock->unproved;
+	return !lock->engine->leased && !trust_is_self(geteuid()) && !lock->engine->is_ours(lock)
+		       ? ", which --held cannot prove where all users look the same"
+		       : "";
+}
+
 static int run(struct lock *lock, const struct options *options)
 {
 	int64_t began = options->verbose ? deadline_now() : 0;
@@ -269,7 +279,7 @@ static int run(struct lock *lock, const struct options *options)
 	case LOCK_QUEUE_FULL: return queue_full(lock, options, &waiting.wait);
 	case LOCK_NESTED:
 		return refused_in_any_case(lock, options, "this job already holds it",
-					   lock->unproved ? lock->unproved : "");
+					   unproved(lock));
 	case LOCK_NOT_REPLACED:
 		return refused_in_any_case(lock, options, "not replaced, ",
 					   waiting.replacement.refused);
@@ -318,12 +328,14 @@ int main(int argc, char **argv)
 	struct options options;
 	struct usage_error error;
 	struct lock lock;
+	int r;
 
 	(void)argc;
-	if (options_parse(argv, &options, &error))
-		return usage(&options, &error);
+	r = options_parse(argv, &options, &error);
 	if (options.verbose)
 		message_with_times();
+	if (r)
+		return usage(&options, &error);
 	if (options.mode == MODE_HELP || options.mode == MODE_SHORT_HELP)
 		return printed(help_print(options.mode == MODE_SHORT_HELP));
 	if (options.mode == MODE_VERSION)

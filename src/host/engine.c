@@ -66,13 +66,10 @@ static int bind_slot(struct lock *lock, int fd, const struct host_address *name)
  * A job may ask for another slot of its own lock. But where --held can never prove whose a slot is,
  * as in a user namespace without users, a script that locks itself would take one after the other.
  */
-static bool is_unprovable_reentry(struct lock *lock, const struct host_address *name)
+static bool is_unprovable_reentry(const struct lock *lock, const struct host_address *name)
 {
-	if (lock->slots == 1 || !getenv("ME_ONLY_SLOT") || trust_is_self(geteuid()) ||
-	    !host_is_reentry(name, lock->slots))
-		return false;
-	lock->unproved = ", which --held cannot prove where all users look the same";
-	return true;
+	return lock->slots > 1 && getenv("ME_ONLY_SLOT") && !trust_is_self(geteuid()) &&
+	       host_is_reentry(name, lock->slots);
 }
 
 static int host_take(struct lock *lock, struct lock_wait *wait)

@@ -266,9 +266,9 @@ static void describe_loss(const struct guard *guard, const struct lock *lock, st
 	line_duration(line, guard->unconfirmed);
 	line_add(line, " earlier)");
 	line_add(line, !guard->found	? "; the command had just ended"
-		       : !guard->forced ? "; the command was stopped (SIGTERM)"
-		       : guard->told	? "; the command was stopped (SIGTERM, then SIGKILL)"
-					: "; the command was stopped (SIGKILL)");
+		       : !guard->forced ? "; the command was ended by SIGTERM"
+		       : guard->told	? "; the command was ended by SIGTERM and SIGKILL"
+					: "; the command was ended by SIGKILL");
 	if (left) {
 		line_add(line, ", but ");
 		line_number(line, left);

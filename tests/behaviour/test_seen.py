@@ -256,3 +256,10 @@ def test_other_signals_are_no_replacement(me_only, lock):
     p.send_signal(signal.SIGTERM)
     assert p.communicate(timeout=DEADLINE)[1] == b""
     assert p.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("argv, timed", [(["-v", "-w", "soon"], True), (["-vj", "0"], True), (["-v"], True),
+                                         (["-w", "soon", "-v"], False)])
+def test_a_usage_error_after_verbose_has_its_time(run, argv, timed):
+    r = run(*argv)
+    assert r.returncode == 2 and bool(re.match(rb"me-only: \d{4}-\d\d-\d\dT[\d:]+Z ", r.stderr)) == timed, r

@@ -161,11 +161,25 @@ def test_without_proc(script, public, options):
     assert r.stderr.decode() == f"me-only: {public}: cannot tell whether this job has it already: /proc does not show me-only\n"
 
 
-@pytest.mark.parametrize("options", ["-j9", "-j9 -o", "-j9 -F"])
-def test_slots_where_all_users_look_the_same(script, lock, options):
-    """In an unmapped user namespace nobody is trusted, not even oneself."""
-    starts, r = script(lock, options, outside=("unshare", "--user"))
-    assert (starts, r.returncode, r.stdout) == (2, 4, b"") and b": this job already holds it, " in r.stderr
+@pytest.mark.parametrize("options", ["-j9", "-j9 -o", "-j9 -F", "", "-o", "-F", "-w inf"])
+@pytest.mark.parametrize("kind", ["host", "file"])
+def test_locks_where_all_users_look_the_same(script, lock, public, kind, options):
+    """In an unmapped user namespace nobody is trusted, not even oneself. The reason is said."""
+    if kind == "file" and "-j" in options:
+        pytest.skip("file locks have no slots")
+    starts, r = script(lock if kind == "host" else public, options, outside=("unshare", "--user"))
+    assert (starts, r.returncode, r.stdout) == (2, 4, b"")
+    reason = "after -F where others can open the file" if kind == "file" and options == "-F" \
+        else "where all users look the same"
+    assert f": this job already holds it, which --held cannot prove {reason}: " in r.stderr.decode()
+
+
+@pytest.mark.parametrize("question", [[], ["-w", "0.01"], ["--who"]], ids=["try", "wait", "who"])
+def test_a_holder_where_all_users_look_the_same(hold, call, lock, question):
+    hold(lock)
+    r = call("unshare", "--user", ME_ONLY, *question, lock, *([] if question == ["--who"] else ["true"]))
+    said = (r.stdout or r.stderr).decode().splitlines()[0]
+    assert r.returncode == 4 and re.search(r"held by pid \d+ \(\S+, where all users look the same\) for ", said), r
 
 
 @pytest.mark.parametrize("options", ["-s", "-s -F", "-s -o"])

@@ -350,7 +350,7 @@ def begin(c, ticks, *options):
 def assert_lost(c, p, ticks, by):
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (5, b""), err
-    assert re.fullmatch(rf"me-only: {c.lock}: lost\b[^\n]*; the command was stopped[^\n]*\n",
+    assert re.fullmatch(rf"me-only: {c.lock}: lost\b[^\n]*; the command was ended by [^\n]*\n",
                         said(err)), err
     assert ticks.living() == set() and ticks.last() < by + LATE
     wait_for(lambda: not is_alive(p.helper), "the helper has ended")

@@ -313,7 +313,7 @@ def test_a_lock_that_is_lost(helper, lock, ticks, script):
         job=ticks.job("stubborn", "daemon"))
     status, _, err = ended(p)
     assert status == 5 and ticks.living() == set()
-    assert re.fullmatch(rf"me-only: {lock}: lost at [^\n]*; the command was stopped[^\n]*\n",
+    assert re.fullmatch(rf"me-only: {lock}: lost at [^\n]*; the command was ended by [^\n]*\n",
                         err), err
     assert ("a reason" in err) == ("a reason" in script)
 

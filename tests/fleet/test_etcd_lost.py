@@ -42,7 +42,7 @@ def assert_lost(c, p, ticks, by=None, status=5, why=r"[^\n]+"):
     assert (p.returncode, out) == (status, b""), err
     assert ticks.living() == set()
     assert re.fullmatch(
-        rf"me-only: {c.lock}: lost\b[^\n]*: {why}; the command (was stopped|had just "
+        rf"me-only: {c.lock}: lost\b[^\n]*: {why}; the command (was ended by|had just "
         rf"ended)[^\n]*\n", said(err)), err
     if by:
         assert ticks.last() < by + LATE
