@@ -99,6 +99,25 @@ void scene_replaceend(void)
 }
 
 /*
+ * What a command has left running is asked to exit by two that replace it, and the second of them
+ * finds no proof in a process that is about to exit. It slept before it looked again, heard nobody,
+ * and had no successor yet when it was killed.
+ */
+void scene_deafproof(void)
+{
+	struct run *holder = world_add(0, 20 * US), *front = world_add(about(100 * US, 20 * US), 0),
+		   *second = world_add(about(140 * US, 20 * US), 0);
+
+	holder->behaviour = LEAVES;
+	front->replaces = second->replaces = true;
+	world_call(holder, 1024);
+	world_call(front, 1024);
+	world_call(second, 1024);
+	world_call(world_add(about(700 * US, 100 * US), 0), 1024);
+	fault_at(about(1 * MS, 5 * MS), front, false, 0);
+}
+
+/*
  * Of the three at the front of a line all are stopped, the last of them some seconds after the others:
  * by then it has passed them over, and made others its successors.
  */

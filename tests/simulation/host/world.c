@@ -53,6 +53,7 @@ const struct kind kinds[] = {
 	{ .name = "stopthree", .steps = 600, .scene = scene_stopthree, .longest_free = 3 * S },
 	{ .name = "lastsuccessor", .steps = 200, .scene = scene_lastsuccessor },
 	{ .name = "replaceend", .steps = 200, .scene = scene_replaceend, .replaces = true },
+	{ .name = "deafproof", .steps = 300, .scene = scene_deafproof, .replaces = true },
 	{ .name = "leftout", .steps = 400, .scene = scene_leftout },
 	{ .name = "closing", .steps = 200, .scene = scene_closing },
 	{ .name = "stoplisten", .steps = 400, .scene = scene_stoplisten },

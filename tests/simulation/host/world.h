@@ -144,6 +144,7 @@ void scene_fullqueue(void);
 void scene_lastsuccessor(void);
 void scene_stopthree(void);
 void scene_replaceend(void);
+void scene_deafproof(void);
 void scene_leftout(void);
 void scene_closing(void);
 void scene_stoplisten(void);
