@@ -106,7 +106,8 @@ bool ahead_is_alive(struct place *place, const struct answer *answer, int64_t no
 {
 	const uint64_t term = answer_header(answer->body, "raft_term");
 
-	if (answer->code != CODE_OK || (int64_t)answer_number(answer->body, "TTL") <= 0 || !term)
+	if (answer->outcome != OUTCOME_DONE || (int64_t)answer_number(answer->body, "TTL") <= 0 ||
+	    !term)
 		return false;
 	/* Another leader was elected between two answers. */
 	if (place->alive_term && place->alive_term != term && session_now() < place->alive_delay)
@@ -128,7 +129,8 @@ static bool all_live(struct session *session, struct place *place, const uint64_
 		bodies[i] = request_lease(leases[i]);
 	client_call_each(&session->client, PATH_TIME_TO_LIVE, bodies, answers, n);
 	for (size_t i = 0; i < n; i++) {
-		if (live && answers[i].code != CODE_OK && answers[i].code != CODE_STOPPED) {
+		if (live && answers[i].outcome != OUTCOME_DONE &&
+		    answers[i].outcome != OUTCOME_STOPPED) {
 			answer_free(&answers[i]);
 			client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(leases[i]),
 				    noticed + ASK_LIMIT, &answers[i]);

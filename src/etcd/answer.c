@@ -6,6 +6,10 @@
 
 #include "base/memory.h"
 
+/* gRPC's code for what it has none for, and the last that it has. */
+#define UNKNOWN 2
+#define LAST_CODE 16
+
 /* --- numbers ---------------------------------------------------------------------------------- */
 
 uint64_t answer_number(const json_t *object, const char *name)
@@ -35,9 +39,9 @@ void answer_free(struct answer *answer)
 	answer->text = NULL;
 }
 
-void answer_fail(struct answer *answer, enum code code, char *text)
+void answer_fail(struct answer *answer, enum outcome outcome, char *text)
 {
-	answer->code = code;
+	answer->outcome = outcome;
 	answer->text = text;
 }
 
@@ -48,17 +52,17 @@ void answer_fail(struct answer *answer, enum code code, char *text)
 static void explain_end(struct answer *answer, const struct asked *asked)
 {
 	if (asked->known)
-		answer_fail(answer, CODE_NO_ANSWER,
+		answer_fail(answer, OUTCOME_RETRY,
 			    memory_format("%s closed the connection", asked->url));
 	else if (!strncmp(asked->url, "https:", 6))
 		answer_fail(
-			answer, CODE_CLOSED,
+			answer, OUTCOME_CLOSED,
 			memory_format(
 				"%s closed the connection: it may require another client certificate (ETCDCTL_CERT, "
 				"ETCDCTL_KEY)",
 				asked->url));
 	else
-		answer_fail(answer, CODE_CLOSED,
+		answer_fail(answer, OUTCOME_CLOSED,
 			    memory_format("%s closed the connection: it may require TLS (https://)",
 					  asked->url));
 }
@@ -68,19 +72,19 @@ void answer_explain(struct answer *answer, const struct asked *asked, CURLcode c
 {
 	const char *url = asked->url;
 	/* One that has answered before is being restarted. */
-	const enum code refused = asked->known ? CODE_NO_ANSWER : CODE_REFUSED;
+	const enum outcome refused = asked->known ? OUTCOME_RETRY : OUTCOME_USELESS;
 
 	switch (curl) {
 	case CURLE_COULDNT_RESOLVE_HOST:
-		answer_fail(answer, CODE_NO_ANSWER,
+		answer_fail(answer, OUTCOME_RETRY,
 			    memory_format("the name of %s cannot be resolved", url));
 		break;
 	case CURLE_COULDNT_CONNECT:
-		answer_fail(answer, CODE_NO_ANSWER,
+		answer_fail(answer, OUTCOME_RETRY,
 			    memory_format("%s cannot be reached: %s", url, detail));
 		break;
 	case CURLE_OPERATION_TIMEDOUT:
-		answer_fail(answer, CODE_NO_ANSWER, memory_format("%s does not answer", url));
+		answer_fail(answer, OUTCOME_RETRY, memory_format("%s does not answer", url));
 		break;
 	case CURLE_PEER_FAILED_VERIFICATION:
 		answer_fail(
@@ -118,20 +122,20 @@ void answer_explain(struct answer *answer, const struct asked *asked, CURLcode c
 	case CURLE_GOT_NOTHING:
 	case CURLE_SEND_ERROR:
 	case CURLE_RECV_ERROR: explain_end(answer, asked); break;
-	default: answer_fail(answer, CODE_NO_ANSWER, memory_format("%s: %s", url, detail));
+	default: answer_fail(answer, OUTCOME_RETRY, memory_format("%s: %s", url, detail));
 	}
 }
 
 /*
- * The message of an error, and its code, in any shape that etcd's versions use. The code is CODE_OK
- * if BODY is not an error:
+ * The message of an error, or NULL, and its code, in any shape that etcd's versions use. The code
+ * is 0 if BODY is not an error:
  *
  *  3.4, and 3.5 as released    {"error":TEXT,"message":TEXT,"code":N}
  *  the same, of a stream {"error":{"grpc_code":N,"http_code":N,"message":TEXT,"http_status":TEXT}}
  *  3.6, and 3.5 as in Debian   {"code":N,"message":TEXT}
  *  the same, of a stream       {"error":{"code":N,"message":TEXT}}
  */
-static const char *error_in(const json_t *body, enum code *code)
+static const char *error_in(const json_t *body, unsigned *code)
 {
 	const json_t *error = json_object_get(body, "error"),
 		     *message = json_object_get(body, "message");
@@ -143,69 +147,8 @@ static const char *error_in(const json_t *body, enum code *code)
 	} else if (!message) {
 		message = error;
 	}
-	*code = n > CODE_LAST || (n == 0 && error) ? CODE_UNKNOWN : (enum code)n;
+	*code = n > LAST_CODE || (n == 0 && error) ? UNKNOWN : (unsigned)n;
 	return json_is_string(message) ? json_string_value(message) : NULL;
-}
-
-/* An error of etcd itself. */
-static void explain_error(struct answer *answer, const struct asked *asked, enum code code,
-			  const char *message)
-{
-	const char *url = asked->url, *user = asked->user ? asked->user : "";
-	/* Behind a colon there may be a password that was meant. */
-	const int shown = (int)strcspn(user, ":");
-
-	switch (code) {
-	case CODE_DENIED:
-		answer_fail(
-			answer, CODE_DENIED,
-			memory_format(
-				"etcd denies user '%.*s': it needs readwrite permission on all keys that begin with "
-				"the lock's name and \"/\" (%s)",
-				shown, user, url));
-		break;
-	case CODE_UNAUTHENTICATED:
-		answer_fail(
-			answer, CODE_UNAUTHENTICATED,
-			memory_format(
-				"%s requires authentication: set ETCDCTL_USER and ETCDCTL_PASSWORD (%s)",
-				url, message));
-		break;
-	case CODE_INVALID:
-		if (strstr(message, "user name is empty"))
-			answer_fail(
-				answer, CODE_REFUSED,
-				memory_format(
-					"%s requires authentication: set ETCDCTL_USER and ETCDCTL_PASSWORD",
-					url));
-		else if (strstr(message, "authentication failed"))
-			answer_fail(
-				answer, CODE_REFUSED,
-				memory_format(
-					"%s refuses user '%.*s': wrong name or password (ETCDCTL_USER, ETCDCTL_PASSWORD)",
-					url, shown, user));
-		else
-			answer_fail(answer, CODE_INVALID, memory_format("%s: %s", url, message));
-		break;
-	case CODE_EXHAUSTED:
-		answer_fail(answer, CODE_EXHAUSTED,
-			    memory_format("%s refuses writes: its database is full (%s)", url,
-					  message));
-		break;
-	default:
-		/* The gateway dials its own server, with the server's certificate. */
-		if (code == CODE_UNAVAILABLE &&
-		    (strstr(message, "bad certificate") || strstr(message, "connection closed")) &&
-		    !asked->known)
-			answer_fail(
-				answer, CODE_REFUSED,
-				memory_format(
-					"the JSON gateway of %s cannot reach its own server: does the server's certificate "
-					"allow clientAuth? (%s)",
-					url, message));
-		else
-			answer_fail(answer, code, memory_format("%s: %s", url, message));
-	}
 }
 
 /* An answer that is no JSON, or none of etcd's. */
@@ -217,24 +160,24 @@ static void explain_other(struct answer *answer, const struct asked *asked, long
 
 	if (text && strstr(text, "CommonName"))
 		answer_fail(
-			answer, CODE_REFUSED,
+			answer, OUTCOME_USELESS,
 			memory_format(
 				"%s accepts no client certificate with a common name through its JSON gateway while users "
 				"are enabled: use one with an empty CN (ETCDCTL_CERT)",
 				url));
 	else if (text && strstr(text, "HTTP request to an HTTPS server"))
 		answer_fail(
-			answer, CODE_REFUSED,
+			answer, OUTCOME_USELESS,
 			memory_format("%s requires TLS: write https:// in ETCDCTL_ENDPOINTS", url));
 	else if (status == 404)
 		answer_fail(
-			answer, CODE_REFUSED,
+			answer, OUTCOME_USELESS,
 			memory_format(
 				"%s has no JSON gateway: it may be disabled (--enable-grpc-gateway), on another port "
 				"(--listen-client-http-urls), or this is older than etcd 3.4",
 				url));
 	else if (status >= 500)
-		answer_fail(answer, CODE_UNAVAILABLE,
+		answer_fail(answer, OUTCOME_RETRY,
 			    memory_format("%s: HTTP status %ld", url, status));
 	else {
 		size_t n = 0;
@@ -242,7 +185,7 @@ static void explain_other(struct answer *answer, const struct asked *asked, long
 		for (; text && text[n] && n < sizeof shown - 1; n++)
 			shown[n] = (char)(text[n] >= ' ' && text[n] < 127 ? text[n] : ' ');
 		shown[n] = 0;
-		answer_fail(answer, CODE_REFUSED,
+		answer_fail(answer, OUTCOME_USELESS,
 			    memory_format("%s does not answer like etcd: HTTP status %ld, \"%s\"",
 					  url, status, shown));
 	}
@@ -261,7 +204,7 @@ void answer_read(struct answer *answer, const struct asked *asked, long status, 
 {
 	json_t *body = parse(text, n), *result = json_object_get(body, "result");
 	const char *message;
-	enum code code;
+	unsigned code;
 
 	if (!json_is_object(body)) {
 		explain_other(answer, asked, status, text);
@@ -269,13 +212,14 @@ void answer_read(struct answer *answer, const struct asked *asked, long status, 
 		return;
 	}
 	message = error_in(body, &code);
-	if (code != CODE_OK || status != 200) {
-		explain_error(answer, asked, code != CODE_OK ? code : CODE_UNKNOWN,
-			      message ? message : "no reason given");
+	if (code || status != 200) {
+		answer->outcome =
+			errors_judge(asked, code ? code : UNKNOWN,
+				     message ? message : "no reason given", &answer->text);
 		json_decref(body);
 		return;
 	}
-	answer->code = CODE_OK;
+	answer->outcome = OUTCOME_DONE;
 	/* Streams wrap their answers. */
 	answer->body = json_incref(json_is_object(result) ? result : body);
 	json_decref(body);

@@ -10,45 +10,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* gRPC's status codes, as far as they make a difference. */
-enum code {
-	CODE_OK = 0,
-	CODE_UNKNOWN = 2,
-	CODE_INVALID = 3,
-	CODE_DEADLINE = 4,
-	CODE_NOT_FOUND = 5,
-	CODE_DENIED = 7,
-	CODE_EXHAUSTED = 8,
-	CODE_PRECONDITION = 9,
-	CODE_OUT_OF_RANGE = 11,
-	CODE_UNAVAILABLE = 14,
-	CODE_UNAUTHENTICATED = 16,
-	CODE_LAST = 16,
-	CODE_NO_ANSWER = 100, /* of our own: the outcome is not known */
-	CODE_REFUSED = 101,   /* our own: not an etcd, or it refuses us; no use trying again */
-	CODE_CLOSED = 103,    /* our own: connection closed; if that repeats, like CODE_REFUSED */
-	CODE_STOPPED = 102,   /* of our own: attend() has stopped the call */
-};
+#include "etcd/errors.h"
 
 struct answer {
-	enum code code;
-	json_t *body;	 /* of CODE_OK; to be freed by answer_free() */
+	enum outcome outcome;
+	json_t *body;	 /* of OUTCOME_DONE; to be freed by answer_free() */
 	char *text;	 /* otherwise the error, with the endpoint; see answer_free() */
 	int64_t sent;	 /* CLOCK_BOOTTIME, ns: before it was handed to the socket */
 	size_t endpoint; /* which one has answered */
 };
 
-/* Which endpoint was asked, and as which user: for messages. */
-struct asked {
-	const char *url;
-	const char *user; /* NULL: without one */
-	bool known;	  /* an endpoint has answered as etcd before: the failure may pass */
-};
-
 void answer_free(struct answer *answer);
 
-/* ANSWER is the failure CODE; TEXT, which it keeps, says why. */
-void answer_fail(struct answer *answer, enum code code, char *text);
+/* ANSWER is the failure OUTCOME; TEXT, which it keeps, says why. */
+void answer_fail(struct answer *answer, enum outcome outcome, char *text);
 
 /*
  * Reads into ANSWER the N bytes TEXT (NULL: none; else with a NUL behind them) that came with the

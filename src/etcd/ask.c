@@ -19,12 +19,12 @@ static bool read_all(struct session *session, const struct keys *keys, struct en
 	client_call(&session->client, PATH_RANGE, request_range(keys, ORDER_OLDEST, 0, 0),
 		    session_now() + session->config.command_timeout, &answer);
 	entries_read(entries, json_object_get(answer.body, "kvs"));
-	if (answer.code != CODE_OK) {
+	if (answer.outcome != OUTCOME_DONE) {
 		session_failed(session, answer.text);
 		entries_free(entries);
 	}
 	answer_free(&answer);
-	return answer.code == CODE_OK;
+	return answer.outcome == OUTCOME_DONE;
 }
 
 void ask_held(struct session *session)
@@ -68,7 +68,7 @@ static int64_t time_left(struct session *session, uint64_t lease)
 
 	client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(lease),
 		    session_now() + session->config.command_timeout, &answer);
-	if (answer.code == CODE_OK)
+	if (answer.outcome == OUTCOME_DONE)
 		left = (int64_t)answer_number(answer.body, "TTL");
 	answer_free(&answer);
 	return left;

@@ -44,6 +44,21 @@ bool client_wait(struct client *client, int64_t limit)
 
 /* --- calls ------------------------------------------------------------------------------------ */
 
+/* Takes in whether etcd answers at all. That it refuses something is an answer. */
+static void note_outcome(struct client *client, const struct answer *answer)
+{
+	if (answer->outcome == OUTCOME_STOPPED)
+		return;
+	if (!errors_may_pass(answer->outcome) || answer->outcome == OUTCOME_REAUTH) {
+		client->unanswered = 0;
+		free(client->trouble);
+		client->trouble = NULL;
+	} else if (++client->unanswered >= client->config->n) {
+		free(client->trouble);
+		client->trouble = memory_string(answer->text);
+	}
+}
+
 /* Calls once. */
 static void attempt(struct client *client, const char *path, const char *body,
 		    struct answer *answer)
@@ -55,6 +70,7 @@ static void attempt(struct client *client, const char *path, const char *body,
 		const struct asked whom = transfer_asked(client, answer);
 
 		answer_explain(answer, &whom, CURLE_COULDNT_RESOLVE_HOST, NULL);
+		note_outcome(client, answer);
 		return;
 	}
 	transfer_begin(client, &transfer, client->easy, client->headers, answer->endpoint, path,
@@ -66,26 +82,7 @@ static void attempt(struct client *client, const char *path, const char *body,
 		transfer_rest(client, DEADLINE_NEVER);
 	}
 	transfer_end(client, &transfer, answer);
-}
-
-/*
- * Whether another attempt, elsewhere or later, may succeed: not if the request itself is at fault.
- */
-static bool may_pass(enum code code)
-{
-	switch (code) {
-	case CODE_OK:
-	case CODE_INVALID:
-	case CODE_NOT_FOUND:
-	case CODE_DENIED:
-	case CODE_EXHAUSTED:
-	case CODE_PRECONDITION:
-	case CODE_OUT_OF_RANGE:
-	case CODE_UNAUTHENTICATED:
-	case CODE_REFUSED:
-	case CODE_STOPPED: return false;
-	default: return true;
-	}
+	note_outcome(client, answer);
 }
 
 /* Whether the request has left. */
@@ -129,9 +126,10 @@ void client_call_both(struct client *client, const char *first_path, json_t *fir
 	if (both)
 		transfer_end(client, &transfers[1], second);
 	else
-		answer_fail(second, CODE_STOPPED, memory_string("stopped"));
+		answer_fail(second, OUTCOME_STOPPED, memory_string("stopped"));
+	note_outcome(client, first);
 	/* The next try, of either, does not begin with one that has been silent. */
-	if (may_pass(first->code) && may_pass(second->code))
+	if (errors_may_pass(first->outcome) && errors_may_pass(second->outcome))
 		client->endpoint = (client->endpoint + 1) % client->config->n;
 	free(first_text);
 	free(second_text);
@@ -172,7 +170,7 @@ void client_call_each(struct client *client, const char *path, json_t *const *bo
 		if (transfers[i].easy)
 			transfer_end(client, &transfers[i], &answers[i]);
 		else
-			answer_fail(&answers[i], CODE_NO_ANSWER, memory_string("out of memory"));
+			answer_fail(&answers[i], OUTCOME_RETRY, memory_string("out of memory"));
 		curl_easy_cleanup(transfers[i].easy);
 	}
 	free(transfers);
@@ -194,26 +192,42 @@ static bool authenticate(struct client *client, struct answer *answer)
 	client->token = NULL;
 	transfer_set_headers(client, &client->headers);
 	if (!text) {
-		answer_fail(answer, CODE_REFUSED,
+		answer_fail(answer, OUTCOME_FINAL,
 			    memory_string("ETCDCTL_USER and ETCDCTL_PASSWORD must be UTF-8"));
 		return false;
 	}
 	attempt(client, PATH_AUTHENTICATE, text, answer);
 	explicit_bzero(text, strlen(text));
 	free(text);
-	/* Users are not switched on: everybody may do everything. */
-	if (answer->code == CODE_PRECONDITION) {
+	/* Everybody may do everything. */
+	if (answer->outcome == OUTCOME_OPEN) {
 		client->no_users = true;
 		answer_free(answer);
 		return true;
 	}
-	if (answer->code != CODE_OK)
+	if (answer->outcome != OUTCOME_DONE)
 		return false;
 	token = json_string_value(json_object_get(answer->body, "token"));
 	client->token = memory_string(token);
 	answer_free(answer);
 	transfer_set_headers(client, &client->headers);
 	return true;
+}
+
+void client_log_in(struct client *client)
+{
+	struct answer answer = { .endpoint = client->endpoint };
+
+	if (client->config->user && !client->token && !client->no_users &&
+	    !authenticate(client, &answer))
+		answer_free(&answer);
+}
+
+void client_log_out(struct client *client)
+{
+	free(client->token);
+	client->token = NULL;
+	client->no_users = false;
 }
 
 static void call_with_token(struct client *client, const char *path, const char *body,
@@ -224,10 +238,8 @@ static void call_with_token(struct client *client, const char *path, const char 
 	if (fresh && !authenticate(client, answer))
 		return;
 	attempt(client, path, body, answer);
-	/* A token has expired; or users were switched on: until then nobody has one. */
-	if (!client->config->user || fresh ||
-	    (answer->code != CODE_UNAUTHENTICATED &&
-	     !(client->no_users && answer->code == CODE_REFUSED)))
+	/* A token has expired, or users were changed or enabled. */
+	if (fresh || answer->outcome != OUTCOME_REAUTH)
 		return;
 	client->no_users = false;
 	answer_free(answer);
@@ -244,7 +256,7 @@ void client_call_at(struct client *client, size_t endpoint, const char *path, js
 	*answer = (struct answer){ .endpoint = endpoint };
 	call_with_token(client, path, text ? text : "{}", answer);
 	free(text);
-	if (answer->code == CODE_OK)
+	if (answer->outcome == OUTCOME_DONE)
 		client->endpoint = endpoint;
 }
 
@@ -260,20 +272,20 @@ static bool call_round(struct client *client, const char *path, const char *text
 		*answer = (struct answer){ .endpoint = (first + i) % n };
 		call_with_token(client, path, text, answer);
 		/* That etcd refuses this is an answer as well. */
-		if (!may_pass(answer->code) && answer->code != CODE_REFUSED &&
-		    answer->code != CODE_STOPPED)
+		if (!errors_may_pass(answer->outcome) && answer->outcome != OUTCOME_USELESS &&
+		    answer->outcome != OUTCOME_STOPPED)
 			client->endpoint = answer->endpoint;
-		if (answer->code == CODE_CLOSED && round >= CLOSED_ROUNDS)
-			answer->code = CODE_REFUSED;
+		if (answer->outcome == OUTCOME_CLOSED && round >= CLOSED_ROUNDS)
+			answer->outcome = OUTCOME_USELESS;
 		if (now() >= limit)
 			return true;
-		if (may_pass(answer->code))
+		if (errors_may_pass(answer->outcome))
 			continue;
 		/*
 		 * An endpoint that is not etcd, or another cluster's, must not keep us from asking
 		 * the others; only the last one is final.
 		 */
-		if (answer->code != CODE_REFUSED || i + 1 == n || client->wrong_cluster)
+		if (answer->outcome != OUTCOME_USELESS || i + 1 == n || client->wrong_cluster)
 			return true;
 	}
 	return false;
@@ -286,12 +298,12 @@ void client_call(struct client *client, const char *path, json_t *body, int64_t 
 
 	json_decref(body);
 	client->retried = false;
-	*answer = (struct answer){ .code = CODE_NO_ANSWER };
+	*answer = (struct answer){ .outcome = OUTCOME_RETRY };
 	for (unsigned round = 0;
 	     !call_round(client, path, text ? text : "{}", round, limit, answer); round++) {
 		if (client_wait(client, deadline_earlier(limit, now() + client_pause(round)))) {
 			answer_free(answer);
-			answer_fail(answer, CODE_STOPPED, memory_string("stopped"));
+			answer_fail(answer, OUTCOME_STOPPED, memory_string("stopped"));
 			break;
 		}
 		if (now() >= limit)
@@ -357,6 +369,7 @@ void client_close(struct client *client)
 	curl_slist_free_all(client->headers);
 	curl_slist_free_all(client->watch_headers);
 	free(client->token);
+	free(client->trouble);
 	free(client->line);
 	free(client->unresolved);
 	if (client->timer > 0)

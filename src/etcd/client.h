@@ -20,7 +20,7 @@ char *client_open(struct client *client, const struct config *config);
 void client_close(struct client *client);
 
 /*
- * Calls PATH with BODY (which is taken) at one endpoint, once; again if a user's token has expired.
+ * Calls PATH with BODY (which is taken) at one endpoint, once; again if a user has to log in again.
  */
 void client_call_at(struct client *client, size_t endpoint, const char *path, json_t *body,
 		    struct answer *answer);
@@ -46,6 +46,13 @@ void client_call_both(struct client *client, const char *first_path, json_t *fir
 /* The same for PATH with each of the N BODIES (which are taken). ANSWERS has room for N. */
 void client_call_each(struct client *client, const char *path, json_t *const *bodies,
 		      struct answer *answers, size_t n);
+
+/*
+ * Gets the user's token now, if there is none and users are enabled; without one, calls do that.
+ * And forgets it: it is of no use any more.
+ */
+void client_log_in(struct client *client);
+void client_log_out(struct client *client);
 
 /*
  * Asks all endpoints for their version and cluster, while other calls run. client_surveyed() waits

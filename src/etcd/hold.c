@@ -131,12 +131,11 @@ static void renew_and_tell(struct session *session)
 		break;
 	case RENEWAL_FAILED:
 		session->lease.renew_due = session_now();
-		if (session->lease.failures == 0)
-			break;
-		if (session->lease.failures % n == 0) {
-			session->lease.renew_due += client_pause(session->lease.failures / n - 1);
+		/* Soon: if the lock is lost, this is the reason. Later, once in each round. */
+		if (text && (session->lease.failures <= n || session->lease.failures % n == 0))
 			say_text("trouble", text);
-		}
+		if (text && session->lease.failures % n == 0)
+			session->lease.renew_due += client_pause(session->lease.failures / n - 1);
 	}
 	free(text);
 }

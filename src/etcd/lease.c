@@ -94,12 +94,12 @@ char *session_granted(struct session *session, struct answer *answer)
 	char *text = NULL;
 
 	session->lease.ttl = session->arguments->ttl;
-	if (answer->code == CODE_OK) {
+	if (answer->outcome == OUTCOME_DONE) {
 		int64_t granted = time_in(session, answer->body);
 
 		/* If a server grants more, we do not use it. */
 		session->lease.ttl = granted ? granted : session->lease.ttl;
-	} else if (answer->code != CODE_PRECONDITION) {
+	} else if (answer->outcome != OUTCOME_EXISTS) {
 		text = answer->text;
 		answer->text = NULL;
 	}
@@ -150,6 +150,13 @@ int64_t session_interval(const struct session *session)
 int64_t session_reserve(const struct session *session)
 {
 	return session->arguments->kill_after + session->lease.ttl / RENEWALS;
+}
+
+int64_t session_lapse(const struct session *session)
+{
+	const int64_t left = session->lease.deadline + MARGIN(session->lease.ttl) - session_now();
+
+	return left > 0 ? left / NS_PER_S : 0;
 }
 
 /* The key-value pair that the range at INDEX of the transaction BODY has found, or NULL. */
@@ -223,14 +230,15 @@ static enum renewal ask_twice(struct session *session, struct answer *answer, ch
 
 	client_call_at(&session->client, endpoint, PATH_KEEPALIVE, request_lease(session->lease.id),
 		       answer);
-	if (answer->code != CODE_OK)
+	if (answer->outcome != OUTCOME_DONE && answer->outcome != OUTCOME_LOST)
 		return RENEWAL_FAILED;
-	if (answer_number(answer->body, "ID") != session->lease.id) {
+	if (answer->outcome == OUTCOME_DONE &&
+	    answer_number(answer->body, "ID") != session->lease.id) {
 		*text = memory_string("etcd's answer is about another lease");
 		return RENEWAL_FAILED;
 	}
 	sent = answer->sent;
-	ttl = time_in(session, answer->body);
+	ttl = answer->outcome == OUTCOME_DONE ? time_in(session, answer->body) : 0;
 	term = answer_header(answer->body, "raft_term");
 	if (!ttl) {
 		*text = memory_string(
@@ -239,8 +247,9 @@ static enum renewal ask_twice(struct session *session, struct answer *answer, ch
 	}
 	answer_free(answer);
 	read_keys(session, endpoint, answer);
-	return answer->code == CODE_OK ? prove(session, answer, endpoint, sent, ttl, term, text)
-				       : RENEWAL_FAILED;
+	return answer->outcome == OUTCOME_DONE
+		       ? prove(session, answer, endpoint, sent, ttl, term, text)
+		       : RENEWAL_FAILED;
 }
 
 enum renewal session_renew(struct session *session, char **text)
@@ -257,14 +266,14 @@ enum renewal session_renew(struct session *session, char **text)
 	 */
 	if (renewal == RENEWAL_FAILED)
 		session->client.endpoint = endpoint;
-	if (!*text && renewal == RENEWAL_FAILED) {
+	/* What stops a call is not a failure of etcd, nor the reason for one. */
+	if (!*text && renewal == RENEWAL_FAILED && answer.outcome != OUTCOME_STOPPED) {
 		*text = answer.text;
 		answer.text = NULL;
 	}
-	/* What stops a call is no failure of etcd. */
 	if (renewal == RENEWAL_DONE)
 		session->lease.renewing = session->lease.failures = 0;
-	else if (answer.code != CODE_STOPPED)
+	else if (answer.outcome != OUTCOME_STOPPED)
 		session->lease.failures++;
 	answer_free(&answer);
 	return renewal;
@@ -282,7 +291,7 @@ void session_revoke(struct session *session)
 	client_call(&session->client, PATH_REVOKE, request_lease(session->lease.id),
 		    session_now() + session->client.attempt, &answer);
 	/* me-only has gone meanwhile: it is done once more, when nothing stops us. */
-	if (answer.code != CODE_STOPPED)
+	if (answer.outcome != OUTCOME_STOPPED)
 		session->lease.id = session->own.created = 0;
 	answer_free(&answer);
 }

@@ -18,7 +18,8 @@
  *       etcd/transfer.c       libcurl
  *       etcd/survey.c         versions and clusters of all endpoints
  *       etcd/watch.c          the stream of events
- *       etcd/answer.c         answers and errors
+ *       etcd/answer.c         answers
+ *         etcd/errors.c         errors: what to do, and what to say
  *     etcd/requests.c       bodies of requests, by jansson
  *     etcd/base64.c         keys and values in them
  *   etcd/take.c           taking the lock

@@ -47,8 +47,8 @@ static char *look_once(struct session *session, struct place *place)
 	client_call(&session->client, PATH_TXN,
 		    request_txn(list_of(NULL), operations, list_of(NULL)), session->client.limit,
 		    &answer);
-	text = answer.code == CODE_OK ? ahead_update(session, place, answer.body)
-				      : take_text(&answer);
+	text = answer.outcome == OUTCOME_DONE ? ahead_update(session, place, answer.body)
+					      : take_text(&answer);
 	answer_free(&answer);
 	return text;
 }
@@ -116,7 +116,7 @@ static char *entered(struct session *session, struct place *place, struct answer
 {
 	char *text = NULL;
 
-	if (answer->code != CODE_OK) {
+	if (answer->outcome != OUTCOME_DONE) {
 		text = take_text(answer);
 	} else if (json_is_true(json_object_get(answer->body, "succeeded"))) {
 		session->own.created = session->own.modified = session->own.token =
@@ -136,7 +136,7 @@ static char *entered(struct session *session, struct place *place, struct answer
  */
 char *place_enter(struct session *session, struct place *place)
 {
-	struct answer lease = { .code = CODE_NO_ANSWER }, key = { .code = CODE_NO_ANSWER };
+	struct answer lease = { .outcome = OUTCOME_RETRY }, key = { .outcome = OUTCOME_RETRY };
 	const int64_t limit = session->client.limit;
 	char *text;
 
@@ -147,19 +147,19 @@ char *place_enter(struct session *session, struct place *place)
 				 &lease, PATH_TXN, entry_request(session), &key);
 		session->own.doubtful = session->client.retried;
 		/* A key bound to the lease shows that the lease exists. */
-		if (key.code == CODE_OK && lease.code != CODE_OK)
-			lease.code = CODE_PRECONDITION;
+		if (key.outcome == OUTCOME_DONE && lease.outcome != OUTCOME_DONE)
+			lease.outcome = OUTCOME_EXISTS;
 	}
-	if (lease.code != CODE_OK && lease.code != CODE_PRECONDITION) {
+	if (lease.outcome != OUTCOME_DONE && lease.outcome != OUTCOME_EXISTS) {
 		answer_free(&lease);
 		client_call(&session->client, PATH_GRANT, session_grant_request(session), limit,
 			    &lease);
 	}
 	text = session_granted(session, &lease);
-	if (!text && key.code != CODE_OK) {
+	if (!text && key.outcome != OUTCOME_DONE) {
 		/* That the lease does not exist yet is an answer, not a doubt. */
 		session->own.doubtful = session->own.doubtful ||
-					(key.code != CODE_NOT_FOUND && !session->config.user);
+					(key.outcome != OUTCOME_LOST && !session->config.user);
 		answer_free(&key);
 		client_call(&session->client, PATH_TXN, entry_request(session), limit, &key);
 		session->own.doubtful = session->own.doubtful || session->client.retried;
@@ -167,7 +167,7 @@ char *place_enter(struct session *session, struct place *place)
 		 * A member that still does not know the lease may belong to another cluster: an
 		 * error does not name its cluster.
 		 */
-		if (key.code == CODE_NOT_FOUND)
+		if (key.outcome == OUTCOME_LOST)
 			text = session_surveyed(
 				session,
 				deadline_earlier(limit, session_now() + PLACE_SURVEY_LIMIT));
@@ -212,7 +212,7 @@ static json_t *acquire_request(struct session *session, const struct place *plac
  */
 char *place_acquire(struct session *session, struct place *place, unsigned slot)
 {
-	struct answer answer = { .code = CODE_NO_ANSWER }, lease;
+	struct answer answer = { .outcome = OUTCOME_RETRY }, lease;
 	json_t *body = acquire_request(session, place, slot);
 	const int64_t noticed = session_now();
 	char *text = NULL;
@@ -227,13 +227,13 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 		place->to_ask = 0;
 	}
 	/* It can be repeated as often as needed. */
-	if (answer.code != CODE_OK) {
+	if (answer.outcome != OUTCOME_DONE) {
 		answer_free(&answer);
 		client_call(&session->client, PATH_TXN, json_incref(body), session->client.limit,
 			    &answer);
 	}
 	json_decref(body);
-	if (answer.code != CODE_OK) {
+	if (answer.outcome != OUTCOME_DONE) {
 		text = take_text(&answer);
 	} else if (json_is_true(json_object_get(answer.body, "succeeded"))) {
 		ahead_prove_alive(place, answer.body);
@@ -315,13 +315,13 @@ static bool delete_place(struct session *session, bool as_it_was)
 									       ORDER_NONE, 0, 0)),
 				      NULL));
 	client_call(&session->client, PATH_TXN, request, session->client.limit, &answer);
-	if (answer.code == CODE_OK)
+	if (answer.outcome == OUTCOME_DONE)
 		own = ahead_entries(answer.body);
 	ours = as_it_was && own.n == 1 && own.all[0].created == session->own.created &&
 	       own.all[0].state == ENTRY_HELD;
 	if (ours)
 		session->events.granted = own.all[0].modified;
-	else if (answer.code == CODE_OK && !session->own.doubtful)
+	else if (answer.outcome == OUTCOME_DONE && !session->own.doubtful)
 		session->lease.id = session->own.created = 0;
 	entries_free(&own);
 	answer_free(&answer);

@@ -25,7 +25,7 @@ static bool keep_on(struct session *session, int64_t left, int64_t limit)
 
 	client_call(&session->client, PATH_GRANT,
 		    request_grant((left + NS_PER_S - 1) / NS_PER_S, fresh), limit, &answer);
-	if (answer.code == CODE_OK || answer.code == CODE_PRECONDITION) {
+	if (answer.outcome == OUTCOME_DONE || answer.outcome == OUTCOME_EXISTS) {
 		answer_free(&answer);
 		session->own.entry.state = ENTRY_KEPT;
 		value = entry_value(&session->own.entry);
@@ -37,7 +37,7 @@ static bool keep_on(struct session *session, int64_t left, int64_t limit)
 				    list_of(operation_put(&session->own.keys, value, fresh), NULL),
 				    list_of(NULL)),
 			limit, &answer);
-		kept = answer.code == CODE_OK &&
+		kept = answer.outcome == OUTCOME_DONE &&
 		       json_is_true(json_object_get(answer.body, "succeeded"));
 		free(value);
 	}
@@ -69,7 +69,7 @@ void release_read_next(struct session *session, struct answer *answer)
 {
 	struct entries entries;
 
-	if (answer->code == CODE_OK) {
+	if (answer->outcome == OUTCOME_DONE) {
 		entries_read(&entries, json_object_get(answer->body, "kvs"));
 		entry_free(&session->line.next);
 		if (entries.n > 0)
@@ -186,14 +186,14 @@ void release(struct session *session)
 	 * Without space or permission to write, deleting may still be possible. If the write did
 	 * happen, the key is gone.
 	 */
-	if (hands_over && answer.code != CODE_OK && session_now() < limit) {
+	if (hands_over && answer.outcome != OUTCOME_DONE && session_now() < limit) {
 		tried = true;
 		answer_free(&answer);
 		client_call(&session->client, PATH_TXN, delete_own(session), limit, &answer);
 	}
 	/* Only a first answer counts: an earlier try of this call may have deleted it. */
-	if (answer.code == CODE_OK && !is_given_back(answer.body) && !session->client.retried &&
-	    !tried) {
+	if (answer.outcome == OUTCOME_DONE && !is_given_back(answer.body) &&
+	    !session->client.retried && !tried) {
 		say_text(
 			"lost",
 			"its key in etcd was gone when the command ended: someone deleted it, or the lease ended");

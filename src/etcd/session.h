@@ -92,6 +92,7 @@ struct session { // NOLINT(clang-analyzer-optin.performance.Padding): there is o
 		uint64_t heard;		 /* of etcd, by the stream */
 	} events;
 
+	bool troubled;		/* me-only knows that etcd does not answer us, who wait */
 	struct control control; /* me-only and the command */
 	int64_t spoke;		/* when we last sent me-only something */
 };
@@ -136,7 +137,8 @@ enum renewal {
 /*
  * One attempt to renew the lease: a keepalive, then a linearizable read of our key at the same
  * endpoint in the same term, for a replaced leader can still acknowledge a dead lease. It also
- * reads the other key; events.changed says if that has changed. TEXT, to be freed, is the error.
+ * reads the other key; events.changed says if that has changed. TEXT, to be freed, is the error;
+ * NULL: there is none, or we have stopped the attempt.
  */
 enum renewal session_renew(struct session *session, char **text);
 
@@ -154,6 +156,9 @@ int64_t session_interval(const struct session *session);
  * retried before the command is asked to exit.
  */
 int64_t session_reserve(const struct session *session);
+
+/* In about how many seconds the lease ends if nothing more is done. */
+int64_t session_lapse(const struct session *session);
 
 /* client->event: what the stream says. */
 void session_event(void *session, json_t *result);

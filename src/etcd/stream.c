@@ -54,6 +54,16 @@ static void line_event(struct session *session, const json_t *kv, bool deleted)
 	entry_free(&entry);
 }
 
+/* The stream is over. If the token is the reason, the next call gets another. */
+static void canceled(struct session *session, const char *reason)
+{
+	const struct asked asked = { .user = session->config.user };
+
+	session->events.canceled = true;
+	if (reason && errors_judge(&asked, 0, reason, NULL) == OUTCOME_REAUTH)
+		client_log_out(&session->client);
+}
+
 void session_event(void *argument, json_t *result)
 {
 	struct session *session = argument;
@@ -62,7 +72,7 @@ void session_event(void *argument, json_t *result)
 
 	/* Also an error, as that of a token that is not valid any more: it comes with "created". */
 	if (json_is_true(json_object_get(result, "canceled"))) {
-		session->events.canceled = true;
+		canceled(session, json_string_value(json_object_get(result, "cancel_reason")));
 		return;
 	}
 	if (answer_header(result, "revision") > session->events.heard)

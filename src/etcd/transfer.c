@@ -116,16 +116,16 @@ static void read_answer(struct client *client, struct answer *answer, long statu
 
 	answer_read(answer, &whom, status, bytes->text, bytes->length);
 	/* Every answer of etcd says of which cluster it is. */
-	if (answer->code == CODE_OK && !answer_header(answer->body, "cluster_id")) {
+	if (answer->outcome == OUTCOME_DONE && !answer_header(answer->body, "cluster_id")) {
 		answer_free(answer);
-		answer_fail(answer, whom.known ? CODE_NO_ANSWER : CODE_REFUSED,
+		answer_fail(answer, whom.known ? OUTCOME_RETRY : OUTCOME_USELESS,
 			    memory_format("%s does not answer like etcd", whom.url));
 	}
-	if (answer->code != CODE_OK || is_our_cluster(client, answer))
+	if (answer->outcome != OUTCOME_DONE || is_our_cluster(client, answer))
 		return;
 	answer_free(answer);
 	answer_fail(
-		answer, CODE_REFUSED,
+		answer, OUTCOME_USELESS,
 		memory_format(
 			"%s belongs to another cluster than the others: ETCDCTL_ENDPOINTS must name members of one cluster",
 			whom.url));
@@ -328,7 +328,7 @@ void transfer_end(struct client *client, struct transfer *transfer, struct answe
 	judge_credentials(client, transfer);
 	curl_multi_remove_handle(client->multi, transfer->easy);
 	if (!transfer->done)
-		answer_fail(answer, CODE_STOPPED, memory_string("stopped"));
+		answer_fail(answer, OUTCOME_STOPPED, memory_string("stopped"));
 	else if (transfer->result)
 		explain_failure(client, answer, transfer);
 	else

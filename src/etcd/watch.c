@@ -41,6 +41,7 @@ void client_watch(struct client *client, json_t *requests)
 	json_t *request;
 
 	client_unwatch(client);
+	client_log_in(client);
 	/* One after the other, in one body. */
 	json_array_foreach(requests, i, request)
 	{

@@ -17,11 +17,11 @@ static void as_answer(const char *text, size_t size)
 
 	for (size_t i = 0; i < 8; i++) {
 		const struct asked asked = { .url = "https://a:2379", .user = i % 2 ? "mo" : NULL, .known = i / 2 % 2 };
-		struct answer answer = { .code = CODE_STOPPED };
+		struct answer answer = { .outcome = OUTCOME_STOPPED };
 
 		answer_read(&answer, &asked, statuses[i / 2], text, size);
-		if ((answer.code == CODE_OK) != (answer.body != NULL) || (answer.code == CODE_OK) == (answer.text != NULL) || answer.code == CODE_STOPPED ||
-		    answer.code == CODE_NO_ANSWER)
+		if ((answer.outcome == OUTCOME_DONE) != (answer.body != NULL) || (answer.outcome == OUTCOME_DONE) == (answer.text != NULL) ||
+		    answer.outcome == OUTCOME_STOPPED || answer.outcome == OUTCOME_CLOSED)
 			abort();
 		(void)answer_header(answer.body, "cluster_id");
 		answer_free(&answer);

@@ -13,7 +13,7 @@ static struct asked asked = { .url = URL };
 static void read_bytes(long status, const char *text, size_t n)
 {
 	answer_free(&answer);
-	answer = (struct answer){ .code = CODE_STOPPED };
+	answer = (struct answer){ .outcome = OUTCOME_STOPPED };
 	answer_read(&answer, &asked, status, text, n);
 }
 
@@ -22,12 +22,12 @@ static void read_text(long status, const char *text)
 	read_bytes(status, text, text ? strlen(text) : 0);
 }
 
-/* What came means CODE, and is said in the words WANTED. */
-static void fails(long status, const char *text, enum code code, const char *wanted)
+/* What came means OUTCOME, and is said in the words WANTED. */
+static void fails(long status, const char *text, enum outcome outcome, const char *wanted)
 {
 	read_text(status, text);
-	if (!ok(answer.code == code && !answer.body && answer.text, "%s", wanted))
-		printf("# got %d, wanted %d\n", (int)answer.code, (int)code);
+	if (!ok(answer.outcome == outcome && !answer.body && answer.text, "%s", wanted))
+		printf("# got %d, wanted %d\n", (int)answer.outcome, (int)outcome);
 	is(answer.text ? answer.text : "(none)", wanted, "in words");
 }
 
@@ -37,7 +37,7 @@ static void succeeds(const char *text, const char *wanted)
 	char *got;
 
 	read_text(200, text);
-	if (!ok(answer.code == CODE_OK && answer.body && !answer.text, "a good answer: %s", wanted))
+	if (!ok(answer.outcome == OUTCOME_DONE && answer.body && !answer.text, "a good answer: %s", wanted))
 		return;
 	got = json_dumps(answer.body, JSON_COMPACT);
 	is(got, wanted, "what is in it");
@@ -58,7 +58,7 @@ static void good_answers(void)
 }
 
 /* One error in all four shapes, with white space where there may be some. */
-static void all_shapes(long status, int number, const char *message, enum code code, const char *wanted)
+static void all_shapes(long status, int number, const char *message, enum outcome outcome, const char *wanted)
 {
 	static const char *const shapes[] = {
 		"{\"error\":\"%2$s\",\"message\":\"%2$s\",\"code\":%1$d}",
@@ -76,56 +76,56 @@ static void all_shapes(long status, int number, const char *message, enum code c
 		#pragma GCC diagnostic ignored "-Wformat-nonliteral"
 		(void)snprintf(text, sizeof text, shapes[i], number, message);
 		#pragma GCC diagnostic pop
-		fails(status, text, code, wanted);
+		fails(status, text, outcome, wanted);
 	}
 }
 
 static void errors(void)
 {
 	asked = (struct asked){ .url = URL, .known = true };
-	all_shapes(404, 5, "etcdserver: requested lease not found", CODE_NOT_FOUND, URL ": etcdserver: requested lease not found");
-	all_shapes(412, 9, "etcdserver: lease already exists", CODE_PRECONDITION, URL ": etcdserver: lease already exists");
-	all_shapes(400, 9, "etcdserver: authentication is not enabled", CODE_PRECONDITION, URL ": etcdserver: authentication is not enabled");
-	all_shapes(400, 11, "etcdserver: mvcc: required revision has been compacted", CODE_OUT_OF_RANGE,
+	all_shapes(404, 5, "etcdserver: requested lease not found", OUTCOME_LOST, URL ": etcdserver: requested lease not found");
+	all_shapes(412, 9, "etcdserver: lease already exists", OUTCOME_EXISTS, URL ": etcdserver: lease already exists");
+	all_shapes(400, 9, "etcdserver: authentication is not enabled", OUTCOME_OPEN, URL ": etcdserver: authentication is not enabled");
+	all_shapes(400, 11, "etcdserver: mvcc: required revision has been compacted", OUTCOME_LOST,
 		   URL ": etcdserver: mvcc: required revision has been compacted");
-	all_shapes(500, 2, "context deadline exceeded", CODE_UNKNOWN, URL ": context deadline exceeded");
-	all_shapes(504, 4, "context deadline exceeded", CODE_DEADLINE, URL ": context deadline exceeded");
-	all_shapes(503, 14, "etcdserver: no leader", CODE_UNAVAILABLE, URL ": etcdserver: no leader");
-	all_shapes(200, 14, "transport is closing", CODE_UNAVAILABLE, URL ": transport is closing");
-	all_shapes(200, 14, "connection closed", CODE_UNAVAILABLE, URL ": connection closed");
-	all_shapes(400, 3, "etcdserver: key is not provided", CODE_INVALID, URL ": etcdserver: key is not provided");
-	all_shapes(429, 8, "etcdserver: mvcc: database space exceeded", CODE_EXHAUSTED,
+	all_shapes(500, 2, "context deadline exceeded", OUTCOME_RETRY, URL ": context deadline exceeded");
+	all_shapes(504, 4, "context deadline exceeded", OUTCOME_RETRY, URL ": context deadline exceeded");
+	all_shapes(503, 14, "etcdserver: no leader", OUTCOME_RETRY, URL ": etcdserver: no leader");
+	all_shapes(200, 14, "transport is closing", OUTCOME_RETRY, URL ": transport is closing");
+	all_shapes(200, 14, "connection closed", OUTCOME_RETRY, URL ": connection closed");
+	all_shapes(400, 3, "etcdserver: key is not provided", OUTCOME_FINAL, URL ": etcdserver: key is not provided");
+	all_shapes(429, 8, "etcdserver: mvcc: database space exceeded", OUTCOME_FINAL,
 		   URL " refuses writes: its database is full (etcdserver: mvcc: database space exceeded)");
-	all_shapes(401, 16, "etcdserver: invalid auth token", CODE_UNAUTHENTICATED,
+	all_shapes(401, 16, "etcdserver: invalid auth token", OUTCOME_FINAL,
 		   URL " requires authentication: set ETCDCTL_USER and ETCDCTL_PASSWORD (etcdserver: invalid auth token)");
-	all_shapes(400, 3, "etcdserver: user name is empty", CODE_REFUSED, URL " requires authentication: set ETCDCTL_USER and ETCDCTL_PASSWORD");
+	all_shapes(400, 3, "etcdserver: user name is empty", OUTCOME_FINAL, URL " requires authentication: set ETCDCTL_USER and ETCDCTL_PASSWORD");
 	asked.user = "mo";
-	all_shapes(400, 3, "etcdserver: authentication failed, invalid user ID or password", CODE_REFUSED,
+	all_shapes(400, 3, "etcdserver: authentication failed, invalid user ID or password", OUTCOME_FINAL,
 		   URL " refuses user 'mo': wrong name or password (ETCDCTL_USER, ETCDCTL_PASSWORD)");
-	all_shapes(403, 7, "etcdserver: permission denied", CODE_DENIED,
+	all_shapes(403, 7, "etcdserver: permission denied", OUTCOME_FINAL,
 		   "etcd denies user 'mo': it needs readwrite permission on all keys that begin with the lock's name and \"/\" (" URL ")");
 
 	/* The first answer of all: it will not be better the next time. */
 	asked = (struct asked){ .url = URL };
-	all_shapes(503, 14, "connection closed", CODE_REFUSED,
+	all_shapes(503, 14, "connection closed", OUTCOME_USELESS,
 		   "the JSON gateway of " URL " cannot reach its own server: does the server's certificate allow clientAuth? (connection closed)");
 }
 
 static void broken_errors(void)
 {
 	asked = (struct asked){ .url = URL, .known = true };
-	fails(500, "{}", CODE_UNKNOWN, URL ": no reason given");
-	fails(200, "{\"error\":\"\"}", CODE_UNKNOWN, URL ": ");
-	fails(200, "{\"error\":{}}", CODE_UNKNOWN, URL ": no reason given");
-	fails(200, "{\"error\":{\"message\":\"oh\"}}", CODE_UNKNOWN, URL ": oh");
-	fails(200, "{\"error\":[1]}", CODE_UNKNOWN, URL ": no reason given");
-	fails(503, "{\"code\":14,\"message\":7}", CODE_UNAVAILABLE, URL ": no reason given");
+	fails(500, "{}", OUTCOME_RETRY, URL ": no reason given");
+	fails(200, "{\"error\":\"\"}", OUTCOME_RETRY, URL ": ");
+	fails(200, "{\"error\":{}}", OUTCOME_RETRY, URL ": no reason given");
+	fails(200, "{\"error\":{\"message\":\"oh\"}}", OUTCOME_RETRY, URL ": oh");
+	fails(200, "{\"error\":[1]}", OUTCOME_RETRY, URL ": no reason given");
+	fails(503, "{\"code\":14,\"message\":7}", OUTCOME_RETRY, URL ": no reason given");
 	/* Codes of our own do not come from outside. */
-	fails(200, "{\"code\":100,\"message\":\"x\"}", CODE_UNKNOWN, URL ": x");
-	fails(200, "{\"code\":102,\"message\":\"x\"}", CODE_UNKNOWN, URL ": x");
-	fails(200, "{\"code\":-1,\"message\":\"x\"}", CODE_UNKNOWN, URL ": x");
-	fails(200, "{\"code\":4294967296,\"message\":\"x\"}", CODE_UNKNOWN, URL ": x");
-	fails(200, "{\"code\":\"14\",\"message\":\"x\"}", CODE_UNAVAILABLE, URL ": x");
+	fails(200, "{\"code\":100,\"message\":\"x\"}", OUTCOME_RETRY, URL ": x");
+	fails(200, "{\"code\":102,\"message\":\"x\"}", OUTCOME_RETRY, URL ": x");
+	fails(200, "{\"code\":-1,\"message\":\"x\"}", OUTCOME_RETRY, URL ": x");
+	fails(200, "{\"code\":4294967296,\"message\":\"x\"}", OUTCOME_RETRY, URL ": x");
+	fails(200, "{\"code\":\"14\",\"message\":\"x\"}", OUTCOME_RETRY, URL ": x");
 }
 
 static void others(void)
@@ -136,62 +136,62 @@ static void others(void)
 
 	asked = (struct asked){ .url = URL };
 	(void)snprintf(wanted, sizeof wanted, "%s%s", URL, none);
-	fails(404, "404 page not found\n", CODE_REFUSED, wanted);
-	fails(404, "Not Found", CODE_REFUSED, wanted);
-	fails(404, NULL, CODE_REFUSED, wanted);
-	fails(404, "[]", CODE_REFUSED, wanted);
-	fails(400, "CommonName of client sending a request against gateway will be ignored and not used as expected", CODE_REFUSED,
+	fails(404, "404 page not found\n", OUTCOME_USELESS, wanted);
+	fails(404, "Not Found", OUTCOME_USELESS, wanted);
+	fails(404, NULL, OUTCOME_USELESS, wanted);
+	fails(404, "[]", OUTCOME_USELESS, wanted);
+	fails(400, "CommonName of client sending a request against gateway will be ignored and not used as expected", OUTCOME_USELESS,
 	      URL " accepts no client certificate with a common name through its JSON gateway while users are enabled: use one with an empty CN (ETCDCTL_CERT)");
-	fails(400, "Client sent an HTTP request to an HTTPS server.\n", CODE_REFUSED, URL " requires TLS: write https:// in ETCDCTL_ENDPOINTS");
-	fails(502, "<html>Bad Gateway</html>", CODE_UNAVAILABLE, URL ": HTTP status 502");
-	fails(503, NULL, CODE_UNAVAILABLE, URL ": HTTP status 503");
-	fails(200, NULL, CODE_REFUSED, URL " does not answer like etcd: HTTP status 200, \"\"");
-	fails(200, "", CODE_REFUSED, URL " does not answer like etcd: HTTP status 200, \"\"");
-	fails(200, "\n", CODE_REFUSED, URL " does not answer like etcd: HTTP status 200, \" \"");
-	fails(200, "{\"ID\":\"7\"", CODE_REFUSED, URL " does not answer like etcd: HTTP status 200, \"{\"ID\":\"7\"\"");
-	fails(200, "null", CODE_REFUSED, URL " does not answer like etcd: HTTP status 200, \"null\"");
-	fails(405, "Method Not Allowed\n\x1b[31m\xff", CODE_REFUSED, URL " does not answer like etcd: HTTP status 405, \"Method Not Allowed  [31m \"");
-	fails(421, "", CODE_REFUSED, URL " does not answer like etcd: HTTP status 421, \"\"");
+	fails(400, "Client sent an HTTP request to an HTTPS server.\n", OUTCOME_USELESS, URL " requires TLS: write https:// in ETCDCTL_ENDPOINTS");
+	fails(502, "<html>Bad Gateway</html>", OUTCOME_RETRY, URL ": HTTP status 502");
+	fails(503, NULL, OUTCOME_RETRY, URL ": HTTP status 503");
+	fails(200, NULL, OUTCOME_USELESS, URL " does not answer like etcd: HTTP status 200, \"\"");
+	fails(200, "", OUTCOME_USELESS, URL " does not answer like etcd: HTTP status 200, \"\"");
+	fails(200, "\n", OUTCOME_USELESS, URL " does not answer like etcd: HTTP status 200, \" \"");
+	fails(200, "{\"ID\":\"7\"", OUTCOME_USELESS, URL " does not answer like etcd: HTTP status 200, \"{\"ID\":\"7\"\"");
+	fails(200, "null", OUTCOME_USELESS, URL " does not answer like etcd: HTTP status 200, \"null\"");
+	fails(405, "Method Not Allowed\n\x1b[31m\xff", OUTCOME_USELESS, URL " does not answer like etcd: HTTP status 405, \"Method Not Allowed  [31m \"");
+	fails(421, "", OUTCOME_USELESS, URL " does not answer like etcd: HTTP status 421, \"\"");
 	memset(large, 'x', sizeof large - 1);
 	large[sizeof large - 1] = 0;
 	read_text(302, large);
-	ok(answer.code == CODE_REFUSED && strlen(answer.text) < 250, "a long text is cut");
+	ok(answer.outcome == OUTCOME_USELESS && strlen(answer.text) < 250, "a long text is cut");
 	read_bytes(200, "{\"ID\":\"7\0\"}", 11);
-	ok(answer.code == CODE_REFUSED, "a NUL within");
+	ok(answer.outcome == OUTCOME_USELESS, "a NUL within");
 	memset(large, '[', sizeof large - 1);
 	read_text(200, large);
-	ok(answer.code == CODE_REFUSED, "deeply nested");
+	ok(answer.outcome == OUTCOME_USELESS, "deeply nested");
 }
 
-static void explains(CURLcode curl, enum code code, const char *wanted)
+static void explains(CURLcode curl, enum outcome outcome, const char *wanted)
 {
 	answer_free(&answer);
-	answer = (struct answer){ .code = CODE_STOPPED };
+	answer = (struct answer){ .outcome = OUTCOME_STOPPED };
 	answer_explain(&answer, &asked, curl, "detail");
-	ok(answer.code == code && !answer.body, "%s", wanted);
+	ok(answer.outcome == outcome && !answer.body, "%s", wanted);
 	is(answer.text, wanted, "in words");
 }
 
 static void no_answers(void)
 {
 	asked = (struct asked){ .url = URL };
-	explains(CURLE_COULDNT_RESOLVE_HOST, CODE_NO_ANSWER, "the name of " URL " cannot be resolved");
-	explains(CURLE_COULDNT_CONNECT, CODE_NO_ANSWER, URL " cannot be reached: detail");
-	explains(CURLE_OPERATION_TIMEDOUT, CODE_NO_ANSWER, URL " does not answer");
-	explains(CURLE_PARTIAL_FILE, CODE_NO_ANSWER, URL ": detail");
-	explains(CURLE_WEIRD_SERVER_REPLY, CODE_REFUSED, URL " does not speak HTTP: is it etcd's client port?");
-	explains(CURLE_GOT_NOTHING, CODE_CLOSED, URL " closed the connection: it may require TLS (https://)");
+	explains(CURLE_COULDNT_RESOLVE_HOST, OUTCOME_RETRY, "the name of " URL " cannot be resolved");
+	explains(CURLE_COULDNT_CONNECT, OUTCOME_RETRY, URL " cannot be reached: detail");
+	explains(CURLE_OPERATION_TIMEDOUT, OUTCOME_RETRY, URL " does not answer");
+	explains(CURLE_PARTIAL_FILE, OUTCOME_RETRY, URL ": detail");
+	explains(CURLE_WEIRD_SERVER_REPLY, OUTCOME_USELESS, URL " does not speak HTTP: is it etcd's client port?");
+	explains(CURLE_GOT_NOTHING, OUTCOME_CLOSED, URL " closed the connection: it may require TLS (https://)");
 	asked.url = "https://a";
-	explains(CURLE_RECV_ERROR, CODE_CLOSED, "https://a closed the connection: it may require another client certificate (ETCDCTL_CERT, ETCDCTL_KEY)");
-	explains(CURLE_PEER_FAILED_VERIFICATION, CODE_REFUSED,
+	explains(CURLE_RECV_ERROR, OUTCOME_CLOSED, "https://a closed the connection: it may require another client certificate (ETCDCTL_CERT, ETCDCTL_KEY)");
+	explains(CURLE_PEER_FAILED_VERIFICATION, OUTCOME_USELESS,
 		 "cannot verify the certificate of https://a (is ETCDCTL_CACERT set to the right CA?): detail");
-	explains(CURLE_SSL_CERTPROBLEM, CODE_REFUSED, "cannot use the file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT: detail");
-	explains(CURLE_SSL_CONNECT_ERROR, CODE_REFUSED, "https://a does not speak TLS, or rejects the client certificate (ETCDCTL_CERT, ETCDCTL_KEY): detail");
+	explains(CURLE_SSL_CERTPROBLEM, OUTCOME_USELESS, "cannot use the file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT: detail");
+	explains(CURLE_SSL_CONNECT_ERROR, OUTCOME_USELESS, "https://a does not speak TLS, or rejects the client certificate (ETCDCTL_CERT, ETCDCTL_KEY): detail");
 	/* One that has answered before is being restarted. */
 	asked.known = true;
-	explains(CURLE_RECV_ERROR, CODE_NO_ANSWER, "https://a closed the connection");
-	explains(CURLE_SSL_CONNECT_ERROR, CODE_NO_ANSWER, "https://a does not speak TLS, or rejects the client certificate (ETCDCTL_CERT, ETCDCTL_KEY): detail");
-	explains(CURLE_HTTP2, CODE_NO_ANSWER, "https://a does not speak HTTP: is it etcd's client port?");
+	explains(CURLE_RECV_ERROR, OUTCOME_RETRY, "https://a closed the connection");
+	explains(CURLE_SSL_CONNECT_ERROR, OUTCOME_RETRY, "https://a does not speak TLS, or rejects the client certificate (ETCDCTL_CERT, ETCDCTL_KEY): detail");
+	explains(CURLE_HTTP2, OUTCOME_RETRY, "https://a does not speak HTTP: is it etcd's client port?");
 }
 
 static void numbers(void)
