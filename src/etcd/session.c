@@ -108,8 +108,23 @@ static bool has_event(const struct session *session)
 	       session->events.canceled || !session->client.watching;
 }
 
+/* Whoever waits hears once that etcd does not answer, and once that it does. */
+static void tell_trouble(struct session *session)
+{
+	const bool troubled = session->client.trouble && session->line.entered;
+
+	if (troubled == session->troubled)
+		return;
+	session->troubled = troubled;
+	if (troubled)
+		say_text("trouble", session->client.trouble);
+	else
+		say_word("answers");
+}
+
 static bool attend_waiter(struct session *session)
 {
+	tell_trouble(session);
 	if (session_now() - session->spoke >= TRYING_AFTER) {
 		say_word("trying");
 		session->spoke = session_now();

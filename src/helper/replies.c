@@ -134,6 +134,28 @@ void replies_show_note(const struct lock *lock)
 		message_if_ready(lock->spec, session->note);
 }
 
+/* The packet says that the service does not answer one who waits, or that it does again. */
+static void show_trouble(const struct lock *lock)
+{
+	struct helper_session *session = session_of(lock);
+	const char *packet = session->packet;
+	struct line line;
+
+	if (!lock->options->verbose)
+		return;
+	line_begin_about(&line, lock->spec);
+	if (packet_is(packet, "answers")) {
+		line_add(&line, lock->engine->prefix);
+		line_add(&line, " answers again");
+	} else {
+		if (!packet_sentence(packet, "text", session->trouble, sizeof session->trouble))
+			return;
+		line_add(&line, session->trouble);
+		line_add(&line, "; still waiting");
+	}
+	line_end_if_ready(&line);
+}
+
 /* Takes in a packet before the lock is held. Returns 1 to continue, or as take() does. */
 static int take_in_reply(struct lock *lock, struct lock_wait *wait)
 {
@@ -165,6 +187,8 @@ static int take_in_reply(struct lock *lock, struct lock_wait *wait)
 		replies_read_holder(session, "");
 	else if (packet_is(packet, "note"))
 		replies_show_note(lock);
+	else if (packet_is(packet, "trouble") || packet_is(packet, "answers"))
+		show_trouble(lock);
 	return 1;
 }
 
