@@ -1,6 +1,7 @@
 /* The rules are those of etcd/take.c. */
 #include "etcd/place.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -292,6 +293,17 @@ const struct entry *place_find_own(const struct session *session, const struct p
 
 /* --- giving the place back -------------------------------------------------------------------- */
 
+/* Those behind us may have to wait for our place to lapse, because of WHY. */
+static void tell_unleft(const struct session *session, const char *why)
+{
+	char *text = memory_format(
+		"cannot leave the queue: %s (its place there lapses in about %" PRId64 " s)", why,
+		session_lapse(session));
+
+	say_text("note", text);
+	free(text);
+}
+
 /*
  * Deletes our key; if AS_IT_WAS, only if it is as it was read. The lease is left to lapse, so that
  * whoever asks for it sees that nobody was lost. If a request may still be under way, which would
@@ -323,6 +335,8 @@ static bool delete_place(struct session *session, bool as_it_was)
 		session->events.granted = own.all[0].modified;
 	else if (answer.outcome == OUTCOME_DONE && !session->own.doubtful)
 		session->lease.id = session->own.created = 0;
+	else if (as_it_was && answer.outcome != OUTCOME_DONE && answer.outcome != OUTCOME_STOPPED)
+		tell_unleft(session, answer.text);
 	entries_free(&own);
 	answer_free(&answer);
 	return ours;

@@ -7,13 +7,28 @@
 #include <string.h>
 
 #include "base/deadline.h"
+#include "base/memory.h"
 #include "etcd/base64.h"
 #include "helper/say.h"
 
 /* How long we try to give the lock back. */
 #define RELEASE_LIMIT (4 * NS_PER_S)
 
-/* For --hold-for: binds the key to a lease for the time that is left. Returns whether it is. */
+/* We do not know WHAT, because of WHY. */
+static void tell_unreleased(const struct session *session, const char *what, const char *why)
+{
+	char *text = memory_format(
+		"cannot confirm that %s: %s (otherwise it lapses in about %" PRId64 " s)", what,
+		why, session_lapse(session));
+
+	say_text("unreleased", text);
+	free(text);
+}
+
+/*
+ * For --hold-for: binds the key to a lease for the time that is left. If that is refused, nothing
+ * is deleted: the key stays for as long as its own lease. Returns whether it is there.
+ */
 static bool keep_on(struct session *session, int64_t left, int64_t limit)
 {
 	/* Any id will do that nobody else has: the old one's neighbour is as random. */
@@ -21,7 +36,7 @@ static bool keep_on(struct session *session, int64_t left, int64_t limit)
 		session->lease.id ^ 1 ? session->lease.id ^ 1 : session->lease.id ^ 2;
 	struct answer answer;
 	char *value;
-	bool kept = false;
+	bool gone = false;
 
 	client_call(&session->client, PATH_GRANT,
 		    request_grant((left + NS_PER_S - 1) / NS_PER_S, fresh), limit, &answer);
@@ -37,12 +52,16 @@ static bool keep_on(struct session *session, int64_t left, int64_t limit)
 				    list_of(operation_put(&session->own.keys, value, fresh), NULL),
 				    list_of(NULL)),
 			limit, &answer);
-		kept = answer.outcome == OUTCOME_DONE &&
-		       json_is_true(json_object_get(answer.body, "succeeded"));
 		free(value);
 	}
+	if (answer.outcome != OUTCOME_DONE)
+		tell_unreleased(session, "--hold-for keeps the lock", answer.text);
+	else if (json_is_true(json_object_get(answer.body, "succeeded")))
+		say_word("released");
+	else
+		gone = true;
 	answer_free(&answer);
-	return kept;
+	return !gone;
 }
 
 /* Deletes our key, if it is there. */
@@ -170,10 +189,8 @@ void release(struct session *session)
 	/* The answer tells what becomes of our key, so the server need not send us an event. */
 	client_unwatch(&session->client);
 	if (left > 0 && session->arguments->hold_for && !session->control.unused &&
-	    keep_on(session, left, limit)) {
-		say_word("released");
+	    keep_on(session, left, limit))
 		return;
-	}
 	if (release_needs_next(session)) {
 		client_call(&session->client, PATH_RANGE, release_next_request(session), limit,
 			    &answer);
@@ -187,19 +204,19 @@ void release(struct session *session)
 	 * happen, the key is gone.
 	 */
 	if (hands_over && answer.outcome != OUTCOME_DONE && session_now() < limit) {
-		tried = true;
+		tried = errors_may_pass(answer.outcome);
 		answer_free(&answer);
 		client_call(&session->client, PATH_TXN, delete_own(session), limit, &answer);
 	}
 	/* Only a first answer counts: an earlier try of this call may have deleted it. */
-	if (answer.outcome == OUTCOME_DONE && !is_given_back(answer.body) &&
-	    !session->client.retried && !tried) {
+	if (answer.outcome != OUTCOME_DONE)
+		tell_unreleased(session, "the lock was released", answer.text);
+	else if (is_given_back(answer.body) || session->client.retried || tried)
+		say_word("released");
+	else
 		say_text(
 			"lost",
 			"its key in etcd was gone when the command ended: someone deleted it, or the lease ended");
-	} else {
-		say_word("released");
-	}
 	answer_free(&answer);
 	/* A stuck member may still pass on our old request: without the lease it fails. */
 	if (session->own.doubtful)

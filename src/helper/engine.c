@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/deadline.h"
+#include "base/message.h"
 #include "base/number.h"
 #include "base/process.h"
 #include "helper/cgroup.h"
@@ -133,7 +134,12 @@ static void take_in(struct lock *lock)
 			lock->lease->until, packet_number(packet, "until", DEADLINE_NEVER));
 	} else if (packet_is(packet, "note")) {
 		replies_show_note(lock);
-	} else if (packet_is(packet, "released") || packet_is(packet, "kept")) {
+	} else if (packet_is(packet, "released") || packet_is(packet, "kept") ||
+		   packet_is(packet, "unreleased")) {
+		/* Others wait for nothing: this is not hidden by --quiet. */
+		if (packet_is(packet, "unreleased") &&
+		    packet_sentence(packet, "text", session->note, sizeof session->note))
+			message_if_ready(lock->spec, session->note);
 		/* It was ours until now, and others take care of the rest. */
 		lock->lease->until = DEADLINE_NEVER;
 		session->ended = true;
@@ -163,6 +169,7 @@ static void read_timer(struct lock *lock)
 
 static void helper_abandon(struct lock *lock)
 {
+	session_of(lock)->abandoned = true;
 	if (!session_of(lock)->ended && child_is_there(session_of(lock)))
 		kill(session_of(lock)->helper, SIGKILL);
 }
@@ -223,6 +230,10 @@ static void helper_release(struct lock *lock)
 			 deadline_poll_timeout(deadline_earlier(limit, deadline_in(left)))) > 0)
 			helper_serve(lock, 0, 0);
 	}
+	if (!session->abandoned && !lock->lease->lost && lock->lease->until != DEADLINE_NEVER)
+		message_if_ready(
+			lock->spec,
+			"cannot confirm that the lock was released: the helper does not answer");
 }
 
 /* --- asking ----------------------------------------------------------------------------------- */

@@ -32,6 +32,7 @@ struct helper_session {
 	char said[PACKET_SIZE]; /* why something failed */
 	char trouble[PACKET_SIZE], note[PACKET_SIZE];
 	bool releasing;	      /* the command has ended */
+	bool abandoned;	      /* it was ended by us */
 	bool ended;	      /* the socket is closed, or nothing more will come */
 	struct cgroup cgroup; /* where the command may have a control group of its own */
 };
