@@ -145,13 +145,30 @@ void ask_who(struct session *session)
 	entries_free(&entries);
 }
 
-void ask_list(struct session *session)
+/* --- all locks -------------------------------------------------------------------------------- */
+
+/*
+ * How many keys are read at a time, and how many values: etcd reads the values of a page even if it
+ * does not send them, and takes 128 operations in a transaction.
+ */
+#define PAGE 500
+#define VALUES 64
+
+#define MOST_TRIES 3
+
+/* What begins with a prefix: keys first, and the values of those that can be a lock's. */
+struct listing {
+	struct keys rest;  /* not read yet */
+	uint64_t revision; /* all of it is as it was then */
+	json_t *locks;	   /* key-value pairs, without their values at first */
+};
+
+/* All keys that begin with PREFIX. */
+static struct keys keys_below(const char *prefix)
 {
-	const char *prefix = session->arguments->name;
 	size_t n = strlen(prefix);
-	struct keys keys = { .key = NULL };
 	char *end = memory_string(prefix);
-	struct entries entries;
+	struct keys keys;
 
 	/*
 	 * The first key without this prefix: its last byte plus one, after dropping bytes of 0xff.
@@ -164,9 +181,126 @@ void ask_list(struct session *session)
 	keys.key = *prefix ? base64_encode(prefix, strlen(prefix)) : base64_encode("", 1);
 	keys.end = n > 0 ? base64_encode(end, n) : base64_encode("", 1);
 	free(end);
-	if (read_all(session, &keys, &entries)) {
-		tell_all(session, &entries, false);
-		entries_free(&entries);
+	return keys;
+}
+
+/* Whether the N bytes KEY, with a lease, may be a lock's: it ends in a lease's number. */
+static bool may_be_lock(const char *key, size_t n, uint64_t lease)
+{
+	const char *slash = strrchr(key, '/');
+	const size_t digits = slash ? strspn(slash + 1, "0123456789abcdef") : 0;
+
+	return lease && digits > 0 && digits <= 16 && slash + 1 + digits == key + n;
+}
+
+/* Takes in a page, and moves the beginning of the rest behind its last key. */
+static void take_page(struct listing *listing, const json_t *kvs)
+{
+	size_t i, n;
+	json_t *kv;
+
+	json_array_foreach(kvs, i, kv)
+	{
+		const char *text = json_string_value(json_object_get(kv, "key"));
+		char *key = text ? base64_decode(text, &n) : NULL;
+
+		if (!key)
+			continue;
+		if (may_be_lock(key, n, answer_number(kv, "lease")))
+			json_array_append(listing->locks, kv);
+		if (i + 1 == json_array_size(kvs)) {
+			free(listing->rest.key);
+			/* With the NUL behind it. */
+			listing->rest.key = base64_encode(key, n + 1);
+		}
+		free(key);
 	}
-	keys_free(&keys);
+}
+
+static bool read_keys(struct session *session, struct listing *listing, struct answer *answer)
+{
+	bool more = true;
+
+	while (more) {
+		client_call(&session->client, PATH_RANGE,
+			    request_page(&listing->rest, PAGE, listing->revision),
+			    session_now() + session->config.command_timeout, answer);
+		if (answer->outcome != OUTCOME_DONE)
+			return false;
+		if (!listing->revision)
+			listing->revision = answer_header(answer->body, "revision");
+		take_page(listing, json_object_get(answer->body, "kvs"));
+		more = json_is_true(json_object_get(answer->body, "more")) &&
+		       json_array_size(json_object_get(answer->body, "kvs")) > 0;
+		answer_free(answer);
+	}
+	return true;
+}
+
+/* Reads the values of some locks, from FIRST on, into the array KVS. */
+static bool read_values(struct session *session, const struct listing *listing, size_t first,
+			json_t *kvs, struct answer *answer)
+{
+	json_t *ranges = json_array(), *response;
+	size_t i;
+
+	for (i = first; i < first + VALUES && i < json_array_size(listing->locks); i++) {
+		const json_t *kv = json_array_get(listing->locks, i);
+		struct keys one = { .key = strdup(json_string_value(json_object_get(kv, "key"))) };
+
+		json_array_append_new(
+			ranges,
+			operation("request_range", request_at(request_range(&one, ORDER_NONE, 0, 0),
+							      listing->revision)));
+		keys_free(&one);
+	}
+	client_call(&session->client, PATH_TXN, request_txn(list_of(NULL), ranges, list_of(NULL)),
+		    session_now() + session->config.command_timeout, answer);
+	if (answer->outcome != OUTCOME_DONE)
+		return false;
+	json_array_foreach(json_object_get(answer->body, "responses"), i, response)
+	{
+		json_array_extend(
+			kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
+	}
+	answer_free(answer);
+	return true;
+}
+
+/* Reads all locks into ENTRIES. Returns false if that failed: ANSWER says why. */
+static bool read_locks(struct session *session, struct entries *entries, struct answer *answer)
+{
+	struct listing listing = { .rest = keys_below(session->arguments->name),
+				   .locks = json_array() };
+	json_t *kvs = json_array();
+	bool good = read_keys(session, &listing, answer);
+
+	for (size_t i = 0; good && i < json_array_size(listing.locks); i += VALUES)
+		good = read_values(session, &listing, i, kvs, answer);
+	if (good)
+		entries_read(entries, kvs);
+	json_decref(kvs);
+	json_decref(listing.locks);
+	keys_free(&listing.rest);
+	return good;
+}
+
+void ask_list(struct session *session)
+{
+	struct entries entries;
+	struct answer answer;
+	unsigned tries = 0;
+	bool good;
+
+	/* If its revision is compacted meanwhile, all is read anew. */
+	while (!(good = read_locks(session, &entries, &answer)) && answer.outcome == OUTCOME_LOST &&
+	       ++tries < MOST_TRIES)
+		answer_free(&answer);
+	if (!good) {
+		say_text("failed", answer.text);
+		answer_free(&answer);
+		return;
+	}
+	tell_all(session, &entries, false);
+	entries_free(&entries);
 }

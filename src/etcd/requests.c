@@ -78,6 +78,21 @@ json_t *request_range(const struct keys *keys, enum order order, unsigned limit,
 	return body;
 }
 
+json_t *request_at(json_t *range, uint64_t revision)
+{
+	if (revision)
+		json_object_set_new(range, "revision", number(revision));
+	return range;
+}
+
+json_t *request_page(const struct keys *keys, unsigned limit, uint64_t revision)
+{
+	json_t *body = request_at(request_range(keys, ORDER_NONE, limit, 0), revision);
+
+	json_object_set_new(body, "keys_only", json_true());
+	return body;
+}
+
 json_t *compare_created(const struct keys *keys, const char *result, uint64_t revision)
 {
 	json_t *compare = json_pack("{s:s, s:s, s:o}", "target", "CREATE", "result", result,

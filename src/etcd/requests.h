@@ -42,6 +42,12 @@ enum order {
 json_t *request_range(const struct keys *keys, enum order order, unsigned limit,
 		      uint64_t created_before);
 
+/* RANGE as it was at REVISION; 0: as it is. */
+json_t *request_at(json_t *range, uint64_t revision);
+
+/* The first LIMIT of KEYS at REVISION, in the order of their names, without values. */
+json_t *request_page(const struct keys *keys, unsigned limit, uint64_t revision);
+
 /* Compares the create_revision of KEYS: RESULT is "EQUAL" or "GREATER". */
 json_t *compare_created(const struct keys *keys, const char *result, uint64_t revision);
 
