@@ -565,6 +565,15 @@ static void check_promise(struct job *job, ns until)
 			  (double)until / 1e9, (double)ends / 1e9, job_name(job));
 }
 
+/* Others wait for what is left in the store: nobody is to be told that it is not. */
+static void check_released(const struct job *job)
+{
+	const struct kv *kv = store_find(job->entry);
+
+	if (kv && kv->created == job->created && !job->hold_for)
+		violation("not released", "%s is still there: %s", kv->key, job_name(job));
+}
+
 void check_word(struct task *helper, const char *text)
 {
 	struct job *job = &world.jobs[helper->job];
@@ -580,9 +589,12 @@ void check_word(struct task *helper, const char *text)
 		if (job->queue && world.only_exclusive && world.profile->gentle)
 			check_queue(job);
 		world_event(EVENT_WAITING, helper->job, 0);
-	} else if (!begins(text, "trying") && !begins(text, "note")) {
+	} else if (!begins(text, "trying") && !begins(text, "note") && !begins(text, "trouble") &&
+		   !begins(text, "answers")) {
 		job->waits = false;
 	}
+	if (begins(text, "released"))
+		check_released(job);
 	if (begins(text, "held") && key)
 		job->lease = strtoull(key + strlen("ETCD_LOCK_KEY=lock/"), NULL, 16);
 	if (until && (begins(text, "held") || begins(text, "until")))

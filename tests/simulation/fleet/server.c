@@ -326,7 +326,11 @@ static void make_token(char token[32])
 	snprintf(token, 32, "token-%u", cluster.token_epoch);
 }
 
-/* At 3.4 nobody has to be let in for leases: of 3.4.23's lease calls only Revoke looks. */
+/*
+ * Tokens end because nobody has used them for long, or, with JWT, because a user or a role has
+ * changed; here by turns. At 3.4 nobody has to be let in for leases: of 3.4.23's lease calls only
+ * Revoke looks.
+ */
 bool server_lets_in(const struct call *call)
 {
 	const enum ask ask = call->request->ask;
@@ -339,6 +343,16 @@ bool server_lets_in(const struct call *call)
 		return true;
 	make_token(wanted);
 	return call->token && !strcmp(call->token, wanted);
+}
+
+enum status server_refusal(const struct call *call, const char **why)
+{
+	const bool changed = cluster.token_epoch % 2;
+
+	*why = !call->token ? "etcdserver: user name is empty"
+	       : changed    ? "etcdserver: revision of auth store is old"
+			    : "etcdserver: invalid auth token";
+	return call->token && !changed ? STATUS_UNAUTHENTICATED : STATUS_INVALID;
 }
 
 static void authenticate(struct call *call)
@@ -372,6 +386,11 @@ static void take_up(struct call *call, bool ghost)
 	later(work, random_between(50 * US, 300 * US));
 }
 
+static bool is_written(const struct request *request)
+{
+	return request->writes || request->ask == ASK_GRANT || request->ask == ASK_REVOKE;
+}
+
 /* An error for no reason, as while the leader changes. Returns whether what was asked for is not
  * done. */
 static bool fail_by_chance(struct call *call)
@@ -379,6 +398,11 @@ static bool fail_by_chance(struct call *call)
 	struct member *member = &cluster.members[call->member];
 
 	member->errors -= member->errors > 0;
+	/* It cannot apply as fast as it is written to. */
+	if (is_written(call->request) && random_chance(0.2)) {
+		fail(call, STATUS_EXHAUSTED, "etcdserver: too many requests");
+		return true;
+	}
 	fail(call, random_chance(0.5) ? STATUS_UNAVAILABLE : STATUS_UNKNOWN,
 	     "etcdserver: leader changed");
 	return random_chance(0.6) || call->request->ask == ASK_WATCH;
@@ -398,9 +422,10 @@ void server_process(struct call *call)
 	if (call->request->ask == ASK_WATCH) {
 		server_watch(call);
 	} else if (!server_lets_in(call)) {
-		fail(call, call->token ? STATUS_UNAUTHENTICATED : STATUS_INVALID,
-		     call->token ? "etcdserver: invalid auth token"
-				 : "etcdserver: user name is empty");
+		const char *why;
+		const enum status status = server_refusal(call, &why);
+
+		fail(call, status, why);
 	} else if (call->request->ask == ASK_AUTHENTICATE) {
 		authenticate(call);
 	} else if (call->request->ask == ASK_STATUS) {

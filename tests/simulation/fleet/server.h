@@ -12,6 +12,9 @@ const char *server_words(enum ask ask);
 /* Whether CALL's user may do this now. */
 bool server_lets_in(const struct call *call);
 
+/* If not: WHY, in etcd's words. */
+enum status server_refusal(const struct call *call, const char **why);
+
 struct header server_header(int m);
 struct reply *server_reply(struct call *call);
 

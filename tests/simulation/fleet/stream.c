@@ -7,6 +7,7 @@
  * that has no leader for long, or is stopped, ends its streams.
  */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "cluster.h"
 #include "server.h"
@@ -224,9 +225,14 @@ static void create(struct stream *stream, const struct watch *what)
 	reply->created = true;
 	reply->watch_id = (uint64_t)stream->n++;
 	if (!server_lets_in(stream->call)) {
+		const char *why;
+		const bool known = server_refusal(stream->call, &why) == STATUS_INVALID;
+		char reason[120];
+
 		reply->canceled = watcher->canceled = true;
-		reply->cancel_reason =
-			"rpc error: code = Unauthenticated desc = etcdserver: invalid auth token";
+		snprintf(reason, sizeof reason, "rpc error: code = %s desc = %s",
+			 known ? "InvalidArgument" : "Unauthenticated", why);
+		reply->cancel_reason = arena_text(reason);
 	}
 	push(stream, reply, false, 0);
 	if (watcher->canceled)
