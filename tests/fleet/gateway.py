@@ -513,6 +513,7 @@ class Gateway:
         self.store = store or Store()
         self.hooks, self.requests, self.errors, self.connections = {}, [], [], set()
         self.users, self.tokens, self.token_count = {}, {}, 0
+        self.old_tokens = set()
         self.space = random.Random(4711)
         self.closing = threading.Event()
         self.port = 0
@@ -611,6 +612,10 @@ class Gateway:
     def expire_tokens(self):
         self.tokens.clear()
 
+    def change_users(self):
+        """With JWT, a token has the revision of users and roles."""
+        self.old_tokens |= set(self.tokens)
+
     # --- answers ---
 
     def dump(self, value):
@@ -670,6 +675,8 @@ class Gateway:
             raise Failure(3, "etcdserver: user name is empty")
         if token not in self.tokens:
             raise Failure(16, "etcdserver: invalid auth token")
+        if token in self.old_tokens:
+            raise Failure(3, "etcdserver: revision of auth store is old")
 
     def answer(self, x):
         with self.store.changed:

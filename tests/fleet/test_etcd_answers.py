@@ -486,13 +486,19 @@ def test_an_answer_that_comes_too_late_is_none(c, gateway, ticks):
     assert_lost(c, p, ticks, by=confirmed + TTL + 2)
 
 
-def test_a_user_whose_token_has_expired(callers, gateway, ticks):
-    """All versions of etcd report this; another lease is granted, and the job is not affected."""
+# What makes a user log in again.
+ENDS_OF_TOKENS = {"expired": g.Gateway.expire_tokens, "users changed": g.Gateway.change_users}
+ends_of_tokens = pytest.mark.parametrize("end", ENDS_OF_TOKENS.values(), ids=ENDS_OF_TOKENS.keys())
+
+
+@ends_of_tokens
+def test_a_user_whose_token_has_ended(callers, gateway, ticks, end):
+    """All versions of etcd report this; the user logs in again, and the job is not affected."""
     gateway.users = {"mo": "the password"}
     c = callers({**gateway.env, "ETCDCTL_USER": "mo", "ETCDCTL_PASSWORD": "the password"})
     p = begin(c, ticks)
     for n in range(3):
-        gateway.expire_tokens()
+        end(gateway)
         gateway.wait_for("auth/authenticate", n + 2)
         # With the new token, which would else be too late to expire.
         gateway.wait_for("lease/keepalive", len(gateway.seen("lease/keepalive")) + 1)
@@ -501,18 +507,35 @@ def test_a_user_whose_token_has_expired(callers, gateway, ticks):
     assert p.wait(DEADLINE) == 0 and p.stderr.read() == b"" and gateway.keys() == []
 
 
-def test_a_waiter_whose_token_has_expired(callers, gateway, runs):
+@ends_of_tokens
+def test_a_waiter_whose_token_has_ended(callers, gateway, runs, end):
     gateway.users = {"mo": "the password"}
     c = callers({**gateway.env, "ETCDCTL_USER": "mo:the password"})
     holder = c.hold("-q")
     p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
     wait_for(lambda: len(gateway.keys()) == 2, "it waits")
-    gateway.expire_tokens()
+    end(gateway)
     gateway.disconnect()
-    gateway.expire_tokens()
+    end(gateway)
     assert release(holder) == 0
     assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
     assert gateway.keys() == []
+
+
+@ends_of_tokens
+def test_a_stream_whose_token_has_ended(callers, gateway, end):
+    """It is opened again with a new token, long before the next renewal."""
+    gateway.users = {"mo": "the password"}
+    c = callers({**gateway.env, "ETCDCTL_USER": "mo:the password"})
+    holder = c.hold("-q", "--ttl", "300")
+    gateway.wait_for("watch", 1)
+    end(gateway)
+    gateway.disconnect()
+    gateway.wait_for("auth/authenticate", 2)
+    watch = gateway.wait_for("watch", 3)[2]
+    assert watch.headers["Authorization"] == "token.2"
+    assert gateway.seen("lease/keepalive") == []
+    assert release(holder) == 0 and gateway.keys() == []
 
 
 def test_a_user_who_is_deleted_meanwhile(callers, gateway, ticks):
@@ -681,6 +704,29 @@ def test_a_wait_outlasts_a_cluster_that_is_away(c, gateway, runs):
     assert p.wait(DEADLINE) == 0
     line, = runs.lines()
     assert line.split()[1] != mine.decode()
+
+
+def test_with_v_a_waiter_tells_when_the_cluster_does_not_answer(c, gateway):
+    """Once, and once when it answers again."""
+    holder = c.hold("-q")
+    p = c.start("-v", "-w", "inf", "--ttl", "10", c.lock, "true")
+    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    gateway.wait_for("watch", 1)
+    asked = len(gateway.requests)
+    gateway.on("*", g.drop)
+    gateway.disconnect()
+    wait_for(lambda: len(gateway.requests) > asked + 6, "it asks again and again")
+    gateway.off()
+    lines = []
+    while not lines or b"answers again" not in lines[-1]:
+        lines.append(p.stderr.readline())
+        assert lines[-1]
+    about, = [line for line in lines if b"; still waiting" in line]
+    assert about.endswith(f"{c.lock}: http://{gateway.endpoint} closed the connection; "
+                          "still waiting\n".encode())
+    assert lines[-1].endswith(f"{c.lock}: etcd answers again\n".encode())
+    assert release(holder) == 0
+    assert p.wait(DEADLINE) == 0 and b"still waiting" not in p.stderr.read()
 
 
 def test_the_clean_end_of_the_one_before_is_no_reason_to_wait_longer(c, gateway, runs):

@@ -294,12 +294,73 @@ def test_a_key_that_was_gone_when_the_command_ended(take, gateway):
     assert [word for word, _ in said] == ["lost"] and "gone" in said[0][1]["text"]
 
 
-@pytest.mark.parametrize("hook", [g.hang_after, g.half], ids=["hang after", "half"])
-def test_a_release_whose_answer_is_lost(take, gateway, hook):
-    """The request is repeated, and finds nothing: that is not a loss."""
+def test_what_stops_a_renewal_is_not_why_it_failed(take, gateway):
+    """The command's end does. The reason of a loss is what etcd did, or did not."""
     helper = take()
     helper.hear_of("held")
-    gateway.on("kv/txn", g.only(lambda x: "request_delete_range" in x.body.decode(), g.once(hook)))
+    gateway.on("lease/keepalive", g.hang)
+    helper.hear_of("trouble")
+    gateway.wait_for("lease/keepalive", len(gateway.seen("lease/keepalive")) + 1)
+    helper.parent.kill()
+    for _ in range(2):
+        assert "does not answer" in helper.hear_of("trouble")["text"]
+
+
+TOO_MANY = g.fails(8, "etcdserver: too many requests")
+FULL = g.fails(8, "etcdserver: mvcc: database space exceeded")
+DENIED = g.fails(7, "etcdserver: permission denied")
+
+
+def is_releasing(x):
+    return "request_delete_range" in x.body.decode()
+
+
+@pytest.mark.parametrize("hook", [g.hang_after, g.half, g.times(3, TOO_MANY)],
+                         ids=["hang after", "half", "too many requests"])
+def test_a_release_whose_answer_is_lost(take, gateway, hook):
+    """The request is repeated. If it then finds nothing, that is not a loss."""
+    helper = take()
+    helper.hear_of("held")
+    once = hook if hook not in (g.hang_after, g.half) else g.once(hook)
+    gateway.on("kv/txn", g.only(is_releasing, once))
     assert helper.let_go()[-1] == ("released",
                                    {}) and "lost" not in [word for word, _ in helper.lines]
     assert gateway.keys() == []
+
+
+@pytest.mark.parametrize("hook, why", [(DENIED, "etcd denies user"), (TOO_MANY, "is overloaded")],
+                         ids=["denied", "too many requests"])
+def test_a_release_that_is_refused(take, gateway, hook, why):
+    """Nobody is told that others can have the lock."""
+    helper = take()
+    helper.hear_of("held")
+    gateway.on("kv/txn", g.only(is_releasing, hook))
+    (word, said), = helper.let_go()
+    assert word == "unreleased" and re.fullmatch(
+        rf"cannot confirm that the lock was released: .*{why}.* "
+        r"\(otherwise it lapses in about \d s\)", said["text"])
+    assert len(gateway.keys()) == 1
+
+
+@pytest.mark.parametrize("path", ["lease/grant", "kv/txn"])
+def test_a_lock_that_cannot_be_kept(take, gateway, path):
+    """It is not released then: it lasts for as long as its own lease."""
+    helper = take(f"hold-for={60 * 10**9}")
+    helper.hear_of("held")
+    gateway.on(path, FULL)
+    (word, said), = helper.let_go()
+    assert word == "unreleased" and re.fullmatch(
+        r"cannot confirm that --hold-for keeps the lock: .* its database is full .*"
+        r"\(otherwise it lapses in about \d s\)", said["text"])
+    assert len(gateway.keys()) == 1
+
+
+def test_a_place_that_cannot_be_given_back(take, gateway, name):
+    """Those behind it have to wait until it lapses."""
+    gateway.put(f"{name}/4d".encode())
+    helper = take("wait=1000000000")
+    helper.hear_of("waiting")
+    gateway.on("kv/txn", g.only(is_releasing, DENIED))
+    said = helper.hear_of("note")["text"]
+    assert said.startswith("cannot leave the queue: etcd denies user") and "lapses in about" in said
+    helper.hear_of("busy")

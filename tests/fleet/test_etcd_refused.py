@@ -4,8 +4,11 @@ run.
 
 That is never mistaken for held or free.
 """
+import os
 import re
+import signal
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -388,6 +391,32 @@ def test_tokens_expire(callers, auth_etcd, allowed):
     assert p.communicate(timeout=DEADLINE) == (b"mine\n", b"")
 
 
+def test_users_are_changed_where_tokens_are_jwt(callers, new_etcd, allowed, workshop):
+    """Then all tokens are of an old revision: of holders, waiters and streams."""
+    directory = workshop.directory("jwt-")
+    private, public = os.path.join(directory, "key"), os.path.join(directory, "pub")
+    for argv in (["genrsa", "-out", private, "2048"],
+                 ["rsa", "-in", private, "-pubout", "-out", public]):
+        subprocess.run(["openssl", *argv], check=True, capture_output=True)
+    server = new_etcd(auth=True, options=[
+        "--auth-token", f"jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=10m"])
+    c, prefix = callers(server), allowed.removeprefix("etcd:") + "/"
+    holder = c.hold("-q", lock=allowed)
+    p = c.start("-q", "-w", "inf", allowed, "cat", stdin=subprocess.PIPE)
+    wait_for(lambda: len(server.client().entries(prefix)) == 2, "it waits")
+
+    def change(user):
+        server.client().post("auth/user/add", name=user, password="x")
+        server.renew_token()
+    change("one")
+    assert release(holder) == 0 and holder.stderr.read() == b""
+    wait_for(lambda: [e.json()["st"] for e in server.client().entries(prefix)] == ["held"],
+             "the waiter has it")
+    change("two")
+    assert p.communicate(timeout=DEADLINE) == (b"", b"") and p.returncode == 0
+    assert server.client().entries(prefix) == []
+
+
 def test_the_password_is_nowhere_to_be_seen(callers, auth_etcd, allowed):
     """Neither in the arguments of any process, nor in what the job gets, nor in the cluster."""
     c = callers(auth_etcd)
@@ -475,6 +504,9 @@ def test_the_database_is_full(callers, new_etcd):
     server = new_etcd(options=["--quota-backend-bytes", "200000"])
     c, client = callers(server), server.client()
     holder = c.hold("-q", "--ttl", "10")
+    kept = c.hold("-q", "--hold-for", "60", lock="etcd:kept")
+    waiter = c.start("-q", "-w", "inf", c.lock, "echo", "mine")
+    wait_for(lambda: len(client.entries(c.lock[5:] + "/")) == 2, "it waits")
 
     def fill():
         try:
@@ -487,5 +519,12 @@ def test_the_database_is_full(callers, new_etcd):
     refused(c, other, pattern=r"[^\n]*full[^\n]*")
     lease = client.entries(c.lock[5:] + "/")[0].lease
     wait_renewed(client, lease)
-    assert release(holder) == 0
+    waiter.terminate()
+    assert waiter.wait(DEADLINE) == -signal.SIGTERM
+    assert release(holder) == 0 and holder.stderr.read() == b""
     assert client.entries(c.lock[5:] + "/") == []
+    # Its time cannot be granted: it lasts for as long as its lease.
+    assert release(kept) == 0
+    assert re.fullmatch(rb"me-only: etcd:kept: cannot confirm that --hold-for keeps the lock: [^\n]* its "
+                        rb"database is full [^\n]*\n", kept.stderr.read())
+    assert len(client.entries("kept/")) == 1

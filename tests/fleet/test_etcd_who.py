@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+import gateway as g
 from etcd_server import PASSWORD
 from fleet import DEADLINE, Caller, release, said, user, wait_for
 from shape import rows_of
@@ -190,6 +191,27 @@ def test_many(c, store, prefix):
                               "since": 1}), lease)
     rows = listed(c, c.lock + "/")
     assert [row["lock"] for row in rows] == [f"{c.lock}/{n:03}" for n in range(300)]
+
+
+def test_what_is_not_a_lock_is_not_read(callers, gateway):
+    """Keys come in pages of one revision, and values only of what may be a lock."""
+    c = callers(gateway)
+    holder = c.hold("-q")
+    with gateway.store.changed:
+        for n in range(1200):
+            gateway.put(f"{c.lock[5:]}{n:04}".encode(), b"x" * 1000)
+            gateway.put(f"{c.lock[5:]}/other/{n:04}".encode(), b"x" * 1000)
+    # Before the last page, what was read so far is compacted.
+    gateway.on("kv/range", g.only(lambda x: x.count == 3, g.fails(
+        11, "etcdserver: mvcc: required revision has been compacted")))
+    assert [row["pid"] for row in listed(c, c.lock)] == [holder.pid]
+    pages = gateway.seen("kv/range")
+    assert len(pages) == 3 + 5
+    assert all(x.message["keys_only"] and int(x.message["limit"]) == 500 for x in pages)
+    assert ["revision" in x.message for x in pages] == [False, True, True] + [False] + 4 * [True]
+    assert not [x for x in pages if len(x.answered) > 200000]
+    read = [op["request_range"]["key"] for op in gateway.seen("kv/txn")[-1].message["success"]]
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize("argv", [("--list", "host:x"), ("--list", "file:/tmp/x"), ("--list", "x"),
