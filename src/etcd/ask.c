@@ -297,7 +297,7 @@ void ask_list(struct session *session)
 	       ++tries < MOST_TRIES)
 		answer_free(&answer);
 	if (!good) {
-		say_text("failed", answer.text);
+		session_failed(session, answer.text);
 		answer_free(&answer);
 		return;
 	}

@@ -204,7 +204,7 @@ void release(struct session *session)
 	 * happen, the key is gone.
 	 */
 	if (hands_over && answer.outcome != OUTCOME_DONE && session_now() < limit) {
-		tried = errors_may_pass(answer.outcome);
+		tried = true;
 		answer_free(&answer);
 		client_call(&session->client, PATH_TXN, delete_own(session), limit, &answer);
 	}

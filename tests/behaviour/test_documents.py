@@ -135,7 +135,7 @@ def test_the_readme_is_short():
 
 # Options of etcd, etcdctl and openssl.
 OF_THE_CLUSTER = {
-    "--advertise-client-urls", "--auto-compaction-retention", "--bump-revision", "--cert-file",
+    "--advertise-client-urls", "--auth-token", "--auto-compaction-retention", "--bump-revision", "--cert-file",
     "--client-cert-auth", "--data-dir", "--election-timeout",
     "--enable-grpc-gateway", "--experimental-enable-lease-checkpoint", "--key-file", "--keys",
     "--listen-client-http-urls",
@@ -197,6 +197,7 @@ def strings_of(name):
     text = re.sub(r"/\*.*?\*/|^#include.*?$", "", read("src", name), flags=re.S | re.M)
     # messages of others; not a string at all
     text = re.sub(r'strstr\(\w+, "[^"]*"\)', "", text).replace("'\"'", "")
+    text = re.sub(r'\{ [A-Z_]+, "[^"]*"', "", text)
     text = re.sub(r'(?<!\\)"\s+"', "", text)  # one string, written as two
     found = [re.sub(r"\\.", "", s) for s in re.findall(r'"((?:[^"\\]|\\.)*)"', text)]
     if name.startswith("etcd/"):
