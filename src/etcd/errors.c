@@ -108,7 +108,7 @@ static char *fill_in(const char *sentence, const struct asked *asked, const char
 
 	for (;;) {
 		const size_t n = strcspn(sentence, "%");
-		const char kind = sentence[n] ? sentence[n + 1] : 0;
+		const int kind = sentence[n] ? sentence[n + 1] : 0;
 		const char *word = kind == 'U' ? asked->url : kind == 'T' ? text : kind ? user : "";
 		/* Behind a colon there may be a password that was meant. */
 		const size_t length = kind == 'N' ? strcspn(word, ":") : strlen(word);
