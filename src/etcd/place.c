@@ -118,6 +118,8 @@ static char *entered(struct session *session, struct place *place, struct answer
 	char *text = NULL;
 
 	if (answer->outcome != OUTCOME_DONE) {
+		/* The lease has ended while a request was not answered. */
+		place->lapsed = answer->outcome == OUTCOME_LOST;
 		text = take_text(answer);
 	} else if (json_is_true(json_object_get(answer->body, "succeeded"))) {
 		session->own.created = session->own.modified = session->own.token =
@@ -142,7 +144,7 @@ char *place_enter(struct session *session, struct place *place)
 	char *text;
 
 	session_new_place(session);
-	place->tried = false;
+	place->tried = place->lapsed = false;
 	if (!session->config.user) {
 		client_call_both(&session->client, PATH_GRANT, session_grant_request(session),
 				 &lease, PATH_TXN, entry_request(session), &key);

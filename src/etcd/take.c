@@ -151,6 +151,10 @@ static enum step enter(struct session *session, struct place *place)
 	if (step != STEP_ENTER)
 		return step;
 	text = place_enter(session, place);
+	if (text && place->lapsed && session->wait_until) {
+		free(text);
+		return STEP_ENTER;
+	}
 	if (text)
 		return failed(session, text);
 	if (session->own.token)

@@ -704,6 +704,17 @@ def test_a_wait_outlasts_a_cluster_that_is_away(c, gateway, runs):
     assert line.split()[1] != mine.decode()
 
 
+@pytest.mark.parametrize("wait, status", [(["-w", "inf"], 0), ([], 3)], ids=["waiter", "try"])
+def test_the_lease_has_ended_before_it_was_used(c, gateway, runs, wait, status):
+    """As if the answers had been lost for so long. A waiter joins the line all the same."""
+    gateway.on("kv/txn", g.times(2, g.fails(5, "etcdserver: requested lease not found")))
+    p = c.start("-q", *wait, c.lock, *runs.command)
+    _, err = p.communicate(timeout=DEADLINE)
+    assert p.returncode == status and len(runs.lines()) == (status == 0), err
+    assert (b"lease not found" in err) == (status == 3)
+    assert gateway.keys() == []
+
+
 def test_with_v_a_waiter_tells_when_the_cluster_does_not_answer(c, gateway):
     """Once, and once when it answers again."""
     holder = c.hold("-q")
