@@ -412,7 +412,7 @@ const char *config_source(const struct config *config)
 {
 	static const char *const sources[] = {
 		[CONFIG_BY_DEFAULT] = "the default endpoint",
-		[CONFIG_OF_FILE] = "endpoints from " CONFIG_FILE,
+		[CONFIG_OF_FILE] = ("endpoints from " CONFIG_FILE),
 		[CONFIG_OF_ENVIRONMENT] = "endpoints from ETCDCTL_ENDPOINTS",
 	};
 
