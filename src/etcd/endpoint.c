@@ -48,17 +48,19 @@ static bool is_port(const char *text)
 /* HOST, or HOST:PORT, with the port. NULL: it is neither. */
 static char *with_port(const char *text)
 {
-	const char *end = *text == '[' ? strchr(text, ']') : strchr(text, ':');
-	const size_t n = end ? (size_t)(end - text) : strlen(text);
+	const bool bracket = *text == '[';
+	const char *end = strchr(text, bracket ? ']' : ':');
+	size_t n = end ? (size_t)(end - text) : strlen(text);
 
-	if (*text != '[' && is_address(text, strlen(text)))
+	if (!bracket && is_address(text, strlen(text)))
 		return memory_format("[%s]" PORT, text);
-	if (*text == '[' ? !end || !is_address(text + 1, n - 1) : !is_name(text, n))
+	if (bracket && end && is_address(text + 1, n - 1))
+		n++;
+	else if (bracket || !is_name(text, n))
 		return NULL;
-	end = *text == '[' ? end + 1 : text + n;
-	if (!*end)
+	if (!text[n])
 		return memory_format("%s" PORT, text);
-	return is_port(end) ? memory_string(text) : NULL;
+	return is_port(text + n) ? memory_string(text) : NULL;
 }
 
 char *endpoint_read(const char *text, size_t n, bool tls, char **url)
