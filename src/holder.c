@@ -24,7 +24,7 @@ bool holder_is_more_interesting(const struct holder *a, const struct holder *b)
 	       (is_stranger(a) == is_stranger(b) && a->held > b->held);
 }
 
-/* Such a one with our own number is anybody. */
+/* In a namespace that does not map this user, a stranger with our user ID may be anybody. */
 static void add_stranger(struct line *line, const struct holder *holder)
 {
 	line_add(line, !holder->remote && holder->uid == geteuid()

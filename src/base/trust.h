@@ -16,7 +16,7 @@ bool trust_user(uid_t uid);
 
 /*
  * Whether only root and this user can have written the file or directory FD; for root, not even its
- * group. In a namespace that cannot name all users, an owner that looks like this one will do.
+ * group. In a namespace that cannot name all users, an owner that looks like this user is accepted.
  */
 bool trust_file(int fd);
 

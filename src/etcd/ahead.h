@@ -22,7 +22,7 @@ struct place {
 	bool wide;	       /* read all entries ahead of us: there are many holders */
 	bool ours_is_there;
 	bool tried;    /* a write of ours that takes the lock was sent */
-	bool lapsed;   /* the lease was no longer there when it was to be used for the first time */
+	bool lapsed;   /* the lease had already ended when it was first used */
 	int64_t delay; /* the lock must not be used earlier */
 	/*
 	 * The term in which leases were reported alive, 0 if that is proved; and until when to

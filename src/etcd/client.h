@@ -20,7 +20,8 @@ char *client_open(struct client *client, const struct config *config);
 void client_close(struct client *client);
 
 /*
- * Calls PATH with BODY (which is taken) at one endpoint, once; again if a user has to log in again.
+ * Calls PATH with BODY (which is taken) at one endpoint, once; twice if the user has to log in
+ * again.
  */
 void client_call_at(struct client *client, size_t endpoint, const char *path, json_t *body,
 		    struct answer *answer);
@@ -48,8 +49,8 @@ void client_call_each(struct client *client, const char *path, json_t *const *bo
 		      struct answer *answers, size_t n);
 
 /*
- * Gets the user's token now, if there is none and users are enabled; without one, calls do that.
- * And forgets it: it is of no use any more.
+ * Gets the user's token now, if there is none and users are enabled; without this, calls do that.
+ * client_log_out() forgets a token that is of no use any more.
  */
 void client_log_in(struct client *client);
 void client_log_out(struct client *client);

@@ -53,7 +53,7 @@ static const char *const names[VARIABLES] = {
 	[DISCOVERY] = "DISCOVERY_SRV",
 };
 
-/* What was given, before it is known what it means together. */
+/* What was given, before the settings are checked against each other. */
 struct settings {
 	char *values[VARIABLES]; /* NULL: none */
 	const char *file;
@@ -217,8 +217,8 @@ static char *read_file(char *values[VARIABLES], const char *file, char **text)
 }
 
 /*
- * Adds what is only in FILE; but not its password to a name of the environment, nor its key to a
- * certificate.
+ * Adds what is only in FILE; but not its password to a user name from the environment, nor its key
+ * to a certificate from there.
  */
 static char *from_file(struct settings *settings, const char *file, char **text)
 {

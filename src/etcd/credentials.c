@@ -236,7 +236,7 @@ static void read_again(struct credentials *credentials)
 	credentials->proven = credentials->use_good = false;
 }
 
-/* Whether there are some that have worked, beside the newest. */
+/* Whether there are older ones that have worked. */
 static bool has_good(const struct credentials *credentials)
 {
 	for (size_t i = 0; i < CREDENTIALS; i++)

@@ -1,5 +1,5 @@
 /*
- * The files with certificates and the key: what is in them, at every new connection.
+ * The contents of the files with the certificates and the key, for every new connection.
  *
  * They may be replaced while a job runs, one by one or by a swapped link, so what is read in that
  * instant may be damaged, or not belong together. The contents that have last worked are kept until

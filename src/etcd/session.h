@@ -92,7 +92,7 @@ struct session { // NOLINT(clang-analyzer-optin.performance.Padding): there is o
 		uint64_t heard;		 /* of etcd, by the stream */
 	} events;
 
-	bool troubled;		/* me-only knows that etcd does not answer us, who wait */
+	bool troubled;		/* me-only knows that etcd does not answer this waiter */
 	struct control control; /* me-only and the command */
 	int64_t spoke;		/* when we last sent me-only something */
 };

@@ -28,7 +28,7 @@ struct client {
 	uint64_t cluster;	      /* its id; 0: not known yet */
 	bool wrong_cluster;	      /* an endpoint belongs to another */
 	bool retried;		      /* the last call was sent twice: the first may count */
-	size_t unanswered;	      /* so many attempts in a row were not answered */
+	size_t unanswered;	      /* this many attempts in a row were not answered */
 	char *trouble;	     /* why the last was not, once that is true of all endpoints; NULL */
 	int64_t *unresolved; /* per endpoint: not to be resolved before */
 	struct transfer *probes; /* one for each endpoint: client_survey() */

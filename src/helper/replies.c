@@ -134,7 +134,7 @@ void replies_show_note(const struct lock *lock)
 		message_if_ready(lock->spec, session->note);
 }
 
-/* The packet says that the service does not answer one who waits, or that it does again. */
+/* While waiting: prints that the service does not answer, or that it answers again. */
 static void show_trouble(const struct lock *lock)
 {
 	struct helper_session *session = session_of(lock);

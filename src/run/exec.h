@@ -16,9 +16,9 @@ void exec_explain(char *const command[], int error);
 
 /*
  * Whether COMMAND is a shell that has nothing to read, started by a script that has become me-only.
- * So it is when a script that locks itself is piped to a shell ("cat x.sh | sh"): $0 is the shell,
- * and the one before has read the script. It would do nothing, and exit with 0. Waits until there
- * is something to read, or nothing will come.
+ * This happens if a script that locks itself is piped to a shell ("cat x.sh | sh"): $0 is that
+ * shell, which has read the script. COMMAND would do nothing, and exit with 0. Waits until there is
+ * something to read, or until nothing will come.
  */
 bool exec_reads_nothing(char *const command[]);
 
