@@ -111,7 +111,8 @@ void answer_explain(struct answer *answer, const struct asked *asked, CURLcode c
 	case CURLE_WEIRD_SERVER_REPLY:
 	case CURLE_UNSUPPORTED_PROTOCOL:
 	case CURLE_HTTP2:
-		if (!asked->known && !strncmp(url, "https:", 6)) {
+		/* A server that has answered before speaks HTTP. */
+		if (asked->known || !strncmp(url, "https:", 6)) {
 			explain_end(answer, asked);
 			break;
 		}

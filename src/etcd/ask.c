@@ -194,8 +194,10 @@ static bool may_be_lock(const char *key, size_t n, uint64_t lease)
 }
 
 /* Takes in a page, and moves the beginning of the rest behind its last key. */
-static void take_page(struct listing *listing, const json_t *kvs)
+/* Returns whether the next page can be asked for. */
+static bool take_page(struct listing *listing, const json_t *kvs)
 {
+	bool moves = false;
 	size_t i, n;
 	json_t *kv;
 
@@ -212,9 +214,11 @@ static void take_page(struct listing *listing, const json_t *kvs)
 			free(listing->rest.key);
 			/* With the NUL behind it. */
 			listing->rest.key = base64_encode(key, n + 1);
+			moves = true;
 		}
 		free(key);
 	}
+	return moves;
 }
 
 static bool read_keys(struct session *session, struct listing *listing, struct answer *answer)
@@ -229,9 +233,8 @@ static bool read_keys(struct session *session, struct listing *listing, struct a
 			return false;
 		if (!listing->revision)
 			listing->revision = answer_header(answer->body, "revision");
-		take_page(listing, json_object_get(answer->body, "kvs"));
-		more = json_is_true(json_object_get(answer->body, "more")) &&
-		       json_array_size(json_object_get(answer->body, "kvs")) > 0;
+		more = take_page(listing, json_object_get(answer->body, "kvs")) &&
+		       json_is_true(json_object_get(answer->body, "more"));
 		answer_free(answer);
 	}
 	return true;

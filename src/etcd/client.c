@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -47,7 +48,7 @@ bool client_wait(struct client *client, int64_t limit)
 /* Takes in whether etcd answers at all. That it refuses something is an answer. */
 static void note_outcome(struct client *client, const struct answer *answer)
 {
-	if (answer->outcome == OUTCOME_STOPPED)
+	if (answer->outcome == OUTCOME_STOPPED || answer->outcome == OUTCOME_USELESS)
 		return;
 	if (!errors_may_pass(answer->outcome) || answer->outcome == OUTCOME_REAUTH) {
 		client->unanswered = 0;
@@ -265,6 +266,7 @@ static bool call_round(struct client *client, const char *path, const char *text
 		       int64_t limit, struct answer *answer)
 {
 	const size_t n = client->config->n, first = client->endpoint;
+	bool may_pass = false;
 
 	for (size_t i = 0; i < n; i++) {
 		client->retried = client->retried || round + i > 0;
@@ -279,13 +281,15 @@ static bool call_round(struct client *client, const char *path, const char *text
 			answer->outcome = OUTCOME_USELESS;
 		if (now() >= limit)
 			return true;
+		may_pass = may_pass || errors_may_pass(answer->outcome);
 		if (errors_may_pass(answer->outcome))
 			continue;
 		/*
 		 * An endpoint that is not etcd, or another cluster's, must not keep us from asking
-		 * the others; only the last one is final.
+		 * the others; it is final if all are like that.
 		 */
-		if (answer->outcome != OUTCOME_USELESS || i + 1 == n || client->wrong_cluster)
+		if (answer->outcome != OUTCOME_USELESS || client->wrong_cluster ||
+		    (i + 1 == n && !may_pass))
 			return true;
 	}
 	return false;
@@ -328,6 +332,11 @@ char *client_open(struct client *client, const struct config *config)
 		return memory_format("cannot create a timer: %s", strerror(errno));
 	client->fds[client->n_fds++] =
 		(struct curl_waitfd){ .fd = client->timer, .events = CURL_WAIT_POLLIN };
+	for (size_t i = 0; config->credentials && i < CREDENTIALS; i++) {
+		client->credentials[i] = memfd_create("me-only", MFD_CLOEXEC);
+		if (client->credentials[i] < 0)
+			return memory_format("cannot create a file in memory: %s", strerror(errno));
+	}
 	for (size_t i = 0; i < config->n; i++)
 		tls = tls || !strncmp(config->endpoints[i], "https:", 6);
 	/*
@@ -372,6 +381,9 @@ void client_close(struct client *client)
 	free(client->trouble);
 	free(client->line);
 	free(client->unresolved);
+	for (size_t i = 0; i < CREDENTIALS; i++)
+		if (client->credentials[i] > 0)
+			close(client->credentials[i]);
 	if (client->timer > 0)
 		close(client->timer);
 }

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -187,6 +189,35 @@ static int open_file(const char *file, int *directory)
 	return fd;
 }
 
+/* Unlike a program, which its user's group may build, it is of no use that a group can write it. */
+static bool is_safe(int fd)
+{
+	struct stat status;
+
+	return trust_file(fd) && fstat(fd, &status) == 0 && !(status.st_mode & S_IWGRP);
+}
+
+/* Whether only root and this user decide what the file FD is. A link in DIRECTORY may lead to it.
+ */
+static bool may_be_used(int fd, int directory)
+{
+	char link[64], path[PATH_MAX];
+	bool safe = is_safe(directory) && is_safe(fd);
+	ssize_t n;
+
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	n = safe ? readlink(link, path, sizeof path - 1) : -1;
+	if (n > 0) {
+		path[n] = 0;
+		*(strrchr(path, '/') + 1) = 0;
+		directory = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		safe = directory >= 0 && is_safe(directory);
+		if (directory >= 0)
+			close(directory);
+	}
+	return safe;
+}
+
 /* VALUES point into *TEXT, to be freed. Returns NULL, or what is wrong. */
 static char *read_file(char *values[VARIABLES], const char *file, char **text)
 {
@@ -197,8 +228,8 @@ static char *read_file(char *values[VARIABLES], const char *file, char **text)
 	if (fd <= 0)
 		return fd ? memory_format("%s: %s", file, strerror(-fd)) : NULL;
 	*text = memory_get(LARGEST_FILE);
-	/* Its writer decides where the locks are: it is trusted as a helper program would be. */
-	error = trust_file(directory) && trust_file(fd)
+	/* Its writer decides where the locks are. */
+	error = may_be_used(fd, directory)
 			? read_text(fd, file, *text)
 			: memory_format(
 				  "refusing to read %s: it or its directory is writable by others",

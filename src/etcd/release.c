@@ -9,6 +9,7 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 #include "etcd/base64.h"
+#include "etcd/errors.h"
 #include "helper/say.h"
 
 /* How long we try to give the lock back. */
@@ -181,6 +182,7 @@ void release(struct session *session)
 {
 	const int64_t limit =
 		deadline_earlier(session_now() + RELEASE_LIMIT, session->lease.deadline);
+	const int64_t half = session_now() + (limit - session_now()) / 2;
 	const int64_t left = session->taken + session->arguments->hold_for - session_now();
 	struct answer answer;
 	bool hands_over, tried = false;
@@ -188,13 +190,17 @@ void release(struct session *session)
 	session->phase = PHASE_GIVING_BACK;
 	/* The answer tells what becomes of our key, so the server need not send us an event. */
 	client_unwatch(&session->client);
+	/* me-only does not wait for longer: rule 5 of PROTOCOL.md. */
+	session->client.limit = limit;
 	if (left > 0 && session->arguments->hold_for && !session->control.unused &&
 	    keep_on(session, left, limit))
 		return;
 	if (release_needs_next(session)) {
-		client_call(&session->client, PATH_RANGE, release_next_request(session), limit,
+		session->client.limit = half;
+		client_call(&session->client, PATH_RANGE, release_next_request(session), half,
 			    &answer);
 		release_read_next(session, &answer);
+		session->client.limit = limit;
 	}
 	hands_over = is_next_known(session);
 	client_call(&session->client, PATH_TXN,
@@ -204,7 +210,7 @@ void release(struct session *session)
 	 * happen, the key is gone.
 	 */
 	if (hands_over && answer.outcome != OUTCOME_DONE && session_now() < limit) {
-		tried = true;
+		tried = errors_may_pass(answer.outcome);
 		answer_free(&answer);
 		client_call(&session->client, PATH_TXN, delete_own(session), limit, &answer);
 	}

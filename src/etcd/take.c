@@ -118,7 +118,7 @@ static enum step clear_old_place(struct session *session, struct place *place)
 		session_now() - place->entered < SHORT_STAY ? place->short_stays + 1 : 0;
 
 	if (take_is_time_up(session)) {
-		if (!session->wait_until && place->before.n == 0)
+		if ((!session->wait_until || !session->line.entered) && place->before.n == 0)
 			return failed(session, memory_string("its position in the queue was lost"));
 		return take_give_up(session, place);
 	}
@@ -151,7 +151,8 @@ static enum step enter(struct session *session, struct place *place)
 	if (step != STEP_ENTER)
 		return step;
 	text = place_enter(session, place);
-	if (text && place->lapsed && session->wait_until) {
+	if (text && place->lapsed && session->wait_until &&
+	    (session->line.entered || session_now() < session->try_until)) {
 		free(text);
 		return STEP_ENTER;
 	}

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -156,6 +155,21 @@ void client_unwatch(struct client *client)
 	client->line_length = 0;
 }
 
+/* What has made a connection shows whether the credentials are good; bad ones get no answer. */
+static void judge_credentials(struct client *client, CURL *easy, CURLcode result)
+{
+	long connections = 0, status = 0;
+	curl_off_t connected = 0;
+
+	if (!client->config->credentials)
+		return;
+	curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &connections);
+	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connected);
+	if (connections > 0 && connected > 0 && (!result || !status))
+		credentials_judge(client->config->credentials, !result);
+}
+
 /* Moves all transfers on. */
 void transfer_move(struct client *client)
 {
@@ -172,6 +186,7 @@ void transfer_move(struct client *client)
 			/* The last line of an error has no newline. */
 			if (client->line_length > 0)
 				client_hear(client);
+			judge_credentials(client, client->watch, message->data.result);
 			client_unwatch(client);
 			continue;
 		}
@@ -228,8 +243,6 @@ static void offer_credentials(struct client *client, CURL *easy)
 
 		if (!client->config->credentials->paths[i])
 			continue;
-		if (!client->credentials[i])
-			client->credentials[i] = memfd_create("me-only", MFD_CLOEXEC);
 		(void)snprintf(path, sizeof path, "/proc/self/fd/%d", client->credentials[i]);
 		curl_easy_setopt(easy, options[i], path);
 	}
@@ -239,18 +252,6 @@ static void offer_credentials(struct client *client, CURL *easy)
 	curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 0L);
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, write_credentials);
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, client);
-}
-
-/* A transfer that has made a connection shows whether the credentials are good. */
-static void judge_credentials(struct client *client, const struct transfer *transfer)
-{
-	long connections = 0;
-
-	if (!client->config->credentials || !transfer->done)
-		return;
-	curl_easy_getinfo(transfer->easy, CURLINFO_NUM_CONNECTS, &connections);
-	if (transfer->result || connections > 0)
-		credentials_judge(client->config->credentials, !transfer->result);
 }
 
 /* HEADERS are used until EASY is done. */
@@ -325,7 +326,8 @@ void transfer_end(struct client *client, struct transfer *transfer, struct answe
 
 	client->retried = client->retried || transfer->sent > 1;
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
-	judge_credentials(client, transfer);
+	if (transfer->done)
+		judge_credentials(client, transfer->easy, transfer->result);
 	curl_multi_remove_handle(client->multi, transfer->easy);
 	if (!transfer->done)
 		answer_fail(answer, OUTCOME_STOPPED, memory_string("stopped"));

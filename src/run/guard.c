@@ -314,6 +314,9 @@ static bool finish(struct custody *custody, int status)
 		describe_loss(guard, lock, &line);
 		told = line_end_if_ready(&line);
 	}
+	/* Not yet, if the command was reaped before it was seen to have ended. */
+	if (!lost)
+		custody_release(custody);
 	lock->engine->leased->abandon(lock);
 	cgroup_remove(guard->cgroup);
 	custody_release(custody);

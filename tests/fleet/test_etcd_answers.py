@@ -561,7 +561,7 @@ def test_an_event_that_comes_while_renewals_are_not_answered(c, gateway, ticks):
     gateway.delete(key)
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (5, b"")
-    assert "the command was stopped (SIGKILL)" in said(err), err
+    assert "the command was ended by SIGKILL" in said(err), err
 
 
 # ---- while it waits ----
@@ -704,15 +704,35 @@ def test_a_wait_outlasts_a_cluster_that_is_away(c, gateway, runs):
     assert line.split()[1] != mine.decode()
 
 
-@pytest.mark.parametrize("wait, status", [(["-w", "inf"], 0), ([], 3)], ids=["waiter", "try"])
-def test_the_lease_has_ended_before_it_was_used(c, gateway, runs, wait, status):
-    """As if the answers had been lost for so long. A waiter joins the line all the same."""
-    gateway.on("kv/txn", g.times(2, g.fails(5, "etcdserver: requested lease not found")))
+@pytest.mark.parametrize("wait, times, status", [(["-w", "inf"], 2, 0), ([], 2, 3),
+                                                 (["-w", "inf"], 10 ** 9, 3)],
+                         ids=["waiter", "try", "always"])
+def test_the_lease_has_ended_before_it_was_used(c, gateway, runs, wait, times, status):
+    """As if the answers had been lost for so long. A waiter joins the line, if it ever can."""
+    gateway.on("kv/txn", g.times(times, g.fails(5, "etcdserver: requested lease not found")))
+    c.env["ETCDCTL_COMMAND_TIMEOUT"] = "2s"
     p = c.start("-q", *wait, c.lock, *runs.command)
     _, err = p.communicate(timeout=DEADLINE)
     assert p.returncode == status and len(runs.lines()) == (status == 0), err
     assert (b"lease not found" in err) == (status == 3)
     assert gateway.keys() == []
+
+
+def test_an_endpoint_that_is_none_does_not_end_a_wait(c, new_gateway, gateway, runs):
+    """The other one is away for a while: that passes."""
+    none = new_gateway()
+    none.on("*", g.says("404 page not found\n", 404, "text/plain"))
+    c.env["ETCDCTL_ENDPOINTS"] = f"{gateway.endpoint},{none.endpoint}"
+    holder = c.hold("-q")
+    p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
+    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    asked = len(none.requests)
+    gateway.down()
+    wait_for(lambda: len(none.requests) > asked + 3, "it asks the other one, again and again")
+    assert p.poll() is None
+    gateway.up()
+    assert release(holder) == 0
+    assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
 
 
 def test_with_v_a_waiter_tells_when_the_cluster_does_not_answer(c, gateway):

@@ -456,6 +456,17 @@ def test_me_only_is_stopped_before_it_has_told_of_its_command(c, start, tmp_path
     assert_lost(c, p, ticks)
 
 
+@pytest.mark.static  # as above
+def test_the_command_ends_as_another_child_is_reaped(c, start, store, prefix, tmp_path):
+    """So it is reaped before it was seen to have ended. The lock is given back all the same."""
+    strace = ("strace", "-D", "-o", tmp_path / "trace", "-e", "trace=waitid", "-e",
+              "inject=waitid:retval=0:when=1")
+    p = start(*strace, ME_ONLY, *SHORT, c.lock, "sh", "-c", "exit 7", env=environment(c.env))
+    _, err = p.communicate(timeout=DEADLINE)
+    assert (p.returncode, said(err)) == (7, "")
+    assert store.entries(prefix) == []
+
+
 def test_a_loss_that_only_a_renewal_has_noticed_leaves_no_time(callers, gateway, ticks):
     """Others may stand back since the last renewal, which is longer ago than that pause lasts."""
     c = callers(gateway)
