@@ -9,7 +9,6 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 #include "etcd/base64.h"
-#include "etcd/errors.h"
 #include "helper/say.h"
 
 /* How long we try to give the lock back. */
@@ -210,7 +209,7 @@ void release(struct session *session)
 	 * happen, the key is gone.
 	 */
 	if (hands_over && answer.outcome != OUTCOME_DONE && session_now() < limit) {
-		tried = errors_may_pass(answer.outcome);
+		tried = true;
 		answer_free(&answer);
 		client_call(&session->client, PATH_TXN, delete_own(session), limit, &answer);
 	}

@@ -73,7 +73,8 @@ def test_no_name_is_resolved(c, gateway):
     r = c.run("-q", c.lock, "echo", "ran", env={**QUICK, **names(gateway, "hangs")})
     assert (r.returncode, r.stdout) == (3, b""), r
     assert said(r) == \
-        f"me-only: {c.lock}: the name of http://hangs.test:{gateway.port} cannot be resolved\n"
+        f"me-only: {c.lock}: the name of http://hangs.test:{gateway.port} cannot be resolved " \
+        "(endpoints from ETCDCTL_ENDPOINTS)\n"
     assert gateway.requests == []
 
 
