@@ -302,7 +302,8 @@ def judge_status(history, run):
         wrong = "ended with 0, but its job never ran"
     elif "main" not in run.ended:
         wrong = "ended with 0, though its job was ended before its time"
-    elif said:
+    elif said and not (faults_before(history, run)
+                       and all(": cannot confirm that the lock was released: " in line for line in said)):
         wrong = "ended with 0 and complained"
     if wrong is None and run.status == 5 and not faults_before(history, run):
         wrong = "lost its lock without any fault"

@@ -194,6 +194,11 @@ class Checker(unittest.TestCase):
     def test_complaint_with_success(self):
         self.expect(history(job("a", 1, 3, 5, message="me-only: etcd:l: what?\n")), "loss")
 
+    def test_a_release_that_is_not_confirmed(self):
+        run = job("a", 1, 3, 5, message="me-only: etcd:l: cannot confirm that the lock was released: no answer\n")
+        self.expect(history(run), "loss")
+        self.expect(history(run, faults=[fault("cut off", 1, 3)]))
+
     def test_unreachable(self):
         run = job("a", 1, 3, None, ticks={}, ended=[], status=3, message="me-only: etcd:l: no answer\n")
         self.expect(history(run), "loss")
