@@ -155,18 +155,21 @@ void client_unwatch(struct client *client)
 	client->line_length = 0;
 }
 
-/* What has made a connection shows whether the credentials are good; bad ones get no answer. */
+/*
+ * What has made a connection shows that the credentials are good. With bad ones there is no answer;
+ * a server that is away has not even seen them.
+ */
 static void judge_credentials(struct client *client, CURL *easy, CURLcode result)
 {
 	long connections = 0, status = 0;
-	curl_off_t connected = 0;
 
 	if (!client->config->credentials)
 		return;
 	curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &connections);
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-	curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connected);
-	if (connections > 0 && connected > 0 && (!result || !status))
+	if (result ? !status && result != CURLE_COULDNT_RESOLVE_HOST &&
+			     result != CURLE_COULDNT_CONNECT && result != CURLE_OPERATION_TIMEDOUT
+		   : connections > 0)
 		credentials_judge(client->config->credentials, !result);
 }
 
