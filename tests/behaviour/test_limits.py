@@ -247,6 +247,8 @@ for n in range(1024):
     s.listen()
     sockets.append(s)
 print("up", flush=True)
+sys.stdin.readline()
+sockets[0].close()  # the slot at which the job looks
 sys.stdin.read()
 """
 
@@ -270,7 +272,8 @@ def test_a_small_stack_for_slots_in_use(start, finish, lock, job):
     assert status == 4 and is_clear(said) and "all 1024 slots are in use" in said[0]
     p = start(ME_ONLY, "-j1024", "-v", "-w", "20", lock, *job(), **small)
     wait_for(lambda: b": waiting for " in p.stderr.readline(), "it waits")
-    holder.stdin.close()
+    holder.stdin.write(b"\n")
+    holder.stdin.flush()
     p.communicate(timeout=DEADLINE)
     assert (p.returncode, job.report()) == (STATUS, ["started", "held"])
 
