@@ -242,7 +242,7 @@ static int press(struct waiting *waiting, const struct lock *lock)
 	const struct options *options = waiting->options;
 	struct replacement *replacement = &waiting->replacement;
 	pid_t before = replacement->stubborn;
-	bool by_force = deadline_now() >= waiting->kill_due;
+	bool by_force = replacement->asked && deadline_now() >= waiting->kill_due;
 	int r = replacement->asked ? replacement_press(lock, replacement, by_force)
 				   : ask(waiting, lock);
 

@@ -493,5 +493,5 @@ def test_in_an_unmapped_user_namespace_the_overflow_user_is_a_stranger(me_only_b
     p = me_only_by("daemon", *options, lock, "true", prefix=UNMAPPED)
     err = p.communicate(timeout=DEADLINE)[1]
     assert p.returncode == 4
-    assert re.search(r"held by pid \d+ \([^)]*neither this user nor root\)|hidden",
+    assert re.search(r"held by pid \d+ \([^)]*where all users look the same\)|hidden",
                      one_plain_line(err))
