@@ -44,6 +44,8 @@ static void enter(void)
 
 	robust.list.next = &robust.list;
 	robust.list_op_pending = (struct robust_list *)&place->word;
+	/* Not known yet: otherwise the run of the one before would count as harmed in place of ours. */
+	__atomic_store_n(&place->parent, 0, __ATOMIC_SEQ_CST);
 	if (syscall(SYS_set_robust_list, &robust, sizeof robust))
 		_exit(STORM_ERROR);
 	if (before && !(before & FUTEX_OWNER_DIED))
@@ -51,7 +53,7 @@ static void enter(void)
 	if (!__atomic_compare_exchange_n(&place->word, &before, own, 0, __ATOMIC_SEQ_CST,
 					 __ATOMIC_SEQ_CST))
 		record(STORM_BESIDE, before);
-	place->parent = (uint32_t)getppid();
+	__atomic_store_n(&place->parent, (uint32_t)getppid(), __ATOMIC_SEQ_CST);
 	place->entered++;
 }
 
