@@ -191,7 +191,7 @@ static void no_answers(void)
 	asked.known = true;
 	explains(CURLE_RECV_ERROR, OUTCOME_RETRY, "https://a closed the connection");
 	explains(CURLE_SSL_CONNECT_ERROR, OUTCOME_RETRY, "https://a does not speak TLS, or rejects the client certificate (ETCDCTL_CERT, ETCDCTL_KEY): detail");
-	explains(CURLE_HTTP2, OUTCOME_RETRY, "https://a does not speak HTTP: is it etcd's client port?");
+	explains(CURLE_HTTP2, OUTCOME_RETRY, "https://a closed the connection");
 }
 
 static void numbers(void)
