@@ -106,6 +106,7 @@ def test_many_at_once(start, rows, lock):
         assert all(seen[name]["state"] == "held" and seen[name]["pid"] for name in wanted)
 
 
+@pytest.mark.root  # in a user namespace the helper belongs to nobody
 @pytest.mark.native("strace traces the emulator")
 def test_many_files_cost_no_square(call, tmp_path):
     """The kernel's table of file locks is read a few times, not for each lock."""
