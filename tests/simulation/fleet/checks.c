@@ -565,12 +565,15 @@ static void check_promise(struct job *job, ns until)
 			  (double)until / 1e9, (double)ends / 1e9, job_name(job));
 }
 
-/* Others wait for what is left in the store: nobody is to be told that it is not. */
+/*
+ * Others wait for what is left in the store: nobody is to be told that it is not. What a member that
+ * hung makes of an old request, with the lease of a place that was given up, is nobody's.
+ */
 static void check_released(const struct job *job)
 {
 	const struct kv *kv = store_find(job->entry);
 
-	if (kv && kv->created == job->created && !job->hold_for)
+	if (kv && kv->created == job->created && kv->lease == job->lease && !job->hold_for)
 		violation("not released", "%s is still there: %s", kv->key, job_name(job));
 }
 
