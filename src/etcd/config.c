@@ -189,7 +189,7 @@ static int open_file(const char *file, int *directory)
 	return fd;
 }
 
-/* Unlike a program, which its user's group may build, it is of no use that a group can write it. */
+/* A helper's rules; and no group may write: unlike a program, nobody builds this file. */
 static bool is_safe(int fd)
 {
 	struct stat status;
