@@ -421,6 +421,13 @@ static void writers(void)
 	if (rename(target, path) || rmdir(behind))
 		ok(false, "a link can be removed");
 	if (geteuid() == 0) {
+		/* For another user than root a helper may be its group's. */
+		with_file(text, 0664);
+		ok(seteuid(12345) == 0, "another user");
+		read_again();
+		is_text(error, wanted, "its group can, and root does not ask");
+		ok(seteuid(0) == 0, "root again");
+		with_file(text, 0644);
 		(void)!chown(path, 12345, 0);
 		read_again();
 		is_text(error, wanted, "it is another user's");
