@@ -225,8 +225,10 @@ static void started(struct custody *custody)
 static bool ended(struct custody *custody)
 {
 	struct guard *guard = &custody->guard;
+	const struct lock_lease *lease = custody->lock->lease;
 
-	if (custody->lock->lease->lost || guard->asked)
+	/* If we were stopped, the time may be over and nobody has asked yet. */
+	if (lease->lost || guard->asked || now() >= lease->until)
 		return false;
 	if (!guard->ended)
 		guard->ended = now();

@@ -579,6 +579,25 @@ def test_both_halves_are_frozen_for_longer_than_the_lock_lasts(c, store, prefix,
     assert store.entries(prefix) == []
 
 
+@pytest.mark.static  # strace sees only the program's own calls there
+def test_the_command_ended_while_me_only_was_stopped_in_reaping(c, start, store, prefix, tmp_path,
+                                                                ticks):
+    """Time was up as well, which me-only has not looked at: the lock is lost, not released."""
+    strace = ("strace", "-D", "-o", tmp_path / "trace", "-P", "anon_inode:[signalfd]", "-e",
+              "inject=read:signal=SIGSTOP:when=1")
+    p = start(*strace, ME_ONLY, *SHORT, c.lock, *ticks.job("stubborn"), env=environment(c.env))
+    ticks.wait_for("job")
+    p.helper = helper_of(p)
+    os.kill(p.pid, signal.SIGCHLD)
+    wait_for(lambda: process_state(p.pid) in "Tt", "it is stopped")
+    os.kill(p.helper, signal.SIGSTOP)
+    wait_for(lambda: store.entries(prefix) == [], "the lease has ended")
+    os.kill(p.helper, signal.SIGCONT)
+    wait_for(lambda: not ticks.living(), "the helper alone ends it all")
+    os.kill(p.pid, signal.SIGCONT)
+    assert_lost(c, p, ticks)
+
+
 def test_a_loss_while_a_waiter_is_stopped(c, store, prefix, ticks):
     """Its lease is then dead, and it does not run with it."""
     holder = c.hold("-q")
