@@ -689,7 +689,8 @@ def test_a_wait_outlasts_a_cluster_that_is_away(c, gateway, runs):
         gateway.store.leases[lease] = g.Lease(1000)
     gateway.put(f"{c.lock[5:]}/4d".encode(), b"", lease)
     p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
-    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    # Not before it knows its place: it would write the same again.
+    gateway.wait_for("watch")
     mine, = [k for k in gateway.keys() if not k.endswith(b"/4d")]
     gateway.down()
     with gateway.store.changed:
