@@ -11,6 +11,8 @@ number.
 """
 import collections
 import errno
+import glob
+import re
 import sys
 
 PAGES = {
@@ -127,9 +129,16 @@ def errnos_of(call):
     The names of all errnos to try for a call, each number once; a call that has no page here is a
     KeyError.
     """
-    names = PAGES[PAGE_OF.get(call, call)].split() + FILTERED + (WORDS if call in OF_THE_LOCK
-                                                                 else [])
+    # A filter that forbids futex(2) does so always. Once only, musl waits for what nobody wakes.
+    names = PAGES[PAGE_OF.get(call, call)].split() + (FILTERED if call != "futex" else []) + (
+        WORDS if call in OF_THE_LOCK else [])
     return list({getattr(errno, name): name for name in reversed(names)}.values())[::-1]
+
+
+def mentioned(directory):
+    """The errnos that sources in DIRECTORY mention: all others are alike to the program."""
+    return {name for path in glob.glob(f"{directory}/**/*.[ch]", recursive=True)
+            for name in re.findall(r"\bE[A-Z0-9]+\b", open(path, encoding="utf-8").read())}
 
 
 def table(rows):

@@ -7,7 +7,8 @@ changes. Whatever fails: the command is never started twice and never without th
 hangs and no lock is left, and the status and one line tell what happened, even with -q: it silences
 that the lock is held, not that it cannot be taken. The command is tests/programs/under-lock.c,
 which proves that; tests/programs/inject.c makes calls fail. ME_ONLY_ERRNOS=all tries every errno of
-every call of every path; without it, some paths try only some errnos, where others try the rest.
+every call of every path. Without it, one errno stands for all that the sources do not mention, and
+some paths try only some errnos, where others try the rest.
 Rows for a table go to $ME_ONLY_ERRNO_ROWS.
 """
 import re
