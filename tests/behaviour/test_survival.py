@@ -25,7 +25,7 @@ CLOSING_JOB = ("caller", "-C", "3", *JOB)
 
 # How many runs follow each other at once; a sanitized or dynamically linked program starts more
 # slowly.
-MANY = 1_000 if os.environ.get("ME_ONLY_DYNAMIC") else 10_000
+MANY = 1_000 if os.environ.get("ME_ONLY_DYNAMIC") else 3_000
 
 forking = pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 
