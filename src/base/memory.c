@@ -10,7 +10,7 @@
 #include "base/exit-codes.h"
 #include "base/message.h"
 
-_Noreturn static void fail(void)
+void memory_fail(void)
 {
 	struct line line;
 
@@ -25,7 +25,7 @@ void *memory_get(size_t n)
 	void *got = calloc(n ? n : 1, 1);
 
 	if (!got)
-		fail();
+		memory_fail();
 	return got;
 }
 
@@ -55,7 +55,7 @@ char *memory_format(const char *format, ...)
 	n = vasprintf(&text, format, arguments);
 	va_end(arguments);
 	if (n < 0)
-		fail();
+		memory_fail();
 	return text;
 }
 
@@ -71,6 +71,6 @@ void *memory_grow(void *items, size_t used, size_t *room, size_t size)
 	*room = *room ? *room * 2 : 64;
 	items = reallocarray(items, *room, size);
 	if (!items)
-		fail();
+		memory_fail();
 	return items;
 }

@@ -4,6 +4,9 @@
 
 #include <stddef.h>
 
+/* Says that memory is used up, and exits. */
+_Noreturn void memory_fail(void);
+
 /* N bytes, zero. */
 void *memory_get(size_t n);
 
