@@ -16,21 +16,17 @@
 
 /* --- the line --------------------------------------------------------------------------------- */
 
-json_t *ahead_operations(const struct session *session, bool all, uint64_t created)
+struct bytes *ahead_operations(const struct session *session, bool all, uint64_t created)
 {
-	json_t *list = list_of(
-		operation("request_range", request_range(&session->own.keys, ORDER_NONE, 0, 0)),
-		NULL);
+	struct bytes *list =
+		list_of(operation_range(request_range(&session->own.keys, ORDER_NONE, 0, 0)), NULL);
 
-	json_array_append_new(
-		list, operation("request_range", request_range(&session->line.keys, ORDER_OLDEST,
-							       all ? 0 : HEAD, created)));
+	list_add(list, operation_range(request_range(&session->line.keys, ORDER_OLDEST,
+						     all ? 0 : HEAD, created)));
 	/* Our place is not known: read our entry and the one ahead of it. */
 	if (!all)
-		json_array_append_new(
-			list,
-			operation("request_range", request_range(&session->line.keys, ORDER_NEWEST,
-								 created ? 1 : 2, created)));
+		list_add(list, operation_range(request_range(&session->line.keys, ORDER_NEWEST,
+							     created ? 1 : 2, created)));
 	return list;
 }
 
@@ -38,19 +34,26 @@ json_t *ahead_operations(const struct session *session, bool all, uint64_t creat
  * All entries in BODY, the answer to a transaction with ahead_operations(). That includes ours, and
  * some entries twice.
  */
-struct entries ahead_entries(const json_t *body)
+struct entries ahead_entries(const struct body *body)
 {
-	json_t *kvs = json_array(), *response;
+	const struct body *responses = body->responses.all;
 	struct entries all;
-	size_t i;
+	struct pair *pairs;
+	size_t n = 0;
 
-	json_array_foreach(json_object_get(body, "responses"), i, response)
-	{
-		json_array_extend(
-			kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
+	for (size_t i = 0; i < body->responses.n; i++)
+		n += responses[i].pairs.n;
+	pairs = memory_get(n * sizeof *pairs);
+	n = 0;
+	for (size_t i = 0; i < body->responses.n; i++) {
+		const struct list *list = &responses[i].pairs;
+
+		if (list->n > 0)
+			memcpy(pairs + n, list->all, list->n * sizeof *pairs);
+		n += list->n;
 	}
-	entries_read(&all, kvs);
-	json_decref(kvs);
+	entries_read(&all, pairs, n);
+	free(pairs);
 	return all;
 }
 
@@ -59,21 +62,21 @@ struct entries ahead_entries(const json_t *body)
  * answer that needed a majority: if its term is the same, the leader that reported the lease still
  * led.
  */
-void ahead_prove_alive(struct place *place, const json_t *body)
+void ahead_prove_alive(struct place *place, const struct body *body)
 {
-	if (place->alive_term && place->alive_term != answer_header(body, "raft_term") &&
+	if (place->alive_term && place->alive_term != body->term &&
 	    place->delay < place->alive_delay)
 		place->delay = place->alive_delay;
 	place->alive_term = 0;
 }
 
-char *ahead_read(struct session *session, struct place *place, const json_t *body)
+char *ahead_read(struct session *session, struct place *place, const struct body *body)
 {
 	struct entries all;
 	size_t n = 0;
 
 	/* Each operation has an answer, though it may be empty. */
-	if (json_array_size(json_object_get(body, "responses")) < 2)
+	if (body->responses.n < 2)
 		return memory_format("%s does not answer like etcd",
 				     session->config.endpoints[session->client.endpoint]);
 	ahead_prove_alive(place, body);
@@ -81,7 +84,7 @@ char *ahead_read(struct session *session, struct place *place, const json_t *bod
 	entries_free(&place->before);
 	place->before = (struct entries){ .all = memory_get((all.n + 1) * sizeof *all.all) };
 	place->ours_is_there = false;
-	session->events.revision = answer_header(body, "revision");
+	session->events.revision = body->revision;
 	for (size_t i = 0; i < all.n; i++) {
 		if (strcmp(all.all[i].key, session->own.name) != 0)
 			continue;
@@ -104,10 +107,9 @@ char *ahead_read(struct session *session, struct place *place, const json_t *bod
 
 bool ahead_is_alive(struct place *place, const struct answer *answer, int64_t noticed)
 {
-	const uint64_t term = answer_header(answer->body, "raft_term");
+	const uint64_t term = answer->body.term;
 
-	if (answer->outcome != OUTCOME_DONE || (int64_t)answer_number(answer->body, "TTL") <= 0 ||
-	    !term)
+	if (answer->outcome != OUTCOME_DONE || (int64_t)answer->body.ttl <= 0 || !term)
 		return false;
 	/* Another leader was elected between two answers. */
 	if (place->alive_term && place->alive_term != term && session_now() < place->alive_delay)
@@ -122,7 +124,7 @@ static bool all_live(struct session *session, struct place *place, const uint64_
 		     int64_t noticed)
 {
 	struct answer answers[AT_ONCE];
-	json_t *bodies[AT_ONCE];
+	struct bytes *bodies[AT_ONCE];
 	bool live = true;
 
 	for (size_t i = 0; i < n; i++)
@@ -178,7 +180,7 @@ static void consider(struct session *session, struct place *place, const struct 
 	free(leases);
 }
 
-char *ahead_update(struct session *session, struct place *place, const json_t *body)
+char *ahead_update(struct session *session, struct place *place, const struct body *body)
 {
 	const uint64_t created = session->own.created;
 	const bool waits =

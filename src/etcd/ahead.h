@@ -2,7 +2,6 @@
 #ifndef ETCD_AHEAD_H
 #define ETCD_AHEAD_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -43,20 +42,20 @@ struct place {
 #define HEAD 16
 
 /* The operations that read the line. CREATED is our place, or 0 if it is not known yet. */
-json_t *ahead_operations(const struct session *session, bool all, uint64_t created);
+struct bytes *ahead_operations(const struct session *session, bool all, uint64_t created);
 
 /*
  * All entries in BODY, the answer to a transaction with ahead_operations(). That includes ours, and
  * some entries twice.
  */
-struct entries ahead_entries(const json_t *body);
+struct entries ahead_entries(const struct body *body);
 
 /*
  * Read the line from that answer; the second also finds out what became of those that were ahead of
  * us. Both return NULL or an error's text, to be freed.
  */
-char *ahead_read(struct session *session, struct place *place, const json_t *body);
-char *ahead_update(struct session *session, struct place *place, const json_t *body);
+char *ahead_read(struct session *session, struct place *place, const struct body *body);
+char *ahead_update(struct session *session, struct place *place, const struct body *body);
 
 /*
  * Whether ANSWER says that its lease lives. If that is not proved later, we stand back from NOTICED
@@ -65,7 +64,7 @@ char *ahead_update(struct session *session, struct place *place, const json_t *b
 bool ahead_is_alive(struct place *place, const struct answer *answer, int64_t noticed);
 
 /* BODY is a later answer that needed a majority: it proves that, or not. */
-void ahead_prove_alive(struct place *place, const json_t *body);
+void ahead_prove_alive(struct place *place, const struct body *body);
 
 /*
  * Asks for the N LEASES of holders that may have been lost. A holder that released the lock in good

@@ -7,7 +7,7 @@
 
 #include "base/deadline.h"
 #include "base/memory.h"
-#include "etcd/base64.h"
+#include "etcd/ahead.h"
 #include "helper/say.h"
 #include "helper/queue.h"
 
@@ -18,7 +18,7 @@ static bool read_all(struct session *session, const struct keys *keys, struct en
 
 	client_call(&session->client, PATH_RANGE, request_range(keys, ORDER_OLDEST, 0, 0),
 		    session_now() + session->config.command_timeout, &answer);
-	entries_read(entries, json_object_get(answer.body, "kvs"));
+	entries_read(entries, answer.body.pairs.all, answer.body.pairs.n);
 	if (answer.outcome != OUTCOME_DONE) {
 		session_failed(session, answer.text);
 		entries_free(entries);
@@ -69,7 +69,7 @@ static int64_t time_left(struct session *session, uint64_t lease)
 	client_call(&session->client, PATH_TIME_TO_LIVE, request_lease(lease),
 		    session_now() + session->config.command_timeout, &answer);
 	if (answer.outcome == OUTCOME_DONE)
-		left = (int64_t)answer_number(answer.body, "TTL");
+		left = (int64_t)answer.body.ttl;
 	answer_free(&answer);
 	return left;
 }
@@ -158,9 +158,10 @@ void ask_who(struct session *session)
 
 /* What begins with a prefix: keys first, and the values of those that can be a lock's. */
 struct listing {
-	struct keys rest;  /* not read yet */
-	uint64_t revision; /* all of it is as it was then */
-	json_t *locks;	   /* key-value pairs, without their values at first */
+	struct keys rest;   /* not read yet */
+	uint64_t revision;  /* all of it is as it was then */
+	struct keys *locks; /* the keys that can be a lock's */
+	size_t n, room;
 };
 
 /* All keys that begin with PREFIX. */
@@ -178,8 +179,10 @@ static struct keys keys_below(const char *prefix)
 	if (n > 0)
 		end[n - 1]++;
 	/* All keys: from \0 to \0. */
-	keys.key = *prefix ? base64_encode(prefix, strlen(prefix)) : base64_encode("", 1);
-	keys.end = n > 0 ? base64_encode(end, n) : base64_encode("", 1);
+	keys = (struct keys){ .key = memory_text(prefix, *prefix ? strlen(prefix) : 1),
+			      .key_length = *prefix ? strlen(prefix) : 1,
+			      .end = memory_text(end, n > 0 ? n : 1),
+			      .end_length = n > 0 ? n : 1 };
 	free(end);
 	return keys;
 }
@@ -193,30 +196,34 @@ static bool may_be_lock(const char *key, size_t n, uint64_t lease)
 	return lease && digits > 0 && digits <= 16 && slash + 1 + digits == key + n;
 }
 
-/* Takes in a page, and moves the beginning of the rest behind its last key. */
-/* Returns whether the next page can be asked for. */
-static bool take_page(struct listing *listing, const json_t *kvs)
+/*
+ * Takes in a page, and moves the beginning of the rest behind its last key. Returns whether the
+ * next one can be asked for.
+ */
+static bool take_page(struct listing *listing, const struct list *pairs)
 {
+	const struct pair *pair = pairs->all;
 	bool moves = false;
-	size_t i, n;
-	json_t *kv;
 
-	json_array_foreach(kvs, i, kv)
-	{
-		const char *text = json_string_value(json_object_get(kv, "key"));
-		char *key = text ? base64_decode(text, &n) : NULL;
+	for (size_t i = 0; i < pairs->n; i++, pair++) {
+		const struct keys key = { .key = memory_text((const char *)pair->key.at,
+							     pair->key.n),
+					  .key_length = pair->key.n };
 
-		if (!key)
-			continue;
-		if (may_be_lock(key, n, answer_number(kv, "lease")))
-			json_array_append(listing->locks, kv);
-		if (i + 1 == json_array_size(kvs)) {
+		if (i + 1 == pairs->n && key.key) {
 			free(listing->rest.key);
 			/* With the NUL behind it. */
-			listing->rest.key = base64_encode(key, n + 1);
+			listing->rest.key = memory_copy(key.key, key.key_length + 1);
+			listing->rest.key_length = key.key_length + 1;
 			moves = true;
 		}
-		free(key);
+		if (!key.key || !may_be_lock(key.key, key.key_length, pair->lease)) {
+			free(key.key);
+			continue;
+		}
+		listing->locks = memory_grow(listing->locks, listing->n, &listing->room,
+					     sizeof *listing->locks);
+		listing->locks[listing->n++] = key;
 	}
 	return moves;
 }
@@ -232,40 +239,44 @@ static bool read_keys(struct session *session, struct listing *listing, struct a
 		if (answer->outcome != OUTCOME_DONE)
 			return false;
 		if (!listing->revision)
-			listing->revision = answer_header(answer->body, "revision");
-		more = take_page(listing, json_object_get(answer->body, "kvs")) &&
-		       json_is_true(json_object_get(answer->body, "more"));
+			listing->revision = answer->body.revision;
+		more = take_page(listing, &answer->body.pairs) && answer->body.more;
 		answer_free(answer);
 	}
 	return true;
 }
 
-/* Reads the values of some locks, from FIRST on, into the array KVS. */
-static bool read_values(struct session *session, const struct listing *listing, size_t first,
-			json_t *kvs, struct answer *answer)
+/* Adds those of MORE to ALL. */
+static void add_entries(struct entries *all, struct entries *more)
 {
-	json_t *ranges = json_array(), *response;
-	size_t i;
+	struct entry *both = memory_get((all->n + more->n + 1) * sizeof *both);
 
-	for (i = first; i < first + VALUES && i < json_array_size(listing->locks); i++) {
-		const json_t *kv = json_array_get(listing->locks, i);
-		struct keys one = { .key = strdup(json_string_value(json_object_get(kv, "key"))) };
+	if (all->n > 0)
+		memcpy(both, all->all, all->n * sizeof *both);
+	if (more->n > 0)
+		memcpy(both + all->n, more->all, more->n * sizeof *both);
+	free(all->all);
+	free(more->all);
+	*all = (struct entries){ .all = both, .n = all->n + more->n };
+}
 
-		json_array_append_new(
-			ranges,
-			operation("request_range", request_at(request_range(&one, ORDER_NONE, 0, 0),
-							      listing->revision)));
-		keys_free(&one);
-	}
+/* Reads the values of some locks, from FIRST on, and adds them to ENTRIES. */
+static bool read_values(struct session *session, const struct listing *listing, size_t first,
+			struct entries *entries, struct answer *answer)
+{
+	struct bytes *ranges = list_of(NULL);
+	struct entries more;
+
+	for (size_t i = first; i < first + VALUES && i < listing->n; i++)
+		list_add(ranges, operation_range(request_at(
+					 request_range(&listing->locks[i], ORDER_NONE, 0, 0),
+					 listing->revision)));
 	client_call(&session->client, PATH_TXN, request_txn(list_of(NULL), ranges, list_of(NULL)),
 		    session_now() + session->config.command_timeout, answer);
 	if (answer->outcome != OUTCOME_DONE)
 		return false;
-	json_array_foreach(json_object_get(answer->body, "responses"), i, response)
-	{
-		json_array_extend(
-			kvs, json_object_get(json_object_get(response, "response_range"), "kvs"));
-	}
+	more = ahead_entries(&answer->body);
+	add_entries(entries, &more);
 	answer_free(answer);
 	return true;
 }
@@ -273,17 +284,17 @@ static bool read_values(struct session *session, const struct listing *listing, 
 /* Reads all locks into ENTRIES. Returns false if that failed: ANSWER says why. */
 static bool read_locks(struct session *session, struct entries *entries, struct answer *answer)
 {
-	struct listing listing = { .rest = keys_below(session->arguments->name),
-				   .locks = json_array() };
-	json_t *kvs = json_array();
+	struct listing listing = { .rest = keys_below(session->arguments->name) };
 	bool good = read_keys(session, &listing, answer);
 
-	for (size_t i = 0; good && i < json_array_size(listing.locks); i += VALUES)
-		good = read_values(session, &listing, i, kvs, answer);
-	if (good)
-		entries_read(entries, kvs);
-	json_decref(kvs);
-	json_decref(listing.locks);
+	entries_read(entries, NULL, 0);
+	for (size_t i = 0; good && i < listing.n; i += VALUES)
+		good = read_values(session, &listing, i, entries, answer);
+	if (!good)
+		entries_free(entries);
+	for (size_t i = 0; i < listing.n; i++)
+		keys_free(&listing.locks[i]);
+	free(listing.locks);
 	keys_free(&listing.rest);
 	return good;
 }

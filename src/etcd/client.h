@@ -1,13 +1,11 @@
 /*
- * A client of etcd's JSON gateway: calls, one endpoint after the other, and a stream of events.
+ * A client of etcd: calls, one endpoint after the other, and a stream of events.
  * During a call, descriptors that the owner names are polled as well, and attend() is called
  * whenever something has happened.
  */
 #ifndef ETCD_CLIENT_H
 #define ETCD_CLIENT_H
 
-#include <curl/curl.h>
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -23,7 +21,7 @@ void client_close(struct client *client);
  * Calls PATH with BODY (which is taken) at one endpoint, once; twice if the user has to log in
  * again.
  */
-void client_call_at(struct client *client, size_t endpoint, const char *path, json_t *body,
+void client_call_at(struct client *client, size_t endpoint, const char *path, struct bytes *body,
 		    struct answer *answer);
 
 /* How long to pause, in ns, after ROUND + 1 rounds over all endpoints without an answer. */
@@ -33,19 +31,24 @@ int64_t client_pause(size_t round);
  * Tries one endpoint after the other, the last good one first, until one answers or until LIMIT
  * (CLOCK_BOOTTIME).
  */
-void client_call(struct client *client, const char *path, json_t *body, int64_t limit,
+void client_call(struct client *client, const char *path, struct bytes *body, int64_t limit,
 		 struct answer *answer);
 
+struct two_calls {
+	const char *first_path, *second_path;
+	struct bytes *first_body, *second_body;
+	bool in_order; /* the second is of use only if the server does it after the first */
+};
+
 /*
- * Makes two calls at the last good endpoint at the same time, once each: the second as soon as the
- * first has been sent, so that it usually arrives later. Does not renew a token.
+ * Makes two calls at the last good endpoint at the same time, once each. In order, the server
+ * usually begins with the first. Does not renew a token.
  */
-void client_call_both(struct client *client, const char *first_path, json_t *first_body,
-		      struct answer *first, const char *second_path, json_t *second_body,
+void client_call_both(struct client *client, const struct two_calls *calls, struct answer *first,
 		      struct answer *second);
 
 /* The same for PATH with each of the N BODIES (which are taken). ANSWERS has room for N. */
-void client_call_each(struct client *client, const char *path, json_t *const *bodies,
+void client_call_each(struct client *client, const char *path, struct bytes *const *bodies,
 		      struct answer *answers, size_t n);
 
 /*
@@ -64,10 +67,10 @@ void client_survey(struct client *client);
 char *client_surveyed(struct client *client, int64_t limit, char **old);
 
 /*
- * Opens the stream with REQUESTS, an array of bodies (taken), at the last good endpoint, and closes
+ * Opens the stream with REQUESTS, a list of bodies (taken), at the last good endpoint, and closes
  * an earlier one.
  */
-void client_watch(struct client *client, json_t *requests);
+void client_watch(struct client *client, struct bytes *requests);
 
 /* Waits until attend() says so, or CLOCK_BOOTTIME is LIMIT. Returns whether attend() did. */
 bool client_wait(struct client *client, int64_t limit);

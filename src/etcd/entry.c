@@ -6,59 +6,129 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "etcd/answer.h"
-#include "etcd/base64.h"
+#include "etcd/json.h"
 #include "helper/say.h"
 
 #define VALUE_VERSION 1
 
 static const char *const modes[] = { "x", "s", "n" }, *const states[] = { "wait", "held", "kept" };
 
-/* The index of the text NAME of VALUE among the N in TEXTS, or OTHERWISE. */
-static unsigned choice(const json_t *value, const char *name, const char *const *texts, unsigned n,
-		       unsigned otherwise)
+/* The index of TEXT among the N in TEXTS, or N. */
+static unsigned choice(const char *text, const char *const *texts, unsigned n)
 {
-	const char *text = json_string_value(json_object_get(value, name));
+	unsigned i = 0;
 
-	for (unsigned i = 0; text && i < n; i++)
-		if (!strcmp(text, texts[i]))
-			return i;
-	return otherwise;
+	while (i < n && (!text || strcmp(text, texts[i]) != 0))
+		i++;
+	return i;
 }
 
-static void copy_text(const json_t *value, const char *name, char *text, size_t size)
+/* A number, which may be written as a text; 0 if it is none. */
+static uint64_t number(const struct member *member)
 {
-	const char *given = json_string_value(json_object_get(value, name));
-
-	(void)snprintf(text, size, "%s", given ? given : "");
+	if (member->text)
+		return member->text[0] == '-' ? (uint64_t)strtoll(member->text, NULL, 10)
+					      : strtoull(member->text, NULL, 10);
+	return member->integer;
 }
 
-/* What is not understood counts as foreign: it may want to be alone. */
-static void read_value(struct entry *entry, const char *text, size_t n)
-{
-	json_t *value = n > 0 ? json_loadb(text, n, 0, NULL) : NULL;
+/* What must be there, and is understood. */
+#define HAS_VERSION 1u
+#define HAS_MODE 2u
+#define HAS_STATE 4u
+#define HAS_ALL 7u
 
-	entry->foreign = !json_is_object(value) || answer_number(value, "v") != VALUE_VERSION ||
-			 choice(value, "m", modes, 3, 3) == 3 ||
-			 choice(value, "st", states, 3, 3) == 3;
-	entry->state = ENTRY_UNKNOWN;
-	if (!entry->foreign) {
-		entry->mode = choice(value, "m", modes, 3, ENTRY_EXCLUSIVE);
-		entry->state = choice(value, "st", states, 3, ENTRY_UNKNOWN);
-		entry->slots = (unsigned)answer_number(value, "k");
-		entry->slot = (unsigned)answer_number(value, "slot");
-		entry->queue = answer_number(value, "q") != 0;
-		entry->since = answer_number(value, "since");
-		copy_text(value, "host", entry->who.host, sizeof entry->who.host);
-		copy_text(value, "boot", entry->who.boot, sizeof entry->who.boot);
-		copy_text(value, "user", entry->who.user, sizeof entry->who.user);
-		copy_text(value, "cmd", entry->who.command, sizeof entry->who.command);
-		entry->who.pid = answer_number(value, "pid");
-		entry->who.start = answer_number(value, "start");
-		entry->who.pid_namespace = answer_number(value, "ns");
-		entry->who.pipe = answer_number(value, "pipe");
+struct value {
+	struct entry *entry;
+	unsigned has;
+};
+
+static void note(struct value *value, unsigned what, bool understood)
+{
+	value->has = understood ? value->has | what : value->has & ~what;
+}
+
+static void copy_text(const struct member *member, char *text, size_t size)
+{
+	(void)snprintf(text, size, "%s", member->text ? member->text : "");
+}
+
+/* Who it is. Returns false: it says something else. */
+static bool take_identity(struct identity *who, const struct member *member)
+{
+	const struct {
+		const char *name;
+		char *text;
+		size_t size;
+		uint64_t *number;
+	} all[] = {
+		{ "host", who->host, sizeof who->host, NULL },
+		{ "boot", who->boot, sizeof who->boot, NULL },
+		{ "user", who->user, sizeof who->user, NULL },
+		{ "cmd", who->command, sizeof who->command, NULL },
+		{ "pid", NULL, 0, &who->pid },
+		{ "start", NULL, 0, &who->start },
+		{ "ns", NULL, 0, &who->pid_namespace },
+		{ "pipe", NULL, 0, &who->pipe },
+	};
+
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		if (strcmp(member->name, all[i].name) != 0)
+			continue;
+		if (all[i].text)
+			copy_text(member, all[i].text, all[i].size);
+		else if (all[i].number)
+			*all[i].number = number(member);
+		return true;
 	}
-	json_decref(value);
+	return false;
+}
+
+static void take_member(void *owner, const struct member *member)
+{
+	struct value *value = owner;
+	struct entry *entry = value->entry;
+
+	if (take_identity(&entry->who, member))
+		return;
+	if (!strcmp(member->name, "v")) {
+		note(value, HAS_VERSION, number(member) == VALUE_VERSION);
+	} else if (!strcmp(member->name, "m")) {
+		entry->mode = choice(member->text, modes, 3);
+		note(value, HAS_MODE, entry->mode < 3);
+	} else if (!strcmp(member->name, "st")) {
+		entry->state = choice(member->text, states, 3);
+		note(value, HAS_STATE, entry->state < 3);
+	} else if (!strcmp(member->name, "k")) {
+		entry->slots = (unsigned)number(member);
+	} else if (!strcmp(member->name, "slot")) {
+		entry->slot = (unsigned)number(member);
+	} else if (!strcmp(member->name, "q")) {
+		entry->queue = number(member) != 0;
+	} else if (!strcmp(member->name, "since")) {
+		entry->since = number(member);
+	}
+}
+
+struct entry entry_read(const struct pair *pair)
+{
+	struct entry entry = { .key = memory_text((const char *)pair->key.at, pair->key.n),
+			       .created = pair->created,
+			       .modified = pair->modified,
+			       .lease = pair->lease };
+	const struct entry foreign = { .key = entry.key,
+				       .created = entry.created,
+				       .modified = entry.modified,
+				       .lease = entry.lease,
+				       .foreign = true,
+				       .state = ENTRY_UNKNOWN };
+	struct value value = { .entry = &entry };
+
+	/* What is not understood counts as foreign: it may want to be alone. */
+	return json_read((const char *)pair->value.at, pair->value.n, take_member, &value) &&
+			       value.has == HAS_ALL
+		       ? entry
+		       : foreign;
 }
 
 static int by_creation(const void *a, const void *b)
@@ -68,67 +138,53 @@ static int by_creation(const void *a, const void *b)
 	return first->created < second->created ? -1 : first->created > second->created;
 }
 
-void entries_read(struct entries *result, const json_t *kvs)
+void entries_read(struct entries *result, const struct pair *pairs, size_t n)
 {
-	size_t i, n;
-	const json_t *kv;
-
-	*result = (struct entries){ .all = memory_get((json_array_size(kvs) + 1) *
-						      sizeof *result->all) };
-	json_array_foreach(kvs, i, kv)
-	{
-		const char *key = json_string_value(json_object_get(kv, "key")),
-			   *value = json_string_value(json_object_get(kv, "value"));
-		struct entry *entry = &result->all[result->n];
-		char *text;
-
-		entry->key = key ? base64_decode(key, &n) : NULL;
-		if (!entry->key)
-			continue;
-		entry->created = answer_number(kv, "create_revision");
-		entry->modified = answer_number(kv, "mod_revision");
-		entry->lease = answer_number(kv, "lease");
-		text = value ? base64_decode(value, &n) : NULL;
-		read_value(entry, text ? text : "", text ? n : 0);
-		free(text);
-		result->n++;
-	}
+	*result = (struct entries){ .all = memory_get((n + 1) * sizeof *result->all) };
+	for (size_t i = 0; i < n; i++)
+		if (pairs[i].key.at)
+			result->all[result->n++] = entry_read(&pairs[i]);
 	qsort(result->all, result->n, sizeof *result->all, by_creation);
 }
 
 /* TEXT as JSON can have it: what is not UTF-8 is escaped. */
-static json_t *text_json(const char *text)
+static void add_text(struct bytes *value, const char *name, const char *text)
 {
 	struct line line = { .length = 0 };
-	json_t *as_it_is = json_string(text);
 
-	if (as_it_is)
-		return as_it_is;
+	if (json_is_text(text, strlen(text))) {
+		json_add_text(value, name, text, strlen(text));
+		return;
+	}
 	line_escape(&line, text, strlen(text), sizeof((struct identity *)NULL)->command - 4);
-	return json_stringn(line.text, line.length);
+	json_add_text(value, name, line.text, line.length);
 }
 
 char *entry_value(const struct entry *entry)
 {
-	json_t *value =
-		json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "v",
-			  VALUE_VERSION, "m", modes[entry->mode], "st", states[entry->state],
-			  "host", text_json(entry->who.host), "boot", text_json(entry->who.boot),
-			  "user", text_json(entry->who.user), "cmd", text_json(entry->who.command),
-			  "pid", (json_int_t)entry->who.pid, "start", (json_int_t)entry->who.start,
-			  "ns", (json_int_t)entry->who.pid_namespace, "pipe",
-			  (json_int_t)entry->who.pipe, "since", (json_int_t)entry->since);
-	char *text;
+	const struct identity *who = &entry->who;
+	struct bytes value = { .n = 0 };
 
+	json_add_number(&value, "v", VALUE_VERSION);
+	add_text(&value, "m", modes[entry->mode]);
+	add_text(&value, "st", states[entry->state]);
+	add_text(&value, "host", who->host);
+	add_text(&value, "boot", who->boot);
+	add_text(&value, "user", who->user);
+	add_text(&value, "cmd", who->command);
+	json_add_number(&value, "pid", who->pid);
+	json_add_number(&value, "start", who->start);
+	json_add_number(&value, "ns", who->pid_namespace);
+	json_add_number(&value, "pipe", who->pipe);
+	json_add_number(&value, "since", entry->since);
 	if (entry->mode == ENTRY_SLOTS) {
-		json_object_set_new(value, "k", json_integer(entry->slots));
-		json_object_set_new(value, "slot", json_integer(entry->slot));
+		json_add_number(&value, "k", entry->slots);
+		json_add_number(&value, "slot", entry->slot);
 	}
 	if (entry->queue)
-		json_object_set_new(value, "q", json_integer(1));
-	text = json_dumps(value, JSON_COMPACT);
-	json_decref(value);
-	return text;
+		json_add_number(&value, "q", 1);
+	json_end(&value);
+	return (char *)value.all;
 }
 
 static void add_pair(struct line *line, const char *prefix, const char *key, const char *value)

@@ -6,13 +6,15 @@
 #ifndef ETCD_ENTRY_H
 #define ETCD_ENTRY_H
 
-#include <jansson.h>
-
 #include "base/message.h"
+#include "etcd/body.h"
 #include "helper/entry.h"
 
-/* Reads the key-value pairs KVS (NULL: none). RESULT is to be freed by entries_free(). */
-void entries_read(struct entries *result, const json_t *kvs);
+/* Reads the N PAIRS into RESULT, in order; it is to be freed by entries_free(). */
+void entries_read(struct entries *result, const struct pair *pairs, size_t n);
+
+/* The same for one, to be freed by entry_free(). */
+struct entry entry_read(const struct pair *pair);
 
 /* The value of ENTRY in JSON, to be freed. */
 char *entry_value(const struct entry *entry);

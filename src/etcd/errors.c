@@ -14,7 +14,6 @@ enum {
 	FAILED_PRECONDITION = 9,
 	OUT_OF_RANGE = 11,
 	UNIMPLEMENTED = 12,
-	UNAVAILABLE = 14,
 	DATA_LOSS = 15,
 	UNAUTHENTICATED = 16,
 	ANY = 1000, /* a text that says enough: the end of a stream has no code of its own */
@@ -24,7 +23,6 @@ enum {
 enum when {
 	ALWAYS,
 	WITH_USER, /* we have a name and a password */
-	AT_FIRST,  /* nothing has answered as etcd yet: it will not be better the next time */
 };
 
 #define LOG_IN "%U requires authentication: set ETCDCTL_USER and ETCDCTL_PASSWORD"
@@ -75,11 +73,6 @@ static const struct error {
 	{ RESOURCE_EXHAUSTED, "larger than max", ALWAYS, OUTCOME_FINAL, "%U: %T" },
 	{ RESOURCE_EXHAUSTED, NULL, ALWAYS, OUTCOME_RETRY, "%U is overloaded (%T)" },
 	{ DATA_LOSS, NULL, ALWAYS, OUTCOME_FINAL, "%U: %T" },
-	/* The gateway dials its own server, with the server's certificate. */
-	{ UNAVAILABLE, "bad certificate", AT_FIRST, OUTCOME_USELESS,
-	  "the JSON gateway of %U cannot reach its own server: does the server's certificate allow clientAuth? (%T)" },
-	{ UNAVAILABLE, "connection closed", AT_FIRST, OUTCOME_USELESS,
-	  "the JSON gateway of %U cannot reach its own server: does the server's certificate allow clientAuth? (%T)" },
 
 	/* The request itself is at fault, or the endpoint. */
 	{ INVALID_ARGUMENT, NULL, ALWAYS, OUTCOME_FINAL, "%U: %T" },
@@ -94,7 +87,7 @@ static const struct error {
 static bool fits(const struct error *error, const struct asked *asked, unsigned code,
 		 const char *text)
 {
-	if ((error->when == WITH_USER && !asked->user) || (error->when == AT_FIRST && asked->known))
+	if (error->when == WITH_USER && !asked->user)
 		return false;
 	return (error->code == ANY || error->code == code) &&
 	       (!error->text || strstr(text, error->text));

@@ -61,9 +61,9 @@ static void name_key(struct session *session)
  * How long, in ns, the lease lives according to the answer BODY, at most as granted. 0: it has
  * ended.
  */
-static int64_t time_in(const struct session *session, const json_t *body)
+static int64_t time_in(const struct session *session, const struct body *body)
 {
-	const int64_t seconds = (int64_t)answer_number(body, "TTL");
+	const int64_t seconds = (int64_t)body->ttl;
 
 	if (seconds <= 0)
 		return 0;
@@ -81,7 +81,7 @@ void session_new_place(struct session *session)
 	session->lease.asked = 0;
 }
 
-json_t *session_grant_request(struct session *session)
+struct bytes *session_grant_request(struct session *session)
 {
 	if (!session->lease.asked)
 		session->lease.asked = session_now();
@@ -95,7 +95,7 @@ char *session_granted(struct session *session, struct answer *answer)
 
 	session->lease.ttl = session->arguments->ttl;
 	if (answer->outcome == OUTCOME_DONE) {
-		int64_t granted = time_in(session, answer->body);
+		int64_t granted = time_in(session, &answer->body);
 
 		/* If a server grants more, we do not use it. */
 		session->lease.ttl = granted ? granted : session->lease.ttl;
@@ -159,26 +159,25 @@ int64_t session_lapse(const struct session *session)
 	return left > 0 ? left / NS_PER_S : 0;
 }
 
-/* The key-value pair that the range at INDEX of the transaction BODY has found, or NULL. */
-static const json_t *found(const json_t *body, size_t index)
+/* The pair that the range at INDEX of the transaction BODY has found; all zero: there is none. */
+static struct pair found(const struct body *body, size_t index)
 {
-	const json_t *response = json_array_get(json_object_get(body, "responses"), index);
+	const struct body *responses = body->responses.all;
 
-	return json_array_get(json_object_get(json_object_get(response, "response_range"), "kvs"),
-			      0);
+	return index < body->responses.n && responses[index].pairs.n > 0
+		       ? *(const struct pair *)responses[index].pairs.all
+		       : (struct pair){ .created = 0 };
 }
 
 /* Reads our key and the other. */
 static void read_keys(struct session *session, size_t endpoint, struct answer *answer)
 {
-	json_t *ranges = list_of(
-		operation("request_range", request_range(&session->own.keys, ORDER_NONE, 0, 0)),
-		NULL);
+	struct bytes *ranges =
+		list_of(operation_range(request_range(&session->own.keys, ORDER_NONE, 0, 0)), NULL);
 
 	if (session->events.other.key && !session->events.other.end)
-		json_array_append_new(
-			ranges, operation("request_range",
-					  request_range(&session->events.other, ORDER_NONE, 0, 0)));
+		list_add(ranges,
+			 operation_range(request_range(&session->events.other, ORDER_NONE, 0, 0)));
 	client_call_at(&session->client, endpoint, PATH_TXN,
 		       request_txn(list_of(NULL), ranges, list_of(NULL)), answer);
 }
@@ -192,16 +191,16 @@ static enum renewal prove(struct session *session, const struct answer *answer, 
 {
 	const int64_t deadline = sent + ttl - MARGIN(ttl);
 
-	if (!json_array_size(json_object_get(answer->body, "responses")) || !term) {
+	if (answer->body.responses.n == 0 || !term) {
 		*text = memory_string("etcd's answer is empty");
 		return RENEWAL_FAILED;
 	}
-	if (answer_number(found(answer->body, 0), "create_revision") != session->own.created) {
+	if (found(&answer->body, 0).created != session->own.created) {
 		*text = memory_string(
 			"its key in etcd is gone: someone deleted it, or the server ended the lease too early");
 		return RENEWAL_LOST;
 	}
-	if (answer_header(answer->body, "raft_term") != term) {
+	if (answer->body.term != term) {
 		*text = memory_string("etcd is electing a leader");
 		return RENEWAL_FAILED;
 	}
@@ -209,11 +208,11 @@ static enum renewal prove(struct session *session, const struct answer *answer, 
 	/* Where nothing is heard any more the stream would stay open for ever. */
 	if (session->client.watching && session->client.watch_endpoint != endpoint)
 		client_unwatch(&session->client);
-	session->events.revision = answer_header(answer->body, "revision");
+	session->events.revision = answer->body.revision;
 	if (session->events.other.key)
-		session->events.changed = session->events.changed || session->events.other.end ||
-					  answer_number(found(answer->body, 1), "mod_revision") !=
-						  session->events.other_modified;
+		session->events.changed =
+			session->events.changed || session->events.other.end ||
+			found(&answer->body, 1).modified != session->events.other_modified;
 	/* A time that has passed is final. */
 	if (session_now() < session->lease.deadline && deadline > session->lease.deadline)
 		session->lease.deadline = deadline;
@@ -232,14 +231,13 @@ static enum renewal ask_twice(struct session *session, struct answer *answer, ch
 		       answer);
 	if (answer->outcome != OUTCOME_DONE && answer->outcome != OUTCOME_LOST)
 		return RENEWAL_FAILED;
-	if (answer->outcome == OUTCOME_DONE &&
-	    answer_number(answer->body, "ID") != session->lease.id) {
+	if (answer->outcome == OUTCOME_DONE && answer->body.lease != session->lease.id) {
 		*text = memory_string("etcd's answer is about another lease");
 		return RENEWAL_FAILED;
 	}
 	sent = answer->sent;
-	ttl = answer->outcome == OUTCOME_DONE ? time_in(session, answer->body) : 0;
-	term = answer_header(answer->body, "raft_term");
+	ttl = answer->outcome == OUTCOME_DONE ? time_in(session, &answer->body) : 0;
+	term = answer->body.term;
 	if (!ttl) {
 		*text = memory_string(
 			"the lease has ended: it was not renewed in time, or someone revoked it");

@@ -14,19 +14,21 @@
  *     helper/identity.c     what others are told of us
  *     etcd/lease.c          the lease, and the key that is bound to it
  *     etcd/stream.c         what the events mean
- *     etcd/client.c         calls to etcd's JSON gateway
- *       etcd/transfer.c       libcurl
+ *     etcd/client.c         calls to etcd
+ *       etcd/transfer.c       one call, and the loop
+ *         grpc/channel.c        connections to a server: see there
  *       etcd/survey.c         versions and clusters of all endpoints
  *       etcd/watch.c          the stream of events
  *       etcd/answer.c         answers
  *         etcd/errors.c         errors: what to do, and what to say
- *     etcd/requests.c       bodies of requests, by jansson
- *     etcd/base64.c         keys and values in them
+ *       etcd/body.c           bodies of answers
+ *     etcd/requests.c       bodies of requests
  *   etcd/take.c           taking the lock
  *     etcd/wait.c           waiting for it
  *     etcd/place.c          our place in line
  *     etcd/ahead.c          those ahead of us
  *     etcd/entry.c          an entry of the line
+ *       etcd/json.c           values of keys
  *     helper/queue.c        whose turn it is
  *   etcd/hold.c           keeping it
  *     etcd/release.c        giving it back

@@ -40,15 +40,15 @@ static char *value_in(struct session *session, enum entry_state state)
 
 static char *look_once(struct session *session, struct place *place)
 {
-	json_t *operations = ahead_operations(session, place->wide || place_needs_all(session),
-					      session->own.created);
+	struct bytes *operations = ahead_operations(
+		session, place->wide || place_needs_all(session), session->own.created);
 	struct answer answer;
 	char *text;
 
 	client_call(&session->client, PATH_TXN,
 		    request_txn(list_of(NULL), operations, list_of(NULL)), session->client.limit,
 		    &answer);
-	text = answer.outcome == OUTCOME_DONE ? ahead_update(session, place, answer.body)
+	text = answer.outcome == OUTCOME_DONE ? ahead_update(session, place, &answer.body)
 					      : take_text(&answer);
 	answer_free(&answer);
 	return text;
@@ -74,11 +74,12 @@ char *place_look(struct session *session, struct place *place)
 /* --- entering the line ------------------------------------------------------------------------ */
 
 /* Rule 1: the transaction. */
-static json_t *entry_request(struct session *session)
+static struct bytes *entry_request(struct session *session)
 {
 	const bool tries = !session->wait_until && !place_needs_all(session);
 	char *waits = value_in(session, ENTRY_WAITS), *held = value_in(session, ENTRY_HELD);
-	json_t *failure = ahead_operations(session, place_needs_all(session), 0), *put, *request;
+	struct bytes *failure = ahead_operations(session, place_needs_all(session), 0), *put,
+		     *request;
 
 	/*
 	 * Without -w there is no place in line. But a key of ours shows whether an earlier try has
@@ -86,13 +87,13 @@ static json_t *entry_request(struct session *session)
 	 */
 	if (!tries) {
 		put = request_txn(
-			list_of(compare_created(&session->own.keys, "EQUAL", 0), NULL),
+			list_of(compare_created(&session->own.keys, EQUAL, 0), NULL),
 			list_of(operation_put(&session->own.keys, waits, session->lease.id), NULL),
 			list_of(NULL));
-		json_array_insert_new(failure, 0, operation("request_txn", put));
+		failure = list_with_first(operation_txn(put), failure);
 	}
 	request = request_txn(
-		list_of(compare_created(&session->line.keys, "EQUAL", 0), NULL),
+		list_of(compare_created(&session->line.keys, EQUAL, 0), NULL),
 		list_of(operation_put(&session->own.keys, held, session->lease.id), NULL), failure);
 	free(held);
 	free(waits);
@@ -121,11 +122,11 @@ static char *entered(struct session *session, struct place *place, struct answer
 		/* The lease has ended while a request was not answered. */
 		place->lapsed = answer->outcome == OUTCOME_LOST;
 		text = take_text(answer);
-	} else if (json_is_true(json_object_get(answer->body, "succeeded"))) {
+	} else if (answer->body.succeeded) {
 		session->own.created = session->own.modified = session->own.token =
-			session->events.revision = answer_header(answer->body, "revision");
+			session->events.revision = answer->body.revision;
 	} else {
-		text = ahead_read(session, place, answer->body);
+		text = ahead_read(session, place, &answer->body);
 		stand_back_if_late(session, place);
 	}
 	session->line.entered = session->line.entered || !text;
@@ -146,8 +147,13 @@ char *place_enter(struct session *session, struct place *place)
 	session_new_place(session);
 	place->tried = place->lapsed = false;
 	if (!session->config.user) {
-		client_call_both(&session->client, PATH_GRANT, session_grant_request(session),
-				 &lease, PATH_TXN, entry_request(session), &key);
+		client_call_both(&session->client,
+				 &(struct two_calls){ .first_path = PATH_GRANT,
+						      .first_body = session_grant_request(session),
+						      .second_path = PATH_TXN,
+						      .second_body = entry_request(session),
+						      .in_order = true },
+				 &lease, &key);
 		session->own.doubtful = session->client.retried;
 		/* A key bound to the lease shows that the lease exists. */
 		if (key.outcome == OUTCOME_DONE && lease.outcome != OUTCOME_DONE)
@@ -185,23 +191,24 @@ char *place_enter(struct session *session, struct place *place)
 /* --- taking the lock -------------------------------------------------------------------------- */
 
 /* Rule 2: the transaction. */
-static json_t *acquire_request(struct session *session, const struct place *place, unsigned slot)
+static struct bytes *acquire_request(struct session *session, const struct place *place,
+				     unsigned slot)
 {
 	/*
 	 * The key must be as it was read. Otherwise an earlier write of ours, whose answer is still
 	 * under way, has taken the lock, or the lock was handed over to us.
 	 */
-	json_t *compare =
-		list_of(compare_created(&session->own.keys, "EQUAL", session->own.created),
+	struct bytes *compare =
+		list_of(compare_created(&session->own.keys, EQUAL, session->own.created),
 			compare_modified(&session->own.keys, session->own.modified), NULL);
-	json_t *request;
+	struct bytes *request;
 	char *value;
 
 	session->own.entry.slot = slot;
 	value = value_in(session, ENTRY_HELD);
 	if (session->arguments->mode == ENTRY_EXCLUSIVE)
-		json_array_append_new(compare, compare_created(&session->line.keys, "GREATER",
-							       session->own.created - 1));
+		list_add(compare,
+			 compare_created(&session->line.keys, GREATER, session->own.created - 1));
 	request = request_txn(compare, list_of(operation_put(&session->own.keys, value, 0), NULL),
 			      ahead_operations(session, place->wide || place_needs_all(session),
 					       session->own.created));
@@ -216,14 +223,18 @@ static json_t *acquire_request(struct session *session, const struct place *plac
 char *place_acquire(struct session *session, struct place *place, unsigned slot)
 {
 	struct answer answer = { .outcome = OUTCOME_RETRY }, lease;
-	json_t *body = acquire_request(session, place, slot);
+	struct bytes *body = acquire_request(session, place, slot);
 	const int64_t noticed = session_now();
 	char *text = NULL;
 
 	place->tried = true;
 	if (place->to_ask) {
-		client_call_both(&session->client, PATH_TXN, json_incref(body), &answer,
-				 PATH_TIME_TO_LIVE, request_lease(place->to_ask), &lease);
+		client_call_both(&session->client,
+				 &(struct two_calls){ .first_path = PATH_TXN,
+						      .first_body = request_copy(body),
+						      .second_path = PATH_TIME_TO_LIVE,
+						      .second_body = request_lease(place->to_ask) },
+				 &answer, &lease);
 		if (!ahead_is_alive(place, &lease, noticed))
 			ahead_ask(session, place, &place->to_ask, 1);
 		answer_free(&lease);
@@ -232,18 +243,18 @@ char *place_acquire(struct session *session, struct place *place, unsigned slot)
 	/* It can be repeated as often as needed. */
 	if (answer.outcome != OUTCOME_DONE) {
 		answer_free(&answer);
-		client_call(&session->client, PATH_TXN, json_incref(body), session->client.limit,
+		client_call(&session->client, PATH_TXN, request_copy(body), session->client.limit,
 			    &answer);
 	}
-	json_decref(body);
+	request_free(body);
 	if (answer.outcome != OUTCOME_DONE) {
 		text = take_text(&answer);
-	} else if (json_is_true(json_object_get(answer.body, "succeeded"))) {
-		ahead_prove_alive(place, answer.body);
+	} else if (answer.body.succeeded) {
+		ahead_prove_alive(place, &answer.body);
 		session->own.token = session->own.modified = session->events.revision =
-			answer_header(answer.body, "revision");
+			answer.body.revision;
 	} else {
-		text = ahead_update(session, place, answer.body);
+		text = ahead_update(session, place, &answer.body);
 	}
 	answer_free(&answer);
 	return text ? text : look_at_all_holders(session, place);
@@ -314,23 +325,22 @@ static void tell_unleft(const struct session *session, const char *why)
  */
 static bool delete_place(struct session *session, bool as_it_was)
 {
-	json_t *compare =
-		list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL);
-	json_t *request;
+	struct bytes *compare =
+		list_of(compare_created(&session->own.keys, EQUAL, session->own.created), NULL);
+	struct bytes *request;
 	struct entries own = { .n = 0 };
 	struct answer answer;
 	bool ours;
 
 	if (as_it_was)
-		json_array_append_new(compare,
-				      compare_modified(&session->own.keys, session->own.modified));
-	request = request_txn(compare, list_of(operation_delete(&session->own.keys), NULL),
-			      list_of(operation("request_range", request_range(&session->own.keys,
-									       ORDER_NONE, 0, 0)),
-				      NULL));
+		list_add(compare, compare_modified(&session->own.keys, session->own.modified));
+	request = request_txn(
+		compare, list_of(operation_delete(&session->own.keys), NULL),
+		list_of(operation_range(request_range(&session->own.keys, ORDER_NONE, 0, 0)),
+			NULL));
 	client_call(&session->client, PATH_TXN, request, session->client.limit, &answer);
 	if (answer.outcome == OUTCOME_DONE)
-		own = ahead_entries(answer.body);
+		own = ahead_entries(&answer.body);
 	ours = as_it_was && own.n == 1 && own.all[0].created == session->own.created &&
 	       own.all[0].state == ENTRY_HELD;
 	if (ours)

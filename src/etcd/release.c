@@ -2,13 +2,11 @@
 #include "etcd/release.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/deadline.h"
 #include "base/memory.h"
-#include "etcd/base64.h"
 #include "helper/say.h"
 
 /* How long we try to give the lock back. */
@@ -46,7 +44,7 @@ static bool keep_on(struct session *session, int64_t left, int64_t limit)
 		value = entry_value(&session->own.entry);
 		client_call(
 			&session->client, PATH_TXN,
-			request_txn(list_of(compare_created(&session->own.keys, "EQUAL",
+			request_txn(list_of(compare_created(&session->own.keys, EQUAL,
 							    session->own.created),
 					    NULL),
 				    list_of(operation_put(&session->own.keys, value, fresh), NULL),
@@ -56,7 +54,7 @@ static bool keep_on(struct session *session, int64_t left, int64_t limit)
 	}
 	if (answer.outcome != OUTCOME_DONE)
 		tell_unreleased(session, "--hold-for keeps the lock", answer.text);
-	else if (json_is_true(json_object_get(answer.body, "succeeded")))
+	else if (answer.body.succeeded)
 		say_word("released");
 	else
 		gone = true;
@@ -65,22 +63,17 @@ static bool keep_on(struct session *session, int64_t left, int64_t limit)
 }
 
 /* Deletes our key, if it is there. */
-static json_t *delete_own(const struct session *session)
+static struct bytes *delete_own(const struct session *session)
 {
 	return request_txn(
-		list_of(compare_created(&session->own.keys, "EQUAL", session->own.created), NULL),
+		list_of(compare_created(&session->own.keys, EQUAL, session->own.created), NULL),
 		list_of(operation_delete(&session->own.keys), NULL), list_of(NULL));
 }
 
 /* Asks for the first one after us. */
-json_t *release_next_request(const struct session *session)
+struct bytes *release_next_request(const struct session *session)
 {
-	json_t *body = request_range(&session->line.keys, ORDER_OLDEST, 1, 0);
-	char from[24];
-
-	(void)snprintf(from, sizeof from, "%" PRIu64, session->own.created + 1);
-	json_object_set_new(body, "min_create_revision", json_string(from));
-	return body;
+	return request_next(&session->line.keys, session->own.created + 1);
 }
 
 /* Takes in the ANSWER to that, which is freed. */
@@ -89,14 +82,13 @@ void release_read_next(struct session *session, struct answer *answer)
 	struct entries entries;
 
 	if (answer->outcome == OUTCOME_DONE) {
-		entries_read(&entries, json_object_get(answer->body, "kvs"));
+		entries_read(&entries, answer->body.pairs.all, answer->body.pairs.n);
 		entry_free(&session->line.next);
 		if (entries.n > 0)
 			session->line.next = entry_copy(&entries.all[0]);
 		/* The stream may have told more by now. */
 		session->line.others =
-			entries.n > 0 ||
-			session->events.heard > answer_header(answer->body, "revision");
+			entries.n > 0 || session->events.heard > answer->body.revision;
 		entries_free(&entries);
 	}
 	answer_free(answer);
@@ -124,31 +116,35 @@ static bool is_next_known(const struct session *session)
  * The others sort before or after our key. Of an empty range etcd says that it was created at 0;
  * ALONE: there are none on the side where the successor is not.
  */
-static json_t *compare_next(const struct session *session, const struct keys *next, bool alone)
+static struct bytes *compare_next(const struct session *session, const struct keys *next,
+				  bool alone)
 {
 	const uint64_t later = session->line.next.created - 1;
 	const bool is_after = strcmp(session->line.next.key, session->own.name) > 0;
-	struct keys before = { .key = session->line.keys.key, .end = session->own.keys.key };
-	struct keys after = { .key = base64_encode(session->own.name,
-						   strlen(session->own.name) + 1),
-			      .end = session->line.keys.end };
-	json_t *compare =
-		list_of(compare_created(&session->own.keys, "EQUAL", session->own.created),
-			compare_modified(next, session->line.next.modified),
-			compare_created(is_after ? &after : &before, "GREATER", later),
-			compare_created(is_after ? &before : &after, alone ? "EQUAL" : "GREATER",
-					alone ? 0 : later),
-			NULL);
+	const struct keys *line = &session->line.keys, *own = &session->own.keys;
+	const struct keys before = { .key = line->key,
+				     .key_length = line->key_length,
+				     .end = own->key,
+				     .end_length = own->key_length };
+	/* The first key after ours has a NUL behind it, as the string has. */
+	const struct keys after = { .key = own->key,
+				    .key_length = own->key_length + 1,
+				    .end = line->end,
+				    .end_length = line->end_length };
 
-	free(after.key);
-	return compare;
+	return list_of(compare_created(&session->own.keys, EQUAL, session->own.created),
+		       compare_modified(next, session->line.next.modified),
+		       compare_created(is_after ? &after : &before, GREATER, later),
+		       compare_created(is_after ? &before : &after, alone ? EQUAL : GREATER,
+				       alone ? 0 : later),
+		       NULL);
 }
 
 /* Deletes our key, and makes the next one the holder, if it still is the next one. */
-static json_t *hand_over(struct session *session)
+static struct bytes *hand_over(struct session *session)
 {
 	struct keys next = keys_one(session->line.next.key);
-	json_t *success, *request;
+	struct bytes *success, *request;
 	char *value;
 
 	session->line.next.state = ENTRY_HELD;
@@ -156,10 +152,10 @@ static json_t *hand_over(struct session *session)
 	value = entry_value(&session->line.next);
 	success =
 		list_of(operation_delete(&session->own.keys), operation_put(&next, value, 0), NULL);
-	request = request_txn(compare_next(session, &next, true), json_incref(success),
-			      list_of(operation("request_txn", delete_own(session)), NULL));
+	request = request_txn(compare_next(session, &next, true), request_copy(success),
+			      list_of(operation_txn(delete_own(session)), NULL));
 	request = request_txn(compare_next(session, &next, false), success,
-			      list_of(operation("request_txn", request), NULL));
+			      list_of(operation_txn(request), NULL));
 	free(value);
 	keys_free(&next);
 	return request;
@@ -169,12 +165,11 @@ static json_t *hand_over(struct session *session)
  * Whether BODY says that our key was there: in one of the nested transactions, each of which is
  * tried if the one around it fails.
  */
-static bool is_given_back(const json_t *body)
+static bool is_given_back(const struct body *body)
 {
-	while (body && !json_is_true(json_object_get(body, "succeeded")))
-		body = json_object_get(json_array_get(json_object_get(body, "responses"), 0),
-				       "response_txn");
-	return body;
+	while (!body->succeeded && body->responses.n > 0)
+		body = body->responses.all;
+	return body->succeeded;
 }
 
 void release(struct session *session)
@@ -216,7 +211,7 @@ void release(struct session *session)
 	/* Only a first answer counts: an earlier try of this call may have deleted it. */
 	if (answer.outcome != OUTCOME_DONE)
 		tell_unreleased(session, "the lock was released", answer.text);
-	else if (is_given_back(answer.body) || session->client.retried || tried)
+	else if (is_given_back(&answer.body) || session->client.retried || tried)
 		say_word("released");
 	else
 		say_text(

@@ -2,7 +2,6 @@
 #ifndef ETCD_RELEASE_H
 #define ETCD_RELEASE_H
 
-#include <jansson.h>
 #include <stdbool.h>
 
 #include "etcd/session.h"
@@ -11,7 +10,7 @@
 bool release_needs_next(const struct session *session);
 
 /* Asks for the first entry after ours; takes in and frees the ANSWER. */
-json_t *release_next_request(const struct session *session);
+struct bytes *release_next_request(const struct session *session);
 void release_read_next(struct session *session, struct answer *answer);
 
 /* Gives the lock back, and tells me-only. */

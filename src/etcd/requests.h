@@ -1,24 +1,29 @@
-/* Bodies of requests to the gateway. A call, or the body that contains one, takes it. */
+/*
+ * Bodies of requests to etcd, in protobuf. A call, or the body that contains one, takes it. The
+ * numbers of the fields are those of etcd's rpc.proto.
+ */
 #ifndef ETCD_REQUESTS_H
 #define ETCD_REQUESTS_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PATH_GRANT "/v3/lease/grant"
-#define PATH_KEEPALIVE "/v3/lease/keepalive"
-#define PATH_TIME_TO_LIVE "/v3/lease/timetolive"
-#define PATH_REVOKE "/v3/lease/revoke"
-#define PATH_RANGE "/v3/kv/range"
-#define PATH_TXN "/v3/kv/txn"
-#define PATH_STATUS "/v3/maintenance/status"
-#define PATH_AUTHENTICATE "/v3/auth/authenticate"
-#define PATH_WATCH "/v3/watch"
+#include "grpc/wire.h"
 
-/* A range of keys in base64: one key if END is NULL. */
+#define PATH_GRANT "/etcdserverpb.Lease/LeaseGrant"
+#define PATH_KEEPALIVE "/etcdserverpb.Lease/LeaseKeepAlive"
+#define PATH_TIME_TO_LIVE "/etcdserverpb.Lease/LeaseTimeToLive"
+#define PATH_REVOKE "/etcdserverpb.Lease/LeaseRevoke"
+#define PATH_RANGE "/etcdserverpb.KV/Range"
+#define PATH_TXN "/etcdserverpb.KV/Txn"
+#define PATH_STATUS "/etcdserverpb.Maintenance/Status"
+#define PATH_AUTHENTICATE "/etcdserverpb.Auth/Authenticate"
+#define PATH_WATCH "/etcdserverpb.Watch/Watch"
+
+/* A range of keys: one key if END is NULL. They may have any bytes in them. */
 struct keys {
 	char *key, *end;
+	size_t key_length, end_length;
 };
 
 /* The one KEY, and a copy; to be freed by keys_free(). */
@@ -26,11 +31,15 @@ struct keys keys_one(const char *key);
 struct keys keys_copy(const struct keys *keys);
 void keys_free(struct keys *keys);
 
+struct bytes *request_nothing(void);
+
 /* TTL in seconds; LEASE is an id of the caller's choice, so that the request can be repeated. */
-json_t *request_grant(int64_t ttl, uint64_t lease);
+struct bytes *request_grant(int64_t ttl, uint64_t lease);
 
 /* For keepalive, revoke and time to live. */
-json_t *request_lease(uint64_t lease);
+struct bytes *request_lease(uint64_t lease);
+
+struct bytes *request_authenticate(const char *user, const char *password);
 
 enum order {
 	ORDER_NONE,
@@ -39,39 +48,60 @@ enum order {
 };
 
 /* LIMIT and CREATED_BEFORE (a revision; only keys created before it): 0 is none. */
-json_t *request_range(const struct keys *keys, enum order order, unsigned limit,
-		      uint64_t created_before);
+struct bytes *request_range(const struct keys *keys, enum order order, unsigned limit,
+			    uint64_t created_before);
 
 /* RANGE as it was at REVISION; 0: as it is. */
-json_t *request_at(json_t *range, uint64_t revision);
+struct bytes *request_at(struct bytes *range, uint64_t revision);
 
 /* The first LIMIT of KEYS at REVISION, in the order of their names, without values. */
-json_t *request_page(const struct keys *keys, unsigned limit, uint64_t revision);
+struct bytes *request_page(const struct keys *keys, unsigned limit, uint64_t revision);
 
-/* Compares the create_revision of KEYS: RESULT is "EQUAL" or "GREATER". */
-json_t *compare_created(const struct keys *keys, const char *result, uint64_t revision);
+/* The oldest of KEYS that was created at REVISION or later. */
+struct bytes *request_next(const struct keys *keys, uint64_t revision);
+
+enum comparison {
+	EQUAL = 0,
+	GREATER = 1
+};
+
+/* Compares the create_revision of KEYS. */
+struct bytes *compare_created(const struct keys *keys, enum comparison comparison,
+			      uint64_t revision);
 
 /* Compares whether the mod_revision of the key is REVISION: whether it is as it was read. */
-json_t *compare_modified(const struct keys *key, uint64_t revision);
+struct bytes *compare_modified(const struct keys *key, uint64_t revision);
 
 /*
- * One operation of a transaction each. BODY is a request_range() or request_txn(). LEASE 0: the key
- * keeps its own.
+ * One operation of a transaction each. RANGE is a request_range(), TXN a request_txn(). LEASE 0:
+ * the key keeps its own.
  */
-json_t *operation(const char *kind, json_t *body);
-json_t *operation_put(const struct keys *keys, const char *value, uint64_t lease);
-json_t *operation_delete(const struct keys *keys);
+struct bytes *operation_range(struct bytes *range);
+struct bytes *operation_txn(struct bytes *txn);
+struct bytes *operation_put(const struct keys *keys, const char *value, uint64_t lease);
+struct bytes *operation_delete(const struct keys *keys);
 
-/* Arrays of the above. */
-json_t *request_txn(json_t *compare, json_t *success, json_t *failure);
+/* Lists of the above. */
+struct bytes *request_txn(struct bytes *compare, struct bytes *success, struct bytes *failure);
 
-/* An array of the given values, to which NULL is the end. */
-#define list_of(...) list_from((json_t *[]){ __VA_ARGS__ })
-json_t *list_from(json_t *const *values);
+/* A list of the given bodies, to which NULL is the end; MORE, which is taken, added to LIST. */
+#define list_of(...) list_from((struct bytes *[]){ __VA_ARGS__ })
+struct bytes *list_from(struct bytes *const *bodies);
+void list_add(struct bytes *list, struct bytes *more);
+
+/* LIST with FIRST in front of it; both are taken. */
+struct bytes *list_with_first(struct bytes *first, struct bytes *list);
+
+/* Takes the first body off LIST into BODY. Returns whether there was one. */
+bool list_take(struct slice *list, struct slice *body);
 
 /* Watches KEYS from REVISION on. Deletions are told, and WHAT else. */
 #define WATCH_PUTS 1u
 #define WATCH_BEFORE 2u /* and the key before: costs a read and half of the event */
-json_t *request_watch(const struct keys *keys, uint64_t revision, unsigned what);
+struct bytes *request_watch(const struct keys *keys, uint64_t revision, unsigned what);
+
+/* Another one of BODY. */
+struct bytes *request_copy(const struct bytes *body);
+void request_free(struct bytes *body);
 
 #endif

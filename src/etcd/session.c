@@ -9,7 +9,6 @@
 
 #include "base/deadline.h"
 #include "base/memory.h"
-#include "etcd/base64.h"
 #include "helper/say.h"
 
 /* Until there is an answer, me-only is told now and then that there will be one. */
@@ -84,7 +83,7 @@ static void describe_ourselves(struct session *session)
 
 static void add_fd(struct client *client, int fd, short events)
 {
-	client->fds[client->n_fds++] = (struct curl_waitfd){ .fd = fd, .events = events };
+	client->fds[client->n_fds++] = (struct pollfd){ .fd = fd, .events = events };
 }
 
 /* Polls what can still report something, beside the client's own timer. */
@@ -94,11 +93,11 @@ static void set_fds(struct session *session)
 
 	session->client.n_fds = 1;
 	if (!control->orphaned)
-		add_fd(&session->client, CONTROL_FD, CURL_WAIT_POLLIN);
+		add_fd(&session->client, CONTROL_FD, POLLIN);
 	if (session->polls_pipe && !control->pipe_closed)
-		add_fd(&session->client, PIPE_FD, CURL_WAIT_POLLPRI);
+		add_fd(&session->client, PIPE_FD, POLLPRI);
 	if (control->job >= 0 && !control->job_ended)
-		add_fd(&session->client, control->job, CURL_WAIT_POLLIN);
+		add_fd(&session->client, control->job, POLLIN);
 }
 
 /* What a waiter rests for: the stream has brought something, or it has ended. */
@@ -174,10 +173,10 @@ char *session_open(struct session *session, const struct arguments *arguments)
 	prefix = memory_get(n + 2);
 	memcpy(prefix, arguments->name, n);
 	prefix[n] = '/';
-	session->line.keys.key = base64_encode(prefix, n + 1);
+	session->line.keys = keys_one(prefix);
 	prefix[n]++;
-	session->line.keys.end = base64_encode(prefix, n + 1);
-	free(prefix);
+	session->line.keys.end = prefix;
+	session->line.keys.end_length = n + 1;
 	session->client.owner = session;
 	session->client.attend = session_attend;
 	session->client.event = session_event;

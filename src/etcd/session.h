@@ -61,8 +61,8 @@ struct session { // NOLINT(clang-analyzer-optin.performance.Padding): there is o
 
 	/* Our entry in line: a key that is bound to the lease. */
 	struct {
-		char *name;	    /* of the key, as it is */
-		struct keys keys;   /* in base64 */
+		char *name; /* of the key, as it is */
+		struct keys keys;
 		struct entry entry; /* what the key's value says */
 		uint64_t created;   /* revisions; 0: no key, */
 		uint64_t token;	    /* not held yet */
@@ -125,7 +125,7 @@ void session_new_place(struct session *session);
  * The request for that lease; and reads its ANSWER, which is freed. Returns NULL or an error, to be
  * freed.
  */
-json_t *session_grant_request(struct session *session);
+struct bytes *session_grant_request(struct session *session);
 char *session_granted(struct session *session, struct answer *answer);
 
 enum renewal {
@@ -161,7 +161,7 @@ int64_t session_reserve(const struct session *session);
 int64_t session_lapse(const struct session *session);
 
 /* client->event: what the stream says. */
-void session_event(void *session, json_t *result);
+void session_event(void *session, const struct body *body);
 
 /*
  * Watches our key and OTHER (NULL: none; taken) from events.revision on. Reports deletions, and of

@@ -1,46 +1,31 @@
 /* The stream of events: what happens to our key, and to the other one that is watched. */
-#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "etcd/session.h"
 
-/* Reads the key-value pair KV into ENTRY, which is freed before. */
-static void read_one(const json_t *kv, struct entry *entry)
-{
-	json_t *list = list_of(json_incref((json_t *)(uintptr_t)kv), NULL);
-	struct entries entries;
-
-	entries_read(&entries, list);
-	json_decref(list);
-	entry_free(entry);
-	if (entries.n == 1)
-		*entry = entry_copy(&entries.all[0]);
-	entries_free(&entries);
-}
-
 /* Our key was deleted, or the lock was handed over to us, or it is our own write. */
-static void own_event(struct session *session, const json_t *kv, bool deleted)
+static void own_event(struct session *session, const struct pair *pair, bool deleted)
 {
-	struct entry entry = { .key = NULL };
+	struct entry entry;
 
 	if (deleted) {
 		session->events.own_gone = true;
 		return;
 	}
-	read_one(kv, &entry);
-	if (entry.key && entry.state == ENTRY_HELD && entry.created == session->own.created)
+	entry = entry_read(pair);
+	if (entry.state == ENTRY_HELD && entry.created == session->own.created)
 		session->events.granted = entry.modified;
 	entry_free(&entry);
 }
 
 /* While we hold the lock: somebody has come into line, or left. */
-static void line_event(struct session *session, const json_t *kv, bool deleted)
+static void line_event(struct session *session, const struct pair *pair, bool deleted)
 {
-	struct entry entry = { .key = NULL };
-	bool is_next;
+	struct entry entry = entry_read(pair);
+	const bool is_next = session->line.next.key && !strcmp(entry.key, session->line.next.key);
 
-	read_one(kv, &entry);
-	is_next = entry.key && session->line.next.key && !strcmp(entry.key, session->line.next.key);
 	/*
 	 * A newcomer is behind the others. If the successor has left, etcd/hold.c asks for the
 	 * next.
@@ -55,43 +40,53 @@ static void line_event(struct session *session, const json_t *kv, bool deleted)
 }
 
 /* The stream is over. If the token is the reason, the next call gets another. */
-static void canceled(struct session *session, const char *reason)
+static void canceled(struct session *session, const struct slice *reason)
 {
 	const struct asked asked = { .user = session->config.user };
+	char *text = memory_text((const char *)reason->at, reason->n);
 
 	session->events.canceled = true;
-	if (reason && errors_judge(&asked, 0, reason, NULL) == OUTCOME_REAUTH)
+	if (text && errors_judge(&asked, 0, text, NULL) == OUTCOME_REAUTH)
 		client_log_out(&session->client);
+	free(text);
 }
 
-void session_event(void *argument, json_t *result)
+static bool is_ours(const struct session *session, const struct pair *pair)
+{
+	const struct keys *own = &session->own.keys;
+
+	return own->key && pair->key.n == own->key_length &&
+	       !memcmp(pair->key.at, own->key, own->key_length);
+}
+
+void session_event(void *argument, const struct body *body)
 {
 	struct session *session = argument;
-	size_t i;
-	json_t *event;
+	const struct event *events = body->events.all;
 
 	/* Also an error, as that of a token that is not valid any more: it comes with "created". */
-	if (json_is_true(json_object_get(result, "canceled"))) {
-		canceled(session, json_string_value(json_object_get(result, "cancel_reason")));
+	if (body->canceled) {
+		canceled(session, &body->text);
 		return;
 	}
-	if (answer_header(result, "revision") > session->events.heard)
-		session->events.heard = answer_header(result, "revision");
-	json_array_foreach(json_object_get(result, "events"), i, event)
-	{
-		const json_t *kv = json_object_get(event, "kv"),
-			     *before = json_object_get(event, "prev_kv");
-		const char *type = json_string_value(json_object_get(event, "type")),
-			   *key = json_string_value(json_object_get(kv, "key"));
-		bool deleted = type && !strcmp(type, "DELETE");
+	if (body->revision > session->events.heard)
+		session->events.heard = body->revision;
+	for (size_t i = 0; i < body->events.n; i++) {
+		const struct event *event = &events[i];
+		const bool deleted = event->type == EVENT_DELETE;
 
-		if (key && session->own.keys.key && !strcmp(key, session->own.keys.key)) {
-			own_event(session, kv, deleted);
+		if (!event->pair.key.at)
+			continue;
+		if (is_ours(session, &event->pair)) {
+			own_event(session, &event->pair, deleted);
 		} else if (session->phase == PHASE_HOLDING) {
-			line_event(session, kv, deleted);
+			line_event(session, &event->pair, deleted);
 		} else {
-			if (deleted)
-				read_one(before ? before : kv, &session->events.gone);
+			if (deleted) {
+				entry_free(&session->events.gone);
+				session->events.gone = entry_read(
+					event->before.key.at ? &event->before : &event->pair);
+			}
 			session->events.changed = true;
 		}
 	}
@@ -100,16 +95,16 @@ void session_event(void *argument, json_t *result)
 void session_watch(struct session *session, struct keys *other, bool puts)
 {
 	const bool takes = session->phase == PHASE_TAKING;
-	json_t *requests = list_of(
+	struct bytes *requests = list_of(
 		request_watch(&session->own.keys, session->events.revision, takes ? WATCH_PUTS : 0),
 		NULL);
 
 	session->events.changed = session->events.canceled = false;
 	keys_free(&session->events.other);
 	if (other) {
-		json_array_append_new(requests, request_watch(other, session->events.revision,
-							      (puts ? WATCH_PUTS : 0) |
-								      (takes ? WATCH_BEFORE : 0)));
+		list_add(requests,
+			 request_watch(other, session->events.revision,
+				       (puts ? WATCH_PUTS : 0) | (takes ? WATCH_BEFORE : 0)));
 		session->events.other = *other;
 	}
 	client_watch(&session->client, requests);

@@ -4,55 +4,45 @@
 
 #include "base/deadline.h"
 #include "base/memory.h"
-#include "etcd/requests.h"
 #include "etcd/client.h"
+#include "etcd/requests.h"
 
 void client_survey(struct client *client)
 {
-	client->probes = memory_get(client->config->n * sizeof *client->probes);
-	transfer_set_headers(client, &client->probe_headers);
-	for (size_t i = 0; i < client->config->n; i++) {
-		CURL *easy = curl_easy_init();
+	const struct bytes nothing = { .n = 0 };
 
-		if (easy)
-			transfer_begin(client, &client->probes[i], easy, client->probe_headers, i,
-				       PATH_STATUS, "{}");
-		else
-			client->probes[i].done = true;
-	}
+	client->probes = memory_get(client->config->n * sizeof *client->probes);
+	for (size_t i = 0; i < client->config->n; i++)
+		transfer_begin(client, &client->probes[i], i, PATH_STATUS, &nothing);
 }
 
 static bool is_surveyed(const struct client *client)
 {
 	for (size_t i = 0; i < client->config->n; i++)
-		if (!client->probes[i].done)
+		if (!client->probes[i].rpc.done)
 			return false;
 	return true;
 }
 
-/* Takes in what the endpoint I has answered. Returns what is wrong, or NULL. */
-static char *read_probe(struct client *client, size_t i, char **old)
+/* Takes in the ANSWER of an endpoint. Returns what is wrong, or NULL. */
+static char *read_probe(const struct client *client, const struct answer *answer, char **old)
 {
-	const struct bytes *bytes = &client->probes[i].bytes;
-	json_t *body =
-		bytes->text ? json_loadb(bytes->text, bytes->length, JSON_DISABLE_EOF_CHECK, NULL)
-			    : NULL;
-	const char *version = json_string_value(json_object_get(body, "version"));
-	uint64_t cluster = answer_header(body, "cluster_id");
-	char *error = NULL;
+	char *version = memory_text((const char *)answer->body.text.at, answer->body.text.n);
 
-	if (cluster && client->cluster && cluster != client->cluster)
-		error = memory_format(
-			"%s belongs to another cluster than %s: ETCDCTL_ENDPOINTS must name members of one cluster",
-			client->config->endpoints[i], client->config->endpoints[client->endpoint]);
 	if (version && !*old && answer_is_of_old(version))
 		*old = memory_string(version);
-	json_decref(body);
-	return error;
+	free(version);
+	if (answer->outcome != OUTCOME_USELESS || !client->wrong_cluster)
+		return NULL;
+	return memory_format(
+		"%s belongs to another cluster than %s: ETCDCTL_ENDPOINTS must name members of one cluster",
+		client->config->endpoints[answer->endpoint],
+		client->config->endpoints[client->endpoint]);
 }
 
 char *client_surveyed(struct client *client, int64_t limit, char **old)
 {
+	const bool retried = client->retried;
 	char *error = NULL;
 
 	*old = NULL;
@@ -64,18 +54,18 @@ char *client_surveyed(struct client *client, int64_t limit, char **old)
 			transfer_rest(client, limit);
 	}
 	for (size_t i = 0; i < client->config->n; i++) {
-		struct transfer *probe = &client->probes[i];
+		struct answer answer = { .endpoint = i };
 
-		if (probe->easy)
-			curl_multi_remove_handle(client->multi, probe->easy);
-		if (probe->done && !error)
-			error = read_probe(client, i, old);
-		curl_easy_cleanup(probe->easy);
-		free(probe->bytes.text);
+		transfer_end(client, &client->probes[i], &answer);
+		if (!error)
+			error = read_probe(client, &answer, old);
+		answer_free(&answer);
+		if (i != client->endpoint)
+			channel_close_idle(client->channels[i]);
 	}
+	/* That is about the last call. */
+	client->retried = retried;
 	free(client->probes);
 	client->probes = NULL;
-	curl_slist_free_all(client->probe_headers);
-	client->probe_headers = NULL;
 	return error;
 }

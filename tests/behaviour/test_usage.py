@@ -383,7 +383,7 @@ def test_what_makes_sense_for_locks_of_etcd(run, nowhere, tmp_path, options):
     r = run(*options, "etcd:x", "echo", "ran", env=nowhere)
     assert (r.returncode, r.stdout) == (3, b"")
     assert r.stderr.decode() == \
-        f"me-only: {tmp_path}/etcd: the helper is missing; it is built with libcurl and jansson\n"
+        f"me-only: {tmp_path}/etcd: the helper is missing; it is built with libnghttp2\n"
 
 
 def test_a_helper_that_others_can_write_is_not_run(run, nowhere, tmp_path):

@@ -1,33 +1,16 @@
-/* Any bytes as an answer of etcd's gateway, as a line of its stream, as an entry's value, and as a queue of entries. */
+/* Any bytes as a body of each answer of etcd, as one of its events, as an entry's value, and as a queue of entries. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "etcd/answer.h"
-#include "etcd/base64.h"
+#include "etcd/ahead.h"
 #include "etcd/entry.h"
-#include "helper/queue.h"
+#include "etcd/json.h"
+#include "etcd/requests.h"
 #include "etcd/session.h"
+#include "helper/queue.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* What is taken for one is either good, or says what is wrong on one line. */
-static void as_answer(const char *text, size_t size)
-{
-	static const long statuses[] = { 200, 400, 404, 503 };
-
-	for (size_t i = 0; i < 8; i++) {
-		const struct asked asked = { .url = "https://a:2379", .user = i % 2 ? "mo" : NULL, .known = i / 2 % 2 };
-		struct answer answer = { .outcome = OUTCOME_STOPPED };
-
-		answer_read(&answer, &asked, statuses[i / 2], text, size);
-		if ((answer.outcome == OUTCOME_DONE) != (answer.body != NULL) || (answer.outcome == OUTCOME_DONE) == (answer.text != NULL) ||
-		    answer.outcome == OUTCOME_STOPPED || answer.outcome == OUTCOME_CLOSED)
-			abort();
-		(void)answer_header(answer.body, "cluster_id");
-		answer_free(&answer);
-	}
-	(void)answer_is_of_old(text);
-}
 
 static void look_at(const struct entries *entries)
 {
@@ -52,96 +35,99 @@ static void look_at(const struct entries *entries)
 			abort();
 		if (entry->foreign)
 			continue;
-		/* What was read can be written. */
+		/* What was read can be written, and read again. */
 		again = entry_value(entry);
-		if (!again)
+		if (!json_is_text(again, strlen(again)))
 			abort();
 		free(again);
 	}
 }
 
 /* What is told of our key lock/1a, and of others. */
-static void as_events(json_t *result)
+static void as_events(const struct body *body)
 {
 	static const enum phase phases[] = { PHASE_TAKING, PHASE_HOLDING, PHASE_GIVING_BACK };
 	const struct arguments arguments = { .mode = ENTRY_EXCLUSIVE };
 
 	for (size_t i = 0; i < 3; i++) {
-		struct session session = { .arguments = &arguments, .phase = phases[i],
-					   .own = { .created = 7, .keys = keys_one("lock/1a") } };
+		struct session session = { .arguments = &arguments, .phase = phases[i], .own = { .created = 7, .keys = keys_one("lock/1a") } };
 
-		session_event(&session, result);
+		session_event(&session, body);
 		/* Again, with what is known now. */
-		session_event(&session, result);
-		session_close(&session);
+		session_event(&session, body);
+		keys_free(&session.own.keys);
+		entry_free(&session.events.gone);
+		entry_free(&session.line.next);
 	}
 }
 
-/* A line of the stream; the pairs in it, as etcd/stream.c and etcd/ahead.c find them. */
-static void as_line(const char *text, size_t size)
+static void as_pairs(const struct list *pairs)
 {
-	json_t *result = answer_result(text, size), *event;
-	size_t i;
-
-	json_array_foreach(json_object_get(result, "events"), i, event) {
-		json_t *list = json_array();
-		struct entries entries;
-
-		json_array_append(list, json_object_get(event, "kv"));
-		json_array_append(list, json_object_get(event, "prev_kv"));
-		entries_read(&entries, list);
-		look_at(&entries);
-		entries_free(&entries);
-		json_decref(list);
-	}
-	if (result)
-		as_events(result);
-	json_decref(result);
-}
-
-static void as_entries(const char *text, size_t size)
-{
-	json_t *body = json_loadb(text, size, JSON_DISABLE_EOF_CHECK, NULL);
 	struct entries entries;
 
-	entries_read(&entries, json_object_get(body, "kvs"));
+	entries_read(&entries, pairs->all, pairs->n);
 	look_at(&entries);
 	entries_free(&entries);
-	json_decref(body);
 }
 
-static void as_value(const char *text, size_t size)
+/* What is taken for an answer is either good, or says what is wrong on one line. */
+static void as_answer(const char *path, const uint8_t *data, size_t size)
 {
-	char *value = base64_encode(text, size), *again;
-	json_t *kvs = json_pack("[{s:s, s:s, s:s}]", "key", "bG9jay8xYQ==", "value", value, "create_revision", "7");
+	const struct asked asked = { .url = "https://a:2379" };
+	struct rpc rpc = { .path = path, .done = true, .http = 200 };
+	struct answer answer = { .outcome = OUTCOME_STOPPED };
 	struct entries entries;
-	size_t n;
 
-	again = base64_decode(value, &n);
-	if (!again || n != size || (n > 0 && memcmp(again, text, n) != 0))
+	bytes_add(&rpc.answer, data, size);
+	answer_read(&answer, &asked, &rpc);
+	if ((answer.outcome == OUTCOME_DONE) == (answer.text != NULL))
 		abort();
-	free(again);
-	entries_read(&entries, kvs);
-	if (entries.n != 1)
-		abort();
+	as_pairs(&answer.body.pairs);
+	as_events(&answer.body);
+	entries = ahead_entries(&answer.body);
 	look_at(&entries);
 	entries_free(&entries);
-	json_decref(kvs);
-	free(value);
-	free(base64_decode(text, &n));
+	answer_free(&answer);
+	bytes_free(&rpc.answer);
+}
+
+static void take_member(void *owner, const struct member *member)
+{
+	(void)owner;
+	if (!member->name || (member->text && member->is_integer))
+		abort();
+}
+
+static void as_value(const uint8_t *data, size_t size)
+{
+	struct pair one = { .key = { .at = (const unsigned char *)"lock/1a", .n = 7 }, .value = { .at = data, .n = size }, .created = 7 };
+	const struct list pairs = { .all = &one, .n = 1 };
+	struct bytes object = { .n = 0 };
+
+	as_pairs(&pairs);
+	if (!json_is_text((const char *)data, size) || (size > 0 && memchr(data, 0, size)))
+		return;
+	/* Any text can be written, and read again. */
+	json_add_text(&object, "a", (const char *)data, size);
+	json_add_number(&object, "b", size);
+	json_end(&object);
+	if (!json_read((char *)object.all, object.n - 1, take_member, NULL))
+		abort();
+	bytes_free(&object);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	static const char *const paths[] = { PATH_GRANT, PATH_RANGE, PATH_TXN, PATH_STATUS, PATH_WATCH };
 	char *text = malloc(size + 1);
 
+	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+		as_answer(paths[i], data, size);
+	as_value(data, size);
 	if (size > 0)
 		memcpy(text, data, size);
 	text[size] = 0;
-	as_answer(text, size);
-	as_line(text, size);
-	as_entries(text, size);
-	as_value(text, size);
+	(void)answer_is_of_old(text);
 	free(text);
 	return 0;
 }

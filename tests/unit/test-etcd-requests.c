@@ -3,65 +3,73 @@
 #include "etcd/requests.h"
 #include "tap.h"
 
-/* BODY, which is taken, is the JSON text WANTED. */
-static void is_json(json_t *body, const char *wanted, const char *what)
+/* BODY, which is taken, has the bytes WANTED, in hexadecimal. */
+static void is_body(struct bytes *body, const char *wanted, const char *what)
 {
-	char *got = json_dumps(body, JSON_COMPACT);
-	json_t *other = json_loads(wanted, 0, NULL);
+	char got[1024] = "";
 
-	if (!ok(other && json_equal(body, other), "%s", what))
-		printf("# got    %s\n# wanted %s\n", got ? got : "nothing", wanted);
-	free(got);
-	json_decref(other);
-	json_decref(body);
+	for (size_t i = 0; i < body->n && i < sizeof got / 2 - 1; i++)
+		(void)snprintf(got + 2 * i, 3, "%02x", body->all[i]);
+	is(got, wanted, what);
+	request_free(body);
 }
+
+#define LOCK "6c6f636b2f"	/* lock/ */
+#define END "6c6f636b30"	/* lock0 */
+#define OWN "6c6f636b2f3161"	/* lock/1a */
 
 static void leases(void)
 {
-	is_json(request_grant(30, 7587880000000000001), "{\"TTL\":\"30\",\"ID\":\"7587880000000000001\"}", "a lease of 30 s");
-	is_json(request_lease(INT64_MAX), "{\"ID\":\"9223372036854775807\"}", "the largest lease id");
-	is_json(request_lease(1), "{\"ID\":\"1\"}", "the least lease id");
+	is_body(request_grant(30, 7587880000000000001), "081e108180aaf28595e4a669", "a lease of 30 s");
+	is_body(request_lease(INT64_MAX), "08ffffffffffffffff7f", "the largest lease id");
+	is_body(request_lease(1), "0801", "the least lease id");
+	is_body(request_authenticate("mo", "pw"), "0a026d6f12027077", "a user");
 }
 
 static void ranges(const struct keys *own, const struct keys *all)
 {
-	is_json(request_range(own, ORDER_NONE, 0, 0), "{\"key\":\"bG9jay8xYQ==\"}", "one key");
-	is_json(request_range(all, ORDER_OLDEST, 16, 0),
-		"{\"key\":\"bG9jay8=\",\"range_end\":\"bG9jazA=\",\"sort_order\":\"ASCEND\",\"sort_target\":\"CREATE\",\"limit\":\"16\"}", "the first of all");
-	is_json(request_range(all, ORDER_NEWEST, 1, 42),
-		"{\"key\":\"bG9jay8=\",\"range_end\":\"bG9jazA=\",\"sort_order\":\"DESCEND\",\"sort_target\":\"CREATE\",\"limit\":\"1\","
-		"\"max_create_revision\":\"41\"}", "the one before us");
+	is_body(request_range(own, ORDER_NONE, 0, 0), "0a07" OWN, "one key");
+	is_body(request_range(all, ORDER_OLDEST, 16, 0), "0a05" LOCK "1205" END "181028013002", "the first of all");
+	is_body(request_range(all, ORDER_NEWEST, 1, 42), "0a05" LOCK "1205" END "1801280230026829", "the one before us");
+	is_body(request_next(all, 300), "0a05" LOCK "1205" END "18012801300260ac02", "the one after us");
 }
 
 static void transactions(const struct keys *own, const struct keys *all)
 {
-	is_json(request_txn(list_of(compare_created(own, "EQUAL", 0), NULL), list_of(operation_put(own, "{}", 77), NULL), list_of(NULL)),
-		"{\"compare\":[{\"target\":\"CREATE\",\"key\":\"bG9jay8xYQ==\",\"result\":\"EQUAL\",\"create_revision\":\"0\"}],"
-		"\"success\":[{\"request_put\":{\"key\":\"bG9jay8xYQ==\",\"value\":\"e30=\",\"lease\":\"77\"}}],\"failure\":[]}", "a place in line");
-	is_json(request_txn(list_of(compare_created(own, "EQUAL", 5), compare_created(all, "GREATER", 4), NULL), list_of(operation_put(own, "", 0), NULL),
-			    list_of(operation("request_range", request_range(own, ORDER_NONE, 0, 0)), NULL)),
-		"{\"compare\":[{\"target\":\"CREATE\",\"key\":\"bG9jay8xYQ==\",\"result\":\"EQUAL\",\"create_revision\":\"5\"},"
-		"{\"target\":\"CREATE\",\"key\":\"bG9jay8=\",\"range_end\":\"bG9jazA=\",\"result\":\"GREATER\",\"create_revision\":\"4\"}],"
-		"\"success\":[{\"request_put\":{\"key\":\"bG9jay8xYQ==\",\"value\":\"\",\"ignore_lease\":true}}],"
-		"\"failure\":[{\"request_range\":{\"key\":\"bG9jay8xYQ==\"}}]}", "the lock is taken");
-	is_json(operation_delete(own), "{\"request_delete_range\":{\"key\":\"bG9jay8xYQ==\"}}", "the key is deleted");
+	is_body(request_txn(list_of(compare_created(own, EQUAL, 0), NULL), list_of(operation_put(own, "{}", 77), NULL), list_of(NULL)),
+		"0a0d" "1001" "1a07" OWN "2800" "1211" "120f" "0a07" OWN "12027b7d" "184d", "a place in line");
+	is_body(request_txn(list_of(compare_modified(own, 5), compare_created(all, GREATER, 4), NULL), list_of(operation_put(own, "", 0), NULL),
+			    list_of(operation_range(request_range(own, ORDER_NONE, 0, 0)), NULL)),
+		"0a0d" "1002" "1a07" OWN "3005" "0a15" "08011001" "1a05" LOCK "820405" END "2804" "120f" "120d" "0a07" OWN "1200" "3001"
+		"1a0b" "0a09" "0a07" OWN, "the lock is taken");
+	is_body(operation_delete(own), "1a09" "0a07" OWN, "the key is deleted");
+	is_body(operation_txn(request_txn(list_of(NULL), list_of(NULL), list_of(NULL))), "2200", "one in another");
 }
 
 static void watches(const struct keys *own, const struct keys *all)
 {
-	is_json(request_watch(own, 7, WATCH_BEFORE),
-		"{\"create_request\":{\"key\":\"bG9jay8xYQ==\",\"start_revision\":\"7\",\"prev_kv\":true,\"filters\":[\"NOPUT\"]}}", "deletions of a key");
-	is_json(request_watch(all, UINT64_MAX, WATCH_PUTS),
-		"{\"create_request\":{\"key\":\"bG9jay8=\",\"range_end\":\"bG9jazA=\",\"start_revision\":\"18446744073709551615\"}}",
-		"all changes of all");
+	is_body(request_watch(own, 7, WATCH_BEFORE), "0a0f" "0a07" OWN "1807" "2800" "3001", "deletions of a key");
+	is_body(request_watch(all, 7, WATCH_PUTS), "0a10" "0a05" LOCK "1205" END "1807", "all changes of all");
 }
 
-/* A key of any bytes is base64 like any other. */
+static void lists(void)
+{
+	struct bytes *list = list_with_first(request_lease(1), list_of(request_lease(2), NULL));
+	struct slice rest = { .at = list->all, .n = list->n }, one;
+
+	ok(list_take(&rest, &one) && one.n == 2 && one.at[1] == 1 && list_take(&rest, &one) && one.at[1] == 2 && !list_take(&rest, &one),
+	   "a list begins with what was put in front");
+	rest = (struct slice){ .at = list->all, .n = 2 };
+	ok(!list_take(&rest, &one), "half a list");
+	request_free(list);
+}
+
+/* A key of any bytes is one like any other. */
 static void any_bytes(void)
 {
 	struct keys keys = keys_one("\xff\n\"\\/");
 
-	is_json(request_range(&keys, ORDER_NONE, 0, 0), "{\"key\":\"/woiXC8=\"}", "a key of any bytes");
+	is_body(request_range(&keys, ORDER_NONE, 0, 0), "0a05ff0a225c2f", "a key of any bytes");
 	keys_free(&keys);
 	ok(!keys.key && !keys.end, "nothing is left");
 }
@@ -71,10 +79,12 @@ int main(void)
 	struct keys own = keys_one("lock/1a"), all = keys_one("lock/"), end = keys_one("lock0");
 
 	all.end = end.key;
+	all.end_length = end.key_length;
 	leases();
 	ranges(&own, &all);
 	transactions(&own, &all);
 	watches(&own, &all);
+	lists();
 	any_bytes();
 	keys_free(&own);
 	keys_free(&all);
