@@ -67,9 +67,9 @@ def auth_etcd(workshop):
 
 @pytest.fixture
 def gateway(request):
-    """A scripted gateway; parametrize it with a style, or with the arguments of Gateway."""
+    """A scripted server; parametrize it with a version, or with the arguments of Gateway."""
     given = getattr(request, "param", {})
-    g = Gateway(**({"style": given} if isinstance(given, str) else given))
+    g = Gateway(**({"version": given} if isinstance(given, str) else given))
     yield g
     g.close()
 

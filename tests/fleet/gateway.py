@@ -1,11 +1,7 @@
-"""A gateway of etcd that does what a test tells it to: real servers do most of it only when broken.
+"""A server of etcd that does what a test tells it to: real ones do most of it only when broken.
 
-It keeps keys, leases and users in memory, and answers like the JSON gateway, in the style of a
-version:
-
-    "3.4"     etcd 3.4, and 3.5 as its authors build it
-    "debian"  etcd 3.5 of Debian (grpc-gateway v2)
-    "3.6"     etcd 3.6: as before, with white space at random
+It keeps keys, leases and users in memory, and speaks gRPC. Tests see requests and answers as values
+like those of etcd's JSON gateway (protobuf.py), and calls by its paths, as "kv/txn".
 
 A test puts hooks on paths. A hook is called with each Exchange and answers it (and returns true),
 or leaves it to the next one.
@@ -17,21 +13,18 @@ Proxy stands between a client and a server, and delays, cuts or resets the traff
 """
 import base64
 import contextlib
-import http.server
 import json
 import random
-import re
-import select
 import socket
-import socketserver
 import threading
 import time
+import traceback
+import urllib.parse
 
-# gRPC code: HTTP status in 3.4, in grpc-gateway v2
-STATUS = {1: (408, 499), 2: (500, 500), 3: (400, 400), 4: (504, 504), 5: (404, 404), 7: (403, 403),
-          8: (429, 429), 9: (412, 400), 11: (400, 400),
-          14: (503, 503), 16: (401, 401)}
-STREAMS = {"watch", "lease/keepalive"}
+import protobuf
+from http2 import Gone, Listener
+
+PATHS = {"/etcdserverpb." + method[0]: path for path, method in protobuf.METHODS.items()}
 
 
 class Failure(Exception):
@@ -40,10 +33,6 @@ class Failure(Exception):
     def __init__(self, code, message):
         super().__init__(message)
         self.code, self.message = code, message
-
-
-class Gone(Exception):
-    """The connection must not be used any more."""
 
 
 def number(value):
@@ -252,82 +241,87 @@ class Store:
 class Exchange:
     """
     A request and what can be done with it. .count: its number among those of its path, from 1.
+    .body: its messages as JSON, to look for words in it.
     """
 
-    def __init__(self, gateway, handler, path, body, count):
-        self.gateway, self.handler, self.path, self.count = gateway, handler, path, count
-        self.body, self.messages = body, list(parse(body))
-        self.headers = dict(handler.headers)
+    def __init__(self, gateway, stream, path, count):
+        self.gateway, self.stream, self.path, self.count = gateway, stream, path, count
+        kind = protobuf.METHODS[path][1] if path in protobuf.METHODS else None
+        self.messages = [protobuf.decode(kind, m) for m in protobuf.messages_of(stream.data)[0]] \
+            if kind else []
+        self.body = "\n".join(json.dumps(m, separators=(",", ":")) for m in self.messages).encode()
+        self.headers = stream.headers
         self.time = time.monotonic()
-        self.answered = None   # the bytes of the answer's body, or None
+        self.answered = None   # the values of the answer, or bytes, or None
 
     @property
     def message(self):
         return self.messages[0] if self.messages else {}
 
     def normal(self):
-        """
-        (HTTP status, JSON values) as a healthy server would answer now. For a watch: its beginning,
-        then its end.
-        """
+        """(0, values) as a healthy server would answer now, or (gRPC's code, a message)."""
         try:
-            return 200, self.gateway.answer(self)
+            return 0, self.gateway.answer(self)
         except Failure as e:
-            return self.gateway.refusal(e.code, e.message, self.path in STREAMS)
+            return e.code, e.message
 
-    def written(self, values):
-        """Values as the body of an answer: one line for each if the path is a stream."""
-        end = "\n" if self.path in STREAMS else ""
-        return "".join(self.gateway.dump(v) + end for v in values).encode()
+    def data(self):
+        """The messages of normal()'s answer; of an error, none."""
+        status, values = self.normal()
+        return b"" if status else b"".join(self.framed(v) for v in values)
 
-    def send(self, status, body, kind="application/json", length=None):
-        """A whole answer. LENGTH: the length that it claims for its body."""
-        body = body if isinstance(body, bytes) else body.encode()
-        self.answered = body
-        h = self.handler
-        h.send_response(status)
-        h.send_header("Content-Type", kind)
-        h.send_header("Content-Length", str(len(body) if length is None else length))
-        h.end_headers()
-        h.wfile.write(body)
-        h.wfile.flush()
+    def framed(self, value):
+        return protobuf.framed(protobuf.encode(protobuf.METHODS[self.path][2], value))
+
+    def start(self, status=200, kind="application/grpc", **more):
+        self.stream.start({":status": status, "content-type": kind, **more})
+
+    def finish(self, code=0, message=""):
+        """Ends an answer that was started."""
+        self.stream.start({"grpc-status": code, "grpc-message": message}, end=True)
+
+    def reply(self, status, values):
+        """A whole answer: what normal() has returned."""
+        if status:
+            return self.fail(status, values)
+        data = b"".join(self.framed(v) for v in values)
+        self.start()
+        self.stream.send(data)
+        # Once the client has all of it.
+        self.answered = values
+        self.finish()
         return True
 
-    def send_normal(self):
-        status, values = self.normal()
-        return self.send(status, self.written(values))
+    def send(self, status, body, kind="text/plain"):
+        """Any answer of HTTP."""
+        self.answered = body if isinstance(body, bytes) else body.encode()
+        self.start(status, kind)
+        self.stream.send(self.answered, end=True)
+        return True
 
     def fail(self, code, message):
-        status, values = self.gateway.refusal(code, message, self.path in STREAMS)
-        return self.send(status, self.written(values))
+        self.answered = message
+        self.stream.start({":status": 200, "content-type": "application/grpc", "grpc-status": code,
+                           "grpc-message": urllib.parse.quote(message, safe=" /:,;()=\"'")},
+                          end=True)
+        return True
 
     def wait(self, seconds=None):
         """
         Wait until SECONDS have passed, the client has gone or the gateway ends; the last two end
-        the connection.
+        the call.
         """
         end = seconds and time.monotonic() + seconds
+        connection = self.stream.connection
         while not self.gateway.closing.is_set():
             left = 0.05 if end is None else min(0.05, end - time.monotonic())
             if left <= 0:
                 return
-            if select.select([self.handler.connection], [], [], left)[0]:
-                try:
-                    if not self.handler.connection.recv(1, socket.MSG_PEEK):
-                        raise Gone
-                except OSError as e:
-                    raise Gone from e
-                self.gateway.closing.wait(left)
+            with connection.lock:
+                if self.stream.gone:
+                    raise Gone
+                connection.changed.wait(left)
         raise Gone
-
-
-def parse(body):
-    """The JSON values of a body, one after another."""
-    decoder, text = json.JSONDecoder(), body.decode().strip()
-    while text:
-        value, end = decoder.raw_decode(text)
-        yield value
-        text = text[end:].strip()
 
 
 # ---- hooks ----
@@ -340,13 +334,32 @@ def hang(x):
 
 def drop(x):
     """Close the connection without an answer, as if the request had never arrived."""
+    x.stream.connection.hang_up()
     raise Gone
 
 
 def drop_after(x):
     """Execute it, and close the connection without an answer."""
     x.normal()
-    raise Gone
+    return drop(x)
+
+
+def reset(x):
+    """Execute it, and cut the call off; the connection stays."""
+    x.normal()
+    x.stream.reset()
+    return True
+
+
+def unread(x):
+    """Cut the call off, and say that it was not looked at."""
+    x.stream.reset(7)
+    return True
+
+
+def go_away(x):
+    """Answer it, and take no more calls on this connection."""
+    x.stream.connection.go_away()
 
 
 def hang_after(x):
@@ -358,16 +371,16 @@ def hang_after(x):
 
 def half(x):
     """Execute it, and close the connection in the middle of the answer."""
-    status, values = x.normal()
-    body = x.written(values)
-    x.send(status, body[:len(body) // 2], length=len(body))
-    raise Gone
+    data = x.data()
+    x.start()
+    x.stream.send(data[:len(data) // 2])
+    return drop(x)
 
 
 def half_and_hang(x):
-    status, values = x.normal()
-    body = x.written(values)
-    x.send(status, body[:len(body) // 2], length=len(body))
+    data = x.data()
+    x.start()
+    x.stream.send(data[:len(data) // 2])
     x.wait()
     return True
 
@@ -377,46 +390,51 @@ def late(seconds):
     def hook(x):
         status, values = x.normal()
         x.wait(seconds)
-        return x.send(status, x.written(values))
+        return x.reply(status, values)
     return hook
 
 
-def says(body, status=200, kind="application/json"):
-    """Answer with any text."""
+def says(body, status=200, kind="text/plain"):
+    """Answer with anything in HTTP."""
     return lambda x: x.send(status, body, kind)
 
 
+def says_bytes(*messages, compressed=0, code=0):
+    """Answer with any bytes as messages of gRPC."""
+    def hook(x):
+        x.start()
+        x.stream.send(b"".join(protobuf.framed(m, compressed) for m in messages))
+        x.answered = messages
+        x.finish(code)
+        return True
+    return hook
+
+
 def fails(code, message):
-    """Answer with a code of gRPC, in the style of the version."""
+    """Answer with a code of gRPC."""
     return lambda x: x.fail(code, message)
 
 
 def changes(change):
-    """Execute it, and let change(VALUE) edit the answer's JSON value before it is sent."""
+    """Execute it, and let change(VALUE) edit the answer's value before it is sent."""
     def hook(x):
         status, values = x.normal()
-        for value in values:
+        for value in values if not status else []:
             change(value)
-        return x.send(status, x.written(values))
+        return x.reply(status, values)
     return hook
-
-
-def unterminated(x):
-    """A stream's last line without its line feed."""
-    status, values = x.normal()
-    return x.send(status, x.written(values).rstrip(b"\n"))
 
 
 def one_byte_at_a_time(x):
     """In as many packets as there are bytes."""
     status, values = x.normal()
-    body = x.written(values)
-    x.handler.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    x.send(status, b"", length=len(body))
-    for n in range(len(body)):
-        x.handler.wfile.write(body[n:n + 1])
-        x.handler.wfile.flush()
-    x.answered = body
+    if status:
+        return x.fail(status, values)
+    x.start()
+    for byte in b"".join(x.framed(v) for v in values):
+        x.stream.send(bytes([byte]))
+    x.answered = values
+    x.finish()
     return True
 
 
@@ -453,68 +471,19 @@ def only(test, hook):
 
 # ---- the gateway ----
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "gateway", ""
-    disable_nagle_algorithm = True
-
-    def log_message(self, format, *args):  # pylint: disable=redefined-builtin
-        pass
-
-    def setup(self):
-        super().setup()
-        self.server.gateway.connections.add(self.connection)
-
-    def handle(self):
-        with contextlib.suppress(Gone, ConnectionError, TimeoutError, ValueError):
-            super().handle()
-
-    def finish(self):
-        with contextlib.suppress(OSError):
-            super().finish()
-        self.server.gateway.connections.discard(self.connection)
-
-    def read_body(self):
-        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        body = b""
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    def do_GET(self):
-        self.server.gateway.serve(self, b"")
-
-    def do_POST(self):
-        self.server.gateway.serve(self, self.read_body())
-
-
-class Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request, client_address):
-        if self.gateway.errors is not None:
-            import traceback
-            self.gateway.errors.append(traceback.format_exc())
-
-
 class Gateway:
     """
     One server. .store: its contents; .requests: every Exchange so far; .errors: errors in this
     file.
     """
 
-    def __init__(self, style="3.4", version=None, cluster=4711, store=None):
-        self.style, self.cluster, self.member = style, cluster, random.randrange(1, 1 << 63)
-        self.version = version or {"3.4": "3.4.43", "debian": "3.5.30", "3.6": "3.6.14"}[style]
+    def __init__(self, version="3.5.30", cluster=4711, store=None):
+        self.version, self.cluster = version, cluster
+        self.member = random.randrange(1, 1 << 63)
         self.store = store or Store()
-        self.hooks, self.requests, self.errors, self.connections = {}, [], [], set()
+        self.hooks, self.requests, self.errors = {}, [], []
         self.users, self.tokens, self.token_count = {}, {}, 0
         self.old_tokens = set()
-        self.space = random.Random(4711)
         self.closing = threading.Event()
         self.port = 0
         self.up()
@@ -533,23 +502,19 @@ class Gateway:
 
     def up(self):
         """Listen; after down() on the same port as before."""
-        Listener.allow_reuse_address = True
-        self.listener = Listener(("127.0.0.1", self.port), Handler)
-        self.listener.gateway = self
-        self.port = self.listener.server_address[1]
-        threading.Thread(target=self.listener.serve_forever, kwargs={"poll_interval": 0.05},
-                         daemon=True).start()
+        self.listener = Listener(self, self.port)
+        self.port = self.listener.port
 
     def down(self):
         """Nothing listens any more, and all connections are closed; the store stays."""
-        self.listener.shutdown()
-        self.listener.server_close()
-        self.disconnect()
+        self.listener.close()
+
+    @property
+    def connections(self):
+        return self.listener.connections
 
     def disconnect(self):
-        for s in list(self.connections):
-            with contextlib.suppress(OSError):
-                s.shutdown(socket.SHUT_RDWR)
+        self.listener.disconnect()
 
     def close(self):
         self.closing.set()
@@ -618,37 +583,27 @@ class Gateway:
 
     # --- answers ---
 
-    def dump(self, value):
-        if self.style == "3.4":
-            return json.dumps(value, separators=(",", ":"))
-        if self.style == "debian":
-            return json.dumps(value, separators=(", ", ":"))
-        # Not in strings: a value has none of these characters outside of its quotes.
-        parts = re.findall(r'"(?:[^"\\]|\\.)*"|[^"]', json.dumps(value, separators=(",", ":")))
-        return "".join(p + self.space.choice(["", "", " "]) if p in ",:{[" else p for p in parts)
-
-    def refusal(self, code, message, stream=False):
-        status = STATUS.get(code, (500, 500))[self.style != "3.4"]
-        if self.style == "3.4":
-            if stream:
-                return 200 if code == 14 else status, \
-                    [{"error": {"grpc_code": code, "http_code": status, "message": message,
-                                "http_status": "Service Unavailable"}}]
-            return status, [{"error": message, "message": message, "code": code}]
-        return status, [{"error": {"code": code, "message": message}} if stream
-                        else {"code": code, "message": message}]
-
     def header(self):
         return without_zeros({"cluster_id": self.cluster, "member_id": self.member,
                               "revision": self.store.revision,
                               "raft_term": self.store.term})
 
-    def serve(self, handler, body):
-        path = handler.path
-        path = path.removeprefix("/v3/").removeprefix("kv/") if path.startswith(
-            "/v3/kv/lease/") else path.removeprefix("/v3/")
+    def is_whole(self, stream):
+        """Whether all of a request is there. A stream's has no end."""
+        if not stream.path.endswith("/Watch"):
+            return stream.ended
+        return protobuf.messages_of(stream.data) != ([], stream.data)
+
+    def serve(self, stream):
+        try:
+            self.take(stream)
+        except (Failure, ValueError, KeyError, TypeError, AttributeError, IndexError):
+            self.errors.append(traceback.format_exc())
+
+    def take(self, stream):
+        path = PATHS.get(stream.path, stream.path)
         with self.store.changed:
-            x = Exchange(self, handler, path, body, len(self.seen(path)) + 1)
+            x = Exchange(self, stream, path, len(self.seen(path)) + 1)
             self.requests.append(x)
             self.store.changed.notify_all()
         for hook in [*self.hooks.get(path, []), *self.hooks.get("*", [])]:
@@ -656,27 +611,21 @@ class Gateway:
                 return
         if path == "watch":
             self.watch(x)
-        elif path == "/version":
-            x.send(200, json.dumps({"etcdserver": self.version,
-                                    "etcdcluster": self.version.rpartition(".")[0] + ".0"}))
-        elif path == "/health":
-            x.send(200, '{"health":"true"}')
-        elif not hasattr(self, "do_" + path.replace("/", "_")):
-            x.send(404, "404 page not found\n" if self.style == "3.4"
-                   else '{"code":5, "message":"Not Found"}', "text/plain")
+        elif path not in protobuf.METHODS:
+            x.fail(12, f"unknown method {path}")
         else:
-            x.send_normal()
+            x.reply(*x.normal())
 
     def check_token(self, x):
         if not self.users or x.path in ("auth/authenticate", "maintenance/status"):
             return
-        token = x.headers.get("Authorization") or x.headers.get("Grpc-Metadata-Token")
+        token = x.headers.get("token")
         if not token:
             raise Failure(3, "etcdserver: user name is empty")
-        if token not in self.tokens:
-            raise Failure(16, "etcdserver: invalid auth token")
         if token in self.old_tokens:
             raise Failure(3, "etcdserver: revision of auth store is old")
+        if token not in self.tokens:
+            raise Failure(16, "etcdserver: invalid auth token")
 
     def answer(self, x):
         with self.store.changed:
@@ -695,7 +644,7 @@ class Gateway:
         return [{"header": self.header(), "token": token}]
 
     def do_watch(self, _x):
-        return [{"result": {"header": self.header(), "created": True}}]
+        return [{"header": self.header(), "created": True}]
 
     def do_maintenance_status(self, _x):
         return [without_zeros({"header": self.header(), "version": self.version, "dbSize": 20480,
@@ -717,9 +666,8 @@ class Gateway:
             lease = self.store.leases.get(number(message.get("ID")))
             if lease:
                 lease.renew()
-            values.append({"result": without_zeros({"header": self.header(),
-                                                    "ID": number(message.get("ID")),
-                                                    "TTL": lease.ttl if lease else 0})})
+            values.append(without_zeros({"header": self.header(), "ID": number(message.get("ID")),
+                                         "TTL": lease.ttl if lease else 0}))
         return values
 
     def do_lease_timetolive(self, x):
@@ -772,58 +720,51 @@ class Gateway:
     def watch(self, x):
         """
         The stream: until the client leaves, the gateway closes, or a test sets x.end_watch =
-        [VALUE...].
+        (code, message).
         """
         x.end_watch = None
         x.lines = []
-        h = x.handler
-        h.send_response(200)
-        h.send_header("Content-Type", "application/json")
-        h.send_header("Transfer-Encoding", "chunked")
-        h.end_headers()
-        h.wfile.flush()
-        watches = []
-        with self.store.changed:
-            for n, message in enumerate(x.messages):
-                self.open_watch(x, n, message.get("create_request", {}), watches)
+        x.start()
+        watches, opened = [], 0
         while not self.closing.is_set():
+            with x.stream.connection.lock:
+                messages = protobuf.messages_of(x.stream.data)[0]
             with self.store.changed:
+                for n in range(opened, len(messages)):
+                    request = protobuf.decode("Watch", messages[n]).get("create_request", {})
+                    self.open_watch(x, n, request, watches)
+                opened = len(messages)
                 values = [v for w in watches for v in self.news(w)]
                 end = x.end_watch
                 if not values and end is None:
-                    self.store.changed.wait(0.1)
-            for value in [*values, *(end or [])]:
+                    self.store.changed.wait(0.05)
+            for value in values:
                 self.line(x, value)
             if end is not None:
-                h.wfile.write(b"0\r\n\r\n")
+                x.finish(*end)
                 return
             x.wait(0.001)
 
-    def line(self, x, value, end="\n"):
-        data = (value if isinstance(value, str) else self.dump(value) + end).encode()
-        x.lines.append(data)
-        x.handler.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-        x.handler.wfile.flush()
+    def line(self, x, value):
+        x.lines.append(value)
+        x.stream.send(x.framed(value))
 
     def open_watch(self, x, n, request, watches):
         try:
             self.check_token(x)
         except Failure as e:
             code = {3: "InvalidArgument", 16: "Unauthenticated", 7: "PermissionDenied"}[e.code]
-            self.line(x, {"result": {"header": self.header(), "watch_id": "-1", "created": True,
-                                     "canceled": True,
-                                     "cancel_reason": f"rpc error: code = {code} desc = "
-                                                      f"{e.message}"}})
+            self.line(x, {"header": self.header(), "watch_id": "-1", "created": True,
+                          "canceled": True,
+                          "cancel_reason": f"rpc error: code = {code} desc = {e.message}"})
             return
-        self.line(x, {"result": without_zeros({"header": self.header(), "watch_id": n,
-                                               "created": True})})
+        self.line(x, without_zeros({"header": self.header(), "watch_id": n, "created": True}))
         start = number(request.get("start_revision")) or self.store.revision + 1
         if start < self.store.compacted:
-            self.line(x,
-                      {"result": without_zeros({"header": {k: v for k, v in self.header().items()
-                                                           if k != "revision"}, "watch_id": n,
-                                                "canceled": True,
-                                                "compact_revision": self.store.compacted})})
+            self.line(x, without_zeros({"header": {k: v for k, v in self.header().items()
+                                                   if k != "revision"}, "watch_id": n,
+                                        "canceled": True,
+                                        "compact_revision": self.store.compacted}))
             return
         watches.append({"id": n, "next": start, "start": bytes_of(request.get("key")),
                         "end": bytes_of(request.get("range_end")),
@@ -841,8 +782,8 @@ class Gateway:
                                              "prev_kv": before.shown() if before and w["prev"]
                                              else None}))
         w["next"] = max(w["next"], self.store.revision + 1)
-        return [{"result": without_zeros({"header": self.header(), "watch_id": w["id"],
-                                          "events": events})}] if events else []
+        return [without_zeros({"header": self.header(), "watch_id": w["id"],
+                               "events": events})] if events else []
 
 
 # ---- a proxy ----

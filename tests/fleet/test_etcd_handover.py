@@ -114,14 +114,16 @@ def test_the_next_one_is_made_the_holder(callers, place, prefix, side, behind):
 
 def hears(gateway, key, kind):
     """Wait until streams have reported what has happened to the key."""
-    def is_told(line):
-        return to64(key).encode() in line and (b"DELETE" in line) == (kind == b"DELETE")
+    def is_told(value):
+        return any(to64(key) in json.dumps(event) and
+                   (event.get("type") == "DELETE") == (kind == "DELETE")
+                   for event in value.get("events", []))
 
     wait_for(lambda: [x for x in gateway.seen("watch")
                       if any(is_told(line) for line in getattr(x, "lines", ()))], "it is told")
 
 
-def told(gateway, holder, key, kind=b"PUT"):
+def told(gateway, holder, key, kind="PUT"):
     """The same, and until the holder has done something else since."""
     def renewals():
         return [x for x in gateway.seen("lease/keepalive")
@@ -129,7 +131,9 @@ def told(gateway, holder, key, kind=b"PUT"):
 
     hears(gateway, key, kind)
     before = len(renewals())
-    wait_for(lambda: len(renewals()) > before, "it has renewed its lease")
+    renewal = wait_for(lambda: renewals()[before:], "it renews its lease")[0]
+    wait_for(lambda: [x for x in gateway.requests if x.time > renewal.time
+                      and x.path == "kv/txn" and x.answered], "and has read its key")
 
 
 def test_holder_that_was_told_does_not_ask(callers, gateway, prefix):
@@ -227,7 +231,7 @@ def test_the_first_of_two_leaves(callers, gateway, prefix):
         joins(gateway, prefix + key)
     told(gateway, holder, prefix + LAST)
     gateway.delete((prefix + FIRST).encode())
-    told(gateway, holder, prefix + FIRST, b"DELETE")
+    told(gateway, holder, prefix + FIRST, "DELETE")
     assert release(holder) == 0
     entry, = entries(prefix).values()
     assert entry.key.decode() == prefix + LAST and state(entry) == "held"
@@ -302,9 +306,9 @@ def test_a_member_that_is_silent_is_not_asked_who_is_next(two, prefix):
     holder = hold(c, all_entries(first), prefix)
     first.wait_for("watch")
     joins(first, prefix + LAST)
-    hears(first, prefix + LAST, b"PUT")
+    hears(first, prefix + LAST, "PUT")
     first.delete((prefix + LAST).encode())
-    hears(first, prefix + LAST, b"DELETE")
+    hears(first, prefix + LAST, "DELETE")
     first.on("*", g.hang)
     second.wait_for("lease/keepalive", 2)
     assert release(holder) == 0
@@ -333,7 +337,7 @@ def test_an_answer_that_is_older_than_what_was_told(callers, gateway, prefix):
 
     def somebody_comes(_answer):
         joins(gateway, prefix + LAST)
-        hears(gateway, prefix + LAST, b"PUT")
+        hears(gateway, prefix + LAST, "PUT")
     gateway.on("kv/range", g.only(asks_who_is_next(prefix), g.once(g.changes(somebody_comes))))
     assert release(first) == 0
     told(gateway, holder, prefix + LAST)
@@ -346,7 +350,7 @@ def test_a_waiter_is_told_of_its_own_write_and_does_nothing(callers, gateway, pr
     c, entries = callers(gateway), all_entries(gateway)
     holder = hold(c, entries, prefix)
     waiter = waits(c, entries, prefix)
-    hears(gateway, waiter.key, b"PUT")
+    hears(gateway, waiter.key, "PUT")
     mine = to64(waiter.key)
     renewal = wait_for(lambda: [x for x in gateway.seen("lease/keepalive")
                                 if int(x.message["ID"]) == int(waiter.key.split("/")[-1], 16)],

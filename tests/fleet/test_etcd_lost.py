@@ -491,8 +491,7 @@ def test_a_loss_after_the_stream_has_ended(callers, gateway, ticks):
     stream, = gateway.wait_for("watch", 1)
     wait_for(lambda: len(getattr(stream, "lines", ())) >= 2, "the stream is open")
     before = boottime()
-    stream.end_watch = [{"error": {"grpc_code": 14, "http_code": 503,
-                                   "message": "transport is closing"}}]
+    stream.end_watch = (14, "transport is closing")
     gateway.store.drop_deletes = 0
     gateway.wait_for("watch", 2)
     gateway.delete(gateway.keys()[0])

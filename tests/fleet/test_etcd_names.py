@@ -39,11 +39,11 @@ def renewals(gateway):
 def test_a_name_is_resolved(c, gateway):
     r = c.run("-q", c.lock, "echo", "ran")
     assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b""), r
-    assert gateway.requests[0].headers["Host"] == f"etcd.test:{gateway.port}"
+    assert gateway.requests[0].headers[":authority"] == f"etcd.test:{gateway.port}"
 
 
 def test_a_resolver_that_hangs_holds_up_no_renewal(c, gateway, silence):
-    """A resolved name stays so, even for new connections, however old it is."""
+    """If there is no new answer, the old one counts."""
     holder = c.hold("-q", "--ttl", "10")
     gateway.wait_for("watch")
     silence.touch()

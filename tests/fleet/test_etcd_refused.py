@@ -162,7 +162,7 @@ def test_each_member_has_its_turn_when_a_leader_hangs(callers, new_gateway):
     def elects(x):
         status, values = x.normal()
         values[0]["header"]["raft_term"] = "1000"
-        return x.send(status, x.written(values))
+        return x.reply(status, values)
 
     one = new_gateway()
     two, three = new_gateway(store=one.store), new_gateway(store=one.store)
@@ -218,7 +218,7 @@ def test_a_member_of_another_cluster(callers, new_gateway, told):
     told_now = threading.Event()
 
     def tell(x):
-        x.send_normal()
+        x.reply(*x.normal())
         told_now.set()
         return True
 
@@ -304,6 +304,14 @@ def test_an_encrypted_key(callers, gateway, tmp_path, header):
     refused(callers(gateway), ETCDCTL_KEY=str(tmp_path / "key"), ETCDCTL_CERT=str(tmp_path / "crt"),
             pattern=r"ETCDCTL_KEY: \S+ is encrypted, and me-only cannot ask for its pass phrase")
     assert gateway.requests == [] and not gateway.connections
+
+
+def test_the_key_of_another_certificate(callers, tls_etcd, certificates):
+    """Both are named."""
+    key = certificates.named_client[1]
+    refused(callers(tls_etcd), ETCDCTL_KEY=key,
+            pattern=rf"[^\n]*{re.escape(key)} does not belong to the certificate "
+                    rf"{re.escape(tls_etcd.env['ETCDCTL_CERT'])}[^\n]*")
 
 
 def test_a_certificate_without_its_key(callers, tls_etcd):
@@ -451,12 +459,16 @@ def test_users_and_certificates(callers, both_etcd, allowed):
     assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
 
 
-def test_a_certificate_with_a_name_is_refused_where_there_are_users(
-        callers, both_etcd, certificates, allowed):
-    """Not by etcd's gateway; etcdctl can use it. So the message is in plain words."""
+def test_a_certificate_with_a_name_is_good_where_there_are_users(callers, both_etcd, certificates,
+                                                                 allowed):
+    """With a password as well as without: then its name is that of the user."""
     crt, key = certificates.named_client
-    refused(callers(both_etcd), allowed, ETCDCTL_CERT=crt, ETCDCTL_KEY=key,
-            pattern=r"[^\n]*(common name|CN)[^\n]*")
+    env = {**both_etcd.env, "ETCDCTL_CERT": crt, "ETCDCTL_KEY": key}
+    r = callers(env).run("-q", allowed, "echo", "ran")
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
+    env = {k: v for k, v in env.items() if k not in ("ETCDCTL_USER", "ETCDCTL_PASSWORD")}
+    r = callers(env).run("-q", allowed, "echo", "ran")
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
 
 
 def test_a_certificate_with_a_name_is_good_where_there_are_no_users(
@@ -467,16 +479,13 @@ def test_a_certificate_with_a_name_is_good_where_there_are_no_users(
     assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
 
 
-# ---- no gateway ----
+# ---- what is no server of etcd ----
 
 def test_the_gateway_is_switched_off(callers, new_etcd):
+    """It is not used."""
     server = new_etcd(options=["--enable-grpc-gateway=false"])
-    refused(callers(server), pattern=r"[^\n]*gateway[^\n]*--enable-grpc-gateway[^\n]*")
-
-
-def test_the_port_of_the_members(callers, etcd):
-    """Not that of clients."""
-    refused(callers({"ETCDCTL_ENDPOINTS": f"127.0.0.1:{etcd.peer_port}"}))
+    r = callers(server).run("-q", "etcd:x", "echo", "ran")
+    assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
 
 
 def test_a_port_that_speaks_something_else(callers, start):

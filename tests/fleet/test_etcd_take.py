@@ -119,7 +119,7 @@ def knows_of(gateway, holder, p):
     def renewals():
         return [x for x in gateway.seen("lease/keepalive") if int(x.message["ID"]) == lease_of(key)]
     wait_for(lambda: [x for x in gateway.seen("watch") if to64(p.key) not in x.body.decode() and
-                      to64(p.key) in b"".join(getattr(x, "lines", ())).decode()], "it is told")
+                      to64(p.key) in json.dumps(getattr(x, "lines", ()))], "it is told")
     before = len(renewals())
     wait_for(lambda: holder.poll() is not None or len(renewals()) > before, "it has renewed")
 
@@ -314,7 +314,7 @@ def test_one_that_hears_late_that_it_is_in_line(c, gateway, others):
     def lose(x):
         status, values = x.normal()
         if not others.keys():  # its lease is not there yet
-            return x.send(status, x.written(values))
+            return x.reply(status, values)
         others.is_lost(holder)
         lost.append(boottime())
         raise g.Gone

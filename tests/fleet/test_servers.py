@@ -2,7 +2,7 @@
 The tests' own tools: servers that leave nothing behind, a gateway that etcdctl accepts, a proxy
 that cuts.
 """
-import http.client
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +14,8 @@ import time
 import pytest
 
 import gateway as g
+import http2
+import protobuf
 from etcd_server import ALLOWED, PASSWORD, USER, Client, Refused, end_of, from64, to64
 from fleet import HERE, DEADLINE, environment, is_alive, read_line, wait_for
 
@@ -108,41 +110,46 @@ def test_nothing_is_left_of_a_test_run_that_is_killed(start, number):
 
 # ---- the gateway ----
 
-def ask(port, path, *bodies):
-    """One request: (status, text)."""
-    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as s:
-        body = "".join(json.dumps(b) for b in bodies).encode()
-        s.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (
-            path.encode(), len(body), body))
-        r = http.client.HTTPResponse(s)
-        r.begin()
-        return r.status, r.read().decode()
+def ask(port, path, timeout=DEADLINE, **body):
+    """One call: (gRPC's code, the value or the message)."""
+    method, kind, answer = protobuf.METHODS[path]
+    call = http2.Call(port, "/etcdserverpb." + method,
+                      protobuf.framed(protobuf.encode(kind, body)), timeout)
+    with contextlib.closing(call):
+        while not call.ended:
+            call.read()
+    if call.headers[":status"] != "200" or int(call.headers["grpc-status"]):
+        return int(call.headers.get("grpc-status", -1)), call.headers.get("grpc-message")
+    message, = protobuf.messages_of(call.data)[0]
+    return 0, protobuf.decode(answer, message)
 
 
-@pytest.mark.parametrize("gateway", ["3.4", "debian", "3.6"], indirect=True)
 def test_the_gateway_keeps_keys_and_leases(gateway):
-    client = Client(gateway.port)
-    assert client.fetch("/version")["etcdserver"] == gateway.version
-    lease = client.grant(10)
-    assert client.put("a/1", "x", lease) == 2 and client.put("a/2") == 3 \
-        and client.put("a/1", "y", lease) == 4
-    first, second = client.entries("a/")
-    assert (first.key, first.created, first.modified, first.value,
-            first.lease) == ("a/1", 2, 4, b"y", lease)
-    assert second.key == "a/2"
-    assert 8 <= client.time_left(lease) <= 10 and client.keepalive(lease) == 10 \
-        and client.leases() == {lease}
-    assert client.delete("a/2") == 1 and client.delete("a/2") == 0
-    client.revoke(lease)
-    assert client.entries("a/") == [] and client.time_left(lease) == -1 \
-        and client.keepalive(lease) == 0
-    with pytest.raises(Refused) as refused:
-        client.put("a/1", "x", lease)
-    assert (refused.value.status, refused.value.code) == (404, 5)
-    with pytest.raises(Refused) as refused:
-        client.put("")
-    assert (refused.value.status, refused.value.code) == (400, 3)
-    assert client.revision() == 6
+    def done(path, **body):
+        code, answer = ask(gateway.port, path, **body)
+        assert code == 0, answer
+        return answer
+
+    def put(key, value="", lease=0):
+        return int(done("kv/put", key=to64(key), value=to64(value),
+                        lease=lease)["header"]["revision"])
+
+    assert done("maintenance/status")["version"] == gateway.version
+    lease = int(done("lease/grant", TTL=10)["ID"])
+    assert (put("a/1", "x", lease), put("a/2"), put("a/1", "y", lease)) == (2, 3, 4)
+    first, second = done("kv/range", key=to64("a/"), range_end=to64("a0"))["kvs"]
+    assert first == {"key": to64("a/1"), "create_revision": "2", "mod_revision": "4",
+                     "version": "2", "value": to64("y"), "lease": str(lease)}
+    assert from64(second["key"]) == b"a/2"
+    assert 8 <= int(done("lease/timetolive", ID=lease)["TTL"]) <= 10
+    assert done("lease/keepalive", ID=lease)["TTL"] == "10"
+    assert [done("kv/deleterange", key=to64("a/2")).get("deleted") for _ in range(2)] == ["1", None]
+    done("lease/revoke", ID=lease)
+    assert "kvs" not in done("kv/range", key=to64("a/"), range_end=to64("a0"))
+    assert done("lease/timetolive", ID=lease)["TTL"] == "-1"
+    assert "TTL" not in done("lease/keepalive", ID=lease)
+    assert ask(gateway.port, "kv/put", key=to64("a/1"), lease=lease)[0] == 5
+    assert ask(gateway.port, "kv/put")[0] == 3
 
 
 QUESTIONS = [
@@ -196,7 +203,6 @@ QUESTIONS = [
     ("lease/revoke", {"ID": "77"}),
     ("kv/range", {"key": to64("n/"), "range_end": to64("n0")}),
     ("maintenance/status", {}),
-    ("nothing/there", {}),
 ]
 
 
@@ -204,121 +210,93 @@ OWN = {"cluster_id", "member_id", "raft_term", "raftTerm", "version", "dbSize", 
        "raftIndex", "raftAppliedIndex", "dbSizeInUse"}
 
 
-def comparable(text):
-    """
-    Without what differs between servers, and without the second copy of a message, which ended with
-    etcd 3.4.
-    """
-    def strip(value):
-        if isinstance(value, dict):
-            return {k: None if k in OWN else strip(v) for k, v in value.items()
-                    if k != "error" or v != value.get("message")}
-        return [strip(v) for v in value] if isinstance(value, list) else value
-    try:
-        return strip(json.loads(text))
-    except ValueError:
-        return text.strip().lower()
+def comparable(value):
+    """Without what differs between servers."""
+    if isinstance(value, dict):
+        return {k: None if k in OWN else comparable(v) for k, v in value.items()}
+    return [comparable(v) for v in value] if isinstance(value, list) else value
 
 
 def test_the_gateway_answers_as_etcd_does(gateway, own_etcd):
     for path, body in QUESTIONS:
-        ours, theirs = (ask(port, "/v3/" + path, body) for port in (gateway.port, own_etcd.port))
-        if path == "nothing/there":
-            assert ours[0] == theirs[0] == 404
-            continue
-        # A failed precondition is status 412 up to etcd 3.4, 400 since 3.5.
-        assert ours[0] == theirs[0] or (ours[0], theirs[0]) == (412, 400), (path, body)
-        assert comparable(ours[1]) == comparable(theirs[1]), (path, body)
+        ours, theirs = (ask(server.port, path, **body) for server in (gateway, own_etcd))
+        assert (ours[0], comparable(ours[1])) == (theirs[0], comparable(theirs[1])), (path, body)
 
 
 class Watch:
-    """A watch of a server; .next() is the next line."""
+    """A watch of a server; .next() is the next answer."""
 
     def __init__(self, port, **request):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
-        body = json.dumps({"create_request": request}).encode()
-        self.socket.sendall(
-            b"POST /v3/watch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (
-                len(body), body))
-        self.response = http.client.HTTPResponse(self.socket)
-        self.response.begin()
+        body = protobuf.encode("Watch", {"create_request": request})
+        self.call = http2.Call(port, "/etcdserverpb.Watch/Watch", protobuf.framed(body), DEADLINE)
 
     def next(self):
-        return json.loads(self.response.readline())["result"]
+        while not (messages := protobuf.messages_of(self.call.data))[0]:
+            self.call.read()
+        self.call.data = self.call.data[5 + len(messages[0][0]):]
+        return protobuf.decode("Watched", messages[0][0])
 
 
 def test_watches_of_the_gateway_are_those_of_etcd(gateway, own_etcd):
     seen = []
     for server in (gateway, own_etcd):
-        client = Client(server.port)
-        client.put("a/1", "x")
-        lease = client.grant(10)
-        client.put("a/2", "y", lease)
-        w = Watch(server.port, key=to64("a/"), range_end=to64(end_of("a/")), start_revision="2",
+        ask(server.port, "kv/put", key=to64("a/1"), value=to64("x"))
+        lease = ask(server.port, "lease/grant", TTL=10)[1]["ID"]
+        ask(server.port, "kv/put", key=to64("a/2"), value=to64("y"), lease=lease)
+        w = Watch(server.port, key=to64("a/"), range_end=to64("a0"), start_revision="2",
                   prev_kv=True)
         deletions = Watch(server.port, key=to64("a/2"), filters=["NOPUT"])
-        lines = [w.next(), deletions.next()]
-        lines.append(w.next())
-        client.put("a/1", "z")
-        lines.append(w.next())
-        client.revoke(lease)
-        lines += [w.next(), deletions.next()]
-        client.compact(client.revision())
+        answers = [w.next(), deletions.next()]
+        answers.append(w.next())
+        ask(server.port, "kv/put", key=to64("a/1"), value=to64("z"))
+        answers.append(w.next())
+        ask(server.port, "lease/revoke", ID=lease)
+        answers += [w.next(), deletions.next()]
+        if server is gateway:
+            server.store.compacted = server.store.revision
+        else:
+            server.client().compact(server.client().revision())
         late = Watch(server.port, key=to64("a/1"), start_revision="2")
-        lines += [late.next(), late.next()]
-        text = json.dumps([comparable(json.dumps(line)) for line in lines])
-        seen.append(text.replace(str(lease), "LEASE"))
+        answers += [late.next(), late.next()]
+        seen.append(json.dumps(comparable(answers)).replace(lease, "LEASE"))
     assert seen[0] == seen[1]
 
 
 def test_leases_of_the_gateway_end(gateway):
-    client = Client(gateway.port)
-    lease = client.grant(2)
-    client.put("a/1", "x", lease)
+    lease = ask(gateway.port, "lease/grant", TTL=2)[1]["ID"]
+    ask(gateway.port, "kv/put", key=to64("a/1"), lease=lease)
     w = Watch(gateway.port, key=to64("a/1"))
     assert w.next()["created"]
     event, = w.next()["events"]
     assert event["type"] == "DELETE" and from64(event["kv"]["key"]) == b"a/1"
-    assert client.leases() == set()
-
-
-@pytest.mark.parametrize("style, unary, stream", [
-    ("3.4", '{"error":"text","message":"text","code":5}',
-     '{"error":{"grpc_code":5,"http_code":404,"message":"text","http_status":'),
-    ("debian", '{"code":5, "message":"text"}', '{"error":{"code":5, "message":"text"}}'),
-])
-def test_errors_in_the_style_of_each_version(style, unary, stream):
-    server = g.Gateway(style)
-    server.on("*", g.fails(5, "text"))
-    assert ask(server.port, "/v3/kv/range", {}) == (404, unary)
-    status, text = ask(server.port, "/v3/lease/keepalive", {})
-    assert status == 404 and text.startswith(stream)
-    server.close()
+    assert not gateway.store.leases
 
 
 def test_hooks(gateway):
-    client = Client(gateway.port)
-    gateway.on("kv/put", g.once(g.drop)).on("kv/put",
-                                            g.once(g.drop_after)).on("kv/put", g.once(g.half))
-    for revision in (1, 2, 3):
-        with pytest.raises((http.client.HTTPException, OSError)):
-            client.put("a")
-        assert client.revision() == revision
+    def put(timeout=DEADLINE):
+        return ask(gateway.port, "kv/put", timeout, key=to64("a"))
+
+    gateway.on("kv/put", g.once(g.drop)).on("kv/put", g.once(g.drop_after))
+    gateway.on("kv/put", g.once(g.half)).on("kv/put", g.once(g.reset))
+    for revision in (1, 2, 3, 4):
+        with pytest.raises((http2.Gone, OSError)):
+            put()
+        assert gateway.store.revision == revision
     gateway.on("kv/put", g.once(g.hang_after))
     with pytest.raises(OSError):
-        client.post("kv/put", timeout=0.2, key=to64("a"))
-    assert client.revision() == 4
+        put(0.3)
+    assert gateway.store.revision == 5
     gateway.on("kv/put", g.once(g.one_byte_at_a_time))
     gateway.on("kv/put", g.once(g.late(0.01)))
-    gateway.on("kv/put", g.once(g.says("no", 404, "text/plain")))
-    assert (client.put("a"), client.put("a")) == (5, 6)
-    assert ask(gateway.port, "/v3/kv/put", {"key": to64("a")}) == (404, "no")
+    gateway.on("kv/put", g.once(g.fails(14, "not now: 100 %")))
+    assert [put()[0] for _ in range(2)] == [0, 0] and gateway.store.revision == 7
+    assert put() == (14, "not now: 100 %25")
     gateway.down()
     with pytest.raises(OSError):
-        client.put("a")
+        put()
     gateway.up()
-    assert client.put("a") == 7
-    assert len(gateway.seen("kv/put")) == 8
+    assert put()[0] == 0
+    assert len(gateway.seen("kv/put")) == 9
 
 
 def test_the_proxy_cuts(own_etcd, proxy):
