@@ -19,6 +19,9 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../fleet"))
+import protobuf  # noqa: E402 pylint: disable=wrong-import-position
+
 PREFIX = "lock/"
 KEYS = [PREFIX + letter for letter in "abcdef"]
 LEASES = [str(1000 + i) for i in range(1, 5)]
@@ -77,17 +80,30 @@ class Server:
         shutil.rmtree(self.directory)
 
 
+def without_zeros(value):
+    """As JSON has it: an enumeration's first name is left out."""
+    if isinstance(value, list):
+        return [without_zeros(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    return {k: without_zeros(v) for k, v in value.items() if v not in (False, "PUT")}
+
+
 class Model:
     def __init__(self, program):
         self.process = subprocess.Popen([program, "--answer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, path, body):
-        self.process.stdin.write(f"{path} {json.dumps(body)}\n")
+        method, asked, answered = protobuf.METHODS[path.removeprefix("/v3/")]
+        self.process.stdin.write(f"/etcdserverpb.{method} {protobuf.encode(asked, body).hex()}\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        answer = self.process.stdout.readline()
+        if answer.startswith("error "):
+            return {"code": int(answer.split()[1])}
+        return without_zeros(protobuf.decode(answered, bytes.fromhex(answer), strict=True))
 
     def watch(self, create):
-        return self.ask("/v3/watch", {"create_request": create})["result"].get("events", [])
+        return self.ask("/v3/watch", {"create_request": create}).get("events", [])
 
 
 class Requests:
@@ -183,6 +199,9 @@ def essence(value):
         return {"code": value["error"].get("code", value["error"].get("grpc_code"))}
     if "code" in value:
         return {"code": value["code"]}
+    # A stream's answers are wrapped in JSON.
+    if isinstance(value.get("result"), dict):
+        value = value["result"]
     result = {k: essence(v) for k, v in value.items() if k not in ("header", "message")}
     if "grantedTTL" in result:
         result["TTL"] = "some"

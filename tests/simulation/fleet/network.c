@@ -118,29 +118,27 @@ static void deliver(void *argument, int64_t n)
 	}
 }
 
-static void send_again(void *argument, int64_t n)
+static void end_call(void *argument, int64_t outcome)
 {
-	struct call *call = argument;
-
-	(void)n;
-	if (call_is_closed(call))
-		return;
-	call->reused = false;
-	call_begin(call);
+	call_finish(argument, (enum outcome)outcome);
 }
 
 /*
- * The connection was used before, and is closed just now: libcurl sends the request once more on a
- * new one. Nobody knows whether the first was read.
+ * The connection was used before, and is closed just now. Nobody knows whether the request was
+ * read; or the server says that it was not.
  */
 static void lose_connection(struct call *call, ns t)
 {
+	if (random_chance(0.2)) {
+		event_at(now + 2 * t, end_call, call, OUTCOME_UNREAD);
+		return;
+	}
 	if (random_chance(0.6)) {
 		const ns late = random_chance(cluster.late) ? random_between(0, 5 * S) : 0;
 
 		event_at(now + t + late, deliver, call, 0);
 	}
-	event_at(now + 2 * t, send_again, call, 0);
+	event_at(now + 2 * t, end_call, call, OUTCOME_RESET);
 }
 
 static void send_call(struct call *call)
@@ -148,7 +146,6 @@ static void send_call(struct call *call)
 	ns t = network_time(call->host, call->member);
 
 	call->connected = call->sent = true;
-	call->times++;
 	trace("call %" PRIu64 ": member %d is asked to %s", call->id, call->member,
 	      server_words(call->request->ask));
 	wake_owner(call);

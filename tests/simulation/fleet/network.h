@@ -51,7 +51,6 @@ struct reply {
 	enum ask ask;
 	enum status status;
 	const char *message; /* of an error */
-	bool debian;	     /* errors as Debian's 3.5 writes them */
 	struct header header;
 	/* By what was asked: */
 	uint64_t lease; /* a grant, a keepalive, a time to live */
@@ -79,6 +78,7 @@ enum outcome {
 	OUTCOME_NOTHING, /* closed without an answer */
 	OUTCOME_RESET,	 /* the same on a connection that was used before */
 	OUTCOME_CUT,	 /* closed in the middle of an answer */
+	OUTCOME_UNREAD,	 /* refused on a connection that ends: nobody has looked at it */
 };
 
 struct call {
@@ -90,7 +90,6 @@ struct call {
 	const char *token;
 	bool reused; /* on a connection that is there already */
 	bool connected, sent, done;
-	unsigned times; /* it was sent */
 	enum outcome outcome;
 	struct reply *first, **last; /* that have come and were not taken yet */
 };

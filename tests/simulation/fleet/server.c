@@ -55,7 +55,6 @@ struct reply *server_reply(struct call *call)
 
 	reply->call = call;
 	reply->ask = call->request->ask;
-	reply->debian = cluster.members[call->member].debian;
 	reply->header = server_header(call->member);
 	return reply;
 }

@@ -1,7 +1,7 @@
-/* Requests in etcd's JSON, and answers as its gateway writes them: without what is 0, numbers as
- * strings. */
+/* Requests and answers in protobuf. The numbers of fields are those of etcd's rpc.proto. */
 #include "gateway.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,412 +10,433 @@
 
 #define CLUSTER_ID 77
 
+/* gRPC's: whether it is compressed, and the length. */
+#define PREFIX 5
+
 /* --- requests --------------------------------------------------------------------------------- */
 
-static uint64_t number_in(const json_t *object, const char *name)
+/* The next field of a message that the client has written: it must be whole. */
+static bool next(struct slice *rest, struct field *field)
 {
-	const json_t *value = json_object_get(object, name);
+	const enum wire wire = wire_next(rest, field);
 
-	return json_is_string(value) ? strtoull(json_string_value(value), NULL, 10)
-				     : (uint64_t)json_integer_value(value);
+	if (wire == WIRE_BROKEN)
+		abort();
+	return wire == WIRE_FIELD;
 }
 
-static const char *text_in(const json_t *object, const char *name)
+/* The bytes as text, in the arena. */
+static const char *text_of(const struct field *field)
 {
-	size_t n;
+	char *text = arena_get(field->bytes.n + 1);
 
-	return text_from_base64(json_string_value(json_object_get(object, name)), &n);
+	memcpy(text, field->bytes.at, field->bytes.n);
+	text[field->bytes.n] = 0;
+	return text;
 }
 
-static struct span span_in(const json_t *object)
+static void set_key(struct span *span, const struct field *field)
 {
-	const char *end = json_string_value(json_object_get(object, "range_end"));
-	struct span span = { .end = NULL };
-	size_t n;
-
-	span.key = text_from_base64(json_string_value(json_object_get(object, "key")), &n);
+	span->key = text_of(field);
 	/* "KEY\0" is the first key behind KEY. */
-	span.behind = n > strlen(span.key);
-	if (end)
-		span.end = text_from_base64(end, &n);
-	return span;
+	span->behind = field->bytes.n > strlen(span->key);
 }
 
-static struct range range_in(const json_t *object)
+static struct range range_in(struct slice rest)
 {
-	const char *order = json_string_value(json_object_get(object, "sort_order"));
+	struct range range = { .order = ORDER_KEY };
+	struct field field;
 
-	return (struct range){
-		.span = span_in(object),
-		.order = !order	       ? ORDER_KEY
-		       : *order == 'D' ? ORDER_NEWEST
-				       : ORDER_OLDEST,
-		.limit = number_in(object, "limit"),
-		.min_created = number_in(object, "min_create_revision"),
-		.max_created = number_in(object, "max_create_revision"),
-		.keys_only = json_is_true(json_object_get(object, "keys_only")),
-	};
+	while (next(&rest, &field))
+		switch (field.number) {
+		case 1: set_key(&range.span, &field); break;
+		case 2: range.span.end = text_of(&field); break;
+		case 3: range.limit = field.value; break;
+		case 5: range.order = field.value == 1 ? ORDER_OLDEST : ORDER_NEWEST; break;
+		case 6:
+			if (field.value != 2)
+				abort();
+			break;
+		case 8: range.keys_only = field.value; break;
+		case 12: range.min_created = field.value; break;
+		case 13: range.max_created = field.value; break;
+		default: abort();
+		}
+	return range;
 }
 
-static bool is_text(const json_t *object, const char *name, const char *text)
+static struct compare compare_in(struct slice rest)
 {
-	const char *is = json_string_value(json_object_get(object, name));
+	struct compare compare = { .greater = false };
+	struct field field;
 
-	return is && !strcmp(is, text);
+	while (next(&rest, &field))
+		switch (field.number) {
+		case 1: compare.greater = field.value == 1; break;
+		case 2: compare.modified = field.value == 2; break;
+		case 3: set_key(&compare.span, &field); break;
+		case 5:
+		case 6: compare.revision = field.value; break;
+		case 64: compare.span.end = text_of(&field); break;
+		default: abort();
+		}
+	return compare;
 }
 
-static struct compare compare_in(const json_t *object)
+static struct put put_in(struct slice rest)
 {
-	const bool modified = is_text(object, "target", "MOD");
+	struct put put = { .value = "" };
+	struct field field;
 
-	return (struct compare){ .span = span_in(object),
-				  .modified = modified,
-				  .greater = is_text(object, "result", "GREATER"),
-				  .revision = number_in(object, modified ? "mod_revision"
-									 : "create_revision") };
+	while (next(&rest, &field))
+		switch (field.number) {
+		case 1: put.key = text_of(&field); break;
+		case 2: put.value = text_of(&field); break;
+		case 3: put.lease = field.value; break;
+		case 6: put.ignore_lease = field.value; break;
+		default: abort();
+		}
+	return put;
 }
 
-static void txn_in(const json_t *object, struct request *request, struct txn *txn);
+static void txn_in(struct slice rest, struct request *request, struct txn *txn);
 
-static struct operation operation_in(const json_t *object, struct request *request)
+static struct operation operation_in(struct slice rest, struct request *request)
 {
 	struct operation operation = { .kind = OPERATION_RANGE };
-	const json_t *what;
+	struct field field;
 
-	if ((what = json_object_get(object, "request_range"))) {
-		operation.range = range_in(what);
-	} else if ((what = json_object_get(object, "request_put"))) {
+	if (!next(&rest, &field))
+		abort();
+	switch (field.number) {
+	case 1: operation.range = range_in(field.bytes); break;
+	case 2:
 		operation.kind = OPERATION_PUT;
-		operation.put = (struct put){ .key = text_in(what, "key"),
-					       .value = text_in(what, "value"),
-					       .lease = number_in(what, "lease"),
-					       .ignore_lease = json_is_true(
-						       json_object_get(what, "ignore_lease")) };
+		operation.put = put_in(field.bytes);
 		request->writes = true;
-	} else if ((what = json_object_get(object, "request_delete_range"))) {
+		break;
+	case 3:
 		operation.kind = OPERATION_DELETE;
-		operation.range.span = span_in(what);
-	} else if ((what = json_object_get(object, "request_txn"))) {
+		operation.range.span = range_in(field.bytes).span;
+		break;
+	case 4:
 		operation.kind = OPERATION_TXN;
 		operation.txn = arena_get(sizeof *operation.txn);
-		txn_in(what, request, operation.txn);
-	} else {
-		abort();
+		txn_in(field.bytes, request, operation.txn);
+		break;
+	default: abort();
 	}
 	return operation;
 }
 
-static struct operation *operations_in(const json_t *list, struct request *request, size_t *n)
+static size_t count(struct slice rest, unsigned number)
 {
-	struct operation *operations;
+	struct field field;
+	size_t n = 0;
 
-	*n = json_array_size(list);
-	operations = arena_get((*n + 1) * sizeof *operations);
-	for (size_t i = 0; i < *n; i++)
-		operations[i] = operation_in(json_array_get(list, i), request);
-	return operations;
+	while (next(&rest, &field))
+		n += field.number == number;
+	return n;
 }
 
-static void txn_in(const json_t *object, struct request *request, struct txn *txn)
+static void txn_in(struct slice rest, struct request *request, struct txn *txn)
 {
-	const json_t *compares = json_object_get(object, "compare");
+	struct field field;
 
-	txn->n_compares = json_array_size(compares);
-	txn->compares = arena_get((txn->n_compares + 1) * sizeof *txn->compares);
-	for (size_t i = 0; i < txn->n_compares; i++)
-		txn->compares[i] = compare_in(json_array_get(compares, i));
-	txn->success = operations_in(json_object_get(object, "success"), request, &txn->n_success);
-	txn->failure = operations_in(json_object_get(object, "failure"), request, &txn->n_failure);
+	*txn = (struct txn){ .compares = arena_get((count(rest, 1) + 1) * sizeof *txn->compares),
+			      .success = arena_get((count(rest, 2) + 1) * sizeof *txn->success),
+			      .failure = arena_get((count(rest, 3) + 1) * sizeof *txn->failure) };
+	while (next(&rest, &field))
+		switch (field.number) {
+		case 1: txn->compares[txn->n_compares++] = compare_in(field.bytes); break;
+		case 2: txn->success[txn->n_success++] = operation_in(field.bytes, request); break;
+		case 3: txn->failure[txn->n_failure++] = operation_in(field.bytes, request); break;
+		default: abort();
+		}
 }
 
-/* A watch's body is one request after the other. */
-static void watches_in(const char *body, struct request *request)
+static struct watch watch_in(struct slice rest)
 {
-	const char *at = body, *end = body + strlen(body);
-	json_t *one;
+	struct watch watch = { .start = 0 };
+	struct field field;
 
-	while (request->n_watches < MOST_WATCHES && (one = json_read(&at, end))) {
-		const json_t *create = json_object_get(one, "create_request");
-
-		request->watches[request->n_watches++] = (struct watch){
-			.span = span_in(create),
-			.no_put = json_array_size(json_object_get(create, "filters")) > 0,
-			.before = json_is_true(json_object_get(create, "prev_kv")),
-			.start = number_in(create, "start_revision"),
-		};
-		json_decref(one);
-	}
+	/* The one field is create_request. */
+	if (!next(&rest, &field) || field.number != 1)
+		abort();
+	for (rest = field.bytes; next(&rest, &field);)
+		switch (field.number) {
+		case 1: set_key(&watch.span, &field); break;
+		case 2: watch.span.end = text_of(&field); break;
+		case 3: watch.start = field.value; break;
+		case 5: watch.no_put = true; break;
+		case 6: watch.before = field.value; break;
+		default: abort();
+		}
+	return watch;
 }
 
+static void lease_in(struct slice rest, struct request *request)
+{
+	const bool grants = request->ask == ASK_GRANT;
+	struct field field;
+
+	while (next(&rest, &field))
+		if (field.number == 1 && grants)
+			request->ttl = (int64_t)field.value;
+		else if (field.number == (grants ? 2 : 1))
+			request->lease = field.value;
+}
+
+/* In the order of enum ask. */
 static const char *const paths[] = {
-	"/v3/lease/grant",	  "/v3/lease/keepalive",   "/v3/lease/timetolive",
-	"/v3/lease/revoke",	  "/v3/kv/range",	   "/v3/kv/txn",
-	"/v3/maintenance/status", "/v3/auth/authenticate", "/v3/watch",
+	"/etcdserverpb.Lease/LeaseGrant",      "/etcdserverpb.Lease/LeaseKeepAlive",
+	"/etcdserverpb.Lease/LeaseTimeToLive", "/etcdserverpb.Lease/LeaseRevoke",
+	"/etcdserverpb.KV/Range",	       "/etcdserverpb.KV/Txn",
+	"/etcdserverpb.Maintenance/Status",    "/etcdserverpb.Auth/Authenticate",
+	"/etcdserverpb.Watch/Watch",
 };
 
-struct request *gateway_request(const char *path, const char *body)
+static struct slice take_message(struct slice *messages)
+{
+	const unsigned char *at = messages->at;
+	struct slice message;
+
+	if (messages->n < PREFIX || at[0] || at[1])
+		abort();
+	message.at = at + PREFIX;
+	message.n = (size_t)at[2] << 16 | (size_t)at[3] << 8 | at[4];
+	if (message.n > messages->n - PREFIX)
+		abort();
+	messages->at += PREFIX + message.n;
+	messages->n -= PREFIX + message.n;
+	return message;
+}
+
+struct request *gateway_request(const char *path, struct slice messages)
 {
 	struct request *request = arena_get(sizeof *request);
-	json_t *json;
+	struct slice message;
 
+	*request = (struct request){ .ask = ASK_GRANT };
 	while (strcmp(paths[request->ask], path) != 0)
 		if (++request->ask > ASK_WATCH)
 			abort();
 	if (request->ask == ASK_WATCH) {
-		watches_in(body, request);
+		while (messages.n > 0 && request->n_watches < MOST_WATCHES)
+			request->watches[request->n_watches++] = watch_in(take_message(&messages));
 		return request;
 	}
-	json = json_loadb(body, strlen(body), 0, NULL);
-	request->lease = number_in(json, "ID");
-	request->ttl = (int64_t)number_in(json, "TTL");
-	if (request->ask == ASK_RANGE)
-		request->range = range_in(json);
-	if (request->ask == ASK_TXN)
-		txn_in(json, request, &request->txn);
-	json_decref(json);
+	message = take_message(&messages);
+	switch (request->ask) {
+	case ASK_RANGE: request->range = range_in(message); break;
+	case ASK_TXN: txn_in(message, request, &request->txn); break;
+	case ASK_STATUS:
+	case ASK_AUTHENTICATE: break;
+	default: lease_in(message, request);
+	}
 	return request;
 }
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
-/* ,"NAME":"N" */
-static void add_number(struct text *text, const char *name, int64_t n)
+/* Bytes that are put together, in the arena. */
+struct text {
+	unsigned char *all;
+	size_t n, room;
+};
+
+static void add(struct text *text, const void *more, size_t n)
+{
+	if (text->n + n > text->room) {
+		unsigned char *all;
+
+		text->room = (text->n + n) * 2 + 200;
+		all = arena_get(text->room);
+		if (text->n > 0)
+			memcpy(all, text->all, text->n);
+		text->all = all;
+	}
+	if (n > 0)
+		memcpy(text->all + text->n, more, n);
+	text->n += n;
+}
+
+static void add_digits(struct text *text, uint64_t n)
+{
+	unsigned char digit;
+
+	do {
+		digit = (unsigned char)(n > 127 ? n | 128 : n);
+		add(text, &digit, 1);
+	} while (n >>= 7);
+}
+
+/* As protobuf leaves it out: 0. */
+static void add_number(struct text *text, unsigned field, uint64_t n)
 {
 	if (n == 0)
 		return;
-	text_add(text, ",\"");
-	text_add(text, name);
-	text_add(text, "\":\"");
-	text_number(text, n);
-	text_add(text, "\"");
+	add_digits(text, field << 3);
+	add_digits(text, n);
 }
 
-static void add_bytes(struct text *text, const char *name, const char *bytes)
+static void add_bytes(struct text *text, unsigned field, const void *bytes, size_t n)
 {
-	text_add(text, ",\"");
-	text_add(text, name);
-	text_add(text, "\":\"");
-	text_base64(text, bytes);
-	text_add(text, "\"");
+	add_digits(text, field << 3 | 2);
+	add_digits(text, n);
+	add(text, bytes, n);
+}
+
+static void add_word(struct text *text, unsigned field, const char *word)
+{
+	if (word && *word)
+		add_bytes(text, field, word, strlen(word));
+}
+
+static void add_text(struct text *text, unsigned field, const struct text *inner)
+{
+	add_bytes(text, field, inner->all, inner->n);
 }
 
 static void add_header(struct text *text, const struct header *header)
 {
-	text_add(text, "\"header\":{\"cluster_id\":\"");
-	text_number(text, CLUSTER_ID);
-	text_add(text, "\"");
-	add_number(text, "member_id", (int64_t)header->member);
-	add_number(text, "revision", (int64_t)header->revision);
-	add_number(text, "raft_term", (int64_t)header->term);
-	text_add(text, "}");
+	struct text inner = { .n = 0 };
+
+	add_number(&inner, 1, CLUSTER_ID);
+	add_number(&inner, 2, header->member);
+	add_number(&inner, 3, header->revision);
+	add_number(&inner, 4, header->term);
+	add_text(text, 1, &inner);
 }
 
-static void add_kv(struct text *text, const struct kv *kv, bool keys_only)
+static void add_kv(struct text *text, unsigned field, const struct kv *kv, bool keys_only)
 {
-	text_add(text, "{\"key\":\"");
-	text_base64(text, kv->key);
-	text_add(text, "\"");
-	add_number(text, "create_revision", (int64_t)kv->created);
-	add_number(text, "mod_revision", (int64_t)kv->modified);
-	add_number(text, "version", (int64_t)kv->version);
-	if (!keys_only && *kv->value)
-		add_bytes(text, "value", kv->value);
-	add_number(text, "lease", (int64_t)kv->lease);
-	text_add(text, "}");
+	struct text inner = { .n = 0 };
+
+	add_word(&inner, 1, kv->key);
+	add_number(&inner, 2, kv->created);
+	add_number(&inner, 3, kv->modified);
+	add_number(&inner, 4, kv->version);
+	if (!keys_only)
+		add_word(&inner, 5, kv->value);
+	add_number(&inner, 6, kv->lease);
+	add_text(text, field, &inner);
 }
 
 static void add_range(struct text *text, const struct result *result)
 {
-	if (result->n > 0)
-		text_add(text, ",\"kvs\":[");
-	for (size_t i = 0; i < result->n; i++) {
-		if (i > 0)
-			text_add(text, ",");
-		add_kv(text, &result->kvs[i], result->keys_only);
-	}
-	if (result->n > 0)
-		text_add(text, "]");
-	if (result->more)
-		text_add(text, ",\"more\":true");
-	add_number(text, "count", (int64_t)result->count);
+	for (size_t i = 0; i < result->n; i++)
+		add_kv(text, 2, &result->kvs[i], result->keys_only);
+	add_number(text, 3, result->more);
+	add_number(text, 4, result->count);
 }
 
 static void add_results(struct text *text, const struct results *results);
 
 static void add_result(struct text *text, const struct result *result)
 {
-	static const char *const names[] = { "response_range", "response_put",
-					     "response_delete_range", "response_txn" };
+	struct text inner = { .n = 0 }, one = { .n = 0 };
 
-	text_add(text, "{\"");
-	text_add(text, names[result->kind]);
-	text_add(text, "\":{\"header\":{}");
-	if (result->kind == OPERATION_RANGE)
-		add_range(text, result);
-	add_number(text, "deleted", (int64_t)result->deleted);
-	if (result->kind == OPERATION_TXN)
-		add_results(text, result->txn);
-	text_add(text, "}}");
+	add_bytes(&inner, 1, "", 0);
+	switch (result->kind) {
+	case OPERATION_RANGE: add_range(&inner, result); break;
+	case OPERATION_DELETE: add_number(&inner, 2, result->deleted); break;
+	case OPERATION_TXN: add_results(&inner, result->txn); break;
+	default: break;
+	}
+	/* The kinds are numbered as the fields, from 1. */
+	add_text(&one, (unsigned)result->kind + 1, &inner);
+	add_text(text, 3, &one);
 }
 
 static void add_results(struct text *text, const struct results *results)
 {
-	if (results->succeeded)
-		text_add(text, ",\"succeeded\":true");
-	if (results->n == 0)
-		return;
-	text_add(text, ",\"responses\":[");
-	for (size_t i = 0; i < results->n; i++) {
-		if (i > 0)
-			text_add(text, ",");
+	add_number(text, 2, results->succeeded);
+	for (size_t i = 0; i < results->n; i++)
 		add_result(text, &results->all[i]);
-	}
-	text_add(text, "]");
 }
 
-static void add_events(struct text *text, const struct reply *reply)
+static void add_event(struct text *text, const struct change *change, bool with_before)
 {
-	text_add(text, ",\"events\":[");
-	for (size_t i = 0; i < reply->n_events; i++) {
-		const struct change *change = reply->events[i];
+	struct text inner = { .n = 0 };
 
-		text_add(text, i > 0 ? ",{" : "{");
-		text_add(text, change->deleted ? "\"type\":\"DELETE\",\"kv\":" : "\"kv\":");
-		add_kv(text, &change->kv, false);
-		if (reply->with_before && change->before.key) {
-			text_add(text, ",\"prev_kv\":");
-			add_kv(text, &change->before, false);
-		}
-		text_add(text, "}");
-	}
-	text_add(text, "]");
-}
-
-static void add_word(struct text *text, const char *name, const char *word)
-{
-	if (!word)
-		return;
-	text_add(text, ",\"");
-	text_add(text, name);
-	text_add(text, "\":");
-	text_quoted(text, word);
+	add_number(&inner, 1, change->deleted);
+	add_kv(&inner, 2, &change->kv, false);
+	if (with_before && change->before.key)
+		add_kv(&inner, 3, &change->before, false);
+	add_text(text, 11, &inner);
 }
 
 static void add_stream(struct text *text, const struct reply *reply)
 {
-	if (reply->created)
-		text_add(text, ",\"created\":true");
-	if (reply->canceled)
-		text_add(text, ",\"canceled\":true");
-	add_number(text, "watch_id", (int64_t)reply->watch_id);
-	add_number(text, "compact_revision", (int64_t)reply->compacted);
-	add_word(text, "cancel_reason", reply->cancel_reason);
-	if (reply->n_events)
-		add_events(text, reply);
+	add_number(text, 2, reply->watch_id);
+	add_number(text, 3, reply->created);
+	add_number(text, 4, reply->canceled);
+	add_number(text, 5, reply->compacted);
+	add_word(text, 6, reply->cancel_reason);
+	for (size_t i = 0; i < reply->n_events; i++)
+		add_event(text, reply->events[i], reply->with_before);
 }
 
-static void add_body(struct text *text, const struct reply *reply)
+struct slice gateway_message(const struct reply *reply)
 {
-	text_add(text, "{");
-	add_header(text, &reply->header);
+	struct text text = { .n = 0 };
+
+	add_header(&text, &reply->header);
 	switch (reply->ask) {
 	case ASK_GRANT:
 	case ASK_KEEPALIVE:
 	case ASK_TIME_TO_LIVE:
-		add_number(text, "ID", (int64_t)reply->lease);
-		add_number(text, "TTL", reply->ttl);
-		add_number(text, "grantedTTL", reply->granted_ttl);
+		add_number(&text, 2, reply->lease);
+		add_number(&text, 3, (uint64_t)reply->ttl);
+		add_number(&text, 4, (uint64_t)reply->granted_ttl);
 		break;
-	case ASK_RANGE: add_range(text, &reply->range); break;
-	case ASK_TXN: add_results(text, &reply->txn); break;
-	case ASK_WATCH: add_stream(text, reply); break;
-	default: add_word(text, "version", reply->version); add_word(text, "token", reply->token);
+	case ASK_RANGE: add_range(&text, &reply->range); break;
+	case ASK_TXN: add_results(&text, &reply->txn); break;
+	case ASK_WATCH: add_stream(&text, reply); break;
+	default: add_word(&text, 2, reply->version ? reply->version : reply->token);
 	}
-	text_add(text, "}");
+	return (struct slice){ .at = text.all, .n = text.n };
 }
 
-/* --- errors ----------------------------------------------------------------------------------- */
+/* --- conform.py ------------------------------------------------------------------------------- */
 
-static long http_status(enum status status, bool debian)
+/* Reads hexadecimal digits into BYTES. Returns how many bytes. */
+static size_t from_hex(const char *text, unsigned char *bytes)
 {
-	static const struct {
-		enum status status;
-		long old, debian;
-	} all[] = {
-		{ STATUS_OK, 200, 200 },	  { STATUS_INVALID, 400, 400 },
-		{ STATUS_DEADLINE, 504, 504 },	  { STATUS_NOT_FOUND, 404, 404 },
-		{ STATUS_EXHAUSTED, 429, 429 },	  { STATUS_PRECONDITION, 412, 400 },
-		{ STATUS_UNAVAILABLE, 503, 503 }, { STATUS_UNAUTHENTICATED, 401, 401 },
-	};
+	size_t n = 0;
 
-	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-		if (all[i].status == status)
-			return debian ? all[i].debian : all[i].old;
-	return 500;
-}
-
-static void add_code(struct text *text, const char *before, long n)
-{
-	text_add(text, before);
-	text_number(text, n);
-}
-
-/* The four shapes are those of etcd/answer.c. */
-static void add_error(struct text *text, const struct reply *reply, long http)
-{
-	const bool stream = reply->ask == ASK_KEEPALIVE || reply->ask == ASK_WATCH;
-
-	if (stream && !reply->debian) {
-		add_code(text, "{\"error\":{\"grpc_code\":", reply->status);
-		add_code(text, ",\"http_code\":", http);
-		add_word(text, "message", reply->message);
-		text_add(text, "}}");
-	} else if (stream) {
-		add_code(text, "{\"error\":{\"code\":", reply->status);
-		add_word(text, "message", reply->message);
-		text_add(text, "}}");
-	} else {
-		add_code(text, "{\"code\":", reply->status);
-		if (!reply->debian)
-			add_word(text, "error", reply->message);
-		add_word(text, "message", reply->message);
-		text_add(text, "}");
-	}
-}
-
-const char *gateway_text(const struct reply *reply, long *status)
-{
-	static struct text text;
-	const bool stream = reply->ask == ASK_KEEPALIVE || reply->ask == ASK_WATCH;
-
-	text_begin(&text);
-	*status = http_status(reply->status, reply->debian);
-	if (reply->status) {
-		add_error(&text, reply, *status);
-		/* An error of a stream comes after its 200. */
-		*status = reply->ask == ASK_WATCH ? 200 : *status;
-		return text.text;
-	}
-	if (stream)
-		text_add(&text, "{\"result\":");
-	add_body(&text, reply);
-	if (stream)
-		text_add(&text, "}\n");
-	return text.text;
+	for (unsigned one; sscanf(text, "%2x", &one) == 1; text += 2)
+		bytes[n++] = (unsigned char)one;
+	return n;
 }
 
 int gateway_answer_all(void)
 {
-	static char line[1 << 16];
-	long status;
+	static char line[1 << 17];
+	static unsigned char bytes[1 << 16];
 
 	while (fgets(line, sizeof line, stdin)) {
-		char *body = strchr(line, ' ');
-		const char *text;
+		char *hex = strchr(line, ' ');
+		const struct reply *reply;
+		struct slice message;
+		size_t n;
 
-		*body++ = 0;
-		text = gateway_text(server_do(gateway_request(line, body)), &status);
-		printf("%.*s\n", (int)strcspn(text, "\n"), text);
+		*hex++ = 0;
+		n = from_hex(hex, bytes + PREFIX);
+		bytes[0] = bytes[1] = 0;
+		bytes[2] = (unsigned char)(n >> 16);
+		bytes[3] = (unsigned char)(n >> 8);
+		bytes[4] = (unsigned char)n;
+		reply = server_do(gateway_request(line, (struct slice){ .at = bytes, .n = n + PREFIX }));
+		if (reply->status) {
+			printf("error %d\n", (int)reply->status);
+		} else {
+			message = gateway_message(reply);
+			for (size_t i = 0; i < message.n; i++)
+				printf("%02x", message.at[i]);
+			printf("\n");
+		}
 		fflush(stdout);
 	}
 	return 0;

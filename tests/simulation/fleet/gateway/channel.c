@@ -1,0 +1,266 @@
+/*
+ * src/grpc/channel.h as the helper's client uses it: the real etcd/transfer.c runs above it, and
+ * below it is the network. What is modelled of connections: there is one for each server, which is
+ * dialled when it is needed; when it ends, all calls on it end; one on which nothing is heard for as
+ * long as a call waits is given up; a server that closes it may not have looked at the last calls;
+ * messages come in pieces.
+ */
+#include "grpc/channel.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/deadline.h"
+
+#include "gateway.h"
+#include "../descriptors.h"
+#include "../world.h"
+
+/* What the real one has of a connection, here of a call. */
+struct connection {
+	struct connection *next;
+	struct channel *channel;
+	struct rpc *rpc;
+	struct call *call;
+};
+
+struct channel {
+	struct task *owner;
+	int member;
+	int64_t connect; /* the limit */
+	bool open, heard_once;
+	int64_t heard; /* on the host's CLOCK_BOOTTIME */
+	struct connection *calls;
+};
+
+static int64_t boottime(void)
+{
+	return clock_boottime(current->host);
+}
+
+/* The URL is http://mN:2379 */
+struct channel *channel_open(const char *url, const struct tls_source *source, int64_t connect,
+			     char **why)
+{
+	struct channel *channel = sim_malloc(sizeof *channel);
+
+	(void)source, (void)why;
+	*channel = (struct channel){ .owner = current, .member = url[8] - '0', .connect = connect };
+	return channel;
+}
+
+void channel_close(struct channel *channel)
+{
+	if (channel->calls)
+		abort();
+	sim_free(channel);
+}
+
+/* --- calls ------------------------------------------------------------------------------------ */
+
+/* Takes ONE off. */
+static void take_off(struct connection *one)
+{
+	struct connection **at = &one->channel->calls;
+
+	while (*at != one)
+		at = &(*at)->next;
+	*at = one->next;
+	call_drop(one->call);
+	one->rpc->connection = NULL;
+	sim_free(one);
+}
+
+/* The connection has ended, and with it all calls. */
+static void lose(struct channel *channel, enum failure failure)
+{
+	channel->open = false;
+	while (channel->calls) {
+		struct rpc *rpc = channel->calls->rpc;
+
+		rpc->is_heard = channel->heard_once;
+		take_off(channel->calls);
+		rpc_fail(rpc, failure, failure == FAILURE_CONNECT ? "Connection refused" : NULL);
+	}
+	channel->heard_once = false;
+	channel->heard = 0;
+}
+
+void channel_begin(struct channel *channel, struct rpc *rpc, const char *token)
+{
+	struct connection *one = sim_malloc(sizeof *one);
+	const struct slice messages = { .at = rpc->request.all, .n = rpc->request.n };
+
+	rpc_again(rpc);
+	rpc->began = boottime();
+	rpc->is_reused = channel->open;
+	rpc->connection = one;
+	*one = (struct connection){ .next = channel->calls, .channel = channel, .rpc = rpc };
+	channel->calls = one;
+	one->call = call_new(channel->owner, channel->member, gateway_request(rpc->path, messages),
+			     token ? arena_text(token) : NULL, channel->open);
+	check_request(channel->owner, one->call->request->ask);
+	call_begin(one->call);
+	current->net_ready = true;
+}
+
+bool channel_has_sent(const struct rpc *rpc)
+{
+	return rpc->connection && rpc->connection->call->sent;
+}
+
+void channel_end(struct rpc *rpc)
+{
+	if (rpc->connection)
+		take_off(rpc->connection);
+}
+
+void channel_give_up(struct rpc *rpc)
+{
+	struct connection *one = rpc->connection;
+	struct channel *channel;
+
+	if (!one)
+		return;
+	channel = one->channel;
+	rpc_fail(rpc, FAILURE_SILENT, NULL);
+	take_off(one);
+	if (channel->heard < rpc->began)
+		lose(channel, FAILURE_SILENT);
+}
+
+void channel_close_idle(struct channel *channel)
+{
+	if (!channel->calls)
+		channel->open = false;
+}
+
+/* --- what comes ------------------------------------------------------------------------------- */
+
+/* Hands MESSAGE on in pieces. */
+static void hand_on(struct rpc *rpc, struct slice message)
+{
+	const size_t n = message.n + 5;
+	/* What is called may ask for another message. */
+	unsigned char *copy = arena_get(n);
+
+	copy[0] = copy[1] = 0;
+	copy[2] = (unsigned char)(message.n >> 16);
+	copy[3] = (unsigned char)(message.n >> 8);
+	copy[4] = (unsigned char)message.n;
+	memcpy(copy + 5, message.at, message.n);
+	for (size_t i = 0, piece; i < n; i += piece) {
+		piece = random_chance(0.1) ? 1 + random_below(40) : n - i;
+		if (piece > n - i)
+			piece = n - i;
+		rpc_receive(rpc, copy + i, piece);
+	}
+}
+
+static void header(struct rpc *rpc, const char *name, const char *value)
+{
+	const struct slice key = { .at = (const unsigned char *)name, .n = strlen(name) },
+			   text = { .at = (const unsigned char *)value, .n = strlen(value) };
+
+	rpc_header(rpc, &key, &text);
+}
+
+static void end_with(struct rpc *rpc, const struct reply *reply)
+{
+	char number[8];
+
+	snprintf(number, sizeof number, "%d", reply ? (int)reply->status : 0);
+	header(rpc, "grpc-status", number);
+	if (reply && reply->message)
+		header(rpc, "grpc-message", reply->message);
+}
+
+static void take_replies(struct connection *one)
+{
+	struct call *call = one->call;
+	struct rpc *rpc = one->rpc;
+
+	while (call->first && !rpc->done) {
+		const struct reply *reply = call->first;
+
+		call->first = reply->next;
+		if (!call->first)
+			call->last = &call->first;
+		one->channel->heard = boottime();
+		one->channel->heard_once = true;
+		header(rpc, ":status", "200");
+		if (reply->status)
+			end_with(rpc, reply);
+		else
+			hand_on(rpc, gateway_message(reply));
+	}
+}
+
+/* Returns whether the channel's calls are as they were, but for this one. */
+static bool advance(struct connection *one)
+{
+	struct channel *channel = one->channel;
+	struct call *call = one->call;
+	struct rpc *rpc = one->rpc;
+
+	if (call->connected)
+		channel->open = true;
+	take_replies(one);
+	if (!call->done && !call->connected && boottime() >= rpc->began + channel->connect) {
+		lose(channel, FAILURE_SILENT);
+		return false;
+	}
+	if (rpc->done) {
+		take_off(one);
+		return true;
+	}
+	if (!call->done)
+		return true;
+	switch (call->outcome) {
+	case OUTCOME_ANSWERED:
+		if (rpc->status < 0)
+			end_with(rpc, NULL);
+		rpc_finish(rpc);
+		take_off(one);
+		return true;
+	case OUTCOME_UNREAD:
+		rpc->is_unread = true;
+		rpc_fail(rpc, FAILURE_RESET, "REFUSED_STREAM");
+		take_off(one);
+		return true;
+	case OUTCOME_REFUSED: lose(channel, FAILURE_CONNECT); return false;
+	default: lose(channel, FAILURE_CLOSED); return false;
+	}
+}
+
+void channels_move(struct channel *const *channels, size_t n)
+{
+	task_enter_call();
+	current->net_ready = false;
+	for (size_t i = 0; i < n; i++)
+		for (struct connection *one = channels[i]->calls, *following; one; one = following) {
+			following = one->next;
+			if (!advance(one))
+				break;
+		}
+}
+
+int64_t channels_due(struct channel *const *channels, size_t n)
+{
+	int64_t due = DEADLINE_NEVER;
+
+	for (size_t i = 0; i < n; i++)
+		for (const struct connection *one = channels[i]->calls; one; one = one->next)
+			if (!one->call->connected && one->rpc->began + channels[i]->connect < due)
+				due = one->rpc->began + channels[i]->connect;
+	return due;
+}
+
+void channels_rest(struct channel *const *channels, size_t n, struct pollfd *others, size_t m)
+{
+	(void)channels, (void)n;
+	task_enter_call();
+	descriptors_poll(others, (unsigned)m, clock_monotonic(current->host) + 60 * S, true);
+}
