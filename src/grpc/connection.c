@@ -388,5 +388,6 @@ int64_t connection_due(const struct connection *connection)
 
 void connection_polled(struct connection *connection, short revents)
 {
-	connection->readable = connection->readable || revents;
+	/* Until it is ready nobody takes in what would keep us from resting. */
+	connection->readable = connection->readable || (connection->ready && revents);
 }
