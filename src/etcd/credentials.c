@@ -212,6 +212,7 @@ char *credentials_open(struct credentials *credentials, const char *const paths[
 		set_free(&credentials->newest);
 		error = read_set(credentials, &credentials->newest, &stable, which);
 	}
+	credentials->newest.number = 1;
 	return error;
 }
 
@@ -228,21 +229,13 @@ static void read_again(struct credentials *credentials)
 		set_free(&set);
 		return;
 	}
+	set.number = credentials->newest.number + 1;
 	if (credentials->proven)
 		credentials->good = credentials->newest;
 	else
 		set_free(&credentials->newest);
 	credentials->newest = set;
 	credentials->proven = credentials->use_good = false;
-}
-
-/* Whether there are older ones that have worked. */
-static bool has_good(const struct credentials *credentials)
-{
-	for (size_t i = 0; i < CREDENTIALS; i++)
-		if (credentials->good.bytes[i])
-			return true;
-	return false;
 }
 
 const struct credential_set *credentials_fresh(struct credentials *credentials)
@@ -252,14 +245,17 @@ const struct credential_set *credentials_fresh(struct credentials *credentials)
 	return credentials->use_good ? &credentials->good : &credentials->newest;
 }
 
-void credentials_judge(struct credentials *credentials, bool worked)
+void credentials_judge(struct credentials *credentials, unsigned number, bool worked)
 {
-	if (!worked) {
-		credentials->use_good = !credentials->use_good && has_good(credentials);
-	} else if (!credentials->use_good) {
-		credentials->proven = true;
-		set_free(&credentials->good);
-	}
+	const bool is_newest = number == credentials->newest.number;
+
+	if (!worked && (is_newest || number == credentials->good.number))
+		credentials->use_good = is_newest && credentials->good.number;
+	if (!worked || !is_newest)
+		return;
+	credentials->proven = true;
+	credentials->use_good = false;
+	set_free(&credentials->good);
 }
 
 void credentials_close(struct credentials *credentials)

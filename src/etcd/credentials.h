@@ -22,6 +22,7 @@ enum credential {
 
 /* The contents of the files at one time; NULL: no such file is given. */
 struct credential_set {
+	unsigned number; /* no other has it; 0: there are none */
 	char *bytes[CREDENTIALS];
 	size_t lengths[CREDENTIALS];
 };
@@ -51,8 +52,8 @@ char *credentials_open(struct credentials *credentials, const char *const paths[
 /* What the next connection is to use, until the next call. Reads the files if they have changed. */
 const struct credential_set *credentials_fresh(struct credentials *credentials);
 
-/* A connection that used them worked or did not, for whatever reason. */
-void credentials_judge(struct credentials *credentials, bool worked);
+/* A connection that used those of NUMBER worked or did not, perhaps because of them. */
+void credentials_judge(struct credentials *credentials, unsigned number, bool worked);
 
 void credentials_close(struct credentials *credentials);
 

@@ -205,7 +205,8 @@ static const struct tls_files *fresh_files(void *owner)
 	const struct credential_set *set =
 		config->credentials ? credentials_fresh(config->credentials) : NULL;
 
-	client->pem = (struct tls_files){ .names = { [TLS_CA] = config->cacert,
+	client->pem = (struct tls_files){ .number = set ? set->number : 0,
+					  .names = { [TLS_CA] = config->cacert,
 						     [TLS_CERT] = config->cert,
 						     [TLS_KEY] = config->key } };
 	for (size_t i = 0; set && i < TLS_FILES; i++) {
@@ -215,12 +216,12 @@ static const struct tls_files *fresh_files(void *owner)
 	return &client->pem;
 }
 
-static void judge_files(void *owner, bool worked)
+static void judge_files(void *owner, unsigned number, bool worked)
 {
 	const struct client *client = owner;
 
 	if (client->config->credentials)
-		credentials_judge(client->config->credentials, worked);
+		credentials_judge(client->config->credentials, number, worked);
 }
 
 /* --- beginning and end ------------------------------------------------------------------------ */

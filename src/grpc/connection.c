@@ -36,14 +36,25 @@ static void leave_resolver(struct connection *connection)
 	connection->resolver = NULL;
 }
 
-void connection_fail(struct connection *connection, enum failure failure, const char *detail)
+static void judge_files(const struct connection *connection, bool worked)
 {
 	const struct tls_source *source = connection->target->source;
 
+	source->judge(source->owner, connection->files, worked);
+}
+
+/* Whether that may be for our files: a server judges our certificate after the handshake. */
+static bool is_for_files(enum failure failure)
+{
+	return failure == FAILURE_CERTIFICATE || failure == FAILURE_FILES ||
+	       failure == FAILURE_TLS || failure == FAILURE_CLOSED;
+}
+
+void connection_fail(struct connection *connection, enum failure failure, const char *detail)
+{
 	if (!connection->dead) {
-		/* A server judges our certificate after the handshake. */
-		if (connection->tls && !connection->http2.heard && failure != FAILURE_SILENT)
-			source->judge(source->owner, false);
+		if (connection->files && !connection->http2.heard && is_for_files(failure))
+			judge_files(connection, false);
 		connection->failure = failure;
 		connection->reason = memory_string(detail);
 	}
@@ -86,6 +97,7 @@ static void hang_up(struct connection *connection)
 	if (connection->fd >= 0)
 		close(connection->fd);
 	connection->tls = NULL;
+	connection->files = 0;
 	connection->fd = -1;
 }
 
@@ -120,18 +132,19 @@ static bool open_tls(struct connection *connection)
 {
 	const struct target *target = connection->target;
 	const struct tls_source *source = target->source;
+	const struct tls_files *files;
 	enum failure failure = FAILURE_TLS;
 	char *why = NULL;
 
 	if (!target->engine)
 		return true;
+	files = source->fresh(source->owner);
+	connection->files = files->number;
 	connection->shaken = false;
-	connection->tls = target->engine->open(source->fresh(source->owner), source->skip_verify,
-					       target->host, connection->fd, &failure, &why);
-	if (!connection->tls) {
-		source->judge(source->owner, false);
+	connection->tls = target->engine->open(files, source->skip_verify, target->host,
+					       connection->fd, &failure, &why);
+	if (!connection->tls)
 		connection_fail(connection, failure, why);
-	}
 	free(why);
 	return connection->tls;
 }
@@ -217,8 +230,9 @@ struct connection *connection_open(struct target *target)
 
 void connection_free(struct connection *connection)
 {
-	connection_fail(connection, FAILURE_CLOSED, NULL);
+	/* In this order: what we close says nothing about our files. */
 	hang_up(connection);
+	connection_fail(connection, FAILURE_CLOSED, NULL);
 	http2_close(&connection->http2);
 	bytes_free(&connection->out);
 	free(connection->reason);
@@ -321,13 +335,12 @@ static void send_all(struct connection *connection)
 
 static void take_in(struct connection *connection, const unsigned char *bytes, size_t n)
 {
-	const struct tls_source *source = connection->target->source;
 	const bool first = !connection->http2.heard;
 	const char *why = NULL;
 	const enum failure failure = http2_receive(&connection->http2, bytes, n, &why);
 
-	if (first && connection->tls && connection->http2.heard)
-		source->judge(source->owner, true);
+	if (first && connection->files && connection->http2.heard)
+		judge_files(connection, true);
 	fail_if(connection, failure, why);
 }
 

@@ -20,6 +20,7 @@ enum tls_file {
 
 /* What is in the files, in PEM; NULL: the system's CAs, or no certificate of ours. */
 struct tls_files {
+	unsigned number; /* tells those of one time from those of another */
 	const char *bytes[TLS_FILES];
 	size_t lengths[TLS_FILES];
 	const char *names[TLS_FILES]; /* for messages */
@@ -29,8 +30,8 @@ struct tls_files {
 struct tls_source {
 	void *owner;
 	const struct tls_files *(*fresh)(void *owner);
-	/* A connection that used them has become ready, or has failed. */
-	void (*judge)(void *owner, bool worked);
+	/* A connection that used those of NUMBER works, or has failed, perhaps because of them. */
+	void (*judge)(void *owner, unsigned number, bool worked);
 	bool skip_verify;
 };
 

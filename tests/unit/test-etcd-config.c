@@ -274,26 +274,37 @@ static void replace(const char *text)
 		ok(false, "the file is replaced: %s", strerror(errno));
 }
 
+/* A connection that used those of this NUMBER, or the ones that the next uses, worked or did not. */
+static void judge_those_of(unsigned number, bool worked)
+{
+	credentials_judge(config.credentials, number, worked);
+}
+
+static void judge(bool worked)
+{
+	judge_those_of(credentials_fresh(config.credentials)->number, worked);
+}
+
 static void rotation(void)
 {
 	WITH("ETCDCTL_CACERT", ca);
 	uses(CERTIFICATE, "at first");
-	credentials_judge(config.credentials, false);
+	judge(false);
 	uses(CERTIFICATE, "there are no others");
-	credentials_judge(config.credentials, true);
+	judge(true);
 	replace("2" CERTIFICATE);
 	uses("2" CERTIFICATE, "when it was replaced");
-	credentials_judge(config.credentials, false);
+	judge(false);
 	uses(CERTIFICATE, "the one that has worked, when the new one does not");
-	credentials_judge(config.credentials, false);
+	judge(false);
 	uses("2" CERTIFICATE, "in turn");
-	credentials_judge(config.credentials, false);
-	credentials_judge(config.credentials, true);
+	judge(false);
+	judge(true);
 	uses(CERTIFICATE, "as long as it works");
 	replace("3" CERTIFICATE);
 	uses("3" CERTIFICATE, "the next one is tried at once");
-	credentials_judge(config.credentials, true);
-	credentials_judge(config.credentials, false);
+	judge(true);
+	judge(false);
 	uses("3" CERTIFICATE, "one that has worked is the only one");
 	replace("4");
 	uses("3" CERTIFICATE, "it stays when the file is damaged");
@@ -303,6 +314,14 @@ static void rotation(void)
 	uses("3" CERTIFICATE, "or an empty one");
 	replace("5" CERTIFICATE);
 	uses("5" CERTIFICATE, "until there is another");
+	/* Connections that are made at the same time. */
+	judge_those_of(4, false);
+	judge_those_of(4, false);
+	uses("3" CERTIFICATE, "two that use the new one fail");
+	judge_those_of(3, true);
+	uses("3" CERTIFICATE, "one that uses an older one works");
+	judge_those_of(4, true);
+	uses("5" CERTIFICATE, "one that uses the new one works after all");
 	replace(CERTIFICATE);
 }
 

@@ -73,15 +73,15 @@ const struct tls_engine *tls_load(char **why)
 
 static const struct tls_files *fresh(void *owner)
 {
-	static const struct tls_files files;
+	static const struct tls_files files = { .number = 1 };
 
 	(void)owner;
 	return &files;
 }
 
-static void judge(void *owner, bool worked)
+static void judge(void *owner, unsigned number, bool worked)
 {
-	(void)owner;
+	(void)owner, (void)number;
 	strcat(judged, worked ? "+" : "-");
 }
 
@@ -168,9 +168,46 @@ static void rests(void)
 	end();
 }
 
+/* A call that gets BYTES, and then LAST. */
+static void is_judged(const char *bytes, size_t n, void (*last)(void), const char *wanted,
+		      const char *what)
+{
+	call("https");
+	(void)work(1);
+	answer(bytes, n);
+	(void)work(1);
+	if (last)
+		last();
+	(void)work(last ? 1000 : 1);
+	end();
+	is(judged, wanted, what);
+}
+
+static void hang_up(void)
+{
+	close(server);
+	server = -1;
+}
+
+static void give_up(void)
+{
+	channel_give_up(&rpc);
+}
+
+static void judges_files(void)
+{
+	is_judged("", 0, hang_up, "-", "the files, when the server hangs up");
+	is_judged(SETTINGS, 9, NULL, "+", "when it speaks");
+	is_judged(SETTINGS, 9, hang_up, "+", "and hangs up later");
+	is_judged("", 0, NULL, "", "not when we hang up");
+	is_judged("", 0, give_up, "", "or it is silent");
+	is_judged("HTTP/1.1 400", 12, NULL, "", "or does not speak HTTP/2");
+}
+
 int main(void)
 {
 	listen_somewhere();
 	rests();
+	judges_files();
 	return tap_done();
 }
