@@ -23,6 +23,9 @@
 /* At a time: larger than what most answers are. */
 #define RECEIVED 16384
 
+/* So many of these in a row: a server that sends without end must not keep us from all else. */
+#define MOST_RECEIVED 64
+
 static int64_t now(void)
 {
 	return clock_now(CLOCK_BOOTTIME);
@@ -176,6 +179,16 @@ static void try_next(struct connection *connection, int error)
 	try_addresses(connection, error);
 }
 
+/* Old addresses are better than none. */
+static void use_addresses(struct connection *connection, int error)
+{
+	connection->address = connection->target->last;
+	if (!connection->address)
+		connection_fail(connection, FAILURE_NAME, error ? gai_strerror(error) : NULL);
+	else
+		try_addresses(connection, 0);
+}
+
 static void look_at_resolver(struct connection *connection)
 {
 	struct target *target = connection->target;
@@ -196,12 +209,7 @@ static void look_at_resolver(struct connection *connection)
 	} else {
 		leave_resolver(connection);
 	}
-	/* Old ones are better than none. */
-	connection->address = target->last;
-	if (!target->last)
-		connection_fail(connection, FAILURE_NAME, error ? gai_strerror(error) : NULL);
-	else
-		try_addresses(connection, 0);
+	use_addresses(connection, error);
 }
 
 struct connection *connection_open(struct target *target)
@@ -221,8 +229,9 @@ struct connection *connection_open(struct target *target)
 	else
 		connection->resolve_limit = target->last ? now() + RESOLVE_LIMIT : DEADLINE_NEVER;
 	http2_open(&connection->http2);
+	/* The job may have used up all threads. */
 	if (!connection->resolver)
-		connection_fail(connection, FAILURE_NAME, strerror(ENOMEM));
+		use_addresses(connection, EAI_AGAIN);
 	else if (hangs || resolver_fd(connection->resolver) < 0)
 		look_at_resolver(connection);
 	return connection;
@@ -320,8 +329,8 @@ static void send_all(struct connection *connection)
 
 		if (r == -EAGAIN)
 			return;
-		if (r < 0) {
-			lose(connection, (int)-r);
+		if (r <= 0) {
+			lose(connection, r < 0 ? (int)-r : ECONNRESET);
 			return;
 		}
 		connection->out_at += (size_t)r;
@@ -344,11 +353,11 @@ static void take_in(struct connection *connection, const unsigned char *bytes, s
 	fail_if(connection, failure, why);
 }
 
-static void receive_all(struct connection *connection)
+static void receive_more(struct connection *connection)
 {
 	unsigned char bytes[RECEIVED];
 
-	while (!connection->dead && connection->readable) {
+	for (unsigned i = 0; i < MOST_RECEIVED && !connection->dead && connection->readable; i++) {
 		const ssize_t r = receive_some(connection, bytes, sizeof bytes);
 
 		/* TLS may have more, though the socket has not. */
@@ -379,7 +388,7 @@ void connection_move(struct connection *connection)
 	if (!shake_hands(connection))
 		return;
 	if (connection->ready)
-		receive_all(connection);
+		receive_more(connection);
 	if (!connection->dead)
 		send_all(connection);
 }

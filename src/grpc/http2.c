@@ -104,7 +104,7 @@ static int on_close(nghttp2_session *session, int32_t id, uint32_t error, void *
 	unlink_rpc(http2, rpc);
 	rpc->is_unread = error == NGHTTP2_REFUSED_STREAM && rpc->http < 0;
 	/* The status counts, even if the server does not want the rest of the request. */
-	if (error != NGHTTP2_NO_ERROR && rpc->status < 0)
+	if (rpc->status < 0 && (error != NGHTTP2_NO_ERROR || rpc->http < 0))
 		rpc_fail(rpc, FAILURE_RESET, nghttp2_http2_strerror(error));
 	else
 		rpc_finish(rpc);

@@ -2,6 +2,7 @@
  * they are. */
 #include <errno.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -20,6 +21,8 @@ struct tls {
 
 static struct tls tls;
 static int hands;	/* what shaking them returns */
+static ssize_t written; /* what writing returns; -1: what send(2) does */
+static bool floods;	/* reading finds frames of an unknown kind without end */
 static char judged[20]; /* "+" worked, "-" did not */
 
 static struct tls *tls_open(const struct tls_files *files, bool skip_verify, const char *host,
@@ -47,15 +50,23 @@ static int tls_shake_hands(struct tls *one, short *events, enum failure *failure
 
 static ssize_t tls_read(struct tls *one, void *bytes, size_t n, short *events)
 {
-	const ssize_t r = recv(one->fd, bytes, n, MSG_DONTWAIT);
+	ssize_t r;
 
 	(void)events;
+	if (floods) {
+		memset(bytes, 0, n);
+		for (size_t i = 0; i + 9 <= n; i += 9)
+			((char *)bytes)[i + 3] = 'x';
+		return (ssize_t)(n / 9 * 9);
+	}
+	r = recv(one->fd, bytes, n, MSG_DONTWAIT);
 	return r < 0 ? -errno : r;
 }
 
 static ssize_t tls_write(struct tls *one, const void *bytes, size_t n, short *events)
 {
-	const ssize_t r = send(one->fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	const ssize_t r =
+		written < 0 ? send(one->fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT) : written;
 
 	if (r < 0 && errno == EAGAIN)
 		*events |= POLLOUT;
@@ -102,8 +113,8 @@ static void listen_somewhere(void)
 		abort();
 }
 
-/* A call to the listener by SCHEME. */
-static void call(const char *scheme)
+/* A call to the listener by SCHEME, at HOST. */
+static void call_host(const char *scheme, const char *host)
 {
 	static const struct tls_source source = { .fresh = fresh, .judge = judge };
 	struct sockaddr_in address;
@@ -111,13 +122,19 @@ static void call(const char *scheme)
 	char url[50];
 
 	getsockname(listener, (struct sockaddr *)&address, &n);
-	(void)snprintf(url, sizeof url, "%s://127.0.0.1:%d", scheme, ntohs(address.sin_port));
+	(void)snprintf(url, sizeof url, "%s://%s:%d", scheme, host, ntohs(address.sin_port));
 	*judged = 0;
 	hands = 0;
+	written = -1;
 	channel = channel_open(url, &source, 60000000000, NULL);
 	rpc = (struct rpc){ .path = "/a/b" };
 	rpc_ask(&rpc, "x", 1);
 	channel_begin(channel, &rpc, NULL);
+}
+
+static void call(const char *scheme)
+{
+	call_host(scheme, "127.0.0.1");
 }
 
 static void end(void)
@@ -204,10 +221,82 @@ static void judges_files(void)
 	is_judged("HTTP/1.1 400", 12, NULL, "", "or does not speak HTTP/2");
 }
 
+/* The second time there is no thread for the resolver. */
+static bool no_threads;
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+			  void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+			  void *argument);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+			  void *argument)
+{
+	return no_threads ? EAGAIN : __real_pthread_create(thread, attributes, run, argument);
+}
+
+static void keeps_addresses(void)
+{
+	call_host("http", "localhost");
+	while (!channel_has_sent(&rpc) && !rpc.done)
+		(void)work(10);
+	answer(SETTINGS, 9);
+	hang_up();
+	(void)work(1000);
+	ok(rpc.done && rpc.failure == FAILURE_CLOSED, "a name is resolved");
+	no_threads = true;
+	channel_begin(channel, &rpc, NULL);
+	while (!channel_has_sent(&rpc) && !rpc.done)
+		(void)work(10);
+	no_threads = false;
+	if (ok(!rpc.done, "where no thread can be started, its last address is used"))
+		close(accept(listener, NULL, NULL));
+	end();
+}
+
+static void ends_of_writing(void)
+{
+	call("https");
+	written = 0;
+	(void)work(10);
+	ok(rpc.done && rpc.failure == FAILURE_CLOSED,
+	   "TLS that has been ended is not written to for ever");
+	end();
+	close(accept(listener, NULL, NULL));
+}
+
+static void floods_us(void)
+{
+	call("https");
+	(void)work(1);
+	answer(SETTINGS, 9);
+	(void)work(1);
+	answer(SETTINGS, 9);
+	floods = true;
+	(void)work(1);
+	(void)work(1);
+	floods = false;
+	ok(true, "a server that sends without end does not keep us from all else");
+	end();
+}
+
+static void resets(void)
+{
+	call("http");
+	(void)work(1);
+	answer(SETTINGS "\0\0\4\3\0\0\0\0\1\0\0\0\0", 22);
+	(void)work(1000);
+	ok(rpc.done && rpc.failure == FAILURE_RESET, "a call that is cut off without an error");
+	end();
+}
+
 int main(void)
 {
 	listen_somewhere();
 	rests();
 	judges_files();
+	keeps_addresses();
+	ends_of_writing();
+	floods_us();
+	resets();
 	return tap_done();
 }
