@@ -95,7 +95,8 @@ static char *use_key(SSL_CTX *context, const struct tls_files *files)
 		why = memory_format("%s is encrypted: a key without a pass phrase is needed", name);
 	else if (!key)
 		why = memory_format("%s: %s", name, last_reason());
-	else if (SSL_CTX_use_PrivateKey(context, key) != 1)
+	/* One of another kind than the certificate's is taken all the same. */
+	else if (SSL_CTX_use_PrivateKey(context, key) != 1 || !SSL_CTX_check_private_key(context))
 		why = memory_format("the key %s does not belong to the certificate %s", name,
 				    files->names[TLS_CERT]);
 	EVP_PKEY_free(key);
@@ -143,8 +144,9 @@ static bool use_system_ca(SSL_CTX *context)
 static char *use_files(SSL_CTX *context, const struct tls_files *files, bool skip_verify)
 {
 	SSL_CTX_set_verify(context, skip_verify ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
-	/* A CA that is named is the only one. */
+	/* A CA that is named is the only one; as for etcdctl, it need not be a root. */
 	if (files->bytes[TLS_CA]) {
+		X509_STORE_set_flags(SSL_CTX_get_cert_store(context), X509_V_FLAG_PARTIAL_CHAIN);
 		if (!use_ca(context, files))
 			return memory_format("%s: %s", files->names[TLS_CA], last_reason());
 	} else if (!skip_verify && !use_system_ca(context)) {
@@ -166,16 +168,24 @@ static bool is_address(const char *host)
 	return inet_pton(AF_INET, host, bytes) == 1 || inet_pton(AF_INET6, host, bytes) == 1;
 }
 
-/* Whose certificate it must be. */
+/* Whose certificate it must be. As for etcdctl, only subjectAltName counts. */
 static bool set_host(SSL *ssl, const char *host, bool verify)
 {
 	X509_VERIFY_PARAM *parameters = SSL_get0_param(ssl);
+	const size_t n = strlen(host);
+	char *name;
+	bool good;
 
 	if (is_address(host))
 		return !verify || X509_VERIFY_PARAM_set1_ip_asc(parameters, host) == 1;
-	X509_VERIFY_PARAM_set_hostflags(parameters, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-	return SSL_set_tlsext_host_name(ssl, host) == 1 &&
-	       (!verify || X509_VERIFY_PARAM_set1_host(parameters, host, 0) == 1);
+	X509_VERIFY_PARAM_set_hostflags(parameters, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
+							    X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+	/* The dot that ends a whole name is the resolver's. */
+	name = memory_text(host, n > 0 && host[n - 1] == '.' ? n - 1 : n);
+	good = SSL_set_tlsext_host_name(ssl, name) == 1 &&
+	       (!verify || X509_VERIFY_PARAM_set1_host(parameters, name, 0) == 1);
+	free(name);
+	return good;
 }
 
 static void tls_close(struct tls *tls)
@@ -199,6 +209,9 @@ static struct tls *tls_open(const struct tls_files *files, bool skip_verify, con
 	if (!*why) {
 		/* HTTP/2 demands it. */
 		SSL_CTX_set_min_proto_version(tls->context, TLS1_2_VERSION);
+		/* What comes has its own end; one without TLS's is a connection that was closed. */
+		SSL_CTX_set_options(tls->context,
+				    SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_NO_RENEGOTIATION);
 		SSL_CTX_set_mode(tls->context, SSL_MODE_ENABLE_PARTIAL_WRITE |
 						       SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 						       SSL_MODE_RELEASE_BUFFERS);
@@ -233,7 +246,6 @@ static int meaning(struct tls *tls, int r, int error, short *events)
 static int tls_shake_hands(struct tls *tls, short *events, enum failure *failure, char **why)
 {
 	int r, error;
-	long verified;
 
 	ERR_clear_error();
 	errno = 0;
@@ -253,14 +265,14 @@ static int tls_shake_hands(struct tls *tls, short *events, enum failure *failure
 	r = meaning(tls, r, error, events);
 	if (r == -EAGAIN)
 		return r;
-	verified = SSL_get_verify_result(tls->ssl);
 	if (r == -ECONNREFUSED || r == -EHOSTUNREACH || r == -ENETUNREACH || r == -ETIMEDOUT) {
 		*failure = FAILURE_CONNECT;
 	} else if (r != -EPROTO) {
 		*failure = FAILURE_CLOSED;
-	} else if (verified != X509_V_OK) {
+	} else if (ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
 		*failure = FAILURE_CERTIFICATE;
-		*why = memory_string(X509_verify_cert_error_string(verified));
+		*why = memory_string(
+			X509_verify_cert_error_string(SSL_get_verify_result(tls->ssl)));
 	} else {
 		*failure = FAILURE_TLS;
 		*why = memory_string(last_reason());
