@@ -447,6 +447,27 @@ def test_root_runs_no_helper_that_others_can_write(start, lock, tmp_path, what):
     assert (status, out) == (3, b"") and "writable by others" in err, err
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("library_path", [False, True])
+def test_root_loads_no_module_that_others_can_write(start, lock, tmp_path, library_path):
+    """Nor one from elsewhere."""
+    for file in ("etcd", "etcd-tls.so"):
+        shutil.copy(os.path.join(BUILD, "libexec", "me-only", file), tmp_path / file)
+    env = {"ME_ONLY_EXEC_PATH": str(tmp_path), "ETCDCTL_ENDPOINTS": "https://127.0.0.1:1"}
+    reason = "it or its directory is writable by others"
+    if library_path:
+        (tmp_path / "lib").mkdir()
+        os.rename(tmp_path / "etcd-tls.so", tmp_path / "lib" / "etcd-tls.so")
+        env["LD_LIBRARY_PATH"] = str(tmp_path / "lib")
+        reason = "No such file or directory"
+    else:
+        os.chmod(tmp_path / "etcd-tls.so", 0o777)
+    p = start(ME_ONLY, lock, "echo", "ran", env=environment(env))
+    status, out, err = ended(p)
+    assert (status, out) == (3, b"")
+    assert f"TLS cannot be used: etcd-tls.so: {reason}" in err, err
+
+
 @pytest.mark.parametrize("argv", [(), ("2", "take", "x"), ("1", "take"), ("1", "steal", "x"),
                                   ("1", "take", "x", "ttl=x"), ("1", "take", "x", "nonsense"),
                                   ("--help",)],
