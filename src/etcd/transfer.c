@@ -133,7 +133,8 @@ void transfer_move(struct client *client)
 			}
 		}
 	} while (again);
-	if (client->watching && client->watch.done)
+	/* Calls go to another connection: were this one to break, the stream would hear no more. */
+	if (client->watching && (client->watch.done || channel_drains(&client->watch)))
 		client_unwatch(client);
 }
 

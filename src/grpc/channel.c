@@ -119,6 +119,11 @@ bool channel_has_sent(const struct rpc *rpc)
 	       rpc->sent == rpc->request.n;
 }
 
+bool channel_drains(const struct rpc *rpc)
+{
+	return rpc->connection && rpc->connection->http2.drains;
+}
+
 void channel_end(struct rpc *rpc)
 {
 	if (rpc->connection)

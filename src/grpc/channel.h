@@ -36,6 +36,9 @@ void channel_begin(struct channel *channel, struct rpc *rpc, const char *token);
 /* Whether all of its request has been handed to the network. */
 bool channel_has_sent(const struct rpc *rpc);
 
+/* Whether the server is about to close its connection: nothing else is heard on that. */
+bool channel_drains(const struct rpc *rpc);
+
 /* RPC is not waited for any more, done or not. */
 void channel_end(struct rpc *rpc);
 

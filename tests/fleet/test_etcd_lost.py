@@ -479,10 +479,11 @@ def test_a_loss_that_only_a_renewal_has_noticed_leaves_no_time(callers, gateway,
     assert "term" not in ticks.seen()
 
 
-def test_a_loss_after_the_stream_has_ended(callers, gateway, ticks):
+@pytest.mark.parametrize("end", ["the stream", "the connection"])
+def test_a_loss_after_the_stream_has_ended(callers, gateway, ticks, end):
     """
     The stream is reopened at once and reports the loss: the next renewal, 5 s later, would be too
-    late.
+    late. Also where the server only says that it is about to close the connection.
     """
     c = callers(gateway)
     p = c.start("-q", "--ttl", "30", c.lock, *ticks.job())
@@ -491,9 +492,13 @@ def test_a_loss_after_the_stream_has_ended(callers, gateway, ticks):
     stream, = gateway.wait_for("watch", 1)
     wait_for(lambda: len(getattr(stream, "lines", ())) >= 2, "the stream is open")
     before = boottime()
-    stream.end_watch = (14, "transport is closing")
+    if end == "the stream":
+        stream.end_watch = (14, "transport is closing")
+    else:
+        stream.stream.connection.go_away()
     gateway.store.drop_deletes = 0
-    gateway.wait_for("watch", 2)
+    again = gateway.wait_for("watch", 2)[1]
+    assert (again.stream.connection is stream.stream.connection) == (end == "the stream")
     gateway.delete(gateway.keys()[0])
     assert_lost(c, p, ticks, by=before + 4)
 

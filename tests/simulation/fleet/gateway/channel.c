@@ -111,6 +111,13 @@ bool channel_has_sent(const struct rpc *rpc)
 	return rpc->connection && rpc->connection->call->sent;
 }
 
+/* Servers of this network do not tell before they close. */
+bool channel_drains(const struct rpc *rpc)
+{
+	(void)rpc;
+	return false;
+}
+
 void channel_end(struct rpc *rpc)
 {
 	if (rpc->connection)
