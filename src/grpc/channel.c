@@ -82,7 +82,7 @@ static void tidy(struct channel *channel, bool all)
 	while (*at) {
 		struct connection *one = *at;
 
-		if (!one->dead && (one->http2.first || (!all && !one->http2.drains))) {
+		if (!one->dead && (one->http2.first || (!all && http2_has_room(&one->http2)))) {
 			at = &one->next;
 			continue;
 		}
@@ -102,8 +102,11 @@ void channel_begin(struct channel *channel, struct rpc *rpc, const char *token)
 
 	rpc_again(rpc);
 	tidy(channel, false);
+	/* A stream may take all that a server allows: renewals must not wait for its end. */
 	connection = channel->first;
-	if (!connection || connection->http2.drains) {
+	while (connection && !http2_has_room(&connection->http2))
+		connection = connection->next;
+	if (!connection) {
 		connection = connection_open(&channel->target);
 		connection->next = channel->first;
 		channel->first = connection;

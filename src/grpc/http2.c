@@ -206,6 +206,16 @@ enum failure http2_collect(struct http2 *http2, struct bytes *out, const char **
 	return out->n == 0 ? is_over(http2) : FAILURE_NONE;
 }
 
+bool http2_has_room(const struct http2 *http2)
+{
+	uint32_t room = nghttp2_session_get_remote_settings(
+		http2->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+
+	for (const struct rpc *rpc = http2->first; rpc && room > 0; rpc = rpc->next)
+		room--;
+	return !http2->drains && room > 0;
+}
+
 static nghttp2_nv header(const char *name, const char *value)
 {
 	return (nghttp2_nv){ .name = (uint8_t *)(uintptr_t)name,

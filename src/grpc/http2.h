@@ -21,6 +21,9 @@ void http2_open(struct http2 *http2);
 /* Frees it; calls that are left have failed. */
 void http2_close(struct http2 *http2);
 
+/* Whether the server takes one more call now. */
+bool http2_has_room(const struct http2 *http2);
+
 /* Nothing more comes, for that reason: all calls fail. */
 void http2_end(struct http2 *http2, enum failure failure, const char *detail);
 

@@ -279,6 +279,34 @@ static void floods_us(void)
 	end();
 }
 
+static bool has_caller(void)
+{
+	struct pollfd waits = { .fd = listener, .events = POLLIN };
+
+	return poll(&waits, 1, 0) == 1;
+}
+
+/* A server that takes only so many calls at a time. */
+static void limits(char calls, bool wanted, const char *what)
+{
+	char bytes[] = "\0\0\6\4\0\0\0\0\0\0\3\0\0\0";
+	struct rpc more = { .path = "/a/c" };
+
+	call("http");
+	(void)work(1);
+	bytes[14] = calls;
+	answer(bytes, 15);
+	(void)work(1);
+	(void)work(1);
+	rpc_ask(&more, "x", 1);
+	channel_begin(channel, &more, NULL);
+	if (ok(has_caller() == wanted, "%s", what) && wanted)
+		close(accept(listener, NULL, NULL));
+	channel_end(&more);
+	rpc_free(&more);
+	end();
+}
+
 static void resets(void)
 {
 	call("http");
@@ -297,6 +325,8 @@ int main(void)
 	keeps_addresses();
 	ends_of_writing();
 	floods_us();
+	limits(2, false, "calls share a connection");
+	limits(1, true, "if the server takes no more on one, there is another");
 	resets();
 	return tap_done();
 }
