@@ -47,7 +47,8 @@ static void explain_other(struct answer *answer, const struct asked *asked, cons
 {
 	const char *url = asked->url;
 
-	if (rpc->http >= 500)
+	/* 429 is a proxy's word for "too many": it may pass as well. */
+	if (rpc->http >= 500 || rpc->http == 429)
 		answer_fail(answer, OUTCOME_RETRY,
 			    memory_format("%s: HTTP status %d", url, rpc->http));
 	else if (rpc->http != 200)

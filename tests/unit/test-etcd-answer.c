@@ -115,6 +115,7 @@ static void no_answers(void)
 	asked = (struct asked){ .url = URL };
 	http(404, OUTCOME_USELESS, URL " does not answer like etcd: HTTP status 404");
 	http(502, OUTCOME_RETRY, URL ": HTTP status 502");
+	http(429, OUTCOME_RETRY, URL ": HTTP status 429");
 	explains(FAILURE_NAME, OUTCOME_RETRY, "the name of " URL " cannot be resolved");
 	explains(FAILURE_CONNECT, OUTCOME_RETRY, URL " cannot be reached: detail");
 	explains(FAILURE_SILENT, OUTCOME_RETRY, URL " does not answer");
