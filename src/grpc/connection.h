@@ -39,7 +39,7 @@ struct connection {
 	int fd; /* -1: none */
 	struct tls *tls;
 	unsigned files; /* the number of those that it uses */
-	bool shaken; /* hands: TLS is ready */
+	bool shaken;	/* hands: TLS is ready */
 	struct http2 http2;
 	struct bytes out; /* to be sent, from OUT_AT on */
 	size_t out_at;

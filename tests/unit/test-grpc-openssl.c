@@ -64,7 +64,8 @@ static void make_all(void)
 	make(&nameless, "localhost", &root, "");
 }
 
-static char *pem(const struct identity *one, EVP_PKEY *key)
+/* The one that is there, as text. */
+static char *pem(X509 *certificate, EVP_PKEY *key)
 {
 	BIO *bytes = BIO_new(BIO_s_mem());
 	char *all, *text;
@@ -73,7 +74,7 @@ static char *pem(const struct identity *one, EVP_PKEY *key)
 	if (key)
 		PEM_write_bio_PrivateKey(bytes, key, NULL, NULL, 0, NULL, NULL);
 	else
-		PEM_write_bio_X509(bytes, one->certificate);
+		PEM_write_bio_X509(bytes, certificate);
 	n = BIO_get_mem_data(bytes, &all);
 	text = strndup(all, (size_t)n);
 	BIO_free(bytes);
@@ -128,7 +129,7 @@ static enum failure shaken(const struct identity *ca, const char *host)
 	struct tls_files files = { .names = { "ca", "cert", "key" } };
 	enum failure failure = FAILURE_NONE;
 	SSL_CTX *context = SSL_CTX_new(TLS_server_method());
-	char *text = pem(ca, NULL), *why = NULL;
+	char *text = pem(ca->certificate, NULL), *why = NULL;
 	struct tls *tls;
 	SSL *ssl;
 	int fds[2], r;
@@ -195,7 +196,7 @@ static void ends(void)
 /* Our certificate with KEY. */
 static void is_key(EVP_PKEY *key, const char *wanted, const char *what)
 {
-	char *cert = pem(&name, NULL), *text = pem(NULL, key), *why = NULL;
+	char *cert = pem(name.certificate, NULL), *text = pem(NULL, key), *why = NULL;
 	const struct tls_files files = { .bytes = { cert, cert, text },
 					 .lengths = { strlen(cert), strlen(cert), strlen(text) },
 					 .names = { "ca", "cert", "key" } };
