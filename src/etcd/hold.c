@@ -339,6 +339,7 @@ void hold(struct session *session)
 	if (session->config.n == 1 && !session->arguments->quiet)
 		client_survey(&session->client);
 	keep_until_over(session);
+	session->phase = PHASE_GIVING_BACK;
 	free(session_surveyed(session, session_now() + SURVEY_LIMIT));
 	/* me-only removes it, unless others are left in it. */
 	cgroup_remove(&session->control.cgroup);

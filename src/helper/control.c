@@ -39,6 +39,7 @@ static void take_job(struct control *control, const char *packet, int pidfd)
 
 	control->started = true;
 	control->job = pidfd;
+	control->alone = pidfd >= 0 && packet_number(packet, "alone", 0) == 1;
 	/* A process older than the command is not its descendant. */
 	if (process_read((pid_t)packet_number(packet, "pid", 0), &process) == 0)
 		control->descendants.since = process.start;
@@ -157,5 +158,5 @@ bool control_is_over(const struct control *control)
 	 * me-only.
 	 */
 	return control->pipe_closed && (control->job_ended || control->job < 0) &&
-	       (control->done || control->orphans_ended);
+	       (control->done || control->orphans_ended || (control->alone && !control->ending));
 }

@@ -19,7 +19,8 @@ struct control {
 	bool started;	  /* the command is */
 	int job;	  /* its pidfd; -1: not started, or there are no pidfds here */
 	bool job_ended;
-	bool news; /* something of this has changed; the caller clears it */
+	bool alone; /* me-only has no end of the pipe: the command's end needs no word from it */
+	bool news;  /* something of this has changed; the caller clears it */
 	struct descendants descendants;
 	struct cgroup cgroup;	    /* of the command, if it has one */
 	int64_t ask_due, force_due; /* when SIGTERM and SIGKILL are; DEADLINE_NEVER */

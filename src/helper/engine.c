@@ -89,9 +89,15 @@ static int helper_claim(struct lock *lock)
 
 static void helper_started(struct lock *lock, pid_t job, const char *cgroup)
 {
-	char words[64 + PATH_MAX], *end = number_format((uint64_t)job, stpcpy(words, "job\npid "));
+	char words[80 + PATH_MAX], *end = number_format((uint64_t)job, stpcpy(words, "job\npid "));
 	int fd = process_pidfd(job);
 
+	/* Then the helper need not wait for our word: the command's end releases the lock. */
+	if (fd >= 0 && !lock->options->close && !lock->lease->unused) {
+		close(lock->fd);
+		lock->fd = -1;
+		end = stpcpy(end, "\nalone 1");
+	}
 	if (*cgroup)
 		strcpy(stpcpy(end, "\ncgroup "), cgroup);
 	packet_send(session_of(lock)->control, words, fd);
@@ -214,7 +220,8 @@ static void helper_release(struct lock *lock)
 	struct helper_session *session = session_of(lock);
 	int64_t limit = deadline_in(RELEASE_LIMIT);
 
-	close(lock->fd);
+	if (lock->fd >= 0)
+		close(lock->fd);
 	/* Messages that came while we were stopped. */
 	helper_serve(lock, 0, 0);
 	session->releasing = true;

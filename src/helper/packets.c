@@ -85,9 +85,10 @@ int packet_receive(int socket, char packet[PACKET_SIZE])
 {
 	ssize_t n;
 
+	/* ECONNRESET, once: the other end closed and had not read all. What it sent comes next. */
 	do
 		n = recv(socket, packet, PACKET_SIZE - 1, MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
 	return received(n, packet);
 }
 

@@ -456,6 +456,17 @@ def test_me_only_is_stopped_before_it_has_told_of_its_command(c, start, tmp_path
     assert_lost(c, p, ticks)
 
 
+def test_the_command_ends_while_me_only_is_stopped(c, store, prefix):
+    """The helper sees that by itself, and releases the lock at once."""
+    holder = c.hold("-q")
+    os.kill(holder.pid, signal.SIGSTOP)
+    wait_for(lambda: process_state(holder.pid) == "T", "it is stopped")
+    holder.stdin.close()
+    wait_for(lambda: store.entries(prefix) == [], "the lock is free")
+    os.kill(holder.pid, signal.SIGCONT)
+    assert holder.wait(DEADLINE) == 0
+
+
 @pytest.mark.static  # as above
 def test_the_command_ends_as_another_child_is_reaped(c, start, store, prefix, tmp_path):
     """So it is reaped before it was seen to have ended. The lock is given back all the same."""
