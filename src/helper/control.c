@@ -96,6 +96,8 @@ static void look_at_job(struct control *control)
 /* Ends the command if that is due: me-only may be stopped, or gone. */
 static void end_if_due(struct control *control)
 {
+	control->time_was_up =
+		control->time_was_up || now() >= control->ask_due || now() >= control->force_due;
 	if (now() >= control->force_due) {
 		/* The command first: finding the others takes milliseconds. */
 		if (control->job >= 0)
@@ -157,6 +159,9 @@ bool control_is_over(const struct control *control)
 	 * With -o the command does not have the pipe. Where sudo is the command, it may outlive
 	 * me-only.
 	 */
+	/* What had to be ended may have left descendants without the pipe: me-only sees to them. */
+	const bool in_good_order = control->alone && !control->ending && !control->time_was_up;
+
 	return control->pipe_closed && (control->job_ended || control->job < 0) &&
-	       (control->done || control->orphans_ended || (control->alone && !control->ending));
+	       (control->done || control->orphans_ended || in_good_order);
 }
