@@ -241,6 +241,8 @@ char *transfer_open(struct client *client)
 	for (size_t i = 0; i < config->n && !why; i++)
 		client->channels[i] =
 			channel_open(config->endpoints[i], &client->tls, connect, &why);
+	if (!why)
+		channel_dial(client->channels[client->endpoint]);
 	return why;
 }
 

@@ -96,11 +96,11 @@ void channel_close_idle(struct channel *channel)
 	tidy(channel, true);
 }
 
-void channel_begin(struct channel *channel, struct rpc *rpc, const char *token)
+/* The connection for new calls. */
+static struct connection *get_connection(struct channel *channel)
 {
 	struct connection *connection;
 
-	rpc_again(rpc);
 	tidy(channel, false);
 	/* A stream may take all that a server allows: renewals must not wait for its end. */
 	connection = channel->first;
@@ -111,7 +111,21 @@ void channel_begin(struct channel *channel, struct rpc *rpc, const char *token)
 		connection->next = channel->first;
 		channel->first = connection;
 	}
-	connection_begin(connection, rpc, token);
+	return connection;
+}
+
+void channel_dial(struct channel *channel)
+{
+	struct connection *connection = get_connection(channel);
+
+	if (!connection->dead)
+		connection_move(connection);
+}
+
+void channel_begin(struct channel *channel, struct rpc *rpc, const char *token)
+{
+	rpc_again(rpc);
+	connection_begin(get_connection(channel), rpc, token);
 }
 
 bool channel_has_sent(const struct rpc *rpc)

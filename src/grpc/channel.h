@@ -27,6 +27,9 @@ struct channel *channel_open(const char *url, const struct tls_source *source, i
 /* Closes it. All calls must have ended. */
 void channel_close(struct channel *channel);
 
+/* Connects, for calls that will follow: the server gets ready while these are prepared. */
+void channel_dial(struct channel *channel);
+
 /*
  * Sends RPC, with the user's TOKEN (NULL: none). It must stay where it is until channel_end(). It
  * may be done at once.
