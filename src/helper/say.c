@@ -1,8 +1,8 @@
 #include "helper/say.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <sys/socket.h>
+
+#include "base/number.h"
 
 void say_begin(struct line *line, const char *word)
 {
@@ -24,9 +24,10 @@ void say_pair(struct line *line, const char *key, const char *value)
 
 void say_number(struct line *line, const char *key, uint64_t n)
 {
-	char text[24];
+	char text[NUMBER_TEXT_SIZE];
 
-	(void)snprintf(text, sizeof text, "%" PRIu64, n);
+	/* Not by stdio: each renewal says two, and its pages would come back each time. */
+	(void)number_format(n, text);
 	say_pair(line, key, text);
 }
 
