@@ -1,6 +1,6 @@
 """The fleet part of the benchmark: me-only etcd: beside etcdctl lock, on the same server. README.md says how.
 
-Read straight down: the server, the two tools, the four measurements, the targets, the report.
+Read straight down: the server, the two tools, the measurements, the targets, the report.
 """
 import base64
 import contextlib
@@ -56,6 +56,19 @@ def free_ports(count):
         return [s.getsockname()[1] for s in sockets]
 
 
+def make_certificates(folder):
+    """A CA, and a certificate for 127.0.0.1. Returns their files: the CA, the certificate, its key."""
+    ca, ca_key, cert, key, request, names = (os.path.join(folder, name) for name in ("ca", "ca.key", "cert", "key", "request", "names"))
+    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    with open(names, "w", encoding="ascii") as f:
+        f.write("subjectAltName=IP:127.0.0.1\n")
+    for argv in (["req", "-x509", *new_key, "-subj", "/CN=bench", "-days", "2", "-keyout", ca_key, "-out", ca],
+                 ["req", *new_key, "-subj", "/CN=etcd", "-keyout", key, "-out", request],
+                 ["x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "2", "-extfile", names, "-out", cert]):
+        subprocess.run(["openssl", *argv], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    return ca, cert, key
+
+
 JANITOR = """
 trap '' INT TERM HUP
 read end
@@ -73,16 +86,20 @@ class Server:
         self.data = data
 
     def __enter__(self):
-        self.port, peer_port = free_ports(2)
+        self.port, tls_port, peer_port = free_ports(3)
         self.folder = tempfile.mkdtemp(prefix="me-only-bench-etcd-", dir=self.data)
         # What is in memory would stay there until the next start of the machine.
         self.janitor = subprocess.Popen(["sh", "-c", JANITOR, self.folder], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL, start_new_session=True)
-        client, peer = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{peer_port}"
+        client, tls, peer = f"http://127.0.0.1:{self.port}", f"https://127.0.0.1:{tls_port}", f"http://127.0.0.1:{peer_port}"
+        ca, cert, key = make_certificates(self.folder)
+        self.variables = {"ETCDCTL_ENDPOINTS": f"127.0.0.1:{self.port}"}
+        self.tls_variables = {"ETCDCTL_ENDPOINTS": tls, "ETCDCTL_CACERT": ca}
         self.log = os.path.join(self.folder, "log")
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                ["etcd", "--data-dir", os.path.join(self.folder, "data"), "--listen-client-urls", client, "--advertise-client-urls", client,
+                ["etcd", "--data-dir", os.path.join(self.folder, "data"), "--listen-client-urls", f"{client},{tls}",
+                 "--cert-file", cert, "--key-file", key, "--advertise-client-urls", client,
                  "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
                  "--logger", "zap", "--log-level", "warn"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_us)
@@ -135,7 +152,7 @@ class Distance:
 
     def __enter__(self):
         self.process = subprocess.Popen(self.argv, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_us)
-        self.port = int(self.process.stdout.readline())
+        self.variables = {"ETCDCTL_ENDPOINTS": f"127.0.0.1:{int(self.process.stdout.readline())}"}
         return self
 
     def __exit__(self, *_):
@@ -186,13 +203,13 @@ class Fleet:
         self.fifo = os.path.join(bench.directory, "hold")
         os.mkfifo(self.fifo)
 
-    def env(self, server):
-        return {**self.bench.env, "ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": f"127.0.0.1:{server.port}"}
+    def env(self, variables):
+        return {**self.bench.env, "ETCDCTL_API": "3", **variables}
 
     def start(self, server, words, name, *job):
         """A tool that runs a job under the lock NAME."""
         argv = [word.replace("NAME", name) for word in words]
-        return subprocess.Popen([*argv, *job], env=self.env(server), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=die_with_us)
+        return subprocess.Popen([*argv, *job], env=self.env(server.variables), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=die_with_us)
 
     def stamp(self, slot, *hold):
         """A job that notes its times; see stamp.c. etcdctl gives its command no input, so what it waits for has a name."""
@@ -240,16 +257,16 @@ def end_well(process, name):
 # Start to end
 
 
-def measure_start(fleet, server):
+def measure_start(fleet, variables, what="start"):
     """Tool name: {"us": every sample, "faults": every sample}."""
     argv = [fleet.bench.program("spawn"), "-a", str(fleet.size.rounds)]
     commands = {"bare command": [], **{tool.name: tool.start for tool in fleet.tools}}
     commands[TALKING] = [word for word in commands[OURS] if word != "-q"]
     for number, words in enumerate(commands.values()):
-        argv += ["1", *(word.replace("NAME", f"bench/start{number}") for word in words), fleet.bench.program("noop"), ";"]
+        argv += ["1", *(word.replace("NAME", f"bench/{what}{number}") for word in words), fleet.bench.program("noop"), ";"]
     # What me-only says of an old server is not to be read four hundred times; but if something fails it is to be seen.
     with tempfile.TemporaryFile() as said:
-        done = subprocess.run(argv, env=fleet.env(server), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, text=True, check=False)
+        done = subprocess.run(argv, env=fleet.env(variables), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, text=True, check=False)
         if done.returncode != 0:
             said.seek(0)
             raise SystemExit(f"bench: spawn failed: {said.read().decode(errors='replace')[-1000:]}")
@@ -387,9 +404,9 @@ def measure_waiters(fleet, tool, family):
 
 def versions():
     """Of the server and of etcdctl, or why there are none."""
-    for program in ("etcd", "etcdctl"):
+    for program in ("etcd", "etcdctl", "openssl"):
         if not shutil.which(program):
-            raise Unavailable(f"{program} is not installed (Debian: etcd-server, etcd-client)")
+            raise Unavailable(f"{program} is not installed (Debian: etcd-server, etcd-client, openssl)")
     done = subprocess.run(["etcd", "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
     return done.stdout.split("\n", 1)[0].rsplit(" ", 1)[-1]
 
@@ -403,7 +420,7 @@ def place(data):
 
 
 def check_that_it_works(fleet, server):
-    done = subprocess.run([fleet.bench.me_only, "-q", "etcd:bench/check", fleet.bench.program("noop")], env=fleet.env(server),
+    done = subprocess.run([fleet.bench.me_only, "-q", "etcd:bench/check", fleet.bench.program("noop")], env=fleet.env(server.variables),
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
         raise Unavailable(f"me-only takes no lock of etcd: {done.stdout.strip()}")
@@ -415,7 +432,9 @@ def measure_all(fleet, tools):
     with Server(fleet.data) as server:
         check_that_it_works(fleet, server)
         tools.progress(f"etcd: locks, start to end, {size.rounds} rounds")
-        start = measure_start(fleet, server)
+        start = measure_start(fleet, server.variables)
+        tools.progress(f"etcd: locks over TLS, start to end, {size.rounds} rounds")
+        tls = measure_start(fleet, server.tls_variables, "tls")
         tools.progress(f"etcd: locks, hand-over, {size.handovers} rounds")
         handover = measure_handover(fleet, server, size.handovers)
         distant = {}
@@ -431,7 +450,7 @@ def measure_all(fleet, tools):
         tools.progress(f"etcd: locks, {size.waiters} waiters for one lock, {tool.name}, {size.idle} s")
         waiters[tool.name] = measure_waiters(fleet, tool, tools.family)
     set_subreaper(False)
-    return start, handover, distant, sizes, waiters
+    return start, tls, handover, distant, sizes, waiters
 
 
 def measure(bench, size, data, tools):
@@ -439,12 +458,13 @@ def measure(bench, size, data, tools):
     try:
         version = versions()
         data, kind = place(data)
-        start, handover, distant, sizes, waiters = measure_all(Fleet(bench, data, size), tools)
+        start, tls, handover, distant, sizes, waiters = measure_all(Fleet(bench, data, size), tools)
     except Unavailable as reason:
         return {"missing": str(reason)}
     result = {
         "server": version, "data": kind, "size": size._asdict(),
         "start": {name: {**tools.summary(s["us"]), "faults": statistics.median(s["faults"])} for name, s in start.items()},
+        "tls": {name: tools.summary(s["us"]) for name, s in tls.items()},
         "handover": {name: tools.summary(us) for name, us in handover.items()},
         "distant": {ms: {name: tools.summary(us) for name, us in samples.items()} for ms, samples in distant.items()},
         "memory": sizes,
@@ -468,15 +488,22 @@ def targets(result, target, start_note, handover_note):
     def add(text, ours, theirs, limit, unit, note=""):
         ratio = round(ours / theirs, 3) if theirs else float("inf")
         words = f"{ours:.4g} and {theirs:.4g} {unit}{'; ' if note else ''}{note}"
-        found.append(target(text, ratio, "", limit, ratio <= limit, words))
+        found.append(target(f"etcd: {text}, of etcdctl's", ratio, "", limit, ratio <= limit, words))
 
-    start, handover, sizes, waiters = (result[key] for key in ("start", "handover", "memory", "waiters"))
-    add("etcd: start to end, of etcdctl's", start[OURS]["median"] / 1000, start[THEIRS]["median"] / 1000, 0.6, "ms", start_note)
-    add("etcd: hand-over, of etcdctl's", handover[OURS]["median"] / 1000, handover[THEIRS]["median"] / 1000, 0.6, "ms", handover_note)
+    def add_medians(text, samples, limit, note=""):
+        add(text, samples[OURS]["median"] / 1000, samples[THEIRS]["median"] / 1000, limit, "ms", note)
+
+    sizes, waiters = result["memory"], result["waiters"]
+    add_medians("start to end", result["start"], 0.3, start_note)
+    add_medians("start to end over TLS", result["tls"], 0.5)
+    add_medians("hand-over", result["handover"], 0.7, handover_note)
+    for ms, samples in result["distant"].items():
+        add_medians(f"hand-over {ms} ms away", samples, 0.5)
     pss = ", ".join(f"{kilobytes(sizes[name], 'pss')}" for name in (OURS, THEIRS))
-    add("etcd: resident, of etcdctl's", kilobytes(sizes[OURS]), kilobytes(sizes[THEIRS]), 0.6, "kB", f"proportional {pss} kB")
+    add("resident", kilobytes(sizes[OURS]), kilobytes(sizes[THEIRS]), 0.08, "kB", f"proportional {pss} kB")
     ours, theirs = (sum(waiters[name]["idle"].values()) * 1000 for name in (OURS, THEIRS))
-    add(f"etcd: {result['size']['waiters']} waiters, processor time of etcdctl's", ours, theirs, 0.5, f"ms in {result['size']['idle']} s")
+    add(f"{result['size']['waiters']} waiters, processor time", ours, theirs, 0.3, f"ms in {result['size']['idle']} s")
+    add("each in turn, with empty jobs", waiters[OURS]["drain_ms"], waiters[THEIRS]["drain_ms"], 1, "ms")
     overtaken = waiters[OURS]["inversions"]
     found.append(target("etcd: waiters overtaken", overtaken, "", 0, overtaken == 0, f"etcdctl: {waiters[THEIRS]['inversions']}"))
     return found
@@ -498,6 +525,9 @@ def print_report(result, print_columns):
         sizes = [str(kilobytes(result["memory"][name], field)) if name in result["memory"] else "" for field in ("rss", "pss")]
         rows.append((name, spread[0], ends[0], f"{s['faults']:.0f}", spread[1], ends[1], *sizes))
     print_columns(rows)
+    print("start to end over TLS, with a file of CAs, in ms")
+    print_columns([("", "median", "p5 to p95"), *((name, f"{t['median'] / 1000:.2f}", f"{t['p5'] / 1000:.1f} to {t['p95'] / 1000:.1f}")
+                                                  for name, t in result["tls"].items())])
     print("hand-over, by the time that a network takes there and back, in ms")
     rows = [("", *(f"{ms}" for ms in result["distant"]))]
     for name in (OURS, THEIRS):
