@@ -29,6 +29,7 @@ FULL = Size(rounds=400, handovers=60, distant=20, waiters=100, idle=60, ttl=None
 QUICK = Size(rounds=30, handovers=5, distant=2, waiters=20, idle=5, ttl="10s")
 DISTANCES_MS = 2, 10  # there and back, between clients and the server: zones of a region, and regions that are near
 OURS, THEIRS, TALKING = "me-only -q etcd:", "etcdctl lock", "me-only etcd:"
+FLOOR = "the requests alone"  # requests.c
 
 
 class Unavailable(Exception):
@@ -262,6 +263,8 @@ def measure_start(fleet, variables, what="start"):
     argv = [fleet.bench.program("spawn"), "-a", str(fleet.size.rounds)]
     commands = {"bare command": [], **{tool.name: tool.start for tool in fleet.tools}}
     commands[TALKING] = [word for word in commands[OURS] if word != "-q"]
+    if os.path.exists(fleet.bench.program("requests")):
+        commands[FLOOR] = [fleet.bench.program("requests"), "NAME"]
     for number, words in enumerate(commands.values()):
         argv += ["1", *(word.replace("NAME", f"bench/{what}{number}") for word in words), fleet.bench.program("noop"), ";"]
     # What me-only says of an old server is not to be read four hundred times; but if something fails it is to be seen.
@@ -491,7 +494,10 @@ def targets(result, target, start_note, handover_note):
         found.append(target(f"etcd: {text}, of etcdctl's", ratio, "", limit, ratio <= limit, words))
 
     def add_medians(text, samples, limit, note=""):
-        add(text, samples[OURS]["median"] / 1000, samples[THEIRS]["median"] / 1000, limit, "ms", note)
+        ours, theirs = (samples[name]["median"] / 1000 for name in (OURS, THEIRS))
+        if FLOOR in samples:
+            note = f"{FLOOR}: {samples[FLOOR]['median'] / 1000 / theirs:.2f}{'; ' if note else ''}{note}"
+        add(text, ours, theirs, limit, "ms", note)
 
     sizes, waiters = result["memory"], result["waiters"]
     add_medians("start to end", result["start"], 0.3, start_note)
