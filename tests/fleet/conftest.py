@@ -11,13 +11,35 @@ import uuid
 
 import pytest
 
-from etcd_server import ALLOWED, Certificates, Server, Workshop
+from etcd_server import ALLOWED, Certificates, Server, Workshop, etcds
 from fleet import DEADLINE, Caller, behaviour, end_all
 from gateway import Gateway, Proxy
 
-# Marks, and what a pass can run.
-pytest_configure, pytest_report_header = behaviour.pytest_configure, behaviour.pytest_report_header
-pytest_collection_modifyitems = behaviour.pytest_collection_modifyitems
+# ---- what a pass can run ----
+
+SERVERS = {"etcd", "own_etcd", "new_etcd", "tls_etcd", "auth_etcd"}
+
+
+def pytest_configure(config):
+    behaviour.pytest_configure(config)
+    config.addinivalue_line("markers", "etcd: talks to a real server (found by its fixtures)")
+    config.addinivalue_line("markers", "upgrade: needs two versions of etcd on PATH")
+
+
+def pytest_report_header(config):
+    return [behaviour.pytest_report_header(config), f"etcd: {etcds()}, the first on PATH counts"]
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        if SERVERS & {*item.fixturenames, params.get("place")}:
+            item.add_marker("etcd")
+    behaviour.pytest_collection_modifyitems(config, items)
+    if len(etcds()) < 2:
+        unfit = [item for item in items if item.get_closest_marker("upgrade")]
+        config.hook.pytest_deselected(items=unfit)
+        items[:] = [item for item in items if item not in unfit]
 
 
 # ---- servers ----

@@ -8,10 +8,12 @@ them (setpriv --pdeathsig).
 """
 import base64
 import contextlib
+import functools
 import http.client
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -20,7 +22,6 @@ import subprocess
 import tempfile
 import time
 
-ETCD = os.environ.get("ME_ONLY_ETCD", "/usr/bin/etcd")
 PATIENCE = 60  # seconds in which a server must start or end; generous on purpose
 
 # Servers and janitors: they outlive a test, whose end ends all other processes.
@@ -266,11 +267,24 @@ USER, PASSWORD = "mo", "the password: %41"  # with characters that need escaping
 ALLOWED = "allowed/"                        # what USER may write
 
 
+@functools.cache
+def etcds():
+    """{(3, 4): the path of etcd 3.4} and so on, of all that are on PATH."""
+    found = {}
+    for directory in os.environ["PATH"].split(":"):
+        path = os.path.join(directory, "etcd")
+        if os.access(path, os.X_OK):
+            said = subprocess.run([path, "--version"], check=True, capture_output=True, text=True)
+            version = re.match(r"etcd Version: (\d+)\.(\d+)\.", said.stdout)
+            found.setdefault((int(version[1]), int(version[2])), path)
+    return found
+
+
 class Server:
     """An etcd of one member. .env: what a client needs to know, as etcdctl's variables."""
 
-    def __init__(self, workshop, *, certificates=None, auth=False, options=()):
-        self.directory = workshop.directory("etcd-")
+    def __init__(self, workshop, *, certificates=None, auth=False, options=(), program="etcd"):
+        self.directory, self.program = workshop.directory("etcd-"), program
         self.certificates, self.options = certificates, list(options)
         self.process = None
         self.token = None
@@ -317,7 +331,7 @@ class Server:
         """Start it, without waiting for it."""
         scheme = "https" if self.certificates else "http"
         url, peer = f"{scheme}://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
-        argv = ["setpriv", "--pdeathsig", "KILL", ETCD, "--data-dir",
+        argv = ["setpriv", "--pdeathsig", "KILL", self.program, "--data-dir",
                 os.path.join(self.directory, "data"), "--name", "one",
                 "--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls",
                 peer,

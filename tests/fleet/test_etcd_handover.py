@@ -20,13 +20,13 @@ SHORT = ("--ttl", "10")
 SIDES = pytest.mark.parametrize("side", [FIRST, LAST], ids=["before", "after"])
 
 
-@pytest.fixture(params=["gateway", "server"])
+@pytest.fixture(params=["gateway", "etcd"])
 def place(request):
     """
     Where the lock is: (the variables for it, a function that puts a key, all entries by their
     keys).
     """
-    if request.param == "server":
+    if request.param == "etcd":
         etcd = request.getfixturevalue("etcd")
         store = etcd.client()
         return etcd.env, store.put, lambda prefix: {entry.key: entry
