@@ -167,8 +167,9 @@ class Entry:
 class Client:
     """What tests ask of a server, each in one request of its own."""
 
-    def __init__(self, port, context=None, token=None):
-        self.port, self.context, self.token = port, context, token
+    def __init__(self, port, context=None, login=None):
+        self.port, self.context, self.token = port, context, None
+        self.login = login  # (a user, the password)
 
     def _connection(self, timeout):
         if self.context:
@@ -182,6 +183,19 @@ class Client:
             return json.loads(c.getresponse().read())
 
     def post(self, path, timeout=PATIENCE, **body):
+        while True:
+            if self.login and not self.token:
+                name, password = self.login
+                self.token = self.post_once("auth/authenticate", name=name,
+                                            password=password)["token"]
+            try:
+                return self.post_once(path, timeout, **body)
+            except Refused as e:
+                if not self.login or e.code != 16:  # it has expired
+                    raise
+                self.token = None
+
+    def post_once(self, path, timeout=PATIENCE, **body):
         with contextlib.closing(self._connection(timeout)) as c:
             c.request("POST", "/v3/" + path, json.dumps(body), {"Authorization": self.token}
                       if self.token else {})
@@ -287,7 +301,7 @@ class Server:
         self.directory, self.program = workshop.directory("etcd-"), program
         self.certificates, self.options = certificates, list(options)
         self.process = None
-        self.token = None
+        self.root = None    # once there are users
         for _ in range(20):
             self.port, self.peer_port = free_port(), free_port()
             if self.port == self.peer_port:
@@ -321,7 +335,7 @@ class Server:
             context = ssl.create_default_context(cafile=self.certificates.ca)
             context.check_hostname = False
             context.load_cert_chain(*self.certificates.client)
-        return Client(self.port, context, self.token)
+        return Client(self.port, context, self.root)
 
     def log(self):
         with open(os.path.join(self.directory, "log"), encoding="utf-8") as f:
@@ -403,10 +417,5 @@ class Server:
         c.post("auth/user/grant", user="root", role="root")
         c.post("auth/user/grant", user=USER, role="locks")
         c.post("auth/enable")
-        self.renew_token()
+        self.root = "root", "root's"
         self.env |= {"ETCDCTL_USER": USER, "ETCDCTL_PASSWORD": PASSWORD}
-
-    def renew_token(self):
-        self.token = None
-        self.token = self.client().post("auth/authenticate", name="root",
-                                        password="root's")["token"]

@@ -13,7 +13,8 @@ import pytest
 import gateway as g
 import protobuf
 from etcd_server import to64
-from fleet import DEADLINE, LATE, Ticks, boottime, helper_of, is_alive, release, said, wait_for
+from fleet import DEADLINE, LATE, Ticks, boottime, helper_of, is_alive, read_line, release, said, \
+    wait_for
 
 QUICK = {"ETCDCTL_COMMAND_TIMEOUT": "700ms", "ETCDCTL_DIAL_TIMEOUT": "500ms"}
 TTL = 10
@@ -691,12 +692,16 @@ def test_with_v_a_waiter_tells_when_the_cluster_does_not_answer(c, gateway):
     asked = len(gateway.requests)
     gateway.on("*", g.drop)
     gateway.disconnect()
+    lines = []
+
+    def read_until(words):
+        while not lines or words not in lines[-1]:
+            lines.append(read_line(p.stderr))
+            assert lines[-1]
+    read_until(b"; still waiting")
     wait_for(lambda: len(gateway.requests) > asked + 6, "it asks again and again")
     gateway.off()
-    lines = []
-    while not lines or b"answers again" not in lines[-1]:
-        lines.append(p.stderr.readline())
-        assert lines[-1]
+    read_until(b"answers again")
     about, = [line for line in lines if b"; still waiting" in line]
     assert about.endswith(f"{c.lock}: http://{gateway.endpoint} closed the connection; "
                           "still waiting\n".encode())

@@ -10,7 +10,7 @@ import pytest
 
 import gateway as g
 from etcd_server import from64, to64
-from fleet import release, wait_for
+from fleet import read_line, release, wait_for
 
 WAITS = {"v": 1, "m": "x", "st": "wait", "host": "elsewhere", "boot": "b", "user": "u", "cmd": "c",
          "pid": 1, "start": 1, "ns": 1, "pipe": 1, "since": 1}
@@ -99,7 +99,7 @@ def test_the_next_one_is_made_the_holder(callers, place, prefix, side, behind):
         put(prefix + (side if where > 0 else {FIRST: LAST, LAST: FIRST}[side]) + str(number),
             other())
     assert release(first) == 0
-    assert holder.stdout.readline() == b"ready\n"
+    assert read_line(holder.stdout) == b"ready\n"
     before = entries(prefix)
     assert release(holder) == 0
     after = entries(prefix)
@@ -252,7 +252,7 @@ def test_the_next_one_leaves_while_it_is_given_the_lock(callers, gateway, prefix
                                 and b"request_put" in x.body, g.once(leave)))
     assert release(holder) == 0
     assert leaves and holder.key not in entries(prefix)
-    assert waiter.stdout.readline() == b"ready\n" and release(waiter) == 0
+    assert read_line(waiter.stdout) == b"ready\n" and release(waiter) == 0
 
 
 def test_the_reading_of_who_is_next_fails(callers, gateway, prefix):
@@ -263,7 +263,7 @@ def test_the_reading_of_who_is_next_fails(callers, gateway, prefix):
     gateway.on("kv/range", g.only(asks_who_is_next(prefix),
                                   g.fails(7, "etcdserver: permission denied")))
     assert release(first) == 0
-    assert holder.stdout.readline() == b"ready\n"
+    assert read_line(holder.stdout) == b"ready\n"
     gateway.wait_for("kv/range")
     gateway.wait_for("lease/keepalive", len(gateway.seen("lease/keepalive")) + 4)
     assert len(gateway.seen("kv/range")) < 20, "it asks again and again"
@@ -292,7 +292,7 @@ def test_successor_with_a_late_lock_renews_before_its_time_is_short(callers, gat
     asked = gateway.seen("lease/grant")[-1]
     wait_for(lambda: left_of(gateway, waiter.key) < 16, "its lease has 16 s left")
     assert release(holder) == 0
-    assert waiter.stdout.readline() == b"ready\n"
+    assert read_line(waiter.stdout) == b"ready\n"
     renewal = wait_for(lambda: [x for x in gateway.seen("lease/keepalive")
                                 if x.message["ID"] == asked.message["ID"]], "it renews")[0]
     assert renewal.time - asked.time < 20 - 1.4 - 10 - 2, \
@@ -324,7 +324,7 @@ def test_nor_when_the_lock_was_given_late(two, prefix):
     for path in "lease/keepalive", "kv/range":
         first.on(path, g.hang)
     assert release(holder) == 0
-    assert waiter.stdout.readline() == b"ready\n"
+    assert read_line(waiter.stdout) == b"ready\n"
     second.wait_for("lease/keepalive", 2)
     assert release(waiter) == 0
 

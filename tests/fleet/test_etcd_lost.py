@@ -14,7 +14,7 @@ import pytest
 
 from fleet import (DEADLINE, LATE, ME_ONLY, Ticks, all_processes_of, boottime, environment, helper_of,
                    is_alive, process_state, program, read_line, release, said, wait_for)
-from test_etcd_wait import Line
+from test_etcd_wait import Line, wait_renewed
 
 TTL = 10
 SHORT = ("-q", "--ttl", str(TTL), "-k", "2")
@@ -193,16 +193,17 @@ def test_the_network_is_cut(callers, own_etcd, proxy, ticks, cut):
 
 @pytest.mark.parametrize("how", [kill, end, pause])
 def test_a_server_that_comes_back_in_time_is_not_noticed(callers, own_etcd, ticks, how):
-    c = callers(own_etcd)
-    p = begin(c, ticks)
+    c, store = callers(own_etcd), own_etcd.client()
+    p = begin(c, ticks, options=("-q", "--ttl", str(TTL), "-k", "0.5"))
+    entry, = store.entries(c.lock[5:] + "/")
+    # The server has as much time as there can be to start on a busy machine: some six seconds.
+    wait_renewed(store, entry.lease)
     how(own_etcd)
-    time.sleep(2.5)  # longer than between renewals, shorter than the lock lasts
+    time.sleep(2)  # longer than between renewals, shorter than the lock lasts
     if how is pause:
         own_etcd.resume()
     else:
         own_etcd.start()
-    entry, = own_etcd.client().entries(c.lock[5:] + "/")
-    store = own_etcd.client()
     over = boottime() + TTL + 1
     wait_for(lambda: boottime() > over, "the time has passed that the lock would last alone",
              timeout=60)
@@ -285,7 +286,7 @@ def test_the_command_has_ended_in_time_and_has_left_nothing(c):
     Then nothing can have gone wrong: its status counts. Only that others have the lock is not known.
     """
     p = c.start(*SHORT, c.lock, "sh", "-c", "echo; read line; exit 7", stdin=subprocess.PIPE)
-    assert p.stdout.readline() == b"\n"
+    assert read_line(p.stdout) == b"\n"
     p.helper = helper_of(p)
     os.kill(p.helper, signal.SIGSTOP)
     wait_for(lambda: process_state(p.helper) == "T", "it is stopped")

@@ -378,19 +378,14 @@ def test_tokens_expire(callers, auth_etcd, allowed):
     holder = c.hold("-q")
     p = c.start("-q", "-w", "inf", allowed, "echo", "mine")
     name = allowed.removeprefix("etcd:")
-    root = auth_etcd.client
-
-    def entries():
-        auth_etcd.renew_token()
-        return root().entries(name + "/")
-    wait_for(lambda: len(entries()) == 2, "it waits")
-    lease = entries()[0].lease
+    root = auth_etcd.client()
+    wait_for(lambda: len(root.entries(name + "/")) == 2, "it waits")
+    lease = root.entries(name + "/")[0].lease
     # The server forgets a token that is not used for two seconds; the lock is renewed every five.
     least = [30]
 
     def renewed():
-        auth_etcd.renew_token()
-        left = root().time_left(lease)
+        left = root.time_left(lease)
         before, least[0] = least[0], left
         return left > before
     for _ in range(2):
@@ -415,7 +410,6 @@ def test_users_are_changed_where_tokens_are_jwt(callers, new_etcd, allowed, work
 
     def change(user):
         server.client().post("auth/user/add", name=user, password="x")
-        server.renew_token()
     change("one")
     assert release(holder) == 0 and holder.stderr.read() == b""
     wait_for(lambda: [e.json()["st"] for e in server.client().entries(prefix)] == ["held"],
@@ -433,7 +427,6 @@ def test_the_password_is_nowhere_to_be_seen(callers, auth_etcd, allowed):
     helpers = [helper_of(p) for p in (holder, waiter)]
 
     def entries():
-        auth_etcd.renew_token()
         return auth_etcd.client().entries(allowed.removeprefix("etcd:") + "/")
     wait_for(lambda: len(entries()) == 2, "it waits")
     for pid in (holder.pid, waiter.pid, *helpers, holder.job):

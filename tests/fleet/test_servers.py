@@ -60,12 +60,13 @@ def test_users(auth_etcd):
     with pytest.raises(Refused) as refused:
         client.put(ALLOWED + "x")
     assert refused.value.code == 3
-    client.token = client.post("auth/authenticate", name=USER, password=PASSWORD)["token"]
+    client = Client(auth_etcd.port, login=(USER, PASSWORD))
     client.put(ALLOWED + "x")
     with pytest.raises(Refused) as refused:
         client.put("elsewhere/x")
     assert refused.value.code == 7
     # It forgets tokens that nobody uses.
+    client.login = None
 
     def expired():
         time.sleep(3)
