@@ -1,4 +1,4 @@
-"""An etcd that is replaced by the next version, with its data, while a job runs and another waits."""
+"""An etcd is replaced by the next version, with its data, while one holds and one waits."""
 import pytest
 
 from etcd_server import etcds
@@ -11,7 +11,7 @@ def test_an_upgrade_under_a_holder_and_a_waiter(callers, new_etcd):
     (_, older), (version, newer), *_ = sorted(etcds().items())
     server = new_etcd(program=older)
     c, store = callers(server), server.client()
-    holder = c.hold("-q")
+    holder = c.hold("-q", "--ttl", "20")
     token = int(environment_of(holder.job)["ME_ONLY_TOKEN"])
     line = Line(c, store)
     waiter = line.wait("-q", command=("printenv", "ME_ONLY_TOKEN"))
