@@ -20,6 +20,7 @@ from gateway import Gateway, Proxy
 def pytest_configure(config):
     behaviour.pytest_configure(config)
     config.addinivalue_line("markers", "etcd: talks to a real server (found by its fixtures)")
+    config.addinivalue_line("markers", "local: the version of the server cannot matter")
     config.addinivalue_line("markers", "upgrade: needs two versions of etcd on PATH")
 
 
@@ -31,7 +32,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         # All servers are in the workshop.
-        if "workshop" in item.fixturenames or params.get("place") == "etcd":
+        if ("workshop" in item.fixturenames or params.get("place") == "etcd") \
+                and not item.get_closest_marker("local"):
             item.add_marker("etcd")
     behaviour.pytest_collection_modifyitems(config, items)
     if len(etcds()) < 2:

@@ -12,7 +12,7 @@ import pytest
 from etcd_server import PASSWORD, USER
 from fleet import DEADLINE, ME_ONLY, environment
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.local]
 
 # /etc as it is, but with another directory me-only; in a mount namespace. "$0" is a directory that
 # contains "me-only".

@@ -240,6 +240,7 @@ def test_a_signal_while_the_server_is_away(callers, own_etcd, ticks):
 
 # ---- the two halves ----
 
+@pytest.mark.local
 @jobs
 def test_the_helper_is_killed(c, ticks, words):
     """The command is ended at once; the lock ends with its lease."""
@@ -249,6 +250,7 @@ def test_the_helper_is_killed(c, ticks, words):
                 why=r"the helper was killed by signal 9 \(last confirmed [^)]*\)")
 
 
+@pytest.mark.local
 def test_the_helper_is_stopped(c, ticks):
     p = begin(c, ticks, *JOBS["family"])
     os.kill(p.helper, signal.SIGSTOP)
@@ -263,6 +265,7 @@ def test_the_helper_is_stopped(c, ticks):
         wait_for(lambda: not is_alive(p.helper), "the helper has ended")
 
 
+@pytest.mark.local
 def test_the_command_has_ended_in_time_but_what_it_has_left_is_not_guarded(c, ticks):
     """
     The helper is stopped when the command ends, so nothing reports that the lock is kept for what
@@ -281,6 +284,7 @@ def test_the_command_has_ended_in_time_but_what_it_has_left_is_not_guarded(c, ti
     wait_for(lambda: not is_alive(p.helper), "the helper has ended")
 
 
+@pytest.mark.local
 def test_the_command_has_ended_in_time_and_has_left_nothing(c):
     """
     Then nothing can have gone wrong: its status counts. Only that others have the lock is not known.
@@ -433,6 +437,7 @@ def test_what_the_caller_had_started_before_is_none_of_the_commands(
     assert "term" not in elder.seen()
 
 
+@pytest.mark.local
 @pytest.mark.static  # strace sees no loader and no sanitizer there, only the program's own calls
 @pytest.mark.parametrize("options", [(), ("-o",)], ids=["plain", "close"])
 def test_me_only_is_stopped_before_it_has_told_of_its_command(c, start, tmp_path, ticks, options):
@@ -539,6 +544,7 @@ def test_me_only_is_stopped_and_the_server_away(callers, own_etcd, ticks):
     assert_lost(c, p, ticks)
 
 
+@pytest.mark.local
 def test_me_only_is_stopped_for_a_while(c, ticks):
     """
     The helper renews without it. Then the deadline known to me-only passes: ending the job is safe,
@@ -555,6 +561,7 @@ def test_me_only_is_stopped_for_a_while(c, ticks):
     assert p.wait(DEADLINE) in (0, 5) and not ticks.living()
 
 
+@pytest.mark.local
 @pytest.mark.parametrize("first", ["helper", "me-only"])
 def test_all_is_frozen_for_longer_than_the_lock_lasts(c, store, prefix, ticks, first):
     """
@@ -582,6 +589,7 @@ def test_all_is_frozen_for_longer_than_the_lock_lasts(c, store, prefix, ticks, f
     assert release(other) == 0
 
 
+@pytest.mark.local
 def test_both_halves_are_frozen_for_longer_than_the_lock_lasts(c, store, prefix, ticks):
     """Then the job keeps running, until one of them resumes."""
     p = begin(c, ticks, "stubborn", "child", "daemon")
@@ -595,6 +603,7 @@ def test_both_halves_are_frozen_for_longer_than_the_lock_lasts(c, store, prefix,
     assert store.entries(prefix) == []
 
 
+@pytest.mark.local
 @pytest.mark.static  # strace sees only the program's own calls there
 def test_the_command_ended_while_me_only_was_stopped_in_reaping(c, start, store, prefix, tmp_path,
                                                                 ticks):

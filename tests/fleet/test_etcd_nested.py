@@ -8,6 +8,8 @@ import pytest
 from fleet import DEADLINE, HAND_DOWN, ME_ONLY, environment, environment_of, read_line, release, \
     said, wait_for
 
+pytestmark = pytest.mark.local
+
 forms = pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 
 # How the inner me-only is started by the job.

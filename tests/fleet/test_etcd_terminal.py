@@ -8,6 +8,8 @@ import pytest
 from fleet import ME_ONLY, Terminal, children_of, environment, name_of, process_state, \
     program, wait_for
 
+pytestmark = pytest.mark.local
+
 
 @pytest.fixture
 def bash(start, etcd, lock):
