@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kinds.h"
 #include "option-rows.h"
 #include "version.h"
 
@@ -73,16 +74,27 @@ static int print_rows(bool brief)
 	return r;
 }
 
+/* The kinds of locks that helpers keep, in words. */
+#define PREFIX(kind) " [" #kind ":PREFIX]"
+#define PREFIXES KINDS_LIST(PREFIX)
+#define NAME(kind) ";\n      " #kind ":NAME, known to all hosts that use the same " #kind " cluster"
+#define NAMES KINDS_ALL(NAME)
+#define OR(kind) " or " #kind
+#define OR_KINDS KINDS_ALL(OR)
+#define PLAIN(kind) " " #kind ":"
+#define PLAIN_KINDS KINDS_ALL(PLAIN)
+#define MANUAL(kind) ", me-only-" #kind "(7)"
+#define MANUALS KINDS_ALL(MANUAL)
+
 static const char usage[] =
 	"Usage: me-only [OPTION]... LOCK COMMAND [ARGUMENT]...\n"
 	"       me-only [OPTION]... LOCK -c 'COMMAND LINE FOR SH'\n"
-	"       me-only --held LOCK | --who LOCK | --list [etcd:PREFIX]\n"
+	"       me-only --held LOCK | --who LOCK | --list" PREFIXES "\n"
 	"       me-only -h | --help | --version\n"
 	"Run one copy of COMMAND at a time, on this host or in a fleet.\n"
 	"\n"
 	"LOCK: NAME or host:NAME, any name, known on this host only; no file is created;\n"
-	"      file:PATH, a lock on that file, as flock(1) takes it;\n"
-	"      etcd:NAME, known to all hosts that use the same etcd cluster.\n";
+	"      file:PATH, a lock on that file, as flock(1) takes it" NAMES ".\n";
 
 static const char syntax[] =
 	"Options end at LOCK. DURATION: a number with ms, s (default), m, h or d; 1h30m.\n\n";
@@ -98,13 +110,13 @@ static const char end[] =
 	"Exit status: COMMAND's own; a signal that ends COMMAND also ends me-only. Or:\n"
 	"  1  COMMAND cannot be found or run\n"
 	"  2  wrong usage\n"
-	"  3  locking failed (socket, file or etcd error); nothing was run\n"
+	"  3  locking failed (socket, file" OR_KINDS " error); nothing was run\n"
 	"  4  the lock is held, or the queue is full\n"
-	"  5  etcd: only: the lock was lost, COMMAND was ended\n"
+	"  5 " PLAIN_KINDS " only: the lock was lost, COMMAND was ended\n"
 	"\n"
-	"COMMAND gets ME_ONLY_LOCK; with -j ME_ONLY_SLOT, from 0; and with etcd:\n"
+	"COMMAND gets ME_ONLY_LOCK; with -j ME_ONLY_SLOT, from 0; and with" PLAIN_KINDS "\n"
 	"ME_ONLY_TOKEN, a fencing token: it lets stores reject late writes from\n"
-	"a previous holder. Manuals: me-only(1), me-only-messages(7), me-only-etcd(7).\n";
+	"a previous holder. Manuals: me-only(1), me-only-messages(7)" MANUALS ".\n";
 
 int help_print(bool brief)
 {

@@ -6,7 +6,20 @@
 
 #include "base/deadline.h"
 
-static const struct lock_engine *const engines[] = { &lock_host, &lock_file, &lock_etcd };
+/* The kinds that helpers keep, in the table and in messages. */
+#define ENGINE(kind) , &lock_##kind
+#define AND_OF(kind) " and of " #kind
+#define OR_NAME(kind) " or " #kind ":NAME"
+#define AS_NAME(kind) ", as " #kind ":NAME"
+#define AND_OF_SHARED KINDS_SHARED(AND_OF)
+#define OR_SHARED KINDS_SHARED(OR_NAME)
+#define AND_OF_SLOTS KINDS_SLOTS(AND_OF)
+#define OR_SLOTS KINDS_SLOTS(OR_NAME)
+#define AS_TTL KINDS_TTL(AS_NAME)
+#define AS_HOLD_FOR KINDS_HOLD_FOR(AS_NAME)
+#define AS_ANY KINDS_ALL(AS_NAME)
+
+static const struct lock_engine *const engines[] = { &lock_host, &lock_file KINDS_ALL(ENGINE) };
 
 /*
  * How many bytes of SPEC look like an engine's prefix, [a-z][a-z0-9+-]* before a colon; 0 if it has
@@ -69,15 +82,14 @@ static int check_lease(const struct lock *lock, const struct options *options,
 {
 	const char *text, *hint = "";
 
-	if (!lock->engine->leased) {
-		if (options->ttl)
-			text = "--ttl is for locks that others keep for us, as etcd:NAME, not for";
-		else if (options->hold_for)
-			text = "--hold-for is for locks of a whole fleet, as etcd:NAME, not for";
-		else if (options->kill_after >= 0 && !options->replace)
-			text = "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for";
-		else
+	if (options->ttl && !lock->engine->ttl) {
+		text = "--ttl is for locks that others keep for us" AS_TTL ", not for";
+	} else if (options->hold_for && !lock->engine->hold_for) {
+		text = "--hold-for is for locks of a whole fleet" AS_HOLD_FOR ", not for";
+	} else if (!lock->engine->leased) {
+		if (options->kill_after < 0 || options->replace)
 			return 0;
+		text = "-k is for --replace, and for locks that can be lost" AS_ANY ", not for";
 	} else if (options->no_fork) {
 		text = "-F is not for";
 		hint = ": such a lock has to be renewed, and the command ended if that fails, so me-only has to stay";
@@ -99,16 +111,18 @@ int lock_shape(struct lock *lock, const struct options *options, struct usage_er
 	lock->shared = options->shared;
 	if (options->slots)
 		lock->slots = options->slots;
-	if (lock->shared && !lock->engine->can_share)
-		return wrong(
-			error,
-			"-s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of",
-			lock->spec, "");
-	if (options->slots && !lock->engine->can_have_slots)
-		return wrong(
-			error,
-			"-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of",
-			lock->spec, "");
+	if (lock->shared && !lock->engine->shared)
+		return wrong(error,
+			     "-s is for locks on files" AND_OF_SHARED ": write file:PATH" OR_SHARED
+			     " instead of",
+			     lock->spec, "");
+	if (options->slots && !lock->engine->slots)
+		return wrong(error,
+			     "-j is for locks of this host" AND_OF_SLOTS
+			     ": write NAME, host:NAME" OR_SLOTS " instead of",
+			     lock->spec, "");
+	if (options->queue && !lock->engine->queue)
+		return wrong(error, "--queue is not for", lock->spec, "");
 	if (lock->shared && options->slots > 1)
 		return wrong(error, "-s and -j", NULL, " contradict each other: leave one out");
 	return check_lease(lock, options, error);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "holder.h"
+#include "kinds.h"
 #include "options.h"
 
 struct cgroup;
@@ -133,9 +134,11 @@ struct lock_leased {
 
 struct lock_engine {
 	const char *prefix; /* "host": the part of LOCK before the colon */
-	bool can_share, can_have_slots;
-	bool is_default; /* LOCK needs no prefix */
-	bool by_socket;	 /* it is held by a socket: what is known of sockets applies */
+	bool is_default;    /* LOCK needs no prefix */
+	bool by_socket;	    /* it is held by a socket: what is known of sockets applies */
+	/* The options that it has. */
+	bool shared, slots, queue, ttl, hold_for;
+	const char *missing;		  /* the message if its helper is; NULL: it has none */
 	const struct lock_leased *leased; /* NULL: the lock lasts as long as it is open */
 
 	/*
@@ -233,6 +236,11 @@ int lock_refuse_unproved(const char **refused);
 /* The same, where the lock is neither this user's nor root's. */
 int lock_refuse_stranger(const char **refused);
 
-extern const struct lock_engine lock_host, lock_file, lock_etcd;
+extern const struct lock_engine lock_host, lock_file;
+
+/* Those that a helper keeps: "consul" is lock_consul. */
+#define KIND(kind) extern const struct lock_engine lock_##kind;
+KINDS_ALL(KIND)
+#undef KIND
 
 #endif

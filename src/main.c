@@ -27,7 +27,7 @@
  *                engine.c       takes and releases it, waits; holder.c: who holds it; waiter.c:
  *                               what it shares with the thread that waits; path.c: a relative PATH;
  *                               reentry.c: is the lock ours?
- *   helper/      etcd:NAME: a lock that a helper keeps (PROTOCOL.md)
+ *   helper/      KIND:NAME: a lock that a helper keeps (PROTOCOL.md)
  *                engine.c       what me-only asks of the helper; replies.c, packets.c
  *                child.c        the helper's process; start.c finds it, and that of --who and
  *                               --list
@@ -37,7 +37,7 @@
  *   base/        messages, our exit statuses, numbers, durations, deadlines, descriptors,
  *                processes, tables of /proc, whom to trust
  *
- * Programs of their own: etcd/main.c is the helper, list/main.c answers --who and --list.
+ * Programs of their own: the helper of each such kind, and list/main.c for --who and --list.
  *
  * From here to the command's exec nothing is done that is not needed: this program is started for
  * every job of a host.

@@ -2,6 +2,17 @@
 
 #include <string.h>
 
+#include "kinds.h"
+
+/* The kinds of locks that helpers keep, in explanations. */
+#define PLAIN(kind) #kind ": "
+#define AND(kind) " and " #kind ":"
+#define OR_PREFIX(kind) ", or of " #kind ":PREFIX"
+#define AND_SHARED KINDS_SHARED(AND)
+#define TTL_KINDS KINDS_TTL(PLAIN)
+#define HOLD_FOR_KINDS KINDS_HOLD_FOR(PLAIN)
+#define OR_PREFIXES KINDS_LIST(OR_PREFIX)
+
 /* Explanations have 50 columns. */
 const struct option_row option_rows[] = {
 	{ 'w', true, true, 'w', "wait", "DURATION",
@@ -12,8 +23,8 @@ const struct option_row option_rows[] = {
 	{ 'x', false, true, 'x', "exclusive", NULL, "do not share the lock (the default); also -e",
 	  "e" },
 	{ 's', false, true, 's', "shared", NULL,
-	  "share the lock with other -s holders (file: and\n"
-	  "etcd: only)",
+	  "share the lock with other -s holders\n"
+	  "(file:" AND_SHARED " only)",
 	  NULL },
 	{ 'j', true, false, 'j', "slots", "N", "let N (1 to 1024) run at a time", NULL },
 	{ 0, false, true, ID_QUEUE, "queue", "N",
@@ -27,12 +38,12 @@ const struct option_row option_rows[] = {
 	  "being replaced or when a fleet lock is lost (5s)",
 	  NULL },
 	{ 0, false, true, ID_TTL, "ttl", "DURATION",
-	  "etcd: only: how long the lock outlives a dead host\n"
-	  "(30s; 10s to 300s)",
+	  TTL_KINDS "only: how long the lock outlives a dead host\n"
+		    "(30s; 10s to 300s)",
 	  NULL },
 	{ 0, false, true, ID_HOLD_FOR, "hold-for", "DURATION",
-	  "etcd: only: keep the lock at least this long (at\n"
-	  "most 300s), even if COMMAND ends sooner",
+	  HOLD_FOR_KINDS "only: keep the lock at least this long (at\n"
+			 "most 300s), even if COMMAND ends sooner",
 	  NULL },
 	{ 'F', false, true, 'F', "no-fork", NULL, "become COMMAND instead of starting it", NULL },
 	{ 'o', false, true, 'o', "close", NULL,
@@ -55,8 +66,7 @@ const struct option_row option_rows[] = {
 	{ 0, true, false, ID_HELD, "held", NULL,
 	  "exit 0 if the caller runs under LOCK, otherwise 1", NULL },
 	{ 0, true, false, ID_WHO, "who", NULL, "print who holds LOCK and who waits for it", NULL },
-	{ 0, true, false, ID_LIST, "list", NULL, "list the locks of this host, or of etcd:PREFIX",
-	  NULL },
+	{ 0, true, false, ID_LIST, "list", NULL, "list the locks of this host" OR_PREFIXES, NULL },
 	{ 0, false, false, ID_JSON, "json", NULL, "with --who and --list: print JSON", NULL },
 	{ 'h', false, false, ID_HELP, "help", NULL, "print a short (-h) or a full help (--help)",
 	  NULL },

@@ -8,6 +8,7 @@
 #include "base/exit-codes.h"
 #include "base/limits.h"
 #include "base/number.h"
+#include "kinds.h"
 #include "option-rows.h"
 
 #define MAX_EXIT_BASE 250 /* 250 + 5 is the last status there is */
@@ -16,6 +17,11 @@
 #define DEFAULT_TTL (30 * NS_PER_S)
 #define LEAST_TTL (10 * NS_PER_S)
 #define MOST_TTL (300 * NS_PER_S) /* also for --hold-for */
+
+/* The kinds whose locks can be listed. */
+#define OR_THOSE_OF(kind) ", or for those of " #kind ":PREFIX"
+#define OR_THOSE KINDS_LIST(OR_THOSE_OF)
+#define OR_BEGINS_WITH(kind) || !strncmp(lock, #kind ":", sizeof #kind)
 
 static const char contradict[] = " contradict each other: leave one out";
 
@@ -233,6 +239,11 @@ static int behind_lock(const char *option, struct usage_error *error)
 			   "options go before LOCK (before a COMMAND of that name write --)", NULL);
 }
 
+static bool can_be_listed(const char *lock)
+{
+	return false KINDS_LIST(OR_BEGINS_WITH);
+}
+
 /* The forms that run nothing. */
 static int check_question(char **rest, struct options *options, struct usage_error *error)
 {
@@ -250,11 +261,10 @@ static int check_question(char **rest, struct options *options, struct usage_err
 			option, "");
 	if (!*rest)
 		return options->mode == MODE_LIST ? 0 : wrong(error, "no LOCK given", NULL, "");
-	if (options->mode == MODE_LIST && strncmp(*rest, "etcd:", 5) != 0)
-		return wrong(
-			error,
-			"--list is for all locks of this host, or for those of etcd:PREFIX; --who is for one:",
-			*rest, "");
+	if (options->mode == MODE_LIST && !can_be_listed(*rest))
+		return wrong(error,
+			     "--list is for all locks of this host" OR_THOSE "; --who is for one:",
+			     *rest, "");
 	options->lock = *rest++;
 	if (*rest && **rest == '-' && strcmp(*rest, "--") != 0)
 		return behind_lock(*rest, error);

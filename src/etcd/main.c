@@ -54,6 +54,7 @@
 #include "helper/packets.h"
 #include "helper/say.h"
 #include "etcd/session.h"
+#include "kinds.h"
 
 static int64_t time_argument(const char *text)
 {
@@ -115,6 +116,15 @@ static bool has_timer(void)
 	return timerfd_gettime(TIMER_FD, &at) == 0;
 }
 
+static void tell_supports(void)
+{
+	struct line line;
+
+	say_begin(&line, "supports");
+	say_pair(&line, "options", SUPPORTS_etcd);
+	say_end(&line);
+}
+
 static void run(const struct arguments *arguments)
 {
 	struct session session;
@@ -172,7 +182,9 @@ int main(int argc, char **argv)
 	arguments.name = argv[3];
 	for (int i = 4; i < argc; i++)
 		read_argument(&arguments, argv[i]);
-	if (strlen(arguments.name) > LONGEST_NAME)
+	if (!strcmp(arguments.task, "supports"))
+		tell_supports();
+	else if (strlen(arguments.name) > LONGEST_NAME)
 		say_text("failed",
 			 "the name is longer than 2048 bytes, the limit for an etcd lock");
 	/* In packets and in the environment it would be another name. */

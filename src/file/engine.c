@@ -386,7 +386,8 @@ static bool file_has(const struct lock *lock, uint64_t number, pid_t pid)
 
 const struct lock_engine lock_file = {
 	.prefix = "file",
-	.can_share = true,
+	.shared = true,
+	.queue = true,
 	.take = file_take,
 	.release = file_release,
 	.is_ours = file_is_ours,

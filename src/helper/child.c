@@ -110,8 +110,7 @@ static int start_helper(struct lock *lock, struct child_start *start, int ours)
 	if (*session->path)
 		lock->spec = session->path;
 	if (start->failed == -ENOENT)
-		return helper_cannot(lock, "the helper is missing; it is built with libnghttp2",
-				     LOCK_FAILED);
+		return helper_cannot(lock, lock->engine->missing, LOCK_FAILED);
 	if (start->failed == HELPER_REFUSED)
 		return helper_cannot(
 			lock,

@@ -339,16 +339,19 @@ static const struct lock_leased leased = { .confirm = helper_confirm,
 					   .started = helper_started,
 					   .abandon = helper_abandon };
 
-const struct lock_engine lock_etcd = {
-	.prefix = "etcd",
-	.can_share = true,
-	.can_have_slots = true,
-	.leased = &leased,
-	.take = helper_take,
-	.claim = helper_claim,
-	.serve = helper_serve,
-	.release = helper_release,
-	.is_ours = helper_is_ours,
-	.identify = helper_identify,
-	.find_holder = helper_find_holder,
-};
+/* A row of the table that the build generates: all kinds differ in what they support alone. */
+#define ROW(kind, library, ...) \
+	const struct lock_engine lock_##kind = { \
+		.prefix = #kind, \
+		.missing = "the helper is missing; it is built with " library, \
+		.leased = &leased, \
+		.take = helper_take, \
+		.claim = helper_claim, \
+		.serve = helper_serve, \
+		.release = helper_release, \
+		.is_ours = helper_is_ours, \
+		.identify = helper_identify, \
+		.find_holder = helper_find_holder, \
+		__VA_ARGS__ \
+	};
+KIND_ROWS(ROW)

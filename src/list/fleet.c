@@ -13,6 +13,7 @@
 
 struct answer {
 	struct records *records;
+	const char *prefix; /* of the lock's engine */
 	size_t held, place;
 	size_t lock;	   /* the first record of the lock that the last one was of */
 	bool mixed;	   /* one of those that hold it does not hold one of several */
@@ -28,12 +29,10 @@ static char *escaped(const char *text)
 	return text ? text_escaped(text, strlen(text)) : NULL;
 }
 
-static char *lock_cell(const char *name)
+static char *lock_cell(const char *prefix, const char *name)
 {
-	static const char prefix[] = "etcd:";
-	char *safe = escaped(name ? name : ""), *cell = memory_get(sizeof prefix + strlen(safe));
+	char *safe = escaped(name ? name : ""), *cell = memory_format("%s:%s", prefix, safe);
 
-	stpcpy(stpcpy(cell, prefix), safe);
 	free(safe);
 	return cell;
 }
@@ -67,7 +66,7 @@ static void add(void *argument, const struct lock_told *told)
 							 : "wrapper",
 					 told->holder.pid);
 
-	char *name = lock_cell(told->name), *user = escaped(remote->user),
+	char *name = lock_cell(answer->prefix, told->name), *user = escaped(remote->user),
 	     *host = escaped(remote->host), *command = escaped(remote->command);
 
 	begin(answer, told->name);
@@ -140,6 +139,7 @@ int fleet(struct lock *lock, bool who, const char *program, bool json, char **te
 {
 	struct answer answer = {
 		.records = records_new(who ? FORM_FLEET_WHO : FORM_FLEET_LIST, NULL, json),
+		.prefix = lock->engine->prefix,
 	};
 	int r = helper_ask(lock, who ? "who" : "list", program, add, &answer);
 	struct line first;

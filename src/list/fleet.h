@@ -1,4 +1,4 @@
-/* --who etcd:NAME and --list etcd:PREFIX: what the helper for such locks reports. */
+/* --who and --list for locks that a helper keeps, from what it reports. */
 #ifndef LIST_FLEET_H
 #define LIST_FLEET_H
 

@@ -9,7 +9,7 @@
  *     records.c         what is known, as JSON or a table
  *     who-file.c        --who file:PATH
  *   all.c             --list
- *   fleet.c           both for etcd locks, from what the etcd helper reports
+ *   fleet.c           both for fleet locks, from what their helper reports
  *   files.c           file locks
  *   view.c            what can be seen of locks at one moment; host/holder.c draws the conclusions
  *     sockets.c         the kernel's table of sockets, by libmnl
@@ -109,7 +109,7 @@ static int answer(struct lock *lock, const char *program, const struct options *
 	return held ? options_status(options, EXIT_HELD) : 0;
 }
 
-/* --list etcd: lists all fleet locks, though no lock has an empty name. */
+/* --list KIND: lists all of its locks, though no lock has an empty name. */
 static int open_lock(struct lock *lock, const struct options *options, struct usage_error *error)
 {
 	int r = lock_open(lock, options->lock, error);

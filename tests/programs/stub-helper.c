@@ -1,7 +1,8 @@
 /*
- * A helper for locks (src/helper/PROTOCOL.md) that asks nobody, for tests of the program's half. To be called "etcd".
+ * A helper for locks (src/helper/PROTOCOL.md) that asks nobody, for tests of the program's half. To be called "etcd", or
+ * "toy" for me-only-toy.
  *
- * usage: etcd 1 take|held NAME ...
+ * usage: etcd 1 take|held|supports NAME ...
  *
  * The lock "busy" is held by somebody, "mine" by what the caller runs under; any other is free, and taken for a minute.
  */
@@ -11,6 +12,8 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "toy-kinds.h"
 
 static void say(const char *packet)
 {
@@ -33,6 +36,10 @@ int main(int argc, char **argv)
 
 	if (argc < 4)
 		return 1;
+	if (strcmp(argv[2], "supports") == 0) {
+		say("supports\noptions " SUPPORTS_toy);
+		return 0;
+	}
 	if (strcmp(argv[2], "held") == 0) {
 		say(strcmp(argv[3], "mine") == 0 ? "yes" : "no");
 		return 0;

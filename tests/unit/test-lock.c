@@ -108,7 +108,7 @@ int main(void)
 	opens("host:file:x", "file:x");
 	ok(lock.engine == &lock_host, "a lock of this host");
 	opens("etcd:backup", "backup");
-	ok(lock.engine == &lock_etcd, "of etcd");
+	ok(lock.engine == &lock_etcd, "of a helper");
 	opens("etcd:etcd:/a/b", "etcd:/a/b");
 	opens("host:etcd:x", "etcd:x");
 	ok(lock.engine == &lock_host, "a lock of this host");
