@@ -103,7 +103,7 @@ static void add_command(struct line *line, const struct holder *holder)
 	if (length == 0)
 		return;
 	line_add(line, ": ");
-	line_escape(line, known, length, COMMAND_SHOWN);
+	line_escape(line, known, length, remote ? LINE_FOREIGN : COMMAND_SHOWN);
 }
 
 void holder_keep_command(struct holder *holder, char *text, size_t size)
@@ -164,7 +164,7 @@ static void add_pid(const struct holder *holder, enum holder_form form, struct l
 static void describe_other(const struct holder *holder, enum holder_form form, struct line *line)
 {
 	line_add(line, beginnings[form]);
-	line_escape(line, holder->remote->command, strlen(holder->remote->command), LINE_SUBJECT);
+	line_escape(line, holder->remote->command, strlen(holder->remote->command), LINE_FOREIGN);
 }
 
 /* What is unusual about the holder. */

@@ -18,6 +18,9 @@
 /* How much of a name or path a line shows: enough for any that a person wrote. */
 #define LINE_SUBJECT 1024
 
+/* The same for what a server, or somebody on another host, has written. */
+#define LINE_FOREIGN 200
+
 struct line {
 	size_t length;
 	char text[LINE_SIZE];

@@ -48,11 +48,6 @@ static void note(struct value *value, unsigned what, bool understood)
 	value->has = understood ? value->has | what : value->has & ~what;
 }
 
-static void copy_text(const struct member *member, char *text, size_t size)
-{
-	(void)snprintf(text, size, "%s", member->text ? member->text : "");
-}
-
 /* Who it is. Returns false: it says something else. */
 static bool take_identity(struct identity *who, const struct member *member)
 {
@@ -76,7 +71,7 @@ static bool take_identity(struct identity *who, const struct member *member)
 		if (strcmp(member->name, all[i].name) != 0)
 			continue;
 		if (all[i].text)
-			copy_text(member, all[i].text, all[i].size);
+			say_cut(all[i].text, all[i].size, member->text ? member->text : "");
 		else if (all[i].number)
 			*all[i].number = number(member);
 		return true;

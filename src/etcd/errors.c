@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "helper/say.h"
 
 /* The codes of gRPC that make a difference. */
 enum {
@@ -93,16 +94,20 @@ static bool fits(const struct error *error, const struct asked *asked, unsigned 
 	       (!error->text || strstr(text, error->text));
 }
 
-/* The sentence with the words of this error, to be freed. */
+/* The sentence with the words of this error, to be freed. A server's text can be of any length. */
 static char *fill_in(const char *sentence, const struct asked *asked, const char *text)
 {
 	const char *user = asked->user ? asked->user : "";
-	char *line = memory_string("");
+	char *line = memory_string(""), shown[LINE_FOREIGN + 1];
 
+	say_cut(shown, sizeof shown, text);
 	for (;;) {
 		const size_t n = strcspn(sentence, "%");
 		const int kind = sentence[n] ? sentence[n + 1] : 0;
-		const char *word = kind == 'U' ? asked->url : kind == 'T' ? text : kind ? user : "";
+		const char *word = kind == 'U'	 ? asked->url
+				   : kind == 'T' ? shown
+				   : kind	 ? user
+						 : "";
 		/* Behind a colon there may be a password that was meant. */
 		const size_t length = kind == 'N' ? strcspn(word, ":") : strlen(word);
 		char *longer =

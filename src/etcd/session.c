@@ -32,8 +32,8 @@ char *session_surveyed(struct session *session, int64_t limit)
 		error = client_surveyed(&session->client, limit, &old);
 	if (old && !error && !session->arguments->quiet) {
 		char *note = memory_format(
-			"the server runs etcd %s, which has known lease bugs: update it to 3.4.31, 3.5.13 or later",
-			old);
+			"the server runs etcd %.*s, which has known lease bugs: update it to 3.4.31, 3.5.13 or later",
+			32, old);
 
 		say_text("note", note);
 		free(note);
@@ -72,7 +72,7 @@ static void describe_ourselves(struct session *session)
 	struct stat status;
 
 	identity_read(&session->me, arguments->pid);
-	(void)snprintf(session->me.command, sizeof session->me.command, "%s", arguments->command);
+	say_cut(session->me.command, sizeof session->me.command, arguments->command);
 	if (fstat(PIPE_FD, &status) == 0 && S_ISFIFO(status.st_mode))
 		session->me.pipe = status.st_ino;
 	session->own.entry = (struct entry){ .mode = arguments->mode,

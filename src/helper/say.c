@@ -1,5 +1,6 @@
 #include "helper/say.h"
 
+#include <string.h>
 #include <sys/socket.h>
 
 #include "base/number.h"
@@ -20,6 +21,22 @@ void say_pair(struct line *line, const char *key, const char *value)
 
 		line_add(line, one);
 	}
+}
+
+void say_cut(char *text, size_t size, const char *from)
+{
+	size_t n = strlen(from);
+
+	if (n >= size) {
+		n = size - sizeof "...";
+		/* A character has at most three bytes of this kind. */
+		for (int i = 0; i < 3 && ((unsigned char)from[n] & 0xc0) == 0x80; i++)
+			n--;
+		strcpy(text + n, "...");
+	} else {
+		text[n] = 0;
+	}
+	memcpy(text, from, n);
 }
 
 void say_number(struct line *line, const char *key, uint64_t n)

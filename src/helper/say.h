@@ -20,6 +20,12 @@ void say_whole(const struct line *line);
 void say_pair(struct line *line, const char *key, const char *value);
 void say_number(struct line *line, const char *key, uint64_t n);
 
+/*
+ * Copies FROM into TEXT, of SIZE bytes. Without room for all of it, it ends after a whole character
+ * of UTF-8, and in "...".
+ */
+void say_cut(char *text, size_t size, const char *from);
+
 /* A packet of WORD alone, and one with TEXT. */
 void say_word(const char *word);
 void say_text(const char *word, const char *text);

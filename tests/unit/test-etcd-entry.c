@@ -1,7 +1,9 @@
 #include <stdlib.h>
+#include <string.h>
 
 #include "etcd/entry.h"
 #include "etcd/json.h"
+#include "holder.h"
 #include "tap.h"
 
 static struct entries entries;
@@ -173,6 +175,33 @@ static void descriptions(void)
 	is_described(entry, &(struct identity){ .user = "" }, "", "\npid 0");
 }
 
+/* What others have written in a key, of any length: cut behind a character, and told in at most 200 bytes. */
+static void long_words(void)
+{
+	char value[700] = "{\"v\":1,\"m\":\"x\",\"st\":\"held\",\"cmd\":\"", wanted[300];
+	const struct entry *entry;
+	const struct remote_holder other = { .command = "\n\033[2J", .other = true };
+	struct remote_holder remote = { .host = "web1", .user = "mo" };
+	struct holder holder = { .pid = 7, .held = -1, .remote = &remote };
+	struct line line = { .length = 0 };
+
+	for (int i = 0; i < 150; i++)
+		strcat(value, "€");
+	entry = with_value(strcat(value, "\"}"));
+	(void)snprintf(wanted, sizeof wanted, "%.*s...", 252, strstr(value, "€"));
+	is(entry->who.command, wanted, "a long command of a key");
+	remote.command = entry->who.command;
+	holder_describe(&holder, HOLDER_AWAITED, &line);
+	line.text[line.length] = 0;
+	(void)snprintf(wanted, sizeof wanted, "waiting for pid 7 (mo) on web1, neither this user nor root: %.*s...", 198, remote.command);
+	is(line.text, wanted, "is shown in 200 bytes");
+	holder.remote = &other;
+	line.length = 0;
+	holder_describe(&holder, HOLDER_AWAITED, &line);
+	line.text[line.length] = 0;
+	is(line.text, "waiting for \\x0a\\x1b[2J", "control characters are escaped");
+}
+
 static void copies(void)
 {
 	struct entry copy = entry_copy(with_value("{\"v\":1,\"m\":\"s\",\"st\":\"held\",\"user\":\"mo\"}"));
@@ -190,6 +219,7 @@ int main(void)
 	pairs();
 	any_words();
 	descriptions();
+	long_words();
 	copies();
 	entries_free(&entries);
 	return tap_done();

@@ -1,5 +1,7 @@
 /* The table of errors: etcd's own texts, from its rpctypes, and gRPC's codes. */
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "etcd/errors.h"
 #include "tap.h"
@@ -25,7 +27,7 @@ static void is_judged(unsigned code, const char *text, enum outcome wanted, cons
 /* One that is told as it is. */
 static void is_plain(unsigned code, const char *text, enum outcome wanted)
 {
-	char sentence[200];
+	char sentence[300];
 
 	(void)snprintf(sentence, sizeof sentence, URL ": %s", text);
 	is_judged(code, text, wanted, sentence);
@@ -64,6 +66,34 @@ static void users(void)
 	is_judged(16, "etcdserver: invalid auth token", OUTCOME_FINAL,
 		  URL " requires authentication: set ETCDCTL_USER and ETCDCTL_PASSWORD (etcdserver: invalid auth token)");
 	is_judged(7, "etcdserver: permission denied", OUTCOME_FINAL, "etcd denies user '': " DENIED);
+}
+
+/* A server's text of any length: what is judged is all of it, what is told is not. */
+static void long_texts(void)
+{
+	char text[4000], wanted[300];
+
+	asked = (struct asked){ .url = URL };
+	/* The first character that does not fit is in the middle of a longer one at each place. */
+	for (int i = 0; i < 4; i++) {
+		char *got;
+
+		memset(text, 'a', (size_t)i);
+		for (size_t at = (size_t)i; at + 20 < sizeof text; at += 4)
+			memcpy(text + at, "𝄞", 5);
+		(void)snprintf(wanted, sizeof wanted, URL ": %.*s...", i + (197 - i) / 4 * 4, text);
+		strcat(text, "compacted");
+		ok(errors_judge(&asked, 11, text, &got) == OUTCOME_LOST, "the end of it counts");
+		is(got, wanted, "cut behind a character");
+		free(got);
+	}
+	memset(text, '\x80', sizeof text - 1);
+	text[sizeof text - 1] = 0;
+	(void)snprintf(wanted, sizeof wanted, URL ": %.194s...", text);
+	is_judged(99, text, OUTCOME_RETRY, wanted);
+	memset(text, 'a', 200);
+	text[200] = 0;
+	is_plain(99, text, OUTCOME_RETRY);
 }
 
 static void leases(void)
@@ -118,6 +148,7 @@ static void attempts(void)
 int main(void)
 {
 	users();
+	long_texts();
 	leases();
 	servers();
 	attempts();
