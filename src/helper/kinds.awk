@@ -1,4 +1,5 @@
-# Prints kinds.h, the table of the kinds of locks that helpers keep: awk -f kinds.awk KIND/supports...
+# Prints kinds.h, the table of the kinds of locks that helpers keep:
+# awk -f kinds.awk KIND/supports...
 # PROTOCOL.md says what is in these files. A word that is not known is an error.
 BEGIN {
 	most = split("shared slots queue ttl hold-for list", words)

@@ -22,7 +22,7 @@ KINDS = [os.path.basename(os.path.dirname(path))
 
 @pytest.fixture
 def toy(tmp_path):
-    """toy(ARGUMENT...) runs me-only-toy, whose helpers are in a directory that has one for toy: only."""
+    """toy(ARGUMENT...) runs me-only-toy, in whose directory of helpers only that for toy: is."""
     shutil.copy(program("stub-helper"), tmp_path / "toy")
     tmp_path.chmod(0o755)
     env = {**os.environ, "ME_ONLY_EXEC_PATH": str(tmp_path)}
@@ -54,7 +54,8 @@ def test_the_row_is_what_the_helper_supports(toy, kind, helper):
 def test_a_helper_and_a_row_are_enough(toy):
     assert toy("toy:free", "echo", "ran").stdout == "ran\n"
     r = toy("toy:busy", "echo", "ran")
-    assert (r.returncode, r.stdout) == (4, "") and r.stderr.startswith("me-only: toy:busy: held by ")
+    assert (r.returncode, r.stdout) == (4, "")
+    assert r.stderr.startswith("me-only: toy:busy: held by ")
     assert "toy:NAME" in toy("--help").stdout
     r = toy("-s", "toy:free", "true")
     assert (r.returncode, r.stderr.split(";")[0]) == (
@@ -62,16 +63,17 @@ def test_a_helper_and_a_row_are_enough(toy):
         "'toy:free'")
     r = toy("--ttl=30", "free", "true")
     assert (r.returncode, r.stderr.split(";")[0]) == (
-        2, "me-only: --ttl is for locks that others keep for us, as etcd:NAME, as toy:NAME, not for "
-        "'free'")
+        2, "me-only: --ttl is for locks that others keep for us, as etcd:NAME, as toy:NAME, not "
+        "for 'free'")
 
 
 @pytest.mark.parametrize("words", ["options shared bad", "option slots", "library"])
 def test_a_mistake_in_a_row_fails_the_build(tmp_path, words):
     (tmp_path / "kind").mkdir()
     (tmp_path / "kind" / "supports").write_text(f"# A kind.\n{words}\n")
-    r = subprocess.run(["awk", "-f", os.path.join(ROOT, "src", "helper", "kinds.awk"), "kind/supports"],
-                       cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE)
+    awk = ["awk", "-f", os.path.join(ROOT, "src", "helper", "kinds.awk")]
+    r = subprocess.run([*awk, "kind/supports"], cwd=tmp_path, capture_output=True, text=True,
+                       timeout=DEADLINE)
     assert (r.returncode, r.stdout) == (1, "") and r.stderr.startswith("kind/supports: "), r
 
 
