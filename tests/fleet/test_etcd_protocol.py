@@ -131,7 +131,7 @@ def test_the_time_counts_from_the_first_question(take, gateway):
         "lease/grant", g.once(g.hang_after))
     # A key that has it would show that the lease exists. It is sent twice, as its connection has ended.
     gateway.on("kv/txn", g.times(2, g.drop))
-    assert seconds(take().hear_of("held")) <= asked[0] + TTL - MARGIN and len(asked) == 2
+    assert seconds(take().hear_of("held")) <= asked[0] + TTL - MARGIN and len(asked) > 1
 
 
 @pytest.mark.parametrize("path, word", [("lease/grant", "held"), ("lease/keepalive", "until")])
