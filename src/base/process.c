@@ -94,8 +94,13 @@ int process_read(pid_t pid, struct process *process)
 		return -EIO;
 	fields += 2;
 	process->state = *fields;
+	/* Its first thread has ended, others run: it lives. */
+	process->headless = *fields == 'Z' && number_at(stat_field(fields, 20), 10, NULL) > 1;
+	if (process->headless)
+		process->state = 'S';
 	process->parent = (pid_t)number_at(stat_field(fields, 4), 10, NULL);
-	process->exiting = number_at(stat_field(fields, 9), 10, NULL) & PF_EXITING;
+	process->exiting =
+		!process->headless && (number_at(stat_field(fields, 9), 10, NULL) & PF_EXITING);
 	process->start = (int64_t)(number_at(stat_field(fields, 22), 10, NULL) *
 				   (uint64_t)(NS_PER_S / (int64_t)getauxval(AT_CLKTCK)));
 	process->age = clock_now(CLOCK_BOOTTIME) - process->start;
@@ -170,24 +175,59 @@ static int64_t numbers_next(struct numbers *numbers)
 	}
 }
 
-/* Whether PID has a descriptor that /proc shows as KIND, which ends in "[", INODE and "]". */
-static bool has_descriptor(pid_t pid, const char *kind, uint64_t inode)
+/*
+ * Once the first thread of a process has ended, /proc shows what all its threads share only under
+ * the number of one that runs. Returns that number; 0 if PID itself is right.
+ */
+static pid_t other_thread(pid_t pid)
 {
-	char path[PROCESS_PATH_SIZE], wanted[PROCESS_PATH_SIZE], seen[PROCESS_PATH_SIZE];
+	char path[PROCESS_PATH_SIZE];
+	struct process process;
+	struct numbers threads;
+	int64_t thread;
+
+	if (process_read(pid, &process) || !process.headless ||
+	    numbers_open(&threads, process_path(path, pid, "task")))
+		return 0;
+	while ((thread = numbers_next(&threads)) == pid)
+		;
+	close(threads.fd);
+	return thread > 0 ? (pid_t)thread : 0;
+}
+
+/* Whether a descriptor of PID is shown as the LENGTH bytes WANTED. *NONE: it shows no descriptor.
+ */
+static bool shows_descriptor(pid_t pid, const char *wanted, size_t length, bool *none)
+{
+	char path[PROCESS_PATH_SIZE], seen[PROCESS_PATH_SIZE];
 	struct numbers fds;
-	size_t length = (size_t)(stpcpy(number_format(inode, stpcpy(wanted, kind)), "]") - wanted);
 	bool found = false;
 	int64_t fd;
 
 	if (numbers_open(&fds, process_path(path, pid, "fd")))
 		return false;
+	*none = true;
 	while (!found && (fd = numbers_next(&fds)) >= 0) {
+		*none = false;
 		number_format((uint64_t)fd, path);
 		found = readlinkat(fds.fd, path, seen, sizeof seen) == (ssize_t)length &&
 			!memcmp(seen, wanted, length);
 	}
 	close(fds.fd);
 	return found;
+}
+
+/* Whether PID has a descriptor that /proc shows as KIND, which ends in "[", INODE and "]". */
+static bool has_descriptor(pid_t pid, const char *kind, uint64_t inode)
+{
+	char wanted[PROCESS_PATH_SIZE];
+	size_t length = (size_t)(stpcpy(number_format(inode, stpcpy(wanted, kind)), "]") - wanted);
+	bool none = false;
+
+	if (shows_descriptor(pid, wanted, length, &none))
+		return true;
+	pid = none ? other_thread(pid) : 0;
+	return pid && shows_descriptor(pid, wanted, length, &none);
 }
 
 bool process_own_descriptors(void (*visit)(int fd, void *argument), void *argument)
@@ -486,10 +526,17 @@ bool process_has_variable(pid_t pid, const char *entry, bool whole)
 	size_t same = 0; /* how many bytes before AT match ENTRY; length + 1: they are another
 			    variable's */
 	int fd = open(process_path(path, pid, "environ"), O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, bytes, sizeof bytes);
+	const pid_t thread = n <= 0 ? other_thread(pid) : 0;
 	bool found = false;
-	ssize_t n;
 
-	while (fd >= 0 && !found && (n = read(fd, bytes, sizeof bytes)) > 0)
+	if (thread) {
+		if (fd >= 0)
+			close(fd);
+		fd = open(process_path(path, thread, "environ"), O_RDONLY | O_CLOEXEC);
+		n = fd < 0 ? -1 : read(fd, bytes, sizeof bytes);
+	}
+	for (; n > 0 && !found; n = read(fd, bytes, sizeof bytes))
 		for (const char *at = bytes; !found && at < bytes + n; at++) {
 			same = same < length && *at == entry[same] ? same + 1
 			       : *at				   ? length + 1

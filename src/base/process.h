@@ -40,6 +40,7 @@ const char *process_path(char path[PROCESS_PATH_SIZE], pid_t pid, const char *fi
 struct process {
 	char state; /* R, S, T (stopped), Z ... */
 	pid_t parent;
+	bool headless; /* its first thread has ended, others run: the state is then S */
 	bool exiting;  /* it has begun to end */
 	int64_t start; /* when it was started (CLOCK_BOOTTIME, ns, in steps of 1/100 s); exec does
 			  not change it */

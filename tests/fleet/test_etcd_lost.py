@@ -398,6 +398,35 @@ def test_a_group_of_the_commands_own(c, start, store, prefix, group, ticks, kill
     wait_for(lambda: not any(entry.is_dir() for entry in os.scandir(group)), "its group is gone")
 
 
+def has_threads(pid):
+    """Beside the first, which has ended."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "lost"])
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+def test_a_descendant_whose_first_thread_has_ended(c, start, store, prefix, ticks, killed, closed):
+    """/proc calls it a zombie, and hides what it has; it lives, and is ended like all others."""
+    closed = " ".join(f"{n}>&-" for n in range(3, 80)) if closed else ""
+    p = start(ME_ONLY, *SHORT, c.lock, "bash", "-c",
+              f'"$1" "$0" {closed} & shift; exec "$@"', ticks.path, program("headless"),
+              *ticks.job(), env=environment(c.env))
+    ticks.wait_for("job", "headless")
+    p.helper = helper_of(p)
+    headless, = (pid for who, pid, _ in ticks.lines() if who == "headless")
+    assert has_threads(headless)
+    if killed:
+        p.kill()
+        wait_for(lambda: store.entries(prefix) == [], "the lock is free")
+    else:
+        store.delete(store.entries(prefix)[0].key)
+        assert p.wait(DEADLINE) == 5
+    assert not has_threads(headless)
+
+
 def test_me_only_is_stopped_and_the_lock_taken_away(c, store, prefix, ticks):
     """
     The helper ends the command by itself, and as soon as the successor relies on, whatever
