@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/deadline.h"
@@ -51,19 +50,6 @@
 /* A renewal without an answer for this long may be lost, and the stream with it. */
 #define RENEWAL_LATE (NS_PER_S / 2)
 
-/*
- * While me-only is stopped its socket can fill up and messages are dropped, so a timer carries the
- * deadline as well. 0: it is over.
- */
-static void set_until(const struct session *session, int64_t until)
-{
-	const struct itimerspec at = { .it_value = { .tv_sec = (time_t)(until / NS_PER_S),
-						     .tv_nsec = (long)(until % NS_PER_S) } };
-
-	if (session->arguments->has_timer)
-		(void)timerfd_settime(TIMER_FD, TFD_TIMER_ABSTIME, &at, NULL);
-}
-
 static void tell_until(const struct session *session)
 {
 	struct line line;
@@ -72,7 +58,7 @@ static void tell_until(const struct session *session)
 	say_number(&line, "until", (uint64_t)session->lease.deadline);
 	say_number(&line, "at", (uint64_t)session_now());
 	say_end(&line);
-	set_until(session, session->lease.deadline);
+	session_set_timer(session, session->lease.deadline);
 }
 
 /* END: when the command must be gone, if that is known. */
@@ -83,7 +69,7 @@ static void lose_and_tell(struct session *session, const char *text, int64_t end
 	if (session->lost)
 		return;
 	session->lost = true;
-	set_until(session, 0);
+	session_set_timer(session, 0);
 	end = deadline_earlier(end, session->lease.deadline);
 	say_begin(&line, "lost");
 	say_pair(&line, "text", text);
@@ -330,7 +316,7 @@ void hold(struct session *session)
 	control_keep_until(&session->control, session->lease.deadline,
 			   session->arguments->kill_after);
 	tell_held(session);
-	set_until(session, session->lease.deadline);
+	session_set_timer(session, session->lease.deadline);
 	/* Processes that me-only had before are not the command's descendants. */
 	if (process_read(getpid(), &ourselves) == 0)
 		session->control.descendants.since = ourselves.start;

@@ -23,6 +23,12 @@ static void tell_unreleased(const struct session *session, const char *what, con
 	free(text);
 }
 
+static void tell_released(const struct session *session)
+{
+	if (!say_word("released"))
+		session_set_timer(session, session_now() + TIMER_RELEASED);
+}
+
 /*
  * For --hold-for: binds the key to a lease for the time that is left. If that is refused, nothing
  * is deleted: the key stays for as long as its own lease. Returns whether it is there.
@@ -55,7 +61,7 @@ static bool keep_on(struct session *session, int64_t left, int64_t limit)
 	if (answer.outcome != OUTCOME_DONE)
 		tell_unreleased(session, "--hold-for keeps the lock", answer.text);
 	else if (answer.body.succeeded)
-		say_word("released");
+		tell_released(session);
 	else
 		gone = true;
 	answer_free(&answer);
@@ -212,7 +218,7 @@ void release(struct session *session)
 	if (answer.outcome != OUTCOME_DONE)
 		tell_unreleased(session, "the lock was released", answer.text);
 	else if (is_given_back(&answer.body) || session->client.retried || tried)
-		say_word("released");
+		tell_released(session);
 	else
 		say_text(
 			"lost",

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +23,15 @@ int64_t session_now(void)
 uint64_t session_clock(void)
 {
 	return (uint64_t)(clock_now(CLOCK_REALTIME) / NS_PER_MS);
+}
+
+void session_set_timer(const struct session *session, int64_t until)
+{
+	const struct itimerspec at = { .it_value = { .tv_sec = (time_t)(until / NS_PER_S),
+						     .tv_nsec = (long)(until % NS_PER_S) } };
+
+	if (session->arguments->has_timer)
+		(void)timerfd_settime(TIMER_FD, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
 char *session_surveyed(struct session *session, int64_t limit)

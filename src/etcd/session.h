@@ -157,6 +157,12 @@ int64_t session_interval(const struct session *session);
  */
 int64_t session_reserve(const struct session *session);
 
+/*
+ * While me-only is stopped its socket can fill up and messages are dropped, so a timer carries the
+ * deadline as well: UNTIL. 0: it is over.
+ */
+void session_set_timer(const struct session *session, int64_t until);
+
 /* In about how many seconds the lease ends if nothing more is done. */
 int64_t session_lapse(const struct session *session);
 

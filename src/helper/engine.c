@@ -105,6 +105,13 @@ static void helper_started(struct lock *lock, pid_t job, const char *cgroup)
 		close(fd);
 }
 
+/* Others can have it, or take care of the rest. It was ours until now. */
+static void take_release(struct lock *lock)
+{
+	lock->lease->until = DEADLINE_NEVER;
+	session_of(lock)->ended = true;
+}
+
 /* Takes in what the helper reports while the lock is held. */
 static void take_in(struct lock *lock)
 {
@@ -146,15 +153,14 @@ static void take_in(struct lock *lock)
 		if (packet_is(packet, "unreleased") &&
 		    packet_sentence(packet, "text", session->note, sizeof session->note))
 			message_if_ready(lock->spec, session->note);
-		/* It was ours until now, and others take care of the rest. */
-		lock->lease->until = DEADLINE_NEVER;
-		session->ended = true;
+		take_release(lock);
 	}
 }
 
 /*
  * While we were stopped, messages may have been dropped for want of room, so the timer has the
- * deadline as well. The helper does not set it again once it has expired.
+ * deadline as well, or that the lock was released. The helper does not set it again once it has
+ * expired.
  */
 static void read_timer(struct lock *lock)
 {
@@ -165,6 +171,8 @@ static void read_timer(struct lock *lock)
 	if (session_of(lock)->timer <= 0 || timerfd_gettime(session_of(lock)->timer, &at))
 		return;
 	left = (int64_t)at.it_value.tv_sec * NS_PER_S + at.it_value.tv_nsec;
+	if (left > TIMER_RELEASED / 2)
+		take_release(lock);
 	if (left == 0 || left > ttl || now + left <= lock->lease->until)
 		return;
 	lock->lease->until = now + left;
@@ -195,14 +203,19 @@ static void helper_serve(struct lock *lock, pid_t job, int64_t since)
 			take_in(lock);
 			continue;
 		}
+		/* There may have been no room for its last word. */
+		read_timer(lock);
+		if (session->ended)
+			break;
 		session->ended = true;
-		lock->watched = -1;
 		/* After the command's end, only the release of the lock is unconfirmed. */
 		if (!lock->lease->lost && !session->releasing)
 			lock->lease->lost = child_last_words(session);
 	}
 	if (!session->ended && !lock->lease->lost)
 		read_timer(lock);
+	if (session->ended)
+		lock->watched = -1;
 }
 
 /* The helper first reports the loss, then looks for what runs: so nothing starts unseen. */

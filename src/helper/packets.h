@@ -17,6 +17,9 @@
 #define PIPE_FD 3
 #define TIMER_FD 4
 
+/* How far ahead the timer is set if there was no room for "released", at least: years (ns). */
+#define TIMER_RELEASED (INT64_C(100000000) * 1000000000)
+
 /* Room for the longest packet, with a NUL. */
 #define PACKET_SIZE 4096
 

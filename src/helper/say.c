@@ -59,12 +59,12 @@ void say_whole(const struct line *line)
 	(void)send(CONTROL_FD, line->text, line->length, MSG_NOSIGNAL);
 }
 
-void say_word(const char *word)
+bool say_word(const char *word)
 {
 	struct line line;
 
 	say_begin(&line, word);
-	say_end(&line);
+	return say_end(&line);
 }
 
 void say_text(const char *word, const char *text)

@@ -26,8 +26,8 @@ void say_number(struct line *line, const char *key, uint64_t n);
  */
 void say_cut(char *text, size_t size, const char *from);
 
-/* A packet of WORD alone, and one with TEXT. */
-void say_word(const char *word);
+/* A packet of WORD alone, and one with TEXT. Returns whether there was room. */
+bool say_word(const char *word);
 void say_text(const char *word, const char *text);
 
 #endif

@@ -477,6 +477,13 @@ static void long_stop_jobs(ns *last)
 	*last = 460 * S;
 }
 
+/* The same, and the command ends meanwhile: what is dropped may be that the lock was released. */
+static void full_at_end_jobs(ns *last)
+{
+	add(0, 100 * MS, random_between(330 * S, 370 * S), NEVER);
+	*last = 460 * S;
+}
+
 static void long_stop(enum world_event event, struct job *job, int detail)
 {
 	(void)detail;
@@ -636,6 +643,12 @@ const struct profile scenarios[] = {
 	{ .name = "long-stop",
 	  .what = "me-only is stopped for so long that packets are dropped",
 	  .jobs = long_stop_jobs,
+	  .react = long_stop,
+	  .gentle = true,
+	  .no_mistakes = true },
+	{ .name = "full-at-end",
+	  .what = "the same, and the command ends meanwhile",
+	  .jobs = full_at_end_jobs,
 	  .react = long_stop,
 	  .gentle = true,
 	  .no_mistakes = true },
