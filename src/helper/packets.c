@@ -81,14 +81,19 @@ static int received(ssize_t n, char *packet)
 	return n < 0 && errno == EAGAIN ? -EAGAIN : n > 0;
 }
 
+/* ECONNRESET, once: the other end closed and had not read all. What it sent comes next. */
+static bool has_to_be_repeated(void)
+{
+	return errno == EINTR || errno == ECONNRESET;
+}
+
 int packet_receive(int socket, char packet[PACKET_SIZE])
 {
 	ssize_t n;
 
-	/* ECONNRESET, once: the other end closed and had not read all. What it sent comes next. */
 	do
 		n = recv(socket, packet, PACKET_SIZE - 1, MSG_DONTWAIT);
-	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
+	while (n < 0 && has_to_be_repeated());
 	return received(n, packet);
 }
 
@@ -109,7 +114,7 @@ int packet_receive_with(int socket, char *packet, size_t size, int *fd)
 	*fd = -1;
 	do
 		n = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && has_to_be_repeated());
 	passed = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
 	if (passed && passed->cmsg_type == SCM_RIGHTS)
 		memcpy(fd, CMSG_DATA(passed), sizeof *fd);
