@@ -128,6 +128,9 @@ struct lock_leased {
 	 */
 	void (*started)(struct lock *lock, pid_t job, const char *cgroup);
 
+	/* The lock is lost, and its command is about to be asked to end. */
+	void (*ending)(struct lock *lock);
+
 	/* Nobody needs the lock any more. Whoever has not confirmed the release by now is ended. */
 	void (*abandon)(struct lock *lock);
 };

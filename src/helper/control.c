@@ -67,6 +67,8 @@ void control_hear(struct control *control)
 		} else if (packet_is(packet, "job") && !control->started) {
 			take_job(control, packet, fd);
 			continue;
+		} else if (packet_is(packet, "ending")) {
+			control->ending = true;
 		} else if (packet_is(packet, "done")) {
 			control->done = control->job_ended = control->news = true;
 			control->unused = packet_number(packet, "unused", 0) == 1;
@@ -89,16 +91,18 @@ static void look_at_job(struct control *control)
 		return;
 	if (fds[0].revents & (POLLHUP | POLLERR | POLLNVAL))
 		control->pipe_closed = control->news = true;
-	if (fds[1].revents)
+	if (fds[1].revents) {
 		control->job_ended = control->news = true;
+		/* That me-only was killed, or asked the command to end, came first. */
+		control_hear(control);
+	}
 }
 
 /* Ends the command if that is due: me-only may be stopped, or gone. */
 static void end_if_due(struct control *control)
 {
-	control->time_was_up =
-		control->time_was_up || now() >= control->ask_due || now() >= control->force_due;
 	if (now() >= control->force_due) {
+		control->ending = true;
 		/* The command first: finding the others takes milliseconds. */
 		if (control->job >= 0)
 			syscall(SYS_pidfd_send_signal, control->job, SIGKILL, NULL, 0);
@@ -155,13 +159,13 @@ void control_end_orphans(struct control *control, int64_t deadline, int64_t kill
 
 bool control_is_over(const struct control *control)
 {
+	/* What has to end may leave descendants without the pipe: somebody sees to them first. */
+	const bool in_good_order = control->alone && !control->ending && !control->orphaned;
+
 	/*
 	 * With -o the command does not have the pipe. Where sudo is the command, it may outlive
 	 * me-only.
 	 */
-	/* What had to be ended may have left descendants without the pipe: me-only sees to them. */
-	const bool in_good_order = control->alone && !control->ending && !control->time_was_up;
-
 	return control->pipe_closed && (control->job_ended || control->job < 0) &&
 	       (control->done || control->orphans_ended || in_good_order);
 }

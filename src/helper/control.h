@@ -25,7 +25,6 @@ struct control {
 	struct cgroup cgroup;	    /* of the command, if it has one */
 	int64_t ask_due, force_due; /* when SIGTERM and SIGKILL are; DEADLINE_NEVER */
 	int64_t force_pause;	    /* until the next SIGKILL */
-	bool time_was_up;	    /* the command was asked to end, or killed */
 	bool ending;		    /* the command has to end even if the lock is renewed */
 	bool orphans_ended; /* nothing is left of the command of a me-only that was killed */
 };

@@ -105,6 +105,12 @@ static void helper_started(struct lock *lock, pid_t job, const char *cgroup)
 		close(fd);
 }
 
+/* Before the command can hear of it, so that its end does not release the lock. */
+static void helper_ending(struct lock *lock)
+{
+	packet_send(session_of(lock)->control, "ending", -1);
+}
+
 /* Others can have it, or take care of the rest. It was ours until now. */
 static void take_release(struct lock *lock)
 {
@@ -350,6 +356,7 @@ static void helper_find_holder(const struct lock *lock, struct holder *holder, b
 
 static const struct lock_leased leased = { .confirm = helper_confirm,
 					   .started = helper_started,
+					   .ending = helper_ending,
 					   .abandon = helper_abandon };
 
 /* A row of the table that the build generates: all kinds differ in what they support alone. */

@@ -124,6 +124,7 @@ static void ask(struct custody *custody)
 	struct guard *guard = &custody->guard;
 	struct lock *lock = custody->lock;
 
+	lock->engine->leased->ending(lock);
 	guard->asked = true;
 	guard->known = lock->lease->lost != NULL;
 	guard->since = clock_now(CLOCK_REALTIME);
