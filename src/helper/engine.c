@@ -241,8 +241,6 @@ static void helper_release(struct lock *lock)
 
 	if (lock->fd >= 0)
 		close(lock->fd);
-	/* Messages that came while we were stopped. */
-	helper_serve(lock, 0, 0);
 	session->releasing = true;
 	packet_send(session->control, lock->lease->unused ? "done\nunused 1" : "done", -1);
 	lock->fd = lock->watched = -1;

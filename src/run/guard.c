@@ -194,7 +194,8 @@ static void look(struct custody *custody, bool asked, bool time)
 {
 	struct lock *lock = custody->lock;
 
-	if (asked)
+	/* What has come meanwhile may have moved the time. */
+	if (asked || time)
 		lock->engine->serve(lock, custody->command, custody->since);
 	if (time || lock->lease->lost)
 		see_to_it(custody);
@@ -222,14 +223,26 @@ static void started(struct custody *custody)
 	see_to_it(custody);
 }
 
+/*
+ * Whether the lock is lost; the command has ended. If we were stopped, the time may be over and
+ * nobody has asked yet, or the helper has moved it or released the lock.
+ */
+static bool is_lost(const struct custody *custody)
+{
+	const struct guard *guard = &custody->guard;
+	struct lock *lock = custody->lock;
+
+	lock->engine->serve(lock, 0, 0);
+	return guard->asked || lock->lease->lost ||
+	       (guard->ended ? guard->ended : now()) >= lock->lease->until;
+}
+
 /* A lost lock is released when all descendants of the command are gone as well. */
 static bool ended(struct custody *custody)
 {
 	struct guard *guard = &custody->guard;
-	const struct lock_lease *lease = custody->lock->lease;
 
-	/* If we were stopped, the time may be over and nobody has asked yet. */
-	if (lease->lost || guard->asked || now() >= lease->until)
+	if (is_lost(custody))
 		return false;
 	if (!guard->ended)
 		guard->ended = now();
@@ -299,8 +312,7 @@ static bool finish(struct custody *custody, int status)
 {
 	struct guard *guard = &custody->guard;
 	struct lock *lock = custody->lock;
-	bool told = true, lost = guard->asked || lock->lease->lost ||
-				 (guard->ended ? guard->ended : now()) >= lock->lease->until;
+	bool told = true, lost = is_lost(custody);
 	struct line line;
 
 	custody->command = 0;

@@ -491,6 +491,21 @@ static void long_stop(enum world_event event, struct job *job, int detail)
 		stop_me_only(job, 1 * S, random_between(370 * S, 450 * S));
 }
 
+/* --- me-only is stopped just as it learns of its command's end, until its time is over --------- */
+
+static void stopped_reaper_jobs(ns *last)
+{
+	add(0, 100 * MS, random_between(500 * MS, 3 * S), NEVER);
+	*last = 1 * S;
+}
+
+static void stopped_reaper(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (event == EVENT_ENDED && is(job, 0))
+		stop_at_call(task_find(job->me), 12, 20 * S);
+}
+
 /* --- a leader's disk hangs: it answers keepalives, and nothing that a majority has to agree to -- */
 
 static void hung_leader_jobs(ns *last)
@@ -650,6 +665,12 @@ const struct profile scenarios[] = {
 	  .what = "the same, and the command ends meanwhile",
 	  .jobs = full_at_end_jobs,
 	  .react = long_stop,
+	  .gentle = true,
+	  .no_mistakes = true },
+	{ .name = "stopped-reaper",
+	  .what = "me-only is stopped as it learns of its command's end, until its time is over",
+	  .jobs = stopped_reaper_jobs,
+	  .react = stopped_reaper,
 	  .gentle = true,
 	  .no_mistakes = true },
 	{ .name = "hung-leader",
