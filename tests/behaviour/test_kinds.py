@@ -67,7 +67,8 @@ def test_a_helper_and_a_row_are_enough(toy):
         "for 'free'")
 
 
-@pytest.mark.parametrize("words", ["options shared bad", "option slots", "library"])
+@pytest.mark.parametrize("words", ["options shared bad", "option slots", "library",
+                                   "options shared", "library libtoy"])
 def test_a_mistake_in_a_row_fails_the_build(tmp_path, words):
     (tmp_path / "kind").mkdir()
     (tmp_path / "kind" / "supports").write_text(f"# A kind.\n{words}\n")
