@@ -63,7 +63,7 @@ struct lock {
 	bool shared;	      /* with other shared holders */
 	unsigned slots;	      /* so many can hold it at a time */
 	unsigned slot;	      /* which of them we are, once it is held */
-	int fd;		      /* open as long as the lock is held, close-on-exec; -1 before */
+	int fd;		      /* close-on-exec; -1: not taken, or only the command has it */
 	int watched;	      /* POLLIN calls for serve(), which may change it; -1: none */
 	int64_t serve_due;    /* when to call serve() in any case, which may change it */
 	struct lock_line line;

@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "helper/queue.h"
 
-/* How many leases are asked for at a time: each takes a connection. */
+/* How many leases are asked for at a time: a proxy may limit the calls of a connection. */
 #define AT_ONCE 8
 
 /* Asking for longer is no better than standing back. */

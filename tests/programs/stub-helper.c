@@ -1,10 +1,11 @@
 /*
- * A helper for locks (src/helper/PROTOCOL.md) that asks nobody, for tests of the program's half. To be called "etcd", or
- * "toy" for me-only-toy.
+ * A helper for locks (src/helper/PROTOCOL.md) that asks nobody, for tests of the program's half. To
+ * be called "etcd", or "toy" for me-only-toy.
  *
  * usage: etcd 1 take|held|supports NAME ...
  *
- * The lock "busy" is held by somebody, "mine" by what the caller runs under; any other is free, and taken for a minute.
+ * The lock "busy" is held by somebody, "mine" by what the caller runs under; any other is free, and
+ * taken for a minute.
  */
 #include <inttypes.h>
 #include <poll.h>
