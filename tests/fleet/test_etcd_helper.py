@@ -156,6 +156,38 @@ def test_a_note_is_for_people(helper, lock, options, said_then):
     assert ended(p) == (0, b"ran\n", said_then.format(lock))
 
 
+# A child of the helper hears me-only, also after me-only has killed the helper.
+WITNESS = """
+held(60)
+if os.fork():
+    rest()
+heard = []
+while not heard or heard[-1]:
+    try:
+        heard.append(hear().split(chr(10))[0])
+    except ConnectionResetError:
+        continue
+    if heard[-1] in answers:
+        say(answers[heard[-1]])
+open("new", "w").write(" ".join(heard))
+os.rename("new", "heard")
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("answers, job, status, words", [
+    ({"done": "released"}, "true", 0, "job done"),
+    ({"job": "lost\ntext gone"}, "sleep 1000", 5, "job ending done")], ids=["in good order", "lost"])
+def test_the_end_of_a_command_is_announced_if_me_only_wants_it(
+        helper, tmp_path, answers, job, status, words):
+    """Otherwise it would release the lock while me-only still ends others."""
+    p = helper(f"answers = {answers}{WITNESS}", job=job.split())
+    assert ended(p)[0] == status
+    heard = tmp_path / "helpers" / "heard"
+    wait_for(heard.exists, "it has heard all")
+    assert heard.read_text().split() == words.split()
+
+
 # ---- the deadline ----
 
 @pytest.fixture
@@ -290,6 +322,12 @@ def test_what_is_no_time_changes_nothing(helper, lock, ticks, until):
     p = helper(f'held(3); say("until\\n{until}"); rest()', "-k", "0.2", job=ticks.job("stubborn"))
     ticks.wait_for("job")
     assert_ended_by(p, ticks, lock, before + 3 + 10)    # the helper starts when it can
+
+
+def test_that_the_lock_was_released_can_be_on_the_timer(helper):
+    """There was no room to say it."""
+    p = helper('held(60)\nwhile not hear().startswith("done"): pass\nset_timer(10 ** 8)')
+    assert ended(p) == (0, b"ran\n", "")
 
 
 def test_a_time_in_good_time_is_believed(helper, ticks):
