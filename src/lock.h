@@ -139,9 +139,9 @@ struct lock_engine {
 	const char *prefix; /* "host": the part of LOCK before the colon */
 	bool is_default;    /* LOCK needs no prefix */
 	bool by_socket;	    /* it is held by a socket: what is known of sockets applies */
-	/* The options that it has. */
+	/* The options that it supports. */
 	bool shared, slots, queue, ttl, hold_for;
-	const char *missing;		  /* the message if its helper is; NULL: it has none */
+	const char *missing;		  /* the message if its helper is missing; NULL: none */
 	const struct lock_leased *leased; /* NULL: the lock lasts as long as it is open */
 
 	/*

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* Says that memory is used up, and exits. */
+/* Reports that memory is used up, and exits. */
 _Noreturn void memory_fail(void);
 
 /* N bytes, zero. */

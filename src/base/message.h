@@ -18,7 +18,7 @@
 /* How much of a name or path a line shows: enough for any that a person wrote. */
 #define LINE_SUBJECT 1024
 
-/* The same for what a server, or somebody on another host, has written. */
+/* The same for text from a server or another host. */
 #define LINE_FOREIGN 200
 
 struct line {

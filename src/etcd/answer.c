@@ -42,12 +42,12 @@ static void explain_end(struct answer *answer, const struct asked *asked)
 					  asked->url));
 }
 
-/* An answer of HTTP that is none of etcd's. */
+/* An HTTP answer that is not etcd's. */
 static void explain_other(struct answer *answer, const struct asked *asked, const struct rpc *rpc)
 {
 	const char *url = asked->url;
 
-	/* 429 is a proxy's word for "too many": it may pass as well. */
+	/* 429, "too many requests" from a proxy, may pass as well. */
 	if (rpc->http >= 500 || rpc->http == 429)
 		answer_fail(answer, OUTCOME_RETRY,
 			    memory_format("%s: HTTP status %d", url, rpc->http));
@@ -64,7 +64,7 @@ static void explain_other(struct answer *answer, const struct asked *asked, cons
 void answer_explain(struct answer *answer, const struct asked *asked, const struct rpc *rpc)
 {
 	const char *url = asked->url, *detail = rpc->detail ? rpc->detail : "no reason given";
-	/* One that has answered before is being restarted. */
+	/* An endpoint that has answered before is being restarted. */
 	const enum outcome refused = asked->known ? OUTCOME_RETRY : OUTCOME_USELESS;
 
 	switch (rpc->failure) {

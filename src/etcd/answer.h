@@ -1,6 +1,6 @@
 /*
- * Answers of etcd: what has become of a call, in words, and the body of a good one. Nothing is sent
- * here.
+ * Answers of etcd: the outcome of a call, the error in words, and the body of a good answer.
+ * Nothing is sent here.
  */
 #ifndef ETCD_ANSWER_H
 #define ETCD_ANSWER_H

@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "etcd/requests.h"
 
-/* Transactions in transactions: etcd itself allows no more than a few. */
+/* Nested transactions: etcd itself allows only a few levels. */
 #define DEEPEST 16
 
 enum kind {
@@ -88,7 +88,7 @@ static const struct row watch[] = {
 	{ 0 },
 };
 
-/* Of a member's status the version, of an authentication the token. */
+/* The version in a member's status, and the token of an authentication. */
 static const struct row text[] = {
 	{ 1, INSIDE, 0, header, 0 },
 	{ 2, BYTES, offsetof(struct body, text), NULL, 0 },

@@ -1,6 +1,6 @@
 /*
- * Bodies of etcd's answers, read from protobuf. One structure has what is used of all of them: what
- * an answer does not have is 0.
+ * Bodies of etcd's answers, read from protobuf. One structure has the fields that we use of all
+ * answers; those that an answer lacks are 0.
  */
 #ifndef ETCD_BODY_H
 #define ETCD_BODY_H
@@ -40,12 +40,12 @@ struct body {
 	struct list pairs;		  /* of struct pair */
 	struct list events;		  /* of struct event */
 	struct list responses;		  /* struct body: of the operations of a transaction */
-	unsigned char *bytes;		  /* that all slices are in; NULL: somebody else's */
+	unsigned char *bytes;		  /* that all slices are in; NULL: they belong to others */
 };
 
 /*
- * Reads into BODY what a call of PATH has answered: the N BYTES, which stay there. Returns false if
- * they are no such answer; BODY is to be freed by body_free() in any case.
+ * Reads the answer to a call of PATH, N BYTES, into BODY, which points into them. Returns false if
+ * they are not such an answer. Free BODY with body_free() in any case.
  */
 bool body_read(struct body *body, const char *path, const unsigned char *bytes, size_t n);
 

@@ -16,8 +16,8 @@
 #define ATTEMPT_LIMIT (2 * NS_PER_S)
 
 /*
- * A server of etcd begins with the last of several requests that it reads at once (measured: 7 of
- * 10 times). So long after the first it has read it alone.
+ * Of several requests that an etcd server reads at once it starts with the last (measured: 7 of 10
+ * times). This long after the first, it has read that alone.
  */
 #define READ_IN (NS_PER_MS / 10)
 

@@ -23,7 +23,7 @@ static unsigned choice(const char *text, const char *const *texts, unsigned n)
 	return i;
 }
 
-/* A number, which may be written as a text; 0 if it is none. */
+/* A number, which may be written as a text; 0 if it is not one. */
 static uint64_t number(const struct member *member)
 {
 	if (member->text)
@@ -142,7 +142,7 @@ void entries_read(struct entries *result, const struct pair *pairs, size_t n)
 	qsort(result->all, result->n, sizeof *result->all, by_creation);
 }
 
-/* TEXT as JSON can have it: what is not UTF-8 is escaped. */
+/* Adds TEXT in a form that JSON allows: what is not UTF-8 is escaped. */
 static void add_text(struct bytes *value, const char *name, const char *text)
 {
 	struct line line = { .length = 0 };

@@ -8,12 +8,12 @@
 
 #include "base/memory.h"
 
-/* Nobody writes deeper ones, and the stack is not endless. */
+/* No writer nests deeper, and the stack is limited. */
 #define DEEPEST 32
 
 /* --- UTF-8 ------------------------------------------------------------------------------------ */
 
-/* How many of the N bytes at AT are the first character; 0: they are no UTF-8. */
+/* How many of the N bytes at AT are the first character; 0: they are not UTF-8. */
 static size_t character(const unsigned char *at, size_t n)
 {
 	const size_t length = at[0] < 0x80   ? 1
@@ -28,7 +28,7 @@ static size_t character(const unsigned char *at, size_t n)
 	for (size_t i = 1; i < length; i++)
 		if ((at[i] & 0xc0) != 0x80)
 			return 0;
-	/* Too long, surrogates, beyond the last one. */
+	/* Overlong forms, surrogates, and codes beyond the last character. */
 	if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) ||
 	    (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f))
 		return 0;
@@ -329,7 +329,7 @@ void json_add_number(struct bytes *object, const char *name, uint64_t n)
 	char digits[24];
 
 	begin_member(object, name);
-	/* Its readers know no larger ones than those with a sign. */
+	/* Older versions read signed numbers only. */
 	(void)snprintf(digits, sizeof digits, "%" PRId64, (int64_t)n);
 	add(object, digits);
 }

@@ -1,6 +1,6 @@
 /*
- * JSON as values of keys have it: one object of texts and numbers. Older versions read and write
- * them with a library.
+ * JSON, as far as values of keys need it: one object of texts and numbers. Older versions read and
+ * write it with a library.
  */
 #ifndef ETCD_JSON_H
 #define ETCD_JSON_H
@@ -14,14 +14,14 @@
 /* A member of the object. */
 struct member {
 	const char *name;
-	const char *text; /* decoded; NULL: it is no text */
+	const char *text; /* decoded; NULL: it is not a text */
 	bool is_integer;
 	uint64_t integer; /* as int64_t */
 };
 
 /*
- * Calls TAKE with each member of the object that the N bytes TEXT are. Returns false if they are
- * none: members that were taken until then mean nothing. Texts have no NUL in them.
+ * Calls TAKE with each member of the object in the N bytes TEXT. Returns false if there is none;
+ * then the members that were already taken mean nothing. Texts have no NUL in them.
  */
 bool json_read(const char *text, size_t n, void (*take)(void *owner, const struct member *member),
 	       void *owner);

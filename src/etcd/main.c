@@ -16,7 +16,8 @@
  *     etcd/stream.c         what the events mean
  *     etcd/client.c         calls to etcd
  *       etcd/transfer.c       one call, and the loop
- *         grpc/channel.c        connections to a server: see there
+ *         grpc/channel.c        connections to a server
+ *           grpc/connection.c     one connection: names, TLS, HTTP/2
  *       etcd/survey.c         versions and clusters of all endpoints
  *       etcd/watch.c          the stream of events
  *       etcd/answer.c         answers

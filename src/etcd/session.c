@@ -117,7 +117,7 @@ static bool has_event(const struct session *session)
 	       session->events.canceled || !session->client.watching;
 }
 
-/* Whoever waits hears once that etcd does not answer, and once that it does. */
+/* A waiter is told once that etcd does not answer, and once that it does again. */
 static void tell_trouble(struct session *session)
 {
 	const bool troubled = session->client.trouble && session->line.entered;

@@ -14,7 +14,7 @@
 /* An attempt gets at least this long, however little time is left. */
 #define LEAST_ATTEMPT (100 * NS_PER_MS)
 
-/* A server that does not look at requests is not asked for ever. */
+/* A server that refuses to process requests is not asked forever. */
 #define MOST_UNREAD 3
 
 static int64_t now(void)
@@ -101,14 +101,14 @@ static void begin(struct client *client, struct transfer *transfer)
 	transfer->sent++;
 }
 
-/* Whether it is sent again at once: it has hit upon the end of its connection. */
+/* Whether it is sent again at once, because its connection was just closing. */
 static bool is_sent_again(struct transfer *transfer)
 {
 	const struct rpc *rpc = &transfer->rpc;
 
 	if (!rpc->done || !rpc->failure || now() >= transfer->limit)
 		return false;
-	/* Nobody has looked at it: it is as if it had not been sent. */
+	/* It was not processed: it is as if it had not been sent. */
 	if (rpc->is_unread && transfer->unread < MOST_UNREAD) {
 		transfer->unread++;
 		transfer->sent--;
@@ -133,7 +133,8 @@ void transfer_move(struct client *client)
 			}
 		}
 	} while (again);
-	/* Calls go to another connection: were this one to break, the stream would hear no more. */
+	/* New calls use another connection, so they would not notice that the stream's is broken.
+	 */
 	if (client->watching && (client->watch.done || channel_drains(&client->watch)))
 		client_unwatch(client);
 }

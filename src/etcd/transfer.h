@@ -19,7 +19,7 @@ struct transfer {
 	struct transfer *next; /* of those that are under way */
 	struct channel *channel;
 	int64_t limit;	       /* when its answer must be there */
-	unsigned sent, unread; /* how often; and how often nobody has looked at it */
+	unsigned sent, unread; /* how often; and how often it was not processed */
 };
 
 struct client {
@@ -29,7 +29,7 @@ struct client {
 	struct tls_files pem;	    /* what the last connection used */
 	struct transfer *transfers; /* under way */
 	char *token;		    /* of the user, or NULL */
-	bool no_users;		    /* they were not switched on when we asked */
+	bool no_users;		    /* they were not enabled when we asked */
 	size_t endpoint;	    /* the one that has answered last: it is tried first */
 	int64_t attempt;	    /* ns: how long one endpoint may take */
 	int64_t limit;		    /* no call lasts beyond this (CLOCK_BOOTTIME, ns) */

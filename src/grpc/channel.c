@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "grpc/connection.h"
 
-/* More than any that are of use at a time: endpoints, and some that drain. */
+/* More than are in use at a time: one for each endpoint, and some that drain. */
 #define MOST_POLLED 64
 
 /* ms; the caller's own timer ends every wait earlier. */
@@ -20,7 +20,7 @@ struct channel {
 
 /* --- the target ------------------------------------------------------------------------------- */
 
-/* "HOST:PORT", "[ADDRESS]:PORT" and what follows it. */
+/* Reads "HOST:PORT" or "[ADDRESS]:PORT". A path may follow. */
 static void read_target(struct target *target, const char *text)
 {
 	const size_t n = strcspn(text, "/");
@@ -74,7 +74,7 @@ void channel_close(struct channel *channel)
 
 /* --- calls ------------------------------------------------------------------------------------ */
 
-/* Frees connections that are of no use any more. ALL: also those that no call uses. */
+/* Frees useless connections. ALL: also idle ones. */
 static void tidy(struct channel *channel, bool all)
 {
 	struct connection **at = &channel->first;
@@ -102,7 +102,7 @@ static struct connection *get_connection(struct channel *channel)
 	struct connection *connection;
 
 	tidy(channel, false);
-	/* A stream may take all that a server allows: renewals must not wait for its end. */
+	/* A server may allow no call beside a stream: renewals must not wait for its end. */
 	connection = channel->first;
 	while (connection && !http2_has_room(&connection->http2))
 		connection = connection->next;

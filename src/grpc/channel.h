@@ -1,9 +1,9 @@
 /*
- * A server and the connections to it: usually one, for all calls. It is dialled when there is a
- * call and no connection. One that the server is about to close serves its calls to the end, while
- * new calls get another.
+ * A server and the connections to it: usually one, which all calls share. It is dialled when a call
+ * needs it. A connection that the server is about to close serves its calls to the end; new calls
+ * get another.
  *
- * Nothing here waits: channels_rest() alone does. Times are CLOCK_BOOTTIME, ns.
+ * Only channels_rest() waits. Times are CLOCK_BOOTTIME, ns.
  */
 #ifndef GRPC_CHANNEL_H
 #define GRPC_CHANNEL_H
@@ -18,8 +18,8 @@
 struct channel;
 
 /*
- * To the server of URL, "http://HOST:PORT" or https. It has CONNECT ns to accept a connection.
- * SOURCE, for https, must stay there. NULL: *WHY, to be freed, says why not.
+ * Opens a channel to the server at URL, "http://HOST:PORT" or https. Connecting may take CONNECT
+ * ns. SOURCE, for https, must outlive it. On failure returns NULL, and *WHY, to be freed.
  */
 struct channel *channel_open(const char *url, const struct tls_source *source, int64_t connect,
 			     char **why);
@@ -27,37 +27,37 @@ struct channel *channel_open(const char *url, const struct tls_source *source, i
 /* Closes it. All calls must have ended. */
 void channel_close(struct channel *channel);
 
-/* Connects, for calls that will follow: the server gets ready while these are prepared. */
+/* Connects ahead of calls that are still being prepared. */
 void channel_dial(struct channel *channel);
 
 /*
- * Sends RPC, with the user's TOKEN (NULL: none). It must stay where it is until channel_end(). It
- * may be done at once.
+ * Sends RPC, with the user's TOKEN (NULL: none). RPC must not move until channel_end(). It may be
+ * done when this returns.
  */
 void channel_begin(struct channel *channel, struct rpc *rpc, const char *token);
 
 /* Whether all of its request has been handed to the network. */
 bool channel_has_sent(const struct rpc *rpc);
 
-/* Whether the server is about to close its connection: nothing else is heard on that. */
+/* Whether the server is about to close its connection: new calls use another one. */
 bool channel_drains(const struct rpc *rpc);
 
-/* RPC is not waited for any more, done or not. */
+/* Stops waiting for RPC, done or not. */
 void channel_end(struct rpc *rpc);
 
 /*
- * Its answer has not come in time: it fails. If nothing else has come either, the connection is
- * given up: a new one may do better.
+ * Fails RPC, whose answer has not come in time. If its connection has been silent since RPC was
+ * sent, gives that up as well: a new one may work.
  */
 void channel_give_up(struct rpc *rpc);
 
 /* Closes connections that no call uses. */
 void channel_close_idle(struct channel *channel);
 
-/* Sends and takes in what there is, for N channels. */
+/* Sends and receives what is pending on N channels. */
 void channels_move(struct channel *const *channels, size_t n);
 
-/* When to do so at the latest, though nothing has come. */
+/* When to do so at the latest, even if nothing has come. */
 int64_t channels_due(struct channel *const *channels, size_t n);
 
 /* Waits until one of them or of the M OTHERS, whose revents are set, is ready. */

@@ -14,16 +14,16 @@
 #include "base/memory.h"
 #include "grpc/http2.h"
 
-/* How long one of several addresses is tried at least. */
+/* Each of several addresses is tried for at least this long. */
 #define LEAST_TRY (200 * NS_PER_MS)
 
-/* How long we wait for addresses where those of the last time may do. */
+/* How long new addresses are waited for if there are old ones. */
 #define RESOLVE_LIMIT (200 * NS_PER_MS)
 
-/* At a time: larger than what most answers are. */
+/* Read at a time: more than most answers have. */
 #define RECEIVED 16384
 
-/* So many of these in a row: a server that sends without end must not keep us from all else. */
+/* Reads in a row: a server that sends without end must not keep us from all else. */
 #define MOST_RECEIVED 64
 
 static int64_t now(void)
@@ -31,7 +31,7 @@ static int64_t now(void)
 	return clock_now(CLOCK_BOOTTIME);
 }
 
-/* A resolver that hangs is not started again: each has a thread. */
+/* A resolver that hangs is kept, since another one would be another thread. */
 static void leave_resolver(struct connection *connection)
 {
 	if (connection->resolver)
@@ -46,7 +46,7 @@ static void judge_files(const struct connection *connection, bool worked)
 	source->judge(source->owner, connection->files, worked);
 }
 
-/* Whether that may be for our files: a server judges our certificate after the handshake. */
+/* Whether our files may be the cause: a server can reject a certificate after the handshake. */
 static bool is_for_files(enum failure failure)
 {
 	return failure == FAILURE_CERTIFICATE || failure == FAILURE_FILES ||
@@ -91,7 +91,7 @@ void connection_drop(struct connection *connection, struct rpc *rpc)
 	http2_drop(&connection->http2, rpc);
 }
 
-/* --- getting there ---------------------------------------------------------------------------- */
+/* --- connecting ------------------------------------------------------------------------------- */
 
 static void hang_up(struct connection *connection)
 {
@@ -104,7 +104,7 @@ static void hang_up(struct connection *connection)
 	connection->fd = -1;
 }
 
-/* A socket that is connecting. Returns 0 or an errno. */
+/* Starts to connect a socket. Returns 0 or an errno. */
 static int dial(struct connection *connection)
 {
 	const struct addrinfo *address = connection->address;
@@ -119,7 +119,7 @@ static int dial(struct connection *connection)
 	return 0;
 }
 
-/* Each address gets an equal part of what is left. */
+/* Each address gets an equal part of the time that is left. */
 static int64_t time_for_try(const struct connection *connection)
 {
 	const int64_t left = connection->limit - now();
@@ -152,7 +152,7 @@ static bool open_tls(struct connection *connection)
 	return connection->tls;
 }
 
-/* Tries the address, or those behind it. ERROR: why the one before has failed. */
+/* Tries the address and those after it. ERROR: why the previous one failed. */
 static void try_addresses(struct connection *connection, int error)
 {
 	for (; connection->address; connection->address = connection->address->ai_next) {
@@ -161,7 +161,7 @@ static void try_addresses(struct connection *connection, int error)
 		if (error)
 			continue;
 		connection->next_due = now() + time_for_try(connection);
-		/* What is sent first shows whether it is connected. */
+		/* The first write shows whether it is connected. */
 		connection->events = POLLOUT;
 		(void)open_tls(connection);
 		return;
@@ -239,7 +239,7 @@ struct connection *connection_open(struct target *target)
 
 void connection_free(struct connection *connection)
 {
-	/* In this order: what we close says nothing about our files. */
+	/* In this order: that we close it says nothing about our files. */
 	hang_up(connection);
 	connection_fail(connection, FAILURE_CLOSED, NULL);
 	http2_close(&connection->http2);
@@ -250,7 +250,7 @@ void connection_free(struct connection *connection)
 
 /* --- bytes ------------------------------------------------------------------------------------ */
 
-/* What is sent first must be there for another try. */
+/* Something was sent. Before that, another address could be tried with the same bytes. */
 static void connected(struct connection *connection)
 {
 	connection->ready = true;
@@ -311,7 +311,7 @@ static ssize_t receive_some(struct connection *connection, unsigned char *bytes,
 	return r < 0 ? -errno : r;
 }
 
-/* Adds to what is to be sent. */
+/* Adds what HTTP/2 has to send. */
 static void collect(struct connection *connection)
 {
 	const char *why = NULL;
@@ -360,7 +360,7 @@ static void receive_more(struct connection *connection)
 	for (unsigned i = 0; i < MOST_RECEIVED && !connection->dead && connection->readable; i++) {
 		const ssize_t r = receive_some(connection, bytes, sizeof bytes);
 
-		/* TLS may have more, though the socket has not. */
+		/* TLS may have more, even if the socket does not. */
 		connection->readable = r == sizeof bytes || (r > 0 && connection->tls);
 		if (r == -EAGAIN)
 			return;
@@ -410,6 +410,6 @@ int64_t connection_due(const struct connection *connection)
 
 void connection_polled(struct connection *connection, short revents)
 {
-	/* Until it is ready nobody takes in what would keep us from resting. */
+	/* Until it is ready it is not read, and what has come must not keep us from resting. */
 	connection->readable = connection->readable || (connection->ready && revents);
 }

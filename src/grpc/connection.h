@@ -11,35 +11,35 @@
 #include "grpc/rpc.h"
 #include "grpc/tls.h"
 
-/* Where it goes to. */
+/* Where it leads. */
 struct target {
 	char *host, *port;
 	char *authority; /* HOST:PORT as in the URL */
 	const struct tls_engine *engine;
-	const struct tls_source *source; /* of its files */
-	int64_t connect;		 /* ns: to get through */
-	struct resolver *resolver;	 /* one that has hung longer than wanted; or NULL */
-	struct addrinfo *last;		 /* addresses: those of the last time; or NULL */
+	const struct tls_source *source; /* of certificates and key */
+	int64_t connect;		 /* ns that connecting may take */
+	struct resolver *resolver;	 /* one that still hangs; or NULL */
+	struct addrinfo *last;		 /* the last known addresses; or NULL */
 };
 
 struct connection {
 	struct target *target;
 	struct connection *next;
-	bool dead; /* nothing more can come of it: */
+	bool dead; /* of no more use: */
 	enum failure failure;
 	char *reason; /* or NULL */
-	bool ready;   /* the server has taken it, and TLS is there */
+	bool ready;   /* something was sent */
 
-	/* Getting there. */
-	struct addrinfo *address;  /* the one that is tried, of target->last */
-	int64_t resolve_limit;	   /* then the last addresses are used */
+	/* Connecting. */
+	struct addrinfo *address;  /* the one that is tried, in target->last */
+	int64_t resolve_limit;	   /* then the last known addresses are used */
 	struct resolver *resolver; /* NULL: the addresses are known */
 	int64_t limit, next_due;   /* of all tries, and of this one */
 
 	int fd; /* -1: none */
 	struct tls *tls;
-	unsigned files; /* the number of those that it uses */
-	bool shaken;	/* hands: TLS is ready */
+	unsigned files; /* the number of the tls_files in use */
+	bool shaken;	/* the TLS handshake is done */
 	struct http2 http2;
 	struct bytes out; /* to be sent, from OUT_AT on */
 	size_t out_at;
@@ -49,22 +49,22 @@ struct connection {
 
 struct connection *connection_open(struct target *target);
 
-/* Frees it; calls that are left have failed. */
+/* Frees it; its remaining calls fail. */
 void connection_free(struct connection *connection);
 
-/* Sends RPC. On one that is dead it fails as the connection has. */
+/* Sends RPC. On a dead connection it fails for the same reason. */
 void connection_begin(struct connection *connection, struct rpc *rpc, const char *token);
 
-/* Takes RPC off, done or not. */
+/* Removes RPC, done or not. */
 void connection_drop(struct connection *connection, struct rpc *rpc);
 
-/* It is of no use any more, for that reason: all its calls fail. */
+/* Marks it dead for that reason: all its calls fail. */
 void connection_fail(struct connection *connection, enum failure failure, const char *detail);
 
-/* Sends and takes in what there is. */
+/* Sends and receives what is pending. */
 void connection_move(struct connection *connection);
 
-/* What to poll, and when to move at the latest; taking in what poll has said. */
+/* What to poll; when to call connection_move() at the latest; takes in the result of poll(2). */
 struct pollfd connection_poll(const struct connection *connection);
 int64_t connection_due(const struct connection *connection);
 void connection_polled(struct connection *connection, short revents);

@@ -1,7 +1,7 @@
 /*
- * nghttp2 answers pings and settings, and keeps the windows of both directions. It refuses what
+ * nghttp2 answers pings and settings, and does the flow control of both directions. It refuses what
  * HTTP/2 forbids, headers of more than 64 KiB, and floods. We send no pings: every call has its
- * time limit, and servers of etcd close connections that ping more often than they allow.
+ * time limit, and etcd closes connections that ping too often.
  */
 #include "grpc/http2.h"
 
@@ -13,13 +13,13 @@
 #include "base/deadline.h"
 #include "base/memory.h"
 
-/* What the server may send ahead of our reading: for long answers from far away. */
+/* How much the server may send before we have read it: for long answers from far away. */
 #define WINDOW (1 << 20)
 
-/* As much is collected before it is sent. */
+/* About this much is collected before it is sent. */
 #define COLLECTED 65536
 
-/* --- what comes ------------------------------------------------------------------------------- */
+/* --- receiving -------------------------------------------------------------------------------- */
 
 static struct rpc *rpc_of(nghttp2_session *session, int32_t id)
 {
@@ -85,7 +85,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 	if ((type != NGHTTP2_HEADERS && type != NGHTTP2_DATA) ||
 	    !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return 0;
-	/* Our side of a stream is open: that it is closed is not told. */
+	/* Our side of a stream is still open, so on_close() is not called. */
 	rpc = rpc_of(session, frame->hd.stream_id);
 	if (rpc && rpc->is_stream) {
 		rpc_finish(rpc);
@@ -103,7 +103,7 @@ static int on_close(nghttp2_session *session, int32_t id, uint32_t error, void *
 		return 0;
 	unlink_rpc(http2, rpc);
 	rpc->is_unread = error == NGHTTP2_REFUSED_STREAM && rpc->http < 0;
-	/* The status counts, even if the server does not want the rest of the request. */
+	/* A status counts, even if the server does not want the rest of the request. */
 	if (rpc->status < 0 && (error != NGHTTP2_NO_ERROR || rpc->http < 0))
 		rpc_fail(rpc, FAILURE_RESET, nghttp2_http2_strerror(error));
 	else
@@ -111,7 +111,7 @@ static int on_close(nghttp2_session *session, int32_t id, uint32_t error, void *
 	return 0;
 }
 
-/* What comes first from a server of HTTP/1, and from one of TLS. */
+/* The first bytes of a server that speaks HTTP/1, or TLS. */
 static enum failure first_bytes(const unsigned char *bytes, size_t n, const char **why)
 {
 	static const unsigned char http[] = "HTTP/", alert[] = { 0x15, 3 };
@@ -123,7 +123,7 @@ static enum failure first_bytes(const unsigned char *bytes, size_t n, const char
 	return n >= 2 && !memcmp(bytes, alert, 2) ? FAILURE_CLOSED : FAILURE_NONE;
 }
 
-/* After GOAWAY and the last stream; or an error, of which nghttp2 has told the server. */
+/* After GOAWAY and the last stream, or after an error that nghttp2 has reported to the server. */
 static enum failure is_over(const struct http2 *http2)
 {
 	return nghttp2_session_want_read(http2->session) ||
@@ -132,7 +132,7 @@ static enum failure is_over(const struct http2 *http2)
 		       : FAILURE_PROTOCOL;
 }
 
-/* What nghttp2 returns if it is not good. */
+/* RESULT is an error of nghttp2. */
 static enum failure judge(ssize_t result, const char **why)
 {
 	if (result == NGHTTP2_ERR_NOMEM)
@@ -167,7 +167,7 @@ void http2_end(struct http2 *http2, enum failure failure, const char *detail)
 	http2->first = NULL;
 }
 
-/* --- what goes -------------------------------------------------------------------------------- */
+/* --- sending ---------------------------------------------------------------------------------- */
 
 static ssize_t read_request(nghttp2_session *session, int32_t id, uint8_t *bytes, size_t n,
 			    uint32_t *flags, nghttp2_data_source *source, void *argument)
@@ -234,7 +234,7 @@ void http2_begin(struct http2 *http2, struct rpc *rpc, const char *authority, bo
 		header(":authority", authority),
 		header("content-type", "application/grpc"),
 		header("te", "trailers"),
-		/* A member without a leader says so at once, instead of being silent. */
+		/* A member without a leader then refuses the call at once instead of hanging. */
 		header("hasleader", "true"),
 	};
 	const nghttp2_data_provider provider = { .read_callback = read_request };
@@ -252,7 +252,7 @@ void http2_begin(struct http2 *http2, struct rpc *rpc, const char *authority, bo
 	http2->first = rpc;
 }
 
-/* --- beginning -------------------------------------------------------------------------------- */
+/* --- opening and closing ---------------------------------------------------------------------- */
 
 void http2_open(struct http2 *http2)
 {

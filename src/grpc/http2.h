@@ -12,29 +12,32 @@ struct http2 {
 	nghttp2_session *session;
 	struct rpc *first; /* calls, from the newest to the oldest */
 	bool drains;	   /* the server does not want more calls */
-	int64_t heard;	   /* when something has come (CLOCK_BOOTTIME, ns); 0: not yet */
+	int64_t heard;	   /* when something last came (CLOCK_BOOTTIME, ns); 0: not yet */
 };
 
-/* Begins it: what is to be sent first is collected next. */
+/* Opens a session. http2_collect() then has its first bytes. */
 void http2_open(struct http2 *http2);
 
-/* Frees it; calls that are left have failed. */
+/* Frees it; its remaining calls fail. */
 void http2_close(struct http2 *http2);
 
-/* Whether the server takes one more call now. */
+/* Whether the server accepts one more call now. */
 bool http2_has_room(const struct http2 *http2);
 
-/* Nothing more comes, for that reason: all calls fail. */
+/* Ends it for that reason: all calls fail. */
 void http2_end(struct http2 *http2, enum failure failure, const char *detail);
 
 /* Sends RPC to AUTHORITY, HOST:PORT. */
 void http2_begin(struct http2 *http2, struct rpc *rpc, const char *authority, bool tls,
 		 const char *token);
 
-/* Takes RPC off, done or not. */
+/* Removes RPC, done or not. */
 void http2_drop(struct http2 *http2, struct rpc *rpc);
 
-/* Adds to OUT what is to be sent now; and takes in N bytes. If it is over, they say so, and WHY. */
+/*
+ * Add to OUT what is to be sent now, and take in N bytes. If the session is over, they return the
+ * failure, and in *WHY the reason.
+ */
 enum failure http2_collect(struct http2 *http2, struct bytes *out, const char **why);
 enum failure http2_receive(struct http2 *http2, const unsigned char *bytes, size_t n,
 			   const char **why);

@@ -18,7 +18,7 @@ struct tls {
 	SSL *ssl;
 };
 
-/* --- what is wrong ---------------------------------------------------------------------------- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 /* The reason of the last error, in OpenSSL's words. */
 static const char *last_reason(void)
@@ -49,7 +49,7 @@ static BIO *bytes_of(const struct tls_files *files, enum tls_file which)
 	return BIO_new_mem_buf(files->bytes[which], (int)files->lengths[which]);
 }
 
-/* Takes all CAs of the file. */
+/* Adds all CAs in the file. */
 static bool use_ca(SSL_CTX *context, const struct tls_files *files)
 {
 	X509_STORE *store = SSL_CTX_get_cert_store(context);
@@ -65,7 +65,7 @@ static bool use_ca(SSL_CTX *context, const struct tls_files *files)
 	return n > 0;
 }
 
-/* Our certificate, and those that lead to its CA. */
+/* Our certificate and its chain. */
 static bool use_certificate(SSL_CTX *context, const struct tls_files *files)
 {
 	BIO *bytes = bytes_of(files, TLS_CERT);
@@ -95,7 +95,7 @@ static char *use_key(SSL_CTX *context, const struct tls_files *files)
 		why = memory_format("%s is encrypted: a key without a pass phrase is needed", name);
 	else if (!key)
 		why = memory_format("%s: %s", name, last_reason());
-	/* One of another kind than the certificate's is taken all the same. */
+	/* SSL_CTX_use_PrivateKey() accepts a key of another type than the certificate's. */
 	else if (SSL_CTX_use_PrivateKey(context, key) != 1 || !SSL_CTX_check_private_key(context))
 		why = memory_format("the key %s does not belong to the certificate %s", name,
 				    files->names[TLS_CERT]);
@@ -104,7 +104,7 @@ static char *use_key(SSL_CTX *context, const struct tls_files *files)
 	return why;
 }
 
-/* Whether files in the directory of the system's CAs are found by what they are for. */
+/* Whether the directory of the system's CAs is indexed, by files or links called HASH.0. */
 static bool is_indexed(void)
 {
 	const char *path = getenv(X509_get_default_cert_dir_env());
@@ -123,8 +123,8 @@ static bool is_indexed(void)
 }
 
 /*
- * Those of the system. If they are in a directory with an index, only the one that is needed is
- * read; a file with all of them is read but once.
+ * The system's CAs. From an indexed directory only the one that is needed is read; a file with all
+ * of them is read only once.
  */
 static bool use_system_ca(SSL_CTX *context)
 {
@@ -144,7 +144,7 @@ static bool use_system_ca(SSL_CTX *context)
 static char *use_files(SSL_CTX *context, const struct tls_files *files, bool skip_verify)
 {
 	SSL_CTX_set_verify(context, skip_verify ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
-	/* A CA that is named is the only one; as for etcdctl, it need not be a root. */
+	/* A CA that is set replaces the system's. As with etcdctl, it need not be a root. */
 	if (files->bytes[TLS_CA]) {
 		X509_STORE_set_flags(SSL_CTX_get_cert_store(context), X509_V_FLAG_PARTIAL_CHAIN);
 		if (!use_ca(context, files))
@@ -159,7 +159,7 @@ static char *use_files(SSL_CTX *context, const struct tls_files *files, bool ski
 	return use_key(context, files);
 }
 
-/* --- beginning -------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static bool is_address(const char *host)
 {
@@ -168,7 +168,7 @@ static bool is_address(const char *host)
 	return inet_pton(AF_INET, host, bytes) == 1 || inet_pton(AF_INET6, host, bytes) == 1;
 }
 
-/* Whose certificate it must be. As for etcdctl, only subjectAltName counts. */
+/* Sets whose certificate is expected. As with etcdctl, only subjectAltName counts. */
 static bool set_host(SSL *ssl, const char *host, bool verify)
 {
 	X509_VERIFY_PARAM *parameters = SSL_get0_param(ssl);
@@ -180,7 +180,7 @@ static bool set_host(SSL *ssl, const char *host, bool verify)
 		return !verify || X509_VERIFY_PARAM_set1_ip_asc(parameters, host) == 1;
 	X509_VERIFY_PARAM_set_hostflags(parameters, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
 							    X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
-	/* The dot that ends a whole name is the resolver's. */
+	/* A dot at the end is only for the resolver. */
 	name = memory_text(host, n > 0 && host[n - 1] == '.' ? n - 1 : n);
 	good = SSL_set_tlsext_host_name(ssl, name) == 1 &&
 	       (!verify || X509_VERIFY_PARAM_set1_host(parameters, name, 0) == 1);
@@ -207,9 +207,9 @@ static struct tls *tls_open(const struct tls_files *files, bool skip_verify, con
 	*why = tls->context ? use_files(tls->context, files, skip_verify)
 			    : memory_string(last_reason());
 	if (!*why) {
-		/* HTTP/2 demands it. */
+		/* HTTP/2 requires it. */
 		SSL_CTX_set_min_proto_version(tls->context, TLS1_2_VERSION);
-		/* What comes has its own end; one without TLS's is a connection that was closed. */
+		/* HTTP/2 frames its messages, so a missing close_notify does no harm. */
 		SSL_CTX_set_options(tls->context,
 				    SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_NO_RENEGOTIATION);
 		SSL_CTX_set_mode(tls->context, SSL_MODE_ENABLE_PARTIAL_WRITE |
@@ -231,7 +231,7 @@ static struct tls *tls_open(const struct tls_files *files, bool skip_verify, con
 
 /* --- bytes ------------------------------------------------------------------------------------ */
 
-/* What R, of a call that did not do anything, means: a negative errno. */
+/* What R, the result of a failed call, means: a negative errno; 0: the end. */
 static int meaning(struct tls *tls, int r, int error, short *events)
 {
 	switch (SSL_get_error(tls->ssl, r)) {

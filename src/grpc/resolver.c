@@ -11,11 +11,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* What modules of the system's resolver may need. */
+/* Enough for the modules of the system's resolver. */
 #define STACK (256UL << 10)
 
 struct resolver {
-	int fd; /* -1: done from the beginning */
+	int fd; /* -1: there is no thread */
 	int error;
 	struct addrinfo *addresses;
 	atomic_int users; /* the thread and its starter */

@@ -1,4 +1,4 @@
-/* Names of hosts, resolved by a thread: the system's resolver can hang. */
+/* Host names, resolved by a thread: the system's resolver can hang. */
 #ifndef GRPC_RESOLVER_H
 #define GRPC_RESOLVER_H
 
@@ -7,12 +7,12 @@
 struct resolver;
 
 /*
- * Begins to resolve HOST with PORT. NULL: out of memory or threads. An address is not asked for
- * anywhere.
+ * Starts to resolve HOST and PORT. NULL: out of memory or threads. A numeric address needs neither
+ * a thread nor a server.
  */
 struct resolver *resolver_begin(const char *host, const char *port);
 
-/* A descriptor that can be read when it is done; -1: it is. */
+/* A descriptor that can be read when it is done; -1: it is done. */
 int resolver_fd(const struct resolver *resolver);
 
 /*
@@ -21,7 +21,7 @@ int resolver_fd(const struct resolver *resolver);
  */
 struct addrinfo *resolver_take(struct resolver *resolver, int *error);
 
-/* Forgets it. A thread that still waits ends when it has its answer. */
+/* Frees it. A thread that still waits exits when it has its answer. */
 void resolver_end(struct resolver *resolver);
 
 #endif

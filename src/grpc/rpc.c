@@ -58,7 +58,7 @@ static bool is_whole(struct rpc *rpc, const unsigned char *at, size_t left, size
 	if (left < PREFIX)
 		return false;
 	*n = PREFIX + ((size_t)at[1] << 24 | (size_t)at[2] << 16 | (size_t)at[3] << 8 | at[4]);
-	/* We have not said that we can read compressed ones. */
+	/* We did not offer to read compressed messages. */
 	if (at[0] != 0)
 		rpc_fail(rpc, FAILURE_ANSWER, "a compressed message");
 	else if (*n > LARGEST_MESSAGE)
@@ -104,7 +104,7 @@ void rpc_finish(struct rpc *rpc)
 	rpc->done = true;
 	if (rpc->failure || rpc->is_stream)
 		return;
-	/* What the caller reads is the message itself. */
+	/* The caller gets the message without its prefix. */
 	if (rpc->answer.n >= PREFIX) {
 		rpc->answer.n -= PREFIX;
 		memmove(rpc->answer.all, rpc->answer.all + PREFIX, rpc->answer.n);
@@ -118,7 +118,7 @@ static bool is(const struct slice *name, const char *wanted)
 	return name->n == strlen(wanted) && !memcmp(name->at, wanted, name->n);
 }
 
-/* A number of at most four digits; -1: it is none. */
+/* A number of at most four digits; -1: it is not one. */
 static int number(const struct slice *value)
 {
 	int n = 0;
@@ -141,7 +141,7 @@ static int hex(unsigned char digit)
 	return !at ? -1 : at - digits > 15 ? (int)(at - digits) - 6 : (int)(at - digits);
 }
 
-/* Bytes that HTTP cannot have are written as %XX. */
+/* %XX stands for a byte that a header cannot have. */
 static char *decoded(const struct slice *value)
 {
 	char *text = memory_get(value->n + 1), *to = text;
@@ -166,7 +166,7 @@ void rpc_header(struct rpc *rpc, const struct slice *name, const struct slice *v
 	if (is(name, ":status")) {
 		rpc->http = number(value);
 	} else if (is(name, "grpc-status")) {
-		/* One that is no number is an error, whatever it is. */
+		/* A status that is not a number counts as an unknown error. */
 		rpc->status = number(value) >= 0 ? number(value) : 2;
 	} else if (is(name, "grpc-message")) {
 		free(rpc->message);

@@ -14,8 +14,8 @@
 #define MODULE "etcd-tls.so"
 
 /*
- * The module beside this program: a descriptor of it, or a negative errno. -EPERM: others can write
- * it or its directory, as they must not the program's.
+ * Opens the module beside this program. Returns a descriptor or a negative errno; -EPERM: others
+ * can write the module or its directory.
  */
 static int open_module(void)
 {
@@ -57,7 +57,7 @@ const struct tls_engine *tls_load(char **why)
 						    : strerror(-file));
 		return NULL;
 	}
-	/* We load what we checked. A path with a "/" is looked for nowhere else. */
+	/* Load the file that was checked. dlopen() does not search for a path with a "/". */
 	(void)snprintf(path, sizeof path, "/proc/self/fd/%d", file);
 	module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	if (module)

@@ -14,9 +14,9 @@ struct bytes {
 	size_t n, room;
 };
 
-/* Bytes that are somebody else's. */
+/* Bytes that belong to others. */
 struct slice {
-	const unsigned char *at; /* NULL: there are none, as n is 0 */
+	const unsigned char *at; /* NULL: there are none, and n is 0 */
 	size_t n;
 };
 
@@ -27,7 +27,7 @@ void bytes_free(struct bytes *bytes);
 void wire_number(struct bytes *message, unsigned field, uint64_t n);
 void wire_bytes(struct bytes *message, unsigned field, const void *bytes, size_t n);
 
-/* A number without a field, as before bytes. */
+/* A number without a field, such as the length in front of bytes. */
 void wire_length(struct bytes *message, uint64_t n);
 bool wire_read_length(struct slice *rest, uint64_t *n);
 
@@ -43,7 +43,7 @@ enum wire {
 	WIRE_BROKEN
 };
 
-/* Takes the next field off REST. Those of a kind that is not known here are left out. */
+/* Takes the next field off REST. Skips fields of other types. */
 enum wire wire_next(struct slice *rest, struct field *field);
 
 #endif

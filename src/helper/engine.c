@@ -92,7 +92,7 @@ static void helper_started(struct lock *lock, pid_t job, const char *cgroup)
 	char words[80 + PATH_MAX], *end = number_format((uint64_t)job, stpcpy(words, "job\npid "));
 	int fd = process_pidfd(job);
 
-	/* Then the helper need not wait for our word: the command's end releases the lock. */
+	/* Then the helper need not wait for us: the command's end releases the lock. */
 	if (fd >= 0 && !lock->options->close && !lock->lease->unused) {
 		close(lock->fd);
 		lock->fd = -1;
@@ -357,7 +357,7 @@ static const struct lock_leased leased = { .confirm = helper_confirm,
 					   .ending = helper_ending,
 					   .abandon = helper_abandon };
 
-/* A row of the table that the build generates: all kinds differ in what they support alone. */
+/* A row of the table that the build generates: kinds differ only in what they support. */
 #define ROW(kind, library, ...) \
 	const struct lock_engine lock_##kind = { \
 		.prefix = #kind, \

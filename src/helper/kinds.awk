@@ -1,7 +1,6 @@
 # Prints kinds.h, the table of the kinds of locks that helpers keep:
 # awk -f kinds.awk KIND/supports...
-# PROTOCOL.md says what is in these files. A word that is not known, or a line that is missing, is an
-# error.
+# PROTOCOL.md describes these files. An unknown word, or a missing line, is an error.
 BEGIN {
 	most = split("shared slots queue ttl hold-for list", words)
 	for (i = 1; i <= most; i++)
