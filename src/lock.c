@@ -8,12 +8,12 @@
 
 /* The kinds that helpers keep, in the table and in messages. */
 #define ENGINE(kind) , &lock_##kind
-#define AND_OF(kind) " and of " #kind
+#define AND(kind) " and " #kind
 #define OR_NAME(kind) " or " #kind ":NAME"
-#define AS_NAME(kind) ", as " #kind ":NAME"
-#define AND_OF_SHARED KINDS_SHARED(AND_OF)
+#define AS_NAME(kind) ", such as " #kind ":NAME"
+#define AND_SHARED KINDS_SHARED(AND)
 #define OR_SHARED KINDS_SHARED(OR_NAME)
-#define AND_OF_SLOTS KINDS_SLOTS(AND_OF)
+#define AND_SLOTS KINDS_SLOTS(AND)
 #define OR_SLOTS KINDS_SLOTS(OR_NAME)
 #define AS_TTL KINDS_TTL(AS_NAME)
 #define AS_HOLD_FOR KINDS_HOLD_FOR(AS_NAME)
@@ -83,9 +83,9 @@ static int check_lease(const struct lock *lock, const struct options *options,
 	const char *text, *hint = "";
 
 	if (options->ttl && !lock->engine->ttl) {
-		text = "--ttl is for locks that others keep for us" AS_TTL ", not for";
+		text = "--ttl is for fleet locks" AS_TTL ", not for";
 	} else if (options->hold_for && !lock->engine->hold_for) {
-		text = "--hold-for is for locks of a whole fleet" AS_HOLD_FOR ", not for";
+		text = "--hold-for is for fleet locks" AS_HOLD_FOR ", not for";
 	} else if (!lock->engine->leased) {
 		if (options->kill_after < 0 || options->replace)
 			return 0;
@@ -113,13 +113,13 @@ int lock_shape(struct lock *lock, const struct options *options, struct usage_er
 		lock->slots = options->slots;
 	if (lock->shared && !lock->engine->shared)
 		return wrong(error,
-			     "-s is for locks on files" AND_OF_SHARED ": write file:PATH" OR_SHARED
+			     "-s is for file" AND_SHARED " locks: write file:PATH" OR_SHARED
 			     " instead of",
 			     lock->spec, "");
 	if (options->slots && !lock->engine->slots)
 		return wrong(error,
-			     "-j is for locks of this host" AND_OF_SLOTS
-			     ": write NAME, host:NAME" OR_SLOTS " instead of",
+			     "-j is for host" AND_SLOTS " locks: write NAME, host:NAME" OR_SLOTS
+			     " instead of",
 			     lock->spec, "");
 	if (options->queue && !lock->engine->queue)
 		return wrong(error, "--queue is not for", lock->spec, "");

@@ -1344,15 +1344,15 @@ def test_ours_and_those_of_flock_run_alone(start, path, scratch):
 
 @pytest.mark.parametrize("argv, text", [
     (("-j2", "file:PATH"),
-     "-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of "
+     "-j is for host and etcd locks: write NAME, host:NAME or etcd:NAME instead of "
      "'file:PATH'"),
     (("-j1", "file:PATH"),
-     "-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of "
+     "-j is for host and etcd locks: write NAME, host:NAME or etcd:NAME instead of "
      "'file:PATH'"),
     (("-s", "NAME"),
-     "-s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of 'NAME'"),
+     "-s is for file and etcd locks: write file:PATH or etcd:NAME instead of 'NAME'"),
     (("-s", "host:NAME"),
-     "-s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of 'host:NAME'"),
+     "-s is for file and etcd locks: write file:PATH or etcd:NAME instead of 'host:NAME'"),
     (("file:",), "the name of the lock is empty"),
 ], ids=" ".join)
 def test_what_goes_with_another_kind_of_lock_only(run, tmp_path, argv, text):

@@ -59,11 +59,11 @@ def test_a_helper_and_a_row_are_enough(toy):
     assert "toy:NAME" in toy("--help").stdout
     r = toy("-s", "toy:free", "true")
     assert (r.returncode, r.stderr.split(";")[0]) == (
-        2, "me-only: -s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of "
+        2, "me-only: -s is for file and etcd locks: write file:PATH or etcd:NAME instead of "
         "'toy:free'")
     r = toy("--ttl=30", "free", "true")
     assert (r.returncode, r.stderr.split(";")[0]) == (
-        2, "me-only: --ttl is for locks that others keep for us, as etcd:NAME, as toy:NAME, not "
+        2, "me-only: --ttl is for fleet locks, such as etcd:NAME, such as toy:NAME, not "
         "for 'free'")
 
 

@@ -726,9 +726,9 @@ def test_a_job_does_not_replace_itself(me_only, lock, form, options):
     (("--replace", "-n"), "--replace waits: leave -n and -w 0 out"),
     (("--replace", "-w", "0"), "--replace waits: leave -n and -w 0 out"),
     (("-k", "5"),
-     "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
+     "-k is for --replace, and for locks that can be lost, such as etcd:NAME, not for 'LOCK'"),
     (("-w", "5", "-k", "5"),
-     "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
+     "-k is for --replace, and for locks that can be lost, such as etcd:NAME, not for 'LOCK'"),
     (("--replace", "-k", "x"), "-k: not a duration: 'x' (a number and ms, s, m, h or d, or inf)"),
 ], ids=lambda o: " ".join(o) if isinstance(o, tuple) else "")
 def test_usage(take, run, lock, options, text):

@@ -222,7 +222,7 @@ def test_a_file_has_no_slots(run, tmp_path):
     r = run("-j2", f"file:{path}", "echo", "ran")
     assert (r.returncode, r.stdout) == (2, b"")
     assert r.stderr.decode() == \
-        (f"me-only: -j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME "
+        (f"me-only: -j is for host and etcd locks: write NAME, host:NAME or etcd:NAME "
          f"instead of "
          f"'file:{path}'; try 'me-only --help'\n")
     assert not path.exists()

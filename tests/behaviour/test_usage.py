@@ -302,7 +302,7 @@ def test_a_lock_on_a_file_has_no_slots(run, tmp_path):
                     ["-s", "-j2"]):
         r = run(*options, f"file:{tmp_path}/lock", "echo", "ran")
         assert_usage_error(r)
-        assert (b"-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME "
+        assert (b"-j is for host and etcd locks: write NAME, host:NAME or etcd:NAME "
                 b"instead of 'file:") in r.stderr
     assert os.listdir(tmp_path) == []
 
@@ -312,15 +312,15 @@ def test_a_lock_on_a_file_has_no_slots(run, tmp_path):
 # Options, the rest of the line, and the message. LOCK stands for a lock that is not etcd's.
 WRONG_FOR_A_LOCK = [
     (["--ttl=30"], ["LOCK"],
-     "--ttl is for locks that others keep for us, as etcd:NAME, not for 'LOCK'"),
+     "--ttl is for fleet locks, such as etcd:NAME, not for 'LOCK'"),
     (["--hold-for=30"], ["LOCK"],
-     "--hold-for is for locks of a whole fleet, as etcd:NAME, not for 'LOCK'"),
+     "--hold-for is for fleet locks, such as etcd:NAME, not for 'LOCK'"),
     (["-k", "1"], ["LOCK"],
-     "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
+     "-k is for --replace, and for locks that can be lost, such as etcd:NAME, not for 'LOCK'"),
     (["--kill-after=0", "-w", "1"], ["LOCK"],
-     "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for 'LOCK'"),
+     "-k is for --replace, and for locks that can be lost, such as etcd:NAME, not for 'LOCK'"),
     (["--ttl=30", "-k5", "--replace"], ["LOCK"],
-     "--ttl is for locks that others keep for us, as etcd:NAME, not for 'LOCK'"),
+     "--ttl is for fleet locks, such as etcd:NAME, not for 'LOCK'"),
 ]
 WRONG_FOR_ETCD = [
     (["-F"],

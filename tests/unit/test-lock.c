@@ -37,8 +37,8 @@ static void refuses_shape(const char *spec, struct options options, const char *
 
 static void all_shapes(void)
 {
-	static const char to_share[] = "-s is for locks on files and of etcd: write file:PATH or etcd:NAME instead of";
-	static const char to_have_slots[] = "-j is for locks of this host and of etcd: write NAME, host:NAME or etcd:NAME instead of";
+	static const char to_share[] = "-s is for file and etcd locks: write file:PATH or etcd:NAME instead of";
+	static const char to_have_slots[] = "-j is for host and etcd locks: write NAME, host:NAME or etcd:NAME instead of";
 
 	shapes("x", GIVEN(), 1);
 	shapes("x", GIVEN(.slots = 1), 1);
@@ -65,9 +65,9 @@ static void all_leases(void)
 	static const char too_long[] = "--kill-after is more than half of --ttl for";
 
 	for (size_t i = 0; i < sizeof lasting / sizeof lasting[0]; i++) {
-		refuses_shape(lasting[i], GIVEN(.ttl = 30 * NS_PER_S), "--ttl is for locks that others keep for us, as etcd:NAME, not for");
-		refuses_shape(lasting[i], GIVEN(.hold_for = NS_PER_S), "--hold-for is for locks of a whole fleet, as etcd:NAME, not for");
-		refuses_shape(lasting[i], (struct options){ .kill_after = 0 }, "-k is for --replace, and for locks that can be lost, as etcd:NAME, not for");
+		refuses_shape(lasting[i], GIVEN(.ttl = 30 * NS_PER_S), "--ttl is for fleet locks, such as etcd:NAME, not for");
+		refuses_shape(lasting[i], GIVEN(.hold_for = NS_PER_S), "--hold-for is for fleet locks, such as etcd:NAME, not for");
+		refuses_shape(lasting[i], (struct options){ .kill_after = 0 }, "-k is for --replace, and for locks that can be lost, such as etcd:NAME, not for");
 		shapes(lasting[i], (struct options){ .kill_after = DEADLINE_NEVER, .replace = true }, 1);
 		shapes(lasting[i], GIVEN(.no_fork = true), 1);
 	}
