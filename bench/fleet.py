@@ -58,7 +58,7 @@ def free_ports(count):
 
 
 def make_certificates(folder):
-    """A CA, and a certificate for 127.0.0.1. Returns their files: the CA, the certificate, its key."""
+    """Creates a CA, and a certificate for 127.0.0.1. Returns the files of the CA, the certificate and its key."""
     ca, ca_key, cert, key, request, names = (os.path.join(folder, name) for name in ("ca", "ca.key", "cert", "key", "request", "names"))
     new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     with open(names, "w", encoding="ascii") as f:

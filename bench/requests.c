@@ -1,8 +1,8 @@
 /*
  * usage: requests KEY COMMAND...
  *
- * The floor of a fleet lock: asks etcd for what a free lock takes, a lease, a key and its end, with
- * the helper's own client, runs COMMAND in between, and does nothing else.
+ * The floor of a fleet lock: makes only the requests that a free lock needs (grant a lease, write a
+ * key, delete it), with the helper's own client, and runs COMMAND in between.
  */
 #include <spawn.h>
 #include <stdio.h>
@@ -28,7 +28,7 @@ static void need_answer(struct answer *answer)
 	answer_free(answer);
 }
 
-/* Writes KEY with a lease, both asked for at the same time. */
+/* Requests a lease and writes KEY with it, both at the same time. */
 static void take(struct client *client, const struct keys *key)
 {
 	const uint64_t lease = (uint64_t)getpid();
@@ -45,7 +45,7 @@ static void take(struct client *client, const struct keys *key)
 					      .in_order = true },
 			 &granted, &written);
 	need_answer(&granted);
-	/* The server has begun with it before the lease. */
+	/* The server has processed the write before the lease. */
 	if (written.outcome != OUTCOME_DONE) {
 		answer_free(&written);
 		client_call(client, PATH_TXN, request_copy(put), INT64_MAX, &written);
@@ -82,6 +82,6 @@ int main(int argc, char **argv)
 		request_txn(list_of(NULL), list_of(operation_delete(&key), NULL), list_of(NULL)),
 		INT64_MAX, &answer);
 	need_answer(&answer);
-	/* As the helper does. */
+	/* Cleans up no library, like the helper. */
 	_exit(0);
 }

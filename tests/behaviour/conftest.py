@@ -63,7 +63,7 @@ PASSES = {
     "sanitized": {"test_contract", "test_names", "test_strangers", "test_usage",
                   "test_etcd_answers", "test_etcd_conf",
                   "test_etcd_helper", "test_etcd_protocol", "test_etcd_shapes"},
-    # Another etcd: the tests that bear this mark.
+    # Another version of etcd: only tests with this mark.
     "etcd": set(),
 }
 

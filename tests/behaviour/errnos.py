@@ -129,14 +129,14 @@ def errnos_of(call):
     The names of all errnos to try for a call, each number once; a call that has no page here is a
     KeyError.
     """
-    # A filter that forbids futex(2) does so always. Once only, musl waits for what nobody wakes.
+    # A filter forbids futex(2) always or never. If it failed once, musl would wait forever.
     names = PAGES[PAGE_OF.get(call, call)].split() + (FILTERED if call != "futex" else []) + (
         WORDS if call in OF_THE_LOCK else [])
     return list({getattr(errno, name): name for name in reversed(names)}.values())[::-1]
 
 
 def mentioned(directory):
-    """The errnos that sources in DIRECTORY mention: all others are alike to the program."""
+    """The errnos that the sources in DIRECTORY mention: the program cannot tell others apart."""
     return {name for path in glob.glob(f"{directory}/**/*.[ch]", recursive=True)
             for name in re.findall(r"\bE[A-Z0-9]+\b", open(path, encoding="utf-8").read())}
 

@@ -189,7 +189,7 @@ def calls_of(trace):
 
 
 def told_apart(call):
-    """The errnos of a call that the program, or a test of it, can tell from others, and another."""
+    """The errnos of a call that the program or its tests tell apart, and one of all others."""
     names = errnos_of(call.name)
     alike = [name for name in names if name not in {*MENTIONED, *WORDS, *FILTERED}]
     return [name for name in names if name not in alike] + (
@@ -198,8 +198,8 @@ def told_apart(call):
 
 def faults_of(calls, few):
     """
-    Each call with each errno that the program can tell from others, and one of all others, in turn.
-    With FEW, or for calls that are made very often, only some of them, in turn.
+    Each call with each errno that the program tells apart, and with one of all others, in turn.
+    With FEW, or for calls that are made very often, only with some of them, in turn.
     """
     often = collections.Counter(call.name for call in calls)
     whole = os.environ.get("ME_ONLY_ERRNOS") == "all"

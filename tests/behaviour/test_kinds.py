@@ -1,6 +1,6 @@
 """
 Kinds of locks that helpers keep: the program knows each from a row that the build generates
-(src/helper/kinds.awk). me-only-toy has one more, "toy", for which the stub stands.
+(src/helper/kinds.awk). me-only-toy has one more kind, "toy", whose helper is the stub.
 """
 import glob
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from conftest import DEADLINE, ME_ONLY, ROOT, program
 
-# Each option that a kind may have, as it is given.
+# Each option that a kind may support, as a caller gives it.
 GIVEN = {"shared": ["-s"], "slots": ["-j2"], "queue": ["-w1", "--queue=1"], "ttl": ["--ttl=30"],
          "hold-for": ["--hold-for=1"], "list": ["--list"]}
 ETCD = os.path.join(os.path.dirname(ME_ONLY), "libexec", "me-only", "etcd")
@@ -22,7 +22,7 @@ KINDS = [os.path.basename(os.path.dirname(path))
 
 @pytest.fixture
 def toy(tmp_path):
-    """toy(ARGUMENT...) runs me-only-toy, in whose directory of helpers only that for toy: is."""
+    """toy(ARGUMENT...) runs me-only-toy with a directory of helpers that has only toy."""
     shutil.copy(program("stub-helper"), tmp_path / "toy")
     tmp_path.chmod(0o755)
     env = {**os.environ, "ME_ONLY_EXEC_PATH": str(tmp_path)}
@@ -36,7 +36,7 @@ def toy(tmp_path):
     pytest.param("etcd", ETCD, marks=pytest.mark.skipif(not os.path.exists(ETCD),
                                                         reason="its libraries are missing"))])
 def test_the_row_is_what_the_helper_supports(toy, kind, helper):
-    """What a built helper says of itself, and what the program was built with."""
+    """A helper's reply agrees with what the program refuses."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, its:
         subprocess.run([helper, "1", "supports", "x"], stdin=its, stdout=its, timeout=DEADLINE)
@@ -45,7 +45,7 @@ def test_the_row_is_what_the_helper_supports(toy, kind, helper):
     supports = dict(line.split(" ", 1) for line in lines)["options"].split()
     assert supports and GIVEN.keys() >= set(supports)
     for option, given in GIVEN.items():
-        # Otherwise it is held, or the helper that is asked is not there.
+        # If it is not refused, the lock is held or the helper is missing.
         r = toy(*given, f"{kind}:busy", *([] if option == "list" else ["true"]))
         refused = r.stderr.startswith(f"me-only: {given[-1].split('=')[0].rstrip('2')} is ")
         assert (r.returncode == 2) == refused == (option not in supports), (option, r)
@@ -87,7 +87,7 @@ def test_each_kind_is_known_to_the_completions_and_has_a_manual(kind):
 
 
 def test_no_service_is_named_by_what_all_kinds_share():
-    """A new kind is a row, not a change of these."""
+    """A new kind is a new row, and changes none of these files."""
     found = []
     for room in ("", "base", "file", "helper", "host", "list", "run"):
         for path in glob.glob(os.path.join(ROOT, "src", room, "*.[ch]")):

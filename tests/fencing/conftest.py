@@ -22,7 +22,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def pytest_collection_modifyitems(config, items):
-    """In the pass for another etcd (tests/fleet/conftest.py): what uses it."""
+    """The pass for another etcd (tests/fleet/conftest.py) runs only the tests that use etcd."""
     if os.environ.get("ME_ONLY_PASS") == "etcd":
         config.hook.pytest_deselected(items=[i for i in items if "etcd" not in i.fixturenames])
         items[:] = [i for i in items if "etcd" in i.fixturenames]

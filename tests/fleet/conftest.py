@@ -15,7 +15,7 @@ from etcd_server import ALLOWED, Certificates, Server, Workshop, etcds
 from fleet import DEADLINE, Caller, behaviour, end_all
 from gateway import Gateway, Proxy
 
-# ---- what a pass can run ----
+# ---- what a pass runs ----
 
 def pytest_configure(config):
     behaviour.pytest_configure(config)
@@ -25,13 +25,13 @@ def pytest_configure(config):
 
 
 def pytest_report_header(config):
-    return [behaviour.pytest_report_header(config), f"etcd: {etcds()}, the first on PATH counts"]
+    return [behaviour.pytest_report_header(config), f"etcd: {etcds()}, the first on PATH is used"]
 
 
 def pytest_collection_modifyitems(config, items):
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
-        # All servers are in the workshop.
+        # The workshop has all real servers.
         if ("workshop" in item.fixturenames or params.get("place") == "etcd") \
                 and not item.get_closest_marker("local"):
             item.add_marker("etcd")

@@ -283,7 +283,7 @@ ALLOWED = "allowed/"                        # what USER may write
 
 @functools.cache
 def etcds():
-    """{(3, 4): the path of etcd 3.4} and so on, of all that are on PATH."""
+    """{(3, 4): the path of etcd 3.4, ...} for each etcd on PATH."""
     found = {}
     for directory in os.environ["PATH"].split(":"):
         path = os.path.join(directory, "etcd")

@@ -1,7 +1,7 @@
-"""A server of etcd that does what a test tells it to: real ones do most of it only when broken.
+"""An etcd server that does what a test tells it to: real ones do most of it only when broken.
 
 It keeps keys, leases and users in memory, and speaks gRPC. Tests see requests and answers as values
-like those of etcd's JSON gateway (protobuf.py), and calls by its paths, as "kv/txn".
+like those of etcd's JSON gateway (protobuf.py), and name calls by its paths, such as "kv/txn".
 
 A test puts hooks on paths. A hook is called with each Exchange and answers it (and returns true),
 or leaves it to the next one.
@@ -28,7 +28,7 @@ PATHS = {"/etcdserverpb." + method[0]: path for path, method in protobuf.METHODS
 
 
 class Failure(Exception):
-    """An answer with a code of gRPC."""
+    """An answer with a gRPC error code."""
 
     def __init__(self, code, message):
         super().__init__(message)
@@ -259,14 +259,14 @@ class Exchange:
         return self.messages[0] if self.messages else {}
 
     def normal(self):
-        """(0, values) as a healthy server would answer now, or (gRPC's code, a message)."""
+        """(0, values) as a healthy server would answer now, or (the gRPC code, a message)."""
         try:
             return 0, self.gateway.answer(self)
         except Failure as e:
             return e.code, e.message
 
     def data(self):
-        """The messages of normal()'s answer; of an error, none."""
+        """The messages of normal()'s answer; none if it is an error."""
         status, values = self.normal()
         return b"" if status else b"".join(self.framed(v) for v in values)
 
@@ -277,23 +277,23 @@ class Exchange:
         self.stream.start({":status": status, "content-type": kind, **more})
 
     def finish(self, code=0, message=""):
-        """Ends an answer that was started."""
+        """End an answer that was started."""
         self.stream.start({"grpc-status": code, "grpc-message": message}, end=True)
 
     def reply(self, status, values):
-        """A whole answer: what normal() has returned."""
+        """Send a whole answer: what normal() has returned."""
         if status:
             return self.fail(status, values)
         data = b"".join(self.framed(v) for v in values)
         self.start()
         self.stream.send(data)
-        # Once the client has all of it.
+        # Set once the client has all of it.
         self.answered = values
         self.finish()
         return True
 
     def send(self, status, body, kind="text/plain"):
-        """Any answer of HTTP."""
+        """Send any HTTP answer."""
         self.answered = body if isinstance(body, bytes) else body.encode()
         self.start(status, kind)
         self.stream.send(self.answered, end=True)
@@ -345,20 +345,20 @@ def drop_after(x):
 
 
 def reset(x):
-    """Execute it, and cut the call off; the connection stays."""
+    """Execute it, and reset the call; the connection stays open."""
     x.normal()
     x.stream.reset()
     return True
 
 
 def unread(x):
-    """Cut the call off, and say that it was not looked at."""
+    """Reset the call, and report that it was not processed."""
     x.stream.reset(7)
     return True
 
 
 def go_away(x):
-    """Answer it, and take no more calls on this connection."""
+    """Answer it, and accept no more calls on this connection."""
     x.stream.connection.go_away()
 
 
@@ -395,12 +395,12 @@ def late(seconds):
 
 
 def says(body, status=200, kind="text/plain"):
-    """Answer with anything in HTTP."""
+    """Answer with anything over HTTP."""
     return lambda x: x.send(status, body, kind)
 
 
 def says_bytes(*messages, compressed=0, code=0):
-    """Answer with any bytes as messages of gRPC."""
+    """Answer with any bytes as gRPC messages."""
     def hook(x):
         x.start()
         x.stream.send(b"".join(protobuf.framed(m, compressed) for m in messages))
@@ -411,7 +411,7 @@ def says_bytes(*messages, compressed=0, code=0):
 
 
 def fails(code, message):
-    """Answer with a code of gRPC."""
+    """Answer with a gRPC error code."""
     return lambda x: x.fail(code, message)
 
 
@@ -589,7 +589,7 @@ class Gateway:
                               "raft_term": self.store.term})
 
     def is_whole(self, stream):
-        """Whether all of a request is there. A stream's has no end."""
+        """Whether the whole request has arrived. A stream's request has no end."""
         if not stream.path.endswith("/Watch"):
             return stream.ended
         return protobuf.messages_of(stream.data) != ([], stream.data)

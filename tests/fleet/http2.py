@@ -1,4 +1,4 @@
-"""HTTP/2 for tests: a server, of which one thread reads a connection and one more serves each stream; and a client."""
+"""HTTP/2 for tests: a client, and a server with one thread per connection and one per stream."""
 import contextlib
 import socket
 import threading
@@ -12,11 +12,11 @@ import hyperframe.frame
 
 
 class Gone(Exception):
-    """The connection or the stream must not be used any more."""
+    """The connection or the stream is gone."""
 
 
 class Stream:
-    """One request, and the way back."""
+    """One request, and the way to answer it."""
 
     def __init__(self, connection, number, headers):
         self.connection, self.number = connection, number
@@ -44,7 +44,7 @@ class Stream:
                    end_stream=end)
 
     def send(self, data, end=False):
-        """As much at a time as the client's window has room for."""
+        """Sends as much at a time as the client's window has room for."""
         while True:
             with self.connection.lock:
                 room = 0 if self.gone else self.connection.h2.local_flow_control_window(self.number)
@@ -128,7 +128,7 @@ class Connection:
             self.socket.shutdown(socket.SHUT_RDWR)
 
     def go_away(self):
-        """Serves the streams that are there, and wants no more."""
+        """Serves the open streams to their end, and accepts no more."""
         frame = hyperframe.frame.GoAwayFrame(0, last_stream_id=max(self.streams, default=0))
         with self.lock, contextlib.suppress(OSError):
             self.socket.sendall(frame.serialize())
@@ -176,7 +176,7 @@ class Listener:
 
 
 class Call:
-    """A client's call, on a connection of its own. .data: what has come; .trailers: with the end."""
+    """A call on its own connection. .data: what has arrived; .trailers: set at the end."""
 
     def __init__(self, port, path, data, timeout=60):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
@@ -190,7 +190,7 @@ class Call:
         self.socket.sendall(self.h2.data_to_send())
 
     def read(self):
-        """Takes in what comes next."""
+        """Waits for the next bytes, and takes them in."""
         data = self.socket.recv(65536)
         if not data:
             raise Gone

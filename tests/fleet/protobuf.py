@@ -1,6 +1,6 @@
 """
-Messages of etcd in protobuf, as values like those of its JSON gateway: bytes are base64, numbers of
-64 bits are texts, and what is zero is left out. Field numbers are those of etcd's rpc.proto.
+etcd's messages in protobuf, as values like those of its JSON gateway: bytes are base64, 64-bit
+numbers are strings, and zeros are omitted. Field numbers are those of etcd's rpc.proto.
 """
 import base64
 
@@ -58,7 +58,7 @@ MESSAGES = {
                4: ("leader", "int"), 5: ("raftIndex", "int"), 6: ("raftTerm", "int")},
 }
 
-# The gateway's path: gRPC's, what is asked and what is answered.
+# The gateway's path: gRPC's path, the request's message and the answer's.
 METHODS = {
     "lease/grant": ("Lease/LeaseGrant", "Grant", "Granted"),
     "lease/keepalive": ("Lease/LeaseKeepAlive", "Lease", "Granted"),
@@ -101,7 +101,7 @@ def encode_one(number, kind, value):
 
 
 def encode(message, value):
-    """VALUE as a MESSAGE in protobuf; names that it does not know are left out."""
+    """VALUE as a MESSAGE in protobuf, without names that MESSAGE does not have."""
     out = b""
     for number, (name, kind) in MESSAGES[message].items():
         if name not in value:
@@ -138,7 +138,7 @@ def decode_one(kind, value):
 
 
 def decode(message, data, strict=False):
-    """STRICT: fields that it does not know are an error."""
+    """STRICT: unknown fields are an error."""
     value, at = {}, 0
     while at < len(data):
         tag, at = read_varint(data, at)
@@ -165,7 +165,7 @@ def framed(data, compressed=0):
 
 
 def messages_of(data):
-    """The whole messages in DATA, and what is left of it."""
+    """The complete messages in DATA, and the rest of it."""
     messages = []
     while len(data) >= 5 and len(data) >= 5 + (n := int.from_bytes(data[1:5], "big")):
         messages.append(data[5:5 + n])

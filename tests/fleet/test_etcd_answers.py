@@ -241,7 +241,7 @@ def test_no_good_answer_to_the_taking_of_the_lock(c, gateway, runs, hook):
     assert_refused(c, runs)
 
 
-# If it was granted all the same, the next answer says that it exists.
+# Without those that grant it all the same: then the next answer is that it exists.
 NOT_GRANTED = {n: h for n, h in NEVER.items() if not n.startswith(("half", "reset"))}
 
 
@@ -279,7 +279,7 @@ def test_the_version_does_not_matter(c, gateway, runs, hook):
 # ---- other encodings of the same ----
 
 def something_more(x):
-    """Fields that a later version may have, of all kinds."""
+    """Fields of each wire type that a later version may have."""
     _, values = x.normal()
     more = b"\xf8\x3f\x07" + b"\xf9\x3f12345678" + b"\xfa\x3f\x01x" + b"\xfd\x3f1234"
     return g.says_bytes(more + protobuf.encode(protobuf.METHODS[x.path][2], values[0]) + more)(x)
@@ -602,7 +602,7 @@ def test_a_deletion_of_which_nobody_is_told(c, gateway, runs, drop):
 
 
 def test_a_watch_in_pieces(c, gateway, runs):
-    """Messages do not end where packets end."""
+    """Messages and packets need not end together."""
     def pieces(x):
         x.start()
         key = x.message["create_request"]["key"]
@@ -636,7 +636,7 @@ def test_a_wait_outlasts_a_cluster_that_is_away(c, gateway, runs):
         gateway.store.leases[lease] = g.Lease(1000)
     gateway.put(f"{c.lock[5:]}/4d".encode(), b"", lease)
     p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
-    # Not before it knows its place: it would write the same again.
+    # Only once it knows its place: before, it would write the same key again.
     gateway.wait_for("watch")
     mine, = [k for k in gateway.keys() if not k.endswith(b"/4d")]
     gateway.down()

@@ -489,7 +489,7 @@ def test_root_runs_no_helper_that_others_can_write(start, lock, tmp_path, what):
 @pytest.mark.root
 @pytest.mark.parametrize("library_path", [False, True])
 def test_root_loads_no_module_that_others_can_write(start, lock, tmp_path, library_path):
-    """Nor one from elsewhere."""
+    """Nor a module from another directory."""
     for file in ("etcd", "etcd-tls.so"):
         shutil.copy(os.path.join(BUILD, "libexec", "me-only", file), tmp_path / file)
     env = {"ME_ONLY_EXEC_PATH": str(tmp_path), "ETCDCTL_ENDPOINTS": "https://127.0.0.1:1"}

@@ -196,7 +196,7 @@ def test_a_server_that_comes_back_in_time_is_not_noticed(callers, own_etcd, tick
     c, store = callers(own_etcd), own_etcd.client()
     p = begin(c, ticks, options=("-q", "--ttl", str(TTL), "-k", "0.5"))
     entry, = store.entries(c.lock[5:] + "/")
-    # The server has as much time as there can be to start on a busy machine: some six seconds.
+    # Leaves the server as much time to start as possible on a busy machine: some six seconds.
     wait_renewed(store, entry.lease)
     how(own_etcd)
     time.sleep(2)  # longer than between renewals, shorter than the lock lasts
@@ -492,7 +492,7 @@ def test_me_only_is_stopped_before_it_has_told_of_its_command(c, start, tmp_path
 
 
 def test_the_command_ends_while_me_only_is_stopped(c, store, prefix):
-    """The helper sees that by itself, and releases the lock at once."""
+    """The helper notices the end of the command by itself, and releases the lock at once."""
     holder = c.hold("-q")
     os.kill(holder.pid, signal.SIGSTOP)
     wait_for(lambda: process_state(holder.pid) == "T", "it is stopped")
@@ -636,7 +636,7 @@ def test_both_halves_are_frozen_for_longer_than_the_lock_lasts(c, store, prefix,
 @pytest.mark.static  # strace sees only the program's own calls there
 def test_the_command_ended_while_me_only_was_stopped_in_reaping(c, start, store, prefix, tmp_path,
                                                                 ticks):
-    """Time was up as well, which me-only has not looked at: the lock is lost, not released."""
+    """The deadline has also passed, unnoticed by me-only: the lock is lost, not released."""
     strace = ("strace", "-D", "-o", tmp_path / "trace", "-P", "anon_inode:[signalfd]", "-e",
               "inject=read:signal=SIGSTOP:when=1")
     p = start(*strace, ME_ONLY, *SHORT, c.lock, *ticks.job("stubborn"), env=environment(c.env))

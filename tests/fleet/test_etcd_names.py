@@ -43,7 +43,7 @@ def test_a_name_is_resolved(c, gateway):
 
 
 def test_a_resolver_that_hangs_holds_up_no_renewal(c, gateway, silence):
-    """If there is no new answer, the old one counts."""
+    """Without a new answer of the resolver, the last known addresses are used."""
     holder = c.hold("-q", "--ttl", "10")
     gateway.wait_for("watch")
     silence.touch()

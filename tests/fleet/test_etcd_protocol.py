@@ -129,7 +129,8 @@ def test_the_time_counts_from_the_first_question(take, gateway):
     asked = []
     gateway.on("lease/grant", lambda x: asked.append(boottime())).on(
         "lease/grant", g.once(g.hang_after))
-    # A key that has it would show that the lease exists. It is sent twice, as its connection has ended.
+    # A key with that lease would prove that the lease exists. The write is sent twice, since its
+    # connection is closed.
     gateway.on("kv/txn", g.times(2, g.drop))
     assert seconds(take().hear_of("held")) <= asked[0] + TTL - MARGIN and len(asked) > 1
 

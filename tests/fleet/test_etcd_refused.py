@@ -307,7 +307,7 @@ def test_an_encrypted_key(callers, gateway, tmp_path, header):
 
 
 def test_the_key_of_another_certificate(callers, tls_etcd, certificates):
-    """Both are named."""
+    """The message names both files."""
     key = certificates.named_client[1]
     refused(callers(tls_etcd), ETCDCTL_KEY=key,
             pattern=rf"[^\n]*{re.escape(key)} does not belong to the certificate "
@@ -454,7 +454,7 @@ def test_users_and_certificates(callers, both_etcd, allowed):
 
 def test_a_certificate_with_a_name_is_good_where_there_are_users(callers, both_etcd, certificates,
                                                                  allowed):
-    """With a password as well as without: then its name is that of the user."""
+    """With a user and a password; and without, when the common name is the user."""
     crt, key = certificates.named_client
     env = {**both_etcd.env, "ETCDCTL_CERT": crt, "ETCDCTL_KEY": key}
     r = callers(env).run("-q", allowed, "echo", "ran")
@@ -472,10 +472,10 @@ def test_a_certificate_with_a_name_is_good_where_there_are_no_users(
     assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")
 
 
-# ---- what is no server of etcd ----
+# ---- servers that are not etcd ----
 
 def test_the_gateway_is_switched_off(callers, new_etcd):
-    """It is not used."""
+    """me-only does not need it."""
     server = new_etcd(options=["--enable-grpc-gateway=false"])
     r = callers(server).run("-q", "etcd:x", "echo", "ran")
     assert (r.returncode, r.stdout, r.stderr) == (0, b"ran\n", b"")

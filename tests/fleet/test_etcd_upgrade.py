@@ -1,4 +1,4 @@
-"""An etcd is replaced by the next version, with its data, while one holds and one waits."""
+"""etcd is upgraded, keeping its data, while one caller holds a lock and one waits for it."""
 import pytest
 
 from etcd_server import etcds

@@ -180,7 +180,7 @@ def test_http_proxies_are_ignored(c, lock):
 
 
 def test_through_a_grpc_proxy(etcd, lock, c, start):
-    """It passes on all calls and streams."""
+    """The proxy passes on all calls and streams."""
     port = free_port()
     proxy = start("etcd", "grpc-proxy", "start", f"--endpoints=127.0.0.1:{etcd.port}",
                   f"--listen-addr=127.0.0.1:{port}", env=environment(etcd.env))

@@ -112,7 +112,7 @@ def test_nothing_is_left_of_a_test_run_that_is_killed(start, number):
 # ---- the gateway ----
 
 def ask(port, path, timeout=DEADLINE, **body):
-    """One call: (gRPC's code, the value or the message)."""
+    """Make one call. Returns (the gRPC code, the value or the message)."""
     method, kind, answer = protobuf.METHODS[path]
     call = http2.Call(port, "/etcdserverpb." + method,
                       protobuf.framed(protobuf.encode(kind, body)), timeout)
@@ -212,7 +212,7 @@ OWN = {"cluster_id", "member_id", "raft_term", "raftTerm", "version", "dbSize", 
 
 
 def comparable(value):
-    """Without what differs between servers."""
+    """VALUE without what differs between servers."""
     if isinstance(value, dict):
         return {k: None if k in OWN else comparable(v) for k, v in value.items()}
     return [comparable(v) for v in value] if isinstance(value, list) else value
@@ -225,7 +225,7 @@ def test_the_gateway_answers_as_etcd_does(gateway, own_etcd):
 
 
 class Watch:
-    """A watch of a server; .next() is the next answer."""
+    """A watch on a server; .next() returns the next answer."""
 
     def __init__(self, port, **request):
         body = protobuf.encode("Watch", {"create_request": request})

@@ -1,5 +1,5 @@
 /*
- * Any bytes from a server of HTTP/2, in pieces, while calls and a stream are under way. Beyond the socket all of it is real.
+ * Any bytes from an HTTP/2 server, in pieces, while calls and a stream are under way. All code above the socket is real.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			failure = http2_collect(&http2, &out, &why);
 		data += n + 1;
 		size -= n + 1;
-		/* One is not waited for any more. */
+		/* One call is dropped. */
 		for (struct rpc *rpc = http2.first; rpc; rpc = rpc->next)
 			if (rpc == &rpcs[2]) {
 				http2_drop(&http2, rpc);

@@ -1,4 +1,4 @@
-/* How calls of etcd end, and what that means in words. */
+/* How calls to etcd end, and the messages about that. */
 #include <stdlib.h>
 
 #include "etcd/answer.h"
@@ -10,7 +10,7 @@
 static struct answer answer;
 static struct asked asked = { .url = URL };
 
-/* Reads anew how a call of PATH has ended that is answered by the N bytes TEXT. */
+/* Reads again how a call of PATH ends that the N bytes TEXT answer. */
 static void read_bytes(const char *path, int status, const char *message, const char *text, size_t n)
 {
 	struct rpc rpc = { .path = path, .done = true, .http = 200, .status = status, .message = (char *)(uintptr_t)message };
@@ -40,7 +40,7 @@ static void good_answers(void)
 	}
 	read_bytes(PATH_RANGE, 0, NULL, NULL, 0);
 	ok(answer.outcome == OUTCOME_DONE && !answer.body.pairs.n, "an empty one");
-	/* Fields of all kinds that a later version may have. */
+	/* Fields of each wire type that a later version may have. */
 	read_bytes(PATH_RANGE, 0, NULL, "\xf8\x3f\x07\xf9\x3f" "12345678" "\xfa\x3f\x01x\xfd\x3f" "1234" "\x12\x03\x0a\x01k", 28);
 	ok(answer.outcome == OUTCOME_DONE && answer.body.pairs.n == 1, "unknown fields");
 }
@@ -65,7 +65,7 @@ static void broken_answers(void)
 	broken(PATH_TXN, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 10, "a field of too large a number");
 	broken(PATH_TXN, "\xf9\x3f" "123", 5, "half a fixed number");
 	broken("/none", "", 0, "a method that is not known");
-	/* Each transaction is in another. */
+	/* Nested transactions. */
 	for (size_t i = 0; i < sizeof deep; i += 2) {
 		deep[i] = i / 2 % 2 ? 0x22 : 0x1a;
 		deep[i + 1] = (char)(sizeof deep - i - 2);
@@ -128,7 +128,7 @@ static void no_answers(void)
 	explains(FAILURE_CERTIFICATE, OUTCOME_USELESS, "cannot verify the certificate of https://a (is ETCDCTL_CACERT set to the right CA?): detail");
 	explains(FAILURE_FILES, OUTCOME_USELESS, "cannot use the file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT: detail");
 	explains(FAILURE_TLS, OUTCOME_USELESS, "https://a does not speak TLS, or rejects the client certificate (ETCDCTL_CERT, ETCDCTL_KEY): detail");
-	/* One that has answered before is being restarted, or all certificates are being replaced. */
+	/* An endpoint that has answered before is being restarted, or certificates are being replaced. */
 	asked.known = true;
 	explains(FAILURE_CERTIFICATE, OUTCOME_RETRY, "cannot verify the certificate of https://a (is ETCDCTL_CACERT set to the right CA?): detail");
 	explains(FAILURE_CLOSED, OUTCOME_RETRY, "https://a closed the connection");

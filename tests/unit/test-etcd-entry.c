@@ -175,7 +175,7 @@ static void descriptions(void)
 	is_described(entry, &(struct identity){ .user = "" }, "", "\npid 0");
 }
 
-/* What others have written in a key, of any length: cut behind a character, and told in at most 200 bytes. */
+/* What others have written to a key, of any length: shown in at most 200 bytes, cut after a character. */
 static void long_words(void)
 {
 	char value[700] = "{\"v\":1,\"m\":\"x\",\"st\":\"held\",\"cmd\":\"", wanted[300];

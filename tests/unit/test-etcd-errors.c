@@ -68,13 +68,13 @@ static void users(void)
 	is_judged(7, "etcdserver: permission denied", OUTCOME_FINAL, "etcd denies user '': " DENIED);
 }
 
-/* A server's text of any length: what is judged is all of it, what is told is not. */
+/* A server's text of any length: all of it is judged, but only a part is shown. */
 static void long_texts(void)
 {
 	char text[4000], wanted[300];
 
 	asked = (struct asked){ .url = URL };
-	/* The first character that does not fit is in the middle of a longer one at each place. */
+	/* The limit falls on each byte of a character in turn. */
 	for (int i = 0; i < 4; i++) {
 		char *got;
 

@@ -64,7 +64,7 @@ static void lists(void)
 	request_free(list);
 }
 
-/* A key of any bytes is one like any other. */
+/* A key may have any bytes in it. */
 static void any_bytes(void)
 {
 	struct keys keys = keys_one("\xff\n\"\\/");

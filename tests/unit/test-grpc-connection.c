@@ -1,5 +1,4 @@
-/* Connections to a server of which this test writes the bytes. In place of TLS they are sent as
- * they are. */
+/* Connections to a server whose bytes this test writes. A stub replaces TLS and encrypts nothing. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -20,7 +19,7 @@ struct tls {
 };
 
 static struct tls tls;
-static int hands;	/* what shaking them returns */
+static int hands;	/* what shake_hands() returns */
 static ssize_t written; /* what writing returns; -1: what send(2) does */
 static bool floods;	/* reading finds frames of an unknown kind without end */
 static char judged[20]; /* "+" worked, "-" did not */
@@ -147,7 +146,7 @@ static void end(void)
 	server = -1;
 }
 
-/* Lets the client work for so many ms, or until the call is done. Returns how often it woke up. */
+/* Lets the client work for this many ms, or until the call is done. Returns how often it woke up. */
 static unsigned work(int ms)
 {
 	const struct itimerspec at = { .it_value = { .tv_nsec = ms * 1000000L } };
@@ -185,7 +184,7 @@ static void rests(void)
 	end();
 }
 
-/* A call that gets BYTES, and then LAST. */
+/* A call that receives BYTES, and then LAST. */
 static void is_judged(const char *bytes, size_t n, void (*last)(void), const char *wanted,
 		      const char *what)
 {
@@ -221,7 +220,7 @@ static void judges_files(void)
 	is_judged("HTTP/1.1 400", 12, NULL, "", "or does not speak HTTP/2");
 }
 
-/* The second time there is no thread for the resolver. */
+/* The second time, no thread can be started for the resolver. */
 static bool no_threads;
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
 			  void *argument);
@@ -286,7 +285,7 @@ static bool has_caller(void)
 	return poll(&waits, 1, 0) == 1;
 }
 
-/* A server that takes only so many calls at a time. */
+/* A server that limits the number of concurrent calls. */
 static void limits(char calls, bool wanted, const char *what)
 {
 	char bytes[] = "\0\0\6\4\0\0\0\0\0\0\3\0\0\0";

@@ -1,4 +1,4 @@
-/* TLS with a server in the same process: which certificates are good, and what goes wrong. */
+/* TLS with a server in the same process: which certificates are accepted, and which errors occur. */
 #include <errno.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -30,7 +30,7 @@ static void extend(X509 *certificate, int kind, const char *value)
 	X509_EXTENSION_free(extension);
 }
 
-/* For NAMES, or an authority if it is NULL; "": for none. Its common name is CN. */
+/* A certificate for NAMES ("": none), or of an authority if NAMES is NULL. Its common name is CN. */
 static void make(struct identity *one, const char *cn, const struct identity *issuer,
 		 const char *names)
 {
@@ -64,7 +64,7 @@ static void make_all(void)
 	make(&nameless, "localhost", &root, "");
 }
 
-/* The one that is there, as text. */
+/* The certificate or key that is given, as PEM. */
 static char *pem(X509 *certificate, EVP_PKEY *key)
 {
 	BIO *bytes = BIO_new(BIO_s_mem());
@@ -123,7 +123,7 @@ static SSL *serve(SSL_CTX *context, int fd)
 	return ssl;
 }
 
-/* What becomes of a connection to HOST if CA is the authority. */
+/* The result of a connection to HOST if CA is the authority. */
 static enum failure shaken(const struct identity *ca, const char *host)
 {
 	struct tls_files files = { .names = { "ca", "cert", "key" } };

@@ -78,7 +78,7 @@ enum outcome {
 	OUTCOME_NOTHING, /* closed without an answer */
 	OUTCOME_RESET,	 /* the same on a connection that was used before */
 	OUTCOME_CUT,	 /* closed in the middle of an answer */
-	OUTCOME_UNREAD,	 /* refused on a connection that ends: nobody has looked at it */
+	OUTCOME_UNREAD,	 /* refused on a connection that ends: it was not processed */
 };
 
 struct call {

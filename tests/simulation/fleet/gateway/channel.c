@@ -1,9 +1,9 @@
 /*
- * src/grpc/channel.h as the helper's client uses it: the real etcd/transfer.c runs above it, and
- * below it is the network. What is modelled of connections: there is one for each server, which is
- * dialled when it is needed; when it ends, all calls on it end; one on which nothing is heard for as
- * long as a call waits is given up; a server that closes it may not have looked at the last calls;
- * messages come in pieces.
+ * Implements src/grpc/channel.h for the helper's client: the real etcd/transfer.c runs above it, the
+ * simulated network below. Connections are modelled as follows: there is one for each server, which
+ * is dialled when it is needed; when it ends, all calls on it end; one that is silent for as long as
+ * a call waits is given up; a server that closes it may leave the last calls unprocessed; messages
+ * come in pieces.
  */
 #include "grpc/channel.h"
 
@@ -18,7 +18,7 @@
 #include "../descriptors.h"
 #include "../world.h"
 
-/* What the real one has of a connection, here of a call. */
+/* What the real client keeps for a connection is kept for each call here. */
 struct connection {
 	struct connection *next;
 	struct channel *channel;
@@ -66,7 +66,7 @@ void channel_close(struct channel *channel)
 
 /* --- calls ------------------------------------------------------------------------------------ */
 
-/* Takes ONE off. */
+/* Removes ONE. */
 static void take_off(struct connection *one)
 {
 	struct connection **at = &one->channel->calls;
@@ -117,7 +117,7 @@ bool channel_has_sent(const struct rpc *rpc)
 	return rpc->connection && rpc->connection->call->sent;
 }
 
-/* Servers of this network do not tell before they close. */
+/* Servers of this network close connections without notice. */
 bool channel_drains(const struct rpc *rpc)
 {
 	(void)rpc;
@@ -150,7 +150,7 @@ void channel_close_idle(struct channel *channel)
 		channel->open = false;
 }
 
-/* --- what comes ------------------------------------------------------------------------------- */
+/* --- receiving -------------------------------------------------------------------------------- */
 
 /* Hands MESSAGE on in pieces. */
 static void hand_on(struct rpc *rpc, struct slice message)

@@ -1,7 +1,7 @@
 /*
- * Between the network's structures and what the helper's client speaks: gRPC. Below the calls of
- * src/grpc/channel.h there is no HTTP/2 here, but the network. This directory alone knows of gRPC;
- * a client that speaks something else gets another.
+ * Translates between the network's structures and gRPC, which the helper's client speaks. Below
+ * src/grpc/channel.h there is no HTTP/2 here, only the network. Nothing outside this directory knows
+ * gRPC; a client with another protocol gets another directory.
  */
 #ifndef SIM_GATEWAY_H
 #define SIM_GATEWAY_H
@@ -10,10 +10,10 @@
 
 #include "../network.h"
 
-/* The request that the messages of a call of PATH are: each with gRPC's five bytes in front. */
+/* The request in the messages of a call of PATH, each with gRPC's five-byte prefix. */
 struct request *gateway_request(const char *path, struct slice messages);
 
-/* The message that REPLY is, which stays valid until the next call. */
+/* REPLY as a message, which stays valid until the next call. */
 struct slice gateway_message(const struct reply *reply);
 
 /*
