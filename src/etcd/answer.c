@@ -34,7 +34,7 @@ static void explain_end(struct answer *answer, const struct asked *asked)
 		answer_fail(
 			answer, OUTCOME_CLOSED,
 			memory_format(
-				"%s closed the connection: it may not speak TLS, or require another client certificate (ETCDCTL_CERT, ETCDCTL_KEY)",
+				"%s closed the connection: it may not speak TLS, or may require another client certificate (ETCDCTL_CERT, ETCDCTL_KEY)",
 				asked->url));
 	else
 		answer_fail(answer, OUTCOME_CLOSED,

@@ -124,7 +124,7 @@ static void no_answers(void)
 	explains(FAILURE_PROTOCOL, OUTCOME_USELESS, URL " does not speak HTTP/2: is it etcd's client port?");
 	explains(FAILURE_CLOSED, OUTCOME_CLOSED, URL " closed the connection: it may require TLS (https://)");
 	asked.url = "https://a";
-	explains(FAILURE_CLOSED, OUTCOME_CLOSED, "https://a closed the connection: it may not speak TLS, or require another client certificate (ETCDCTL_CERT, ETCDCTL_KEY)");
+	explains(FAILURE_CLOSED, OUTCOME_CLOSED, "https://a closed the connection: it may not speak TLS, or may require another client certificate (ETCDCTL_CERT, ETCDCTL_KEY)");
 	explains(FAILURE_CERTIFICATE, OUTCOME_USELESS, "cannot verify the certificate of https://a (is ETCDCTL_CACERT set to the right CA?): detail");
 	explains(FAILURE_FILES, OUTCOME_USELESS, "cannot use the file of ETCDCTL_CERT, ETCDCTL_KEY or ETCDCTL_CACERT: detail");
 	explains(FAILURE_TLS, OUTCOME_USELESS, "https://a does not speak TLS, or rejects the client certificate (ETCDCTL_CERT, ETCDCTL_KEY): detail");
