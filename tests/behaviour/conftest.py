@@ -74,14 +74,15 @@ NO_SOCKET_TABLE = "it does not know NETLINK_SOCK_DIAG"
 NO_PROOF = "it does not know NETLINK_SOCK_DIAG and SO_PEERPIDFD, so --replace has no proof"
 REAL_TIME_SIGNALS = "it needs some real-time signals itself and renumbers the others"
 NEEDS_DESCRIPTORS = "it needs descriptors itself"
+COPIED_MEMORY = "its vfork copies memory, so the reason stays in the child"
 
 
 def not_emulated(item):
     """Why qemu-user cannot run the test; None: it can."""
-    marker = item.get_closest_marker("native")
-    if marker:
-        return marker.args[0]
     params = item.callspec.params if hasattr(item, "callspec") else {}
+    for marker in item.iter_markers("native"):
+        if marker.kwargs.get("form") in (None, params.get("form")):
+            return marker.args[0]
     return NO_KEEPER if params.get("form") == ("-o",) else None
 
 
@@ -89,7 +90,7 @@ def pytest_configure(config):
     # Workers inherit it.
     os.environ.setdefault("ME_ONLY_ORDER", str(random.randrange(1 << 32)))
     config.addinivalue_line("markers", "root: needs root (other users, namespaces, limits)")
-    config.addinivalue_line("markers", "native(why): qemu-user cannot run it")
+    config.addinivalue_line("markers", "native(why, form): qemu-user cannot run it (with that form)")
     config.addinivalue_line("markers",
                             "static: needs the static program (no /proc, chroot, tiny limits)")
     # A sanitizer sets handlers and limits of its own, and the command would inherit that instead of

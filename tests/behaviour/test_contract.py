@@ -14,9 +14,10 @@ import time
 
 import pytest
 
-from conftest import (DEADLINE, HAND_DOWN, ME_ONLY, NO_KEEPER, NO_PROOF, NO_SOCKET_TABLE,
-                      REAL_TIME_SIGNALS, children_of, forms, has_children, name_of, process_state,
-                      program, read_line, release, user, wait_for, waiters_of)
+from conftest import (COPIED_MEMORY, DEADLINE, HAND_DOWN, ME_ONLY, NO_KEEPER, NO_PROOF,
+                      NO_SOCKET_TABLE, REAL_TIME_SIGNALS, children_of, forms, has_children,
+                      name_of, process_state, program, read_line, release, user, wait_for,
+                      waiters_of)
 
 # What a shape may not promise.
 # -s: they start together
@@ -241,6 +242,7 @@ def test_the_signal_that_ended_the_command_ends_us(c, form):
         assert c.is_free()
 
 
+@pytest.mark.native(COPIED_MEMORY, form=())
 @forms
 def test_a_command_that_cannot_be_found_leaves_the_lock_free(c, form):
     r = c.run_job(form, "me-only-no-such-command")

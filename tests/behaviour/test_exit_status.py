@@ -10,8 +10,8 @@ import subprocess
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, NEEDS_DESCRIPTORS, REAL_TIME_SIGNALS, address, children_of, \
-    forms, has_children, is_bound, process_state, program, wait_for
+from conftest import COPIED_MEMORY, DEADLINE, ME_ONLY, NEEDS_DESCRIPTORS, REAL_TIME_SIGNALS, \
+    address, children_of, forms, has_children, is_bound, process_state, program, wait_for
 
 HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH,
             signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
@@ -64,6 +64,7 @@ def test_a_signal_that_ended_only_a_child_of_the_command_is_none_of_ours(run, lo
     assert run(lock, "sh", "-c", "sh -c 'kill -TERM $$'; exit 3").returncode == 3
 
 
+@pytest.mark.native("it dumps core itself")
 @pytest.mark.parametrize("form", [(), ("-o",)], ids=["default", "close"])
 def test_only_the_command_leaves_a_core_file(start, lock, form, tmp_path):
     """The waiting parent did not crash: a second core file would hide the one that matters."""
@@ -165,6 +166,7 @@ KINDS = ["no such name", "no such path", "no name", "not executable", "directory
          "link to itself", "long name", "long path"]
 
 
+@pytest.mark.native(COPIED_MEMORY, form=())
 @forms
 @pytest.mark.parametrize("kind", [
     pytest.param(kind, marks=pytest.mark.native("qemu-user itself reports a missing loader"))
@@ -188,6 +190,7 @@ def test_exit_base_moves_status_1(run, lock, form):
     assert run("--exit-base=100", *form, lock, "/nowhere/at/all").returncode == 101
 
 
+@pytest.mark.native(COPIED_MEMORY, form=())
 @forms
 def test_a_file_open_for_writing_cannot_be_run(run, lock, tmp_path, form):
     path = tmp_path / "busy"
@@ -200,6 +203,7 @@ def test_a_file_open_for_writing_cannot_be_run(run, lock, tmp_path, form):
     assert not is_bound(address(lock))
 
 
+@pytest.mark.native(COPIED_MEMORY, form=())
 @forms
 def test_arguments_that_no_longer_fit_cannot_be_run(start, lock, tmp_path, form):
     """
@@ -251,6 +255,7 @@ def test_a_script_without_interpreter_line_is_run_by_sh(call, run, lock, tmp_pat
     assert (by_name.returncode, by_name.stdout) == (status, by_path.stdout)
 
 
+@pytest.mark.native(COPIED_MEMORY, form=())
 @forms
 def test_path_is_searched_on_after_what_cannot_be_run(run, lock, tmp_path, form):
     for directory in ("first", "second", "third", "fourth"):
@@ -269,6 +274,7 @@ def test_path_is_searched_on_after_what_cannot_be_run(run, lock, tmp_path, form)
                         r.stderr.decode()), r.stderr
 
 
+@pytest.mark.native(COPIED_MEMORY, form=())
 @forms
 def test_path_that_is_unset_or_has_an_empty_part(run, lock, tmp_path, form):
     executable(tmp_path / "here", "#!/bin/sh\necho here\n")
@@ -282,6 +288,7 @@ def test_path_that_is_unset_or_has_an_empty_part(run, lock, tmp_path, form):
         == (1, b"me-only: here: not found in PATH; for the one in this directory write ./here\n")
 
 
+@pytest.mark.native(COPIED_MEMORY, form=())
 @pytest.mark.root
 @forms
 def test_a_directory_in_path_that_cannot_be_searched_hides_nothing(
@@ -299,6 +306,7 @@ SOCKET_ERRORS = ["EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EACCES", "EAFNOSUPPOR
 BIND_ERRORS = ["EACCES", "EPERM", "ENOMEM", "ENOBUFS", "EINVAL", "EADDRNOTAVAIL", "ENOSYS"]
 
 
+@pytest.mark.native("strace traces the emulator")
 @pytest.mark.static
 @forms
 @pytest.mark.parametrize("name, error, what", [("socket", e, "cannot create a socket: .")
