@@ -149,7 +149,7 @@ OF_THE_CLUSTER = {
 def test_no_other_option_is_mentioned(path):
     """An option in a document is one of me-only's, or one of a program that an example calls."""
     others = {"--command", "--unlock", "--full", "--ff-only", "-C", "-xl", "--prefix", "-c", "-eq", "-eu", "-TERM", "-u",
-              "-a", "-d", "-r", "-U", "--map-root-user", "-e", "-x", "-f", "-l"}
+              "-a", "-d", "-r", "-U", "--map-root-user", "-e", "-x", "-f", "-l", "--strip-components", "-xf"}
     if path in ("man/me-only-etcd.7", "README.md", "docs/recipes.md"):
         others |= OF_THE_CLUSTER
     text = manual_text(path.removeprefix("man/")).replace("[-eFnoqsvx]",
@@ -183,7 +183,7 @@ def test_variables(run, lock):
 
 def test_version(run):
     assert run("--version").stdout.decode() == f"me-only {VERSION}\n"
-    assert re.search(r"^## (\S+)$", read("NEWS.md"), re.M)[1] == VERSION
+    assert re.search(r"^## (\S+) \(\d{4}-\d\d-\d\d\)$", read("NEWS.md"), re.M)[1] == VERSION
     assert f"version: '{VERSION}'" in read("meson.build")
 
 
@@ -341,7 +341,7 @@ def anchors(path):
     return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, "CONTRIBUTING.md", "SECURITY.md", "NEWS.md",
+@pytest.mark.parametrize("path", [*DOCUMENTS, "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "NEWS.md",
                                   "bench/README.md"])
 def test_links_within_the_tree(path):
     for link, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", read(path)):
@@ -382,9 +382,9 @@ def test_example_is_executable():
     assert os.stat(os.path.join(ROOT, "examples", "my-pid.sh")).st_mode & stat.S_IXOTH
 
 
-NARROW = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "NEWS.md", "docs/benchmarks.md",
+NARROW = ["README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "NEWS.md", "docs/benchmarks.md",
           "docs/comparison.md", "docs/faq.md", "docs/moving-from-flock.md", "docs/protocol.md",
-          "docs/recipes.md"]
+          "docs/recipes.md", "docs/stability.md"]
 
 
 @pytest.mark.parametrize("path", NARROW)
