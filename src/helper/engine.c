@@ -93,7 +93,7 @@ static void helper_started(struct lock *lock, pid_t job, const char *cgroup)
 	int fd = process_pidfd(job);
 
 	/* Then the helper need not wait for us: the command's end releases the lock. */
-	if (fd >= 0 && !lock->options->close && !lock->lease->unused) {
+	if (fd >= 0 && !lock->lease->unused) {
 		close(lock->fd);
 		lock->fd = -1;
 		end = stpcpy(end, "\nalone 1");

@@ -491,9 +491,10 @@ def test_me_only_is_stopped_before_it_has_told_of_its_command(c, start, tmp_path
     assert_lost(c, p, ticks)
 
 
-def test_the_command_ends_while_me_only_is_stopped(c, store, prefix):
+@pytest.mark.parametrize("options", [(), ("-o",)], ids=["plain", "close"])
+def test_the_command_ends_while_me_only_is_stopped(c, store, prefix, options):
     """The helper notices the end of the command by itself, and releases the lock at once."""
-    holder = c.hold("-q")
+    holder = c.hold("-q", *options)
     os.kill(holder.pid, signal.SIGSTOP)
     wait_for(lambda: process_state(holder.pid) == "T", "it is stopped")
     holder.stdin.close()
