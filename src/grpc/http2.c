@@ -111,16 +111,20 @@ static int on_close(nghttp2_session *session, int32_t id, uint32_t error, void *
 	return 0;
 }
 
-/* The first bytes of a server that speaks HTTP/1, or TLS. */
+/*
+ * The first bytes of a server that speaks TLS, or neither that nor HTTP/2: a frame begins with
+ * three bytes of length and its type.
+ */
 static enum failure first_bytes(const unsigned char *bytes, size_t n, const char **why)
 {
-	static const unsigned char http[] = "HTTP/", alert[] = { 0x15, 3 };
+	static const unsigned char alert[] = { 0x15, 3 };
 
-	if (n >= 5 && !memcmp(bytes, http, 5)) {
-		*why = "it answers in HTTP/1";
-		return FAILURE_PROTOCOL;
-	}
-	return n >= 2 && !memcmp(bytes, alert, 2) ? FAILURE_CLOSED : FAILURE_NONE;
+	if (n >= 2 && !memcmp(bytes, alert, 2))
+		return FAILURE_CLOSED;
+	if (n < 4 || bytes[3] <= NGHTTP2_CONTINUATION)
+		return FAILURE_NONE;
+	*why = "it does not answer in HTTP/2";
+	return FAILURE_PROTOCOL;
 }
 
 /* After GOAWAY and the last stream, or after an error that nghttp2 has reported to the server. */

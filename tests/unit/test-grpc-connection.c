@@ -220,6 +220,24 @@ static void judges_files(void)
 	is_judged("HTTP/1.1 400", 12, NULL, "", "or does not speak HTTP/2");
 }
 
+/* What the calls of a connection with these first bytes fail with. */
+static void fails_as(enum failure failure, const char *bytes, const char *what)
+{
+	call("http");
+	(void)work(1);
+	answer(bytes, strlen(bytes));
+	(void)work(500);
+	ok(rpc.done && rpc.failure == failure, what);
+	end();
+}
+
+static void no_http2(void)
+{
+	fails_as(FAILURE_PROTOCOL, "SSH-2.0-", "a server that greets first");
+	fails_as(FAILURE_PROTOCOL, "<!DOCTYPE", "a server whose error is a page");
+	fails_as(FAILURE_CLOSED, "\x15\x03\x01", "a server that wants TLS");
+}
+
 /* The second time, no thread can be started for the resolver. */
 static bool no_threads;
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
@@ -321,6 +339,7 @@ int main(void)
 	listen_somewhere();
 	rests();
 	judges_files();
+	no_http2();
 	keeps_addresses();
 	ends_of_writing();
 	floods_us();
