@@ -99,8 +99,7 @@ int process_read(pid_t pid, struct process *process)
 	if (process->headless)
 		process->state = 'S';
 	process->parent = (pid_t)number_at(stat_field(fields, 4), 10, NULL);
-	process->exiting =
-		!process->headless && (number_at(stat_field(fields, 9), 10, NULL) & PF_EXITING);
+	process->exiting = number_at(stat_field(fields, 9), 10, NULL) & PF_EXITING;
 	process->start = (int64_t)(number_at(stat_field(fields, 22), 10, NULL) *
 				   (uint64_t)(NS_PER_S / (int64_t)getauxval(AT_CLKTCK)));
 	process->age = clock_now(CLOCK_BOOTTIME) - process->start;

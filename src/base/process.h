@@ -41,7 +41,7 @@ struct process {
 	char state; /* R, S, T (stopped), Z ... */
 	pid_t parent;
 	bool headless; /* its first thread has ended, others run: the state is then S */
-	bool exiting;  /* it has begun to end */
+	bool exiting;  /* it, or its first thread, has begun to end */
 	int64_t start; /* when it was started (CLOCK_BOOTTIME, ns, in steps of 1/100 s); exec does
 			  not change it */
 	int64_t age;   /* nanoseconds since then */

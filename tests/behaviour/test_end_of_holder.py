@@ -18,7 +18,7 @@ JOB = """
 import fcntl, os, sys
 first = os.open(sys.argv[1], os.O_RDONLY | os.O_CREAT)
 much = os.memfd_create("much")
-os.posix_fallocate(much, 0, 100 << 20)
+os.posix_fallocate(much, 0, 30 << 20)
 last = os.open(sys.argv[2], os.O_RDONLY | os.O_CREAT)
 fcntl.flock(first, fcntl.LOCK_EX)
 fcntl.flock(last, fcntl.LOCK_EX)
@@ -57,7 +57,8 @@ CLOSES = 'exec 60>&-; echo; exec sleep 1000'
 def test_a_holder_that_only_closes_its_lock_is_not_waited_for(start, me_only, lock, tmp_path, stopped):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    holder = start(ME_ONLY, "-F", lock, "bash", "-c", f'read -r x <"{fifo}"; {CLOSES}')
+    holder = start(ME_ONLY, "-F", lock, "bash", "-c", f'echo; read -r x <"{fifo}"; {CLOSES}')
+    assert read_line(holder.stdout) == b"\n"
     waiter = me_only("-w", "inf", lock, "echo", "mine")
     wait_for(lambda: waiters_of(lock) == 1, "it waits")
     fifo.write_text("x\n")
@@ -70,7 +71,8 @@ def test_a_holder_that_only_closes_its_lock_is_not_waited_for(start, me_only, lo
 
 def test_a_termination_meanwhile_ends_the_waiter(start, me_only, lock):
     """As at any other time while it waits; the lock is free then."""
-    holder = start(ME_ONLY, "-F", lock, "cat", stdin=subprocess.PIPE)
+    holder = start(ME_ONLY, "-F", lock, "sh", "-c", "echo; exec cat", stdin=subprocess.PIPE)
+    assert read_line(holder.stdout) == b"\n"
     waiter = me_only("-w", "inf", lock, "sleep", "1000")
     wait_for(lambda: waiters_of(lock) == 1, "it waits")
     holder.stdin.close()
