@@ -227,7 +227,7 @@ static void fails_as(enum failure failure, const char *bytes, const char *what)
 	(void)work(1);
 	answer(bytes, strlen(bytes));
 	(void)work(500);
-	ok(rpc.done && rpc.failure == failure, what);
+	ok(rpc.done && rpc.failure == failure, "%s", what);
 	end();
 }
 
