@@ -194,8 +194,7 @@ static pid_t other_thread(pid_t pid)
 	return thread > 0 ? (pid_t)thread : 0;
 }
 
-/* Whether a descriptor of PID is shown as the LENGTH bytes WANTED. *NONE: it shows no descriptor.
- */
+/* Whether a descriptor of PID is shown as the LENGTH bytes WANTED. *NONE: it shows none at all. */
 static bool shows_descriptor(pid_t pid, const char *wanted, size_t length, bool *none)
 {
 	char path[PROCESS_PATH_SIZE], seen[PROCESS_PATH_SIZE];
