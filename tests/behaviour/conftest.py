@@ -341,6 +341,20 @@ os.execv(sys.argv[2], sys.argv[2:split])
 """
 
 
+WAITING = re.compile(rb"^me-only: [^\n]*: waiting for [^\n]*\n", re.M)
+
+
+class Process(subprocess.Popen):
+    """
+    After a second, a waiter says for whom it waits. How long a test takes is no part of what is
+    tested: communicate() leaves that line out.
+    """
+
+    def communicate(self, *args, **kw):
+        out, err = super().communicate(*args, **kw)
+        return out, err and WAITING.sub(b"", err)
+
+
 @contextlib.contextmanager
 def processes(end_rest):
     """
@@ -353,7 +367,7 @@ def processes(end_rest):
         kw.setdefault("stdin", subprocess.DEVNULL)
         kw.setdefault("stdout", subprocess.PIPE)
         kw.setdefault("stderr", subprocess.PIPE)
-        p = subprocess.Popen(argv, **kw)
+        p = Process(argv, **kw)
         started.append(p)
         return p
 

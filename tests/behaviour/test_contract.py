@@ -573,13 +573,15 @@ def test_waiting_takes_no_processor_time(c):
 def test_a_long_wait_says_for_whom(c):
     """After a second, in one line."""
     holder = c.hold()
+    began = time.monotonic()
     p = c.waiter("inf")
     line = read_line(p.stderr).decode()
+    assert time.monotonic() - began >= 1
     assert line.startswith(f"me-only: {c.name}: waiting for pid ")
     assert re.search(r"pid \d+ \([^)]+\), (at most )?\d[^ \n]*: cat\n$", line), line
     assert any(f"pid {p.job} " in line for p in (holder, c.filler) if p)
     assert release(holder) == 0
-    assert p.communicate(timeout=DEADLINE) == (b"mine\n", b"")
+    assert (p.wait(DEADLINE), p.stdout.read(), p.stderr.read()) == (0, b"mine\n", b"")
 
 
 # ---- a job that asks for its own lock ----

@@ -78,11 +78,14 @@ def test_closed_standard_descriptors_stay_closed(call, lock, tmp_path, files, cl
 @closed_ones
 def test_closed_standard_descriptors_stay_closed_after_waiting(
         start, hold, lock, tmp_path, files, closed, form):
-    """Waiting opens more descriptors than taking a free lock."""
+    """
+    Waiting opens more descriptors than taking a free lock. With -q a long wait writes no line on
+    them.
+    """
     usual, found = tmp_path / "usual", tmp_path / "found"
     holder = hold(lock)
     start(*closing(closed), program("state"), usual, **files).wait(DEADLINE)
-    waiter = start(*closing(closed), ME_ONLY, *form, "-w", "inf", lock, program("state"),
+    waiter = start(*closing(closed), ME_ONLY, *form, "-q", "-w", "inf", lock, program("state"),
                    found, **files)
     wait_for(lambda: is_listed(queue_of(lock)), "it waits")
     assert release(holder) == 0

@@ -2,18 +2,18 @@
 docs/protocol.md is true: programs in three languages that follow it exclude me-only, are excluded
 by it, and are seen by it, without any code of ours.
 """
-import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, ROOT, address, is_bound, is_listed, queue_of, read_line, \
-    wait_for
+from conftest import (DEADLINE, ME_ONLY, ROOT, address, is_bound, is_listed, queue_of,
+                      read_line, wait_for)
 
 EXAMPLES = os.path.join(ROOT, "examples")
 LANGUAGES = ["c", "py", "pl"]
@@ -155,23 +155,29 @@ def test_the_greeting(hold, lock, options, slots):
     assert said[struct.calcsize(form):] == lock.encode()
 
 
-def test_a_greeting_of_another_program(run, lock):
-    """It is believed of the same user: since when, which the kernel does not know."""
+@pytest.mark.static  # strace sees no loader there
+def test_a_greeting_of_another_program(start, lock, tmp_path):
+    """
+    It is believed of the same user: since when, which the kernel does not know. The caller is
+    stopped until it has been greeted, as its ancestor and then as the holder.
+    """
+    trace = tmp_path / "trace"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
         s.bind(address(lock))
         s.listen()
-        s.settimeout(0.05)
-        asks = subprocess.Popen([ME_ONLY, lock, "true"], stderr=subprocess.PIPE)
+        s.settimeout(DEADLINE)
+        asks = start("strace", "-q", "-D", "-o", trace, "-e", "trace=connect", "-e",
+                     "inject=connect:signal=SIGSTOP", ME_ONLY, lock, "true")
         kept = []  # closing one would tell that the lock is free
-        while asks.poll() is None:
-            with contextlib.suppress(TimeoutError, BrokenPipeError):
-                kept.append(s.accept()[0])
-                kept[-1].send(struct.pack("=8sqIIII", b"me-only2", 7200 * 10**9, os.getpid(), 1,
-                                          len(lock), 0) + lock.encode())
-        said = asks.stderr.read().decode()
+        for n in 1, 2:
+            kept.append(s.accept()[0])
+            kept[-1].send(struct.pack("=8sqIIII", b"me-only2", 7200 * 10**9, os.getpid(), 1,
+                                      len(lock), 0) + lock.encode())
+            wait_for(lambda: trace.read_text().count("stopped by SIGSTOP") == n, "it is stopped")
+            asks.send_signal(signal.SIGCONT)
+        said = asks.communicate(timeout=DEADLINE)[1].decode()
         for connection in kept:
             connection.close()
-        asks.stderr.close()
     assert f"held by pid {os.getpid()} (" in said and " for 2h" in said and "at most" not in said
 
 

@@ -336,9 +336,8 @@ def test_k_0_is_force_at_once(take, replace, lock):
 def test_verbose_says_whom_it_asks_and_kills(take, me_only, lock):
     holder = take(lock, "(trap '' TERM; echo $PPID >&2; up; exec sleep 1000); true")
     child, = children_of(holder.job)
-    r = me_only("-v", "--replace", "-k", "3", lock,
-                "true").communicate(timeout=DEADLINE)[1].decode()
-    said = [line.split(": ", 2)[2] for line in r.splitlines()]
+    p = me_only("-v", "--replace", "-k", "3", lock, "true")
+    said = [line.split(": ", 2)[2] for line in p.stderr.read().decode().splitlines()]
     assert said[0].startswith("waiting for pid %d (" % holder.job)
     assert said[1] == f"asked pid {holder.job} to exit"
     assert said[2] == f"asked pid {child} to exit"
@@ -349,13 +348,14 @@ def test_verbose_says_whom_it_asks_and_kills(take, me_only, lock):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_ends_a_replacement_and_then_no_force_is_used(take, run, me_only, lock, number):
     holder = take(lock, "trap 'echo told' TERM; up; while :; do read line; done")
-    p = me_only("-q", "--replace", "-k", "0.5", lock, "echo", "ran")
+    p = me_only("-q", "--replace", "-k", "1000", lock, "echo", "ran")
     assert read_line(holder.stdout) == b"told\n"
+    # There is no other process that could use force later.
+    assert children_of(p.pid) == []
     p.send_signal(number)
     assert p.communicate(timeout=DEADLINE) == (b"", b"")
     assert p.returncode == -number
-    # For longer than its -k time.
-    assert run("-w", "1", lock, "true").returncode == 4
+    assert run("-n", lock, "true").returncode == 4
     assert is_alive(holder.job)
 
 
@@ -743,14 +743,13 @@ def test_usage(take, run, lock, options, text):
 
 @pytest.mark.root
 @pytest.mark.static
-@pytest.mark.parametrize("job, end", JOBS.values(), ids=JOBS.keys())
+@jobs
 def test_without_proc(take, call, witness, lock, job, end):
     """
     The kernel identifies the command. What it leaves running cannot be found, and is waited for.
     """
     holder = take(lock, job)
-    alone = holder.job in (int(c) for c in children_of(holder.pid)[:1]) \
-        and len(children_of(holder.pid)) == 1
+    alone = job in (JOBS["ordinary"][0], JOBS["obstinate"][0])
     r = call("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh",
              ME_ONLY, "-q", "--replace", "-k", "0.2",
              "-w", "30" if alone else "1", lock, "sh", "-c", "umount /proc; " + STARTS + "echo ran",

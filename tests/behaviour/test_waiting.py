@@ -1011,14 +1011,6 @@ def test_with_complain_after_the_line_comes_when_the_holder_is_old_enough(hold, 
     assert p.communicate(timeout=DEADLINE) == (b"", b"")
 
 
-def test_elsewhere_a_short_wait_is_not_worth_a_line(hold, me_only, lock):
-    holder = hold(lock)
-    p = me_only("-w", "inf", lock, "true")
-    wait_for(lambda: waiters_of(lock), "it waits")
-    release(holder)
-    assert p.communicate(timeout=DEADLINE) == (b"", b"")
-
-
 def test_verbose_says_for_whom_it_waits_and_when_it_has_the_lock(hold, me_only, lock):
     holder = hold(lock)
     p = me_only("-v", "-w", "inf", lock, "sh", "-c", "echo job >&2")
