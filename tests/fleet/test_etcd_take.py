@@ -154,9 +154,12 @@ def test_a_waiter_that_is_stopped_again_holds_nobody_up(c, gateway, others):
     stop(p.pid)
     assert release(holder) == 0
     gone(gateway, p.key)
+    stopped = threading.Event()
+    gateway.on("kv/txn", lambda x: others.keys() and not stopped.wait(DEADLINE))
     p.send_signal(signal.SIGCONT)
     key, = wait_for(others.keys, "it has a place again")
     stop(p.pid)
+    stopped.set()
     gone(gateway, key)
     assert c.run(*SHORT, c.lock, "true").returncode == 0
     p.send_signal(signal.SIGCONT)
@@ -272,7 +275,7 @@ def test_a_holder_that_let_go_long_ago_was_not_lost(c, gateway, others):
 def test_a_waiter_that_gives_up_leaves_its_lease_behind(c, gateway, others):
     """So that it is not mistaken for a lost one."""
     others.join()
-    p = waits(c, others, wait="300ms")
+    p = waits(c, others, wait="3")
     assert p.wait(DEADLINE) == 4
     gone(gateway, p.key)
     assert lease_of(p.key) in gateway.store.leases
@@ -361,7 +364,7 @@ def test_every_holder_is_looked_at(c, gateway, others, prefix):
 def test_the_last_look_is_not_answered(c, gateway, others):
     """It is known all the same that the lock is held."""
     others.join()
-    p = waits(c, others, wait="1")
+    p = waits(c, others, wait="3")
     gateway.on("kv/txn", g.only(is_look, g.hang))
     assert p.wait(DEADLINE) == 4
 
@@ -369,10 +372,10 @@ def test_the_last_look_is_not_answered(c, gateway, others):
 def test_the_lock_is_handed_over_when_the_time_is_over(c, gateway, others):
     """Between the last look and giving up."""
     holder = others.join()
-    p = waits(c, others, wait="1", command=("sh", "-c", "echo $ME_ONLY_TOKEN"))
-    granted = []
+    granted, waiting = [], threading.Event()
 
     def hand_over(_x):
+        waiting.wait(DEADLINE)
         gateway.store.drop_puts = gateway.store.drop_deletes = 1
         entry = gateway.store.keys[p.key]
         value = json.dumps({**json.loads(entry.value), "st": "held"})
@@ -383,6 +386,8 @@ def test_the_lock_is_handed_over_when_the_time_is_over(c, gateway, others):
         gateway.on(path, g.only(lambda x: x.path == "lease/revoke"
                                 or b"request_delete_range" in x.body,
                                 lambda x: None if granted else hand_over(x)))
+    p = waits(c, others, wait="1", command=("sh", "-c", "echo $ME_ONLY_TOKEN"))
+    waiting.set()
     out, err = p.communicate(timeout=DEADLINE)
     assert (p.returncode, out) == (0, f"{granted[0]}\n".encode()), err
 
@@ -390,7 +395,7 @@ def test_the_lock_is_handed_over_when_the_time_is_over(c, gateway, others):
 def test_no_place_is_joined_again_when_the_time_is_over(c, gateway, others):
     """The last look shows that this one's is lost."""
     others.join()
-    p = waits(c, others, wait="1")
+    p = waits(c, others, wait="3")
     gateway.store.drop_deletes = 1
 
     def lose(x):
