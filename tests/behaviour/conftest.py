@@ -55,8 +55,8 @@ PASSES = {
     # The system's libc: processes, signals, threads, descriptors.
     "libc": {"test_descriptors", "test_exit_status", "test_file", "test_signals"},
     # Another release of Debian: other shells, another libc, another etcd.
-    "contract": {"test_contract", "test_completions", "test_documents", "test_exit_status", "test_etcd_run",
-                 "test_etcd_refused", "test_etcd_who"},
+    "contract": {"test_contract", "test_completions", "test_documents", "test_exit_status", "test_schedulers",
+                 "test_systemd", "test_tab", "test_etcd_run", "test_etcd_refused", "test_etcd_who"},
     # Another machine, by qemu-user.
     "emulated": {"test_contract", "test_exit_status"},
     # Sanitizers: the contract, and all input from other processes.

@@ -56,6 +56,11 @@ class Terminal:
             except OSError:
                 pytest.fail(f"the terminal was closed before {pattern!r}, with: {self.screen!r}")
 
+    def drain(self):
+        """Read what is there, so that the program never waits for its terminal."""
+        while select.select([self.master], [], [], 0)[0]:
+            self.screen += os.read(self.master, 65536)
+
     def resize(self, rows, columns):
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
