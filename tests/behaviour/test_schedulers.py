@@ -2,6 +2,7 @@
 What starts jobs in real life, by the real programs: cron, git, make, xargs; and Prometheus, which
 watches them. They run the recipes of docs/recipes.md.
 """
+import email
 import json
 import os
 import re
@@ -77,8 +78,8 @@ class Cron:
         return len(direct(self.process.pid))
 
     def mails(self):
-        """(HEADERS, BODY) of each."""
-        return [path.read_text().split("\n\n", 1) for path in (self.path / "mail").glob("mail.*")]
+        return [email.message_from_bytes(path.read_bytes())
+                for path in (self.path / "mail").glob("mail.*")]
 
 
 @pytest.mark.root
@@ -111,10 +112,10 @@ def test_cron_mails_the_skip_and_only_it(place):
     wait_for(lambda: p.jobs() == 0, "the third run of each is over")
     assert sorted(place.lines()) == sorted(
         2 * (begun + [line.replace("begin", "end") for line in begun]))
-    (headers, body), = p.mails()
-    assert "To: root" in headers.splitlines()
+    mail, = p.mails()
+    assert mail["To"] == "root"
     assert re.fullmatch(rf"me-only: {place.lock}/loud: held by pid \d+ \(root\) for \S+: "
-                        rf"/bin/sh {place.bin}/sync.sh loud\n", body)
+                        rf"/bin/sh {place.bin}/sync.sh loud\n", mail.get_payload(decode=True).decode())
 
 
 # --- git ---

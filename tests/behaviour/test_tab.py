@@ -177,7 +177,7 @@ def test_every_position(shell, terminal, held, tmp_path):
         f"me-only --exit-base {part}": f"me-only --exit-base {part}",
         f"me-only -j {part}": f"me-only -j {part}",
         f"me-only --list {part}": f"me-only --list {part}",
-        "me-only --wat": "me-only --wat",
+        "me-only --zzz": "me-only --zzz",
     }
     s = shell(terminal, tmp_path)
     found = {line: s.tab(line) for line in cases}
