@@ -1,4 +1,4 @@
-"""Draws docs/mechanism.svg and docs/fleet-time.svg. Words and places are below; no picture is
+"""Draws docs/badges.svg, docs/mechanism.svg and docs/fleet-time.svg. Words and places are below; no picture is
 edited by hand. The style is the benchmark's: readable on light and on dark pages.
 
 usage: pictures.py DIRECTORY
@@ -228,8 +228,39 @@ def fleet_time():
     return picture(bottom + 60, "The time rule of a fleet lock", body)
 
 
+# What the README says at its top; tests/behaviour/test_site.py checks that each of them is true.
+BADGES = (("licence", "MIT"), ("language", "GNU C11"), ("system", "Linux"), ("needs", "libc only"))
+
+
+def badges():
+    """Each is a word in grey, and one in green."""
+    out, x, height = [], 0, 20
+    for key, value in BADGES:
+        left, right = (16 + round(6.6 * len(word)) for word in (key, value))
+        out += [
+            f'<rect x="{x}" y="0" width="{left + right}" height="{height}" rx="3" fill="#1a7f37"/>',
+            f'<path d="M{x + 3} 0h{left - 3}v{height}h{3 - left}a3 3 0 0 1-3-3v-14a3 3 0 0 1 3-3" '
+            'fill="#4a525b"/>',
+            f'<text x="{x + left / 2}" y="14">{key}</text>',
+            f'<text x="{x + left + right / 2}" y="14">{value}</text>',
+        ]
+        x += left + right + 6
+    label = ", ".join(f"{key}: {value}" for key, value in BADGES)
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{x - 6}" height="{height}" role="img" '
+            f'aria-label="{label}">',
+            '<style>text { font: 12px system-ui, "DejaVu Sans", Helvetica, Arial, sans-serif; '
+            "fill: #ffffff; text-anchor: middle }</style>",
+            *out,
+            "</svg>",
+            "",
+        ]
+    )
+
+
 def main(directory):
-    for name, draw in (("mechanism", mechanism), ("fleet-time", fleet_time)):
+    for name, draw in (("badges", badges), ("mechanism", mechanism), ("fleet-time", fleet_time)):
         with open(os.path.join(directory, name + ".svg"), "w", encoding="utf-8") as f:
             f.write(draw())
 

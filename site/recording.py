@@ -57,7 +57,7 @@ def draw(lines):
     width, height = LEFT * 2 + round(COLUMNS * 7.83), TOP + LINE * len(rows)
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" role="img" '
+        f'width="{width}" height="{height}" role="img" xml:space="preserve" '
         'aria-label="What scripts/demo prints">',
         f"<style>{STYLE}</style>",
         f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="6" class="page"/>',

@@ -1,6 +1,9 @@
 """The pictures, the site and the comparison are what their scripts make."""
+import html
 import importlib
 import os
+import re
+import shlex
 import subprocess
 import sys
 
@@ -16,11 +19,45 @@ def script(monkeypatch):
     return importlib.import_module
 
 
-@pytest.mark.parametrize("name", ["mechanism", "fleet-time"])
+@pytest.mark.parametrize("name", ["badges", "mechanism", "fleet-time"])
 def test_pictures_are_drawn_by_the_script(script, tmp_path, name):
     script("pictures").main(tmp_path)
     with open(os.path.join(ROOT, "docs", name + ".svg"), encoding="utf-8") as f:
         assert (tmp_path / (name + ".svg")).read_text(encoding="utf-8") == f.read()
+
+
+def read(*path):
+    with open(os.path.join(ROOT, *path), encoding="utf-8") as f:
+        return f.read()
+
+
+def test_the_badges_are_true(script):
+    assert script("pictures").BADGES == (("licence", "MIT"), ("language", "GNU C11"),
+                                         ("system", "Linux"), ("needs", "libc only"))
+    assert read("LICENSE").startswith("MIT License\n")
+    assert "'c_std=gnu11'" in read("meson.build")
+    p = subprocess.run(["readelf", "--dynamic", ME_ONLY], capture_output=True, check=True, text=True,
+                       timeout=DEADLINE)
+    assert {"libc.so.6"} >= set(re.findall(r"\(NEEDED\).*\[(.*)\]", p.stdout))
+
+
+def test_the_recording_is_one_of_the_demo_as_it_is():
+    """What differs in each run is not compared, and the demo itself is run elsewhere."""
+    def shown(kind):
+        return [html.unescape(line) for line
+                in re.findall(f'class="{kind}">(.*)</text>', read("docs", "demo.svg"))]
+
+    def words(line):
+        return shlex.split(line.replace("$LOCK", "/tmp/my-pid").replace("$directory", "."))
+
+    demo = read("scripts", "demo")
+    notes = re.findall(r'^echo "(# .*)"$', demo, re.M)
+    assert notes[0] == "# Packages, build." and notes[1:] == shown("note")
+    commands = [line.removesuffix('&"') + "&" * line.endswith('&"') for line
+                in re.findall(r'^(?:run \d |echo "\\\$ )(.*)$', demo, re.M)]
+    assert len(commands) == 10
+    assert [words(line) for line in commands] == \
+        [words(line)[1:] for line in shown("typed") if "kill" not in line]
 
 
 def test_links_of_the_site(tmp_path):
