@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import DEADLINE, ROOT, children_of, forms, name_of, program, queue_of, is_listed, \
     release, waiters_of, wait_for
-from test_documents import JOB, ended, place, read, recipe  # pylint: disable=unused-import
+# "place" is a fixture.
+from test_documents import JOB, ended, place, read, recipe
 
 
 def direct(pid):

@@ -10,7 +10,8 @@ import subprocess
 import pytest
 
 from conftest import DEADLINE, ME_ONLY, children_of, name_of, read_line, wait_for
-from test_documents import ended, place, recipe  # pylint: disable=unused-import
+# "place" is a fixture.
+from test_documents import ended, place, recipe
 from test_services import SERVICE
 
 pytestmark = pytest.mark.root

@@ -1,0 +1,75 @@
+"""What SECURITY.md and docs/stability.md promise, where no other test would notice that it is untrue."""
+import os
+import pty
+import re
+import shutil
+
+import pytest
+
+from conftest import BUILD, DEADLINE, ME_ONLY, is_bound, address
+
+# Of the libraries, in the directories where systems keep them.
+LIBRARIES = re.compile(r"/(usr/)?lib|/etc/(ld\.so\.|localtime$)|/usr/share/(locale|zoneinfo)|/usr/local/lib")
+
+
+@pytest.mark.native("strace traces the emulator")
+@pytest.mark.parametrize("words", [("LOCK", "true"), ("HELD", "true"), ("-w", "0.01", "HELD", "true"),
+                                   ("--held", "HELD"), ("--who", "HELD"), ("--list",)],
+                         ids=["runs", "refused", "waits", "held", "who", "list"])
+def test_what_is_read_and_that_nothing_is_written(hold, start, lock, tmp_path, words):
+    hold(lock)
+    words = [{"LOCK": lock + "/free", "HELD": lock}.get(word, word) for word in words]
+    trace = tmp_path / "trace"
+    p = start("strace", "-f", "-o", trace, "-e", "trace=%file,socket", ME_ONLY, *words)
+    p.communicate(timeout=DEADLINE)
+    assert p.returncode == (0 if "/free" in words[0] or "--list" in words else 1 if "--held" in words else 4)
+    opened, writes, families, commands = set(), [], set(), set()
+    for line in trace.read_text().splitlines():
+        pid, call = line.split(None, 1)
+        if re.search(r'execve\(.*"true"', call):
+            commands.add(pid)
+        if pid in commands:
+            continue
+        families |= set(re.findall(r"socket\((AF_\w+)", call))
+        opens = re.match(r'open(?:at)?\((?:\S+, )?"(.*?)", (\S+?)[,)].* = \d', call)
+        if opens:
+            opened.add(opens[1])
+            writes += [call] * bool(re.search("O_WRONLY|O_RDWR|O_CREAT", opens[2]))
+    ours = {path for path in opened if not LIBRARIES.match(path) and not path.startswith("/proc")}
+    assert ours <= {"/etc/passwd", "/", os.path.join(BUILD, "libexec/me-only"), "list"}
+    assert writes == []
+    assert families <= {"AF_UNIX", "AF_NETLINK"}
+
+
+@pytest.mark.root
+def test_a_helper_from_the_environment_needs_the_rights_of_the_caller(public_me_only, call):
+    """The variable counts for everybody, but not in a program that has got more rights by its start."""
+    directory = os.path.dirname(public_me_only)
+    # Prints its arguments.
+    shutil.copy("/bin/echo", os.path.join(directory, "list"))
+
+    def ask():
+        return call("setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", public_me_only, "--list",
+                    env={**os.environ, "ME_ONLY_EXEC_PATH": directory}, cwd="/")
+
+    assert ask().stdout == b"--list\n"
+    os.chmod(public_me_only, 0o4755)
+    assert ask().stdout != b"--list\n"
+
+
+def test_a_terminal_that_is_locked_does_not_become_the_controlling_one(call):
+    master, slave = pty.openpty()
+    try:
+        r = call("setsid", ME_ONLY, "file:" + os.ttyname(slave), "sh", "-c", ": </dev/tty && echo has one")
+        assert b"has one" not in r.stdout and r.returncode in (1, 2) and b"/dev/tty" in r.stderr
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+@pytest.mark.parametrize("prefix", ["redis", "files", "etc", "x", "consul+tls", "s3"])
+def test_an_unknown_prefix_may_become_a_kind_of_lock(run, lock, prefix):
+    name = f"{prefix}:{lock}"
+    r = run(name, "echo", "ran")
+    assert (r.returncode, r.stdout) == (2, b"") and f"no such kind of lock: '{name}'".encode() in r.stderr
+    assert run("host:" + name, "echo", "ran").stdout == b"ran\n"
