@@ -1,5 +1,5 @@
-"""Draws docs/badges.svg, docs/mechanism.svg and docs/fleet-time.svg. Words and places are below; no picture is
-edited by hand. The style is the benchmark's: readable on light and on dark pages.
+"""Draws docs/badges.svg, docs/mechanism.svg and docs/fleet-time.svg. Words and places are below;
+no picture is edited by hand. The style is the benchmark's: readable on light and on dark pages.
 
 usage: pictures.py DIRECTORY
 """

@@ -46,15 +46,15 @@ cat >"{0}/new.$$" && mv "{0}/new.$$" "{0}/mail.$$"
 
 
 class Cron:
-    """Debian's cron, in a mount namespace of its own, where a minute passes when the test says so."""
+    """Debian's cron, in its own mount namespace, where a minute passes when the test says so."""
 
     def __init__(self, place, of_root, of_system):
         self.path = place.path / "cron"
         for name in ("crontabs", "cron.d", "sbin", "mail"):
             (self.path / name).mkdir(parents=True)
+        pam = "account required pam_permit.so\nsession required pam_permit.so\n"
         for name, text in (("crontabs/root", of_root), ("cron.d/test", of_system), ("crontab", ""),
-                           ("pam", "account required pam_permit.so\nsession required pam_permit.so\n"),
-                           ("sbin/sendmail", MAILER.format(self.path / "mail"))):
+                           ("pam", pam), ("sbin/sendmail", MAILER.format(self.path / "mail"))):
             (self.path / name).write_text(text)
             (self.path / name).chmod(0o700 if name == "sbin/sendmail" else 0o600)
         shutil.copy("/usr/sbin/cron", self.path / "sbin")
@@ -116,7 +116,8 @@ def test_cron_mails_the_skip_and_only_it(place):
     mail, = p.mails()
     assert mail["To"] == "root"
     assert re.fullmatch(rf"me-only: {place.lock}/loud: held by pid \d+ \(root\) for \S+: "
-                        rf"/bin/sh {place.bin}/sync.sh loud\n", mail.get_payload(decode=True).decode())
+                        rf"/bin/sh {place.bin}/sync.sh loud\n",
+                        mail.get_payload(decode=True).decode())
 
 
 # --- git ---
@@ -217,7 +218,8 @@ def test_a_make_under_a_lock_shares_the_slots_of_the_one_above(place, form):
     (place.path / "Makefile").write_text(text)
     (place.path / "vendor").mkdir()
     (place.path / "vendor" / "Makefile").write_text(BOTH)
-    p = place.start("make", "-j2", "FORM=" + " ".join(form), "vendor", env=place.env, cwd=place.path)
+    p = place.start("make", "-j2", "FORM=" + " ".join(form), "vendor", env=place.env,
+                    cwd=place.path)
     status, _, err = ended(p)
     assert (status, err) == (0, ""), "a make that has lost the slots warns, and runs one job"
 
@@ -286,7 +288,8 @@ def test_metrics_of_locks_that_are_held(place, hold, me_only):
     assert ended(place.shell("dash", text)) == (0, "", "")
     assert os.listdir(directory) == ["locks.prom"]
     found = metrics((directory / "locks.prom").read_text())
-    ours = {key: value for key, value in found.items() if dict(key[1])["lock"].startswith(place.lock)}
+    ours = {(name, labels): value for (name, labels), value in found.items()
+            if dict(labels)["lock"].startswith(place.lock)}
     # As me-only itself escapes it.
     strange = strange.replace("\\", "\\\\")
     assert set(ours) == {age(place.lock), age(strange), age(slots), age(slots, 1),
@@ -297,7 +300,7 @@ def test_metrics_of_locks_that_are_held(place, hold, me_only):
 
 
 def test_no_metrics_without_a_list(place):
-    """A file that is not replaced gets old, which Prometheus sees; an empty one would say: all free."""
+    """A file that is not replaced gets old, which shows; an empty one would mean: all are free."""
     os.symlink(os.path.join(ROOT, "examples", "prometheus.py"), place.bin / "prometheus.py")
     (place.bin / "me-only").unlink()
     place.program("me-only", "#!/bin/sh\nexit 3\n")

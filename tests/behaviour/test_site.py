@@ -36,8 +36,8 @@ def test_the_badges_are_true(script):
                                          ("system", "Linux"), ("needs", "libc only"))
     assert read("LICENSE").startswith("MIT License\n")
     assert "'c_std=gnu11'" in read("meson.build")
-    p = subprocess.run(["readelf", "--dynamic", ME_ONLY], capture_output=True, check=True, text=True,
-                       timeout=DEADLINE)
+    p = subprocess.run(["readelf", "--dynamic", ME_ONLY], capture_output=True, check=True,
+                       text=True, timeout=DEADLINE)
     assert {"libc.so.6"} >= set(re.findall(r"\(NEEDED\).*\[(.*)\]", p.stdout))
 
 

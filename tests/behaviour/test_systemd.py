@@ -74,9 +74,11 @@ class Manager:
         for name in TARGETS:
             self.unit(f"{name}.target", "[Unit]\nDefaultDependencies=no\n")
         process = place.start("sh", "-c", BOOT, place.path, group)
-        self.pid = wait_for(
-            lambda: [kid for kid in children_of(process.pid) if name_of(kid) == "systemd"]
-            or process.poll() is not None and pytest.fail(process.stderr.read().decode()), "systemd")[0]
+
+        def booting():
+            assert process.poll() is None, process.stderr.read()
+            return [kid for kid in children_of(process.pid) if name_of(kid) == "systemd"]
+        self.pid, = wait_for(booting, "systemd runs")
         wait_for(lambda: os.path.exists(f"/proc/{self.pid}/root/run/systemd/private")
                  and self.systemctl("show", "--property=Version")[0] == 0, "it answers")
 
@@ -84,7 +86,7 @@ class Manager:
         (self.units / name).write_text(text)
 
     def install(self, name, lock, *more, replace=()):
-        """The unit of a recipe with our programs and lock, with MORE lines for a service; its name."""
+        """Installs a recipe with our programs and lock, and MORE lines for a service; its name."""
         text = self.place.ours(recipe(name), *lock)
         for old, new in replace:
             assert old in text
@@ -94,12 +96,14 @@ class Manager:
         drop_in = self.units / (file + ".d")
         if file.endswith(".service"):
             drop_in.mkdir(exist_ok=True)
+            variables = f"LOG={self.place.log} BLOCK={self.place.block}"
             (drop_in / "test.conf").write_text("\n".join(
-                ["[Service]", f"Environment=LOG={self.place.log} BLOCK={self.place.block}", *more, ""]))
+                ["[Service]", f"Environment={variables}", *more, ""]))
         return file
 
     def inside(self, *words, **kw):
-        return self.place.start("nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", *words, **kw)
+        return self.place.start("nsenter", f"--target={self.pid}", "--mount", "--pid", "--net",
+                                *words, **kw)
 
     def systemctl(self, *words):
         p = self.inside("systemctl", "--no-pager", *words)
@@ -125,7 +129,7 @@ def manager(place, group):
 
 def over(manager, unit, *properties):
     """What a unit's properties are when it does not run (any more)."""
-    wait_for(lambda: manager.show(unit, "ActiveState")[0] in ("inactive", "failed"), f"{unit} has ended")
+    wait_for(lambda: manager.show(unit, "ActiveState")[0] in ("inactive", "failed"), "it has ended")
     return manager.show(unit, *properties)
 
 
@@ -134,11 +138,12 @@ RESULT = ("ActiveState", "Result", "ExecMainStatus")
 
 def test_a_timer_and_a_run_by_hand(manager, place):
     backup = manager.install("service", ["/tmp/backup"])
-    timer = manager.install("timer", [], replace=[("OnCalendar=daily", "OnActiveSec=0\nAccuracySec=1us")])
+    timer = manager.install("timer", [],
+                            replace=[("OnCalendar=daily", "OnActiveSec=0\nAccuracySec=1us")])
     by_hand = manager.hold(place.lock)
     assert manager.systemctl("start", timer) == (0, "", "")
     wait_for(lambda: manager.show(backup, "ExecMainStatus") == ("204",), "the timer has started it")
-    assert over(manager, backup, *RESULT) == ("inactive", "success", "204"), "a skipped run is not a failure"
+    assert over(manager, backup, *RESULT) == ("inactive", "success", "204"), "skipped: no failure"
     assert manager.show(timer, "ActiveState") == ("active",)
     by_hand.stdin.close()
     assert by_hand.wait(DEADLINE) == 0 and place.lines() == []
@@ -147,7 +152,7 @@ def test_a_timer_and_a_run_by_hand(manager, place):
     manager.install("service", ["/tmp/backup"], "Environment=JOB_STATUS=4")
     assert manager.systemctl("daemon-reload") == (0, "", "")
     assert manager.systemctl("start", backup)[0] == 1
-    assert over(manager, backup, *RESULT) == ("failed", "exit-code", "4"), "the backup's own status is one"
+    assert over(manager, backup, *RESULT) == ("failed", "exit-code", "4"), "its own status is one"
 
 
 # Counts its signals, and ends when $BLOCK is gone.
@@ -174,7 +179,8 @@ def test_a_service_that_is_stopped_gets_one_signal(manager, place):
 @pytest.mark.parametrize("private, runs", [("PrivateTmp", False), ("PrivateNetwork", True)])
 def test_a_service_with_something_private(manager, place, private, runs):
     """Names of locks belong to a network, whatever they look like."""
-    backup = manager.install("service", ["/tmp/backup"], f"{private}=yes", f"BindPaths={place.path}")
+    backup = manager.install("service", ["/tmp/backup"], f"{private}=yes",
+                             f"BindPaths={place.path}")
     manager.hold(place.lock)
     assert manager.systemctl("start", backup) == (0, "", "")
     assert place.lines() == ["backup.sh : begin", "backup.sh : end"] * runs
@@ -197,7 +203,8 @@ signal.pause()
 
 
 @pytest.mark.parametrize("form, access, state", [
-    ("", "all", "active"), ("", "main", "activating"), ("-F ", "main", "active"), ("-F ", "all", "active")])
+    ("", "all", "active"), ("", "main", "activating"), ("-F ", "main", "active"),
+    ("-F ", "all", "active")])
 def test_a_service_that_says_when_it_is_ready(manager, place, form, access, state):
     place.program("indexer", INDEXER)
     indexer = manager.install("service-notify", ["/run/indexer"], replace=[
@@ -214,7 +221,8 @@ def test_a_service_that_its_socket_starts(manager, place, form):
     path = place.path / "web"
     place.program("web-server", "#!/usr/bin/python3" + SERVICE)
     socket_unit = manager.install("socket", [], replace=[("=8080", f"={path}")])
-    web = manager.install("service-socket", ["/run/web"], replace=[("me-only -F ", f"me-only {form}")])
+    web = manager.install("service-socket", ["/run/web"],
+                          replace=[("me-only -F ", f"me-only {form}")])
     assert manager.systemctl("start", socket_unit) == (0, "", "")
     with socket.socket(socket.AF_UNIX) as s:
         s.settimeout(DEADLINE)
