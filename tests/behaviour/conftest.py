@@ -198,7 +198,8 @@ def sockets_named(addr):
 def waiters_of(name, slots=1):
     """
     How many processes of this user wait for NAME, or for one of SLOTS slots of it: the front's
-    listening socket, and one connection to it for each of the others.
+    listening socket, and one connection to it for each of the others. Only until a front has left,
+    or taken the lock: its successors are connected otherwise.
     """
     return sockets_named(queue_of(name) + (b"\0%d" % slots if slots > 1 else b""))
 

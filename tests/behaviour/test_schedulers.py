@@ -13,8 +13,8 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from conftest import DEADLINE, ROOT, children_of, forms, name_of, program, queue_of, is_listed, \
-    release, waiters_of, wait_for
+from conftest import DEADLINE, ROOT, children_of, forms, is_listed, program, queue_of, wait_for, \
+    waiters_of
 # "place" is a fixture.
 from test_documents import JOB, ended, place, read, recipe
 

@@ -115,6 +115,18 @@ def test_a_service_that_its_socket_starts(start, lock, tmp_path, form):
     is_served(p, path)
 
 
+@forms
+def test_a_service_that_systemd_socket_activate_starts(start, lock, tmp_path, form):
+    path = str(tmp_path / "socket")
+    p = start("systemd-socket-activate", f"--listen={path}", ME_ONLY, *form, lock,
+              sys.executable, "-c", SERVICE)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(DEADLINE)
+        wait_for(lambda: s.connect_ex(path) == 0, "it listens")
+        assert s.recv(100) == b"served"
+    assert p.wait(DEADLINE) == 0
+
+
 # --- the units in the manual ---
 
 

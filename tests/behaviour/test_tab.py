@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from conftest import DEADLINE, ROOT, address, wait_for
+from conftest import ROOT, address, wait_for
 
 COMPLETIONS = os.path.join(ROOT, "completions")
 
