@@ -13,7 +13,7 @@ LIBRARIES = re.compile(
     r"/(usr/(local/)?)?lib|/etc/(ld\.so\.|localtime$)|/usr/share/(locale|zoneinfo)")
 
 
-@pytest.mark.native("strace traces the emulator")
+@pytest.mark.static
 @pytest.mark.parametrize("words, status", [
     ("FREE true", 0), ("HELD true", 4), ("-w 0.01 HELD true", 4), ("--held HELD", 1),
     ("--who HELD", 4), ("--list", 0)])

@@ -31,6 +31,7 @@ def read(*path):
         return f.read()
 
 
+@pytest.mark.static
 def test_the_badges_are_true(script):
     assert script("pictures").BADGES == (("licence", "MIT"), ("language", "GNU C11"),
                                          ("system", "Linux"), ("needs", "libc only"))
@@ -38,7 +39,7 @@ def test_the_badges_are_true(script):
     assert "'c_std=gnu11'" in read("meson.build")
     p = subprocess.run(["readelf", "--dynamic", ME_ONLY], capture_output=True, check=True,
                        text=True, timeout=DEADLINE)
-    assert {"libc.so.6"} >= set(re.findall(r"\(NEEDED\).*\[(.*)\]", p.stdout))
+    assert "(NEEDED)" not in p.stdout
 
 
 def test_the_recording_is_one_of_the_demo_as_it_is():
