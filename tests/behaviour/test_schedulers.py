@@ -274,7 +274,7 @@ def test_metrics_of_locks_that_are_held(place, hold, me_only):
     directory = place.path / "node-exporter"
     directory.mkdir()
     os.symlink(os.path.join(ROOT, "examples", "prometheus.py"), place.bin / "prometheus.py")
-    text = recipe("prometheus")
+    text = place.ours(recipe("prometheus"))
     assert "/var/lib/prometheus/node-exporter\n" in text
     text = text.replace("/var/lib/prometheus/node-exporter", str(directory))
     strange = place.lock + '"\\ {},='
@@ -305,7 +305,8 @@ def test_no_metrics_without_a_list(place):
     (place.bin / "me-only").unlink()
     place.program("me-only", "#!/bin/sh\nexit 3\n")
     (place.path / "locks.prom").write_text("old\n")
-    text = recipe("prometheus").replace("/var/lib/prometheus/node-exporter", str(place.path))
+    text = place.ours(recipe("prometheus"))
+    text = text.replace("/var/lib/prometheus/node-exporter", str(place.path))
     assert ended(place.shell("dash", text))[0] == 1
     assert (place.path / "locks.prom").read_text() == "old\n"
 
