@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "etcd/session.h"
 
-/* Our key was deleted, or the lock was handed over to us, or it is our own write. */
+/* Our key was deleted, or the lock was handed over to us, or we have taken it. */
 static void own_event(struct session *session, const struct pair *pair, bool deleted)
 {
 	struct entry entry;
@@ -95,15 +95,17 @@ void session_event(void *argument, const struct body *body)
 void session_watch(struct session *session, struct keys *other, bool puts)
 {
 	const bool takes = session->phase == PHASE_TAKING;
-	struct bytes *requests = list_of(
-		request_watch(&session->own.keys, session->events.revision, takes ? WATCH_PUTS : 0),
-		NULL);
+	/* A stream that begins in the past is up to 100 ms late: etcd looks for those that often.
+	 */
+	const uint64_t first = session->events.revision + 1;
+	struct bytes *requests =
+		list_of(request_watch(&session->own.keys, first, takes ? WATCH_PUTS : 0), NULL);
 
 	session->events.changed = session->events.canceled = false;
 	keys_free(&session->events.other);
 	if (other) {
 		list_add(requests,
-			 request_watch(other, session->events.revision,
+			 request_watch(other, first,
 				       (puts ? WATCH_PUTS : 0) | (takes ? WATCH_BEFORE : 0)));
 		session->events.other = *other;
 	}

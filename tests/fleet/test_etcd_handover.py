@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 import gateway as g
+import protobuf
 from etcd_server import from64, to64
 from fleet import read_line, release, wait_for
 
@@ -121,6 +122,12 @@ def hears(gateway, key, kind):
 
     wait_for(lambda: [x for x in gateway.seen("watch")
                       if any(is_told(line) for line in getattr(x, "lines", ()))], "it is told")
+
+
+def all_watches(stream):
+    """What a client has asked for on a stream, so far."""
+    return [protobuf.decode("Watch", message)["create_request"]
+            for message in protobuf.messages_of(stream.stream.data)[0]]
 
 
 def told(gateway, holder, key, kind="PUT"):
@@ -345,13 +352,20 @@ def test_an_answer_that_is_older_than_what_was_told(callers, gateway, prefix):
     assert state(entries(prefix)[prefix + LAST]) == "held"
 
 
-def test_a_waiter_is_told_of_its_own_write_and_does_nothing(callers, gateway, prefix):
-    """Each look at the line costs the server something."""
+def test_a_waiter_reads_the_line_once(callers, gateway, prefix):
+    """
+    Each look costs the server something. Its stream begins after that: etcd starts one that begins
+    in the past up to 100 ms later.
+    """
     c, entries = callers(gateway), all_entries(gateway)
     holder = hold(c, entries, prefix)
+    gateway.wait_for("watch")
     waiter = waits(c, entries, prefix)
-    hears(gateway, waiter.key, "PUT")
     mine = to64(waiter.key)
+    stream = wait_for(lambda: [x for x in gateway.seen("watch") if mine in x.body.decode()],
+                      "it has a stream")[0]
+    watches = wait_for(lambda: len(all_watches(stream)) == 2 and all_watches(stream), "all of it")
+    assert [w["start_revision"] for w in watches] == [str(gateway.store.revision + 1)] * 2
     renewal = wait_for(lambda: [x for x in gateway.seen("lease/keepalive")
                                 if int(x.message["ID"]) == int(waiter.key.split("/")[-1], 16)],
                        "it renews")[0]
