@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -50,6 +51,8 @@ static void become_helper(void *argument)
 	    timer = take ? fcntl(start->timer, F_DUPFD_CLOEXEC, 10) : -1;
 
 	setsid();
+	/* If it is stopped when me-only ends, it resumes, and leaves the line. */
+	prctl(PR_SET_PDEATHSIG, SIGCONT);
 	/* Also with a limit below 10, for which fcntl(2) fails with EINVAL. */
 	if (socket < 0 || (take && (pipe < 0 || timer < 0)))
 		start->failed = -EMFILE;

@@ -553,9 +553,9 @@ def test_a_loss_after_the_stream_has_ended(callers, gateway, ticks, end):
 def test_me_only_is_killed_and_the_helper_too(c, store, prefix, ticks):
     """Then only the kernel is left to end the command."""
     p = begin(c, ticks, "stubborn")
-    os.kill(p.helper, signal.SIGSTOP)
-    p.kill()
+    os.kill(p.pid, signal.SIGSTOP)
     os.kill(p.helper, signal.SIGKILL)
+    p.kill()
     p.wait(DEADLINE)
     wait_for(lambda: ticks.living() == set(), "the command has ended")
 

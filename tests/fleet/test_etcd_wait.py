@@ -152,15 +152,26 @@ def test_a_waiter_that_is_killed_leaves_the_line(c, line):
     wait_for(lambda: line.states() == ["held"] and not is_alive(helper), "its key is gone")
 
 
+def test_a_waiter_whose_helper_is_stopped_leaves_the_line(c, line):
+    """The helper resumes when me-only has ended."""
+    c.hold("-q")
+    p = line.wait("-q")
+    helper = helper_of(p)
+    stop(helper)
+    p.terminate()
+    p.wait()
+    wait_for(lambda: line.states() == ["held"] and not is_alive(helper), "its key is gone")
+
+
 def test_of_a_waiter_all_of_which_is_killed_the_lease_ends(c, line):
     """No waiter waits for longer than that."""
     holder = c.hold("-q")
     p = line.wait("-q", "--ttl", "10")
     last = line.wait("-q", "--ttl", "10")
     helper = helper_of(p)
-    os.kill(helper, signal.SIGSTOP)
-    p.kill()
+    stop(p.pid)
     os.kill(helper, signal.SIGKILL)
+    p.kill()
     assert release(holder) == 0
     assert last.communicate(timeout=DEADLINE)[0] == b"mine\n"
     assert line.entries() == []
