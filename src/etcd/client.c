@@ -50,8 +50,7 @@ bool client_wait(struct client *client, int64_t limit)
 
 /* --- calls ------------------------------------------------------------------------------------ */
 
-/* Waits until all N TRANSFERS are done, or attend() says so. */
-static void await(struct client *client, const struct transfer *transfers, size_t n)
+void client_await(struct client *client, const struct transfer *transfers, size_t n, int64_t limit)
 {
 	for (;;) {
 		size_t done = 0;
@@ -59,9 +58,9 @@ static void await(struct client *client, const struct transfer *transfers, size_
 		transfer_move(client);
 		while (done < n && transfers[done].rpc.done)
 			done++;
-		if (done == n || transfer_attend(client))
+		if (done == n || now() >= limit || transfer_attend(client))
 			return;
-		transfer_rest(client, DEADLINE_NEVER);
+		transfer_rest(client, limit);
 	}
 }
 
@@ -88,7 +87,7 @@ static void attempt(struct client *client, const char *path, const struct bytes 
 
 	answer->sent = now();
 	transfer_begin(client, &transfer, answer->endpoint, path, body);
-	await(client, &transfer, 1);
+	client_await(client, &transfer, 1, DEADLINE_NEVER);
 	transfer_end(client, &transfer, answer);
 	note_outcome(client, answer);
 }
@@ -126,7 +125,7 @@ void client_call_both(struct client *client, const struct two_calls *calls, stru
 	if (both) {
 		transfer_begin(client, &transfers[1], second->endpoint, calls->second_path,
 			       calls->second_body);
-		await(client, transfers, 2);
+		client_await(client, transfers, 2, DEADLINE_NEVER);
 		transfer_end(client, &transfers[1], second);
 	} else {
 		answer_fail(second, OUTCOME_STOPPED, memory_string("stopped"));
@@ -150,7 +149,7 @@ void client_call_each(struct client *client, const char *path, struct bytes *con
 		transfer_begin(client, &transfers[i], client->endpoint, path, bodies[i]);
 		request_free(bodies[i]);
 	}
-	await(client, transfers, n);
+	client_await(client, transfers, n, DEADLINE_NEVER);
 	for (size_t i = 0; i < n; i++)
 		transfer_end(client, &transfers[i], &answers[i]);
 	free(transfers);

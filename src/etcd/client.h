@@ -51,6 +51,9 @@ void client_call_both(struct client *client, const struct two_calls *calls, stru
 void client_call_each(struct client *client, const char *path, struct bytes *const *bodies,
 		      struct answer *answers, size_t n);
 
+/* Waits until LIMIT for all N TRANSFERS (transfer_begin()), or until attend() says to stop. */
+void client_await(struct client *client, const struct transfer *transfers, size_t n, int64_t limit);
+
 /*
  * Gets the user's token now, if there is none and users are enabled; without this, calls do that.
  * client_log_out() forgets a token that is of no use any more.

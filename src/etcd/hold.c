@@ -222,8 +222,8 @@ static bool is_lost(struct session *session)
 /* Does what is due. */
 static void tend(struct session *session, struct dues *dues)
 {
-	struct answer answer;
-
+	if (session->line.asks && session->line.call.rpc.done)
+		release_hear_next(session, 0);
 	if (session_now() >= session->lease.renew_due) {
 		renew_and_tell(session);
 		dues->next = session->lease.failures == 0;
@@ -249,17 +249,9 @@ static void tend(struct session *session, struct dues *dues)
 		session->line.others = session->line.others || dues->watched;
 		dues->watched = true;
 	}
-	/*
-	 * At the end of the command the successor waits for us: find it now, unless a silent member
-	 * would delay a renewal.
-	 */
-	if (dues->next && !session->lost && session->control.started &&
-	    release_needs_next(session) &&
-	    session_now() + session->client.attempt < session->lease.renew_due) {
+	if (dues->next && !session->lost && !session->line.asks && release_needs_next(session)) {
 		dues->next = false;
-		client_call_at(&session->client, session->client.endpoint, PATH_RANGE,
-			       release_next_request(session), &answer);
-		release_read_next(session, &answer);
+		release_ask_next(session);
 	}
 }
 
@@ -322,6 +314,9 @@ void hold(struct session *session)
 		session->control.descendants.since = ourselves.start;
 	/* What was to be heard of those before us: me-only does not wait until that is closed. */
 	client_unwatch(&session->client);
+	/* The command may end soon, and then its successor waits for us. */
+	if (release_needs_next(session))
+		release_ask_next(session);
 	if (session->config.n == 1 && !session->arguments->quiet)
 		client_survey(&session->client);
 	keep_until_over(session);
@@ -333,5 +328,6 @@ void hold(struct session *session)
 		session_withdraw(session);
 	else
 		release(session);
+	release_hear_next(session, 0);
 	free(mark);
 }

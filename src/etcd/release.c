@@ -76,14 +76,14 @@ static struct bytes *delete_own(const struct session *session)
 		list_of(operation_delete(&session->own.keys), NULL), list_of(NULL));
 }
 
-/* Asks for the first one after us. */
-struct bytes *release_next_request(const struct session *session)
+/* The request for the first one after us. */
+static struct bytes *next_request(const struct session *session)
 {
 	return request_next(&session->line.keys, session->own.created + 1);
 }
 
 /* Takes in the ANSWER to that, which is freed. */
-void release_read_next(struct session *session, struct answer *answer)
+static void read_next(struct session *session, struct answer *answer)
 {
 	struct entries entries;
 
@@ -98,6 +98,28 @@ void release_read_next(struct session *session, struct answer *answer)
 		entries_free(&entries);
 	}
 	answer_free(answer);
+}
+
+void release_ask_next(struct session *session)
+{
+	struct bytes *body = next_request(session);
+
+	transfer_begin(&session->client, &session->line.call, session->client.endpoint, PATH_RANGE,
+		       body);
+	request_free(body);
+	session->line.asks = true;
+}
+
+void release_hear_next(struct session *session, int64_t limit)
+{
+	struct answer answer = { .endpoint = session->client.endpoint };
+
+	if (!session->line.asks)
+		return;
+	client_await(&session->client, &session->line.call, 1, limit);
+	transfer_end(&session->client, &session->line.call, &answer);
+	session->line.asks = false;
+	read_next(session, &answer);
 }
 
 /* Whether somebody is there, but not known. */
@@ -195,13 +217,13 @@ void release(struct session *session)
 	if (left > 0 && session->arguments->hold_for && !session->control.unused &&
 	    keep_on(session, left, limit))
 		return;
+	session->client.limit = half;
+	release_hear_next(session, half);
 	if (release_needs_next(session)) {
-		session->client.limit = half;
-		client_call(&session->client, PATH_RANGE, release_next_request(session), half,
-			    &answer);
-		release_read_next(session, &answer);
-		session->client.limit = limit;
+		client_call(&session->client, PATH_RANGE, next_request(session), half, &answer);
+		read_next(session, &answer);
 	}
+	session->client.limit = limit;
 	hands_over = is_next_known(session);
 	client_call(&session->client, PATH_TXN,
 		    hands_over ? hand_over(session) : delete_own(session), limit, &answer);

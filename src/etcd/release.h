@@ -9,9 +9,9 @@
 /* Whether there is a successor that is not known. */
 bool release_needs_next(const struct session *session);
 
-/* Asks for the first entry after ours; takes in and frees the ANSWER. */
-struct bytes *release_next_request(const struct session *session);
-void release_read_next(struct session *session, struct answer *answer);
+/* Begins to ask for it; takes in the answer, waiting for it until LIMIT, if a call is under way. */
+void release_ask_next(struct session *session);
+void release_hear_next(struct session *session, int64_t limit);
 
 /* Gives the lock back, and tells me-only. */
 void release(struct session *session);

@@ -76,6 +76,8 @@ struct session { // NOLINT(clang-analyzer-optin.performance.Padding): there is o
 		bool entered;	   /* at some time: so the cluster is there, and lets us in */
 		bool others;	   /* while we hold the lock: somebody may wait for it */
 		struct entry next; /* our successor, as far as is known; key NULL: not known */
+		bool asks;	   /* a call is under way that asks for it */
+		struct transfer call;
 	} line;
 
 	/* What the stream has reported, and what it watches. */

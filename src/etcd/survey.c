@@ -1,8 +1,6 @@
 /* Asking all endpoints for their versions and clusters. */
 #include <stdlib.h>
-#include <time.h>
 
-#include "base/deadline.h"
 #include "base/memory.h"
 #include "etcd/client.h"
 #include "etcd/requests.h"
@@ -14,14 +12,6 @@ void client_survey(struct client *client)
 	client->probes = memory_get(client->config->n * sizeof *client->probes);
 	for (size_t i = 0; i < client->config->n; i++)
 		transfer_begin(client, &client->probes[i], i, PATH_STATUS, &nothing);
-}
-
-static bool is_surveyed(const struct client *client)
-{
-	for (size_t i = 0; i < client->config->n; i++)
-		if (!client->probes[i].rpc.done)
-			return false;
-	return true;
 }
 
 /* Takes in the ANSWER of an endpoint. Returns what is wrong, or NULL. */
@@ -46,13 +36,7 @@ char *client_surveyed(struct client *client, int64_t limit, char **old)
 	char *error = NULL;
 
 	*old = NULL;
-	while (!is_surveyed(client) && clock_now(CLOCK_BOOTTIME) < limit) {
-		transfer_move(client);
-		if (transfer_attend(client))
-			break;
-		if (!is_surveyed(client))
-			transfer_rest(client, limit);
-	}
+	client_await(client, client->probes, client->config->n, limit);
 	for (size_t i = 0; i < client->config->n; i++) {
 		struct answer answer = { .endpoint = i };
 

@@ -130,6 +130,12 @@ def all_watches(stream):
             for message in protobuf.messages_of(stream.stream.data)[0]]
 
 
+def watches_line(stream, key):
+    """Whether a holder with this key watches all others."""
+    watches = all_watches(stream)
+    return watches[0]["key"] == to64(key) and any("range_end" in w for w in watches)
+
+
 def told(gateway, holder, key, kind="PUT"):
     """The same, and until the holder has done something else since."""
     def renewals():
@@ -170,6 +176,11 @@ def test_holder_that_has_waited_asks_while_its_command_runs(callers, gateway, pr
     assert release(first) == 0
     wait_for(lambda: any(x.answered for x in gateway.requests if asks_who_is_next(prefix)(x)),
              "it has asked")
+    ask = next(x for x in gateway.requests if asks_who_is_next(prefix)(x))
+    line = wait_for(lambda: [x for x in gateway.seen("watch") if watches_line(x, holder.key)],
+                    "it watches the line")[0]
+    assert line.stream.connection is ask.stream.connection
+    assert ask.stream.number < line.stream.number, "it asks only when its command has run for a while"
     told(gateway, holder, holder.key)
     before = len(gateway.requests)
     assert release(holder) == 0

@@ -14,8 +14,9 @@
 
 void check_request(struct task *task, enum ask ask)
 {
-	/* A stream takes a moment to tell. */
-	if (task->job >= 0 && ask != ASK_STATUS && ask != ASK_GRANT && ask != ASK_WATCH)
+	/* A stream takes a moment to tell; a holder's read is about its successor. */
+	if (task->job >= 0 && ask != ASK_STATUS && ask != ASK_GRANT && ask != ASK_WATCH &&
+	    ask != ASK_RANGE)
 		world.jobs[task->job].asked_store = now;
 	task->requests++;
 	task->questions += ask == ASK_TIME_TO_LIVE;
