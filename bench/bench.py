@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Measures me-only beside its peers; started by scripts/bench, which builds what it needs. README.md says how.
 
-Read straight down: the tools, the four measurements, the targets, the report. fleet.py measures etcd: locks.
+Read straight down: the tools, the four measurements, the targets, the report. fleet.py measures etcd: locks, and fleet_report.py reports on them.
 """
 import argparse
 import contextlib
@@ -20,6 +20,7 @@ import time
 from collections import namedtuple
 
 import fleet
+import fleet_report
 import picture
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -415,7 +416,7 @@ def targets(result, start):
 # The report
 
 # What the part for etcd: locks needs of this one.
-FleetTools = namedtuple("FleetTools", "progress summary family memory target")
+FleetTools = namedtuple("FleetTools", "progress summary family memory")
 
 
 def summary(samples):
@@ -470,8 +471,10 @@ def measure(bench, args):
     if args.tools:
         result |= measure_tools(bench)
     if args.fleet:
-        tools = FleetTools(progress, summary, family, memory, Target)
+        tools = FleetTools(progress, summary, family, memory)
         result["fleet"] = fleet.measure(bench, fleet.QUICK if args.quick else fleet.FULL, args.fleet_data, tools)
+        if "missing" not in result["fleet"]:
+            result["fleet"]["targets"] = [t._asdict() for t in fleet_report.targets(result["fleet"], Target)]
     result["machine"]["others"] = round(others.share(), 3)
     return result
 
@@ -538,7 +541,7 @@ def print_report(result):
         print_tools(result)
         print_targets(result["targets"])
     if "fleet" in result:
-        fleet.print_report(result["fleet"], print_columns)
+        fleet_report.print_report(result["fleet"], print_columns)
         if "targets" in result["fleet"]:
             print_targets(result["fleet"]["targets"])
 
