@@ -336,7 +336,7 @@ def test_k_0_is_force_at_once(take, replace, lock):
 def test_verbose_says_whom_it_asks_and_kills(take, me_only, lock):
     holder = take(lock, "(trap '' TERM; echo $PPID >&2; up; exec sleep 1000); true")
     child, = children_of(holder.job)
-    p = me_only("-v", "--replace", "-k", "3", lock, "true")
+    p = me_only("-v", "--replace", "-k", "8", lock, "true")
     said = [line.split(": ", 2)[2] for line in p.stderr.read().decode().splitlines()]
     assert said[0].startswith("waiting for pid %d (" % holder.job)
     assert said[1] == f"asked pid {holder.job} to exit"

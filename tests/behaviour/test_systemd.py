@@ -9,15 +9,16 @@ import subprocess
 
 import pytest
 
-from conftest import DEADLINE, ME_ONLY, children_of, name_of, read_line, wait_for
+from conftest import BUILD, DEADLINE, ME_ONLY, children_of, name_of, read_line, wait_for
 # "place" is a fixture.
 from test_documents import ended, place, recipe
 from test_services import SERVICE
 
 pytestmark = pytest.mark.root
 
-# Becomes systemd, with the units in $0/units, in the control group $1. What belongs to the host is
-# replaced or only to be read. The network is its own, and so are the names of locks.
+# Becomes systemd, with the units in $0/units, in the control group $1; the programs are in $2. What
+# belongs to the host is replaced or only to be read. The network is its own, and so are the names
+# of locks.
 BOOT = r"""
 set -e
 echo 0 >"$1/cgroup.procs"
@@ -36,8 +37,16 @@ exec unshare --cgroup --mount --uts --ipc --net --pid --fork --kill-child sh -ec
     mount --rbind /run/dev /dev
     mount -t sysfs -o ro sysfs /sys
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
+    mkdir /run/path /run/programs
+    mount --bind "$0" /run/path
+    mount --bind "$1" /run/programs
+    mount -t tmpfs tmpfs /tmp
+    mount -t tmpfs tmpfs /var/tmp
+    mkdir -p "$0" "$1"
+    mount --move /run/path "$0"
+    mount --move /run/programs "$1"
     exec env -i container=test PATH="$PATH" SYSTEMD_UNIT_PATH="$0/units" SYSTEMD_GENERATOR_PATH= \
-        SYSTEMD_ENVIRONMENT_GENERATOR_PATH= /lib/systemd/systemd' "$0"
+        SYSTEMD_ENVIRONMENT_GENERATOR_PATH= /lib/systemd/systemd' "$0" "$2"
 """
 
 # Boot does nothing.
@@ -73,7 +82,7 @@ class Manager:
         self.units.mkdir()
         for name in TARGETS:
             self.unit(f"{name}.target", "[Unit]\nDefaultDependencies=no\n")
-        process = place.start("sh", "-c", BOOT, place.path, group)
+        process = place.start("sh", "-c", BOOT, place.path, group, BUILD)
 
         def booting():
             assert process.poll() is None, process.stderr.read()
@@ -180,7 +189,7 @@ def test_a_service_that_is_stopped_gets_one_signal(manager, place):
 def test_a_service_with_something_private(manager, place, private, runs):
     """Names of locks belong to a network, whatever they look like."""
     backup = manager.install("service", ["/tmp/backup"], f"{private}=yes",
-                             f"BindPaths={place.path}")
+                             f"BindPaths={place.path} {BUILD}")
     manager.hold(place.lock)
     assert manager.systemctl("start", backup) == (0, "", "")
     assert place.lines() == ["backup.sh : begin", "backup.sh : end"] * runs
