@@ -557,6 +557,16 @@ class Gateway:
         with self.store.changed:
             return sorted(self.store.keys)
 
+    def wait_for_line(self, n):
+        """
+        Until there are N keys, and each of their owners has asked for its events: then it knows
+        that it has entered.
+        """
+        with self.store.changed:
+            assert self.store.changed.wait_for(lambda: len(self.store.keys) == n and all(
+                any(base64.b64encode(key) in x.body for x in self.seen("watch"))
+                for key in self.store.keys), 60), f"no line of {n}"
+
     def delete(self, key):
         with self.store.changed:
             self.store.revision += 1

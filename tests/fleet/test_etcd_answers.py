@@ -99,8 +99,7 @@ def test_a_run(c, gateway, runs):
 def test_waiting(c, gateway, runs):
     holder = c.hold("-q")
     p = c.start("-q", "-w", "inf", c.lock, *runs.command)
-    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
-    gateway.wait_for("watch", 1)
+    gateway.wait_for_line(2)
     assert release(holder) == 0
     assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
 
@@ -472,7 +471,7 @@ def test_a_waiter_whose_token_has_ended(callers, gateway, runs, end):
     c = callers({**gateway.env, "ETCDCTL_USER": "mo:the password"})
     holder = c.hold("-q")
     p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
-    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    gateway.wait_for_line(2)
     end(gateway)
     gateway.disconnect()
     end(gateway)
@@ -579,8 +578,7 @@ def test_a_waiter_does_not_depend_on_its_watch(c, gateway, runs, hook):
     gateway.on("watch", hook)
     holder = c.hold("-q")
     p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
-    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
-    gateway.wait_for("watch", 1)
+    gateway.wait_for_line(2)
     gateway.wait_for("lease/keepalive", 3)
     asked = len(gateway.requests)
     assert asked < 150, "it asks again and again"
@@ -594,8 +592,7 @@ def test_a_deletion_of_which_nobody_is_told(c, gateway, runs, drop):
     """3.4.23 does that after a compaction."""
     holder = c.hold("-q")
     p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
-    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
-    gateway.wait_for("watch", 1)
+    gateway.wait_for_line(2)
     gateway.store.drop_deletes = drop
     assert release(holder) == 0
     assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
@@ -623,8 +620,7 @@ def test_a_watch_in_pieces(c, gateway, runs):
     gateway.on("watch", pieces)
     holder = c.hold("-q")
     p = c.start("-q", "-w", "inf", c.lock, *runs.command)
-    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
-    gateway.wait_for("watch", 1)
+    gateway.wait_for_line(2)
     assert release(holder) == 0
     assert p.wait(DEADLINE) == 0 and len(runs.lines()) == 1
 
@@ -673,7 +669,7 @@ def test_an_endpoint_that_is_none_does_not_end_a_wait(c, new_gateway, gateway, r
     c.env["ETCDCTL_ENDPOINTS"] = f"{gateway.endpoint},{none.endpoint}"
     holder = c.hold("-q")
     p = c.start("-q", "-w", "inf", "--ttl", "10", c.lock, *runs.command)
-    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    gateway.wait_for_line(2)
     asked = len(none.requests)
     gateway.down()
     wait_for(lambda: len(none.requests) > asked + 3, "it asks the other one, again and again")
@@ -687,8 +683,7 @@ def test_with_v_a_waiter_tells_when_the_cluster_does_not_answer(c, gateway):
     """Once, and once when it answers again."""
     holder = c.hold("-q")
     p = c.start("-v", "-w", "inf", "--ttl", "10", c.lock, "true")
-    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
-    gateway.wait_for("watch", 1)
+    gateway.wait_for_line(2)
     asked = len(gateway.requests)
     gateway.on("*", g.drop)
     gateway.disconnect()
@@ -724,7 +719,7 @@ def test_giving_up_while_the_cluster_is_away(c, gateway, runs):
     """The time to wait is over all the same; whether the lock is held is then unknown."""
     holder = c.hold("-q")
     p = c.start("-q", "-w", "3", c.lock, *runs.command)
-    wait_for(lambda: len(gateway.keys()) == 2, "it waits")
+    gateway.wait_for_line(2)
     gateway.on("*", g.hang)
     gateway.disconnect()
     assert p.wait(DEADLINE) in (3, 4) and runs.lines() == []
