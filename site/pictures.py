@@ -92,7 +92,7 @@ def mechanism():
     """A host lock: who has which name open, and what happens when the holder ends."""
     kernel, processes, steps = 44, 210, 318
     body = [
-        text(20, 30, "A host lock is a name in the kernel's table of sockets", "text title"),
+        text(20, 30, "A host lock is a name in the kernel's table of sockets, which ss -xl shows", "text title"),
         *box(20, kernel, 720, 74, "band"),
         *box(
             36,
@@ -100,7 +100,7 @@ def mechanism():
             316,
             50,
             "lock",
-            ("me-only:/tmp/backup", "text mono"),
+            ("@me-only:/tmp/backup", "text mono"),
             ("the lock", "soft"),
         ),
         *box(
@@ -109,14 +109,14 @@ def mechanism():
             328,
             50,
             "box",
-            ("me-only:/tmp/backup queue 1000", "text mono"),
+            ("@me-only:/tmp/backup@queue@1000", "text mono"),
             ("the queue of user 1000", "soft"),
         ),
         *box(20, processes - 10, 296, 92, "group"),
         text(34, processes + 73, "holder: each of them keeps the name bound", "soft"),
     ]
     for i, (name, what) in enumerate(
-        (("me-only", "waits for it"), ("command", "inherited it"), ("keeper", "if both fail"))
+        (("me-only", "takes it"), ("command", "inherits it"), ("keeper", "in reserve"))
     ):
         x = 32 + 91 * i
         body += box(x, processes, 84, 54, "box", (name, "text"), (what, "soft"))
@@ -130,24 +130,24 @@ def mechanism():
         if i:
             body += [f'<path d="M{x - 16} {processes + 27}h16" class="line"/>']
     body += arrow(360, processes, 340, kernel + 63, "line dashed")
-    body += box(644, processes, 92, 54, "box", ("others", "text"), ("in its backlog", "soft"))
+    body += box(644, processes, 92, 54, "box", ("others", "text"), ("in backlog", "soft"))
     body += arrow(690, processes, 690, kernel + 63, "line dashed")
     body += [
-        text(336, 150, "hears the", "soft right"),
+        text(336, 150, "sees the", "soft right"),
         text(336, 165, "hang-up", "soft right"),
         text(682, 150, "connected", "soft right"),
-        text(344, processes + 73, "each has the queue's socket; links tell which are gone", "soft"),
+        text(344, processes + 73, "each holds the queue's socket; links tell which one is gone", "soft"),
     ]
     for i, words in enumerate(
         (
-            "The holder's last process is gone: the kernel frees the name and hangs up.",
-            "The front hears that, binds the name, and starts its command. No file, no timeout.",
-            "The second hears that the front is gone, and has the queue's socket: it leads.",
-            "It takes the oldest of the others out of the backlog, as the new third. If one of",
+            "The holder's last process exits: the kernel frees the name and hangs up.",
+            "The front sees that, binds the name, and starts its command. No file, no timeout.",
+            "The second sees that the front has left. It holds the queue's socket: it is the front now.",
+            "It takes the oldest waiter out of the backlog, as the new third.",
         )
     ):
         body += step(34, steps + 24 * i, i + 1, words)
-    last = "these three is killed or stopped, the other two keep the order."
+    last = "If one of these three is killed or stopped, the other two keep the order."
     body.append(text(52, steps + 24 * 4 - 4, last))
     return picture(
         steps + 24 * 4 + 16, "A host lock: holder, queue, successors and hand-over", body
@@ -176,7 +176,7 @@ def fleet_time():
         text(
             20,
             50,
-            "fleet lock, --ttl=30s and -k 5s; the last confirmed renewal was sent in second 0",
+            "fleet lock, --ttl=30s and -k 5s; the last confirmed renewal was sent at second 0",
             "soft",
         ),
     ]
@@ -202,7 +202,7 @@ def fleet_time():
         body.append(f'<path d="M{at(seconds)} {rows["me-only"] + 3}v12" class="line"/>')
     body += [
         text(at(5) + 6, rows["me-only"] - 4, "tries to renew, each time for 2 s at most", "soft"),
-        text(at(0) + 6, rows["lease"] - 4, "lives at least until second 30", "soft"),
+        text(at(0) + 6, rows["lease"] - 4, "valid at least until second 30", "soft"),
         text(at(0) + 6, rows["command"] - 4, "runs", "soft"),
         text(at(23.4) + 6, rows["command"] - 4, "cleans up", "soft"),
         text(at(30) + 6, rows["another host"] - 4, "may hold", "soft"),
@@ -221,19 +221,19 @@ def fleet_time():
         text(
             20,
             bottom + 44,
-            "The cluster counts from when the renewal arrived, so never from before second 0.",
+            "The cluster counts from the arrival of the renewal, which is never before second 0.",
             "soft",
         )
     )
     return picture(bottom + 60, "The time rule of a fleet lock", body)
 
 
-# What the README says at its top; tests/behaviour/test_site.py checks that each of them is true.
+# The badges at the top of the README; tests/behaviour/test_site.py checks that they are true.
 BADGES = (("licence", "MIT"), ("language", "GNU C11"), ("system", "Linux"), ("needs", "libc only"))
 
 
 def badges():
-    """Each is a word in grey, and one in green."""
+    """Each badge is a word on grey and a word on green."""
     out, x, height = [], 0, 20
     for key, value in BADGES:
         left, right = (16 + round(6.6 * len(word)) for word in (key, value))
