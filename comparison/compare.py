@@ -35,15 +35,15 @@ QUICK = (
 
 TEXT = """# Comparison with other tools
 
-`scripts/compare` writes this page. Each cell is the result of an experiment of its own, the same
-for all tools. Below each table is what was done. Bold: two jobs run, or none can, or a job gets the
-lock file as standard input or output.
+`scripts/compare` writes this page. Each cell is the result of one experiment, which is the same for
+all tools; the list below each table explains the columns. Bold: two jobs run, or none can, or a job
+gets the lock file as standard input or output.
 
 {facts}
 
 `lockfile` and `lockfile-create` run no command: they were tried in a script that takes the lock,
-runs the command and, in an `EXIT` trap, deletes the lock. `flock --fcntl` is that of the newer
-util-linux. Tools that Debian does not have, as run-one, solo and lockrun, were not tried.
+runs the command and, in an `EXIT` trap, deletes the lock. `flock --fcntl` is from the newer
+util-linux. Tools that Debian does not have, such as run-one, solo and lockrun, were not tried.
 {tables}
 With `-F` me-only becomes the command, and shares the weakness of the other tools that do: a command
 that closes its descriptors loses the lock. Deleting a `file:` lock's file lets a second job run,
@@ -51,10 +51,10 @@ with any tool that locks that file.
 
 ## On a fleet
 
-Each experiment had an etcd server of its own, {etcd}, and leases of {ttl} seconds.
+Each experiment had its own etcd server, {etcd}, and leases of {ttl} seconds.
 {fleet_tables}
 [benchmarks.md](benchmarks.md) shows what a run costs; [moving-from-flock.md](moving-from-flock.md)
-has the lines that replace those of other tools.
+has a new line for each line of another tool.
 """
 
 

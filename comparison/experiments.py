@@ -31,7 +31,7 @@ SECOND = "Is a second job refused while the first one runs?"
 
 @column(SECOND, "lock file deleted")
 def deleted(lab):
-    """Every file that has appeared below the tool's directory and its home is deleted."""
+    """Every file that the tool has created below its directory or its home is deleted."""
     lab.hold()
     found = lab.files()
     for path in found:
@@ -41,7 +41,7 @@ def deleted(lab):
 
 @column(SECOND, "job closed descriptors")
 def closed(lab):
-    """The job has closed all its descriptors from 3 on, as daemons and `ssh` do."""
+    """The job closes all its descriptors from 3 on, as daemons and `ssh` do."""
     _, job = lab.hold()
     job.ask("close")
     return exclusion(lab)
@@ -49,7 +49,7 @@ def closed(lab):
 
 @column(SECOND, "tool killed")
 def killed(lab):
-    """SIGKILL has hit the process that the caller started. "Ends the job": that was the job."""
+    """SIGKILL ends the process that the caller started. "Ends the job": that was the job itself."""
     process, job = lab.hold()
     process.kill()
     process.wait()
@@ -78,26 +78,24 @@ def closed_and_killed(lab, after):
 
 @column(SECOND, "both, at once")
 def both(lab):
-    """The job has closed its descriptors within half a second, and then SIGKILL has hit the
-    tool.
-    """
+    """The job closes its descriptors within half a second, and then SIGKILL ends the tool."""
     return closed_and_killed(lab, 0)
 
 
 @column(SECOND, "both, after 2 s")
 def both_later(lab):
-    """The same for a job that has run for two seconds before."""
+    """The same, but the job has run for two seconds by then."""
     return closed_and_killed(lab, 2)
 
 
 # --- what ends a lock ---
 
-END = "The lock's end"
+END = "When the lock is released"
 
 
 @column(END, "tool and job killed")
 def stale(lab):
-    """SIGKILL hits the job and the tool, and the next one tries until it runs, for ten seconds."""
+    """SIGKILL ends the job and the tool. The next one tries for up to ten seconds."""
     process, job = lab.hold()
     for pid in (process.pid, job.pid):
         os.kill(pid, signal.SIGKILL)
@@ -107,8 +105,8 @@ def stale(lab):
 
 @column(END, "child left behind")
 def background(lab):
-    """The job leaves a child that has inherited its descriptors, and ends. Does the child hold
-    it?
+    """The job starts a child, which inherits its descriptors, and ends. Does the child hold the
+    lock?
     """
     process, job = lab.hold()
     job.ask("background")
@@ -123,7 +121,7 @@ def background(lab):
 
 @column(END, "files left")
 def left(lab):
-    """What is there after the job and the tool have ended."""
+    """What is left after the job and the tool have ended."""
     process, job = lab.hold()
     job.end()
     process.wait(DEADLINE)
@@ -133,7 +131,7 @@ def left(lab):
 
 @column(END, "SIGTERM to the tool")
 def terminated(lab):
-    """Does the job get the SIGTERM that the tool got? If not: what happens to the lock?"""
+    """Does the job get the SIGTERM that the tool got? If not, what happens to the lock?"""
     process, job = lab.hold()
     process.terminate()
     if wait_for(lambda: job.ask("terms"), UNTIL_SURE):
@@ -146,7 +144,7 @@ def terminated(lab):
 
 @column(END, "tool stopped")
 def stopped(lab):
-    """SIGSTOP has hit the tool. After SIGCONT the job and the tool must end as they should."""
+    """SIGSTOP stops the tool. After SIGCONT the job and the tool must end normally."""
     process, job = lab.hold()
     process.send_signal(signal.SIGSTOP)
     wait_for(lambda: state(process.pid) == "T")
@@ -163,14 +161,14 @@ STATUS = "Exit status"
 
 @column(STATUS, "held")
 def held(lab):
-    """The lock is held, and the tool is told not to wait."""
+    """The tool's status if the lock is held and it is told not to wait."""
     lab.hold()
     return lab.status(lab.start())
 
 
 @column(STATUS, "no directory")
 def no_directory(lab):
-    """The lock's directory does not exist."""
+    """Its status if the lock's directory does not exist."""
     process = lab.start(lock=os.path.join(lab.place, "none", "lock"))
     job = lab.outcome(process)
     if job:
@@ -181,13 +179,13 @@ def no_directory(lab):
 
 @column(STATUS, "no command")
 def no_command(lab):
-    """The command does not exist."""
+    """Its status if the command does not exist."""
     return lab.status(lab.start(command=["/nonexistent"]))
 
 
 @column(STATUS, "job exits with 7")
 def seven(lab):
-    """The job exits with 7."""
+    """Its status if the job exits with 7."""
     process, job = lab.hold()
     job.end(7)
     return lab.status(process)
@@ -195,7 +193,7 @@ def seven(lab):
 
 @column(STATUS, "job dies by SIGTERM")
 def dies(lab):
-    """SIGTERM ends the job; a name is the signal that then ends the tool."""
+    """The same if SIGTERM ends the job; a name is the signal that then ends the tool."""
     process, job = lab.hold()
     job.die(signal.SIGTERM)
     return lab.status(process)
@@ -236,7 +234,7 @@ def output_closed(lab):
 
 @column(NAMES, "longest name")
 def longest(lab):
-    """Two names of 255, 256, 4,000 and 100,000 bytes that differ only in the last one: both must
+    """Two names of 255, 256, 4,000 and 100,000 bytes that differ only in the last byte: both must
     run.
     """
     best = "less than 255"
@@ -265,13 +263,13 @@ def nested(lab, form):
 
 @column(NAMES, "nested, trying")
 def nested_try(lab):
-    """The command is the same tool with the same lock, told not to wait."""
+    """The command is the same tool again, with the same lock, and does not wait."""
     return nested(lab, "try_")
 
 
 @column(NAMES, "nested, waiting")
 def nested_wait(lab):
-    """The same, told to wait."""
+    """The same, but it waits."""
     return nested(lab, "wait")
 
 
@@ -283,8 +281,8 @@ WAITERS = 20
 
 @column(OTHERS, f"{WAITERS} waiters")
 def order(lab):
-    """Each waiter is started when the one before sleeps. Do they run in the order of their
-    start?
+    """Each waiter is started when the one before it sleeps. Do they run in the order in which
+    they were started?
     """
     if not lab.tool.wait:
         return "cannot wait"
@@ -306,8 +304,7 @@ def order(lab):
 
 @column(OTHERS, "waiter stopped")
 def stopped_waiter(lab):
-    """The first of two waiters has been stopped by SIGSTOP. Does the second one run after the
-    job?
+    """SIGSTOP stops the first of two waiters. Does the second one run after the job?
     """
     if not lab.tool.wait:
         return "–"
@@ -373,23 +370,23 @@ def strangers(lab):
     return can_be_held(lab)
 
 
-@column(OTHERS, "a closed one")
+@column(OTHERS, "private directory")
 def strangers_in_closed(lab):
-    """The same in a directory that nobody else can enter."""
+    """The same, in a directory that nobody else can enter."""
     os.chmod(lab.place, 0o700)
     return strangers(lab)
 
 
-@column(OTHERS, "one like /tmp")
+@column(OTHERS, "like /tmp")
 def strangers_in_tmp(lab):
-    """Another user takes the lock before root, in a directory that everybody can write."""
+    """Can another user take the lock before root does, in a directory that anyone can write?"""
     os.chmod(lab.place, 0o1777)
     return can_be_held(lab)
 
 
 @column(OTHERS, "held by root")
 def one_lock(lab):
-    """Root holds it, in a directory that everybody can write. Is another user's job refused?"""
+    """Root holds it, in a directory that anyone can write. Is another user's job refused?"""
     os.chmod(lab.place, 0o1777)
     lab.hold()
     return exclusion(lab, user=NOBODY)
@@ -397,12 +394,12 @@ def one_lock(lab):
 
 # --- features ---
 
-FEATURES = "What else it can do"
+FEATURES = "Other features"
 
 
 @column(FEATURES, "names it")
 def names_holder(lab):
-    """Does the second one print the PID of the first one's tool or job?"""
+    """Does a refused tool print the PID of the first tool or of its job?"""
     first, job = lab.hold()
     process = lab.start(stderr=subprocess.PIPE)
     said = process.communicate(timeout=DEADLINE)[1].decode().split()
@@ -434,7 +431,7 @@ def shows(lab):
 
 @column(FEATURES, "shared")
 def shared(lab):
-    """Two shared ones run at a time, and an exclusive one is refused."""
+    """Two jobs share the lock, and one that wants it alone is refused."""
     if not lab.tool.shared:
         return "no"
     lab.hold("shared")
@@ -443,7 +440,7 @@ def shared(lab):
 
 @column(FEATURES, "N at a time")
 def slots(lab):
-    """With N = 2, two run at a time, and a third is refused."""
+    """With N = 2, two jobs run at a time, and a third is refused."""
     if not lab.tool.slots:
         return "no"
     lab.hold("slots")
@@ -453,7 +450,7 @@ def slots(lab):
 
 @column(FEATURES, "one more run")
 def one_more(lab):
-    """Five calls during a run cause exactly one more run after it."""
+    """Five calls during a run cause exactly one more run."""
     if not lab.tool.queue:
         return "no"
     process, job = lab.hold("queue")
@@ -471,7 +468,7 @@ def one_more(lab):
 
 @column(FEATURES, "replaces")
 def replaces(lab):
-    """The second one ends the first job, which ignores SIGTERM, and runs when it is gone."""
+    """The second tool ends the first job, which ignores SIGTERM, and runs when that is gone."""
     if not lab.tool.replace:
         return "no"
     _, first = lab.hold()
@@ -481,8 +478,8 @@ def replaces(lab):
 
 @column(FEATURES, "cost")
 def cost(lab):
-    """A run of `true`, over one with `flock -n`: the fastest quarters of 300 runs each, in turns;
-    of slow tools fewer."""
+    """The time to run `true`, divided by that with `flock -n`. The two take turns, 300 runs each
+    (slow tools fewer); the fastest quarters count."""
     flock = next(tool for tool in TOOLS if tool.name == "flock")
     times = ([], [])
     end = time.monotonic() + 10

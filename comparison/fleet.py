@@ -86,7 +86,7 @@ class Fleet(Laboratory):
         return super().hold(form, **options)
 
     def next_runs(self):
-        """A second one waits. What is the case when its job starts?"""
+        """A second one waits. What has become of the first job when its job starts?"""
         first = self.jobs[0]
         self.start("wait")
         job = self.accept(3 * TTL)
@@ -97,7 +97,7 @@ class Fleet(Laboratory):
 
 @column(HEADING, "tool killed")
 def killed(lab):
-    """SIGKILL has hit the process that the caller started."""
+    """SIGKILL ends the process that the caller started."""
     process, _ = lab.hold()
     process.kill()
     process.wait()
@@ -106,7 +106,7 @@ def killed(lab):
 
 @column(HEADING, "tool stopped")
 def stopped(lab):
-    """SIGSTOP has hit the process that the caller started."""
+    """SIGSTOP stops the process that the caller started."""
     process, _ = lab.hold()
     process.send_signal(signal.SIGSTOP)
     return lab.next_runs()
@@ -114,7 +114,7 @@ def stopped(lab):
 
 @column(HEADING, "all stopped")
 def all_stopped(lab):
-    """SIGSTOP has hit all processes of the tool, but not the job."""
+    """SIGSTOP stops all processes of the tool, but not the job."""
     before = set(children())
     _, job = lab.hold()
     for pid in set(children()) - before - {job.pid}:
@@ -124,7 +124,7 @@ def all_stopped(lab):
 
 @column(HEADING, "server away")
 def away(lab):
-    """The server has been stopped for longer than the lease, and continues."""
+    """The server is stopped for longer than the lease, and then resumes."""
     lab.hold()
     lab.server.send_signal(signal.SIGSTOP)
     time.sleep(TTL + 5)
@@ -132,10 +132,10 @@ def away(lab):
     return lab.next_runs()
 
 
-@column(HEADING, "its lease had ended")
+@column(HEADING, "waiter's lease ended")
 def waiter_late(lab):
-    """A waiter's processes were stopped until its lease had ended. The first job ends, the waiter's
-    job runs; does a third one run beside it?"""
+    """A waiter's processes are stopped until its lease has ended, and then continued. The first
+    job ends, and the waiter's job runs. Does a third job run beside it?"""
     _, first = lab.hold()
     before = set(children())
     lab.start("wait")
@@ -191,7 +191,7 @@ def held(lab):
 
 @column(OTHER, "names it")
 def names_holder(lab):
-    """Does the second one print the PID of the holder's tool or job within three seconds?"""
+    """Does a second tool print the PID of the first tool or of its job, within three seconds?"""
     process, job = lab.hold()
     path = os.path.join(lab.home, "said")
     with open(path, "wb") as said:
