@@ -590,7 +590,7 @@ def test_status(shell, options, place):
     first = place.shell(shell, text)
     wait_for(lambda: len(place.lines()) == 7, "the job runs")
     status, out, err = ended(place.shell(shell, text))
-    assert (status, out) == (0, "another one is at it\nafter\n") and "held by pid" in err
+    assert (status, out) == (0, "another one is running\nafter\n") and "held by pid" in err
     place.block.unlink()
     assert ended(first)[0] == 0
 
