@@ -128,7 +128,7 @@ class Laboratory:
         return self
 
     def __exit__(self, *_):
-        """End all that is still there. Whoever is killed may have just started another one."""
+        """End all that is still there. A process may have started another one when it is killed."""
         while pids := children():
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):

@@ -17,7 +17,7 @@ def label(text):
 ages, waiters = {}, {}
 for row in json.load(sys.stdin)["locks"]:
     lock = label(row["lock"])
-    # Of a fleet lock each waiter has a row, and each of those that share it.
+    # For a fleet lock each waiter has a row, and so has each holder that shares it.
     if row["role"] == "waiter":
         continue
     labels = f'lock="{lock}",slot="{row["slot"] or 0}"'

@@ -347,8 +347,8 @@ WAITING = re.compile(rb"^me-only: [^\n]*: waiting for [^\n]*\n", re.M)
 
 class Process(subprocess.Popen):
     """
-    After a second, a waiter says for whom it waits. How long a test takes is no part of what is
-    tested: communicate() leaves that line out.
+    After a second, a waiter reports which process it waits for. Tests do not depend on how long
+    they take, so communicate() leaves that line out.
     """
 
     def communicate(self, *args, **kw):

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import BUILD, DEADLINE, ME_ONLY
 
-# Of the libraries, in the directories where systems keep them.
+# Files of the libraries, in the directories where systems keep them.
 LIBRARIES = re.compile(
     r"/(usr/(local/)?)?lib|/etc/(ld\.so\.|localtime$)|/usr/share/(locale|zoneinfo)")
 
@@ -44,7 +44,7 @@ def test_what_is_read_and_that_nothing_is_written(hold, start, lock, tmp_path, w
 
 @pytest.mark.root
 def test_a_helper_from_the_environment_needs_the_rights_of_the_caller(public_me_only, call):
-    """The variable counts for everybody, but not in a program that its start gives more rights."""
+    """The variable counts for every user, but not in a program that gains rights when it starts."""
     directory = os.path.dirname(public_me_only)
     # Prints its arguments.
     shutil.copy("/bin/echo", os.path.join(directory, "list"))

@@ -1,6 +1,6 @@
 """
-What starts jobs in real life, by the real programs: cron, git, make, xargs; and Prometheus, which
-watches them. They run the recipes of docs/recipes.md.
+The recipes of docs/recipes.md with the real programs that start jobs (cron, git, make, xargs), and
+with the parser of Prometheus, which watches them.
 """
 import email
 import json
@@ -46,7 +46,7 @@ cat >"{0}/new.$$" && mv "{0}/new.$$" "{0}/mail.$$"
 
 
 class Cron:
-    """Debian's cron, in its own mount namespace, where a minute passes when the test says so."""
+    """Debian's cron, in its own mount namespace. A minute passes when the test lets it."""
 
     def __init__(self, place, of_root, of_system):
         self.path = place.path / "cron"
@@ -177,7 +177,7 @@ def test_a_git_hook(place):
 # --- make and xargs ---
 
 def waiters_listed(run, lock):
-    """As me-only reports it: how many sockets they have depends on how they came."""
+    """As me-only reports them: how many sockets they have depends on the order they came in."""
     rows = json.loads(run("--list", "--json").stdout)["locks"]
     return sum(row["waiters"] for row in rows if row["lock"] == lock)
 
@@ -238,7 +238,7 @@ def test_xargs(place):
     assert ended(p) == (0, "", "")
     names = [f"fetch.sh {name}: {what}" for name in "abc" for what in ("begin", "end")]
     assert sorted(place.lines()) == names
-    # What the document says of the other forms.
+    # The other forms that the document mentions.
     place.block.touch()
     p = place.shell("sh", f"cd {place.path}; exec {text.replace(' -q -E 0 ', ' -q ')}")
     wait_for(lambda: len(place.lines()) == 9, "three run")
@@ -300,7 +300,8 @@ def test_metrics_of_locks_that_are_held(place, hold, me_only):
 
 
 def test_no_metrics_without_a_list(place):
-    """A file that is not replaced gets old, which shows; an empty one would mean: all are free."""
+    """A file that is not replaced gets old, and that is noticed. An empty one would mean that all
+    locks are free."""
     os.symlink(os.path.join(ROOT, "examples", "prometheus.py"), place.bin / "prometheus.py")
     (place.bin / "me-only").unlink()
     place.program("me-only", "#!/bin/sh\nexit 3\n")

@@ -43,7 +43,7 @@ def test_the_badges_are_true(script):
 
 
 def test_the_recording_is_one_of_the_demo_as_it_is():
-    """What differs in each run is not compared, and the demo itself is run elsewhere."""
+    """What differs from run to run is not compared. The demo itself is run elsewhere."""
     def shown(kind):
         return [html.unescape(line) for line
                 in re.findall(f'class="{kind}">(.*)</text>', read("docs", "demo.svg"))]

@@ -16,9 +16,9 @@ from test_services import SERVICE
 
 pytestmark = pytest.mark.root
 
-# Becomes systemd, with the units in $0/units, in the control group $1; the programs are in $2. What
-# belongs to the host is replaced or only to be read. The network is its own, and so are the names
-# of locks.
+# Becomes systemd, with the units in $0/units, in the control group $1; the programs are in $2.
+# Whatever belongs to the host is replaced or mounted read-only. It has its own network namespace, so
+# it has its own locks.
 BOOT = r"""
 set -e
 echo 0 >"$1/cgroup.procs"
@@ -49,7 +49,7 @@ exec unshare --cgroup --mount --uts --ipc --net --pid --fork --kill-child sh -ec
         SYSTEMD_ENVIRONMENT_GENERATOR_PATH= /lib/systemd/systemd' "$0" "$2"
 """
 
-# Boot does nothing.
+# Targets that start nothing at boot.
 TARGETS = ("basic", "default", "shutdown", "sockets", "sysinit", "timers")
 
 
@@ -95,7 +95,8 @@ class Manager:
         (self.units / name).write_text(text)
 
     def install(self, name, lock, *more, replace=()):
-        """Installs a recipe with our programs and lock, and MORE lines for a service; its name."""
+        """Installs a recipe with the test's programs and lock, and MORE lines for a service.
+        Returns the name of the unit."""
         text = self.place.ours(recipe(name), *lock)
         for old, new in replace:
             assert old in text
@@ -137,7 +138,7 @@ def manager(place, group):
 
 
 def over(manager, unit, *properties):
-    """What a unit's properties are when it does not run (any more)."""
+    """A unit's properties once it no longer runs."""
     wait_for(lambda: manager.show(unit, "ActiveState")[0] in ("inactive", "failed"), "it has ended")
     return manager.show(unit, *properties)
 
@@ -187,7 +188,7 @@ def test_a_service_that_is_stopped_gets_one_signal(manager, place):
 
 @pytest.mark.parametrize("private, runs", [("PrivateTmp", False), ("PrivateNetwork", True)])
 def test_a_service_with_something_private(manager, place, private, runs):
-    """Names of locks belong to a network, whatever they look like."""
+    """A lock's name belongs to a network namespace, even if it looks like a path."""
     backup = manager.install("service", ["/tmp/backup"], f"{private}=yes",
                              f"BindPaths={place.path} {BUILD}")
     manager.hold(place.lock)
@@ -195,7 +196,7 @@ def test_a_service_with_something_private(manager, place, private, runs):
     assert place.lines() == ["backup.sh : begin", "backup.sh : end"] * runs
 
 
-# Says that it is ready, waits until systemd has handled that, and runs on.
+# Reports that it is ready, waits until systemd has handled that, and keeps running.
 INDEXER = """#!/usr/bin/python3
 import array, os, signal, socket
 ours, theirs = os.pipe()

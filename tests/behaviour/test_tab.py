@@ -11,7 +11,7 @@ from conftest import ROOT, address, wait_for
 
 COMPLETIONS = os.path.join(ROOT, "completions")
 
-# Each shell appends to $OUT: "#ready", and for each Ctrl-T its line, between bars.
+# Each shell appends "#ready" to $OUT, and at each Ctrl-T its input line, between bars.
 BASH = r"""
 PS1= HISTFILE=
 . /usr/share/bash-completion/bash_completion
@@ -68,7 +68,7 @@ class Shell:
         return line
 
     def tab(self, line):
-        """What LINE becomes by Tab at its end, or at "^"."""
+        """What LINE becomes when Tab is typed at its end, or at "^"."""
         before, _, after = line.partition("^")
         self.terminal.type(before + after + "\x02" * len(after) + "\t\x14")
         found = self.line_of_output("|")[1:-1]

@@ -129,7 +129,7 @@ class Contender:
             time.sleep(0.05)
         if not self.full:
             return revision
-        # Who lost a place may have been behind a holder that lost its own at the same time.
+        # A waiter that lost its place may have been behind a holder that lost its own then.
         if again or (before and self.expired(before)):
             time.sleep(LOCK_DELAY)
         compare = [{"target": "CREATE", "key": b64(self.key), "result": "EQUAL", "create_revision": str(self.create)}]

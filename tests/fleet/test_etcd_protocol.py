@@ -349,7 +349,7 @@ def test_a_lock_that_cannot_be_kept(take, gateway, path):
     """It is not released then: it lasts for as long as its own lease."""
     helper = take(f"hold-for={60 * 10**9}")
     helper.hear_of("held")
-    # Meanwhile renewals go on.
+    # Meanwhile renewals continue.
     gateway.on(path, g.only(lambda x: "request_range" not in x.body.decode(), FULL))
     (word, said), = helper.let_go()
     assert word == "unreleased" and re.fullmatch(

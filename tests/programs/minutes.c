@@ -1,7 +1,7 @@
 /*
- * Preloaded into cron: its clock stands still until the test lets a minute pass. cron asks the time
- * by time(), and sleeps until the next minute by sleep(). Its standard output gets a byte when it
- * has started all jobs of this minute; a byte from its standard input is the next minute.
+ * Preloaded into cron: its clock stands still until the test lets a minute pass. cron reads the
+ * clock by time(), and waits for the next minute by sleep(). A byte on its standard output means
+ * that it has started all jobs of this minute; a byte on its standard input begins the next one.
  */
 #include <errno.h>
 #include <time.h>
