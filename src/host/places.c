@@ -34,8 +34,8 @@ static void read_places(struct places *places)
 }
 
 /*
- * Whether he who keeps us from PLACE waits: a stranger does not. Whoever has waited since we began
- * starts after that.
+ * Whether the process that holds PLACE waits: a stranger does not. One that has waited since we
+ * began starts after that.
  */
 static bool is_waiter(struct places *places, unsigned place)
 {
