@@ -17,8 +17,8 @@ from test_services import SERVICE
 pytestmark = pytest.mark.root
 
 # Becomes systemd, with the units in $0/units, in the control group $1; the programs are in $2.
-# Whatever belongs to the host is replaced or mounted read-only. It has its own network namespace, so
-# it has its own locks.
+# Whatever belongs to the host is replaced or mounted read-only. It has its own network namespace,
+# and so its own locks.
 BOOT = r"""
 set -e
 echo 0 >"$1/cgroup.procs"
