@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "descriptors.h"
+#include "world.h"
 
 /* Seconds since 1970 when a run begins. */
 #define EPOCH (1800000000 * S)
@@ -134,6 +135,8 @@ static long get_time(int clock, int64_t time[2])
 	ns t;
 
 	task_count_call();
+	if (current->kind == TASK_COMMAND)
+		world.jobs[current->job].looked = now;
 	t = clock == CLOCK_BOOTTIME  ? clock_boottime(current->host)
 	  : clock == CLOCK_MONOTONIC ? clock_monotonic(current->host)
 				     : EPOCH + now;

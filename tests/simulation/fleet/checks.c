@@ -343,6 +343,11 @@ static void check_token(const struct job *job)
 		last_token = job->token;
 		return;
 	}
+	/* Between the last look at the clock and the first instruction. */
+	if (is_frozen(job) && job->looked && job->looked < now - JUST_THAWED) {
+		excused(LIMIT_FROZEN);
+		return;
+	}
 	for (int i = 0; i < world.n_jobs; i++) {
 		const struct job *other = &world.jobs[i];
 		const enum limit limit = other->token == last_token && other->run

@@ -45,6 +45,7 @@ struct job {
 	ns gone_at;
 	int stream;   /* the member that its last stream is at */
 	ns asked_store; /* when its helper has sent the last request that tells of its key */
+	ns looked;	/* when its new process has looked at the clock, before it ran */
 	bool unaware; /* it had gone when its command began, and nothing had told that */
 	bool unheard; /* that its key has gone cannot reach it by that */
 	bool listens; /* its stream was open when its key went */
