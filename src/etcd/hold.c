@@ -245,8 +245,9 @@ static void tend(struct session *session, struct dues *dues)
 		dues->watch = DEADLINE_NEVER;
 		dues->opened = session_now();
 		dues->give_back = session_now() + GIVE_BACK_AFTER;
-		/* Somebody may have come while there was none. */
-		session->line.others = session->line.others || dues->watched;
+		/* Somebody may have come while there was none, or before it begins. */
+		session->line.others = session->line.others || dues->watched ||
+				       session->events.revision > session->own.token;
 		dues->watched = true;
 	}
 	if (dues->next && !session->lost && !session->line.asks && release_needs_next(session)) {

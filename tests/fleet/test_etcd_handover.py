@@ -417,6 +417,23 @@ def test_waiter_that_came_while_there_was_no_stream_is_handed_the_lock(callers, 
     assert state(entries(prefix)[prefix + LAST]) == "held"
 
 
+def test_waiter_that_came_just_before_the_stream_is_handed_the_lock(callers, gateway, prefix):
+    """After it was asked who is next, and before the renewal from which on the stream reports."""
+    c, entries = callers(gateway), all_entries(gateway)
+    first = hold(c, entries, prefix)
+    holder = waits(c, entries, prefix)
+    wait_for(lambda: left_of(gateway, holder.key) < 8, "a holder's renewal is due")
+    gateway.on("lease/keepalive", g.only(
+        lambda _x: any(x.answered for x in gateway.requests if asks_who_is_next(prefix)(x)),
+        g.once(lambda _x: joins(gateway, prefix + LAST))))
+    assert release(first) == 0
+    wait_for(lambda: [x for x in gateway.seen("watch") if watches_line(x, holder.key)],
+             "it watches the line")
+    wait_for(lambda: prefix + LAST in entries(prefix), "another has come")
+    assert release(holder) == 0
+    assert state(entries(prefix)[prefix + LAST]) == "held"
+
+
 def after_all(hook):
     """It is executed, and reported as refused."""
     def hook_(x):
