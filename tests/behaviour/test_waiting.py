@@ -998,7 +998,7 @@ def test_elsewhere_a_long_wait_is_one_plain_line(hold, me_only, lock):
     p = me_only("-w", "inf", lock, "true")
     assert re.fullmatch(waiting_line(lock, holder) + "\n", read_line(p.stderr).decode())
     release(holder)
-    assert p.communicate(timeout=DEADLINE) == (b"", b"")
+    assert (p.wait(DEADLINE), p.stderr.read()) == (0, b"")
 
 
 def test_with_complain_after_the_line_comes_when_the_holder_is_old_enough(hold, me_only, lock):
@@ -1008,7 +1008,7 @@ def test_with_complain_after_the_line_comes_when_the_holder_is_old_enough(hold, 
     assert re.fullmatch(waiting_line(lock, holder) + "\n", line)
     assert re.search(r", ([2-9]\.\d|\d\d+)s", line)
     release(holder)
-    assert p.communicate(timeout=DEADLINE) == (b"", b"")
+    assert (p.wait(DEADLINE), p.stderr.read()) == (0, b"")
 
 
 def test_verbose_says_for_whom_it_waits_and_when_it_has_the_lock(hold, me_only, lock):
