@@ -221,6 +221,10 @@ void release(struct session *session)
 	release_hear_next(session, half);
 	if (release_needs_next(session)) {
 		client_call(&session->client, PATH_RANGE, next_request(session), half, &answer);
+		/* What is left of the time is not for a member that has been silent. */
+		if (errors_may_pass(answer.outcome))
+			session->client.endpoint =
+				(session->client.endpoint + 1) % session->config.n;
 		read_next(session, &answer);
 	}
 	session->client.limit = limit;

@@ -355,6 +355,25 @@ def test_nor_when_the_lock_was_given_late(two, prefix):
     assert release(waiter) == 0
 
 
+def test_a_member_that_falls_silent_when_asked_does_not_keep_the_lock(two, prefix):
+    """The question, and the write that releases the lock, share four seconds."""
+    first, second, c = two
+    entries = all_entries(first)
+    holder = hold(c, entries, prefix, "--ttl", "30")
+    waiter = waits(c, entries, prefix, "--ttl", "30")
+
+    def fall_silent(x):
+        first.on("*", g.hang)
+        return g.hang(x)
+    first.on("kv/range", g.only(asks_who_is_next(prefix), fall_silent))
+    assert release(holder) == 0
+    assert read_line(waiter.stdout) == b"ready\n"
+    first.wait_for("kv/range")
+    assert release(waiter) == 0
+    wait_for(lambda: any(b"request_delete_range" in x.body for x in second.seen("kv/txn")),
+             "the other one is told")
+
+
 def test_an_answer_that_is_older_than_what_was_told(callers, gateway, prefix):
     """It answers that there is none; later entries are not forgotten because of that."""
     c, entries = callers(gateway), all_entries(gateway)
