@@ -136,17 +136,22 @@ def watches_line(stream, key):
     return watches[0]["key"] == to64(key) and any("range_end" in w for w in watches)
 
 
-def told(gateway, holder, key, kind="PUT"):
-    """The same, and until the holder has done something else since."""
+def acts(gateway, holder):
+    """Wait until the holder has done something else, and so has taken in what came before."""
     def renewals():
         return [x for x in gateway.seen("lease/keepalive")
                 if int(x.message["ID"]) == int(holder.key.split("/")[-1], 16)]
 
-    hears(gateway, key, kind)
     before = len(renewals())
     renewal = wait_for(lambda: renewals()[before:], "it renews its lease")[0]
     wait_for(lambda: [x for x in gateway.requests if x.time > renewal.time
                       and x.path == "kv/txn" and x.answered], "and has read its key")
+
+
+def told(gateway, holder, key, kind="PUT"):
+    """Wait until the holder has heard, and taken that in."""
+    hears(gateway, key, kind)
+    acts(gateway, holder)
 
 
 def beside_renewals(requests):
@@ -189,7 +194,7 @@ def test_holder_that_has_waited_asks_while_its_command_runs(callers, gateway, pr
     # If the answer took too long, the stream has a new connection.
     assert line.stream.connection is not ask.stream.connection \
         or ask.stream.number < line.stream.number, "it asks when its command has run for a while"
-    told(gateway, holder, holder.key)
+    acts(gateway, holder)
     before = len(gateway.requests)
     assert release(holder) == 0
     assert beside_renewals(gateway.requests[before:]) == ["kv/txn"]
