@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from conftest import BUILD, DEADLINE, ME_ONLY, children_of, name_of, read_line, wait_for
+from conftest import (BUILD, DEADLINE, ME_ONLY, children_of, control_group, name_of, read_line,
+                      wait_for)
 # "place" is a fixture.
 from test_documents import ended, place, recipe
 from test_services import SERVICE
@@ -56,22 +57,8 @@ TARGETS = ("basic", "default", "shutdown", "sockets", "sysinit", "timers")
 @pytest.fixture
 def group(lock):
     """A control group (v2) for systemd."""
-    with open("/proc/mounts", encoding="utf-8") as f:
-        directory = next(mount for _, mount, kind, *_ in map(str.split, f)
-                         if kind == "cgroup2") + "/me-only-test-" + lock.rsplit("/", 1)[1]
-    os.mkdir(directory)
-    yield directory
-    with open(directory + "/cgroup.kill", "w", encoding="ascii") as f:
-        f.write("1")
-
-    def remove():
-        try:
-            for path, _, _ in os.walk(directory, topdown=False):
-                os.rmdir(path)
-        except OSError:
-            return False
-        return True
-    wait_for(remove, "nobody is in it")
+    with control_group("me-only-test-" + lock.rsplit("/", 1)[1]) as directory:
+        yield directory
 
 
 class Manager:

@@ -3,11 +3,12 @@ The completions as a person at a terminal gets them: each line is typed into an 
 with Tab at its end, or where the cursor was moved to.
 """
 import os
-import socket
 
 import pytest
 
-from conftest import ROOT, address, wait_for
+from conftest import ROOT, wait_for
+# "held" is a fixture.
+from test_completions import held  # noqa: F401
 
 COMPLETIONS = os.path.join(ROOT, "completions")
 
@@ -88,14 +89,6 @@ def zsh(terminal, path):
 
 def fish(terminal, path):
     return Shell(terminal, path, "fish", "--no-config", "-i", "-C", FISH)
-
-
-@pytest.fixture
-def held(lock):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-        s.bind(address(lock))
-        s.listen()
-        yield lock
 
 
 @pytest.mark.parametrize("shell", [bash, zsh, fish])

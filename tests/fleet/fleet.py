@@ -24,14 +24,14 @@ sys.path.insert(0, BEHAVIOUR)
 behaviour = load("behaviour", os.path.join(BEHAVIOUR, "conftest.py"))
 
 # noqa: E402
-from behaviour import (BUILD, DEADLINE, HAND_DOWN, ME_ONLY, Terminal, children_of, name_of,
-                       process_state, processor_time, program,
+from behaviour import (BUILD, DEADLINE, HAND_DOWN, ME_ONLY, Terminal, children_of,
+                       control_group, name_of, process_state, processor_time, program,
                        read_line, release, wait_for)  # noqa: E402
 from etcd_server import spared  # noqa: E402
 
 __all__ = ["BUILD", "DEADLINE", "HAND_DOWN", "ME_ONLY", "Caller", "Terminal", "Ticks",
-           "all_processes_of", "boottime", "children_of", "die_with_me", "end_all", "environment",
-           "environment_of", "helper_of", "is_alive", "name_of", "process_state", "processor_time",
+           "all_processes_of", "boottime", "children_of", "control_group", "die_with_me", "end_all",
+           "environment", "environment_of", "helper_of", "is_alive", "name_of", "process_state", "processor_time",
            "program", "read_line", "release", "said", "spared", "user",
            "wait_for"]
 

@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from fleet import (DEADLINE, LATE, ME_ONLY, Ticks, all_processes_of, boottime, environment, helper_of,
+from fleet import (DEADLINE, LATE, ME_ONLY, Ticks, all_processes_of, boottime, control_group,
+                   environment, helper_of,
                    is_alive, process_state, program, read_line, release, said, wait_for)
 from test_etcd_wait import Line, wait_renewed
 
@@ -357,23 +358,9 @@ def group(name):
     """
     A control group (v2) that is delegated to its processes, as systemd does with Delegate=yes.
     """
-    with open("/proc/mounts", encoding="utf-8") as f:
-        directory = next(mount for _, mount, kind, *_ in map(str.split, f)
-                      if kind == "cgroup2") + f"/test-{name}"
-    os.mkdir(directory)
-    os.setxattr(directory, "trusted.delegate", b"1")
-    yield directory
-    with open(directory + "/cgroup.kill", "w", encoding="ascii") as f:
-        f.write("1")
-
-    def remove():
-        try:
-            for path, _, _ in os.walk(directory, topdown=False):
-                os.rmdir(path)
-        except OSError:
-            return False
-        return True
-    wait_for(remove, "nobody is in it")
+    with control_group(f"test-{name}") as directory:
+        os.setxattr(directory, "trusted.delegate", b"1")
+        yield directory
 
 
 @pytest.mark.root
