@@ -13,8 +13,8 @@ import time
 import pytest
 
 from fleet import (DEADLINE, LATE, ME_ONLY, Ticks, all_processes_of, boottime, control_group,
-                   environment, helper_of,
-                   is_alive, process_state, program, read_line, release, said, wait_for)
+                   environment, helper_of, is_alive, process_state, program, read_line, release,
+                   said, wait_for)
 from test_etcd_wait import Line, wait_renewed
 
 TTL = 10
