@@ -121,7 +121,8 @@ def pytest_collection_modifyitems(config, items):
     if os.environ.get("ME_ONLY_EMULATED"):
         config.not_emulated = collections.Counter(filter(None, map(not_emulated, fit)))
         fit = [i for i in fit if not not_emulated(i)]
-    config.hook.pytest_deselected(items=[i for i in items if i not in set(fit)])
+    chosen = set(fit)
+    config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
     random.Random(os.environ["ME_ONLY_ORDER"]).shuffle(fit)
     items[:] = fit
 
@@ -208,6 +209,12 @@ def processor_time(pid):
     """Seconds for which PID has had a processor, exact to the nanosecond."""
     with open(f"/proc/{pid}/schedstat") as f:
         return int(f.read().split()[0]) / 1e9
+
+
+def sleeps(pid):
+    """How often PID has gone to sleep."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+        return int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", f.read(), re.M)[1])
 
 
 def children_of(pid):

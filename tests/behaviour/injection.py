@@ -5,6 +5,7 @@ what must then be seen.
 import collections
 import concurrent.futures
 import contextlib
+import errno
 import itertools
 import os
 import shutil
@@ -16,8 +17,8 @@ import pytest
 from conftest import DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, wait_for
 from errnos import FILTERED, NEVER, WORDS, errnos_of, mentioned
 
-INJECT, UNDER_LOCK, STUB = (os.path.join(PROGRAMS, name)
-                            for name in ("inject", "under-lock", "stub-helper"))
+FEW, INJECT, JOB, STUB, UNDER_LOCK = (os.path.join(PROGRAMS, name) for name in (
+    "few", "inject", "job", "stub-helper", "under-lock"))
 STATUS = 7  # the command's own
 # seconds after which a run counts as hanging; each takes milliseconds, or what it may wait
 HANG = 2 * DEADLINE
@@ -32,10 +33,6 @@ INTERRUPTIBLE = {"accept4", "connect", "poll", "ppoll", "read", "recvfrom", "rec
                  "sendto", "wait4", "waitid", "write",
                  "writev", "open", "openat", "flock"}
 
-# A PID namespace: all others end with its first process.
-UNSHARE = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--pid", "--fork",
-           "--kill-child", "--mount-proc"]
-
 # The paths of which each call fails with each of its errnos. The calls of other paths, and calls
 # that are made more often, are the same functions of the program again: each fails with some errnos
 # only, in turn.
@@ -48,6 +45,12 @@ MENTIONED = mentioned(os.path.join(os.path.dirname(__file__), "..", "..", "src")
 Call = collections.namedtuple("Call", "name number")
 Fault = collections.namedtuple("Fault", "call number errno")
 Run = collections.namedtuple("Run", "status stderr report")
+
+
+def injecting(trace, fault=None):
+    """The program, of which a call fails, or all are listed."""
+    plan = f"{fault.call}:{fault.number}:{getattr(errno, fault.errno)}" if fault else "list"
+    return [INJECT, trace, plan, ME_ONLY]
 
 
 class Trial:
@@ -79,8 +82,7 @@ class Trial:
         return [UNDER_LOCK, self.report, self.looks_at, str(STATUS), str(milliseconds)]
 
     def injected(self):
-        return [INJECT, self.trace, ":".join(map(str, self.fault)) if self.fault else "list",
-                ME_ONLY]
+        return injecting(self.trace, self.fault)
 
     def popen(self, argv, **kw):
         # Where a shell can do no harm if it is given a program to read (ENOEXEC).
@@ -98,14 +100,13 @@ class Trial:
         Runs the rest of a command line where there are few processes, so that a walk through /proc
         is short.
         """
-        return [*UNSHARE, "sh", "-c", '"$@"; exit $?', "sh"] if self.walks else []
+        return [FEW] if self.walks else []
 
     def hold(self, *options, **kw):
         """A holder without faults; release() ends it."""
-        holder = self.popen([ME_ONLY, *options, self.lock, "sh", "-c",
-                             "echo up; exec cat >/dev/null"], stdin=subprocess.PIPE,
+        holder = self.popen([ME_ONLY, *options, self.lock, JOB], stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, **kw)
-        assert holder.stdout.readline() == b"up\n", holder.stderr.read()
+        assert holder.stdout.readline(), holder.stderr.read()
         return holder
 
     def finish(self, process, said=b""):

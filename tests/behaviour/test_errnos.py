@@ -19,7 +19,7 @@ import time
 import pytest
 
 from conftest import DEADLINE, ME_ONLY, is_listed, queue_of, wait_for, waiters_of
-from injection import (HANG, INTERRUPTIBLE, STATUS, UNDER_LOCK, UNSHARE, Run, Trial, each_fault,
+from injection import (FEW, HANG, INTERRUPTIBLE, STATUS, UNDER_LOCK, Run, Trial, each_fault,
                        environment, release, wrong_refusal, wrong_run)
 
 pytestmark = pytest.mark.static  # there is no loader, only the program's own calls
@@ -126,7 +126,7 @@ def test_each_call_of_a_try_for_a_strangers_lock(each_fault, path, public_me_onl
             with open(trial.lock[5:], "w", encoding="ascii"):
                 os.chmod(trial.lock[5:], 0o666)
         trial.walks = True
-        return trial.finish(trial.popen([*UNSHARE, "sh", "-c", STRANGER, "sh", public_me_only,
+        return trial.finish(trial.popen([FEW, "sh", "-c", STRANGER, "sh", public_me_only,
                                          trial.lock, *trial.injected(), "-q",
                                          trial.lock, *trial.command()]))
 
@@ -355,7 +355,7 @@ def test_each_call_of_a_replacement(each_fault, path):
     def scenario(trial):
         shape(trial, path.split("-")[:1])
         # With a limited wait: a holder that cannot be seen cannot be replaced.
-        argv = [*UNSHARE, "sh", "-c", REPLACE, "sh", trial.report, ME_ONLY, trial.lock, form,
+        argv = [FEW, "sh", "-c", REPLACE, "sh", trial.report, ME_ONLY, trial.lock, form,
                 trial.looks_at, UNDER_LOCK,
                 *trial.injected(), "--replace", "-w", "1", "-k", "0.2", trial.lock,
                 *trial.command()]

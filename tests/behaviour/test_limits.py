@@ -19,6 +19,7 @@ import pytest
 
 from conftest import DEADLINE, ME_ONLY, PROGRAMS, address, children_of, is_bound, release, \
     wait_for, without_time
+from injection import Fault, injecting
 
 UNDER_LOCK = os.path.join(PROGRAMS, "under-lock")
 FORBID = os.path.join(PROGRAMS, "forbid")
@@ -210,15 +211,16 @@ def test_few_descriptors_for_a_helper(finish, limit, asks):
 
 
 # Each of these fails once, for want of something.
-SHORTAGES = ["epoll_create1:1:EMFILE", "epoll_create1:1:ENFILE", "epoll_create1:1:ENOMEM",
-             "epoll_ctl:1:ENOMEM", "accept4:1:EMFILE", "accept4:1:ENFILE", "accept4:1:ENOBUFS"]
+SHORTAGES = ["epoll_create1:EMFILE", "epoll_create1:ENFILE", "epoll_create1:ENOMEM",
+             "epoll_ctl:ENOMEM", "accept4:EMFILE", "accept4:ENFILE", "accept4:ENOBUFS"]
 
 
 @pytest.mark.static
 @pytest.mark.parametrize("fault", SHORTAGES)
 def test_a_holder_greets_again_after_a_shortage(start, finish, directory, lock, fault):
     """It looks away from those who ask, and looks again although none of them goes."""
-    p = start(os.path.join(PROGRAMS, "inject"), os.path.join(directory, "trace"), fault, ME_ONLY,
+    call, errno = fault.split(":")
+    p = start(*injecting(os.path.join(directory, "trace"), Fault(call, 1, errno)),
               lock, "sh", "-c", "echo up; exec cat", stdin=subprocess.PIPE)
     assert p.stdout.readline() == b"up\n"
 

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import ME_ONLY, address, forms, is_listed, process_state, read_line, release, user, \
     wait_for, waiters_of
-from injection import UNSHARE
+from injection import FEW
 from shape import rows_of
 
 AGE = r"(?:\d+(?:\.\d)?(?:ms|s|m|h|d)){1,2}"
@@ -112,7 +112,7 @@ def test_many_files_cost_no_square(call, tmp_path):
     """The kernel's table of file locks is read a few times, not for each lock."""
     script = 'for i in $(seq 20); do "$0" -F "file:$1/$i" sh -c "echo; exec sleep 1000" & done | head -n 20 >"$1/up"; ' \
              'strace -qq -f -o "$1/trace" -P /proc/locks -e trace=open,openat "$0" --list; exit'
-    r = call(*UNSHARE, "sh", "-c", script, ME_ONLY, tmp_path)
+    r = call(FEW, "sh", "-c", script, ME_ONLY, tmp_path)
     assert r.returncode == 0 and all(f"file:{tmp_path}/{i} " in r.stdout.decode() for i in range(1, 21)), r
     assert (tmp_path / "trace").read_text().count("/proc/locks") <= 5
 

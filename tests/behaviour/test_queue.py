@@ -640,19 +640,29 @@ def test_a_call_that_is_about_to_give_up_covers_nobody(hold, queue, start, lock,
 
 @pytest.mark.parametrize("places", [1, 3])
 @pytest.mark.parametrize("kind", ["host", "file", "slots"])
-def test_a_storm_of_calls_at_any_instant(start, lock, log, tmp_path, kind, places):
-    """For each refused call there is a command that started after it."""
+def test_a_storm_of_calls_at_any_instant(start, hold, lock, log, tmp_path, kind, places):
+    """
+    For each refused call there is a command that started after it. The lock is held until one is
+    refused, and is released then.
+    """
     name = f"file:{tmp_path / 'file'}" if kind == "file" else lock
-    options = ["-q", f"--queue={places}", *(["-j2"] if kind == "slots" else [])]
+    slots = ["-j2"] if kind == "slots" else []
+    options = ["-q", f"--queue={places}", *slots]
     forms_of = [[], ["-F"], ["-o"]]
+    holders = [hold(name, *slots) for _ in range(2 if slots else 1)]
     calls = []
     for n in range(100 if DYNAMIC else 300):
+        if n == 30:
+            wait_for(lambda: any(p.poll() is not None for p in calls), "one is refused")
+            for holder in holders:
+                holder.stdin.close()
         calls.append(start(*log.call(str(n), name, *options, *forms_of[n % 3]),
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         moment = time.monotonic() + random.random() * 0.001
         while time.monotonic() < moment:
             pass
     statuses = [p.wait(DEADLINE) for p in calls]
+    assert [holder.wait(DEADLINE) for holder in holders] == [0] * len(holders)
     stamps = log.read()
     began = {word.removeprefix("call-"): at for word, at in stamps if word.startswith("call-")}
     ran = {word.removeprefix("run-"): at for word, at in stamps if word.startswith("run-")}

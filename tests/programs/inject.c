@@ -4,10 +4,10 @@
  * usage: inject TRACE CALL:NUMBER:ERRNO COMMAND [ARGUMENT]...
  *        inject TRACE list COMMAND [ARGUMENT]...
  *
- * The NUMBER-th CALL of each process fails with ERRNO and is not made; TRACE has a line "hit PID
- * CALL" for each. Or it has "call PID CALL" for every call. Its first line is "beside PID", the
- * process that does this, which ends when none is left that could call. Processes that COMMAND
- * starts count for themselves, until they execute something.
+ * The NUMBER-th CALL of each process fails with ERRNO, a number, and is not made; TRACE has a line
+ * "hit PID CALL" for each. Or it has "call PID CALL" for every call. Its first line is "beside
+ * PID", the process that does this, which ends when none is left that could call. Processes that
+ * COMMAND starts count for themselves, until they execute something.
  *
  * It is what strace's injection does, at a thousandth of the time: a filter (seccomp) hands the
  * calls that matter to a process beside COMMAND, which answers. COMMAND has the pid of inject, and
@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
@@ -48,9 +49,9 @@ static const struct {
 	const char *name;
 	int number;
 } calls[] = {
-#define CALL(name)                                                                                 \
-	{                                                                                          \
-#name, __NR_##name                                                                 \
+#define CALL(name) \
+	{ \
+#name, __NR_##name \
 	}
 #ifdef __NR_access
 	CALL(access),
@@ -152,8 +153,8 @@ static const struct {
 };
 
 struct process {
-	pid_t pid; /* its threads are one with it */
-	int count; /* of the call that is to fail */
+	pid_t pid;     /* its threads are one with it */
+	int count;     /* of the call that is to fail */
 	bool executed; /* it is ours no more */
 };
 
@@ -168,16 +169,6 @@ static _Noreturn void die(const char *what)
 {
 	fprintf(stderr, "inject: %s: %s\n", what, strerror(errno));
 	_exit(125);
-}
-
-static int error_called(const char *name)
-{
-	if (strcmp(name, "EWOULDBLOCK") == 0)
-		return EWOULDBLOCK;
-	for (int error = 1; error < 200; error++)
-		if (strerrorname_np(error) && strcmp(strerrorname_np(error), name) == 0)
-			return error;
-	return -1;
 }
 
 static int call_named(const char *name, size_t length)
@@ -198,7 +189,7 @@ static void read_plan(const char *text)
 	if (number && error > number) {
 		plan.call = call_named(text, (size_t)(number - text));
 		plan.number = atoi(number + 1);
-		plan.error = error_called(error + 1);
+		plan.error = atoi(error + 1);
 	}
 	if (plan.call < 0 || plan.number < 1 || plan.error < 1) {
 		errno = EINVAL;
@@ -268,16 +259,23 @@ static void note(const char *word, pid_t pid, int call)
 		die("trace");
 }
 
+/* A FUTEX_WAKE never fails: if it were not made, the sleeper would sleep on. */
+static bool can_fail(const struct seccomp_data *call)
+{
+	return call->nr != __NR_futex || (call->args[1] & FUTEX_CMD_MASK) != FUTEX_WAKE;
+}
+
 /* Returns the errno with which the call is to fail, or 0. */
-static int judge(pid_t pid, int call, bool *began)
+static int judge(pid_t pid, const struct seccomp_data *data, bool *began)
 {
 	struct process *process = process_of(pid);
+	const int call = data->nr;
 
 	if (!*began && pid == plan.command) {
 		*began = true; /* inject's own execve() */
 		return 0;
 	}
-	if (process->executed)
+	if (process->executed || !can_fail(data))
 		return 0;
 	if (plan.call < 0)
 		note("call", process->pid, call);
@@ -310,7 +308,7 @@ static void answer_all(int listener)
 		/* Fails where who has asked was killed. */
 		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &notif))
 			continue;
-		error = judge((pid_t)notif.pid, notif.data.nr, &began);
+		error = judge((pid_t)notif.pid, &notif.data, &began);
 		answer.id = notif.id;
 		answer.error = -error;
 		answer.flags = error ? 0 : SECCOMP_USER_NOTIF_FLAG_CONTINUE;
@@ -328,10 +326,12 @@ static _Noreturn void supervise(atomic_int *shared)
 
 	setsid();
 	signal(SIGPIPE, SIG_IGN);
+	/* From the filter on, a call of the other side, which could wake us, waits for our answer.
+	 */
 	while ((listener = atomic_load(shared)) < 0) {
 		if (kill(plan.command, 0))
 			_exit(125);
-		sched_yield();
+		usleep(20);
 	}
 	if (unshare(CLONE_FILES))
 		die("unshare");
@@ -376,8 +376,8 @@ static int install_filter(void)
 
 int main(int argc, char **argv)
 {
-	atomic_int *shared =
-	    mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	atomic_int *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE,
+				  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t pid;
 	int listener;
 
