@@ -289,7 +289,7 @@ void faults_end(void *unused, int64_t n)
 	cluster_slow(2 * MS);
 	cluster.no_space = cluster.breaks_early = false;
 	cluster.loss = cluster.slow = cluster.reset = cluster.duplicate = cluster.error = 0;
-	cluster.event_loss = cluster.event_cancel = 0;
+	cluster.event_loss = cluster.event_cancel = cluster.goaway = 0;
 	for (int h = 0; h < HOSTS; h++)
 		host_thaw(h);
 	for (int i = 0; i < n_tasks; i++) {

@@ -151,12 +151,28 @@ static void upgrade(ns end)
 	PLAN(of_members, n / 4, end);
 }
 
+/* Proxies between clients and members, which drain connections and reset streams. */
+static void proxies(ns end)
+{
+	PLAN(of_members, some() / 2, end);
+	cluster.goaway = random_chance(0.5) ? 0.05 : 0.5;
+	cluster.reset = 0.05;
+	cluster.event_cancel = 0.02;
+}
+
 /* Users are switched on while others hold and wait, and perhaps off and on again. */
 static void switch_users(ns end)
 {
 	for (ns t = random_between(1 * S, end / 2); t < end; t += random_between(5 * S, 40 * S))
 		fault_at(t, FAULT_USERS, 0);
 	PLAN(of_users, some() / 2, end);
+}
+
+/* Nothing else: no job may be lost for that. */
+static void drained(ns end)
+{
+	(void)end;
+	cluster.goaway = random_chance(0.5) ? 0.05 : 0.5;
 }
 
 const struct profile profiles[] = {
@@ -234,6 +250,18 @@ const struct profile profiles[] = {
 	  .etcd = ANY_ETCD,
 	  .long_jobs = true,
 	  .has_user = true,
+	  .no_mistakes = true },
+	{ .name = "proxies",
+	  .what = "connections are drained (GOAWAY), streams reset alone",
+	  .faults = proxies,
+	  .etcd = ANY_ETCD,
+	  .long_jobs = true,
+	  .no_mistakes = true },
+	{ .name = "drained",
+	  .what = "connections are drained (GOAWAY), and nothing else happens",
+	  .faults = drained,
+	  .etcd = ANY_ETCD,
+	  .gentle = true,
 	  .no_mistakes = true },
 	{ .name = "beyond",
 	  .what = "clocks whose rates differ by 15 %",

@@ -1,9 +1,11 @@
 /*
- * Implements src/grpc/channel.h for the helper's client: the real etcd/transfer.c runs above it, the
- * simulated network below. Connections are modelled as follows: there is one for each server, which
- * is dialled when it is needed; when it ends, all calls on it end; one that is silent for as long as
- * a call waits is given up; a server that closes it may leave the last calls unprocessed; messages
- * come in pieces.
+ * Implements src/grpc/channel.h for the helper's client: the real etcd/transfer.c runs above it,
+ * the simulated network below. Connections are modelled as follows: there is one for each server,
+ * which is dialled when it is needed; when it ends, all calls on it end; one that is silent for as
+ * long as a call waits is given up; a server that closes it may leave the last calls unprocessed;
+ * messages come in pieces. A server, or a proxy before it, may send GOAWAY: new calls get another
+ * connection, and those that the old one has go on until it is closed. It may reset one stream
+ * alone.
  */
 #include "grpc/channel.h"
 
@@ -15,8 +17,12 @@
 #include "base/deadline.h"
 
 #include "gateway.h"
+#include "../cluster.h"
 #include "../descriptors.h"
 #include "../world.h"
+
+/* For how long a connection on which no new call is accepted serves the others. */
+#define LONGEST_DRAIN (20 * S)
 
 /* What the real client keeps for a connection is kept for each call here. */
 struct connection {
@@ -24,6 +30,7 @@ struct connection {
 	struct channel *channel;
 	struct rpc *rpc;
 	struct call *call;
+	int64_t closes; /* after GOAWAY: when the server closes it (CLOCK_BOOTTIME); else 0 */
 };
 
 struct channel {
@@ -79,19 +86,45 @@ static void take_off(struct connection *one)
 	sim_free(one);
 }
 
-/* The connection has ended, and with it all calls. */
+static void fail_one(struct connection *one, enum failure failure, const char *detail)
+{
+	struct rpc *rpc = one->rpc;
+
+	rpc->is_heard = one->closes || one->channel->heard_once;
+	take_off(one);
+	rpc_fail(rpc, failure, detail);
+}
+
+static void forget(struct channel *channel)
+{
+	channel->open = channel->heard_once = false;
+	channel->heard = 0;
+}
+
+/* The connection has ended, and with it all calls, but for those of older ones. */
 static void lose(struct channel *channel, enum failure failure)
 {
-	channel->open = false;
-	while (channel->calls) {
-		struct rpc *rpc = channel->calls->rpc;
+	struct connection *following;
 
-		rpc->is_heard = channel->heard_once;
-		take_off(channel->calls);
-		rpc_fail(rpc, failure, failure == FAILURE_CONNECT ? "Connection refused" : NULL);
+	for (struct connection *one = channel->calls; one; one = following) {
+		following = one->next;
+		if (!one->closes)
+			fail_one(one, failure,
+				 failure == FAILURE_CONNECT ? "Connection refused" : NULL);
 	}
-	channel->heard_once = false;
-	channel->heard = 0;
+	forget(channel);
+}
+
+/* GOAWAY has come. */
+static void drain(struct channel *channel)
+{
+	const int64_t closes = boottime() + (int64_t)random_between(0, LONGEST_DRAIN);
+
+	trace("GOAWAY of member %d", channel->member);
+	for (struct connection *one = channel->calls; one; one = one->next)
+		if (!one->closes && one->call->connected)
+			one->closes = closes;
+	forget(channel);
 }
 
 void channel_begin(struct channel *channel, struct rpc *rpc, const char *token)
@@ -117,11 +150,9 @@ bool channel_has_sent(const struct rpc *rpc)
 	return rpc->connection && rpc->connection->call->sent;
 }
 
-/* Servers of this network close connections without notice. */
 bool channel_drains(const struct rpc *rpc)
 {
-	(void)rpc;
-	return false;
+	return rpc->connection && rpc->connection->closes;
 }
 
 void channel_end(struct rpc *rpc)
@@ -134,13 +165,15 @@ void channel_give_up(struct rpc *rpc)
 {
 	struct connection *one = rpc->connection;
 	struct channel *channel;
+	bool drains;
 
 	if (!one)
 		return;
 	channel = one->channel;
+	drains = one->closes;
 	rpc_fail(rpc, FAILURE_SILENT, NULL);
 	take_off(one);
-	if (channel->heard < rpc->began)
+	if (!drains && channel->heard < rpc->began)
 		lose(channel, FAILURE_SILENT);
 }
 
@@ -201,14 +234,25 @@ static void take_replies(struct connection *one)
 		call->first = reply->next;
 		if (!call->first)
 			call->last = &call->first;
-		one->channel->heard = boottime();
-		one->channel->heard_once = true;
+		if (!one->closes) {
+			one->channel->heard = boottime();
+			one->channel->heard_once = true;
+		}
 		header(rpc, ":status", "200");
 		if (reply->status)
 			end_with(rpc, reply);
 		else
 			hand_on(rpc, gateway_message(reply));
 	}
+}
+
+/*
+ * Whether the server ends only this stream. With a draining connection no other call is lost in any
+ * case.
+ */
+static bool is_reset_alone(const struct connection *one)
+{
+	return one->closes || (cluster.goaway > 0 && random_chance(0.5));
 }
 
 /* Returns whether the channel's calls are as they were, but for this one. */
@@ -218,8 +262,10 @@ static bool advance(struct connection *one)
 	struct call *call = one->call;
 	struct rpc *rpc = one->rpc;
 
-	if (call->connected)
+	if (call->connected && !one->closes)
 		channel->open = true;
+	if (call->first && !one->closes && cluster.goaway > 0 && random_chance(cluster.goaway))
+		drain(channel);
 	take_replies(one);
 	if (!call->done && !call->connected && boottime() >= rpc->began + channel->connect) {
 		lose(channel, FAILURE_SILENT);
@@ -227,6 +273,10 @@ static bool advance(struct connection *one)
 	}
 	if (rpc->done) {
 		take_off(one);
+		return true;
+	}
+	if (!call->done && one->closes && boottime() >= one->closes) {
+		fail_one(one, FAILURE_CLOSED, NULL);
 		return true;
 	}
 	if (!call->done)
@@ -244,7 +294,13 @@ static bool advance(struct connection *one)
 		take_off(one);
 		return true;
 	case OUTCOME_REFUSED: lose(channel, FAILURE_CONNECT); return false;
-	default: lose(channel, FAILURE_CLOSED); return false;
+	default:
+		if (!is_reset_alone(one)) {
+			lose(channel, FAILURE_CLOSED);
+			return false;
+		}
+		fail_one(one, FAILURE_RESET, "INTERNAL_ERROR");
+		return true;
 	}
 }
 
@@ -253,7 +309,8 @@ void channels_move(struct channel *const *channels, size_t n)
 	task_enter_call();
 	current->net_ready = false;
 	for (size_t i = 0; i < n; i++)
-		for (struct connection *one = channels[i]->calls, *following; one; one = following) {
+		for (struct connection *one = channels[i]->calls, *following; one;
+		     one = following) {
 			following = one->next;
 			if (!advance(one))
 				break;
@@ -265,9 +322,12 @@ int64_t channels_due(struct channel *const *channels, size_t n)
 	int64_t due = DEADLINE_NEVER;
 
 	for (size_t i = 0; i < n; i++)
-		for (const struct connection *one = channels[i]->calls; one; one = one->next)
-			if (!one->call->connected && one->rpc->began + channels[i]->connect < due)
-				due = one->rpc->began + channels[i]->connect;
+		for (const struct connection *one = channels[i]->calls; one; one = one->next) {
+			if (!one->call->connected)
+				due = deadline_earlier(due, one->rpc->began + channels[i]->connect);
+			if (one->closes)
+				due = deadline_earlier(due, one->closes);
+		}
 	return due;
 }
 
