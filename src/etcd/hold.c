@@ -4,6 +4,8 @@
  *  1. The deadline counts from when a renewal was sent. Only a renewal that is proved moves it
  *     (session_renew()). Once it has passed, it is final.
  *  2. A loss is reported at once. Our key is watched, since a server's bug can revoke a live lease.
+ *     Others stand back for the lock-delay then, so there must be a stream again before that, and
+ *     what it tells of the time without one leaves the command no grace.
  *  3. The helper ends the command at the deadline as well: me-only may be stopped or gone.
  *  4. To release the lock, we delete the key and let its lease lapse: so others can ask whether its
  *     holder released it or was lost (etcd/take.c, rule 4). The lease is revoked only if a request
@@ -32,8 +34,12 @@
 /* A command that runs for longer has its key watched: a short one does not pay for that. */
 #define WATCH_AFTER (100 * NS_PER_MS)
 
-/* The first pause before a stream that has ended is opened again; later ones grow. */
+/*
+ * The pause before a stream that has ended is opened again. It grows, but nobody may be deaf for as
+ * long as the lock-delay.
+ */
 #define WATCH_PAUSE (100 * NS_PER_MS)
+#define LONGEST_WATCH_PAUSE NS_PER_S
 
 /* Then, when its stream is open, memory is given back. */
 #define GIVE_BACK_AFTER (900 * NS_PER_MS)
@@ -191,7 +197,8 @@ static void plan_watch(struct session *session, struct dues *dues)
 {
 	const bool soon = session_now() < dues->opened + session->lease.ttl / 6;
 
-	dues->pause = soon && dues->pause ? dues->pause * 2 : WATCH_PAUSE;
+	dues->pause = soon && dues->pause ? deadline_earlier(dues->pause * 2, LONGEST_WATCH_PAUSE)
+					  : WATCH_PAUSE;
 	dues->watch = deadline_earlier(
 		session_now() + dues->pause,
 		deadline_earlier(session->lease.renew_due + NS_PER_MS, session->lease.deadline));
@@ -203,10 +210,14 @@ static void plan_watch(struct session *session, struct dues *dues)
  */
 static bool is_lost(struct session *session)
 {
-	/* If renewals go unanswered or were not sent in time, the stream may be late as well. */
+	/*
+	 * If renewals go unanswered or were not sent in time, the stream may be late as well. So is
+	 * what happened while there was none.
+	 */
 	const int64_t sent =
 		session->lease.renewing ? session->lease.renewing : session->lease.renew_due;
-	const bool late = session->lease.failures || session_now() - RENEWAL_LATE > sent;
+	const bool late = session->events.own_gone_before || session->lease.failures ||
+			  session_now() - RENEWAL_LATE > sent;
 
 	if (session->events.own_gone)
 		lose_and_tell(

@@ -82,15 +82,17 @@ struct session { // NOLINT(clang-analyzer-optin.performance.Padding): there is o
 
 	/* What the stream has reported, and what it watches. */
 	struct {
-		bool resting;	   /* we wait for an event, or for the end of the stream */
-		bool canceled;	   /* the stream is no longer of use */
-		bool own_gone;	   /* our key was deleted */
-		bool changed;	   /* something else was */
-		struct entry gone; /* the entry that was deleted; key NULL: none */
-		uint64_t granted;  /* revision of the write that handed us the lock; 0: none */
-		struct keys other; /* also watched; no end: one key; key NULL: none */
+		bool resting;	      /* we wait for an event, or for the end of the stream */
+		bool canceled;	      /* the stream is no longer of use */
+		bool own_gone;	      /* our key was deleted, */
+		bool own_gone_before; /* and before the stream was opened */
+		bool changed;	      /* something else was */
+		struct entry gone;    /* the entry that was deleted; key NULL: none */
+		uint64_t granted;     /* revision of the write that handed us the lock; 0: none */
+		struct keys other;    /* also watched; no end: one key; key NULL: none */
 		uint64_t other_modified; /* revision of that key */
 		uint64_t revision;	 /* of etcd when we last looked: the stream starts here */
+		uint64_t opened;	 /* of etcd when the stream was opened */
 		uint64_t heard;		 /* of etcd, by the stream */
 	} events;
 

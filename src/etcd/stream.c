@@ -12,6 +12,7 @@ static void own_event(struct session *session, const struct pair *pair, bool del
 
 	if (deleted) {
 		session->events.own_gone = true;
+		session->events.own_gone_before = pair->modified <= session->events.opened;
 		return;
 	}
 	entry = entry_read(pair);
@@ -71,6 +72,8 @@ void session_event(void *argument, const struct body *body)
 	}
 	if (body->revision > session->events.heard)
 		session->events.heard = body->revision;
+	if (body->created && body->revision > session->events.opened)
+		session->events.opened = body->revision;
 	for (size_t i = 0; i < body->events.n; i++) {
 		const struct event *event = &events[i];
 		const bool deleted = event->type == EVENT_DELETE;
@@ -101,6 +104,7 @@ void session_watch(struct session *session, struct keys *other, bool puts)
 	struct bytes *requests =
 		list_of(request_watch(&session->own.keys, first, takes ? WATCH_PUTS : 0), NULL);
 
+	session->events.opened = 0;
 	session->events.changed = session->events.canceled = false;
 	keys_free(&session->events.other);
 	if (other) {

@@ -133,9 +133,7 @@ void transfer_move(struct client *client)
 			}
 		}
 	} while (again);
-	/* New calls use another connection, so they would not notice that the stream's is broken.
-	 */
-	if (client->watching && (client->watch.done || channel_drains(&client->watch)))
+	if (client->watching && client->watch.done)
 		client_unwatch(client);
 }
 

@@ -513,28 +513,71 @@ def test_a_loss_that_only_a_renewal_has_noticed_leaves_no_time(callers, gateway,
     assert "term" not in ticks.seen()
 
 
-@pytest.mark.parametrize("end", ["the stream", "the connection"])
-def test_a_loss_after_the_stream_has_ended(callers, gateway, ticks, end):
+@pytest.fixture
+def streaming(callers, gateway, ticks):
+    """streaming(TTL, JOB) starts a job, and returns it when its stream is open, and the stream."""
+
+    def streaming_(ttl, *job):
+        c = callers(gateway)
+        p = c.start("-q", "--ttl", ttl, c.lock, *ticks.job(*job))
+        ticks.wait_for("job")
+        p.helper = helper_of(p)
+        stream, = gateway.wait_for("watch", 1)
+        wait_for(lambda: len(getattr(stream, "lines", ())) >= 2, "the stream is open")
+        return c, p, stream
+
+    return streaming_
+
+
+def test_a_loss_after_the_stream_has_ended(streaming, gateway, ticks):
     """
     The stream is reopened at once and reports the loss: the next renewal, 5 s later, would be too
-    late. Also where the server only says that it is about to close the connection.
+    late.
     """
-    c = callers(gateway)
-    p = c.start("-q", "--ttl", "30", c.lock, *ticks.job())
-    ticks.wait_for("job")
-    p.helper = helper_of(p)
-    stream, = gateway.wait_for("watch", 1)
-    wait_for(lambda: len(getattr(stream, "lines", ())) >= 2, "the stream is open")
+    c, p, stream = streaming("30")
     before = boottime()
-    if end == "the stream":
-        stream.end_watch = (14, "transport is closing")
-    else:
-        stream.stream.connection.go_away()
+    stream.end_watch = (14, "transport is closing")
     gateway.store.drop_deletes = 0
     again = gateway.wait_for("watch", 2)[1]
-    assert (again.stream.connection is stream.stream.connection) == (end == "the stream")
+    assert again.stream.connection is stream.stream.connection
     gateway.delete(gateway.keys()[0])
     assert_lost(c, p, ticks, by=before + 4)
+
+
+def test_a_loss_on_a_connection_that_drains(streaming, gateway, ticks):
+    """It serves the stream to its end, so the stream is not given up for another one."""
+    c, p, stream = streaming("30")
+    before = boottime()
+    stream.stream.connection.go_away()
+    gateway.delete(gateway.keys()[0])
+    assert_lost(c, p, ticks, by=before + 4)
+    assert gateway.seen("watch") == [stream]
+
+
+def test_a_renewal_takes_the_stream_off_a_connection_that_drains(streaming, gateway, ticks):
+    _, p, stream = streaming("10")
+    stream.stream.connection.go_away()
+    again = gateway.wait_for("watch", 2)[1]
+    assert again.stream.connection is not stream.stream.connection
+    assert ticks.living()
+    p.terminate()
+    assert p.wait(DEADLINE) == 0
+
+
+def test_a_loss_while_there_was_no_stream_leaves_no_time(streaming, gateway, ticks):
+    """Others may have stood back since the deletion, which the new stream reports as the past."""
+    c, p, stream = streaming("120")
+    over = boottime() + 2.5
+    wait_for(lambda: boottime() > over, "the last proof is older than the pause of others")
+
+    def deletes(_):
+        if len(gateway.keys()) > 0:
+            gateway.delete(gateway.keys()[0])
+
+    gateway.on("watch", deletes)
+    stream.end_watch = (14, "transport is closing")
+    assert_lost(c, p, ticks)
+    assert "term" not in ticks.seen()
 
 
 def test_me_only_is_killed_and_the_helper_too(c, store, prefix, ticks):

@@ -120,6 +120,14 @@ static void deaf(ns end)
 	cluster.event_loss = 0.5;
 }
 
+/* Streams end and move meanwhile. */
+static void early_drained(ns end)
+{
+	early(end);
+	cluster.goaway = random_chance(0.5) ? 0.5 : 0.05;
+	cluster.event_cancel = random_chance(0.5) ? 0.2 : 0;
+}
+
 static void pauses(ns end)
 {
 	PLAN(unseen, some(), end);
@@ -263,6 +271,12 @@ const struct profile profiles[] = {
 	  .etcd = ANY_ETCD,
 	  .gentle = true,
 	  .no_mistakes = true },
+	{ .name = "early-drained",
+	  .what = "the server ends leases early, connections drain, and streams end",
+	  .faults = early_drained,
+	  .etcd = NEW_ETCD,
+	  .long_jobs = true,
+	  .lost_by_mistake = true },
 	{ .name = "beyond",
 	  .what = "clocks whose rates differ by 15 %",
 	  .faults = everything,

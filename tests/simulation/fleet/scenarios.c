@@ -13,13 +13,13 @@
 static struct job *add(int host, ns start, ns duration, ns wait)
 {
 	return world_add_job((struct job){ .host = host,
-					    .start = start,
-					    .duration = duration,
-					    .wait = wait,
-					    .ttl = 10 * S,
-					    .kill_after = 2 * S,
-					    .slots = 2,
-					    .ignores = true });
+					   .start = start,
+					   .duration = duration,
+					   .wait = wait,
+					   .ttl = 10 * S,
+					   .kill_after = 2 * S,
+					   .slots = 2,
+					   .ignores = true });
 }
 
 static bool is(const struct job *job, int index)
@@ -389,7 +389,8 @@ static void deaf_renewal(enum world_event event, struct job *job, int detail)
 	end_lease(job, random_between(300 * MS, 1500 * MS));
 }
 
-/* --- 8g: the stream ends by itself, and the lease is lost just then ---------------------------- */
+/* --- 8g: the stream ends by itself, and the lease is lost just then ----------------------------
+ */
 
 static void ended_stream_event(void *argument, int64_t n)
 {
@@ -409,6 +410,26 @@ static void ended_stream(enum world_event event, struct job *job, int detail)
 	(void)detail;
 	if (event == EVENT_RUNS && is(job, 0))
 		event_at(now + random_between(6 * S, 11 * S), ended_stream_event, job, 0);
+}
+
+/* --- streams end again and again, so that the pauses before they are opened grow -------------- */
+
+static void restless_event(void *argument, int64_t left)
+{
+	struct job *job = argument;
+
+	server_end_streams(job->stream, random_chance(0.5) ? STREAM_CUT : STREAM_CLOSING);
+	if (left > 0)
+		event_at(now + 20 * MS, restless_event, job, left - 1);
+}
+
+static void restless_stream(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (event != EVENT_RUNS || !is(job, 0))
+		return;
+	event_at(now + random_between(2 * S, 6 * S), restless_event, job, 250);
+	end_lease(job, random_between(4 * S, 9 * S));
 }
 
 /* --- 8d: a member that has hung does what it was asked for long ago --------------------------- */
@@ -491,7 +512,8 @@ static void long_stop(enum world_event event, struct job *job, int detail)
 		stop_me_only(job, 1 * S, random_between(370 * S, 450 * S));
 }
 
-/* --- me-only is stopped just as it learns of its command's end, until its time is over --------- */
+/* --- me-only is stopped just as it learns of its command's end, until its time is over ---------
+ */
 
 static void stopped_reaper_jobs(ns *last)
 {
@@ -506,7 +528,8 @@ static void stopped_reaper(enum world_event event, struct job *job, int detail)
 		stop_at_call(task_find(job->me), 12, 20 * S);
 }
 
-/* --- a leader's disk hangs: it answers keepalives, and nothing that a majority has to agree to -- */
+/* --- a leader's disk hangs: it answers keepalives, and nothing that a majority has to agree to --
+ */
 
 static void hung_leader_jobs(ns *last)
 {
@@ -529,7 +552,8 @@ static void hung_leader(enum world_event event, struct job *job, int detail)
 		event_at(now + random_between(300 * MS, 1500 * MS), hang_event, NULL, 0);
 }
 
-/* --- a member hangs while a start asks it ------------------------------------------------------ */
+/* --- a member hangs while a start asks it ------------------------------------------------------
+ */
 
 static void hung_start_jobs(ns *last)
 {
@@ -630,6 +654,11 @@ const struct profile scenarios[] = {
 		  "then",
 	  .jobs = deaf_renewal_jobs,
 	  .react = deaf_renewal,
+	  .lost_by_mistake = true },
+	{ .name = "restless-stream",
+	  .what = "the stream ends whenever it is opened, and the lease is ended early then",
+	  .jobs = deaf_renewal_jobs,
+	  .react = restless_stream,
 	  .lost_by_mistake = true },
 	{ .name = "ended-stream",
 	  .what = "the stream ends by itself, and the lease is ended early then",
