@@ -150,10 +150,10 @@ def test_once_something_goes_wrong_at_the_end(c, gateway, runs, hook):
 @once
 @pytest.mark.parametrize("path", ["lease/keepalive", "read"])
 def test_once_something_goes_wrong_while_it_is_held(c, gateway, path, hook):
-    holder = c.hold("-q", "--ttl", "10")
+    holder = c.hold("-q", "--ttl", "20")
     on(gateway, path, g.once(hook))
     before = len(gateway.seen("lease/keepalive"))
-    gateway.wait_for("lease/keepalive", before + 3)
+    gateway.wait_for("lease/keepalive", before + 2)
     assert holder.poll() is None
     assert release(holder) == 0
     assert gateway.keys() == [] and holder.stderr.read() == b""

@@ -330,10 +330,14 @@ def test_a_release_whose_answer_is_lost(take, gateway, hook):
     assert gateway.keys() == []
 
 
-@pytest.mark.parametrize("hook, why", [(DENIED, "etcd denies user"), (TOO_MANY, "is overloaded")],
+@pytest.mark.parametrize("hook, why", [(DENIED, "etcd denies user"),
+                                       (TOO_MANY, "(is overloaded|does not answer)")],
                          ids=["denied", "too many requests"])
 def test_a_release_that_is_refused(take, gateway, hook, why):
-    """Nobody is told that others can have the lock."""
+    """
+    Nobody is told that others can have the lock. The last of several attempts gives the reason, and
+    on a busy machine it may not be answered in its time.
+    """
     helper = take()
     helper.hear_of("held")
     gateway.on("kv/txn", g.only(is_releasing, hook))
