@@ -53,7 +53,8 @@ print -r -- '#ready' >>$OUT
 def complete_bash(line, tmp_path):
     p = subprocess.run(["bash", "--norc", "-c", BASH, "bash", line],
                        env={**os.environ, "COMPLETIONS": COMPLETIONS},
-                       capture_output=True, text=True, timeout=DEADLINE)
+                       capture_output=True, text=True, timeout=DEADLINE,
+                       errors="replace")
     assert p.returncode == 0 and not p.stderr, p.stderr
     return {w.rstrip("=") for w in p.stdout.split("\n") if w}
 
@@ -93,7 +94,8 @@ def complete_fish(line, tmp_path):
                         "complete -c demo -f -a '(echo demo:(string join -- , (commandline -o)))'; "
                         "source $COMPLETIONS/me-only.fish; complete -C $argv[1]", line],
                        env={**os.environ, "COMPLETIONS": COMPLETIONS, "HOME": str(tmp_path)},
-                       capture_output=True, text=True, timeout=DEADLINE)
+                       capture_output=True, text=True, timeout=DEADLINE,
+                       errors="replace")
     assert p.returncode == 0 and not p.stderr, p.stderr
     return {w.split("\t")[0].rstrip("=") for w in p.stdout.split("\n") if w}
 
@@ -241,5 +243,6 @@ def test_fish_shows_the_paths_of_files_whole(tmp_path):
                         "source $COMPLETIONS/me-only.fish; complete -C $argv[1]",
                         f"me-only file:{tmp_path}/al"],
                        env={**os.environ, "COMPLETIONS": COMPLETIONS, "HOME": str(tmp_path)},
-                       capture_output=True, text=True, timeout=DEADLINE)
+                       capture_output=True, text=True, timeout=DEADLINE,
+                       errors="replace")
     assert p.stdout == f"file:{tmp_path}/alpha.lock\t{tmp_path}/alpha.lock\n", p
