@@ -83,6 +83,7 @@ static const struct row watch[] = {
 	{ 1, INSIDE, 0, header, 0 },
 	{ 3, NUMBER, offsetof(struct body, created), NULL, 0 },
 	{ 4, NUMBER, offsetof(struct body, canceled), NULL, 0 },
+	{ 5, NUMBER, offsetof(struct body, compacted), NULL, 0 },
 	{ 6, BYTES, offsetof(struct body, text), NULL, 0 },
 	{ 11, EACH, offsetof(struct body, events), event, sizeof(struct event) },
 	{ 0 },

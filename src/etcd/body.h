@@ -35,6 +35,7 @@ struct body {
 	uint64_t ttl;			  /* likewise; as int64_t */
 	uint64_t succeeded;		  /* of a transaction */
 	uint64_t created, canceled;	  /* of a stream */
+	uint64_t compacted;		  /* the revision before which it cannot begin */
 	uint64_t more;			  /* there are further pairs */
 	struct slice text;		  /* a version, a token, or why it was canceled */
 	struct list pairs;		  /* of struct pair */

@@ -41,8 +41,8 @@
 #define WATCH_PAUSE (100 * NS_PER_MS)
 #define LONGEST_WATCH_PAUSE NS_PER_S
 
-/* Then, when its stream is open, memory is given back. */
-#define GIVE_BACK_AFTER (900 * NS_PER_MS)
+/* A stream is to be open by then. Memory is given back. */
+#define SETTLED_AFTER (900 * NS_PER_MS)
 
 /* How often we look for processes whose me-only was killed, or stopped before it reported them. */
 #define LOOK_AGAIN (50 * NS_PER_MS)
@@ -168,7 +168,7 @@ static void tell_held(struct session *session)
 /* What is due while the lock is held, beside renewals. DEADLINE_NEVER: not, or not any more. */
 struct dues {
 	int64_t watch;	       /* the stream is to be opened */
-	int64_t give_back;     /* memory is to be given back */
+	int64_t settled;       /* the stream is to be open; then memory is given back */
 	bool next;	       /* we may ask for our successor: after a renewal */
 	bool watched;	       /* the stream was open before */
 	int64_t opened, pause; /* when it was opened, and the pause after its last end */
@@ -178,11 +178,11 @@ struct dues {
 static void rest_until_due(struct session *session, const struct dues *dues)
 {
 	int64_t due = deadline_earlier(session->lease.renew_due,
-				       deadline_earlier(dues->watch, dues->give_back));
+				       deadline_earlier(dues->watch, dues->settled));
 
 	if ((session->control.orphaned && !session->control.done) || is_unused(session))
 		due = deadline_earlier(due, session_now() + LOOK_AGAIN);
-	session->events.resting = session->client.watching && !session->events.canceled;
+	session->events.resting = !session_stream_ends(session);
 	client_wait(&session->client,
 		    deadline_earlier(due, deadline_earlier(session->control.ask_due,
 							   session->control.force_due)));
@@ -244,18 +244,22 @@ static void tend(struct session *session, struct dues *dues)
 			session->client.watch_skips = 0;
 		}
 	}
-	if ((session->events.canceled || !session->client.watching) &&
-	    dues->watch == DEADLINE_NEVER)
-		plan_watch(session, dues);
-	if (session_now() >= dues->give_back) {
-		pages_give_back();
-		dues->give_back = DEADLINE_NEVER;
+	if (session_now() >= dues->settled) {
+		/* Where a member hangs we would be deaf. */
+		if (!session->events.created && session->config.n > 1)
+			client_unwatch(&session->client);
+		else
+			pages_give_back();
+		dues->settled = DEADLINE_NEVER;
 	}
+	/* A draining connection serves it until another one takes over. */
+	if (session_stream_ends(session) && dues->watch == DEADLINE_NEVER)
+		plan_watch(session, dues);
 	if (!session->lost && session_now() >= dues->watch) {
 		watch_line(session);
 		dues->watch = DEADLINE_NEVER;
 		dues->opened = session_now();
-		dues->give_back = session_now() + GIVE_BACK_AFTER;
+		dues->settled = session_now() + SETTLED_AFTER;
 		/* Somebody may have come while there was none, or before it begins. */
 		session->line.others = session->line.others || dues->watched ||
 				       session->events.revision > session->own.token;
@@ -270,7 +274,7 @@ static void tend(struct session *session, struct dues *dues)
 static void keep_until_over(struct session *session)
 {
 	struct dues dues = { .watch = session->taken + WATCH_AFTER,
-			     .give_back = DEADLINE_NEVER,
+			     .settled = DEADLINE_NEVER,
 			     .next = true };
 
 	while (!control_is_over(&session->control)) {
@@ -290,7 +294,7 @@ static void keep_until_over(struct session *session)
 		}
 		withdraw_unused(session);
 		session->lease.renew_due = DEADLINE_NEVER;
-		dues = (struct dues){ .watch = DEADLINE_NEVER, .give_back = DEADLINE_NEVER };
+		dues = (struct dues){ .watch = DEADLINE_NEVER, .settled = DEADLINE_NEVER };
 	}
 }
 

@@ -205,12 +205,8 @@ static enum renewal prove(struct session *session, const struct answer *answer, 
 		return RENEWAL_FAILED;
 	}
 	session->lease.seen = answer->sent;
-	/*
-	 * Where nothing is heard any more the stream would stay open for ever. A draining
-	 * connection serves it until then: without a stream we are deaf.
-	 */
-	if (session->client.watching &&
-	    (session->client.watch_endpoint != endpoint || channel_drains(&session->client.watch)))
+	/* Where nothing is heard any more the stream would stay open for ever. */
+	if (session->client.watching && session->client.watch_endpoint != endpoint)
 		client_unwatch(&session->client);
 	session->events.revision = answer->body.revision;
 	if (session->events.other.key)

@@ -114,7 +114,7 @@ static void set_fds(struct session *session)
 static bool has_event(const struct session *session)
 {
 	return session->events.changed || session->events.granted || session->events.own_gone ||
-	       session->events.canceled || !session->client.watching;
+	       session_stream_ends(session);
 }
 
 /* A waiter is told once that etcd does not answer, and once that it does again. */
@@ -156,8 +156,7 @@ bool session_attend(void *argument)
 		return attend_waiter(session);
 	return session->phase == PHASE_HOLDING &&
 	       (control->news || (session->events.own_gone && !session->lost) ||
-		(session->events.resting &&
-		 (session->events.canceled || !session->client.watching)));
+		(session->events.resting && session_stream_ends(session)));
 }
 
 char *session_open(struct session *session, const struct arguments *arguments)

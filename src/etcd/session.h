@@ -92,7 +92,7 @@ struct session { // NOLINT(clang-analyzer-optin.performance.Padding): there is o
 		struct keys other;    /* also watched; no end: one key; key NULL: none */
 		uint64_t other_modified; /* revision of that key */
 		uint64_t revision;	 /* of etcd when we last looked: the stream starts here */
-		uint64_t opened;	 /* of etcd when the stream was opened */
+		uint64_t created;	 /* of etcd when it opened the stream; 0: not yet */
 		uint64_t heard;		 /* of etcd, by the stream */
 	} events;
 
@@ -178,6 +178,12 @@ void session_event(void *session, const struct body *body);
  * OTHER changes if PUTS. Until we hold the lock, it reports every change of our key.
  */
 void session_watch(struct session *session, struct keys *other, bool puts);
+
+/*
+ * Whether it must be opened again: it has ended, or its connection drains, on which nothing else is
+ * sent that would show that it is broken.
+ */
+bool session_stream_ends(const struct session *session);
 
 /* Now, on CLOCK_BOOTTIME; and in ms since 1970. */
 int64_t session_now(void);

@@ -12,7 +12,7 @@ static void own_event(struct session *session, const struct pair *pair, bool del
 
 	if (deleted) {
 		session->events.own_gone = true;
-		session->events.own_gone_before = pair->modified <= session->events.opened;
+		session->events.own_gone_before = pair->modified <= session->events.created;
 		return;
 	}
 	entry = entry_read(pair);
@@ -41,14 +41,17 @@ static void line_event(struct session *session, const struct pair *pair, bool de
 }
 
 /* The stream is over. If the token is the reason, the next call gets another. */
-static void canceled(struct session *session, const struct slice *reason)
+static void canceled(struct session *session, const struct body *body)
 {
 	const struct asked asked = { .user = session->config.user };
-	char *text = memory_text((const char *)reason->at, reason->n);
+	char *text = memory_text((const char *)body->text.at, body->text.n);
 
 	session->events.canceled = true;
 	if (text && errors_judge(&asked, 0, text, NULL) == OUTCOME_REAUTH)
 		client_log_out(&session->client);
+	/* What it was to begin with is known no more: a renewal reads where etcd is now. */
+	if (body->compacted && session->phase == PHASE_HOLDING)
+		session->lease.renew_due = session_now();
 	free(text);
 }
 
@@ -67,13 +70,13 @@ void session_event(void *argument, const struct body *body)
 
 	/* Also an error, as that of a token that is not valid any more: it comes with "created". */
 	if (body->canceled) {
-		canceled(session, &body->text);
+		canceled(session, body);
 		return;
 	}
 	if (body->revision > session->events.heard)
 		session->events.heard = body->revision;
-	if (body->created && body->revision > session->events.opened)
-		session->events.opened = body->revision;
+	if (body->created && body->revision >= session->events.created)
+		session->events.created = body->revision ? body->revision : 1;
 	for (size_t i = 0; i < body->events.n; i++) {
 		const struct event *event = &events[i];
 		const bool deleted = event->type == EVENT_DELETE;
@@ -104,7 +107,7 @@ void session_watch(struct session *session, struct keys *other, bool puts)
 	struct bytes *requests =
 		list_of(request_watch(&session->own.keys, first, takes ? WATCH_PUTS : 0), NULL);
 
-	session->events.opened = 0;
+	session->events.created = 0;
 	session->events.changed = session->events.canceled = false;
 	keys_free(&session->events.other);
 	if (other) {
@@ -114,4 +117,10 @@ void session_watch(struct session *session, struct keys *other, bool puts)
 		session->events.other = *other;
 	}
 	client_watch(&session->client, requests);
+}
+
+bool session_stream_ends(const struct session *session)
+{
+	return session->events.canceled || !session->client.watching ||
+	       channel_drains(&session->client.watch);
 }

@@ -20,9 +20,10 @@ static void watch_blocker(struct session *session, struct place *place, enum que
 			  const struct entry *blocker)
 {
 	uint64_t whom = verdict == QUEUE_WATCH_ALL ? UINT64_MAX : blocker->created;
+	const int64_t longest = session->lease.ttl / 6;
 	struct keys keys;
 
-	if (session->events.canceled)
+	if (session_stream_ends(session))
 		client_unwatch(&session->client);
 	if (place->watched == whom && session->client.watching)
 		return;
@@ -30,9 +31,10 @@ static void watch_blocker(struct session *session, struct place *place, enum que
 	if (place->watched == whom) {
 		if (session_now() < place->watch_due)
 			return;
-		place->watch_pause = place->watch_pause ? deadline_earlier(place->watch_pause * 2,
-									   session->lease.ttl / 6)
-							: WATCH_PAUSE;
+		place->watch_pause =
+			place->watch_pause && session_now() < place->watch_due + longest
+				? deadline_earlier(place->watch_pause * 2, longest)
+				: WATCH_PAUSE;
 		place->watch_due = session_now() + place->watch_pause;
 	} else {
 		place->watch_due = place->watch_pause = 0;
@@ -122,7 +124,7 @@ static bool rest_in_line(struct session *session, struct place *place)
 		take_end_of_time(session));
 
 	/* Where there is no stream we look again and again, as long as it cannot be opened. */
-	if (session->events.canceled)
+	if (session_stream_ends(session))
 		client_unwatch(&session->client);
 	if (!session->client.watching)
 		until = deadline_earlier(until, place->watch_due > session_now()
@@ -164,9 +166,8 @@ static unsigned look_after(const struct session *session, const struct place *pl
 /* Whether there may be something new. */
 static bool is_new(const struct session *session, const struct place *place)
 {
-	return session->events.changed || session->events.granted || session->events.canceled ||
-	       !session->client.watching || place->renewals >= look_after(session, place) ||
-	       take_is_time_up(session);
+	return session->events.changed || session->events.granted || session_stream_ends(session) ||
+	       place->renewals >= look_after(session, place) || take_is_time_up(session);
 }
 
 /*

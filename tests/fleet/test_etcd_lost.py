@@ -545,20 +545,21 @@ def test_a_loss_after_the_stream_has_ended(streaming, gateway, ticks):
 
 
 def test_a_loss_on_a_connection_that_drains(streaming, gateway, ticks):
-    """It serves the stream to its end, so the stream is not given up for another one."""
-    c, p, stream = streaming("30")
-    before = boottime()
+    """It serves the stream until another one takes over."""
+    c, p, stream = streaming("120")
     stream.stream.connection.go_away()
     gateway.delete(gateway.keys()[0])
-    assert_lost(c, p, ticks, by=before + 4)
-    assert gateway.seen("watch") == [stream]
+    assert_lost(c, p, ticks, by=boottime() + 4)
 
 
-def test_a_renewal_takes_the_stream_off_a_connection_that_drains(streaming, gateway, ticks):
-    _, p, stream = streaming("10")
+def test_a_stream_soon_leaves_a_connection_that_drains(streaming, gateway, ticks):
+    """Nothing else is sent there that would show that it is broken; a renewal may be far off."""
+    _, p, stream = streaming("120")
+    renewals = len(gateway.seen("lease/keepalive"))
     stream.stream.connection.go_away()
     again = gateway.wait_for("watch", 2)[1]
     assert again.stream.connection is not stream.stream.connection
+    assert len(gateway.seen("lease/keepalive")) == renewals
     assert ticks.living()
     p.terminate()
     assert p.wait(DEADLINE) == 0

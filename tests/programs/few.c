@@ -4,6 +4,7 @@
  *
  * usage: few COMMAND [ARGUMENT]...
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -52,7 +53,9 @@ static void fork_and_wait(void)
 		return;
 	do /* the first process of the namespace inherits others */
 		ended = waitpid(-1, &status, 0);
-	while (ended != pid);
+	while (ended != pid && (ended >= 0 || errno == EINTR));
+	if (ended < 0)
+		die("wait");
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 

@@ -32,9 +32,10 @@ struct cluster {
 	bool cut[MEMBERS][MEMBERS], cut_up[HOSTS][MEMBERS], cut_down[HOSTS][MEMBERS];
 	double loss, slow, duplicate, late, reset, error; /* how often for a request */
 	double event_loss, event_cancel;		  /* of a stream */
-	double goaway;	  /* how often a connection is drained when an answer comes; 0: streams are
-			     never reset alone */
-	bool deaf[HOSTS]; /* its streams lose all events */
+	double goaway; /* how often a connection is drained when an answer comes; 0: streams are
+			  never reset alone */
+	bool drains_silently; /* nothing more comes on such a connection */
+	bool deaf[HOSTS];     /* its streams lose all events */
 	ns latency[HOSTS][MEMBERS];
 
 	uint64_t n_requests, n_executed, elections, mistakes;

@@ -40,14 +40,7 @@ static enum deviation what;
 
 static void add(int host, ns start, ns duration, ns wait)
 {
-	world_add_job((struct job){ .host = host,
-				     .start = start,
-				     .duration = duration,
-				     .wait = wait,
-				     .ttl = 10 * S,
-				     .kill_after = 2 * S,
-				     .slots = 2,
-				     .ignores = host == 0 });
+	world_add_small_job(host, start, duration, wait)->ignores = host == 0;
 }
 
 static void pair(ns *last)

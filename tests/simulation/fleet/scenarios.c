@@ -10,18 +10,6 @@
 
 /* --- parts ------------------------------------------------------------------------------------ */
 
-static struct job *add(int host, ns start, ns duration, ns wait)
-{
-	return world_add_job((struct job){ .host = host,
-					   .start = start,
-					   .duration = duration,
-					   .wait = wait,
-					   .ttl = 10 * S,
-					   .kill_after = 2 * S,
-					   .slots = 2,
-					   .ignores = true });
-}
-
 static bool is(const struct job *job, int index)
 {
 	return job == &world.jobs[index];
@@ -67,11 +55,11 @@ static void stop_at_call(struct task *task, unsigned most, ns lasts)
 
 static void handover_stopped_jobs(ns *last)
 {
-	add(0, 100 * MS, random_between(2 * S, 5 * S), NEVER);
-	add(1, 1 * S, 8 * S, NEVER);
+	world_add_small_job(0, 100 * MS, random_between(2 * S, 5 * S), NEVER);
+	world_add_small_job(1, 1 * S, 8 * S, NEVER);
 	*last = random_between(6 * S, 19 * S);
 	for (int i = 0; i < 12; i++)
-		add(2, *last + i * 400 * MS, 1 * S, i < 11 ? 0 : NEVER);
+		world_add_small_job(2, *last + i * 400 * MS, 1 * S, i < 11 ? 0 : NEVER);
 	*last += 5 * S;
 }
 
@@ -87,11 +75,11 @@ static void handover_stopped(enum world_event event, struct job *job, int detail
 static void shared_delay_jobs(ns *last)
 {
 	const enum job_mode mode = random_chance(0.5) ? JOB_SHARED : JOB_SLOTS;
-	struct job *first = add(0, 100 * MS, 30 * S, NEVER),
-		   *second = add(1, 500 * MS, random_between(3 * S, 8 * S), NEVER);
+	struct job *first = world_add_small_job(0, 100 * MS, 30 * S, NEVER),
+		   *second = world_add_small_job(1, 500 * MS, random_between(3 * S, 8 * S), NEVER);
 
 	first->mode = second->mode = mode;
-	add(2, 1500 * MS, 1 * S, NEVER);
+	world_add_small_job(2, 1500 * MS, 1 * S, NEVER);
 	world.only_exclusive = false;
 	*last = 10 * S;
 }
@@ -107,9 +95,9 @@ static void shared_delay(enum world_event event, struct job *job, int detail)
 
 static void killed_taker_jobs(ns *last)
 {
-	add(0, 100 * MS, 30 * S, NEVER);
-	add(1, 500 * MS, 1 * S, NEVER);
-	add(2, 1 * S, 1 * S, NEVER);
+	world_add_small_job(0, 100 * MS, 30 * S, NEVER);
+	world_add_small_job(1, 500 * MS, 1 * S, NEVER);
+	world_add_small_job(2, 1 * S, 1 * S, NEVER);
 	*last = 2 * S;
 }
 
@@ -135,8 +123,8 @@ static void killed_taker(enum world_event event, struct job *job, int detail)
 
 static void late_entry_jobs(ns *last)
 {
-	add(0, 100 * MS, 30 * S, NEVER);
-	add(1, 2 * S, 1 * S, NEVER);
+	world_add_small_job(0, 100 * MS, 30 * S, NEVER);
+	world_add_small_job(1, 2 * S, 1 * S, NEVER);
 	*last = 3 * S;
 }
 
@@ -165,13 +153,13 @@ static void late_entry(enum world_event event, struct job *job, int detail)
 
 static void stand_back_jobs(ns *last)
 {
-	add(0, 100 * MS, 1 * S, NEVER);
-	add(1, 400 * MS, random_between(10500 * MS, 13 * S), NEVER);
+	world_add_small_job(0, 100 * MS, 1 * S, NEVER);
+	world_add_small_job(1, 400 * MS, random_between(10500 * MS, 13 * S), NEVER);
 	if (random_chance(0.5))
-		add(2, 700 * MS, 1 * S, random_between(2 * S, 9 * S));
-	add(3, 1 * S, 200 * MS, NEVER);
-	add(4, 1300 * MS, 100 * MS, NEVER);
-	add(5, 1600 * MS, 100 * MS, NEVER);
+		world_add_small_job(2, 700 * MS, 1 * S, random_between(2 * S, 9 * S));
+	world_add_small_job(3, 1 * S, 200 * MS, NEVER);
+	world_add_small_job(4, 1300 * MS, 100 * MS, NEVER);
+	world_add_small_job(5, 1600 * MS, 100 * MS, NEVER);
 	*last = 2 * S;
 }
 
@@ -181,8 +169,8 @@ static void late_try_jobs(ns *last)
 {
 	const enum job_mode mode = random_chance(0.5) ? JOB_SHARED : JOB_SLOTS;
 
-	add(0, 100 * MS, 20 * S, NEVER)->mode = mode;
-	add(1, 1 * S, 1 * S, 0)->mode = mode;
+	world_add_small_job(0, 100 * MS, 20 * S, NEVER)->mode = mode;
+	world_add_small_job(1, 1 * S, 1 * S, 0)->mode = mode;
 	world.only_exclusive = false;
 	*last = 2 * S;
 }
@@ -198,10 +186,10 @@ static void late_try(enum world_event event, struct job *job, int detail)
 
 static void stopped_start_jobs(ns *last)
 {
-	add(0, 100 * MS, 20 * S, NEVER);
-	add(1, 1 * S, 2 * S, NEVER);
+	world_add_small_job(0, 100 * MS, 20 * S, NEVER);
+	world_add_small_job(1, 1 * S, 2 * S, NEVER);
 	*last = random_between(8 * S, 20 * S);
-	add(2, *last, 2 * S, NEVER);
+	world_add_small_job(2, *last, 2 * S, NEVER);
 }
 
 /* It is stopped before the new process is there, or after that, or the new process is. */
@@ -224,21 +212,21 @@ static void stopped_start(enum world_event event, struct job *job, int detail)
 
 static void stopped_start_newcomers(ns *last)
 {
-	add(0, 100 * MS, 20 * S, NEVER);
+	world_add_small_job(0, 100 * MS, 20 * S, NEVER);
 	*last = 25 * S;
 	for (ns t = 5 * S; t < *last; t += 300 * MS)
 		if (world.n_jobs < 38)
-			add(1 + world.n_jobs % 4, t + random_between(0, 300 * MS),
-			    random_between(1 * S, 3 * S), 0);
+			world_add_small_job(1 + world.n_jobs % 4, t + random_between(0, 300 * MS),
+					    random_between(1 * S, 3 * S), 0);
 }
 
 /* --- 6: no answer just when -w ends ----------------------------------------------------------- */
 
 static void silent_limit_jobs(ns *last)
 {
-	add(0, 100 * MS, 20 * S, NEVER);
+	world_add_small_job(0, 100 * MS, 20 * S, NEVER);
 	*last = 1 * S;
-	add(1, *last, 1 * S, random_between(3 * S, 8 * S));
+	world_add_small_job(1, *last, 1 * S, random_between(3 * S, 8 * S));
 }
 
 static void cut_event(void *argument, int64_t lasts)
@@ -265,8 +253,8 @@ static void silent_limit(enum world_event event, struct job *job, int detail)
 
 static void late_loss_jobs(ns *last)
 {
-	add(0, 100 * MS, 30 * S, NEVER);
-	add(1, 500 * MS, 5 * S, NEVER);
+	world_add_small_job(0, 100 * MS, 30 * S, NEVER);
+	world_add_small_job(1, 500 * MS, 5 * S, NEVER);
 	*last = 1 * S;
 }
 
@@ -283,8 +271,8 @@ static void late_loss(enum world_event event, struct job *job, int detail)
 
 static void late_event_jobs(ns *last)
 {
-	add(0, 100 * MS, 60 * S, NEVER)->ttl = 30 * S;
-	add(1, 500 * MS, 5 * S, NEVER)->ttl = 30 * S;
+	world_add_small_job(0, 100 * MS, 60 * S, NEVER)->ttl = 30 * S;
+	world_add_small_job(1, 500 * MS, 5 * S, NEVER)->ttl = 30 * S;
 	*last = 1 * S;
 }
 
@@ -306,8 +294,8 @@ static int replaced;
 static void replaced_leader_jobs(ns *last)
 {
 	replaced = -1;
-	add(0, 100 * MS, 60 * S, NEVER)->ttl = 30 * S;
-	add(1, 500 * MS, 5 * S, NEVER)->mode = JOB_SHARED;
+	world_add_small_job(0, 100 * MS, 60 * S, NEVER)->ttl = 30 * S;
+	world_add_small_job(1, 500 * MS, 5 * S, NEVER)->mode = JOB_SHARED;
 	world.only_exclusive = false;
 	*last = 1 * S;
 }
@@ -348,8 +336,8 @@ static void replaced_leader_faults(ns end)
 
 static void suspended_jobs(ns *last)
 {
-	add(0, 100 * MS, 90 * S, NEVER)->ttl = 30 * S;
-	add(1, 500 * MS, 5 * S, NEVER)->ttl = 30 * S;
+	world_add_small_job(0, 100 * MS, 90 * S, NEVER)->ttl = 30 * S;
+	world_add_small_job(1, 500 * MS, 5 * S, NEVER)->ttl = 30 * S;
 	*last = 1 * S;
 }
 
@@ -374,8 +362,8 @@ static void suspended(enum world_event event, struct job *job, int detail)
 
 static void deaf_renewal_jobs(ns *last)
 {
-	add(0, 100 * MS, 60 * S, NEVER)->ttl = 30 * S;
-	add(1, 500 * MS, 5 * S, NEVER)->ttl = 30 * S;
+	world_add_small_job(0, 100 * MS, 60 * S, NEVER)->ttl = 30 * S;
+	world_add_small_job(1, 500 * MS, 5 * S, NEVER)->ttl = 30 * S;
 	*last = 1 * S;
 }
 
@@ -432,13 +420,62 @@ static void restless_stream(enum world_event event, struct job *job, int detail)
 	end_lease(job, random_between(4 * S, 9 * S));
 }
 
+/* --- a proxy says GOAWAY and vanishes, and the lease is lost then ------------------------------
+ */
+
+static void long_lease_jobs(ns *last)
+{
+	world_add_small_job(0, 100 * MS, 60 * S, NEVER)->ttl = 60 * S;
+	world_add_small_job(2, 500 * MS, 5 * S, NEVER)->ttl = 30 * S;
+	*last = 1 * S;
+}
+
+static void no_goaway_event(void *unused, int64_t n)
+{
+	(void)unused, (void)n;
+	cluster.goaway = 0;
+}
+
+static void silent_drain(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (event != EVENT_RUNS || !is(job, 0))
+		return;
+	cluster.goaway = 1;
+	cluster.drains_silently = true;
+	event_at(now + random_between(150 * MS, 550 * MS), no_goaway_event, NULL, 0);
+	end_lease(job, random_between(3 * S, 6 * S));
+}
+
+/* --- the stream is opened again at a member that hangs ---------------------------------------- */
+
+static void hung_stream_event(void *argument, int64_t n)
+{
+	struct job *job = argument;
+	const int next = (job->stream + 1) % MEMBERS;
+
+	(void)n;
+	if (next == cluster.leader)
+		return;
+	fault_member(FAULT_FREEZE, next, 30 * S);
+	server_end_streams(job->stream, STREAM_CUT);
+	end_lease(job, random_between(0, 800 * MS));
+}
+
+static void hung_stream(enum world_event event, struct job *job, int detail)
+{
+	(void)detail;
+	if (event == EVENT_RUNS && is(job, 0))
+		event_at(now + random_between(6 * S, 11 * S), hung_stream_event, job, 0);
+}
+
 /* --- 8d: a member that has hung does what it was asked for long ago --------------------------- */
 
 static void hung_member_jobs(ns *last)
 {
-	add(0, 100 * MS, random_between(1 * S, 3 * S), NEVER);
+	world_add_small_job(0, 100 * MS, random_between(1 * S, 3 * S), NEVER);
 	*last = random_between(14 * S, 20 * S);
-	add(1, *last, 200 * MS, NEVER);
+	world_add_small_job(1, *last, 200 * MS, NEVER);
 }
 
 static void hung_member(enum world_event event, struct job *job, int detail)
@@ -456,7 +493,7 @@ static void hung_member(enum world_event event, struct job *job, int detail)
 
 static void late_handover_jobs(ns *last)
 {
-	add(0, 100 * MS, random_between(3 * S, 5 * S), NEVER);
+	world_add_small_job(0, 100 * MS, random_between(3 * S, 5 * S), NEVER);
 	*last = 2 * S;
 }
 
@@ -469,17 +506,18 @@ static void late_handover(enum world_event event, struct job *job, int detail)
 		return;
 	start = now + 500 * MS;
 	wait = job->duration - 500 * MS + random_between(-25 * MS, 25 * MS);
-	add(1, start, 100 * MS, wait);
-	add(2, start + 300 * MS, 100 * MS, NEVER);
+	world_add_small_job(1, start, 100 * MS, wait);
+	world_add_small_job(2, start + 300 * MS, 100 * MS, NEVER);
 }
 
 /* --- 8f: starts on a network that is bad ------------------------------------------------------ */
 
 static void bad_network_jobs(ns *last)
 {
-	add(0, 100 * MS, 3 * S, NEVER);
+	world_add_small_job(0, 100 * MS, 3 * S, NEVER);
 	for (int i = 1; i < 12; i++)
-		add(i % 5, i * 1 * S, 500 * MS, i % 2 ? 0 : random_between(500 * MS, 4 * S));
+		world_add_small_job(i % 5, i * 1 * S, 500 * MS,
+				    i % 2 ? 0 : random_between(500 * MS, 4 * S));
 	*last = 12 * S;
 }
 
@@ -494,14 +532,14 @@ static void bad_network_faults(ns end)
 
 static void long_stop_jobs(ns *last)
 {
-	add(0, 100 * MS, 500 * S, NEVER);
+	world_add_small_job(0, 100 * MS, 500 * S, NEVER);
 	*last = 460 * S;
 }
 
 /* The same, and the command ends meanwhile: what is dropped may be that the lock was released. */
 static void full_at_end_jobs(ns *last)
 {
-	add(0, 100 * MS, random_between(330 * S, 370 * S), NEVER);
+	world_add_small_job(0, 100 * MS, random_between(330 * S, 370 * S), NEVER);
 	*last = 460 * S;
 }
 
@@ -517,7 +555,7 @@ static void long_stop(enum world_event event, struct job *job, int detail)
 
 static void stopped_reaper_jobs(ns *last)
 {
-	add(0, 100 * MS, random_between(500 * MS, 3 * S), NEVER);
+	world_add_small_job(0, 100 * MS, random_between(500 * MS, 3 * S), NEVER);
 	*last = 1 * S;
 }
 
@@ -533,8 +571,8 @@ static void stopped_reaper(enum world_event event, struct job *job, int detail)
 
 static void hung_leader_jobs(ns *last)
 {
-	add(0, 100 * MS, random_between(2700 * MS, 3400 * MS), NEVER);
-	add(1, 500 * MS, 20 * S, NEVER);
+	world_add_small_job(0, 100 * MS, random_between(2700 * MS, 3400 * MS), NEVER);
+	world_add_small_job(1, 500 * MS, 20 * S, NEVER);
 	*last = 1 * S;
 }
 
@@ -558,7 +596,7 @@ static void hung_leader(enum world_event event, struct job *job, int detail)
 static void hung_start_jobs(ns *last)
 {
 	*last = 100 * MS;
-	add(0, *last, 1 * S, random_chance(0.5) ? 0 : NEVER);
+	world_add_small_job(0, *last, 1 * S, random_chance(0.5) ? 0 : NEVER);
 }
 
 static void freeze_event(void *unused, int64_t m)
@@ -659,6 +697,16 @@ const struct profile scenarios[] = {
 	  .what = "the stream ends whenever it is opened, and the lease is ended early then",
 	  .jobs = deaf_renewal_jobs,
 	  .react = restless_stream,
+	  .lost_by_mistake = true },
+	{ .name = "silent-drain",
+	  .what = "a connection drains and falls silent, and the lease is ended early then",
+	  .jobs = long_lease_jobs,
+	  .react = silent_drain,
+	  .lost_by_mistake = true },
+	{ .name = "hung-stream",
+	  .what = "the stream is opened at a member that hangs, and the lease is ended early then",
+	  .jobs = long_lease_jobs,
+	  .react = hung_stream,
 	  .lost_by_mistake = true },
 	{ .name = "ended-stream",
 	  .what = "the stream ends by itself, and the lease is ended early then",

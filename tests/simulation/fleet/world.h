@@ -136,6 +136,9 @@ void world_event(enum world_event event, int job, int detail);
 /* Adds JOB, which starts at its time. */
 struct job *world_add_job(struct job job);
 
+/* Adds one of a small world: ttl 10 s, kill after 2 s, and its command ignores SIGTERM. */
+struct job *world_add_small_job(int host, ns start, ns duration, ns wait);
+
 /* Draws the usual jobs. */
 void world_draw_jobs(ns *last);
 

@@ -23,6 +23,10 @@
 
 /* For how long a connection on which no new call is accepted serves the others. */
 #define LONGEST_DRAIN (20 * S)
+/* The same where it has been lost: until its end is noticed. */
+#define SILENT_DRAIN (100 * S)
+/* How long after an answer it may be announced. */
+#define LATEST_GOAWAY (10 * S)
 
 /* What the real client keeps for a connection is kept for each call here. */
 struct connection {
@@ -38,7 +42,8 @@ struct channel {
 	int member;
 	int64_t connect; /* the limit */
 	bool open, heard_once;
-	int64_t heard; /* on the host's CLOCK_BOOTTIME */
+	int64_t goaway; /* when it drains, whatever is going on; 0: not (CLOCK_BOOTTIME) */
+	int64_t heard;	/* on the host's CLOCK_BOOTTIME */
 	struct connection *calls;
 };
 
@@ -98,7 +103,7 @@ static void fail_one(struct connection *one, enum failure failure, const char *d
 static void forget(struct channel *channel)
 {
 	channel->open = channel->heard_once = false;
-	channel->heard = 0;
+	channel->heard = channel->goaway = 0;
 }
 
 /* The connection has ended, and with it all calls, but for those of older ones. */
@@ -118,7 +123,9 @@ static void lose(struct channel *channel, enum failure failure)
 /* GOAWAY has come. */
 static void drain(struct channel *channel)
 {
-	const int64_t closes = boottime() + (int64_t)random_between(0, LONGEST_DRAIN);
+	const int64_t closes =
+		boottime() + (int64_t)(cluster.drains_silently ? SILENT_DRAIN
+							       : random_between(0, LONGEST_DRAIN));
 
 	trace("GOAWAY of member %d", channel->member);
 	for (struct connection *one = channel->calls; one; one = one->next)
@@ -262,9 +269,14 @@ static bool advance(struct connection *one)
 	struct call *call = one->call;
 	struct rpc *rpc = one->rpc;
 
+	if (one->closes && cluster.drains_silently && boottime() < one->closes)
+		return true;
 	if (call->connected && !one->closes)
 		channel->open = true;
 	if (call->first && !one->closes && cluster.goaway > 0 && random_chance(cluster.goaway))
+		channel->goaway =
+			boottime() + (random_chance(0.5) ? 0 : random_between(0, LATEST_GOAWAY));
+	if (channel->goaway && boottime() >= channel->goaway)
 		drain(channel);
 	take_replies(one);
 	if (!call->done && !call->connected && boottime() >= rpc->began + channel->connect) {
@@ -321,13 +333,16 @@ int64_t channels_due(struct channel *const *channels, size_t n)
 {
 	int64_t due = DEADLINE_NEVER;
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		if (channels[i]->calls && channels[i]->goaway)
+			due = deadline_earlier(due, channels[i]->goaway);
 		for (const struct connection *one = channels[i]->calls; one; one = one->next) {
 			if (!one->call->connected)
 				due = deadline_earlier(due, one->rpc->began + channels[i]->connect);
 			if (one->closes)
 				due = deadline_earlier(due, one->closes);
 		}
+	}
 	return due;
 }
 
