@@ -30,10 +30,11 @@ def ticks(tmp_path):
 
 
 def begin(c, ticks, *words, options=SHORT):
-    """Start a job that ticks; returns once all of its processes live."""
+    """Start a job that ticks; returns once all of its processes live, and the helper knows that."""
     p = c.start(*options, c.lock, *ticks.job(*words))
     ticks.wait_for("job", *(w for w in words if w in ("child", "daemon", "bare")))
     p.helper = helper_of(p)
+    wait_for(lambda: process_state(p.pid) == "S", "it has told its helper of the command")
     return p
 
 
@@ -482,6 +483,7 @@ def test_me_only_is_stopped_before_it_has_told_of_its_command(c, start, tmp_path
 def test_the_command_ends_while_me_only_is_stopped(c, store, prefix, options):
     """The helper notices the end of the command by itself, and releases the lock at once."""
     holder = c.hold("-q", *options)
+    wait_for(lambda: process_state(holder.pid) == "S", "it has told its helper of the command")
     os.kill(holder.pid, signal.SIGSTOP)
     wait_for(lambda: process_state(holder.pid) == "T", "it is stopped")
     holder.stdin.close()
