@@ -49,9 +49,9 @@ static const struct {
 	const char *name;
 	int number;
 } calls[] = {
-#define CALL(name) \
-	{ \
-#name, __NR_##name \
+#define CALL(name)                                                                                 \
+	{                                                                                          \
+#name, __NR_##name                                                                 \
 	}
 #ifdef __NR_access
 	CALL(access),
@@ -153,8 +153,8 @@ static const struct {
 };
 
 struct process {
-	pid_t pid;     /* its threads are one with it */
-	int count;     /* of the call that is to fail */
+	pid_t pid; /* its threads are one with it */
+	int count; /* of the call that is to fail */
 	bool executed; /* it is ours no more */
 };
 
@@ -326,8 +326,7 @@ static _Noreturn void supervise(atomic_int *shared)
 
 	setsid();
 	signal(SIGPIPE, SIG_IGN);
-	/* From the filter on, a call of the other side, which could wake us, waits for our answer.
-	 */
+	/* From the filter on, a call of the other side, such as one to wake us, waits for us. */
 	while ((listener = atomic_load(shared)) < 0) {
 		if (kill(plan.command, 0))
 			_exit(125);
@@ -376,8 +375,8 @@ static int install_filter(void)
 
 int main(int argc, char **argv)
 {
-	atomic_int *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE,
-				  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	atomic_int *shared =
+	    mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t pid;
 	int listener;
 

@@ -35,8 +35,8 @@ static int status_of(int result)
 {
 	return result == LOCK_HELD || result == LOCK_TIMED_OUT || result == LOCK_QUEUE_FULL ||
 			       result == LOCK_NESTED
-		       ? 4
-		       : 3;
+		     ? 4
+		     : 3;
 }
 
 static void me_only(struct task *task)
@@ -93,7 +93,7 @@ static void start_job(void *unused, int64_t index)
 	trace("job %d starts on host %d: pid %d, %s, -w %.1f, --ttl %.0f, -k %.1f, its command "
 	      "runs for %.3f s%s",
 	      (int)index, job->host, task->pid,
-	      (const char *[]){ "exclusive", "shared", "slots" }[job->mode],
+	      (const char *[]) { "exclusive", "shared", "slots" }[job->mode],
 	      job->wait == NEVER ? -1 : (double)job->wait / 1e9, (double)job->ttl / 1e9,
 	      (double)job->kill_after / 1e9, (double)job->duration / 1e9,
 	      job->rival ? ", etcdctl" : "");
@@ -178,9 +178,9 @@ static struct job draw_job(const struct kind_of_jobs *kind)
 
 	job.mode = draw_mode(kind);
 	job.start = random_chance(0.3) ? 100 * MS : random_between(0, kind->quick ? 5 * S : 30 * S);
-	job.wait = random_chance(0.7)	? NEVER
-		   : random_chance(0.6) ? random_between(500 * MS, 60 * S)
-					: 0;
+	job.wait = random_chance(0.7) ? NEVER
+		 : random_chance(0.6) ? random_between(500 * MS, 60 * S)
+				      : 0;
 	job.queue = kind->queue && random_chance(0.7);
 	job.hold_for = random_chance(0.08) ? random_between(2 * S, 30 * S) : 0;
 	job.duration = draw_duration(kind);

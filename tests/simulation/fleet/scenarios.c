@@ -377,8 +377,7 @@ static void deaf_renewal(enum world_event event, struct job *job, int detail)
 	end_lease(job, random_between(300 * MS, 1500 * MS));
 }
 
-/* --- 8g: the stream ends by itself, and the lease is lost just then ----------------------------
- */
+/* --- 8g: the stream ends by itself, and the lease is lost just then --------------------------- */
 
 static void ended_stream_event(void *argument, int64_t n)
 {
@@ -420,8 +419,7 @@ static void restless_stream(enum world_event event, struct job *job, int detail)
 	end_lease(job, random_between(4 * S, 9 * S));
 }
 
-/* --- a proxy says GOAWAY and vanishes, and the lease is lost then ------------------------------
- */
+/* --- a proxy says GOAWAY and vanishes, and the lease is lost then ----------------------------- */
 
 static void long_lease_jobs(ns *last)
 {
@@ -550,8 +548,7 @@ static void long_stop(enum world_event event, struct job *job, int detail)
 		stop_me_only(job, 1 * S, random_between(370 * S, 450 * S));
 }
 
-/* --- me-only is stopped just as it learns of its command's end, until its time is over ---------
- */
+/* --- me-only is stopped just as it learns of its command's end, until its time is over -------- */
 
 static void stopped_reaper_jobs(ns *last)
 {
@@ -566,8 +563,7 @@ static void stopped_reaper(enum world_event event, struct job *job, int detail)
 		stop_at_call(task_find(job->me), 12, 20 * S);
 }
 
-/* --- a leader's disk hangs: it answers keepalives, and nothing that a majority has to agree to --
- */
+/* --- a leader's disk hangs: it answers keepalives, and nothing that a majority has to agree to */
 
 static void hung_leader_jobs(ns *last)
 {
@@ -590,8 +586,7 @@ static void hung_leader(enum world_event event, struct job *job, int detail)
 		event_at(now + random_between(300 * MS, 1500 * MS), hang_event, NULL, 0);
 }
 
-/* --- a member hangs while a start asks it ------------------------------------------------------
- */
+/* --- a member hangs while a start asks it ----------------------------------------------------- */
 
 static void hung_start_jobs(ns *last)
 {

@@ -321,8 +321,7 @@ void channels_move(struct channel *const *channels, size_t n)
 	task_enter_call();
 	current->net_ready = false;
 	for (size_t i = 0; i < n; i++)
-		for (struct connection *one = channels[i]->calls, *following; one;
-		     one = following) {
+		for (struct connection *one = channels[i]->calls, *following; one; one = following) {
 			following = one->next;
 			if (!advance(one))
 				break;
