@@ -295,7 +295,8 @@ def test_waiter_that_has_gone_is_not_shown(hold, line, who, call, lock, gone):
         waiters[i].wait()
     left = [p.pid for i, p in enumerate(waiters) if i not in gone]
     wait_for(lambda: waiting(who(lock)) == left, "those who are left are shown in their order")
-    assert listed(call, lock)["waiters"] == len(left)
+    # The kernel leaves some out of a long table while others, of other tests, are closed.
+    wait_for(lambda: listed(call, lock)["waiters"] == len(left), "all are counted")
 
 
 def test_a_stopped_waiter_is_shown_as_stopped(hold, line, who, lock):
